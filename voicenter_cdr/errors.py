@@ -1,0 +1,328 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    VoicenterError                      catch-all; ``retryable`` says whether trying again later can help
+    ├─ ConfigurationError (ValueError)  refused before any request: naive or reversed times, unknown names,
+    │                                   no or two credentials, a missing extra
+    ├─ ServiceUnreachableError          no usable answer within the budget; the cause is chained
+    ├─ ApiError                         the service answered with an error number or an error status
+    │  ├─ RateLimitError                number 1: more requests than the account may send
+    │  ├─ AuthenticationError           number 2: the code or token is not valid
+    │  ├─ UntrustedAddressError         number 4: the code may not be used from this address
+    │  ├─ OutOfRangeError               number 5: the service refuses the period
+    │  └─ ServerError                   status 5xx
+    ├─ DecodeError                      an answer, or one record of it, is not what it should be
+    ├─ IncompleteError                  completeness can't be promised, so nothing is passed off as whole
+    │  ├─ DenseWindowError              one second holds more than every way of asking can bring
+    │  └─ CountMismatchError            the service's own counts contradict what it sent
+    └─ CheckpointError                  a resume point that is torn, foreign or of another query
+
+The text of an error says what happened, where (the window, in UTC), and on its last line what a person
+should do. No text ever holds an account code, a token, a phone number or a value of a record.
+Every error survives ``pickle`` and ``copy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from attrs import frozen
+
+__all__ = [
+    "ApiError",
+    "AuthenticationError",
+    "CheckpointError",
+    "ConfigurationError",
+    "CountMismatchError",
+    "DecodeError",
+    "DenseWindowError",
+    "IncompleteError",
+    "OutOfRangeError",
+    "Problem",
+    "RateLimitError",
+    "ServerError",
+    "ServiceUnreachableError",
+    "UntrustedAddressError",
+    "VoicenterError",
+]
+
+TimeSpan = tuple[datetime, datetime]
+"""A half-open period ``[start, end)`` of aware datetimes."""
+
+
+@frozen
+class Problem:
+    """One place of an answer that could not be read."""
+
+    path: str
+    """Where, as a JSON path, e.g. ``$.CDR_LIST[17].Duration``."""
+    expected: str
+    """What should have stood there. Never what did."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}"
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rebuild(
+    kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str, Any]
+) -> VoicenterError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class VoicenterError(Exception):
+    """Root of every error this package raises.
+
+    ``window``: the period that was asked for, as aware UTC datetimes, where there is one.
+    ``attempts``: how many requests were spent on it. ``retry_after``: seconds after which trying again makes
+    sense, where that is known. ``checkpoint``: the text from which an iteration can go on
+    (``iter_all(query, resume_from=…)``), where there is one.
+    """
+
+    mend: ClassVar[str] = "Report this with the lines above; they hold no secret."
+    """The last line of the text: what a person should do."""
+    _not_pickled: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        mend: str | None = None,
+        window: TimeSpan | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.window = window
+        self.attempts: int | None = None
+        self.retry_after = retry_after
+        self.checkpoint: str | None = None
+        self._mend = mend
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call can succeed later, without a change by the caller."""
+        return False
+
+    def __str__(self) -> str:
+        where = "" if self.window is None else f" [{_utc(self.window[0])}, {_utc(self.window[1])})"
+        tries = f" after {self.attempts} attempts" if (self.attempts or 0) > 1 else ""
+        return f"{self.message}{where}{tries}\n{self._mend or self.mend}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r})"
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., VoicenterError], tuple[type[VoicenterError], tuple[Any, ...], dict[str, Any]]]:
+        state = {k: v for k, v in self.__dict__.items() if k not in self._not_pickled}
+        return _rebuild, (type(self), self.args, state)
+
+
+class ConfigurationError(VoicenterError, ValueError):
+    """What was asked for makes no sense; no request was spent on it."""
+
+    mend = "Correct the call as the line above says; nothing was sent."
+
+
+class ServiceUnreachableError(VoicenterError):
+    """No usable answer came within the attempts and the time allowed. The cause is chained."""
+
+    mend = "Check the network, the base_url and the timeout, then run it again; nothing was lost."
+
+    @property
+    def retryable(self) -> bool:
+        """True: the network may be back."""
+        return True
+
+
+class ApiError(VoicenterError):
+    """The service answered with an error.
+
+    ``number`` is its ERROR_NUMBER (``None`` where only the HTTP status speaks), ``description`` its
+    ERROR_DESCRIPTION with long numbers masked, ``status`` the HTTP status of the answer.
+    The numbers are those of the API document's table of error numbers.
+    """
+
+    mend = "Look the number up in the Call Log API document, or ask Voicenter's support with it."
+
+    def __init__(
+        self,
+        number: int | None,
+        description: str = "",
+        status: int | None = None,
+        *,
+        mend: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        what = "an error" if number is None else f"error {number}"
+        via = "" if status is None else f" (HTTP {status})"
+        text = f": {description}" if description else ""
+        super().__init__(
+            f"The service answered with {what}{via}{text}", mend=mend, retry_after=retry_after
+        )
+        self.number = number
+        self.description = description
+        self.status = status
+
+
+class RateLimitError(ApiError):
+    """Error 1: the account has sent more requests than it may in the period.
+
+    Also raised, without a request, where a slot could not come within ``max_wait``; ``retry_after`` then says
+    in how many seconds one is expected.
+    """
+
+    mend = (
+        "Wait for retry_after seconds; if other programs use the same account, share one limiter among "
+        "them or lower rate_limit=RateLimit(…)."
+    )
+
+    @property
+    def retryable(self) -> bool:
+        """True: the limit is per period."""
+        return True
+
+
+class AuthenticationError(ApiError):
+    """Error 2, or a status 401 or 403 without a number: the credential is not accepted. Never retried."""
+
+    mend = "Check the account code or the bearer token with Voicenter's back office (whole, not cut, not expired)."
+
+
+class UntrustedAddressError(ApiError):
+    """Error 4: the account does not allow its code to be used from this address. Never retried.
+
+    ``address`` is the address the service saw, where it tells it.
+    """
+
+    def __init__(
+        self,
+        number: int | None,
+        description: str = "",
+        status: int | None = None,
+        *,
+        address: str | None = None,
+    ) -> None:
+        allow = address or "the address this machine is seen from"
+        super().__init__(
+            number,
+            description,
+            status,
+            mend=f"Allow {allow} in Voicenter's CPanel (API settings), or use a bearer token (token=…), "
+            "which is not bound to an address.",
+        )
+        self.address = address
+
+
+class OutOfRangeError(ApiError):
+    """Error 5: the service refuses the period (fromdate, todate)."""
+
+    mend = "Ask for a shorter or an earlier period; the service says this one is out of range."
+
+
+class ServerError(ApiError):
+    """A status of 500 or more: the service, or a gateway before it, failed."""
+
+    mend = "The service is failing; run it again later. Nothing was lost."
+
+    @property
+    def retryable(self) -> bool:
+        """True: such failures pass."""
+        return True
+
+
+class DecodeError(VoicenterError):
+    """An answer, or a record in it, could not be read.
+
+    ``problems`` lists where and what was expected, never what stood there. ``truncated`` says that the answer
+    broke off or was damaged on its way, which is worth another attempt. ``page`` (from ``fetch`` only, and
+    not pickled) holds the records that could be read.
+    """
+
+    mend = (
+        'Use on_invalid="collect" to get the readable records and a list of the others, and report the '
+        "paths above."
+    )
+    _not_pickled = frozenset({"page"})
+    page: Any = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        problems: Sequence[Problem] = (),
+        truncated: bool = False,
+        status: int | None = None,
+        content_type: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        problems = tuple(problems)
+        shown = "; ".join(map(str, problems[:3]))
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        super().__init__(f"{message} ({shown}{more})" if problems else message, mend=mend)
+        self.problems = problems
+        self.truncated = truncated
+        self.status = status
+        self.content_type = content_type
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the answer was damaged on its way rather than misunderstood."""
+        return self.truncated
+
+
+class IncompleteError(VoicenterError):
+    """It can't be shown that every record came, so the iteration stops instead of ending early in silence."""
+
+    mend = "Don't take what came so far for the whole; run it again, or report it with the lines above."
+
+
+class DenseWindowError(IncompleteError):
+    """More records in one second (with its two neighbours, which every request takes in) than can be proven complete.
+
+    ``window`` is the second, ``hits`` the service's total for it (``None`` where it gives none),
+    ``reached`` how many different records could be seen, ``cap`` how many one answer holds.
+    """
+
+    mend = "Narrow the query (phones, extensions, queue_ids, cdr_types) so that less falls into this second."
+
+    def __init__(
+        self, *, window: TimeSpan | None = None, hits: int | None = None, reached: int = 0, cap: int = 0
+    ) -> None:
+        told = "an unknown number of" if hits is None else str(hits)
+        super().__init__(
+            f"One second holds {told} records; {reached} could be seen, one answer holds {cap}", window=window
+        )
+        self.hits = hits
+        self.reached = reached
+        self.cap = cap
+
+
+class CountMismatchError(IncompleteError):
+    """The service's counts contradict what it sent, also when asked once more.
+
+    ``expected`` is what the counts promise, ``received`` what came.
+    """
+
+    mend = "Records are missing on the service's side; run it again later, and report it if it stays."
+
+    def __init__(self, expected: int, received: int, *, window: TimeSpan | None = None) -> None:
+        super().__init__(f"The service counts {expected} records and sent {received}", window=window)
+        self.expected = expected
+        self.received = received
+
+
+class CheckpointError(VoicenterError, ValueError):
+    """A resume point that is torn, of an unknown version, or of another query. It is left as it is."""
+
+    mend = "Resume with the query the checkpoint was made for, or start anew without it."
