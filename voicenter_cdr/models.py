@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
+import attrs
 from attrs import Factory, field, frozen
 
 from voicenter_cdr.errors import ConfigurationError, Problem
@@ -389,7 +390,7 @@ class InvalidRecord:
 
 
 def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
-    names = list(known)
+    names = [str(item) for item in known]
     close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."
     return ConfigurationError(f"Unknown {what} {name!r}; {hint}")
@@ -413,9 +414,9 @@ def _sort_order(value: object) -> SortOrder:
 class Sort:
     """One level of sorting: a field and an order, e.g. ``Sort("duration", "desc")``."""
 
-    field: CdrField = field(converter=_cdr_field)
+    field: CdrField = attrs.field(converter=_cdr_field)
     """The field to sort by."""
-    order: SortOrder = field(default=SortOrder.ASC, converter=_sort_order)
+    order: SortOrder = attrs.field(default=SortOrder.ASC, converter=_sort_order)
     """Which way."""
 
 

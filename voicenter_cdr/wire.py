@@ -1,0 +1,863 @@
+"""How the service spells things: a query becomes a request here, and the bytes of an answer become records.
+
+Pure: no clock, no network. :func:`encode` writes the nested request that all live clients use (evidence, section 8);
+:class:`Decoder` reads an answer while it arrives and :func:`decode` reads one that is there.
+
+Strict where data would be lost (a null is no text, "false" is not true, a number with a leading zero stays text),
+lenient where the service is loose (casing of keys, numbers as text, blanks for "nothing").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, Literal, cast
+
+import attrs
+from attrs import field, frozen
+from cattrs import Converter
+from cattrs.gen import AttributeOverride, make_dict_structure_fn_from_attrs, override
+
+from voicenter_cdr.errors import (
+    ApiError,
+    AuthenticationError,
+    DecodeError,
+    OutOfRangeError,
+    Problem,
+    RateLimitError,
+    ServerError,
+    UntrustedAddressError,
+)
+from voicenter_cdr.models import (
+    Cdr,
+    CdrField,
+    CdrQuery,
+    CdrType,
+    DialStatus,
+    ErrorNumber,
+    FrozenMap,
+    InvalidRecord,
+    IvrStep,
+    Sort,
+    SortOrder,
+)
+
+__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "decode", "encode"]
+
+API_NAMES: Final[Mapping[CdrField, str]] = {
+    CdrField.CALLER_NUMBER: "CallerNumber",
+    CdrField.TARGET_NUMBER: "TargetNumber",
+    CdrField.STARTED_AT: "Date",
+    CdrField.DATE_EPOCH: "DateEpoch",
+    CdrField.DURATION: "Duration",
+    CdrField.CALL_ID: "CallID",
+    CdrField.CALL_TYPE: "Type",
+    CdrField.CDR_TYPE: "CdrType",
+    CdrField.DIAL_STATUS: "DialStatus",
+    CdrField.TARGET_EXTENSION: "TargetExtension",
+    CdrField.CALLER_EXTENSION: "CallerExtension",
+    CdrField.DID: "DID",
+    CdrField.QUEUE_NAME: "QueueName",
+    CdrField.RECORD_URL: "RecordURL",
+    CdrField.RECORD_EXPECT: "RecordExpect",
+    CdrField.PRICE_AGOROT: "Price",
+    CdrField.RING_TIME: "RingTime",
+    CdrField.REPRESENTATIVE_NAME: "RepresentativeName",
+    CdrField.REPRESENTATIVE_CODE: "RepresentativeCode",
+    CdrField.USER_NAME: "UserName",
+    CdrField.DTMF_DATA: "DTMFData",
+    CdrField.CUSTOM_DATA: "CustomData",
+    CdrField.DEPARTMENT_NAME: "DepartmentName",
+    CdrField.DEPARTMENT_ID: "DepartmentId",
+    CdrField.TARGET_PREFIX_NAME: "TargetPrefixName",
+    CdrField.USER_ID: "UserId",
+}
+"""Our name of a field -> the service's."""
+
+_BY_KEY: Final = {name.lower(): ours for ours, name in API_NAMES.items()}
+_DOCUMENTED: Final = tuple(name for ours, name in API_NAMES.items() if ours is not CdrField.USER_ID)
+_NEEDED: Final = (
+    CdrField.STARTED_AT,
+    CdrField.DATE_EPOCH,
+    CdrField.CALL_ID,
+    CdrField.CDR_TYPE,
+    CdrField.CALLER_NUMBER,
+    CdrField.TARGET_NUMBER,
+    CdrField.CALLER_EXTENSION,
+    CdrField.TARGET_EXTENSION,
+)
+"""What the time and the identity (``Cdr.key``) of a record are made from: asked for whatever was chosen."""
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Credentials:
+    """Exactly one of the two ways to prove who asks. Never shown."""
+
+    code: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def secret(self) -> str:
+        """The one that is set."""
+        return self.code or self.token or ""
+
+
+@frozen
+class Request:
+    """One request, ready to be sent. Its parts may hold the credential, so none is shown."""
+
+    method: Literal["GET", "POST"]
+    params: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+def _moment(second: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _wanted(query: CdrQuery) -> list[str]:
+    if query.fields == "*":
+        return []
+    if query.fields is None:
+        return list(_DOCUMENTED)
+    return [API_NAMES[name] for name in dict.fromkeys((*query.fields, *_NEEDED))]
+
+
+def _sorting(sort: Sequence[Sort]) -> list[dict[str, str]]:
+    spelled = {CdrField.STARTED_AT: "date"}
+    return [
+        {"field": spelled.get(level.field, API_NAMES[level.field]), "order": str(level.order)}
+        for level in sort
+    ]
+
+
+def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) -> dict[str, Any]:
+    kinds = [int(kind) for kind in (cdr_types or query.cdr_types)]
+    every: dict[str, Any] = {
+        "fromdate": _moment(first),
+        "todate": _moment(last),
+        "phones": list(query.phones),
+        "extensions": list(query.extensions),
+        "IdentityCriteria": str(query.identity) if query.identity else None,
+        "callID": query.call_id,
+        "cdrTypes": kinds,
+        "campaignID": list(query.campaign_ids),
+        "queueID": list(query.queue_ids),
+    }
+    return {name: value for name, value in every.items() if value not in (None, [])}
+
+
+def encode(
+    query: CdrQuery,
+    first: int,
+    last: int,
+    credentials: Credentials,
+    *,
+    sort: Sequence[Sort] = (Sort(CdrField.STARTED_AT, SortOrder.ASC),),
+    cdr_types: Sequence[int] = (),
+    method: Literal["GET", "POST"] = "POST",
+) -> Request:
+    """The request for ``query``'s records between two seconds (since 1970, UTC), both as the service takes them.
+
+    ``cdr_types`` narrows the query's own. A POST is the nested form; a GET the flat one with repeated keys, which
+    carries a code in its URL.
+    """
+    search = _search(query, first, last, cdr_types)
+    headers = [("accept", "application/json")]
+    if credentials.token:
+        headers.append(("authorization", f"Bearer {credentials.token}"))
+    if method == "GET":
+        flat = {"code": credentials.code, "fields": _wanted(query), **search}
+        params = [
+            (name, str(item))
+            for name, value in flat.items()
+            for item in (value if isinstance(value, list) else [value] if value else [])
+        ]
+        params += [
+            (f"sort[{n}].{part}", text)
+            for n, level in enumerate(_sorting(sort))
+            for part, text in level.items()
+        ]
+        return Request("GET", tuple(params), tuple(headers))
+    body: dict[str, Any] = {"code": credentials.code} if credentials.code else {}
+    wanted = _wanted(query)
+    body |= {"fields": wanted} if wanted else {}
+    body |= {"search": search, "sort": _sorting(sort)}
+    headers.append(("content-type", "application/json"))
+    return Request("POST", (), tuple(headers), json.dumps(body).encode())
+
+
+# --- reading values ----------------------------------------------------------------------------------------------
+
+
+class _Unreadable(Exception):
+    """A value that is not what its field says; the text is what was expected."""
+
+
+def _text(value: Any, _: Any = None) -> str | None:
+    if type(value) is str:
+        return value or None
+    if value is None:
+        return None
+    if type(value) is int:
+        return str(value)
+    raise _Unreadable("text")
+
+
+def _whole(value: Any, _: Any = None) -> int | None:
+    if type(value) is int:
+        return value
+    if value is None or value == "":
+        return None
+    try:
+        if type(value) is str:
+            return int(value)
+        if type(value) is float and value.is_integer():
+            return int(value)
+    except ValueError:
+        pass
+    raise _Unreadable("a whole number")
+
+
+_FLAGS: Final[Mapping[Any, bool | None]] = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "": None,
+}
+
+
+def _flag(value: Any, _: Any = None) -> bool | None:
+    if value is True or value is False or value is None:
+        return cast("bool | None", value)
+    try:
+        return _FLAGS[str(value).strip().lower()]
+    except KeyError:
+        raise _Unreadable("true or false") from None
+
+
+def _price(value: Any, _: Any = None) -> int | Decimal | None:
+    if type(value) is int:
+        return value
+    if value is None or value == "":
+        return None
+    try:
+        amount = Decimal(str(value)) if isinstance(value, float | str) and value is not True else None
+        if amount is not None and amount.is_finite():
+            whole = amount == amount.to_integral_value() and abs(amount) < 10**15
+            return int(amount) if whole else amount
+    except (InvalidOperation, ValueError):
+        pass
+    raise _Unreadable("an amount of agorot")
+
+
+_TYPES: Final[Mapping[int, CdrType]] = {int(kind): kind for kind in CdrType}
+_STATUSES: Final[Mapping[str, DialStatus]] = {str(status): status for status in DialStatus}
+
+
+def _cdr_type(value: Any, _: Any = None) -> CdrType | int | None:
+    number = value if type(value) is int else _whole(value)
+    return number if number is None else _TYPES.get(number, number)
+
+
+def _dial_status(value: Any, _: Any = None) -> DialStatus | str | None:
+    known = _STATUSES.get(value) if type(value) is str else None
+    if known is not None:
+        return known
+    text = _text(value)
+    return text if text is None else _STATUSES.get(text.strip().upper(), text)
+
+
+def _started_at(value: Any, _: Any = None) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+        if len(value) > 12 and moment.year >= 1970:
+            if moment.tzinfo is UTC:
+                return moment
+            return (
+                moment.replace(tzinfo=UTC)
+                if moment.tzinfo is None
+                else moment.astimezone(UTC)
+            )
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise _Unreadable("a date and time")
+
+
+def _from_epoch(value: Any) -> datetime:
+    try:
+        number = _whole(value)
+        if number is not None and number >= 0:
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    except OverflowError:
+        pass
+    raise _Unreadable("a date and time")
+
+
+_BARE_KEY: Final = re.compile(r'([{,]\s*)([A-Za-z_]\w*)\s*:')
+
+
+def _embedded(value: str) -> Any:
+    """JSON inside a text; the document also shows it with keys that lack their quotes."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        try:
+            return json.loads(_BARE_KEY.sub(r'\1"\2":', value))
+        except (ValueError, RecursionError):
+            raise _Unreadable("JSON") from None
+
+
+def _step(item: Any) -> IvrStep:
+    if not isinstance(item, dict):
+        raise _Unreadable("steps of a voice menu")
+    folded = {str(key).lower(): value for key, value in item.items()}
+    return IvrStep(
+        _text(folded.get("layername")), _text(folded.get("dtmf")), _text(folded.get("layernumber"))
+    )
+
+
+def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
+    if value is None or value == "":
+        return None
+    if value == []:
+        return ()
+    if type(value) is str:
+        value = _embedded(value)
+    if isinstance(value, dict):
+        steps = list(value.values())
+        value = steps if steps and all(isinstance(step, dict) for step in steps) else [value] if value else []
+    if not isinstance(value, list):
+        raise _Unreadable("steps of a voice menu")
+    return tuple([_step(item) for item in value])
+
+
+def _frozen_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return FrozenMap({key: _frozen_value(item) for key, item in value.items()})
+    return tuple(map(_frozen_value, value)) if isinstance(value, list) else value
+
+
+_EMPTY: Final = FrozenMap()
+
+
+def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
+    if type(value) is str and value:
+        value = _embedded(value)
+    if value is None or value == "":
+        return None
+    if value in ({}, []):
+        return _EMPTY
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        merged = {key: item[key] for item in value for key in item}
+        value = merged if len(merged) == sum(map(len, value)) else {"": value}
+    if not isinstance(value, dict):
+        raise _Unreadable("an object")
+    return FrozenMap({key: _frozen_value(item) for key, item in value.items()})
+
+
+_READERS: Final[Mapping[CdrField, Callable[..., Any]]] = {
+    **dict.fromkeys(CdrField, _text),
+    CdrField.STARTED_AT: _started_at,
+    CdrField.DATE_EPOCH: _whole,
+    CdrField.DURATION: _whole,
+    CdrField.RING_TIME: _whole,
+    CdrField.DEPARTMENT_ID: _whole,
+    CdrField.CDR_TYPE: _cdr_type,
+    CdrField.DIAL_STATUS: _dial_status,
+    CdrField.RECORD_EXPECT: _flag,
+    CdrField.PRICE_AGOROT: _price,
+    CdrField.DTMF_DATA: _dtmf_data,
+    CdrField.CUSTOM_DATA: _custom_data,
+}
+_REPEATING: Final = frozenset(
+    {
+        CdrField.CALL_TYPE,
+        CdrField.DID,
+        CdrField.QUEUE_NAME,
+        CdrField.DEPARTMENT_NAME,
+        CdrField.REPRESENTATIVE_NAME,
+        CdrField.REPRESENTATIVE_CODE,
+        CdrField.USER_NAME,
+        CdrField.CALLER_EXTENSION,
+        CdrField.TARGET_EXTENSION,
+        CdrField.TARGET_PREFIX_NAME,
+    }
+)
+"""Texts with few different values: kept once for many records."""
+_MAY_FAIL: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
+"""Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
+
+
+# --- reading records ---------------------------------------------------------------------------------------------
+
+_POOL_SIZE: Final = 4_096
+_SHAPES_KEPT: Final = 64
+_ATTRIBUTES: Final = {attribute.name: attribute for attribute in attrs.fields(Cdr)}
+
+
+def _pooled(read: Callable[..., Any], pool: dict[Any, Any]) -> Callable[..., Any]:
+    def hook(value: Any, _: Any = None) -> Any:
+        if value in pool:
+            return pool[value]
+        result = read(value)
+        if len(pool) < _POOL_SIZE:
+            pool[value] = result
+        return result
+
+    return hook
+
+
+def _guarded(read: Callable[..., Any], pool: dict[Any, Any]) -> Callable[..., Any]:
+    """``read`` with a pool, for values that may be anything (a list has no hash)."""
+    pooled = _pooled(read, pool)
+    return lambda value, _=None: pooled(value) if type(value) is str else read(value)
+
+
+class _Records:
+    """Turns the service's objects into records: one function for every list of keys they come with."""
+
+    def __init__(self, chosen: frozenset[str] | None = None) -> None:
+        self._chosen = chosen
+        self._converter = Converter(detailed_validation=False)
+        self._shapes: dict[tuple[str, ...], Callable[[Any, Any], Cdr]] = {}
+        self._pools: dict[CdrField, dict[Any, Any]] = {name: {} for name in CdrField}
+
+    def read(self, raw: dict[str, Any]) -> Cdr:
+        """The record, or :class:`_Unreadable` without a word of where."""
+        keys = tuple(raw)
+        structure = self._shapes.get(keys)
+        if structure is None:
+            structure = self._shape(keys)
+        return structure(raw, Cdr)
+
+    def explain(self, raw: Any, path: str) -> Cdr | InvalidRecord:
+        """The record if the exceptions to the rules make it readable, else what is wrong with it."""
+        if not isinstance(raw, dict):
+            return InvalidRecord((Problem(path, "an object"),), raw)
+        known, extra = self._split(tuple(raw))
+        values: dict[str, Any] = {}
+        kept = {key: _frozen_value(raw[key]) for key in extra}
+        problems: list[Problem] = []
+        for key, name in known.items():
+            try:
+                values[name] = _READERS[name](raw[key])
+            except _Unreadable as unreadable:
+                if name in _MAY_FAIL:
+                    kept[key] = _frozen_value(raw[key])
+                else:
+                    problems.append(Problem(f"{path}.{key}", str(unreadable)))
+        if "started_at" not in values:
+            problems = [p for p in problems if not p.path.lower().endswith(".date")]
+            try:
+                values["started_at"] = _from_epoch(values.get("date_epoch"))
+            except _Unreadable as unreadable:
+                problems.append(Problem(f"{path}.Date", str(unreadable)))
+        if problems:
+            return InvalidRecord(tuple(problems), raw, values.get("started_at"))
+        return Cdr(**self._choose(values), extra=FrozenMap(kept) if kept else _EMPTY)
+
+    def _choose(self, values: dict[str, Any]) -> dict[str, Any]:
+        chosen = self._chosen
+        return values if chosen is None else {name: values[name] for name in values if name in chosen}
+
+    def _split(self, keys: tuple[str, ...]) -> tuple[dict[str, CdrField], list[str]]:
+        """Known keys with their fields, and the unknown ones. Of two spellings of one field the document's counts."""
+        known: dict[CdrField, str] = {}
+        extra: list[str] = []
+        for key in keys:
+            name = _BY_KEY.get(key.lower())
+            if name is None:
+                extra.append(key)
+            elif name not in known:
+                known[name] = key
+            else:
+                better = API_NAMES[name] == key
+                extra.append(known[name] if better else key)
+                known[name] = key if better else known[name]
+        return {key: name for name, key in known.items()}, extra
+
+    def _reader(self, name: CdrField) -> Callable[..., Any]:
+        read = _READERS[name]
+        return _guarded(read, self._pools[name]) if name in _REPEATING else read
+
+    def _shape(self, keys: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
+        known, extra = self._split(keys)
+        attributes = []
+        overrides: dict[str, AttributeOverride] = {}
+        for key, name in known.items():
+            if self._chosen is None or name in self._chosen:
+                attributes.append(_ATTRIBUTES[name])
+                overrides[str(name)] = override(rename=key, struct_hook=self._reader(name))
+        if CdrField.STARTED_AT not in known.values():
+            return _never
+        if extra:
+            attributes.append(_ATTRIBUTES["extra"])
+            overrides["extra"] = override(rename="", struct_hook=_as_is)
+        made = make_dict_structure_fn_from_attrs(
+            attributes,
+            Cdr,
+            self._converter,
+            _cattrs_use_alias=False,
+            _cattrs_detailed_validation=False,
+            **overrides,  # type: ignore[arg-type]  # its other keywords have names no field has
+        )
+        structure = _with_extra(made, tuple(extra)) if extra else made
+        if len(self._shapes) < _SHAPES_KEPT:
+            self._shapes[keys] = structure
+        return cast("Callable[[Any, Any], Cdr]", structure)
+
+
+def _as_is(value: Any, _: Any = None) -> Any:
+    return value
+
+
+def _never(_: Any, __: Any) -> Cdr:
+    raise _Unreadable("a date and time")
+
+
+def _with_extra(made: Callable[[Any, Any], Cdr], extra: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
+    def structure(raw: dict[str, Any], kind: Any) -> Cdr:
+        kept = FrozenMap({key: _frozen_value(raw[key]) for key in extra})
+        return made({**raw, "": kept}, kind)
+
+    return structure
+
+
+# --- reading answers ---------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Answer:
+    """One understood answer."""
+
+    records: tuple[Cdr, ...] = field(repr=False)
+    """The readable rows, as they came."""
+    seconds: tuple[int | None, ...] = field(repr=False)
+    """The own second (since 1970, UTC) of every row that came, readable or not; ``None`` where it can't be told."""
+    total_hits: int | None
+    """TOTAL_HITS, where told."""
+    return_hits: int | None
+    """RETURN_HITS, where told."""
+    invalid: tuple[InvalidRecord, ...] = ()
+    """The unreadable rows."""
+
+
+_LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
+_HEAD_LIMIT: Final = 65_536
+_LONG_DIGITS: Final = re.compile(r"\+?\d[\d\- ]{5,}\d")
+_ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
+
+Loads = Callable[[bytes], Any]
+"""A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
+
+
+class Decoder:
+    """Reads one answer while its bytes arrive, a slice at a time; nothing is handed over before :meth:`finish`.
+
+    Rows are structured as soon as they are whole and their JSON is dropped at once, so that neither the bytes nor the
+    parsed form of a page are ever held together. A slice is cut where a row seems to begin, and accepted only if it
+    parses by itself: then the cut was between two rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int = 200,
+        content_type: str | None = None,
+        retry_after: float | None = None,
+        fields: Sequence[str] | None = None,
+        secret: str = "",
+        loads: Loads = json.loads,
+    ) -> None:
+        self._status = status
+        self._content_type = content_type
+        self._retry_after = retry_after
+        self._secret = secret
+        self._loads = loads
+        self._read = _Records(frozenset({*fields, *_NEEDED, "extra"}) if fields else None)
+        self._buffer = bytearray()
+        self._head: dict[str, Any] | None = None
+        self._whole = False
+        self._border = b""
+        self._records: list[Cdr] = []
+        self._seconds: list[int | None] = []
+        self._invalid: list[InvalidRecord] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._buffer += chunk
+        if self._whole or not 200 <= self._status < 300:
+            return
+        if self._head is None and not self._open():
+            return
+        self._cut()
+
+    def finish(self) -> Answer:
+        """The answer, once its last byte was fed.
+
+        Raises :class:`ApiError` (the subclass its number or status says) or :class:`DecodeError`.
+        """
+        envelope = self._close() if self._head is not None else self._parse_whole()
+        if envelope is None:
+            raise self._not_json()
+        self._check(envelope)
+        rows = envelope.get("cdrlist")
+        total, returned = self._count(envelope, "totalhits"), self._count(envelope, "returnhits")
+        if self._head is None:
+            if not isinstance(rows, list):
+                if total != 0:
+                    raise DecodeError(
+                        "The answer holds no list of records",
+                        problems=[Problem("$.CDR_LIST", "an array")],
+                        status=self._status,
+                        content_type=self._content_type,
+                        mend="The service answered in a form that is not known; report it.",
+                    )
+                rows = []
+            self._take(rows)
+        if not self._seconds and total is None and "errornumber" not in envelope:
+            raise DecodeError(
+                "An empty list without error number and total tells nothing",
+                problems=[Problem("$.ERROR_NUMBER", "a whole number")],
+                status=self._status,
+                mend="The service answered in a form that is not known; report it.",
+            )
+        return Answer(
+            records=tuple(self._records),
+            seconds=tuple(self._seconds),
+            total_hits=total,
+            return_hits=returned,
+            invalid=tuple(self._invalid),
+        )
+
+    # -- the stream
+
+    def _open(self) -> bool:
+        """Find where the list of records begins, and prove it to be the envelope's own."""
+        found = _LIST.search(self._buffer)
+        if found is None:
+            self._whole = len(self._buffer) > _HEAD_LIMIT
+            return False
+        head = _object(_strip(bytes(self._buffer[: found.end()])) + b"]}")
+        if head is None or head.get("cdrlist") != []:
+            self._whole = True
+            return False
+        self._head = head
+        del self._buffer[: found.end()]
+        return True
+
+    def _cut(self) -> None:
+        """Structure the rows that are whole, as far as one cut reaches."""
+        if not self._border:
+            first = self._buffer.find(b":")
+            if first < 0:
+                return
+            self._border = bytes(self._buffer[:first]).strip()
+        at = self._buffer.rfind(self._border) if self._border[:1] == b"{" else -1
+        if at > 0:
+            rows = self._slice(at)
+            if rows is not None:
+                self._take(rows)
+                del self._buffer[:at]
+                return
+        if len(self._buffer) > _HEAD_LIMIT:
+            self._walk()
+
+    def _slice(self, at: int) -> list[Any] | None:
+        piece = bytes(self._buffer[:at]).rstrip()
+        if not piece.endswith(b","):
+            return None
+        try:
+            rows = self._loads(b"[" + piece[:-1] + b"]")
+        except (ValueError, RecursionError):
+            return None
+        return rows if isinstance(rows, list) else None
+
+    def _walk(self) -> bytes | None:
+        """Structure row by row. Returns what stands behind the end of the list, or ``None`` where that has not come."""
+        text, at, rows = self._buffer.decode("utf-8", "ignore"), 0, list[Any]()
+        scan = json.JSONDecoder().raw_decode
+        done, tail = 0, None
+        first = not self._seconds
+        while True:
+            at = _skip(text, at)
+            if text[at : at + 1] == "]" and (first or not rows or text[done:at].strip() == ""):
+                tail = text[at + 1 :].encode()
+                break
+            try:
+                row, at = scan(text, at)
+            except (ValueError, RecursionError):
+                break
+            after = _skip(text, at)
+            if text[after : after + 1] not in (",", "]"):
+                break
+            rows.append(row)
+            at = after + 1 if text[after] == "," else after
+            done = at
+        del self._buffer[: len(text[:done].encode())]
+        self._take(rows)
+        return tail
+
+    def _close(self) -> dict[str, Any] | None:
+        tail = self._walk() if _utf8(self._buffer) else None
+        late = None if tail is None else _object(b'{"CDR_LIST":[]' + tail.strip())
+        return None if late is None else {**late, **(self._head or {}), **_errors(late)}
+
+    def _take(self, rows: list[Any]) -> None:
+        read, records, seconds = self._read.read, self._records, self._seconds
+        for raw in rows:
+            try:
+                record: Cdr | InvalidRecord = read(raw)
+            except (_Unreadable, TypeError, KeyError, AttributeError):
+                record = self._read.explain(raw, f"$.CDR_LIST[{len(seconds)}]")
+            if type(record) is Cdr:
+                records.append(record)
+                seconds.append((record.started_at - _EPOCH) // _SECOND)
+            else:
+                self._invalid.append(cast("InvalidRecord", record))
+                when = record.started_at
+                seconds.append(None if when is None else (when - _EPOCH) // _SECOND)
+
+    # -- the envelope
+
+    def _parse_whole(self) -> dict[str, Any] | None:
+        return _object(_strip(bytes(self._buffer)))
+
+    def _check(self, envelope: dict[str, Any]) -> None:
+        number = self._count(envelope, "errornumber")
+        if number:
+            raise self._api_error(number, envelope)
+        if not 200 <= self._status < 300:
+            raise self._api_error(None, envelope)
+
+    def _count(self, envelope: dict[str, Any], name: str) -> int | None:
+        try:
+            return _whole(envelope.get(name))
+        except _Unreadable as unreadable:
+            raise DecodeError(
+                "The answer's envelope can't be read",
+                problems=[Problem(f"$.{_ENVELOPE[name]}", str(unreadable))],
+                status=self._status,
+                mend="The service answered in a form that is not known; report it.",
+            ) from None
+
+    def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
+        told = envelope.get("errordescription")
+        description = self._redact(told) if isinstance(told, str) else ""
+        status = self._status
+        match number:
+            case ErrorNumber.RATE_LIMIT:
+                return RateLimitError(number, description, status, retry_after=self._retry_after)
+            case ErrorNumber.AUTHORIZATION_FAILED:
+                return AuthenticationError(number, description, status)
+            case ErrorNumber.UNTRUSTED_ADDRESS:
+                address = _ADDRESS.search(description)
+                seen = address.group() if address else None
+                return UntrustedAddressError(number, description, status, address=seen)
+            case ErrorNumber.OUT_OF_RANGE:
+                return OutOfRangeError(number, description, status)
+        if status >= 500:
+            return ServerError(number, description, status, retry_after=self._retry_after)
+        if number is None and status == 429:
+            return RateLimitError(None, description, status, retry_after=self._retry_after)
+        if number is None and status in (401, 403):
+            return AuthenticationError(None, description, status)
+        if number is None and 300 <= status < 400:
+            return ApiError(None, "it sends elsewhere", status, mend="Set base_url to the service's own address.")
+        return ApiError(number, description, status)
+
+    def _not_json(self) -> ApiError | DecodeError:
+        if not 200 <= self._status < 300:
+            return self._api_error(None, {})
+        size = len(self._buffer)
+        kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
+        begun = self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
+        if begun:
+            return DecodeError(
+                "The answer broke off or is damaged",
+                truncated=True,
+                status=self._status,
+                content_type=self._content_type,
+                mend="Run it again; if it stays, a proxy on the way may be cutting large answers.",
+            )
+        return DecodeError(
+            f"The answer is not JSON but {kind}, {size} bytes",
+            status=self._status,
+            content_type=self._content_type,
+            mend="Check base_url, and whether a proxy or a login page stands in between.",
+        )
+
+    def _redact(self, text: str) -> str:
+        text = text.replace(self._secret, "…") if self._secret else text
+        return _LONG_DIGITS.sub("…", "".join(c if c.isprintable() else " " for c in text))[:200]
+
+
+_ENVELOPE: Final = {
+    "errornumber": "ERROR_NUMBER",
+    "totalhits": "TOTAL_HITS",
+    "returnhits": "RETURN_HITS",
+}
+
+
+def _strip(data: bytes) -> bytes:
+    return data.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
+        at += 1
+    return at
+
+
+def _utf8(data: bytearray) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object in ``data`` with its keys folded (case, spaces and underscores do not count)."""
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(parsed, dict):
+        return None
+    return {re.sub(r"[\s_]", "", key).lower(): value for key, value in parsed.items()}
+
+
+def _errors(late: dict[str, Any]) -> dict[str, Any]:
+    """What an envelope says of errors behind the list: it counts more than what it said before."""
+    return {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
+
+
+def decode(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    fields: Sequence[str] | None = None,
+    secret: str = "",
+    loads: Loads = json.loads,
+) -> Answer:
+    """Read a whole answer: the :class:`Answer`, or a typed error, whatever the bytes are."""
+    decoder = Decoder(
+        status=status, content_type=headers.get("content-type"), fields=fields, secret=secret, loads=loads
+    )
+    decoder.feed(body)
+    return decoder.finish()
