@@ -70,9 +70,7 @@ def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _rebuild(
-    kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str, Any]
-) -> VoicenterError:
+def _rebuild(kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str, Any]) -> VoicenterError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -167,9 +165,7 @@ class ApiError(VoicenterError):
         what = "an error" if number is None else f"error {number}"
         via = "" if status is None else f" (HTTP {status})"
         text = f": {description}" if description else ""
-        super().__init__(
-            f"The service answered with {what}{via}{text}", mend=mend, retry_after=retry_after
-        )
+        super().__init__(f"The service answered with {what}{via}{text}", mend=mend, retry_after=retry_after)
         self.number = number
         self.description = description
         self.status = status
@@ -249,10 +245,7 @@ class DecodeError(VoicenterError):
     not pickled) holds the records that could be read.
     """
 
-    mend = (
-        'Use on_invalid="collect" to get the readable records and a list of the others, and report the '
-        "paths above."
-    )
+    mend = 'Use on_invalid="collect" to get the readable records and a list of the others, and report the paths above.'
     _not_pickled = frozenset({"page"})
     page: Any = None
 

@@ -87,9 +87,9 @@ class CdrType(enum.IntEnum):
 
 
 class DialStatus(enum.StrEnum):
-    """How a call ended. Open: a word that is not here stays a plain ``str``. On calls of two legs it tells of the first.
+    """How a call ended. Open: a word that is not here stays a plain ``str``.
 
-    The last four are the document's call error types: the destination could not be connected at all.
+    On calls of two legs it tells of the first. The last four are the document's call error types: the destination could not be connected at all.
     """
 
     NOT_DIALED = "NOTDIALED"
@@ -268,7 +268,7 @@ class FrozenMap(Mapping[str, Any]):
 
 @frozen
 class IvrStep:
-    """One step of an incoming call through the voice menu. All three are text, so that no leading zero or key is lost."""
+    """One step of an incoming call through the voice menu. All text, so that no leading zero or key is lost."""
 
     layer_name: str | None = None
     """Name of the menu layer, as in CPanel."""
@@ -396,16 +396,16 @@ def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationE
     return ConfigurationError(f"Unknown {what} {name!r}; {hint}")
 
 
-def _cdr_field(value: object) -> CdrField:
+def _cdr_field(value: str) -> CdrField:
     try:
-        return CdrField(value)  # type: ignore[arg-type]  # any value is looked up, a wrong one is refused
+        return CdrField(value)
     except ValueError:
         raise _name_error("field", value, CdrField) from None
 
 
-def _sort_order(value: object) -> SortOrder:
+def _sort_order(value: str) -> SortOrder:
     try:
-        return SortOrder(value)  # type: ignore[arg-type]  # as above
+        return SortOrder(value)
     except ValueError:
         raise _name_error("sort order", value, SortOrder) from None
 
@@ -428,34 +428,44 @@ def _items(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _texts(name: str) -> Any:
-    def convert(value: object) -> tuple[str, ...]:
-        items = _items(name, value)
-        if not all(isinstance(item, str) and item.strip() for item in items):
-            raise ConfigurationError(
-                f"{name} takes non-empty text, so that leading zeros are kept: write each value in quotes"
-            )
-        return tuple(item.strip() for item in items)
-
-    return convert
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    items = _items(name, value)
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise ConfigurationError(
+            f"{name} takes non-empty text, so that leading zeros are kept: write each value in quotes"
+        )
+    return tuple(item.strip() for item in items)
 
 
-def _whole(name: str) -> Any:
-    def convert(value: object) -> tuple[int, ...]:
-        items = _items(name, value)
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
-            raise ConfigurationError(f"{name} takes whole numbers")
-        return items
-
-    return convert
+def _whole(name: str, value: object) -> tuple[int, ...]:
+    items = _items(name, value)
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        raise ConfigurationError(f"{name} takes whole numbers")
+    return items
 
 
-def _types(value: object) -> tuple[CdrType | int, ...]:
+def _phones(value: Iterable[str]) -> tuple[str, ...]:
+    return _texts("phones", value)
+
+
+def _extensions(value: Iterable[str]) -> tuple[str, ...]:
+    return _texts("extensions", value)
+
+
+def _campaign_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _whole("campaign_ids", value)
+
+
+def _queue_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _whole("queue_ids", value)
+
+
+def _types(value: Iterable[int]) -> tuple[CdrType | int, ...]:
     known = {int(kind): kind for kind in CdrType}
-    return tuple(known.get(item, item) for item in _whole("cdr_types")(value))
+    return tuple(known.get(item, item) for item in _whole("cdr_types", value))
 
 
-def _identity(value: object) -> IdentityCriteria | None:
+def _identity(value: str | None) -> IdentityCriteria | None:
     if value is None:
         return None
     for criteria in IdentityCriteria:
@@ -464,7 +474,7 @@ def _identity(value: object) -> IdentityCriteria | None:
     raise _name_error("identity criteria", value, IdentityCriteria)
 
 
-def _call_id(value: object) -> str | None:
+def _call_id(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip():
@@ -472,37 +482,42 @@ def _call_id(value: object) -> str | None:
     return value.strip()
 
 
-def _fields(value: object) -> tuple[CdrField, ...] | Literal["*"] | None:
+def _fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:
     if value is None or value == "*":
-        return value  # type: ignore[return-value]  # narrowed by the line above
+        return value
     chosen = tuple(dict.fromkeys(_cdr_field(item) for item in _items("fields", value)))
     if not chosen:
         raise ConfigurationError('fields takes at least one name; leave it out for all, or use "*"')
     return chosen
 
 
-def _sorts(value: object) -> tuple[Sort, ...]:
+def _sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
     items = _items("sort", value)
     if not all(isinstance(item, Sort) for item in items):
         raise ConfigurationError('sort takes Sort values: sort=[Sort("started_at", "desc")]')
     return items
 
 
-def _aware(name: str) -> Any:
-    def convert(value: object) -> datetime:
-        if not isinstance(value, datetime):
-            raise ConfigurationError(f"{name} takes an aware datetime")
-        if value.utcoffset() is None:
-            raise ConfigurationError(
-                f"{name} has no time zone, and the service thinks in UTC while people think in local time; "
-                f"say which you mean: {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
-            )
-        try:
-            return value.astimezone(UTC)
-        except (OverflowError, ValueError):
-            raise ConfigurationError(f"{name} lies outside the years a clock can tell") from None
+def _aware(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name} takes an aware datetime")
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"{name} has no time zone, and the service thinks in UTC while people think in local time; "
+            f"say which you mean: {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
+        )
+    try:
+        return value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ConfigurationError(f"{name} lies outside the years a clock can tell") from None
 
-    return convert
+
+def _start(value: datetime) -> datetime:
+    return _aware("start", value)
+
+
+def _end(value: datetime) -> datetime:
+    return _aware("end", value)
 
 
 @frozen(repr=False)
@@ -516,13 +531,13 @@ class CdrQuery:
     ``repr`` shows no phone number.
     """
 
-    start: datetime = field(converter=_aware("start"))
+    start: datetime = field(converter=_start)
     """First instant of the period (compared with the start of the call, not its end)."""
-    end: datetime = field(converter=_aware("end"))
+    end: datetime = field(converter=_end)
     """First instant after the period."""
-    phones: tuple[str, ...] = field(default=(), converter=_texts("phones"), kw_only=True)
+    phones: tuple[str, ...] = field(default=(), converter=_phones, kw_only=True)
     """Numbers to look for, with country code; Israeli ones also without it. May under-match (evidence)."""
-    extensions: tuple[str, ...] = field(default=(), converter=_texts("extensions"), kw_only=True)
+    extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
     """SIP extensions to look for. May under-match where CPanel stores another id (evidence)."""
     identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)
     """Whose calls; left to the service where ``None``."""
@@ -530,13 +545,11 @@ class CdrQuery:
     """One call's id."""
     cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_types, kw_only=True)
     """Kinds of call; numbers this package does not know may be given as ``int``."""
-    campaign_ids: tuple[int, ...] = field(default=(), converter=_whole("campaign_ids"), kw_only=True)
+    campaign_ids: tuple[int, ...] = field(default=(), converter=_campaign_ids, kw_only=True)
     """Campaigns, by id."""
-    queue_ids: tuple[int, ...] = field(default=(), converter=_whole("queue_ids"), kw_only=True)
+    queue_ids: tuple[int, ...] = field(default=(), converter=_queue_ids, kw_only=True)
     """Queues, by id."""
-    fields: tuple[CdrField, ...] | Literal["*"] | None = field(
-        default=None, converter=_fields, kw_only=True
-    )
+    fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_fields, kw_only=True)
     """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. What the client
     needs to work (time, ids, type, numbers) is added; what was not chosen and not needed is ``None``."""
     sort: tuple[Sort, ...] = field(default=(), converter=_sorts, kw_only=True)
@@ -597,8 +610,8 @@ class Page:
     is_complete: bool
     """Whether these are all the records of ``[start, end)``. Pages of an iteration always are."""
     total_hits: int | None = None
-    """From ``fetch``: the service's TOTAL_HITS for the window as asked, one second wider on either side; it may be capped
-    or missing (evidence)."""
+    """From ``fetch``: the service's TOTAL_HITS for the window as asked, one second wider on either side; it may be
+    capped or missing (evidence)."""
     rows: int = 0
     """How many rows the answer held, the unreadable ones and those of the neighbouring seconds included."""
     invalid: tuple[InvalidRecord, ...] = field(default=(), repr=False)

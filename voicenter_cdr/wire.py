@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 from attrs import field, frozen
 from cattrs import Converter
-from cattrs.gen import AttributeOverride, make_dict_structure_fn_from_attrs, override
+from cattrs.gen import make_dict_structure_fn_from_attrs, override
 
 from voicenter_cdr.errors import (
     ApiError,
@@ -132,10 +132,7 @@ def _wanted(query: CdrQuery) -> list[str]:
 
 def _sorting(sort: Sequence[Sort]) -> list[dict[str, str]]:
     spelled = {CdrField.STARTED_AT: "date"}
-    return [
-        {"field": spelled.get(level.field, API_NAMES[level.field]), "order": str(level.order)}
-        for level in sort
-    ]
+    return [{"field": spelled.get(level.field, API_NAMES[level.field]), "order": str(level.order)} for level in sort]
 
 
 def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) -> dict[str, Any]:
@@ -181,9 +178,7 @@ def encode(
             for item in (value if isinstance(value, list) else [value] if value else [])
         ]
         params += [
-            (f"sort[{n}].{part}", text)
-            for n, level in enumerate(_sorting(sort))
-            for part, text in level.items()
+            (f"sort[{n}].{part}", text) for n, level in enumerate(_sorting(sort)) for part, text in level.items()
         ]
         return Request("GET", tuple(params), tuple(headers))
     body: dict[str, Any] = {"code": credentials.code} if credentials.code else {}
@@ -197,7 +192,7 @@ def encode(
 # --- reading values ----------------------------------------------------------------------------------------------
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """A value that is not what its field says; the text is what was expected."""
 
 
@@ -208,7 +203,7 @@ def _text(value: Any, _: Any = None) -> str | None:
         return None
     if type(value) is int:
         return str(value)
-    raise _Unreadable("text")
+    raise _UnreadableError("text")
 
 
 def _whole(value: Any, _: Any = None) -> int | None:
@@ -223,7 +218,7 @@ def _whole(value: Any, _: Any = None) -> int | None:
             return int(value)
     except ValueError:
         pass
-    raise _Unreadable("a whole number")
+    raise _UnreadableError("a whole number")
 
 
 _FLAGS: Final[Mapping[Any, bool | None]] = {
@@ -239,11 +234,11 @@ _FLAGS: Final[Mapping[Any, bool | None]] = {
 
 def _flag(value: Any, _: Any = None) -> bool | None:
     if value is True or value is False or value is None:
-        return cast("bool | None", value)
+        return value
     try:
         return _FLAGS[str(value).strip().lower()]
     except KeyError:
-        raise _Unreadable("true or false") from None
+        raise _UnreadableError("true or false") from None
 
 
 def _price(value: Any, _: Any = None) -> int | Decimal | None:
@@ -258,7 +253,7 @@ def _price(value: Any, _: Any = None) -> int | Decimal | None:
             return int(amount) if whole else amount
     except (InvalidOperation, ValueError):
         pass
-    raise _Unreadable("an amount of agorot")
+    raise _UnreadableError("an amount of agorot")
 
 
 _TYPES: Final[Mapping[int, CdrType]] = {int(kind): kind for kind in CdrType}
@@ -284,14 +279,10 @@ def _started_at(value: Any, _: Any = None) -> datetime:
         if len(value) > 12 and moment.year >= 1970:
             if moment.tzinfo is UTC:
                 return moment
-            return (
-                moment.replace(tzinfo=UTC)
-                if moment.tzinfo is None
-                else moment.astimezone(UTC)
-            )
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         pass
-    raise _Unreadable("a date and time")
+    raise _UnreadableError("a date and time")
 
 
 def _from_epoch(value: Any) -> datetime:
@@ -301,10 +292,10 @@ def _from_epoch(value: Any) -> datetime:
             return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
     except OverflowError:
         pass
-    raise _Unreadable("a date and time")
+    raise _UnreadableError("a date and time")
 
 
-_BARE_KEY: Final = re.compile(r'([{,]\s*)([A-Za-z_]\w*)\s*:')
+_BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
 
 def _embedded(value: str) -> Any:
@@ -315,16 +306,14 @@ def _embedded(value: str) -> Any:
         try:
             return json.loads(_BARE_KEY.sub(r'\1"\2":', value))
         except (ValueError, RecursionError):
-            raise _Unreadable("JSON") from None
+            raise _UnreadableError("JSON") from None
 
 
 def _step(item: Any) -> IvrStep:
     if not isinstance(item, dict):
-        raise _Unreadable("steps of a voice menu")
+        raise _UnreadableError("steps of a voice menu")
     folded = {str(key).lower(): value for key, value in item.items()}
-    return IvrStep(
-        _text(folded.get("layername")), _text(folded.get("dtmf")), _text(folded.get("layernumber"))
-    )
+    return IvrStep(_text(folded.get("layername")), _text(folded.get("dtmf")), _text(folded.get("layernumber")))
 
 
 def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
@@ -338,7 +327,7 @@ def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
         steps = list(value.values())
         value = steps if steps and all(isinstance(step, dict) for step in steps) else [value] if value else []
     if not isinstance(value, list):
-        raise _Unreadable("steps of a voice menu")
+        raise _UnreadableError("steps of a voice menu")
     return tuple([_step(item) for item in value])
 
 
@@ -362,7 +351,7 @@ def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
         merged = {key: item[key] for item in value for key in item}
         value = merged if len(merged) == sum(map(len, value)) else {"": value}
     if not isinstance(value, dict):
-        raise _Unreadable("an object")
+        raise _UnreadableError("an object")
     return FrozenMap({key: _frozen_value(item) for key, item in value.items()})
 
 
@@ -434,7 +423,7 @@ class _Records:
         self._pools: dict[CdrField, dict[Any, Any]] = {name: {} for name in CdrField}
 
     def read(self, raw: dict[str, Any]) -> Cdr:
-        """The record, or :class:`_Unreadable` without a word of where."""
+        """The record, or :class:`_UnreadableError` without a word of where."""
         keys = tuple(raw)
         structure = self._shapes.get(keys)
         if structure is None:
@@ -452,7 +441,7 @@ class _Records:
         for key, name in known.items():
             try:
                 values[name] = _READERS[name](raw[key])
-            except _Unreadable as unreadable:
+            except _UnreadableError as unreadable:
                 if name in _MAY_FAIL:
                     kept[key] = _frozen_value(raw[key])
                 else:
@@ -461,7 +450,7 @@ class _Records:
             problems = [p for p in problems if not p.path.lower().endswith(".date")]
             try:
                 values["started_at"] = _from_epoch(values.get("date_epoch"))
-            except _Unreadable as unreadable:
+            except _UnreadableError as unreadable:
                 problems.append(Problem(f"{path}.Date", str(unreadable)))
         if problems:
             return InvalidRecord(tuple(problems), raw, values.get("started_at"))
@@ -494,7 +483,7 @@ class _Records:
     def _shape(self, keys: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
         known, extra = self._split(keys)
         attributes = []
-        overrides: dict[str, AttributeOverride] = {}
+        overrides: dict[str, Any] = {}
         for key, name in known.items():
             if self._chosen is None or name in self._chosen:
                 attributes.append(_ATTRIBUTES[name])
@@ -510,7 +499,7 @@ class _Records:
             self._converter,
             _cattrs_use_alias=False,
             _cattrs_detailed_validation=False,
-            **overrides,  # type: ignore[arg-type]  # its other keywords have names no field has
+            **overrides,
         )
         structure = _with_extra(made, tuple(extra)) if extra else made
         if len(self._shapes) < _SHAPES_KEPT:
@@ -523,7 +512,7 @@ def _as_is(value: Any, _: Any = None) -> Any:
 
 
 def _never(_: Any, __: Any) -> Cdr:
-    raise _Unreadable("a date and time")
+    raise _UnreadableError("a date and time")
 
 
 def _with_extra(made: Callable[[Any, Any], Cdr], extra: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
@@ -721,7 +710,7 @@ class Decoder:
         for raw in rows:
             try:
                 record: Cdr | InvalidRecord = read(raw)
-            except (_Unreadable, TypeError, KeyError, AttributeError):
+            except (_UnreadableError, TypeError, KeyError, AttributeError):
                 record = self._read.explain(raw, f"$.CDR_LIST[{len(seconds)}]")
             if type(record) is Cdr:
                 records.append(record)
@@ -746,7 +735,7 @@ class Decoder:
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
         try:
             return _whole(envelope.get(name))
-        except _Unreadable as unreadable:
+        except _UnreadableError as unreadable:
             raise DecodeError(
                 "The answer's envelope can't be read",
                 problems=[Problem(f"$.{_ENVELOPE[name]}", str(unreadable))],

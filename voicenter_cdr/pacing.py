@@ -1,0 +1,163 @@
+"""How long to wait, as arithmetic over times that are passed in: the rate guarantee, and the pause after a refusal.
+
+Pure: nothing here reads a clock, sleeps or draws a random number.
+
+The guarantee. The service counts a request somewhere between its sending and the first byte of its answer. A slot
+that is free again one period after that first byte can therefore never be counted twice within one period, whatever
+the way there did: with ``requests`` slots, no period holds more than ``requests`` requests. Where an answer takes
+long, the slot is free ``grace`` seconds after the request was written plus one period: a request is not longer
+than that on its way.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from attrs import define, field, frozen, validators
+
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["ErrorGate", "Limiter", "RateLimit", "Slot", "SlotWindow", "backoff"]
+
+_TICK: Final = 0.001
+"""Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
+
+
+def _positive(_: object, attribute: object, value: float) -> None:
+    name = getattr(attribute, "name", "value")
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(f"RateLimit({name}=…) must be a number above 0")
+
+
+def _whole_positive(_: object, __: object, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ConfigurationError("RateLimit(requests=…) must be a whole number above 0")
+
+
+@frozen
+class RateLimit:
+    """At most ``requests`` requests in any ``period`` seconds.
+
+    The API document allows 30 a minute and recommends one every 5 seconds after error 1. The limit is the account's
+    (evidence): give each of several programs its share, or let them share one limiter.
+    """
+
+    requests: int = field(default=30, validator=_whole_positive)
+    """Requests allowed in a period."""
+    period: float = field(default=60.0, validator=_positive)
+    """The period, in seconds."""
+    grace: float = field(default=3.0, validator=[validators.ge(0), validators.lt(float("inf"))], kw_only=True)
+    """Longest time, in seconds, that a written request is on its way to the service."""
+
+
+class Limiter(Protocol):
+    """Whatever says when the next request may be sent: ``acquire`` returns when it may.
+
+    Pass one as ``CdrClient(limiter=…)`` to share an account's budget beyond one client. Only one caller at a time
+    waits in ``acquire``. Retries call it again: every attempt pays.
+    """
+
+    async def acquire(self) -> object:
+        """Return when one request may be sent; that request is then paid for."""
+        ...
+
+
+@define(eq=False)
+class Slot:
+    """One request's place in the budget."""
+
+    sent: float
+    """When the request was written, or at least when it was begun."""
+    free: float
+    """When the place is free again."""
+
+
+class SlotWindow:
+    """The guarantee: at most ``limit.requests`` slots taken in any period, as the service counts them."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._slots: list[Slot] = []
+
+    def delay(self, now: float, ahead: int = 0) -> float:
+        """Seconds from ``now`` until a slot is free, if ``ahead`` other callers come first."""
+        taken = sorted(slot.free for slot in self._slots if slot.free > now)
+        index = len(taken) - self._limit.requests + ahead
+        if index < 0:
+            return 0.0
+        rounds, index = divmod(index, self._limit.requests)
+        return taken[min(index, len(taken) - 1)] - now + rounds * self._limit.period
+
+    def take(self, now: float) -> Slot:
+        """Take a slot; ``delay(now)`` must be 0."""
+        self._slots = [slot for slot in self._slots if slot.free > now]
+        slot = Slot(now, 0.0)
+        self.written(slot, now)
+        self._slots.append(slot)
+        return slot
+
+    def written(self, slot: Slot, now: float) -> None:
+        """The slot's request has been written to the service only now."""
+        slot.sent = now
+        slot.free = now + self._limit.grace + self._limit.period + _TICK
+
+    def answered(self, slot: Slot, now: float) -> None:
+        """The first byte of the slot's answer is here, or its request was given up."""
+        slot.free = min(slot.free, now + self._limit.period + _TICK)
+
+    def give_back(self, slot: Slot) -> None:
+        """The slot's request was never begun."""
+        self._slots = [other for other in self._slots if other is not slot]
+
+
+class ErrorGate:
+    """One gate for all callers of a client after error 1.
+
+    It stays closed 10 to 20 seconds at first, doubling up to the period; then one caller probes while the others go on
+    waiting. A success opens it. Refusals of requests that were sent before the gate closed are part of the same
+    event and change nothing.
+    """
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._level = 0
+        self._until = 0.0
+        self._closed_at = float("-inf")
+        self.probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests flow freely."""
+        return self._level == 0
+
+    def delay(self, now: float) -> float:
+        """Seconds from ``now`` until the gate lets a probe through; 0 when open."""
+        return 0.0 if self.is_open else max(0.0, self._until - now)
+
+    def refused(self, sent: float, now: float, *, jitter: float, retry_after: float | None = None) -> None:
+        """A request sent at ``sent`` was answered with error 1. ``jitter`` in [0, 1) is only ever added."""
+        if not self.is_open and sent < self._closed_at:
+            return
+        self._level += 1
+        floor = min(self._limit.period, min(10.0, self._limit.period / 6) * 2 ** (self._level - 1))
+        bound = 2 * self._limit.period
+        floor = max(floor, min(retry_after, bound) if retry_after is not None else 0.0)
+        self._until = now + floor * (1 + jitter)
+        self._closed_at = now
+        self.probing = False
+
+    def passed(self, sent: float) -> None:
+        """A request sent at ``sent`` was not refused for its rate."""
+        if sent >= self._closed_at:
+            self._level = 0
+            self.probing = False
+
+
+def backoff(attempt: int, jitter: float, retry_after: float | None = None) -> float:
+    """Seconds before attempt ``attempt + 1`` after a fault: 1, 2, 4 … up to 30, and up to half of it on top.
+
+    ``jitter`` lies in [0, 1). What the service asks for by Retry-After is obeyed up to two minutes.
+    """
+    wait = min(30.0, 2.0 ** (min(attempt, 10) - 1))
+    wait *= 1 + jitter / 2
+    return max(wait, min(retry_after, 120.0)) if retry_after is not None else wait

@@ -1,0 +1,683 @@
+"""What to ask next: which records an answer proves complete, and which windows remain. Pure arithmetic over seconds.
+
+The proof, in the order of the code:
+
+1. A window owns whole seconds ``[start, stop)`` and is asked one second wider on either side (:attr:`Window.asked`).
+   Of an answer only rows of owned seconds count, so it does not matter whether the service takes its bounds as
+   inclusive, or knows fractions of a second. Windows that tile the period give every record exactly once.
+2. An answer that holds fewer rows than the cap, and no fewer than its own counts say, is complete.
+3. Any other answer is *cut*. If the service sorts before it cuts, a cut answer in ascending order is a prefix: every
+   second before its last row's is complete, and the rest is asked again (:func:`prefix`).
+4. That the service does so must be shown once (:class:`Trust`): by the rest of the window, if it is complete and
+   the counts of both add up; or by the same window in descending order, whose rows must all lie later (a sample
+   that was sorted after the cut would span the window both ways). Rows out of order lose the trust for good.
+5. Without trust a cut window is split, down to one second. A second that is cut climbs a ladder (:func:`climb`).
+6. At the end, what was proven is held against the first honest total.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from attrs import define, field, frozen
+
+from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
+from voicenter_cdr.models import PAGE_CAP, CdrType
+
+__all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "climb", "is_cut", "prefix"]
+
+DAY: Final = 86_400
+_ROOM: Final = 0.8
+"""Part of a page a split aims to fill, where the total is honest."""
+_REACH: Final = 0.96
+"""Part of the way an answer in flight is expected to reach, at which the next lane begins."""
+
+
+@frozen(order=True)
+class Window:
+    """The whole seconds ``start <= second < stop``, since 1970 in UTC."""
+
+    start: int
+    stop: int
+
+    @property
+    def span(self) -> int:
+        """How many seconds it owns."""
+        return self.stop - self.start
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """From and to as they are sent: one second wider on either side."""
+        return self.start - 1, self.stop
+
+    @property
+    def times(self) -> tuple[datetime, datetime]:
+        """The same as aware datetimes."""
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        return epoch + timedelta(seconds=self.start), epoch + timedelta(seconds=self.stop)
+
+    def split(self, parts: int) -> tuple[Window, ...]:
+        """Up to ``parts`` windows of about the same length that tile this one."""
+        parts = max(1, min(parts, self.span))
+        edges = [self.start + self.span * n // parts for n in range(parts + 1)]
+        return tuple(Window(a, b) for a, b in itertools.pairwise(edges))
+
+    def until(self, second: int) -> tuple[Window, ...]:
+        """The part before ``second``, if there is one."""
+        stop = min(self.stop, second)
+        return (Window(self.start, stop),) if stop > self.start else ()
+
+    def since(self, second: int) -> tuple[Window, ...]:
+        """The part from ``second`` on, if there is one."""
+        start = max(self.start, second)
+        return (Window(start, self.stop),) if self.stop > start else ()
+
+
+@frozen
+class PageFacts:
+    """What the planner has to know of an answer."""
+
+    seconds: Sequence[int | None]
+    """Own second of every row, in the order of the answer; ``None`` where it can't be told."""
+    total: int | None = None
+    """TOTAL_HITS."""
+    returned: int | None = None
+    """RETURN_HITS."""
+    rows: Sequence[Hashable] = field(default=(), repr=False)
+    """The rows themselves, in the same order; looked at only on the ladder."""
+
+    @property
+    def known(self) -> list[int]:
+        """The seconds that can be told."""
+        return [second for second in self.seconds if second is not None]
+
+    def within(self, windows: Iterable[Window]) -> int:
+        """How many rows the windows own."""
+        return sum(w.start <= second < w.stop for w in windows for second in self.known)
+
+
+def is_ordered(page: PageFacts, *, descending: bool = False) -> bool:
+    """Whether the rows are in order of time."""
+    seconds = page.known
+    return seconds == sorted(seconds, reverse=descending)
+
+
+def is_cut(page: PageFacts, *, cap: int, honest: bool) -> bool:
+    """Whether rows may be missing. ``honest``: a total above the cap was seen, so that totals are not capped."""
+    rows = len(page.seconds)
+    if page.total is not None and page.total > rows:
+        return True
+    return rows >= cap and not (honest and page.total == rows)
+
+
+def prefix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+    """Of a cut answer in ascending order from a trusted service: what is proven, and what remains."""
+    last = max(page.known, default=window.start)
+    return window.until(last), window.since(last)
+
+
+def suffix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+    """The same for descending order: what is proven, and what remains."""
+    first = min(page.known, default=window.stop - 1)
+    return window.since(first + 1), window.until(first + 1)
+
+
+class Trust(enum.Enum):
+    """Whether a cut answer may be taken for the beginning of its window."""
+
+    UNKNOWN = enum.auto()
+    """Not shown yet."""
+    EARNED = enum.auto()
+    """Shown in this run: the service sorts, then cuts."""
+    LOST = enum.auto()
+    """Rows came out of order, or the counts contradicted it: never in this run."""
+
+
+# --- one second with more than a page ----------------------------------------------------------------------------
+
+
+@frozen
+class Rung:
+    """One more way to ask for the same second."""
+
+    descending: bool = False
+    kinds: tuple[int, ...] = ()
+    by_id: bool = False
+
+
+def _meet(up: PageFacts, down: PageFacts) -> bool:
+    """Whether two answers, sorted by time and CallID both ways, overlap by more than ties could explain."""
+
+    def keys(page: PageFacts) -> list[tuple[int, str]]:
+        return [
+            (second or 0, str(getattr(row, "call_id", row)))
+            for second, row in zip(page.seconds, page.rows, strict=True)
+        ]
+
+    rising, falling = keys(up), keys(down)
+    in_order = rising == sorted(rising) and falling == sorted(falling, reverse=True)
+    return in_order and len(set(rising) & set(falling)) > 1
+
+
+def climb(
+    window: Window,
+    first: PageFacts,
+    *,
+    cap: int,
+    kinds: tuple[int, ...],
+    honest: bool,
+    trust: Trust,
+) -> Generator[Rung, PageFacts, dict[Hashable, int | None]]:
+    """The ladder for a second whose ascending answer ``first`` is cut; yields what to ask, is sent the answers.
+
+    Returns every different row with its second once all answers together hold them all, else raises
+    :class:`DenseWindowError`. ``kinds`` are the call types the query is limited to. A union of types is believed
+    only if the counts add up or the query names its types, since a type that nobody knows may exist.
+    """
+    seen = dict(zip(first.rows, first.seconds, strict=True))
+    down = yield Rung(descending=True, by_id=True)
+    seen.update(zip(down.rows, down.seconds, strict=True))
+    told = max((page.total for page in (first, down) if page.total is not None), default=None)
+    total = told if told is not None and (honest or told > cap) else None
+    earned = trust is Trust.EARNED
+    if len(seen) == total or (earned and is_ordered(down, descending=True) and not suffix(window, down)[1]):
+        return seen
+    if earned:
+        up = yield Rung(by_id=True)
+        seen.update(zip(up.rows, up.seconds, strict=True))
+        if len(seen) == total or _meet(up, down):
+            return seen
+    sure = total is not None or bool(kinds)
+    parts = [kinds or tuple(sorted({*map(int, CdrType), *_kinds_of(seen)}))] if sure else []
+    while parts:
+        part = parts.pop()
+        page = yield Rung(kinds=part)
+        seen.update(zip(page.rows, page.seconds, strict=True))
+        if not is_cut(page, cap=cap, honest=total is not None):
+            continue
+        if len(part) > 1:
+            parts += (part[len(part) // 2 :], part[: len(part) // 2])
+            continue
+        other = yield Rung(kinds=part, descending=True)
+        seen.update(zip(other.rows, other.seconds, strict=True))
+        sure = page.total is not None and page.total == len({*page.rows, *other.rows}) > cap
+        if not sure:
+            break
+    if not sure or len(seen) < (total or 0):
+        raise DenseWindowError(window=window.times, hits=told, reached=len(seen), cap=cap)
+    return seen
+
+
+def _kinds_of(rows: Iterable[object]) -> set[int]:
+    kinds = (getattr(row, "cdr_type", None) for row in rows)
+    return {int(kind) for kind in kinds if kind is not None}
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class _Root:
+    """One window as it was given, and the counts that are held against it at the end.
+
+    The total counts the neighbouring seconds in: ``front`` and ``back`` are their rows, infinite where unseen.
+    """
+
+    window: Window
+    total: int | None = None
+    got: int = 0
+    front: float = 0
+    back: float = 0
+    recounted: bool = False
+
+    @property
+    def short(self) -> bool:
+        return self.total is not None and self.got + self.front + self.back < self.total
+
+
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    ASKED = enum.auto()
+    PROVEN = enum.auto()
+
+
+class _Step(enum.Enum):
+    PAGE = enum.auto()
+    TWIN = enum.auto()
+    REST = enum.auto()
+    RECOUNT = enum.auto()
+
+
+@define(eq=False)
+class _Piece:
+    """A part of the period that is open, asked for, or proven and waiting to be handed out. Pieces tile the period."""
+
+    window: Window
+    root: _Root
+    hits: float | None = None
+    rows: int = 0
+    state: _State = _State.OPEN
+    step: _Step = _Step.PAGE
+    doubts: int = 0
+    first: PageFacts | None = None
+    ladder: Generator[Rung, PageFacts, dict[Hashable, int | None]] | None = None
+    rung: Rung = Rung()
+
+
+@frozen(eq=False)
+class Ask:
+    """One request to send."""
+
+    window: Window
+    """What the answer is asked about; send :attr:`Window.asked`."""
+    piece: _Piece = field(repr=False)
+    """The plan's own note; also the handle under which answers are held."""
+    descending: bool = False
+    """Latest first."""
+    kinds: tuple[int, ...] = ()
+    """Call types to narrow the query to; none for the query's own."""
+    by_id: bool = False
+    """Sort by CallID within a second, too."""
+    whole_rows: bool = False
+    """Ask for every field, since rows are compared."""
+
+
+@frozen
+class Verdict:
+    """What to do with an answer's rows."""
+
+    keep: tuple[Window, ...] = ()
+    """Rows of these windows are proven."""
+    keep_held: tuple[Window, ...] = ()
+    """Rows of these windows are proven in the answer that was held for the same piece."""
+    hold: bool = False
+    """Hold this answer until the next one of its piece."""
+    merge: tuple[Window, ...] = ()
+    """Every different row of this and all held answers is proven for these windows."""
+
+
+class Plan:
+    """Walks windows to the end: :meth:`take` what to ask, give the :meth:`answer`, hand out what is :meth:`ready`.
+
+    ``cap``: rows an answer can hold. ``kinds``: call types the query is limited to. ``in_order``: hand out in order of
+    time; then no more than ``hold`` pages are planned ahead of what was handed out. Without it windows are handed
+    out as they are proven.
+
+    Raises :class:`IncompleteError` (and its kinds) where completeness can't be shown, and passes on
+    :class:`OutOfRangeError` where a day or less is refused.
+    """
+
+    def __init__(
+        self,
+        windows: Iterable[Window],
+        *,
+        cap: int = PAGE_CAP,
+        kinds: tuple[int, ...] = (),
+        in_order: bool = True,
+        hold: int = 12,
+    ) -> None:
+        self.cap = cap
+        self.trust = Trust.UNKNOWN
+        self.honest = False
+        self.proven = 0
+        self._kinds = kinds
+        self._in_order = in_order
+        self._hold = hold
+        self._lowered = False
+        self._max_span: int | None = None
+        self._density = 0.0
+        self._pieces = [_Piece(window, _Root(window)) for window in windows]
+        self._roots = [piece.root for piece in self._pieces]
+        self._recounts: list[_Root] = []
+
+    # -- what is left
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is proven, handed out and counted."""
+        return not self._pieces and not any(root.short for root in self._roots)
+
+    @property
+    def open(self) -> tuple[Window, ...]:
+        """What was not handed out yet, in order."""
+        return tuple(piece.window for piece in self._pieces)
+
+    @property
+    def expected(self) -> int | None:
+        """How many rows the service said there are, if it said so of all."""
+        totals = [root.total if root.total is not None else root.got for root in self._roots]
+        known = all(root.total is not None or not self._left(root) for root in self._roots)
+        return sum(totals) if known else None
+
+    def _left(self, root: _Root) -> bool:
+        return any(piece.root is root and piece.state is not _State.PROVEN for piece in self._pieces)
+
+    def ready(self) -> Iterator[Window]:
+        """Windows to hand out now; each is forgotten when the next is asked for."""
+        at = 0
+        while at < len(self._pieces):
+            piece = self._pieces[at]
+            if piece.state is _State.PROVEN:
+                yield piece.window
+                self._pieces.remove(piece)
+            elif self._in_order:
+                return
+            else:
+                at += 1
+
+    # -- asking
+
+    def take(self) -> Ask | None:
+        """The next request, chosen now; ``None`` while nothing can be asked."""
+        piece = self._next_open() or self._next_lane()
+        if piece is None:
+            return self._recount()
+        self._shorten(piece)
+        piece.state = _State.ASKED
+        if piece.ladder is not None:
+            rung = piece.rung
+            return Ask(piece.window, piece, rung.descending, rung.kinds, rung.by_id, whole_rows=True)
+        if piece.step is _Step.REST and piece.first is not None:
+            return Ask(prefix(piece.window, piece.first)[1][0], piece)
+        descending = piece.step is _Step.TWIN
+        return Ask(piece.window, piece, descending, whole_rows=piece.window.span == 1)
+
+    def _next_open(self) -> _Piece | None:
+        ahead = 0.0
+        for piece in self._pieces:
+            if ahead > self._hold:
+                return None
+            if piece.state is _State.OPEN:
+                return piece
+            ahead += self._weight(piece)
+        return None
+
+    def _weight(self, piece: _Piece) -> float:
+        """Pages that are held, or may come to be held, for a piece."""
+        if piece.state is _State.PROVEN:
+            return piece.rows / self.cap
+        return 1.0 if self._in_order else 0.0
+
+    def _next_lane(self) -> _Piece | None:
+        """Cut off what an answer in flight is not expected to reach."""
+        if self.trust is not Trust.EARNED:
+            return None
+        ahead = 0.0
+        for piece in self._pieces:
+            ahead += self._weight(piece)
+            if ahead > self._hold:
+                return None
+            hits = self._estimate(piece)
+            if piece.state is _State.ASKED and piece.step is _Step.PAGE and hits > 1.3 * self.cap:
+                reach = piece.window.span * self.cap * _REACH / hits
+                cut = piece.window.start + int(reach)
+                if piece.window.start < cut < piece.window.stop:
+                    rest = _Piece(Window(cut, piece.window.stop), piece.root, hits - self.cap * _REACH)
+                    self._pieces.insert(self._pieces.index(piece) + 1, rest)
+                    piece.window = Window(piece.window.start, cut)
+                    piece.hits = self.cap * _REACH
+                    return rest
+        return None
+
+    def _estimate(self, piece: _Piece) -> float:
+        return piece.hits if piece.hits is not None else self._density * piece.window.span
+
+    def _shorten(self, piece: _Piece) -> None:
+        """Keep to the longest period the service has not refused."""
+        if self._max_span is not None and piece.step is _Step.PAGE and piece.window.span > self._max_span:
+            middle = piece.window.start + self._max_span
+            rest = Window(middle, piece.window.stop)
+            piece.window = Window(piece.window.start, middle)
+            counted = piece.root.total is not None
+            self._pieces.insert(
+                self._pieces.index(piece) + 1, _Piece(rest, piece.root if counted else self._root(rest))
+            )
+            piece.root = piece.root if counted else self._root(piece.window)
+
+    def _root(self, window: Window) -> _Root:
+        root = _Root(window)
+        self._roots.append(root)
+        return root
+
+    def _recount(self) -> Ask | None:
+        """Before rows are called missing, ask for the total once more: some may have vanished since."""
+        for root in self._roots:
+            waiting = self._left(root)
+            if root.short and not root.recounted and not waiting:
+                root.recounted = True
+                return Ask(root.window, _Piece(root.window, root, state=_State.ASKED, step=_Step.RECOUNT))
+        return None
+
+    # -- answers
+
+    def refused(self, ask: Ask, error: OutOfRangeError) -> None:
+        """The service answered that the period is out of range: it may be too long."""
+        if ask.window.span <= DAY:
+            raise error
+        span = (ask.window.span + 1) // 2
+        self._max_span = min(self._max_span or span, span)
+        ask.piece.state = _State.OPEN
+        ask.piece.step, ask.piece.first = _Step.PAGE, None
+
+    def answer(self, ask: Ask, page: PageFacts) -> Verdict:
+        """Judge the answer to ``ask``."""
+        piece = ask.piece
+        _same_clock(ask.window, page)
+        if piece.ladder is not None:
+            return self._on_ladder(piece, page)
+        if piece.step is _Step.RECOUNT:
+            return self._on_recount(piece, page)
+        self.honest |= page.total is not None and page.total > self.cap
+        if self._doubtful(ask, page):
+            piece.doubts += 1
+            piece.state = _State.OPEN
+            return Verdict()
+        piece.doubts = 0
+        if not is_cut(page, cap=self.cap, honest=self.honest):
+            return self._on_whole(piece, page)
+        if self.honest and piece.root.total is None and ask.window == piece.root.window:
+            piece.root.total = page.total
+        match piece.step:
+            case _Step.TWIN:
+                return self._on_twin(piece, page)
+            case _Step.REST:
+                piece.step, piece.first = _Step.PAGE, None
+                return self._replace(piece, (ask.window.start,))
+        return self._on_cut(ask, page)
+
+    def holds(self, ask: Ask) -> bool:
+        """Whether answers held for the ask's piece are still needed."""
+        return ask.piece.first is not None
+
+    def _doubtful(self, ask: Ask, page: PageFacts) -> bool:
+        """Whether the answer's counts contradict it: then ask once more, and if it stays, say so.
+
+        A service whose cap is lower than thought looks like that, too: its first such answer tells the cap.
+        """
+        rows = len(page.seconds)
+        total = rows if page.total is None else page.total
+        returned = rows if page.returned is None else page.returned
+        if returned == rows and (total == rows or (total > rows >= self.cap)):
+            return False
+        if not ask.piece.doubts:
+            return True
+        if returned == rows and total > rows > 0 and not self._lowered:
+            self._lowered = True
+            self.cap = rows
+            return False
+        raise CountMismatchError(total if returned == rows else returned, rows, window=ask.window.times)
+
+    def _on_whole(self, piece: _Piece, page: PageFacts) -> Verdict:
+        """A complete answer; where it is the rest of a cut one, the counts of both may earn the trust."""
+        first, piece.first = piece.first, None
+        if piece.step is not _Step.REST or first is None:
+            self._prove(piece, page, keep=piece.window.until(piece.window.stop))
+            return Verdict(keep=(piece.window,))
+        (before,), (rest,) = prefix(piece.window, first)
+        rows = sum(second < rest.start for second in first.known)
+        rows += sum(second >= rest.start for second in page.known)
+        holes = rows < (first.total or 0)
+        self.trust = Trust.LOST if holes else Trust.EARNED
+        self._prove(piece, page, keep=(rest,), held=first, keep_held=() if holes else (before,))
+        return Verdict(keep=(rest,), keep_held=() if holes else (before,))
+
+    def _on_cut(self, ask: Ask, page: PageFacts) -> Verdict:
+        piece = ask.piece
+        if not is_ordered(page):
+            self.trust = Trust.LOST
+        if self.trust is Trust.LOST:
+            return self._split(piece, page)
+        keep, rest = prefix(piece.window, page)
+        if self.trust is Trust.EARNED and keep:
+            self._learn(page)
+            kept = sum(second < keep[0].stop for second in page.known)
+            known = self.honest and ask.window == piece.window and page.total is not None
+            left = float((page.total or 0) - kept) if known else None
+            self._prove(piece, page, keep=keep, left=left)
+            return Verdict(keep=keep)
+        if self.trust is Trust.EARNED or piece.window.span == 1:
+            return self._isolate(piece, page)
+        behind = (page.total or 0) - len(page.seconds) if self.honest else self.cap
+        piece.step = _Step.REST if keep and rest and behind < 0.9 * self.cap else _Step.TWIN
+        piece.first, piece.state = page, _State.OPEN
+        return Verdict(hold=True)
+
+    def _on_twin(self, piece: _Piece, page: PageFacts) -> Verdict:
+        first = piece.first or page
+        piece.step, piece.first = _Step.PAGE, None
+        last, begin = max(first.known, default=0), min(page.known, default=0)
+        if not is_ordered(page, descending=True) or (last >= begin and self.honest):
+            self.trust = Trust.LOST
+        if last >= begin or self.trust is Trust.LOST:
+            return self._split(piece, first)
+        self.trust = Trust.EARNED
+        self._learn(first)
+        before, rest = prefix(piece.window, first)
+        behind, _ = suffix(rest[0], page)
+        left = float(first.total - len(first.seconds) - len(page.seconds)) if self.honest and first.total else None
+        far = self._density * (begin - last) if left is None else left
+        if self._in_order and far > (self._hold - 3) * self.cap:
+            behind, left = (), left and left + len(page.seconds)
+        self._prove(piece, page, keep=behind, held=first, keep_held=before, left=left)
+        return Verdict(keep=behind, keep_held=before)
+
+    def _isolate(self, piece: _Piece, page: PageFacts) -> Verdict:
+        """A page that ends within its window's first second: set that second apart, or climb the ladder."""
+        if piece.window.span > 1:
+            return self._replace(piece, (piece.window.start + 1,))
+        piece.first, piece.state = page, _State.OPEN
+        piece.ladder = climb(piece.window, page, cap=self.cap, kinds=self._kinds, honest=self.honest, trust=self.trust)
+        piece.rung = next(piece.ladder)
+        return Verdict(hold=True)
+
+    def _on_ladder(self, piece: _Piece, page: PageFacts) -> Verdict:
+        assert piece.ladder is not None
+        piece.state = _State.OPEN
+        try:
+            piece.rung = piece.ladder.send(page)
+        except StopIteration as done:
+            piece.first = None
+            self._prove(piece, PageFacts(tuple(done.value.values())), keep=(piece.window,))
+            self._unsure(piece)
+            return Verdict(merge=(piece.window,))
+        return Verdict(hold=True)
+
+    def _unsure(self, piece: _Piece) -> None:
+        """A ladder need not have seen the whole of the neighbouring seconds."""
+        root = piece.root
+        root.front = math.inf if piece.window.start == root.window.start else root.front
+        root.back = math.inf if piece.window.stop == root.window.stop else root.back
+
+    def _on_recount(self, piece: _Piece, page: PageFacts) -> Verdict:
+        root = piece.root
+        cut = is_cut(page, cap=self.cap, honest=self.honest)
+        total = page.total if cut and page.total is not None else len(page.seconds)
+        root.total = min(total, root.total or total)
+        if root.short:
+            raise CountMismatchError(root.total - int(root.front + root.back), root.got, window=root.window.times)
+        return Verdict()
+
+    # -- the pieces
+
+    def _split(self, piece: _Piece, page: PageFacts) -> Verdict:
+        if piece.window.span == 1:
+            return self._isolate(piece, page)
+        parts = math.ceil((page.total or 0) / (_ROOM * self.cap)) if self.honest else 2
+        windows = piece.window.split(max(2, parts))
+        return self._replace(piece, [window.start for window in windows[1:]])
+
+    def _replace(self, piece: _Piece, edges: Sequence[int]) -> Verdict:
+        """Open the piece again, in parts that begin at ``edges``."""
+        window = piece.window
+        bounds = [window.start, *edges, window.stop]
+        parts = [_Piece(Window(a, b), piece.root) for a, b in itertools.pairwise(bounds)]
+        self._swap(piece, parts)
+        return Verdict()
+
+    def _prove(
+        self,
+        piece: _Piece,
+        page: PageFacts,
+        *,
+        keep: tuple[Window, ...],
+        held: PageFacts | None = None,
+        keep_held: tuple[Window, ...] = (),
+        left: float | None = None,
+    ) -> None:
+        """Put proven pieces in the place of ``piece``; what they leave of it is open again."""
+        proven = [self._proven(piece, page, window) for window in keep]
+        proven += [self._proven(piece, held, window) for window in keep_held if held is not None]
+        proven.sort(key=lambda part: part.window)
+        parts: list[_Piece] = []
+        at = piece.window.start
+        for part in proven:
+            if part.window.start > at:
+                parts.append(_Piece(Window(at, part.window.start), piece.root, left))
+            parts.append(part)
+            at = part.window.stop
+        if at < piece.window.stop:
+            parts.append(_Piece(Window(at, piece.window.stop), piece.root, left))
+        self._swap(piece, parts)
+
+    def _proven(self, piece: _Piece, page: PageFacts, window: Window) -> _Piece:
+        root, known = piece.root, page.known
+        rows = sum(window.start <= second < window.stop for second in known)
+        root.got += rows + len(page.seconds) - len(known)
+        broke_off = known[-1] if known and is_cut(page, cap=self.cap, honest=self.honest) else None
+        if window.start == root.window.start:
+            unseen = broke_off is not None and broke_off < window.start
+            root.front = math.inf if unseen else sum(second < window.start for second in known)
+        if window.stop == root.window.stop:
+            unseen = broke_off is not None and broke_off >= window.stop
+            root.back = math.inf if unseen else sum(second >= window.stop for second in known)
+        self.proven += 1
+        return _Piece(window, root, rows=rows, state=_State.PROVEN)
+
+    def _swap(self, piece: _Piece, parts: list[_Piece]) -> None:
+        at = self._pieces.index(piece)
+        self._pieces[at : at + 1] = parts
+
+    def _learn(self, page: PageFacts) -> None:
+        """Remember how dense the rows of a cut page were."""
+        known = page.known
+        self._density = len(known) / max(1, max(known) - min(known))
+
+
+def _same_clock(window: Window, page: PageFacts) -> None:
+    """Rows from outside of what was asked show that the service filters by something else than UTC seconds."""
+    first, last = window.asked
+    stray = next((second for second in page.known if not first <= second <= last), None)
+    if stray is None:
+        return
+    hours = (stray - first if stray < first else stray - last) / 3600
+    raise IncompleteError(
+        f"The service sent records from {abs(hours):.1f} hours {'before' if hours < 0 else 'after'} the window "
+        "it was asked for; it seems to read times in another zone than UTC",
+        window=window.times,
+        mend="Report it with the line above; until it is understood no window can be proven complete.",
+    )
