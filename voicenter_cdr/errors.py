@@ -188,6 +188,13 @@ class RateLimitError(ApiError):
         """True: the limit is per period."""
         return True
 
+    @classmethod
+    def beyond(cls, max_wait: float, retry_after: float) -> RateLimitError:
+        """No request was sent: the pace has no slot for it within ``max_wait`` seconds."""
+        error = cls(1, retry_after=retry_after)
+        error.message = f"No request may be sent for another {retry_after:.1f} s, and max_wait is {max_wait:g} s"
+        return error
+
 
 class AuthenticationError(ApiError):
     """Error 2, or a status 401 or 403 without a number: the credential is not accepted. Never retried."""

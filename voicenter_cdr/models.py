@@ -89,7 +89,8 @@ class CdrType(enum.IntEnum):
 class DialStatus(enum.StrEnum):
     """How a call ended. Open: a word that is not here stays a plain ``str``.
 
-    On calls of two legs it tells of the first. The last four are the document's call error types: the destination could not be connected at all.
+    On calls of two legs it tells of the first. The last four are the document's call error types: the destination
+    could not be connected at all.
     """
 
     NOT_DIALED = "NOTDIALED"

@@ -29,13 +29,15 @@ from attrs import define, field, frozen
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
 from voicenter_cdr.models import PAGE_CAP, CdrType
 
-__all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "climb", "is_cut", "prefix"]
+__all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "check_clock", "climb", "is_cut", "prefix"]
 
 DAY: Final = 86_400
 _ROOM: Final = 0.8
 """Part of a page a split aims to fill, where the total is honest."""
 _REACH: Final = 0.96
 """Part of the way an answer in flight is expected to reach, at which the next lane begins."""
+_WORTH: Final = 1.3
+"""Pages that must be expected of a window before it is worth another lane."""
 
 
 @frozen(order=True)
@@ -286,6 +288,11 @@ class Ask:
     whole_rows: bool = False
     """Ask for every field, since rows are compared."""
 
+    @classmethod
+    def single(cls, window: Window, *, descending: bool = False) -> Ask:
+        """An ask of no plan."""
+        return cls(window, _Piece(window, _Root(window)), descending)
+
 
 @frozen
 class Verdict:
@@ -374,7 +381,9 @@ class Plan:
 
     def take(self) -> Ask | None:
         """The next request, chosen now; ``None`` while nothing can be asked."""
-        piece = self._next_open() or self._next_lane()
+        piece = self._next_open()
+        if piece is None and (flying := self._next_lane()):
+            piece = self._cut_off(flying)
         if piece is None:
             return self._recount()
         self._shorten(piece)
@@ -386,6 +395,11 @@ class Plan:
             return Ask(prefix(piece.window, piece.first)[1][0], piece)
         descending = piece.step is _Step.TWIN
         return Ask(piece.window, piece, descending, whole_rows=piece.window.span == 1)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`take` would find something to ask."""
+        return bool(self._next_open() or self._next_lane() or self._short_root())
 
     def _next_open(self) -> _Piece | None:
         ahead = 0.0
@@ -404,25 +418,29 @@ class Plan:
         return 1.0 if self._in_order else 0.0
 
     def _next_lane(self) -> _Piece | None:
-        """Cut off what an answer in flight is not expected to reach."""
-        if self.trust is not Trust.EARNED:
-            return None
+        """The first piece in flight whose answer is not expected to reach its end."""
         ahead = 0.0
-        for piece in self._pieces:
+        for piece in self._pieces if self.trust is Trust.EARNED else ():
             ahead += self._weight(piece)
             if ahead > self._hold:
                 return None
-            hits = self._estimate(piece)
-            if piece.state is _State.ASKED and piece.step is _Step.PAGE and hits > 1.3 * self.cap:
-                reach = piece.window.span * self.cap * _REACH / hits
-                cut = piece.window.start + int(reach)
-                if piece.window.start < cut < piece.window.stop:
-                    rest = _Piece(Window(cut, piece.window.stop), piece.root, hits - self.cap * _REACH)
-                    self._pieces.insert(self._pieces.index(piece) + 1, rest)
-                    piece.window = Window(piece.window.start, cut)
-                    piece.hits = self.cap * _REACH
-                    return rest
+            if piece.state is _State.ASKED and piece.step is _Step.PAGE and piece.ladder is None and self._reach(piece):
+                return piece
         return None
+
+    def _reach(self, piece: _Piece) -> int | None:
+        """The second up to which a piece's answer should come, if that is well before its end."""
+        hits = self._estimate(piece)
+        cut = piece.window.start + int(piece.window.span * self.cap * _REACH / hits) if hits else piece.window.stop
+        return cut if hits > _WORTH * self.cap and piece.window.start < cut < piece.window.stop else None
+
+    def _cut_off(self, piece: _Piece) -> _Piece:
+        """Leave to an answer in flight what it should reach; the rest is a piece of its own."""
+        at, hits = self._reach(piece) or piece.window.stop, self._estimate(piece)
+        rest = _Piece(Window(at, piece.window.stop), piece.root, hits - self.cap * _REACH)
+        self._pieces.insert(self._pieces.index(piece) + 1, rest)
+        piece.window, piece.hits = Window(piece.window.start, at), self.cap * _REACH
+        return rest
 
     def _estimate(self, piece: _Piece) -> float:
         return piece.hits if piece.hits is not None else self._density * piece.window.span
@@ -444,14 +462,16 @@ class Plan:
         self._roots.append(root)
         return root
 
+    def _short_root(self) -> _Root | None:
+        return next((r for r in self._roots if r.short and not r.recounted and not self._left(r)), None)
+
     def _recount(self) -> Ask | None:
         """Before rows are called missing, ask for the total once more: some may have vanished since."""
-        for root in self._roots:
-            waiting = self._left(root)
-            if root.short and not root.recounted and not waiting:
-                root.recounted = True
-                return Ask(root.window, _Piece(root.window, root, state=_State.ASKED, step=_Step.RECOUNT))
-        return None
+        root = self._short_root()
+        if root is None:
+            return None
+        root.recounted = True
+        return Ask(root.window, _Piece(root.window, root, state=_State.ASKED, step=_Step.RECOUNT))
 
     # -- answers
 
@@ -467,7 +487,7 @@ class Plan:
     def answer(self, ask: Ask, page: PageFacts) -> Verdict:
         """Judge the answer to ``ask``."""
         piece = ask.piece
-        _same_clock(ask.window, page)
+        check_clock(ask.window, page)
         if piece.ladder is not None:
             return self._on_ladder(piece, page)
         if piece.step is _Step.RECOUNT:
@@ -668,7 +688,7 @@ class Plan:
         self._density = len(known) / max(1, max(known) - min(known))
 
 
-def _same_clock(window: Window, page: PageFacts) -> None:
+def check_clock(window: Window, page: PageFacts) -> None:
     """Rows from outside of what was asked show that the service filters by something else than UTC seconds."""
     first, last = window.asked
     stray = next((second for second in page.known if not first <= second <= last), None)

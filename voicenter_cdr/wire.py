@@ -24,6 +24,7 @@ from cattrs.gen import make_dict_structure_fn_from_attrs, override
 from voicenter_cdr.errors import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     DecodeError,
     OutOfRangeError,
     Problem,
@@ -45,7 +46,7 @@ from voicenter_cdr.models import (
     SortOrder,
 )
 
-__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "decode", "encode"]
+__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "call_window", "decode", "encode"]
 
 API_NAMES: Final[Mapping[CdrField, str]] = {
     CdrField.CALLER_NUMBER: "CallerNumber",
@@ -120,6 +121,21 @@ class Request:
 
 def _moment(second: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def call_window(call_id: str) -> tuple[datetime, datetime]:
+    """The period in which the records of a call lie: a day on either side of the time its id begins with.
+
+    A CallID begins with 14 digits of Israel local time (evidence, derived from the vendor's samples). Raises
+    :class:`ConfigurationError` for ids that don't.
+    """
+    try:
+        local = datetime.strptime(call_id.strip()[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        return local - timedelta(days=1, hours=3), local + timedelta(days=1)
+    except (ValueError, AttributeError, OverflowError):
+        raise ConfigurationError(
+            "This call_id does not begin with a date and time; say when the call was: get_call(call_id, around=…)"
+        ) from None
 
 
 def _wanted(query: CdrQuery) -> list[str]:
@@ -530,16 +546,24 @@ def _with_extra(made: Callable[[Any, Any], Cdr], extra: tuple[str, ...]) -> Call
 class Answer:
     """One understood answer."""
 
-    records: tuple[Cdr, ...] = field(repr=False)
-    """The readable rows, as they came."""
+    rows: tuple[Cdr | InvalidRecord, ...] = field(repr=False)
+    """Everything that came, in the order of the answer."""
     seconds: tuple[int | None, ...] = field(repr=False)
-    """The own second (since 1970, UTC) of every row that came, readable or not; ``None`` where it can't be told."""
+    """The own second (since 1970, UTC) of every row; ``None`` where it can't be told."""
     total_hits: int | None
     """TOTAL_HITS, where told."""
     return_hits: int | None
     """RETURN_HITS, where told."""
-    invalid: tuple[InvalidRecord, ...] = ()
-    """The unreadable rows."""
+
+    @property
+    def records(self) -> tuple[Cdr, ...]:
+        """The readable rows."""
+        return tuple(row for row in self.rows if isinstance(row, Cdr))
+
+    @property
+    def invalid(self) -> tuple[InvalidRecord, ...]:
+        """The unreadable rows."""
+        return tuple(row for row in self.rows if isinstance(row, InvalidRecord))
 
 
 _LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
@@ -581,9 +605,8 @@ class Decoder:
         self._head: dict[str, Any] | None = None
         self._whole = False
         self._border = b""
-        self._records: list[Cdr] = []
+        self._rows: list[Cdr | InvalidRecord] = []
         self._seconds: list[int | None] = []
-        self._invalid: list[InvalidRecord] = []
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -624,13 +647,7 @@ class Decoder:
                 status=self._status,
                 mend="The service answered in a form that is not known; report it.",
             )
-        return Answer(
-            records=tuple(self._records),
-            seconds=tuple(self._seconds),
-            total_hits=total,
-            return_hits=returned,
-            invalid=tuple(self._invalid),
-        )
+        return Answer(rows=tuple(self._rows), seconds=tuple(self._seconds), total_hits=total, return_hits=returned)
 
     # -- the stream
 
@@ -706,19 +723,15 @@ class Decoder:
         return None if late is None else {**late, **(self._head or {}), **_errors(late)}
 
     def _take(self, rows: list[Any]) -> None:
-        read, records, seconds = self._read.read, self._records, self._seconds
+        read, done, seconds = self._read.read, self._rows, self._seconds
         for raw in rows:
             try:
                 record: Cdr | InvalidRecord = read(raw)
             except (_UnreadableError, TypeError, KeyError, AttributeError):
                 record = self._read.explain(raw, f"$.CDR_LIST[{len(seconds)}]")
-            if type(record) is Cdr:
-                records.append(record)
-                seconds.append((record.started_at - _EPOCH) // _SECOND)
-            else:
-                self._invalid.append(cast("InvalidRecord", record))
-                when = record.started_at
-                seconds.append(None if when is None else (when - _EPOCH) // _SECOND)
+            done.append(record)
+            when = record.started_at
+            seconds.append(None if when is None else (when - _EPOCH) // _SECOND)
 
     # -- the envelope
 

@@ -1,0 +1,778 @@
+"""The client: credentials, pace, sending and retrying. The only room that knows httpx, tenacity and aiolimiter."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import random
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import attrs
+import httpx
+from aiolimiter import AsyncLimiter
+from attrs import define
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from voicenter_cdr.errors import (
+    ApiError,
+    ConfigurationError,
+    DecodeError,
+    OutOfRangeError,
+    RateLimitError,
+    ServiceUnreachableError,
+    VoicenterError,
+)
+from voicenter_cdr.models import PAGE_CAP, Cdr, CdrField, CdrQuery, InvalidRecord, Page, Sort, SortOrder
+from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff
+from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
+from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, is_cut, is_ordered
+from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Request, call_window, encode
+
+__all__ = ["BASE_URL", "CdrClient"]
+
+BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
+"""The Call Log API's address (API document)."""
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+_SLICE: Final = 32_768
+"""Bytes of an answer that are decoded before the event loop gets a turn."""
+_CONNECT: Final = 15.0
+"""Seconds a connection may take to come about."""
+_PATIENCE: Final = 900.0
+"""Seconds one request goes on trying while the service refuses it for its rate."""
+_URGENT_IN_A_ROW: Final = 4
+"""Single calls that may pass waiting bulk requests before one of those has its turn."""
+
+Timeout = float | Literal["default"] | None
+"""Seconds for one attempt as a whole, ``None`` for no end, ``"default"`` for the client's own."""
+
+
+# --- pace --------------------------------------------------------------------------------------------------------
+
+
+class _Pace:
+    """One line for all requests of a client, single calls before bulk ones: through gate, bucket and window."""
+
+    def __init__(self, limit: RateLimit, limiter: Limiter | None) -> None:
+        self._limit = limit
+        self._own = limiter
+        self._window = SlotWindow(limit)
+        self._gate = ErrorGate(limit)
+        self.bind()
+
+    def bind(self) -> None:
+        """Begin in the running event loop; what was sent before still counts."""
+        self._bucket: Limiter = self._own or AsyncLimiter(self._limit.requests, self._limit.period)
+        self._busy = False
+        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
+        self._passed = 0
+        self._probed = asyncio.Event()
+
+    async def acquire(self, *, urgent: bool, max_wait: float | None) -> Slot:
+        """A slot to send one request in.
+
+        Raises :class:`RateLimitError` at once where none can come within ``max_wait`` seconds.
+        """
+        if max_wait is None:
+            return await self._acquire(urgent)
+        expected = self._expected(urgent)
+        if expected > max_wait:
+            raise RateLimitError.beyond(max_wait, expected)
+        try:
+            async with asyncio.timeout(max_wait):
+                return await self._acquire(urgent)
+        except TimeoutError:
+            raise RateLimitError.beyond(max_wait, max(self._expected(urgent), 1.0)) from None
+
+    def _expected(self, urgent: bool) -> float:
+        now = asyncio.get_running_loop().time()
+        ahead = int(self._busy) + len(self._waiting[True]) + (0 if urgent else len(self._waiting[False]))
+        return max(self._gate.delay(now), self._window.delay(now, ahead))
+
+    async def _acquire(self, urgent: bool) -> Slot:
+        async with self._turn(urgent):
+            await self._through_gate()
+            await self._bucket.acquire()
+            loop = asyncio.get_running_loop()
+            while (delay := self._window.delay(loop.time())) > 0:
+                await asyncio.sleep(delay)
+            return self._window.take(loop.time())
+
+    @asynccontextmanager
+    async def _turn(self, urgent: bool) -> AsyncIterator[None]:
+        if self._busy:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting[urgent].append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._next()
+                elif turn in self._waiting[urgent]:
+                    self._waiting[urgent].remove(turn)
+                raise
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._next()
+
+    def _next(self) -> None:
+        """Let the next one in: a single call, unless several have passed a waiting bulk request."""
+        urgent, bulk = self._waiting[True], self._waiting[False]
+        self._busy = bool(urgent or bulk)
+        if not self._busy:
+            return
+        pass_bulk = bool(urgent) and (not bulk or self._passed < _URGENT_IN_A_ROW)
+        self._passed = self._passed + 1 if pass_bulk and bulk else 0
+        turn = (urgent if pass_bulk else bulk).popleft()
+        if turn.cancelled():
+            self._next()
+        else:
+            turn.set_result(None)
+
+    async def _through_gate(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._gate.is_open:
+            if self._gate.probing:
+                self._probed.clear()
+                await self._probed.wait()
+            elif (delay := self._gate.delay(loop.time())) > 0:
+                await asyncio.sleep(delay)
+            else:
+                self._gate.probing = True
+                return
+
+    def give_back(self, slot: Slot) -> None:
+        """The slot was not used."""
+        self._window.give_back(slot)
+        self._end_probe()
+
+    def written(self, slot: Slot) -> None:
+        """The slot's request is on its way only now."""
+        self._window.written(slot, asyncio.get_running_loop().time())
+
+    def answered(self, slot: Slot) -> None:
+        """The slot's answer has begun to arrive, or its request was given up."""
+        self._window.answered(slot, asyncio.get_running_loop().time())
+
+    def refused(self, slot: Slot, retry_after: float | None) -> None:
+        """The service answered with error 1: everybody waits."""
+        now = asyncio.get_running_loop().time()
+        self._gate.refused(slot.sent, now, jitter=random.random(), retry_after=retry_after)
+        self._probed.set()
+        _LOG.info("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
+
+    def passed(self, slot: Slot) -> None:
+        """The slot's request was not refused for its rate."""
+        self._gate.passed(slot.sent)
+        self._probed.set()
+
+    def _end_probe(self) -> None:
+        self._gate.probing = False
+        self._probed.set()
+
+    def given_up(self, slot: Slot) -> None:
+        """Nobody knows what the service thought of the slot's request."""
+        self.answered(slot)
+        self._end_probe()
+
+
+# --- sending -----------------------------------------------------------------------------------------------------
+
+
+class _Door(httpx.AsyncBaseTransport):
+    """Adds the parameters of a GET behind the back of ``AsyncClient``, which writes every URL it knows to its log.
+
+    A transport that was passed in is not closed with the client.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, *, owned: bool) -> None:
+        self._inner = inner
+        self._owned = owned
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        params = request.extensions.get("voicenter_params")
+        if params:
+            request = httpx.Request(
+                request.method,
+                request.url.copy_with(params=list(params)),
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._inner.aclose()
+
+
+def _proxy(url: str) -> str | None:
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
+        seconds = (until - datetime.now(UTC)).total_seconds()
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+@define
+class _Try:
+    """The budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait``."""
+
+    max_attempts: int
+    max_wait: float | None
+    begun: float
+    attempts: int = 0
+    faults: int = 0
+    waited: float = 0.0
+    refused_at: float | None = None
+
+    def spent(self, state: RetryCallState) -> bool:
+        """Whether the last failure was one too many."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RateLimitError):
+            now = asyncio.get_running_loop().time()
+            self.refused_at = now if self.refused_at is None else self.refused_at
+            return now - self.refused_at > _PATIENCE
+        return self.faults >= self.max_attempts
+
+    def pause(self, state: RetryCallState) -> float:
+        """Seconds before the next attempt; after error 1 the gate sees to them."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RateLimitError):
+            return 0.0
+        retry_after = error.retry_after if isinstance(error, VoicenterError) else None
+        return backoff(self.faults, random.random(), retry_after)
+
+    @property
+    def left(self) -> float | None:
+        """What remains of ``max_wait``."""
+        return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)
+
+
+def _worth_another(error: BaseException) -> bool:
+    local = isinstance(error, RateLimitError) and error.status is None
+    return isinstance(error, VoicenterError) and error.retryable and not local
+
+
+@define
+class _Outlet:
+    """The way to the service for one query of a client."""
+
+    client: CdrClient
+    query: CdrQuery
+    urgent: bool
+    max_wait: float | None = None
+    timeout: Timeout = "default"
+    sort: tuple[Sort, ...] = ()
+
+    async def slot(self, tally: Tally) -> Slot:
+        return await self.client._slot(self.urgent, self.max_wait, tally)
+
+    def give_back(self, slot: Slot) -> None:
+        self.client._pace.give_back(slot)
+
+    async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
+        """Send until there is an answer, or an error that another attempt would not mend."""
+        budget = _Try(self.client._max_attempts, self.max_wait, slot.sent)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_worth_another),
+            stop=budget.spent,
+            wait=budget.pause,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        slots = [slot]
+        request = self._encode(ask)
+        try:
+            answer: Answer = await retrying(self._attempt, ask, request, slots, budget, tally)
+        except VoicenterError as error:
+            error.window = error.window or ask.window.times
+            error.attempts = budget.attempts
+            raise
+        return answer
+
+    async def _attempt(self, ask: Ask, request: Request, slots: list[Slot], budget: _Try, tally: Tally) -> Answer:
+        """One request, paid for by the slot that is there or by a new one."""
+        loop = asyncio.get_running_loop()
+        if slots:
+            slot = slots.pop()
+        else:
+            before = loop.time()
+            slot = await self.client._slot(self.urgent, budget.left, tally)
+            budget.waited += loop.time() - before
+            tally.retries += 1
+        tally.requests += 1
+        budget.attempts += 1
+        begun = loop.time()
+        try:
+            answer = await self.client._send(request, slot, self._chosen(ask), self.timeout)
+        except RateLimitError:
+            raise
+        except VoicenterError as error:
+            budget.faults += 1
+            _LOG.info("%s on attempt %d for %s", type(error).__name__, budget.attempts, _said(ask.window))
+            raise
+        total = "?" if answer.total_hits is None else answer.total_hits
+        _LOG.debug("%s: %d of %s rows in %.2f s", _said(ask.window), len(answer.rows), total, loop.time() - begun)
+        return answer
+
+    def _encode(self, ask: Ask) -> Request:
+        order = SortOrder.DESC if ask.descending else SortOrder.ASC
+        sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if ask.by_id else [])
+        query = attrs.evolve(self.query, fields=None) if ask.whole_rows and self.query.fields != "*" else self.query
+        return encode(
+            query,
+            *ask.window.asked,
+            self.client._credentials,
+            sort=self.sort or sort,
+            cdr_types=ask.kinds,
+            method=self.client._method,
+        )
+
+    def _chosen(self, ask: Ask) -> tuple[CdrField, ...] | None:
+        fields = self.query.fields
+        return None if fields == "*" or ask.whole_rows else fields
+
+
+def _said(window: Window) -> str:
+    start, end = window.times
+    return f"[{start:%Y-%m-%dT%H:%M:%SZ}, {end:%Y-%m-%dT%H:%M:%SZ})"
+
+
+# --- the client --------------------------------------------------------------------------------------------------
+
+
+def _credential(name: str, value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{name} takes text")
+    value = (value or "").strip()
+    if not value:
+        return None
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ConfigurationError(f"The {name} holds characters no credential has; was it pasted whole and alone?")
+    return value
+
+
+def _address(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("https", "http") or not host:
+        raise ConfigurationError("base_url must be a whole address, such as " + BASE_URL)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError("base_url takes no user, query or fragment; give the credential as code=… or token=…")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError("base_url must be https: over http anybody on the way can read the credential")
+    return base_url if parts.path.endswith("/") else base_url + "/"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".test"))
+
+
+def _number(name: str, value: Any, *, least: float, whole: bool = False) -> Any:
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
+        raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number from {least:g} up")
+    return value
+
+
+def _one_of(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name} must be one of {', '.join(known)}")
+
+
+class CdrClient:
+    """A client of the Call Log API for one account.
+
+    Give exactly one credential: ``code`` (bound to the addresses the account allows) or ``token`` (a bearer token).
+    Use it in ``async with``, in one event loop at a time, and share it: its pace holds for all that is sent through it.
+
+    - ``base_url``: the API's address.
+    - ``rate_limit``: what the account may send; ``limiter``: one to be asked as well, for a budget shared with others.
+    - ``timeout``: seconds for one attempt as a whole, ``None`` for no end.
+    - ``max_attempts``: how often a request is sent when the network or the service fails.
+    - ``concurrency``: requests in flight in one iteration; 1 asks for the next page only when the last one was taken.
+    - ``buffer_pages``: pages an iteration in order of time may hold ahead of its consumer, besides those in flight.
+    - ``transport``: an ``httpx`` transport to use instead of the network's; it stays yours to close.
+    - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
+    - ``page_cap``: rows one answer can hold.
+    - ``loads``: the JSON parser, e.g. ``orjson.loads``.
+
+    Raises :class:`ConfigurationError` for no or two credentials and values that make no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: str | None = None,
+        token: str | None = None,
+        base_url: str = BASE_URL,
+        rate_limit: RateLimit = RateLimit(),  # noqa: B008  # a frozen value
+        timeout: float | None = 120.0,
+        max_attempts: int = 5,
+        concurrency: int = 4,
+        buffer_pages: int = 12,
+        transport: httpx.AsyncBaseTransport | None = None,
+        limiter: Limiter | None = None,
+        method: Literal["POST", "GET"] = "POST",
+        page_cap: int = PAGE_CAP,
+        loads: Loads = json.loads,
+    ) -> None:
+        self._http: httpx.AsyncClient | None = None
+        code, token = _credential("code", code), _credential("token", token)
+        if (code is None) == (token is None):
+            raise ConfigurationError(
+                ("No credential" if code is None else "Two credentials")
+                + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
+                "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
+            )
+        _one_of("method", method, ("POST", "GET"))
+        self._credentials = Credentials(code, token)
+        self._url = _address(base_url)
+        self._timeout = None if timeout is None else _number("timeout", timeout, least=0.001)
+        self._max_attempts = _number("max_attempts", max_attempts, least=1, whole=True)
+        self._concurrency = _number("concurrency", concurrency, least=1, whole=True)
+        self._buffer_pages = _number("buffer_pages", buffer_pages, least=0, whole=True)
+        self._cap = _number("page_cap", page_cap, least=1, whole=True)
+        self._method = method
+        self._transport = transport
+        self._loads = loads
+        self._rate_limit = rate_limit
+        self._limiter = limiter
+        self._pace_state: _Pace | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """A client with the credential of the environment.
+
+        Reads VOICENTER_API_CODE (or VOICENTER_CODE), VOICENTER_BEARER_TOKEN and VOICENTER_BASE_URL; an empty one
+        counts as absent. ``options`` are those of the class and win over the environment.
+        """
+        read = {
+            "code": os.environ.get("VOICENTER_API_CODE", "").strip() or os.environ.get("VOICENTER_CODE", "").strip(),
+            "token": os.environ.get("VOICENTER_BEARER_TOKEN", "").strip(),
+            "base_url": os.environ.get("VOICENTER_BASE_URL", "").strip(),
+        }
+        if read["code"] and read["token"] and not {"code", "token"} & options.keys():
+            raise ConfigurationError("Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them")
+        if {"code", "token"} & options.keys():
+            read["code"] = read["token"] = ""
+        return cls(**{name: value for name, value in read.items() if value} | options)
+
+    def __repr__(self) -> str:
+        way = "code" if self._credentials.code else "token"
+        limit = self._rate_limit
+        return f"CdrClient({way}=…, base_url={self._url!r}, {limit.requests} requests per {limit.period:g} s)"
+
+    async def __aenter__(self) -> Self:
+        self._bind()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. May be called twice; using the client again opens new ones."""
+        http, self._http, self._loop = self._http, None, None
+        if http is not None:
+            await http.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_http", None) is not None:
+            warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
+
+    # -- asking
+
+    async def fetch(
+        self,
+        query: CdrQuery,
+        *,
+        on_invalid: OnInvalid = "raise",
+        max_wait: float | None = None,
+        timeout: Timeout = "default",
+    ) -> Page:
+        """One request: the records it brings, and whether they are all (``page.is_complete``).
+
+        Raises :class:`DecodeError` where records can't be read (its ``page`` holds the others), unless
+        ``on_invalid="collect"``; :class:`RateLimitError` where no request may be sent within ``max_wait`` seconds;
+        and the errors of the service.
+        """
+        _one_of("on_invalid", on_invalid, ("raise", "collect"))
+        window = Window(*query.seconds)
+        answer = await self._ask(query, window, max_wait=max_wait, timeout=timeout, sort=query.sort)
+        rows = own([answer], [window])
+        invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
+        readable = tuple(row for row in rows if isinstance(row, Cdr))
+        told = facts(answer)
+        check_clock(window, told)
+        counted = told.total in (None, len(answer.rows)) and told.returned in (None, len(answer.rows))
+        page = Page(
+            records=readable if query.sort else in_time(readable),
+            start=query.start,
+            end=query.end,
+            is_complete=counted and not invalid and not is_cut(told, cap=self._cap, honest=False),
+            total_hits=answer.total_hits,
+            rows=len(answer.rows),
+            invalid=invalid,
+        )
+        if invalid and on_invalid == "raise":
+            problems = [problem for record in invalid for problem in record.problems]
+            error = DecodeError(f"{len(invalid)} of {page.rows} records could not be read", problems=problems)
+            error.window, error.page = window.times, page
+            raise error
+        return page
+
+    async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
+        """How many records match.
+
+        One request where they fit into one answer, two where the service's total can be shown to be right; else all
+        of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
+        """
+        query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
+        window = Window(*query.seconds)
+        try:
+            up = facts(await self._ask(query, window, max_wait=max_wait))
+            check_clock(window, up)
+            if not is_cut(up, cap=self._cap, honest=False) and up.total in (None, len(up.seconds)):
+                return sum(second is None or window.start <= second < window.stop for second in up.seconds)
+            if up.total is not None and up.total > self._cap:
+                down = facts(await self._ask(query, window, max_wait=max_wait, descending=True))
+                exact = _count_between(window, up, down)
+                if exact is not None:
+                    return exact
+        except OutOfRangeError:
+            if window.span <= 86_400:
+                raise
+        pages = self.iter_pages(query, order="any", on_invalid="collect", max_wait=max_wait)
+        return sum([page.rows async for page in pages])
+
+    def iter_all(
+        self,
+        query: CdrQuery,
+        *,
+        order: Order = "time",
+        on_invalid: OnInvalid = "raise",
+        max_wait: float | None = None,
+        resume_from: str | None = None,
+    ) -> RecordStream:
+        """Every record of the query, exactly once: ``async for cdr in client.iter_all(query)``.
+
+        In order of time, or with ``order="any"`` as they come. Splits the period wherever there is more than one
+        answer can hold. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
+
+        Raises :class:`IncompleteError` (and its kinds) instead of giving a short answer for the whole one;
+        :class:`DecodeError` behind the readable records of a page that holds others, unless ``on_invalid="collect"``;
+        :class:`CheckpointError`; and the errors of the service. Each carries a ``checkpoint``.
+        """
+        return RecordStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
+
+    def iter_pages(
+        self,
+        query: CdrQuery,
+        *,
+        order: Order = "time",
+        on_invalid: OnInvalid = "raise",
+        max_wait: float | None = None,
+        resume_from: str | None = None,
+    ) -> PageStream:
+        """The same as :meth:`iter_all` in pages, each complete for its part of the period; for bulk work."""
+        return PageStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
+
+    async def get_call(
+        self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None
+    ) -> tuple[Cdr, ...]:
+        """All records (legs) of one call, in order of time; empty if the service has none.
+
+        The period to look in is a day on either side of the time the CallID begins with (evidence), or of ``around``,
+        for ids that don't begin with one.
+        """
+        if around is not None:
+            period = around - timedelta(days=1), around + timedelta(days=1)
+        else:
+            period = call_window(call_id)
+        query = CdrQuery(*period, call_id=call_id)
+        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait)
+        stream = RecordStream(query, outlet, "time", "raise", 1, self._cap, 0, None)
+        return tuple([record async for record in stream])
+
+    # -- how
+
+    def _bulk(
+        self,
+        query: CdrQuery,
+        order: Order,
+        on_invalid: OnInvalid,
+        max_wait: float | None,
+        resume_from: str | None,
+    ) -> tuple[_Outlet, Order, OnInvalid, int, int, int, str | None]:
+        _one_of("order", order, ("time", "any"))
+        _one_of("on_invalid", on_invalid, ("raise", "collect"))
+        if query.sort:
+            raise ConfigurationError("sort is for fetch; an iteration is in order of time, so leave it out")
+        hold = self._buffer_pages if self._concurrency > 1 else 0
+        outlet = _Outlet(self, query, urgent=False, max_wait=max_wait)
+        return outlet, order, on_invalid, self._concurrency, self._cap, hold, resume_from
+
+    async def _ask(
+        self,
+        query: CdrQuery,
+        window: Window,
+        *,
+        max_wait: float | None = None,
+        timeout: Timeout = "default",
+        sort: tuple[Sort, ...] = (),
+        descending: bool = False,
+    ) -> Answer:
+        """One single question."""
+        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=sort)
+        tally = Tally()
+        slot = await outlet.slot(tally)
+        return await outlet.exchange(Ask.single(window, descending=descending), slot, tally)
+
+    @property
+    def _pace(self) -> _Pace:
+        if self._pace_state is None:
+            self._pace_state = _Pace(self._rate_limit, self._limiter)
+        return self._pace_state
+
+    def _bind(self) -> httpx.AsyncClient:
+        """The connections of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._http is not None and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigurationError(
+                    "This client is open in another event loop; close it there first, or make one client per loop"
+                )
+            self._http = None
+        if self._http is None:
+            if self._loop is not loop:
+                self._pace.bind()
+            self._loop = loop
+            inner = self._transport or httpx.AsyncHTTPTransport(
+                proxy=_proxy(self._url), limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0)
+            )
+            self._http = httpx.AsyncClient(
+                transport=_Door(inner, owned=self._transport is None),
+                timeout=httpx.Timeout(None, connect=_CONNECT),
+                follow_redirects=False,
+                trust_env=False,
+            )
+        return self._http
+
+    async def _slot(self, urgent: bool, max_wait: float | None, tally: Tally) -> Slot:
+        self._bind()
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        slot = await self._pace.acquire(urgent=urgent, max_wait=max_wait)
+        waited = loop.time() - before
+        tally.waited += waited
+        if waited > 1:
+            _LOG.info("waited %.1f s for the rate limit", waited)
+        return slot
+
+    async def _send(
+        self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, timeout: Timeout
+    ) -> Answer:
+        """One attempt: an answer, or one of our errors, within the time allowed."""
+        seconds = self._timeout if timeout == "default" else timeout
+        pace, settled = self._pace, False
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._exchange(request, slot, fields)
+            settled = True
+            pace.passed(slot)
+            return answer
+        except RateLimitError as error:
+            settled = True
+            pace.refused(slot, error.retry_after)
+            raise
+        except (ApiError, DecodeError):
+            settled = True
+            pace.passed(slot)
+            raise
+        except TimeoutError as error:
+            raise ServiceUnreachableError(f"No whole answer within {seconds:g} s") from error
+        except httpx.DecodingError as error:
+            raise DecodeError("The answer's compression is damaged", truncated=True) from error
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise ServiceUnreachableError(f"The connection failed ({type(error).__name__})") from error
+        finally:
+            if not settled:
+                pace.given_up(slot)
+
+    async def _exchange(self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None) -> Answer:
+        """Bytes out, bytes in, decoded as they come."""
+        http = self._bind()
+
+        async def trace(event: str, _: Any) -> None:
+            if event.endswith("send_request_headers.started"):
+                self._pace.written(slot)
+
+        message = http.build_request(
+            request.method,
+            self._url,
+            headers=list(request.headers),
+            content=request.body or None,
+            extensions={"trace": trace, "voicenter_params": request.params},
+        )
+        response = await http.send(message, stream=True)
+        try:
+            self._pace.answered(slot)
+            decoder = Decoder(
+                status=response.status_code,
+                content_type=response.headers.get("content-type"),
+                retry_after=_retry_after(response.headers),
+                fields=fields,
+                secret=self._credentials.secret,
+                loads=self._loads,
+            )
+            async for chunk in response.aiter_bytes(_SLICE):
+                decoder.feed(chunk)
+                await asyncio.sleep(0)
+            return decoder.finish()
+        finally:
+            await response.aclose()
+
+
+def _count_between(window: Window, up: PageFacts, down: PageFacts) -> int | None:
+    """The exact number of a window's rows from both ends of its answer, if they prove the order and the total."""
+    if not (is_ordered(up) and is_ordered(down, descending=True) and up.known and down.known):
+        return None
+    if up.known[-1] >= down.known[-1] or up.total != down.total:
+        return None
+    before = sum(second < window.start for second in up.known)
+    behind = sum(second >= window.stop for second in down.known)
+    whole = up.known[-1] >= window.start and down.known[-1] < window.stop
+    return (up.total or 0) - before - behind if whole else None

@@ -1,0 +1,383 @@
+"""From a plan to records: lanes that ask what the plan wants, and iterators that hand out what it has proven.
+
+No HTTP here: what sends a request is passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeVar
+
+from attrs import define, frozen
+
+from voicenter_cdr.errors import CheckpointError, DecodeError, OutOfRangeError, VoicenterError
+from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
+from voicenter_cdr.pacing import Slot
+from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
+from voicenter_cdr.wire import Answer
+
+__all__ = ["OnInvalid", "Order", "Outlet", "PageStream", "RecordStream", "Tally"]
+
+Order = Literal["time", "any"]
+"""``"time"``: records in order of time. ``"any"``: windows as they are proven, so that nothing is held back."""
+OnInvalid = Literal["raise", "collect"]
+"""What becomes of records that can't be read: an error behind the readable ones of their page, or a list."""
+
+_TURN: Final = 250
+"""Records handed out before the event loop gets a turn."""
+
+T = TypeVar("T")
+
+
+@define
+class Tally:
+    """What one iteration, or one call, has cost so far."""
+
+    requests: int = 0
+    retries: int = 0
+    waited: float = 0.0
+
+
+class Outlet(Protocol):
+    """The way to the service for one query."""
+
+    async def slot(self, tally: Tally) -> Slot:
+        """Wait until a request may be sent."""
+        ...
+
+    def give_back(self, slot: Slot) -> None:
+        """Return a slot for which there was nothing to ask."""
+        ...
+
+    async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
+        """Send, retry where that can help, and bring the answer."""
+        ...
+
+
+@frozen
+class Batch:
+    """Proven records of one window, in order of time."""
+
+    window: Window
+    records: tuple[Cdr, ...]
+    invalid: tuple[InvalidRecord, ...]
+
+
+def facts(answer: Answer, *, rows: bool = False) -> PageFacts:
+    """What the planner wants to know of an answer; with its rows where they are to be compared."""
+    identities = [_identity(row) for row in answer.rows] if rows else ()
+    return PageFacts(answer.seconds, answer.total_hits, answer.return_hits, identities)
+
+
+def _identity(row: Cdr | InvalidRecord) -> Any:
+    return row if isinstance(row, Cdr) else json.dumps(row.raw, sort_keys=True, default=str)
+
+
+def own(answers: Sequence[Answer], windows: Sequence[Window]) -> list[Cdr | InvalidRecord]:
+    """The rows whose second one of the windows owns, or can't be told; one that is in several answers counts once."""
+    rows = [
+        row
+        for answer in answers
+        for row, second in zip(answer.rows, answer.seconds, strict=True)
+        if second is None or any(window.start <= second < window.stop for window in windows)
+    ]
+    return rows if len(answers) == 1 else list({_identity(row): row for row in rows}.values())
+
+
+def in_time(records: Iterable[Cdr]) -> tuple[Cdr, ...]:
+    """In order of time; records of one instant keep the order they came in."""
+    return tuple(sorted(records, key=_started))
+
+
+def _started(record: Cdr) -> Any:
+    return record.started_at
+
+
+class _Lanes:
+    """Several requests in flight for one plan; hands out its records window by window as they are proven."""
+
+    def __init__(self, plan: Plan, outlet: Outlet, tally: Tally, lanes: int) -> None:
+        self._plan = plan
+        self._outlet = outlet
+        self._tally = tally
+        self._lanes = lanes
+        self._held: dict[Any, list[Answer]] = {}
+        self._proven: dict[Window, Batch] = {}
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Proven batches. The lanes end with the iteration, however it ends."""
+        tasks = [asyncio.create_task(self._lane(), name="voicenter_cdr lane") for _ in range(self._lanes)]
+        for task in tasks:
+            task.add_done_callback(lambda _: self._news.set())
+        try:
+            while True:
+                self._news.clear()
+                for window in self._plan.ready():
+                    yield self._proven.pop(window)
+                    self._room.set()
+                if self._plan.done:
+                    return
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await self._news.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lane(self) -> None:
+        while True:
+            async with self._turn:
+                await self._work()
+                slot = await self._outlet.slot(self._tally)
+                ask = self._plan.take()
+            if ask is None:
+                self._outlet.give_back(slot)
+                continue
+            try:
+                answer = await self._outlet.exchange(ask, slot, self._tally)
+            except OutOfRangeError as error:
+                self._plan.refused(ask, error)
+            else:
+                self._judge(ask, answer)
+            self._room.set()
+            self._news.set()
+
+    async def _work(self) -> None:
+        """Wait until the plan has something to ask. Only the lane whose turn it is comes here."""
+        while not self._plan.has_work:
+            self._room.clear()
+            await self._room.wait()
+
+    def _judge(self, ask: Ask, answer: Answer) -> None:
+        verdict = self._plan.answer(ask, facts(answer, rows=ask.whole_rows))
+        held = self._held.get(ask.piece, [])
+        for window in verdict.keep:
+            self._prove(window, [answer])
+        for window in verdict.keep_held:
+            self._prove(window, held[-1:])
+        for window in verdict.merge:
+            self._prove(window, [*held, answer])
+        if verdict.hold:
+            self._held[ask.piece] = [*held, answer]
+        elif not self._plan.holds(ask):
+            self._held.pop(ask.piece, None)
+
+    def _prove(self, window: Window, answers: Sequence[Answer]) -> None:
+        rows = own(answers, [window])
+        self._proven[window] = Batch(
+            window,
+            in_time(row for row in rows if isinstance(row, Cdr)),
+            tuple(row for row in rows if isinstance(row, InvalidRecord)),
+        )
+
+
+class _Progress:
+    """Where an iteration stands: its checkpoint and its stats."""
+
+    def __init__(self, query: CdrQuery, plan: Plan, skip: Counter[str]) -> None:
+        self.query = query
+        self.plan = plan
+        self.skip = skip
+        self.tally = Tally()
+        self.records = 0
+        self.invalid: list[InvalidRecord] = []
+        self.batch: Batch | None = None
+        self.finished = 0
+
+    def enter(self, batch: Batch) -> tuple[Cdr, ...]:
+        """Begin with a batch; of a resumed window, leave out what was handed out before."""
+        records = batch.records
+        if self.skip:
+            records = tuple(record for record in records if not self._skipped(record))
+        self.batch, self.finished = Batch(batch.window, records, batch.invalid), 0
+        self.invalid += batch.invalid
+        return records
+
+    def _skipped(self, record: Cdr) -> bool:
+        key = record.key
+        if self.skip[key] > 0:
+            self.skip[key] -= 1
+            return True
+        return False
+
+    @property
+    def checkpoint(self) -> str:
+        left = [(window.start, window.stop) for window in self.plan.open]
+        seen: list[str] = [key for key, count in self.skip.items() for _ in range(count)]
+        if self.batch is not None:
+            window, done = self.batch.window, self.batch.records[: self.finished]
+            left = [bounds for bounds in left if bounds != (window.start, window.stop)]
+            if self.finished < len(self.batch.records):
+                last = int(done[-1].started_at.timestamp()) if done else window.start
+                seen += [record.key for record in reversed(done) if int(record.started_at.timestamp()) == last]
+                left.append((last, window.stop))
+        start, end = self.query.seconds
+        return json.dumps(
+            {
+                "version": 1,
+                "query": self.query.fingerprint,
+                "period": [start, end],
+                "left": sorted(left),
+                "seen": seen,
+            }
+        )
+
+    @property
+    def stats(self) -> Stats:
+        return Stats(
+            requests=self.tally.requests,
+            retries=self.tally.retries,
+            waited=self.tally.waited,
+            records=self.records,
+            windows=self.plan.proven,
+            windows_left=len(self.plan.open),
+            expected_total=self.plan.expected,
+            invalid=tuple(self.invalid),
+        )
+
+
+def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Counter[str]]:
+    """The windows left and the keys to leave out."""
+    period = query.seconds
+    if checkpoint is None:
+        return [Window(*period)], Counter()
+    try:
+        state = json.loads(checkpoint)
+        version, bound, whole = state["version"], state["query"], tuple(state["period"])
+        left = [Window(int(start), int(stop)) for start, stop in state["left"]]
+        seen = Counter(str(key) for key in state["seen"])
+    except (ValueError, TypeError, KeyError):
+        raise CheckpointError("The checkpoint is torn, or none of this package") from None
+    if version != 1:
+        raise CheckpointError("The checkpoint is of another version of this package")
+    if bound != query.fingerprint or whole != period:
+        raise CheckpointError("The checkpoint is of another query or another period")
+    edges = [edge for window in left for edge in (window.start, window.stop)]
+    if edges != sorted(edges) or any(not period[0] <= edge <= period[1] for edge in edges):
+        raise CheckpointError("The checkpoint contradicts itself")
+    return left, seen
+
+
+class _Stream(AsyncIterator[T]):
+    """What both iterators share. Work under ``contextlib.aclosing`` where you may leave early."""
+
+    def __init__(
+        self,
+        query: CdrQuery,
+        outlet: Outlet,
+        order: Order,
+        on_invalid: OnInvalid,
+        lanes: int,
+        cap: int,
+        hold: int,
+        resume_from: str | None,
+    ) -> None:
+        windows, skip = _resume(query, resume_from)
+        kinds = tuple(int(kind) for kind in query.cdr_types)
+        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold)
+        self._on_invalid = on_invalid
+        self._progress = _Progress(query, plan, skip)
+        self._batches = _Lanes(plan, outlet, self._progress.tally, lanes).batches
+        self._running: AsyncGenerator[T, None] | None = None
+
+    @property
+    def stats(self) -> Stats:
+        """How far it is, now."""
+        return self._progress.stats
+
+    @property
+    def checkpoint(self) -> str:
+        """From where to go on (``resume_from=…``): JSON text that holds no number and no secret.
+
+        It covers everything the consumer has finished with: a record counts as finished when the next one is asked for.
+        """
+        return self._progress.checkpoint
+
+    def _run(self) -> AsyncGenerator[T, None]:
+        raise NotImplementedError
+
+    def __aiter__(self) -> _Stream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._running is None:
+            self._running = self._run()
+        try:
+            return await anext(self._running)
+        except VoicenterError as error:
+            error.checkpoint = self.checkpoint
+            raise
+
+    async def aclose(self) -> None:
+        """End the iteration: nothing is asked any more and nothing is left behind."""
+        if self._running is not None:
+            await self._running.aclose()
+
+    def _complain(self, batch: Batch) -> None:
+        if batch.invalid and self._on_invalid == "raise":
+            count = len(batch.invalid)
+            error = DecodeError(
+                f"{count} record{'s' if count > 1 else ''} could not be read",
+                problems=[problem for record in batch.invalid for problem in record.problems],
+            )
+            error.window = batch.window.times
+            raise error
+
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("an iteration is not awaited: write 'async for … in client.iter_all(query)'")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("records come asynchronously: write 'async for', inside 'async def'")
+
+
+class RecordStream(_Stream[Cdr]):
+    """Records one by one; made by ``CdrClient.iter_all``."""
+
+    async def _run(self) -> AsyncGenerator[Cdr, None]:
+        progress, batches = self._progress, self._batches()
+        try:
+            async for batch in batches:
+                for record in progress.enter(batch):
+                    progress.records += 1
+                    yield record
+                    progress.finished += 1
+                    if progress.finished % _TURN == 0:
+                        await asyncio.sleep(0)
+                self._complain(batch)
+        finally:
+            await batches.aclose()
+
+
+class PageStream(_Stream[Page]):
+    """Records in pages, each complete for its window; made by ``CdrClient.iter_pages``."""
+
+    async def _run(self) -> AsyncGenerator[Page, None]:
+        progress, batches = self._progress, self._batches()
+        try:
+            async for batch in batches:
+                records = progress.enter(batch)
+                progress.records += len(records)
+                start, end = batch.window.times
+                if records or batch.invalid:
+                    yield Page(
+                        records=records,
+                        start=start,
+                        end=end,
+                        is_complete=not batch.invalid,
+                        rows=len(records) + len(batch.invalid),
+                        invalid=batch.invalid,
+                    )
+                progress.finished = len(records)
+                self._complain(batch)
+        finally:
+            await batches.aclose()
