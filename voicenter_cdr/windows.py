@@ -20,6 +20,7 @@ from __future__ import annotations
 import enum
 import itertools
 import math
+from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -182,36 +183,36 @@ def climb(
     only if the counts add up or the query names its types, since a type that nobody knows may exist.
     """
     seen = dict(zip(first.rows, first.seconds, strict=True))
-    down = yield Rung(descending=True, by_id=True)
-    seen.update(zip(down.rows, down.seconds, strict=True))
-    told = max((page.total for page in (first, down) if page.total is not None), default=None)
-    total = told if told is not None and (honest or told > cap) else None
-    earned = trust is Trust.EARNED
-    if len(seen) == total or (earned and is_ordered(down, descending=True) and not suffix(window, down)[1]):
+
+    def note(page: PageFacts) -> PageFacts:
+        seen.update(zip(page.rows, page.seconds, strict=True))
+        return page
+
+    down = note((yield Rung(descending=True, by_id=True)))
+    if trust is Trust.EARNED and is_ordered(down, descending=True) and not suffix(window, down)[1]:
         return seen
-    if earned:
-        up = yield Rung(by_id=True)
-        seen.update(zip(up.rows, up.seconds, strict=True))
-        if len(seen) == total or _meet(up, down):
-            return seen
+    up = note((yield Rung(by_id=True)))
+    told = max((page.total for page in (first, down, up) if page.total is not None), default=None)
+    total = told if told is not None and (honest or told > cap) else None
+    if len(seen) == total or (trust is Trust.EARNED and _meet(up, down)):
+        return seen
     sure = total is not None or bool(kinds)
     parts = [kinds or tuple(sorted({*map(int, CdrType), *_kinds_of(seen)}))] if sure else []
     while parts:
         part = parts.pop()
-        page = yield Rung(kinds=part)
-        seen.update(zip(page.rows, page.seconds, strict=True))
+        page = note((yield Rung(kinds=part, by_id=True)))
         if not is_cut(page, cap=cap, honest=total is not None):
             continue
         if len(part) > 1:
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
-        other = yield Rung(kinds=part, descending=True)
-        seen.update(zip(other.rows, other.seconds, strict=True))
+        other = note((yield Rung(kinds=part, descending=True, by_id=True)))
         sure = page.total is not None and page.total == len({*page.rows, *other.rows}) > cap
         if not sure:
             break
     if not sure or len(seen) < (total or 0):
-        raise DenseWindowError(window=window.times, hits=told, reached=len(seen), cap=cap)
+        at = Counter(second for second in seen.values() if second is not None).most_common(1)[0][0]
+        raise DenseWindowError(window=Window(at, at + 1).times, hits=told, reached=len(seen), cap=cap)
     return seen
 
 
@@ -571,7 +572,8 @@ class Plan:
         first = piece.first or page
         piece.step, piece.first = _Step.PAGE, None
         last, begin = max(first.known, default=0), min(page.known, default=0)
-        if not is_ordered(page, descending=True) or (last >= begin and self.honest):
+        told = self.honest and first.total is not None and first.total >= len(first.seconds) + len(page.seconds)
+        if not is_ordered(page, descending=True) or (last > begin and told):
             self.trust = Trust.LOST
         if last >= begin or self.trust is Trust.LOST:
             return self._split(piece, first)
@@ -625,8 +627,14 @@ class Plan:
     # -- the pieces
 
     def _split(self, piece: _Piece, page: PageFacts) -> Verdict:
+        """Ask in parts. A second that fills the page alone is set apart, with its neighbours, whose asks take it in."""
         if piece.window.span == 1:
             return self._isolate(piece, page)
+        if len(set(page.known)) == 1:
+            hot = page.known[0]
+            return self._replace(
+                piece, [s for s in range(hot - 1, hot + 3) if piece.window.start < s < piece.window.stop]
+            )
         parts = math.ceil((page.total or 0) / (_ROOM * self.cap)) if self.honest else 2
         windows = piece.window.split(max(2, parts))
         return self._replace(piece, [window.start for window in windows[1:]])

@@ -1,0 +1,390 @@
+"""The planner: every record once, whatever the service thinks of bounds, sorting and counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from fake_service import Row, Semantics, Service, walk
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import services
+
+from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
+from voicenter_cdr.windows import Ask, PageFacts, Plan, Trust, Window, check_clock, is_cut, prefix, suffix
+
+
+def rows_at(*seconds: int, kind: int = 8) -> list[Row]:
+    return [Row(second, second * 1000, kind, f"call-{number}-{second}") for number, second in enumerate(seconds)]
+
+
+def wanted(service: Service, window: Window) -> list[Row]:
+    return [row for row in service.rows if window.start <= row.second < window.stop]
+
+
+def crowd(service: Service, window: Window) -> int:
+    """Most rows in any three neighbouring seconds, which is the least that can be asked for."""
+    near: Counter[int] = Counter()
+    for row in service.rows:
+        for second in (row.second - 1, row.second, row.second + 1):
+            near[second] += 1
+    return max((near[second] for second in range(window.start, window.stop)), default=0)
+
+
+# --- properties
+
+
+@given(services(), st.data())
+def test_every_record_once_in_order_or_a_dense_second(case: tuple[Service, Window], data: st.DataObject) -> None:
+    """For any population, semantics, lanes and order of answers: all records once, in order, or a second is too dense."""
+    service, window = case
+    lanes = data.draw(st.sampled_from([1, 2, 4]))
+    hold = data.draw(st.sampled_from([0, 1, 12]))
+    in_order = data.draw(st.booleans())
+    try:
+        out, _ = walk(
+            service,
+            window,
+            lanes=lanes,
+            hold=hold,
+            in_order=in_order,
+            choose=lambda flying: data.draw(st.integers(0, flying - 1)),
+        )
+    except DenseWindowError:
+        assert crowd(service, window) >= service.how.cap
+        return
+    assert Counter(out) == Counter(wanted(service, window))
+    if in_order:
+        assert [row.second for row in out] == sorted(row.second for row in out)
+
+
+@given(services())
+def test_honest_totals_reach_as_far_as_two_pages(case: tuple[Service, Window]) -> None:
+    """Where totals are honest and the sort is obeyed, three neighbouring seconds may hold up to two pages of rows."""
+    service, window = case
+    how = Semantics(cap=service.how.cap, lower_inclusive=service.how.lower_inclusive)
+    service = Service(service.rows, how)
+    try:
+        out, _ = walk(service, window)
+    except DenseWindowError:  # a total of exactly one page may be a capped one, if no larger total was ever seen
+        assert crowd(service, window) > 2 * how.cap or (service.answer(Ask.single(window)).total or 0) <= how.cap
+    else:
+        assert Counter(out) == Counter(wanted(service, window))
+
+
+@given(st.integers(0, 50), st.integers(1, 200), st.integers(1, 60))
+def test_parts_tile_their_window(start: int, span: int, parts: int) -> None:
+    """A split leaves no gap and no overlap, and no part is empty."""
+    window = Window(start, start + span)
+    pieces = window.split(parts)
+    assert [second for piece in pieces for second in range(piece.start, piece.stop)] == list(range(start, start + span))
+    assert all(piece.span > 0 for piece in pieces)
+
+
+@given(services(), st.integers(0, 200))
+def test_the_way_on_is_always_known(case: tuple[Service, Window], stop_after: int) -> None:
+    """At every moment, what was handed out and what is still open tile the window."""
+    service, window = case
+    plan = Plan([window], cap=service.how.cap)
+    handed: list[Window] = []
+    try:
+        for _ in range(stop_after):
+            ask = plan.take()
+            if ask is None:
+                break
+            plan.answer(ask, service.answer(ask))
+            handed += plan.ready()
+            covered = sorted([*handed, *plan.open])
+            assert covered[0].start == window.start
+            assert covered[-1].stop == window.stop
+            assert all(a.stop == b.start for a, b in zip(covered, covered[1:], strict=False))
+    except DenseWindowError:
+        pass
+
+
+# --- what one page is worth
+
+
+def test_a_page_below_the_cap_is_complete() -> None:
+    """Fewer rows than the cap, and totals that agree or are missing: nothing is cut."""
+    assert not is_cut(PageFacts([1] * 9_999, 9_999), cap=10_000, honest=False)
+    assert not is_cut(PageFacts([1] * 9_999), cap=10_000, honest=False)
+
+
+def test_a_full_page_is_cut_though_the_total_says_the_same() -> None:
+    """A total of exactly the cap may be a capped one."""
+    assert is_cut(PageFacts([1] * 10_000, 10_000), cap=10_000, honest=False)
+    assert not is_cut(PageFacts([1] * 10_000, 10_000), cap=10_000, honest=True)
+
+
+def test_a_total_above_the_rows_is_a_cut() -> None:
+    """The service says that there is more."""
+    assert is_cut(PageFacts([1, 2, 3], 4), cap=10_000, honest=False)
+
+
+def test_a_prefix_ends_before_its_last_second() -> None:
+    """Of an ascending page the last second may go on behind the cut."""
+    assert prefix(Window(10, 20), PageFacts([10, 12, 15, 15])) == ((Window(10, 15),), (Window(15, 20),))
+
+
+def test_a_suffix_begins_after_its_first_second() -> None:
+    """Of a descending page the earliest second may go on behind the cut."""
+    assert suffix(Window(10, 20), PageFacts([19, 17, 15, 15])) == ((Window(16, 20),), (Window(10, 16),))
+
+
+def test_windows_are_asked_one_second_wider() -> None:
+    """Exclusive bounds and fractions of a second lose nothing."""
+    assert Window(100, 160).asked == (99, 160)
+
+
+# --- trust
+
+
+def test_the_rest_of_a_window_earns_trust_without_a_wasted_request() -> None:
+    """A little more than a page takes two requests: the page, and the rest that proves it."""
+    service = Service(rows_at(*range(1000, 1006)), Semantics(cap=4))
+    out, requests = walk(service, Window(1000, 1100))
+    assert len(out) == 6
+    assert requests == 2
+
+
+def test_the_twin_earns_trust_and_is_kept() -> None:
+    """A window of several pages is proven by its other end, which is not asked for again."""
+    service = Service(rows_at(*range(1000, 1100)), Semantics(cap=10, totals="capped"))
+    out, requests = walk(service, Window(1000, 1100))
+    assert len(out) == 100
+    assert requests <= 14
+
+
+def test_a_sample_that_was_sorted_afterwards_is_not_believed() -> None:
+    """A service that cuts first and sorts then looks sorted and has holes."""
+    service = Service(rows_at(*range(1000, 1100)), Semantics(cap=10, sort="after_cut"))
+    plan = Plan([Window(1000, 1100)], cap=10)
+    for _ in range(2):
+        ask = plan.take()
+        assert ask is not None
+        plan.answer(ask, service.answer(ask))
+    assert plan.trust is Trust.LOST
+
+
+def test_rows_out_of_order_lose_the_trust_for_good() -> None:
+    """A page that is cut and out of order shows that the sort is ignored."""
+    plan = Plan([Window(0, 100)], cap=3)
+    ask = plan.take()
+    assert ask is not None
+    plan.answer(ask, PageFacts([5, 3, 9], 10))
+    assert plan.trust is Trust.LOST
+
+
+# --- one second
+
+
+@pytest.mark.parametrize("hits", [11, 19, 20])
+def test_two_pages_in_one_second(hits: int) -> None:
+    """Both ends of the sort reach two pages of one second, if the total is honest."""
+    service = Service(rows_at(*[1000] * hits), Semantics(cap=10))
+    out, _ = walk(service, Window(990, 1010))
+    assert len(out) == hits
+
+
+def test_more_than_two_pages_in_one_second_by_type() -> None:
+    """Beyond both ends, one question per call type; the sum of the parts has to be the whole."""
+    rows = [Row(1000, 1_000_000, kind, f"{kind}-{n}") for kind in (1, 4, 8, 9) for n in range(9)]
+    out, _ = walk(Service(rows, Semantics(cap=10)), Window(990, 1010))
+    assert Counter(out) == Counter(rows)
+
+
+def test_types_that_nobody_knows_are_not_lost_in_silence() -> None:
+    """The parts do not add up to the whole where rows are of a type no one asked for."""
+    rows = [Row(1000, 1_000_000, kind, f"{kind}-{n}") for kind in (1, 4, 8, *range(30, 60)) for n in range(9)]
+    service = Service(rows, Semantics(cap=10))
+    with pytest.raises(DenseWindowError) as caught:
+        walk(service, Window(990, 1010))
+    assert caught.value.hits == 33 * 9
+    assert caught.value.reached < 33 * 9
+    assert caught.value.window == Window(1000, 1001).times
+
+
+def test_types_the_query_names_need_no_total() -> None:
+    """Where the query itself is limited to types, no unknown one can hide."""
+    rows = [Row(1000, 1_000_000, kind, f"{kind}-{n}") for kind in (1, 4) for n in range(9)]
+    service = Service(rows, Semantics(cap=10, totals="missing"))
+    plan = Plan([Window(1000, 1001)], cap=10, kinds=(1, 4))
+    while not plan.done:
+        ask = plan.take()
+        assert ask is not None
+        verdict = plan.answer(ask, service.answer(ask))
+        list(plan.ready())
+    assert verdict.merge == (Window(1000, 1001),)
+
+
+def test_a_dense_second_ends_within_few_requests() -> None:
+    """One row more than can be reached is found out in a few requests, never in a loop."""
+    service = Service(rows_at(*[500_000] * 31), Semantics(cap=10, totals="missing"))
+    with pytest.raises(DenseWindowError):
+        walk(service, Window(0, 1_000_000), limit=20)
+
+
+# --- counts
+
+
+def page_plan(cap: int = 10) -> Plan:
+    return Plan([Window(0, 100)], cap=cap)
+
+
+def test_counts_that_contradict_are_asked_once_more() -> None:
+    """A row that arrives between the counting and the listing is no error."""
+    plan = page_plan()
+    first = plan.take()
+    assert first is not None
+    assert plan.answer(first, PageFacts([1, 2], 3, 2)).keep == ()
+    again = plan.take()
+    assert again is not None
+    assert plan.answer(again, PageFacts([1, 2, 3], 3, 3)).keep == (Window(0, 100),)
+
+
+@pytest.mark.parametrize(("total", "returned", "expected"), [(1, 2, 1), (2, 5, 5), (None, 3, 3)])
+def test_counts_that_stay_wrong_are_an_error(total: int | None, returned: int, expected: int) -> None:
+    """Fewer hits than rows, or RETURN_HITS that never came: stop, never only warn."""
+    plan = page_plan()
+    for attempt in range(2):
+        ask = plan.take()
+        assert ask is not None
+        if attempt == 0:
+            plan.answer(ask, PageFacts([1, 2], total, returned))
+    with pytest.raises(CountMismatchError) as caught:
+        plan.answer(ask, PageFacts([1, 2], total, returned))
+    assert (caught.value.expected, caught.value.received) == (expected, 2)
+
+
+def test_a_service_that_drops_rows_is_found_out() -> None:
+    """Three rows of fifty never come: an error, not a log line."""
+    rows = rows_at(*range(1000, 1050))
+    missing = {rows[7], rows[20], rows[40]}
+
+    class Dropping(Service):
+        def answer(self, ask: object) -> PageFacts:
+            page = super().answer(ask)  # type: ignore[arg-type]
+            kept = [row for row in page.rows if row not in missing]
+            return PageFacts([row.second for row in kept], page.total, len(kept), kept)  # type: ignore[attr-defined]
+
+    with pytest.raises(CountMismatchError):
+        walk(Dropping(rows, Semantics(cap=100)), Window(1000, 1100))
+
+
+def test_a_cap_lower_than_thought_is_learnt() -> None:
+    """An account whose answers stop at fewer rows still comes out complete."""
+    service = Service(rows_at(*range(1000, 1100)), Semantics(cap=7))
+    plan = Plan([Window(1000, 1100)], cap=10)
+    kept = 0
+    while not plan.done:
+        ask = plan.take()
+        assert ask is not None
+        page = service.answer(ask)
+        verdict = plan.answer(ask, page)
+        kept += sum(window.span for window in (*verdict.keep, *verdict.keep_held))
+        list(plan.ready())
+    assert plan.cap == 7
+    assert kept == 100
+
+
+def test_rows_that_vanish_during_the_run_are_no_error() -> None:
+    """Before rows are called missing the total is asked for once more."""
+    rows = rows_at(*range(1000, 1030))
+    service = Service(rows, Semantics(cap=10))
+    plan = Plan([Window(1000, 1100)], cap=10)
+    for number in range(100):
+        ask = plan.take()
+        if ask is None:
+            break
+        if number == 2:
+            service = Service([row for row in rows if row.second != 1015], service.how)
+        plan.answer(ask, service.answer(ask))
+        list(plan.ready())
+    assert plan.done
+
+
+def test_rows_that_move_behind_the_run_are_an_error() -> None:
+    """A record that moves to a second already handed out is still counted, and did not come: say so."""
+    rows = rows_at(*range(1000, 1030))
+    service = Service(rows, Semantics(cap=10))
+    plan = Plan([Window(1000, 1100)], cap=10, hold=0)
+    with pytest.raises(CountMismatchError):
+        for number in range(100):
+            ask = plan.take()
+            assert ask is not None
+            if number == 2:
+                moved = [*rows[:15], *rows_at(1001), *rows[16:]]
+                service = Service(moved, service.how)
+            plan.answer(ask, service.answer(ask))
+            list(plan.ready())
+    assert number < 99
+
+
+# --- foreign times and ranges
+
+
+@pytest.mark.parametrize(("shift", "words"), [(-3 * 3600, "3.0 hours before"), (2 * 3600, "2.0 hours after")])
+def test_rows_from_another_zone_are_named(shift: int, words: str) -> None:
+    """Rows outside what was asked show that the service filters by another clock."""
+    with pytest.raises(IncompleteError, match=words):
+        check_clock(Window(100_000, 100_001), PageFacts([99_999 + shift if shift < 0 else 100_001 + shift]))
+
+
+def test_a_period_that_is_too_long_is_halved_until_it_is_accepted() -> None:
+    """Error 5 may mean that the range is too long; the plan learns how long it may be."""
+    rows = rows_at(*range(0, 86_400 * 64, 40_000))
+    service = Service(rows, Semantics(cap=1000))
+    plan = Plan([Window(0, 86_400 * 64)], cap=1000)
+    got: list[Window] = []
+    refusals = 0
+    while not plan.done:
+        ask = plan.take()
+        assert ask is not None
+        if ask.window.span > 86_400 * 10:
+            refusals += 1
+            plan.refused(ask, OutOfRangeError(5))
+        else:
+            plan.answer(ask, service.answer(ask))
+        got += plan.ready()
+    assert refusals == 3
+    assert sum(window.span for window in got) == 86_400 * 64
+
+
+def test_a_day_that_is_refused_is_an_error() -> None:
+    """There is no use in asking for less than a day."""
+    plan = Plan([Window(0, 86_400)])
+    ask = plan.take()
+    assert ask is not None
+    with pytest.raises(OutOfRangeError):
+        plan.refused(ask, OutOfRangeError(5))
+
+
+# --- holding back
+
+
+def test_without_a_buffer_nothing_is_asked_ahead() -> None:
+    """With hold=0 the next page is asked for only when the last one was taken."""
+    service = Service(rows_at(*range(1000, 1100)), Semantics(cap=10))
+    plan = Plan([Window(1000, 1100)], cap=10, hold=0)
+    while not list(plan.ready()):
+        ask = plan.take()
+        assert ask is not None
+        verdict = plan.answer(ask, service.answer(ask))
+        if verdict.keep or verdict.keep_held:
+            assert plan.take() is None
+    assert plan.take() is not None
+
+
+def test_lanes_stay_within_what_may_be_held() -> None:
+    """With a buffer of three pages no more than that is in flight or waiting before the last request."""
+    service = Service(rows_at(*range(1000, 1500)), Semantics(cap=10))
+    plan = Plan([Window(1000, 1500)], cap=10, hold=3)
+    for _ in range(2):
+        ask = plan.take()
+        assert ask is not None
+        plan.answer(ask, service.answer(ask))
+    asks = []
+    while (ask := plan.take()) is not None:
+        asks.append(ask)
+    assert 1 <= len(asks) <= 4
