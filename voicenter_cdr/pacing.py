@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from attrs import define, field, frozen, validators
+from attrs import define, field, frozen
 
 from voicenter_cdr.errors import ConfigurationError
 
@@ -23,10 +23,14 @@ _TICK: Final = 0.001
 """Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
 
 
-def _positive(_: object, attribute: object, value: float) -> None:
-    name = getattr(attribute, "name", "value")
+def _positive(_: object, __: object, value: float) -> None:
     if not 0 < value < float("inf"):
-        raise ConfigurationError(f"RateLimit({name}=…) must be a number above 0")
+        raise ConfigurationError("RateLimit(period=…) must be a number above 0")
+
+
+def _not_negative(_: object, __: object, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise ConfigurationError("RateLimit(grace=…) must be a number from 0 up")
 
 
 def _whole_positive(_: object, __: object, value: int) -> None:
@@ -46,7 +50,7 @@ class RateLimit:
     """Requests allowed in a period."""
     period: float = field(default=60.0, validator=_positive)
     """The period, in seconds."""
-    grace: float = field(default=3.0, validator=[validators.ge(0), validators.lt(float("inf"))], kw_only=True)
+    grace: float = field(default=3.0, validator=_not_negative, kw_only=True)
     """Longest time, in seconds, that a written request is on its way to the service."""
 
 
@@ -86,7 +90,8 @@ class SlotWindow:
         if index < 0:
             return 0.0
         rounds, index = divmod(index, self._limit.requests)
-        return taken[min(index, len(taken) - 1)] - now + rounds * self._limit.period
+        first = taken[index] - now if index < len(taken) else self._limit.period
+        return first + rounds * self._limit.period
 
     def take(self, now: float) -> Slot:
         """Take a slot; ``delay(now)`` must be 0."""

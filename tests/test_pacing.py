@@ -1,0 +1,164 @@
+"""Pacing: never more than the limit in any period, whatever the arrivals, the way, cancellations and errors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr import ConfigurationError, RateLimit
+from voicenter_cdr.pacing import ErrorGate, SlotWindow, backoff
+
+
+def busiest(counted: list[float], period: float) -> int:
+    """Most requests in any closed period."""
+    counted = sorted(counted)
+    return max((sum(t <= c <= t + period for c in counted) for t in counted), default=0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 20),  # idle before the next caller comes
+            st.floats(0, 3),  # way to the service
+            st.floats(0, 30),  # time until the answer begins, from there
+            st.sampled_from(["answered", "given up", "never sent"]),
+        ),
+        max_size=80,
+    ),
+    st.integers(1, 5),
+)
+def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, float, str]], requests: int) -> None:
+    """As the service counts them: at most N in any period, for any arrivals, ways, answers and cancellations."""
+    limit = RateLimit(requests, 10.0)
+    window = SlotWindow(limit)
+    now, counted, pending = 0.0, [], []
+    for idle, way, answer, fate in calls:
+        now += idle
+        while True:
+            delay = window.delay(now)
+            due = [event for event in pending if event[0] <= now + delay]
+            if due:
+                event = min(due, key=lambda item: item[0])
+                pending.remove(event)
+                window.answered(event[1], event[0])
+                continue
+            now += delay
+            if delay == 0:
+                break
+        slot = window.take(now)
+        if fate == "never sent":
+            window.give_back(slot)
+            continue
+        counted.append(now + way)
+        if fate == "answered":
+            pending.append((now + way + answer, slot))
+        else:
+            window.answered(slot, now + way)
+    assert busiest(counted, limit.period) <= requests
+
+
+def test_a_burst_after_idle_goes_out_at_once() -> None:
+    """Thirty requests at once, and the next one a period after the first answer."""
+    window = SlotWindow(RateLimit())
+    slots = [window.take(100.0) for _ in range(30)]
+    assert window.delay(100.0) > 0
+    window.answered(slots[7], 101.0)
+    assert 60 < window.delay(101.0) < 60.1
+
+
+def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() -> None:
+    """A slow answer does not hold its slot longer than the request can have been on its way."""
+    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    slot = window.take(0.0)
+    window.written(slot, 2.0)
+    assert 64.9 < window.delay(0.0) < 65.1
+    window.answered(slot, 50.0)
+    assert 64.9 < window.delay(0.0) < 65.1
+
+
+def test_those_who_come_first_are_waited_for() -> None:
+    """The expected wait grows with the number of callers ahead, over several periods."""
+    window = SlotWindow(RateLimit(2, 10.0, grace=0.0))
+    for now in (0.0, 1.0):
+        window.answered(window.take(now), now)
+    waits = [window.delay(1.0, ahead=ahead) for ahead in range(5)]
+    assert waits == sorted(waits)
+    assert 8.9 < waits[0] < 9.1
+    assert 18.9 < waits[2] < 19.2
+    assert window.delay(100.0, ahead=1) == 0.0
+    assert window.delay(100.0, ahead=2) > 0.0
+
+
+def test_callers_ahead_of_an_idle_window() -> None:
+    """With nothing taken yet, callers beyond the limit are expected to wait a period."""
+    assert SlotWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
+
+
+def test_the_gate_waits_and_doubles() -> None:
+    """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
+    gate = ErrorGate(RateLimit())
+    assert gate.is_open
+    now, floors = 0.0, []
+    for _ in range(5):
+        gate.refused(now, now, jitter=0.0)
+        floors.append(gate.delay(now))
+        now += gate.delay(now)
+    assert floors == [10.0, 20.0, 40.0, 60.0, 60.0]
+    gate.refused(now, now, jitter=0.5)
+    assert gate.delay(now) == 90.0
+    gate.passed(now + 91)
+    assert gate.is_open
+    assert gate.delay(now) == 0.0
+
+
+def test_refusals_of_one_event_count_once() -> None:
+    """Twenty requests in flight that are all refused close the gate once."""
+    gate = ErrorGate(RateLimit())
+    for answered in range(20):
+        gate.refused(0.0, 5.0 + answered / 10, jitter=0.0)
+    assert gate.delay(5.0) == 10.0
+
+
+def test_an_old_success_does_not_open_the_gate() -> None:
+    """A request that was sent before the refusal says nothing about now."""
+    gate = ErrorGate(RateLimit())
+    gate.refused(4.0, 5.0, jitter=0.0)
+    gate.passed(3.0)
+    assert not gate.is_open
+
+
+@pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
+def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
+    """What the service asks for counts if it is longer than our own pause, up to two periods."""
+    gate = ErrorGate(RateLimit())
+    gate.refused(0.0, 0.0, jitter=0.0, retry_after=asked)
+    assert gate.delay(0.0) == obeyed
+
+
+@given(st.integers(1, 50), st.floats(0, 0.999), st.none() | st.floats(0, 1e6))
+def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | None) -> None:
+    """Never less than a second, never more than two minutes."""
+    assert 1.0 <= backoff(attempt, jitter, retry_after) <= 120.0
+
+
+def test_backoff_doubles() -> None:
+    """1, 2, 4, 8, 16, 30, 30."""
+    assert [backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RateLimit(0),
+        lambda: RateLimit(2.5),  # type: ignore[arg-type]
+        lambda: RateLimit(30, 0),
+        lambda: RateLimit(30, float("inf")),
+        lambda: RateLimit(30, 60, grace=-1),
+        lambda: RateLimit(30, 60, grace=float("inf")),
+    ],
+)
+def test_limits_that_make_no_sense(make: object) -> None:
+    """They are refused with our own error."""
+    with pytest.raises(ConfigurationError):
+        make()  # type: ignore[operator]

@@ -1,0 +1,662 @@
+"""The wire: what is sent, and how every form of answer is read."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr import (
+    ApiError,
+    AuthenticationError,
+    CdrField,
+    CdrQuery,
+    CdrType,
+    ConfigurationError,
+    DecodeError,
+    DialStatus,
+    IvrStep,
+    OutOfRangeError,
+    RateLimitError,
+    ServerError,
+    Sort,
+    UntrustedAddressError,
+    VoicenterError,
+)
+from voicenter_cdr.wire import Answer, Credentials, Decoder, call_window, decode, encode
+
+START = datetime(2026, 7, 1, tzinfo=UTC)
+END = datetime(2026, 7, 2, tzinfo=UTC)
+CODE = Credentials(code="s3cret-code")
+TOKEN = Credentials(token="s3cret-token")
+
+RECORD: dict[str, Any] = {
+    "CallerNumber": "0521234567",
+    "TargetNumber": "972722776772",
+    "Date": "2026-07-14T08:31:09Z",
+    "DateEpoch": 1784017869,
+    "Duration": 64,
+    "CallID": "20260714113106004512ab9c77de01f2",
+    "Type": "Click2Call leg1",
+    "CdrType": 9,
+    "DialStatus": "ANSWER",
+    "TargetExtension": "AbCdEf12",
+    "CallerExtension": "",
+    "DID": "",
+    "QueueName": "Service",
+    "RecordURL": "",
+    "RecordExpect": False,
+    "Price": 7,
+    "RingTime": 4,
+    "RepresentativeName": "Dana Levi",
+    "RepresentativeCode": "00040001",
+    "UserName": "Dana Levi",
+    "DTMFData": [{"LayerName": "Main", "DTMF": 2, "LayerNumber": "0"}],
+    "CustomData": {"var_leadID": "L-5512", "AiExists": "true"},
+    "DepartmentName": "Sales",
+    "DepartmentId": 70000001,
+    "TargetPrefixName": "",
+}
+
+
+def body(*records: Any, **envelope: Any) -> bytes:
+    base = {
+        "ERROR_NUMBER": 0,
+        "ERROR_DESCRIPTION": "OK",
+        "STATUS_CODE": 200,
+        "TOTAL_HITS": len(records),
+        "RETURN_HITS": len(records),
+        "CDR_LIST": list(records),
+    }
+    kept = {name: value for name, value in (base | envelope).items() if value is not ...}
+    return json.dumps(kept, ensure_ascii=False).encode()
+
+
+def read(data: bytes, status: int = 200, **options: Any) -> Answer:
+    return decode(status, {"content-type": "application/json"}, data, **options)
+
+
+def one(**changes: Any) -> Any:
+    raw = {name: value for name, value in (RECORD | changes).items() if value is not ...}
+    return read(body(raw)).rows[0]
+
+
+# --- asking
+
+
+def test_post_is_nested() -> None:
+    """Code, fields and sort stand at the top; dates and filters under search; times are plain ISO in GMT."""
+    query = CdrQuery(
+        START,
+        END,
+        phones=["972501234567"],
+        extensions=["SipSip"],
+        identity="account",
+        call_id="abc",
+        cdr_types=[CdrType.QUEUE, 77],
+        campaign_ids=[5],
+        queue_ids=[6, 7],
+    )
+    request = encode(query, 1782863999, 1782950400, CODE)
+    sent = json.loads(request.body)
+    assert request.method == "POST"
+    assert request.params == ()
+    assert sent["code"] == "s3cret-code"
+    assert sent["search"] == {
+        "fromdate": "2026-06-30T23:59:59",
+        "todate": "2026-07-02T00:00:00",
+        "phones": ["972501234567"],
+        "extensions": ["SipSip"],
+        "IdentityCriteria": "Account",
+        "callID": "abc",
+        "cdrTypes": [8, 77],
+        "campaignID": [5],
+        "queueID": [6, 7],
+    }
+    assert sent["sort"] == [{"field": "date", "order": "asc"}]
+    assert len(sent["fields"]) == 25
+
+
+def test_absent_filters_are_not_sent() -> None:
+    """Only the dates are mandatory."""
+    sent = json.loads(encode(CdrQuery(START, END), 0, 1, CODE).body)
+    assert set(sent["search"]) == {"fromdate", "todate"}
+
+
+def test_a_token_travels_in_its_header_alone() -> None:
+    """Code and token are alternatives: a body that carries both is known to fail."""
+    request = encode(CdrQuery(START, END), 0, 1, TOKEN)
+    assert ("authorization", "Bearer s3cret-token") in request.headers
+    assert "code" not in json.loads(request.body)
+
+
+def test_get_is_flat_with_repeated_keys() -> None:
+    """Lists are repeated keys, as in the document's example."""
+    query = CdrQuery(START, END, phones=["1", "2"], fields=["duration"])
+    request = encode(query, 0, 1, CODE, method="GET")
+    assert request.method == "GET"
+    assert [value for name, value in request.params if name == "phones"] == ["1", "2"]
+    assert ("fields", "Duration") in request.params
+    assert ("fields", "Date") in request.params
+    assert ("code", "s3cret-code") in request.params
+    assert ("fromdate", "1970-01-01T00:00:00") in request.params
+    assert request.body == b""
+
+
+def test_chosen_fields_bring_what_the_client_needs() -> None:
+    """Time and identity are asked for whatever was chosen, each once."""
+    sent = json.loads(encode(CdrQuery(START, END, fields=["record_url", "call_id"]), 0, 1, CODE).body)["fields"]
+    assert sent[:2] == ["RecordURL", "CallID"]
+    assert {"Date", "DateEpoch", "CdrType"} <= set(sent)
+    assert len(sent) == len(set(sent))
+
+
+def test_every_field_is_left_to_the_service_on_request() -> None:
+    """fields="*" sends no list of fields."""
+    assert "fields" not in json.loads(encode(CdrQuery(START, END, fields="*"), 0, 1, CODE).body)
+
+
+def test_sorts_are_sent_in_the_api_names() -> None:
+    """Several levels, each with its order; time is called date."""
+    sent = json.loads(
+        encode(CdrQuery(START, END), 0, 1, CODE, sort=[Sort("started_at", "desc"), Sort("duration")]).body
+    )
+    assert sent["sort"] == [{"field": "date", "order": "desc"}, {"field": "Duration", "order": "asc"}]
+
+
+@pytest.mark.parametrize("credentials", [CODE, TOKEN])
+def test_nothing_shows_the_credential(credentials: Credentials) -> None:
+    """No repr holds it."""
+    request = encode(CdrQuery(START, END), 0, 1, credentials)
+    assert "s3cret" not in repr(request) + repr(credentials)
+    assert "s3cret" not in repr(encode(CdrQuery(START, END), 0, 1, credentials, method="GET"))
+
+
+def test_a_call_id_tells_where_to_look() -> None:
+    """A day on either side of the local time it begins with, whichever its offset."""
+    first, last = call_window("20260714113106004512ab9c77de01f2")
+    assert first <= datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
+    assert last >= datetime(2026, 7, 15, 8, 31, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("call_id", ["", "abc", "99999999999999x"])
+def test_a_call_id_without_a_date_asks_for_one(call_id: str) -> None:
+    """The error says how to help."""
+    with pytest.raises(ConfigurationError, match="around="):
+        call_window(call_id)
+
+
+# --- records
+
+
+def test_a_documented_record() -> None:
+    """Every documented field arrives under its name, with its type."""
+    cdr = one()
+    assert cdr.started_at == datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
+    assert cdr.date_epoch == 1784017869
+    assert cdr.cdr_type is CdrType.CLICK2CALL_LEG1
+    assert cdr.dial_status is DialStatus.ANSWER
+    assert (cdr.duration, cdr.ring_time, cdr.price_agorot, cdr.department_id) == (64, 4, 7, 70000001)
+    assert (cdr.caller_number, cdr.representative_code) == ("0521234567", "00040001")
+    assert (cdr.did, cdr.record_url, cdr.caller_extension) == (None, None, None)
+    assert cdr.record_expect is False
+    assert cdr.dtmf_data == (IvrStep("Main", "2", "0"),)
+    assert cdr.custom_data == {"var_leadID": "L-5512", "AiExists": "true"}
+    assert cdr.extra == {}
+
+
+@pytest.mark.parametrize("fold", [str.lower, str.upper, lambda key: key[:1].lower() + key[1:]])
+def test_keys_in_any_casing(fold: Any) -> None:
+    """The same record whatever the casing of its keys; keys inside of CustomData stay as they are."""
+    folded = read(body({fold(key): value for key, value in RECORD.items()})).rows[0]
+    assert folded == one()
+
+
+@pytest.mark.parametrize("text", ["Targetextension", "TargetExtension", "targetextension"])
+def test_both_spellings_of_an_extension(text: str) -> None:
+    """The document itself spells them in two ways."""
+    assert one(**{"TargetExtension": ..., text: "ext"}).target_extension == "ext"
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "read_as"),
+    [
+        ("Duration", "33", 33),
+        ("Duration", "", None),
+        ("Duration", None, None),
+        ("Duration", 12.0, 12),
+        ("CdrType", "8", CdrType.QUEUE),
+        ("CdrType", 77, 77),
+        ("CdrType", None, None),
+        ("DialStatus", "NEWSTATUS", "NEWSTATUS"),
+        ("DialStatus", "answer", DialStatus.ANSWER),
+        ("DialStatus", "", None),
+        ("RecordExpect", "true", True),
+        ("RecordExpect", 1, True),
+        ("RecordExpect", "false", False),
+        ("RecordExpect", "0", False),
+        ("RecordExpect", None, None),
+        ("Price", "7.5", Decimal("7.5")),
+        ("Price", 7.25, Decimal("7.25")),
+        ("Price", "7", 7),
+        ("Price", None, None),
+        ("CallerNumber", 972501234567, "972501234567"),
+        ("CallerNumber", "0501234567", "0501234567"),
+        ("CallerNumber", "+972501234567", "+972501234567"),
+        ("CallerNumber", None, None),
+        ("DTMFData", [], ()),
+        ("DTMFData", "", None),
+        ("DTMFData", None, None),
+        ("DTMFData", {"LayerName": "A", "DTMF": "01", "LayerNumber": 3}, (IvrStep("A", "01", "3"),)),
+        ("DTMFData", '[{"LayerName":"A","DTMF":0}]', (IvrStep("A", "0", None),)),
+        ("DTMFData", '[{LayerName: "A", DTMF: 2, LayerNumber: "0"}]', (IvrStep("A", "2", "0"),)),
+        ("DTMFData", {"0": {"layername": "A"}, "1": {"layername": "B"}}, (IvrStep("A"), IvrStep("B"))),
+        ("DTMFData", {}, ()),
+        ("CustomData", {}, {}),
+        ("CustomData", None, None),
+        ("CustomData", "", None),
+        ("CustomData", [], {}),
+        ("CustomData", '{"a":"1"}', {"a": "1"}),
+        ("CustomData", [{"a": "1"}, {"b": "2"}], {"a": "1", "b": "2"}),
+        ("CustomData", [{"a": "1"}, {"a": "2"}], {"": ({"a": "1"}, {"a": "2"})}),
+    ],
+)
+def test_loose_values(field: str, sent: Any, read_as: Any) -> None:
+    """Numbers as text, blanks and nulls, arrays as objects or text: read for what they mean, nothing invented."""
+    ours = next(name for name, api in _names().items() if api == field)
+    assert getattr(one(**{field: sent}), ours) == read_as
+    if sent == "":
+        assert getattr(one(**{field: ...}), ours) is None
+
+
+def _names() -> dict[CdrField, str]:
+    from voicenter_cdr.wire import API_NAMES
+
+    return dict(API_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("field", "sent"),
+    [
+        ("Duration", 3.7),
+        ("Duration", "x"),
+        ("Duration", True),
+        ("Duration", []),
+        ("RecordExpect", "maybe"),
+        ("Price", "free"),
+        ("Price", True),
+        ("Price", "NaN"),
+        ("CallerNumber", True),
+        ("CallerNumber", {"a": 1}),
+        ("CallerNumber", 5e11),
+        ("CdrType", "queue"),
+        ("DialStatus", 1.5),
+        ("QueueName", ["x"]),
+    ],
+)
+def test_values_that_would_be_lost_are_refused(field: str, sent: Any) -> None:
+    """A value that does not fit is reported by its path, never bent to fit, and its text is nowhere to be seen."""
+    answer = read(body(RECORD, RECORD | {field: sent}, RECORD))
+    assert len(answer.records) == 2
+    (bad,) = answer.invalid
+    assert [problem.path for problem in bad.problems] == [f"$.CDR_LIST[1].{field}"]
+    assert bad.raw[field] == sent
+    assert "0521234567" not in repr(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-07-14T08:31:09Z", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+        ("2026-07-14 08:31:09", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+        ("2026-07-14T08:31:09", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+        ("2026-07-14T08:31:09.25Z", datetime(2026, 7, 14, 8, 31, 9, 250_000, tzinfo=UTC)),
+        ("2026-07-14T11:31:09+03:00", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+    ],
+)
+def test_date_spellings(text: str, expected: datetime) -> None:
+    """All spellings are read as UTC unless they say otherwise."""
+    assert one(Date=text).started_at == expected
+    assert one(Date=text).started_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("date", [..., None, "", "2022-007-31 09:59:29", "2026-07-14", 5])
+def test_the_epoch_is_a_fallback(date: Any) -> None:
+    """Where there is no readable Date, DateEpoch tells the time; where that is missing too, the record is invalid."""
+    assert one(Date=date).started_at == datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
+    bad = one(Date=date, DateEpoch=...)
+    assert [problem.path for problem in bad.problems] == ["$.CDR_LIST[0].Date"]
+
+
+@pytest.mark.parametrize("epoch", [-5, 10**18, 10**400, "x"])
+def test_an_epoch_beyond_time_is_no_crash(epoch: Any) -> None:
+    """A number no clock can tell makes the record invalid."""
+    assert one(Date=..., DateEpoch=epoch).problems
+
+
+def test_unknown_fields_are_kept() -> None:
+    """What the service sends beyond the document stays, by its own key."""
+    cdr = one(DialStatus2="BUSY", Nested={"a": [1, {"b": 2}]})
+    assert cdr.extra["DialStatus2"] == "BUSY"
+    assert cdr.extra["Nested"]["a"][1]["b"] == 2
+    assert hash(cdr) == hash(one())
+
+
+def test_unreadable_containers_do_not_cost_the_record() -> None:
+    """A DTMFData or CustomData of no known form is kept as sent."""
+    cdr = one(DTMFData="{{", CustomData=5)
+    assert cdr.dtmf_data is None
+    assert cdr.custom_data is None
+    assert cdr.extra == {"DTMFData": "{{", "CustomData": 5}
+
+
+def test_two_spellings_of_one_field_at_once() -> None:
+    """The document's spelling counts, the other one is kept."""
+    cdr = read(body({"callid": "other"} | RECORD)).rows[0]
+    assert cdr.call_id == RECORD["CallID"]  # type: ignore[union-attr]
+    assert cdr.extra == {"callid": "other"}  # type: ignore[union-attr]
+
+
+def test_rows_that_are_no_objects() -> None:
+    """A null in the list is one invalid record."""
+    answer = read(body(RECORD, None, 5, RECORD))
+    assert len(answer.records) == 2
+    assert [bad.problems[0].path for bad in answer.invalid] == ["$.CDR_LIST[1]", "$.CDR_LIST[2]"]
+    assert answer.seconds[1:3] == (None, None)
+
+
+def test_only_chosen_fields_are_filled() -> None:
+    """A service that sends more than was asked for changes nothing."""
+    cdr = read(body(RECORD), fields=[CdrField.DURATION]).rows[0]
+    assert cdr.duration == 64  # type: ignore[union-attr]
+    assert cdr.queue_name is None  # type: ignore[union-attr]
+    assert cdr.call_id == RECORD["CallID"]  # type: ignore[union-attr]
+    odd = read(body(RECORD | {"Date": ""}), fields=[CdrField.DURATION]).rows[0]
+    assert odd.queue_name is None  # type: ignore[union-attr]
+
+
+def test_lone_surrogates_survive() -> None:
+    """Text that is no valid Unicode reaches the user as it is."""
+    answer = read(body(RECORD).replace(b'"Service"', b'"\\ud800"'))
+    assert answer.rows[0].queue_name == "\ud800"  # type: ignore[union-attr]
+    assert answer.rows[0].key  # type: ignore[union-attr]
+
+
+# --- envelopes
+
+
+@pytest.mark.parametrize("spell", [str, str.lower, lambda key: key.replace("_", " "), lambda key: key.replace("_", "")])
+def test_envelope_keys_in_any_form(spell: Any) -> None:
+    """Underscores, spaces, any casing; counts as text."""
+    data = json.dumps(
+        {spell("ERROR_NUMBER"): "0", spell("TOTAL_HITS"): "25", spell("RETURN_HITS"): "1", spell("CDR_LIST"): [RECORD]}
+    ).encode()
+    answer = read(data)
+    assert (answer.total_hits, answer.return_hits, len(answer.rows)) == (25, 1, 1)
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (1, RateLimitError),
+        (2, AuthenticationError),
+        (4, UntrustedAddressError),
+        (5, OutOfRangeError),
+        (7, ApiError),
+        ("1", RateLimitError),
+    ],
+)
+def test_the_error_number_decides_before_the_status(number: Any, kind: type[ApiError], status: int) -> None:
+    """403 means three different things, and errors may come as 200."""
+    data = json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "no", "STATUS_CODE": 403}).encode()
+    with pytest.raises(ApiError) as caught:
+        read(data, status)
+    assert type(caught.value) is kind
+    assert caught.value.number == int(number)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (401, AuthenticationError, False),
+        (403, AuthenticationError, False),
+        (404, ApiError, False),
+        (301, ApiError, False),
+        (429, RateLimitError, True),
+        (500, ServerError, True),
+        (502, ServerError, True),
+        (503, ServerError, True),
+    ],
+)
+@pytest.mark.parametrize("data", [b"<html>gateway</html>", b"", b'{"message":"x"}', b'{"ERROR_NUMBER":0}', b"{"])
+def test_a_status_without_a_number(status: int, kind: type[ApiError], retryable: bool, data: bytes) -> None:
+    """Where no number speaks, the status does."""
+    with pytest.raises(ApiError) as caught:
+        read(data, status)
+    assert type(caught.value) is kind
+    assert caught.value.retryable is retryable
+    assert caught.value.number is None
+
+
+def test_the_address_to_allow_is_named() -> None:
+    """Error 4 says which address the service saw, and the other way."""
+    data = json.dumps({"ERROR_NUMBER": 4, "ERROR_DESCRIPTION": "IP address 203.0.113.7 is not trusted."}).encode()
+    with pytest.raises(UntrustedAddressError) as caught:
+        read(data)
+    assert caught.value.address == "203.0.113.7"
+    last = str(caught.value).splitlines()[-1]
+    assert "203.0.113.7" in last
+    assert "token" in last
+
+
+def test_descriptions_are_masked() -> None:
+    """An echo of the credential or of a number does not reach the text."""
+    data = json.dumps(
+        {"ERROR_NUMBER": 9, "ERROR_DESCRIPTION": "bad s3cret-code for 972501234567\nand 050-123-4567"}
+    ).encode()
+    with pytest.raises(ApiError) as caught:
+        read(data, secret="s3cret-code")
+    text = str(caught.value) + repr(caught.value) + "".join(traceback.format_exception(caught.value))
+    assert "s3cret" not in text.replace('secret="s3cret-code"', "")
+    assert "0501" not in text
+    assert "4567" not in text
+
+
+@pytest.mark.parametrize("value", [..., None, {}, {"0": {}}, "x", 5])
+def test_no_list_is_an_error(value: Any) -> None:
+    """An answer without a list of records is not understood, and never taken for an empty one."""
+    with pytest.raises(DecodeError) as caught:
+        read(body(CDR_LIST=value, TOTAL_HITS=...))
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("value", [..., None])
+def test_no_list_and_no_hits_is_an_empty_answer(value: Any) -> None:
+    """A total of 0 is an answer."""
+    assert read(body(CDR_LIST=value, TOTAL_HITS=0)).rows == ()
+
+
+def test_an_empty_list_alone_is_no_answer() -> None:
+    """Without error number and total an empty list may be anything."""
+    with pytest.raises(DecodeError):
+        read(b'{"CDR_LIST":[]}')
+    assert read(b'{"CDR_LIST":[],"TOTAL_HITS":0}').rows == ()
+    assert read(b'{"ERROR_NUMBER":0,"CDR_LIST":[]}').rows == ()
+
+
+def test_an_old_envelope_without_counts() -> None:
+    """The counts came late to the service; without them the list still counts."""
+    answer = read(body(RECORD, TOTAL_HITS=..., RETURN_HITS=..., STATUS_CODE=...))
+    assert (answer.total_hits, answer.return_hits, len(answer.rows)) == (None, None, 1)
+
+
+def test_a_late_error_number_still_raises() -> None:
+    """Envelope keys may stand behind the list."""
+    data = b'{"TOTAL_HITS":1,"CDR_LIST":[' + json.dumps(RECORD).encode() + b'],"ERROR_NUMBER":1}'
+    with pytest.raises(RateLimitError):
+        read(data)
+    late = b'{"CDR_LIST":[' + json.dumps(RECORD).encode() + b'] , "TOTAL_HITS":7, "ERROR_NUMBER":0 }'
+    assert read(late).total_hits == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "truncated"),
+    [
+        (b"", True),
+        (b"{", True),
+        (b"<html>login</html>", False),
+        (b"null", False),
+        (b'"x"', False),
+        (b"\xff\xfe", False),
+    ],
+)
+def test_what_is_no_json(data: bytes, truncated: bool) -> None:
+    """What broke off is worth another attempt, what is something else is not; neither is an empty list."""
+    with pytest.raises(DecodeError) as caught:
+        decode(200, {"content-type": "text/html; charset=utf-8"}, data)
+    assert caught.value.truncated is truncated
+    assert caught.value.retryable is truncated
+
+
+def test_totals_that_are_no_numbers() -> None:
+    """An envelope that can't be read is an error with its path."""
+    with pytest.raises(DecodeError, match=r"\$\.TOTAL_HITS"):
+        read(body(RECORD, TOTAL_HITS="many"))
+
+
+# --- the stream
+
+TRICKY = [
+    RECORD,
+    RECORD | {"QueueName": 'a},{"CallerNumber":"', "CustomData": {"x": [{"CallerNumber": 1}, {"CallerNumber": 2}]}},
+    dict(reversed(RECORD.items())),
+    {key.lower(): value for key, value in RECORD.items()},
+    RECORD | {"QueueName": "שירות לקוחות \U0001f4de ]}"},
+    {"CallerNumber": None, "Date": "2026-07-14 08:31:09"},
+]
+
+
+@given(st.lists(st.sampled_from(TRICKY), max_size=30), st.integers(1, 3_000), st.sampled_from([None, 0, 2]))
+def test_any_chunking_reads_the_same(records: list[dict[str, Any]], size: int, indent: int | None) -> None:
+    """However the bytes arrive, and whatever looks like a border between rows, the rows are the same."""
+    whole = json.dumps(json.loads(body(*records)), indent=indent, ensure_ascii=False).encode()
+    decoder = Decoder()
+    for at in range(0, len(whole), size):
+        decoder.feed(whole[at : at + size])
+    answer = decoder.finish()
+    assert list(answer.rows) == [read(body(record)).rows[0] for record in records]
+    assert answer.total_hits == len(records)
+
+
+@given(st.integers(1, 12), st.data())
+def test_every_truncation_is_seen(count: int, data: st.DataObject) -> None:
+    """No beginning of an answer is taken for the answer."""
+    whole = body(*[TRICKY[n % len(TRICKY)] for n in range(count)])
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    decoder = Decoder()
+    for at in range(0, cut, 700):
+        decoder.feed(whole[at : min(at + 700, cut)])
+    with pytest.raises(DecodeError) as caught:
+        decoder.finish()
+    assert caught.value.truncated
+
+
+def test_a_page_of_many_rows_is_never_held_as_text() -> None:
+    """While a page streams, the buffer holds little more than the last slice."""
+    whole = body(*[RECORD] * 3_000)
+    decoder, most = Decoder(), 0
+    for at in range(0, len(whole), 32_768):
+        decoder.feed(whole[at : at + 32_768])
+        most = max(most, len(decoder._buffer))
+    assert len(decoder.finish().rows) == 3_000
+    assert most < 3 * 32_768
+
+
+def test_rows_of_changing_shape_stream_too() -> None:
+    """Where rows do not begin alike, they are read one by one, and still do not pile up."""
+    whole = body(*[TRICKY[n % 2 * 2] for n in range(2_000)])
+    decoder, most = Decoder(), 0
+    for at in range(0, len(whole), 32_768):
+        decoder.feed(whole[at : at + 32_768])
+        most = max(most, len(decoder._buffer))
+    assert len(decoder.finish().rows) == 2_000
+    assert most < 5 * 32_768
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"}, {", b"} {", 1),
+        lambda data: data.replace(b"}, {", b"}, , {", 1),
+        lambda data: data.replace(b"}, {", b"}], {", 1),
+        lambda data: data[:-1] + b",",
+        lambda data: data + b"x",
+        lambda data: data.replace(b"Service", b"\xff\xfe", 1),
+    ],
+)
+def test_damage_inside_is_seen(damage: Any) -> None:
+    """Bytes that are not JSON make an error, however many good rows stand around them."""
+    with pytest.raises(DecodeError):
+        read(damage(body(*[RECORD] * 5)))
+
+
+def test_a_nested_list_is_not_the_list() -> None:
+    """Only the envelope's own CDR_LIST counts."""
+    with pytest.raises(DecodeError):
+        read(b'{"ERROR_NUMBER":0,"meta":{"CDR_LIST":[]}}')
+    told = json.dumps({"ERROR_DESCRIPTION": '"CDR_LIST":[', "ERROR_NUMBER": 3}).encode()
+    with pytest.raises(ApiError):
+        read(told)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+rows = st.dictionaries(
+    st.sampled_from([*RECORD, *map(str.lower, RECORD)]) | st.text(max_size=5), json_values, max_size=8
+)
+envelopes = st.fixed_dictionaries(
+    {},
+    optional={
+        "ERROR_NUMBER": json_values,
+        "ERROR_DESCRIPTION": json_values,
+        "TOTAL_HITS": json_values,
+        "RETURN_HITS": json_values,
+        "CDR_LIST": st.lists(rows | json_values, max_size=6) | json_values,
+    },
+)
+
+
+@given(
+    st.binary(max_size=300)
+    | envelopes.map(lambda value: json.dumps(value).encode())
+    | st.lists(rows, max_size=5).map(lambda value: body(*value))
+    | json_values.map(lambda value: json.dumps(value).encode()),
+    st.sampled_from([200, 204, 302, 403, 404, 429, 500, 599]),
+)
+def test_any_bytes_are_an_answer_or_our_error(data: bytes, status: int) -> None:
+    """Nothing but an answer or an error of this package ever comes out of decoding."""
+    try:
+        answer = decode(status, {}, data)
+    except VoicenterError as error:
+        assert str(error).splitlines()[-1]
+    else:
+        assert len(answer.rows) == len(answer.seconds) == len(answer.records) + len(answer.invalid)
+        assert 200 <= status < 300
+
+
+def test_nesting_without_end_is_no_crash() -> None:
+    """Ten thousand open brackets are one invalid answer."""
+    for data in (b"[" * 100_000, b'{"CDR_LIST":[' + b"[" * 100_000, b'{"a":' * 100_000):
+        with pytest.raises(DecodeError):
+            read(data)
