@@ -1,0 +1,125 @@
+"""The errors: one tree, picklable, with a last line that tells a person what to do."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from datetime import UTC, datetime
+
+import pytest
+
+from voicenter_cdr import Problem, errors
+from voicenter_cdr.errors import (
+    ApiError,
+    AuthenticationError,
+    CheckpointError,
+    ConfigurationError,
+    CountMismatchError,
+    DecodeError,
+    DenseWindowError,
+    IncompleteError,
+    OutOfRangeError,
+    RateLimitError,
+    ServerError,
+    ServiceUnreachableError,
+    UntrustedAddressError,
+    VoicenterError,
+)
+
+WINDOW = (datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC))
+
+EXAMPLES: list[VoicenterError] = [
+    VoicenterError("something"),
+    ConfigurationError("phones takes a list"),
+    ServiceUnreachableError("no answer"),
+    ApiError(9, "odd", 200),
+    RateLimitError(1, "slow down", 403, retry_after=12.5),
+    RateLimitError.beyond(5.0, 40.0),
+    AuthenticationError(2, "no", 403),
+    UntrustedAddressError(4, "IP address 1.2.3.4 is not trusted.", 403, address="1.2.3.4"),
+    OutOfRangeError(5, "Out of range", 404),
+    ServerError(None, "", 502),
+    DecodeError("unreadable", problems=[Problem("$.CDR_LIST[3].Duration", "a whole number")] * 5, truncated=True),
+    IncompleteError("holes", window=WINDOW),
+    DenseWindowError(window=WINDOW, hits=30_000, reached=20_000, cap=10_000),
+    CountMismatchError(500, 497, window=WINDOW),
+    CheckpointError("torn"),
+]
+
+
+def ids(error: VoicenterError) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=ids)
+def test_every_error_survives_pickle_and_copy(error: VoicenterError) -> None:
+    """Type, text and everything a program needs come back."""
+    error.window, error.attempts, error.checkpoint = WINDOW, 3, "{}"
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is type(error)
+        assert str(twin) == str(error)
+        assert twin.args == error.args
+        assert vars(twin) == vars(error)
+        assert twin.retryable is error.retryable
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=ids)
+def test_the_last_line_says_what_to_do(error: VoicenterError) -> None:
+    """Two lines: what happened and where, and what a person should do."""
+    first, last = str(error).splitlines()
+    assert first.startswith(error.message)
+    assert len(last) > 20
+    assert last != VoicenterError.mend or type(error) is VoicenterError
+    assert error.message in repr(error)
+
+
+def test_the_tree_is_the_one_that_is_drawn() -> None:
+    """Every class of the tree stands in the module's drawing, under its parent, and in __all__."""
+    drawn = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line and line.startswith("    ")]
+    classes = {
+        name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, VoicenterError)
+    }
+    assert {line.strip(" │├└─").split()[0] for line in drawn} == set(classes)
+    assert set(classes) | {"Problem"} == set(errors.__all__)
+    assert {type(example) for example in EXAMPLES} == set(classes.values())
+
+
+def test_what_may_be_tried_again() -> None:
+    """Only what can pass: the network, the rate, a failing server, a damaged answer."""
+    retryable = {type(error) for error in EXAMPLES if error.retryable}
+    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError}
+    assert not DecodeError("not JSON").retryable
+
+
+def test_where_and_how_often_stand_in_the_text() -> None:
+    """The window in UTC and the number of attempts, where there are any."""
+    error = ServiceUnreachableError("No answer")
+    assert "attempts" not in str(error)
+    error.window, error.attempts = WINDOW, 5
+    assert "No answer [2026-07-01T00:00:00Z, 2026-07-02T00:00:00Z) after 5 attempts" in str(error)
+
+
+def test_many_problems_are_cut_short() -> None:
+    """A page full of unreadable records makes no endless text."""
+    error = DecodeError("bad", problems=[Problem(f"$.CDR_LIST[{n}].Price", "an amount") for n in range(10_000)])
+    assert len(str(error)) < 500
+    assert "and 9997 more" in str(error)
+    assert len(error.problems) == 10_000
+
+
+def test_the_page_of_a_decode_error_is_not_pickled() -> None:
+    """Records hold numbers; an error that travels does not take them along."""
+    error = DecodeError("bad")
+    error.page = "the records"
+    assert pickle.loads(pickle.dumps(error)).page is None
+
+
+def test_words_of_the_errors() -> None:
+    """The numbers a person needs are in the text."""
+    assert "30000" in str(DenseWindowError(window=WINDOW, hits=30_000, reached=20_000, cap=10_000))
+    assert "unknown number" in str(DenseWindowError(window=WINDOW))
+    assert "error 9 (HTTP 200): odd" in str(ApiError(9, "odd", 200))
+    assert "an error" in str(ApiError(None))
+    assert "40.0 s" in str(RateLimitError.beyond(5.0, 40.0))
+    assert "the address this machine is seen from" in str(UntrustedAddressError(4))
