@@ -57,15 +57,50 @@ TYPES = {
     "Attended CDR leg2": 22,
     "Auto forward": 23,
 }
-STATUSES = (
-    "NOTDIALED ANSWER BUSY NOANSWER CANCEL ABANDONE TIMEOUT FULL EXIT JOINEMPTY VOEND TE NOTCALLED VOICEMAIL".split()
-)
-CALL_ERRORS = "CONGESTION CHANUNAVAIL INVALIDARGS SSWPREAUTH".split()
-FIELDS = (
-    "CallerNumber TargetNumber Date DateEpoch Duration CallID Type CdrType DialStatus TargetExtension CallerExtension "
-    "DID QueueName RecordURL RecordExpect Price RingTime RepresentativeName RepresentativeCode UserName DTMFData "
-    "CustomData DepartmentName DepartmentId TargetPrefixName"
-).split()
+STATUSES = [
+    "NOTDIALED",
+    "ANSWER",
+    "BUSY",
+    "NOANSWER",
+    "CANCEL",
+    "ABANDONE",
+    "TIMEOUT",
+    "FULL",
+    "EXIT",
+    "JOINEMPTY",
+    "VOEND",
+    "TE",
+    "NOTCALLED",
+    "VOICEMAIL",
+]
+CALL_ERRORS = ["CONGESTION", "CHANUNAVAIL", "INVALIDARGS", "SSWPREAUTH"]
+FIELDS = [
+    "CallerNumber",
+    "TargetNumber",
+    "Date",
+    "DateEpoch",
+    "Duration",
+    "CallID",
+    "Type",
+    "CdrType",
+    "DialStatus",
+    "TargetExtension",
+    "CallerExtension",
+    "DID",
+    "QueueName",
+    "RecordURL",
+    "RecordExpect",
+    "Price",
+    "RingTime",
+    "RepresentativeName",
+    "RepresentativeCode",
+    "UserName",
+    "DTMFData",
+    "CustomData",
+    "DepartmentName",
+    "DepartmentId",
+    "TargetPrefixName",
+]
 
 
 def test_call_types() -> None:

@@ -648,11 +648,10 @@ def test_any_bytes_are_an_answer_or_our_error(data: bytes, status: int) -> None:
     """Nothing but an answer or an error of this package ever comes out of decoding."""
     try:
         answer = decode(status, {}, data)
-    except VoicenterError as error:
-        assert str(error).splitlines()[-1]
-    else:
-        assert len(answer.rows) == len(answer.seconds) == len(answer.records) + len(answer.invalid)
-        assert 200 <= status < 300
+    except VoicenterError:
+        return
+    assert len(answer.rows) == len(answer.seconds) == len(answer.records) + len(answer.invalid)
+    assert 200 <= status < 300
 
 
 def test_nesting_without_end_is_no_crash() -> None:

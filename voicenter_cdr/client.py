@@ -465,7 +465,7 @@ class CdrClient:
         self._concurrency = _number("concurrency", concurrency, least=1, whole=True)
         self._buffer_pages = _number("buffer_pages", buffer_pages, least=0, whole=True)
         self._cap = _number("page_cap", page_cap, least=1, whole=True)
-        self._method = method
+        self._method: Literal["POST", "GET"] = method
         self._transport = transport
         self._loads = loads
         self._rate_limit = rate_limit
@@ -489,7 +489,8 @@ class CdrClient:
             raise ConfigurationError("Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them")
         if {"code", "token"} & options.keys():
             read["code"] = read["token"] = ""
-        return cls(**{name: value for name, value in read.items() if value} | options)
+        arguments: dict[str, Any] = {name: value for name, value in read.items() if value}
+        return cls(**arguments | options)
 
     def __repr__(self) -> str:
         way = "code" if self._credentials.code else "token"

@@ -1,0 +1,76 @@
+"""Public usage as type checkers see it. Never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import assert_type
+
+from voicenter_cdr import (
+    Cdr,
+    CdrClient,
+    CdrField,
+    CdrQuery,
+    CdrType,
+    DialStatus,
+    InvalidRecord,
+    IvrStep,
+    Limiter,
+    Page,
+    RateLimit,
+    RateLimitError,
+    Sort,
+    Stats,
+    VoicenterError,
+)
+
+query = CdrQuery(
+    datetime(2026, 7, 1, tzinfo=UTC),
+    datetime(2026, 7, 2, tzinfo=UTC),
+    phones=["972501234567"],
+    cdr_types=[CdrType.QUEUE, 77],
+    fields=["duration", CdrField.RECORD_URL],
+    sort=[Sort("duration", "desc")],
+)
+
+
+class MyLimiter:
+    async def acquire(self) -> None: ...
+
+
+async def usage() -> None:
+    limiter: Limiter = MyLimiter()
+    async with CdrClient(code="x", rate_limit=RateLimit(12, 60.0), limiter=limiter) as client:
+        assert_type(client, CdrClient)
+        page = await client.fetch(query, max_wait=5, timeout=None)
+        assert_type(page, Page)
+        assert_type(page.records, tuple[Cdr, ...])
+        assert_type(page.is_complete, bool)
+        assert_type(page.invalid, tuple[InvalidRecord, ...])
+        assert_type(await client.count(query), int)
+        assert_type(await client.get_call("2026"), tuple[Cdr, ...])
+        records = client.iter_all(query, order="any", on_invalid="collect")
+        async with aclosing(records):
+            async for cdr in records:
+                assert_type(cdr, Cdr)
+                assert_type(cdr.started_at, datetime)
+                assert_type(cdr.cdr_type, CdrType | int | None)
+                assert_type(cdr.dial_status, DialStatus | str | None)
+                assert_type(cdr.price_agorot, int | Decimal | None)
+                assert_type(cdr.dtmf_data, tuple[IvrStep, ...] | None)
+                custom: Mapping[str, object] | None = cdr.custom_data
+                del custom
+        assert_type(records.stats, Stats)
+        assert_type(records.checkpoint, str)
+        async for batch in client.iter_pages(query, resume_from=records.checkpoint):
+            assert_type(batch, Page)
+    async with CdrClient.from_env(concurrency=1) as other:
+        assert_type(other, CdrClient)
+
+
+def handle(error: VoicenterError) -> float | None:
+    if isinstance(error, RateLimitError):
+        assert_type(error.retry_after, float | None)
+    return error.retry_after
