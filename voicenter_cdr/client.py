@@ -533,7 +533,7 @@ class CdrClient:
         _one_of("on_invalid", on_invalid, ("raise", "collect"))
         window = Window(*query.seconds)
         answer = await self._ask(query, window, max_wait=max_wait, timeout=timeout, sort=query.sort)
-        rows = own([answer], [window])
+        rows = own([answer], window)
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         readable = tuple(row for row in rows if isinstance(row, Cdr))
         told = facts(answer)

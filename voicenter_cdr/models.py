@@ -484,8 +484,10 @@ def _call_id(value: str | None) -> str | None:
 
 
 def _fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:
-    if value is None or value == "*":
-        return value
+    if value is None:
+        return None
+    if value == "*":
+        return "*"
     chosen = tuple(dict.fromkeys(_cdr_field(item) for item in _items("fields", value)))
     if not chosen:
         raise ConfigurationError('fields takes at least one name; leave it out for all, or use "*"')

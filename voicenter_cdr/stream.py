@@ -17,7 +17,7 @@ from voicenter_cdr.errors import CheckpointError, DecodeError, OutOfRangeError, 
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 from voicenter_cdr.pacing import Slot
 from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
-from voicenter_cdr.wire import Answer
+from voicenter_cdr.wire import Answer, trimmed
 
 __all__ = ["OnInvalid", "Order", "Outlet", "PageStream", "RecordStream", "Tally"]
 
@@ -76,13 +76,13 @@ def _identity(row: Cdr | InvalidRecord) -> Any:
     return row if isinstance(row, Cdr) else json.dumps(row.raw, sort_keys=True, default=str)
 
 
-def own(answers: Sequence[Answer], windows: Sequence[Window]) -> list[Cdr | InvalidRecord]:
-    """The rows whose second one of the windows owns, or can't be told; one that is in several answers counts once."""
+def own(answers: Sequence[Answer], window: Window) -> list[Cdr | InvalidRecord]:
+    """The rows whose second the window owns, or can't be told; one that is in several answers counts once."""
     rows = [
         row
         for answer in answers
         for row, second in zip(answer.rows, answer.seconds, strict=True)
-        if second is None or any(window.start <= second < window.stop for window in windows)
+        if second is None or window.start <= second < window.stop
     ]
     return rows if len(answers) == 1 else list({_identity(row): row for row in rows}.values())
 
@@ -99,7 +99,8 @@ def _started(record: Cdr) -> Any:
 class _Lanes:
     """Several requests in flight for one plan; hands out its records window by window as they are proven."""
 
-    def __init__(self, plan: Plan, outlet: Outlet, tally: Tally, lanes: int) -> None:
+    def __init__(self, plan: Plan, outlet: Outlet, tally: Tally, lanes: int, fields: Sequence[str] | None) -> None:
+        self._fields = fields
         self._plan = plan
         self._outlet = outlet
         self._tally = tally
@@ -159,22 +160,24 @@ class _Lanes:
     def _judge(self, ask: Ask, answer: Answer) -> None:
         verdict = self._plan.answer(ask, facts(answer, rows=ask.whole_rows))
         held = self._held.get(ask.piece, [])
-        for window in verdict.keep:
-            self._prove(window, [answer])
-        for window in verdict.keep_held:
-            self._prove(window, held[-1:])
-        for window in verdict.merge:
-            self._prove(window, [*held, answer])
+        sources = ((verdict.keep, [answer]), (verdict.keep_held, held[-1:]), (verdict.merge, [*held, answer]))
+        for windows, answers in sources:
+            for window in windows:
+                self._prove(window, answers, trim=ask.whole_rows)
         if verdict.hold:
             self._held[ask.piece] = [*held, answer]
         elif not self._plan.holds(ask):
             self._held.pop(ask.piece, None)
 
-    def _prove(self, window: Window, answers: Sequence[Answer]) -> None:
-        rows = own(answers, [window])
+    def _prove(self, window: Window, answers: Sequence[Answer], *, trim: bool) -> None:
+        rows = own(answers, window)
+        records = (row for row in rows if isinstance(row, Cdr))
+        if trim and self._fields is not None:
+            fields = self._fields
+            records = (trimmed(record, fields) for record in records)
         self._proven[window] = Batch(
             window,
-            in_time(row for row in rows if isinstance(row, Cdr)),
+            in_time(records),
             tuple(row for row in rows if isinstance(row, InvalidRecord)),
         )
 
@@ -283,9 +286,10 @@ class _Stream(AsyncIterator[T]):
         windows, skip = _resume(query, resume_from)
         kinds = tuple(int(kind) for kind in query.cdr_types)
         plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold)
+        chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
         self._progress = _Progress(query, plan, skip)
-        self._batches = _Lanes(plan, outlet, self._progress.tally, lanes).batches
+        self._batches = _Lanes(plan, outlet, self._progress.tally, lanes, chosen).batches
         self._running: AsyncGenerator[T, None] | None = None
 
     @property

@@ -46,7 +46,7 @@ from voicenter_cdr.models import (
     SortOrder,
 )
 
-__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "call_window", "decode", "encode"]
+__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "call_window", "decode", "encode", "trimmed"]
 
 API_NAMES: Final[Mapping[CdrField, str]] = {
     CdrField.CALLER_NUMBER: "CallerNumber",
@@ -846,6 +846,11 @@ def _object(data: bytes) -> dict[str, Any] | None:
 def _errors(late: dict[str, Any]) -> dict[str, Any]:
     """What an envelope says of errors behind the list: it counts more than what it said before."""
     return {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
+
+
+def trimmed(record: Cdr, fields: Sequence[str]) -> Cdr:
+    """The record with nothing but the chosen fields, and those every record has."""
+    return Cdr(**{str(name): getattr(record, name) for name in {*fields, *_NEEDED}})
 
 
 def decode(

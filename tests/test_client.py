@@ -1,0 +1,992 @@
+"""The client against a service that disagrees, in virtual time and in process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import logging
+import pickle
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr import (
+    ApiError,
+    AuthenticationError,
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    CheckpointError,
+    ConfigurationError,
+    CountMismatchError,
+    DecodeError,
+    IncompleteError,
+    OutOfRangeError,
+    RateLimit,
+    RateLimitError,
+    ServerError,
+    ServiceUnreachableError,
+    Sort,
+    UntrustedAddressError,
+    VoicenterError,
+)
+from voicenter_cdr.testing import run_virtual
+
+CODE = "c0de-that-nobody-may-see"
+PHONE = "0521234567"
+START = datetime(2026, 7, 1, tzinfo=UTC)
+
+
+def raw(number: int, second: float, **more: Any) -> dict[str, Any]:
+    when = START + timedelta(seconds=second)
+    return {
+        "CallID": f"{number:06}",
+        "Date": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "CdrType": 8,
+        "Type": "Queue",
+        "DialStatus": "ANSWER",
+        "CallerNumber": PHONE,
+        "Duration": number,
+    } | more
+
+
+Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+class Service:
+    """A small service in a transport: inclusive bounds, honest totals, sorted; what goes wrong is scripted."""
+
+    def __init__(self, rows: list[dict[str, Any]], *, cap: int = 10, latency: float = 0.0) -> None:
+        self.rows = rows
+        self.cap = cap
+        self.latency = latency
+        self.starts: list[float] = []
+        self.requests: list[httpx.Request] = []
+        self.script: dict[int, Handler | httpx.Response | Exception] = {}
+        self.closed = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        number = len(self.starts)
+        self.starts.append(asyncio.get_running_loop().time())
+        self.requests.append(request)
+        await asyncio.sleep(self.latency)
+        planned = self.script.get(number)
+        if isinstance(planned, Exception):
+            raise planned
+        if isinstance(planned, httpx.Response):
+            return planned
+        return await planned(request) if planned else self.answer(request)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        search, order = asked["search"], asked["sort"][0]["order"]
+        first, last = search["fromdate"] + "Z", search["todate"] + "Z"
+        hits = [row for row in self.rows if first <= row["Date"] <= last]
+        hits = [row for row in hits if row["CallID"] == search.get("callID", row["CallID"])]
+        hits.sort(key=lambda row: row["Date"], reverse=order == "desc")
+        return page(*hits[: self.cap], total=len(hits))
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self)
+
+    def client(self, **options: Any) -> CdrClient:
+        return CdrClient(**{"code": CODE, "transport": self.transport, "page_cap": self.cap} | options)
+
+
+def page(*rows: Any, total: int | None = None, **envelope: Any) -> httpx.Response:
+    count = len(rows)
+    body = {"ERROR_NUMBER": 0, "TOTAL_HITS": total if total is not None else count, "RETURN_HITS": count}
+    return httpx.Response(200, json=body | envelope | {"CDR_LIST": list(rows)})
+
+
+def refusal(number: int, status: int = 200, description: str = "no", **headers: str) -> httpx.Response:
+    return httpx.Response(status, json={"ERROR_NUMBER": number, "ERROR_DESCRIPTION": description}, headers=headers)
+
+
+def query(seconds: int = 1_000, **options: Any) -> CdrQuery:
+    return CdrQuery(START, START + timedelta(seconds=seconds), **options)
+
+
+def minute_rows(count: int = 100) -> list[dict[str, Any]]:
+    return [raw(number, number * 7) for number in range(count)]
+
+
+def ids(records: Any) -> list[int]:
+    return [int(record.call_id) for record in records]
+
+
+def busiest(starts: list[float], period: float = 60.0) -> int:
+    return max(sum(t <= s <= t + period for s in starts) for t in starts)
+
+
+# --- the five ways to ask
+
+
+async def test_iter_all_brings_every_record_once_in_order() -> None:
+    """More than ten pages, with stats that tell what was done."""
+    service = Service(minute_rows())
+    async with service.client() as client:
+        records = client.iter_all(query())
+        got = [cdr async for cdr in records]
+    assert ids(got) == list(range(100))
+    stats = records.stats
+    assert stats.records == 100
+    assert stats.requests == len(service.starts)
+    assert stats.expected_total == 100
+    assert stats.windows_left == 0
+    assert stats.windows > 5
+
+
+async def test_any_order_brings_the_same_records() -> None:
+    """Nothing is held back, and nothing is lost."""
+    async with Service(minute_rows()).client() as client:
+        got = [cdr async for cdr in client.iter_all(query(), order="any")]
+    assert sorted(ids(got)) == list(range(100))
+
+
+async def test_iter_pages_are_complete_and_tile_the_period() -> None:
+    """Pages bring the same records, each page all those of its part of the period."""
+    async with Service(minute_rows()).client() as client:
+        pages = [part async for part in client.iter_pages(query())]
+    assert ids(cdr for part in pages for cdr in part) == list(range(100))
+    assert all(part.is_complete for part in pages)
+    assert all(part.start <= cdr.started_at < part.end for part in pages for cdr in part)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(pages))
+
+
+async def test_fetch_is_one_request() -> None:
+    """A page says whether it is all; records of neighbouring seconds, asked for along the way, are left out."""
+    service = Service([raw(0, -1), *minute_rows(8), raw(9, 1_000)])
+    async with service.client() as client:
+        whole = await client.fetch(query())
+        cut = await client.fetch(query(50))
+        service.cap = 3
+    assert len(service.starts) == 2
+    assert ids(whole) == list(range(8))
+    assert whole.rows == 10
+    assert not whole.is_complete, "ten rows are a full page"
+    assert cut.is_complete
+    assert (cut.start, cut.end) == (START, START + timedelta(seconds=50))
+
+
+async def test_fetch_keeps_the_order_that_was_asked_for() -> None:
+    """With a sort of its own the page is as the service sorted it, else in order of time."""
+    service = Service(minute_rows(5))
+    async with service.client() as client:
+        latest = await client.fetch(query(sort=[Sort("started_at", "desc")]))
+        service.script[1] = page(*reversed(minute_rows(5)))  # type: ignore[assignment]
+        sorted_here = await client.fetch(query())
+    assert ids(latest) == [4, 3, 2, 1, 0]
+    assert ids(sorted_here) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("rows", "requests"), [(0, 1), (5, 1), (40, 2)])
+async def test_count_is_exact(rows: int, requests: int) -> None:
+    """One request where everything fits, two where the total can be proven; neighbouring seconds don't count."""
+    service = Service([raw(900, -1), *minute_rows(rows), raw(901, 1_000)])
+    async with service.client() as client:
+        assert await client.count(query()) == rows
+    assert len(service.starts) == requests
+
+
+async def test_count_does_not_believe_a_capped_total() -> None:
+    """Where the total stops at the cap everything is passed through."""
+    service = Service(minute_rows(40))
+
+    async def capped(request: httpx.Request) -> httpx.Response:
+        body = json.loads(service.answer(request).content)
+        return page(*body["CDR_LIST"], total=min(body["TOTAL_HITS"], 10))
+
+    service.script = dict.fromkeys(range(100), capped)  # type: ignore[arg-type]
+    async with service.client() as client:
+        assert await client.count(query()) == 40
+
+
+async def test_count_where_the_sort_is_ignored() -> None:
+    """A total whose edges can't be seen is not trusted either."""
+    service = Service(minute_rows(40))
+
+    async def unsorted(request: httpx.Request) -> httpx.Response:
+        body = json.loads(service.answer(request).content)
+        rows = sorted(body["CDR_LIST"], key=lambda row: int(row["CallID"]) * 7 % 10)
+        return page(*rows, total=body["TOTAL_HITS"])
+
+    service.script = dict.fromkeys(range(100), unsorted)  # type: ignore[arg-type]
+    async with service.client() as client:
+        assert await client.count(query()) == 40
+
+
+async def test_get_call_brings_all_legs() -> None:
+    """Two legs share a CallID; the period follows from it, or from what the caller knows."""
+    call_id = "20260701030005aa"
+    legs = [raw(1, 5, CallID=call_id, CdrType=9), raw(2, 9, CallID=call_id, CdrType=10)]
+    service = Service([*legs, *minute_rows(5)])
+    async with service.client() as client:
+        assert [leg.cdr_type for leg in await client.get_call(call_id)] == [9, 10]
+        assert await client.get_call("20260701030009zz") == ()
+        assert len(await client.get_call("000003", around=START)) == 1
+        with pytest.raises(ConfigurationError):
+            await client.get_call("000003")
+
+
+async def test_chosen_fields_stream_completely() -> None:
+    """The client adds what it needs, and leaves what was not chosen None."""
+    async with Service(minute_rows()).client() as client:
+        got = [cdr async for cdr in client.iter_all(query(fields=["duration"]))]
+    assert ids(got) == list(range(100))
+    assert [cdr.duration for cdr in got] == list(range(100))
+    assert {cdr.dial_status for cdr in got} == {None}
+
+
+async def test_a_dense_second_streams_with_chosen_fields() -> None:
+    """Rows of one second are compared whole, and trimmed to what was chosen afterwards."""
+    rows = [raw(number, 500, Extra=number) for number in range(18)]
+    service = Service(rows)
+
+    async def by_id(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        falling = asked["sort"][0]["order"] == "desc"
+        low, high = asked["search"]["fromdate"] + "Z", asked["search"]["todate"] + "Z"
+        hits = sorted((row for row in rows if low <= row["Date"] <= high), key=lambda row: row["CallID"])
+        hits = hits[::-1] if falling else hits
+        return page(*hits[:10], total=len(hits))
+
+    service.script = dict.fromkeys(range(100), by_id)  # type: ignore[arg-type]
+    async with service.client() as client:
+        got = [cdr async for cdr in client.iter_all(query(fields=["cdr_type"]))]
+    assert sorted(ids(got)) == list(range(18))
+    assert {cdr.duration for cdr in got} == {None}
+    assert {len(cdr.extra) for cdr in got} == {0}
+
+
+# --- the pace
+
+
+async def test_no_minute_holds_more_than_thirty_requests() -> None:
+    """Two hundred calls at once, with every answer taking its time."""
+    service = Service([], latency=1.5)
+    async with service.client() as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(200)])
+    assert busiest(service.starts) == 30
+    assert service.starts[29] < 1.0
+
+
+async def test_every_attempt_pays() -> None:
+    """Retries come out of the same budget."""
+    service = Service([])
+    service.script = dict.fromkeys(range(0, 1_000, 2), httpx.Response(502))  # type: ignore[arg-type]
+    async with service.client(rate_limit=RateLimit(5, 10.0)) as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(12)], return_exceptions=True)
+    assert len(service.starts) > 20
+    assert busiest(service.starts, 10.0) <= 5
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_error_1_pauses_everybody_once(status: int) -> None:
+    """Nobody sends for at least ten seconds after a refusal, then one probes; then all go on."""
+    service = Service([])
+    service.script[3] = refusal(1, status)
+    async with service.client(rate_limit=RateLimit(100, 60.0)) as client:
+
+        async def later(number: int) -> None:
+            await asyncio.sleep(number * 0.5)
+            await client.fetch(query())
+
+        await asyncio.gather(*[later(number) for number in range(20)])
+    refused = service.starts[3]
+    after = [start for start in service.starts if start > refused]
+    assert after[0] >= refused + 10.0
+    assert len(service.starts) == 21
+
+
+async def test_a_refused_probe_waits_longer() -> None:
+    """As long as the service refuses, one request at a time finds out, at growing distances."""
+    service = Service([])
+    service.script = {number: refusal(1) for number in range(3)}  # type: ignore[misc]
+    async with service.client() as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(1)])
+    gaps = [b - a for a, b in zip(service.starts, service.starts[1:], strict=False)]
+    assert 10 <= gaps[0] <= 20
+    assert 20 <= gaps[1] <= 40
+    assert 40 <= gaps[2] <= 80
+
+
+async def test_a_probe_that_is_cancelled_lets_the_next_one_try() -> None:
+    """Whoever probes may go away; the others still get through."""
+    service = Service([], latency=5.0)
+    service.script[0] = refusal(1)
+    async with service.client() as client:
+        first = asyncio.create_task(client.fetch(query()))
+        await asyncio.sleep(6)
+        second = asyncio.create_task(client.fetch(query()))
+        while len(service.starts) < 2:
+            await asyncio.sleep(1)
+        first.cancel()
+        await second
+    assert len(service.starts) == 3
+
+
+async def test_refusals_end_after_their_own_budget() -> None:
+    """An account that is always refused ends with the rate error, after minutes, not after five attempts."""
+    service = Service([])
+    service.script = {number: refusal(1) for number in range(1_000)}  # type: ignore[misc]
+    async with service.client() as client:
+        with pytest.raises(RateLimitError) as caught:
+            await client.fetch(query())
+    assert len(service.starts) > 5
+    assert 900 < service.starts[-1] < 1_200
+    assert caught.value.attempts == len(service.starts)
+
+
+async def test_max_wait_is_refused_at_once() -> None:
+    """A wait that can't end in time is not begun, costs no slot, and says when to come back."""
+    service = Service([])
+    async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
+        await client.fetch(query())
+        await client.fetch(query())
+        before = asyncio.get_running_loop().time()
+        with pytest.raises(RateLimitError) as caught:
+            await client.fetch(query(), max_wait=5)
+        assert asyncio.get_running_loop().time() - before < 0.1
+        assert caught.value.retry_after is not None
+        assert 50 < caught.value.retry_after < 70
+        await asyncio.sleep(caught.value.retry_after)
+        await client.fetch(query(), max_wait=5)
+
+
+async def test_max_wait_holds_against_any_limiter() -> None:
+    """A limiter of one's own may wait for ever; max_wait ends it."""
+
+    class Never:
+        async def acquire(self) -> None:
+            await asyncio.sleep(1_000_000)
+
+    async with Service([]).client(limiter=Never()) as client:
+        with pytest.raises(RateLimitError):
+            await client.fetch(query(), max_wait=5)
+        assert asyncio.get_running_loop().time() < 6
+
+
+async def test_a_limiter_of_ones_own_is_asked_for_every_attempt() -> None:
+    """Retries included."""
+
+    class Counting:
+        asked = 0
+
+        async def acquire(self) -> None:
+            self.asked += 1
+
+    limiter = Counting()
+    service = Service([])
+    service.script[0] = httpx.Response(500)
+    async with service.client(limiter=limiter) as client:
+        await client.fetch(query())
+    assert limiter.asked == 2
+
+
+async def test_a_single_call_passes_a_bulk_run() -> None:
+    """With bulk requests waiting for the rate, a fetch starts within two slots; the bulk run still gets through."""
+    service = Service(minute_rows(700), cap=10, latency=0.1)
+    async with service.client(rate_limit=RateLimit(1, 2.0, grace=0.0)) as client:
+        runs = [asyncio.create_task(_count(client.iter_all(query(5_000)))) for _ in range(3)]
+        await asyncio.sleep(20)
+        before = asyncio.get_running_loop().time()
+        await client.fetch(query(1))
+        assert asyncio.get_running_loop().time() - before < 4.5
+        singles = [asyncio.create_task(client.fetch(query(1))) for _ in range(20)]
+        assert await asyncio.gather(*runs) == [700, 700, 700]
+        await asyncio.gather(*singles)
+
+
+async def into(got: list[Cdr], stream: AsyncIterator[Cdr]) -> None:
+    async for cdr in stream:
+        got.append(cdr)
+
+
+async def _count(stream: AsyncIterator[Cdr]) -> int:
+    return len([cdr async for cdr in stream])
+
+
+# --- faults
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadError("reset"),
+        httpx.RemoteProtocolError("peer closed connection"),
+        httpx.ReadTimeout("slow"),
+        OSError("broken"),
+        httpx.Response(500),
+        httpx.Response(502, text="<html>bad gateway</html>"),
+        httpx.Response(503, headers={"retry-after": "3"}),
+        httpx.Response(200, text=""),
+        httpx.Response(200, text='{"ERROR_NUMBER":0,"CDR_LIST":[{"CallID"'),
+        httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"\x1f\x8bdamaged")),
+    ],
+    ids=repr,
+)
+async def test_passing_faults_are_retried(fault: Any) -> None:
+    """A fault in the middle of a run costs a retry and no record, and repeats none."""
+    service = Service(minute_rows())
+    service.script = {0: fault, 4: fault}
+    async with service.client() as client:
+        records = client.iter_all(query())
+        assert ids([cdr async for cdr in records]) == list(range(100))
+    assert records.stats.retries == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (httpx.ConnectError("refused"), ServiceUnreachableError),
+        (httpx.Response(503), ServerError),
+        (httpx.Response(200, text='{"CDR_LIST":['), DecodeError),
+    ],
+    ids=repr,
+)
+async def test_faults_that_stay_end_after_max_attempts(fault: Any, kind: type[VoicenterError]) -> None:
+    """As many requests as allowed, then our own error with its cause, the window and the number of attempts."""
+    service = Service([])
+    service.script = dict.fromkeys(range(100), fault)
+    async with service.client(max_attempts=3) as client:
+        with pytest.raises(kind) as caught:
+            await client.fetch(query())
+    assert len(service.starts) == 3
+    assert caught.value.attempts == 3
+    assert caught.value.window == (START, START + timedelta(seconds=1_000))
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), kind)
+    if kind is ServiceUnreachableError:
+        assert isinstance(caught.value.__cause__, httpx.ConnectError)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(2), AuthenticationError),
+        (refusal(2, 403), AuthenticationError),
+        (refusal(4, 403, "IP address 1.2.3.4 is not trusted."), UntrustedAddressError),
+        (refusal(5, 404), OutOfRangeError),
+        (refusal(9), ApiError),
+        (httpx.Response(401), AuthenticationError),
+        (httpx.Response(403, text="<html>"), AuthenticationError),
+        (httpx.Response(302, headers={"location": "https://elsewhere.example/"}), ApiError),
+        (httpx.Response(200, text="<html>login</html>"), DecodeError),
+        (httpx.Response(200, json={"ERROR_NUMBER": 0}), DecodeError),
+    ],
+    ids=repr,
+)
+async def test_what_would_not_help_is_not_retried(answer: httpx.Response, kind: type[VoicenterError]) -> None:
+    """One request, one error."""
+    service = Service([])
+    service.script = dict.fromkeys(range(10), answer)  # type: ignore[arg-type]
+    async with service.client() as client:
+        with pytest.raises(kind):
+            await client.fetch(query())
+    assert len(service.starts) == 1
+
+
+async def test_a_service_that_drips_ends_at_the_deadline() -> None:
+    """A byte a second keeps a connection alive for ever; the deadline is for the attempt as a whole."""
+
+    async def drip(_: httpx.Request) -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            for letter in b'{"ERROR_NUMBER":0,"TOTAL_HITS":0,"CDR_LIST":[]}' * 100:
+                yield bytes([letter])
+                await asyncio.sleep(1)
+
+        return httpx.Response(200, content=body())
+
+    service = Service([])
+    service.script = dict.fromkeys(range(10), drip)  # type: ignore[arg-type]
+    async with service.client(timeout=20, max_attempts=2) as client:
+        with pytest.raises(ServiceUnreachableError, match="20 s"):
+            await client.fetch(query())
+        with pytest.raises(ServiceUnreachableError, match="7 s"):
+            await client.fetch(query(), timeout=7)
+    assert asyncio.get_running_loop().time() < 70
+
+
+async def test_no_timeout_means_no_end() -> None:
+    """timeout=None waits as long as it takes."""
+    service = Service(minute_rows(3), latency=100_000)
+    async with service.client() as client:
+        assert len(await client.fetch(query(), timeout=None)) == 3
+
+
+async def test_retry_after_dates_and_nonsense() -> None:
+    """The header may hold seconds, a date, or nonsense; it never makes the client wait for hours."""
+    service = Service([])
+    dated = (datetime.now(UTC) + timedelta(seconds=20)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    for number, text in enumerate(["5", dated, "nonsense", "-7", "inf", "999999999"]):
+        service.script[number] = httpx.Response(503, headers={"retry-after": text})
+    async with service.client(max_attempts=9) as client:
+        await client.fetch(query())
+    gaps = [b - a for a, b in zip(service.starts, service.starts[1:], strict=False)]
+    assert gaps[0] >= 5
+    assert 17 <= gaps[1] <= 21
+    assert gaps[5] <= 121
+
+
+async def test_a_range_that_is_refused_is_asked_in_parts() -> None:
+    """Error 5 on a long period may mean that it is too long."""
+    rows = [raw(number, number * 40_000) for number in range(60)]
+    service = Service(rows, cap=100)
+
+    async def at_most_ten_days(request: httpx.Request) -> httpx.Response:
+        search = json.loads(request.content)["search"]
+        span = datetime.fromisoformat(search["todate"]) - datetime.fromisoformat(search["fromdate"])
+        return refusal(5, 404) if span > timedelta(days=10) else service.answer(request)
+
+    service.script = dict.fromkeys(range(100), at_most_ten_days)  # type: ignore[arg-type]
+    async with service.client() as client:
+        assert ids([cdr async for cdr in client.iter_all(query(60 * 40_000))]) == list(range(60))
+        assert await client.count(query(60 * 40_000)) == 60
+        service.script = dict.fromkeys(range(1_000), refusal(5))  # type: ignore[arg-type]
+        with pytest.raises(OutOfRangeError):
+            await client.count(query(100))
+
+
+async def test_rows_from_another_zone_are_an_error() -> None:
+    """A service that reads the bounds in local time is found out by fetch and by an iteration alike."""
+    service = Service([])
+    service.script = dict.fromkeys(range(9), page(raw(1, -7_200)))  # type: ignore[arg-type]
+    async with service.client() as client:
+        with pytest.raises(IncompleteError, match=r"2\.0 hours before"):
+            await client.fetch(query())
+        with pytest.raises(IncompleteError, match=r"2\.0 hours before"):
+            await _count(client.iter_all(query()))
+
+
+async def test_counts_that_stay_wrong_end_the_iteration() -> None:
+    """Never a short answer for the whole one."""
+    service = Service([])
+    service.script = dict.fromkeys(range(99), page(raw(1, 5), total=1, RETURN_HITS=3))  # type: ignore[arg-type]
+    async with service.client() as client:
+        with pytest.raises(CountMismatchError) as caught:
+            await _count(client.iter_all(query()))
+    assert caught.value.checkpoint
+
+
+# --- records that can't be read
+
+
+async def test_one_bad_record_does_not_cost_the_others() -> None:
+    """Collected: all the others come, and it is listed. Raised: all the others of its page come first."""
+    rows = minute_rows(9)
+    rows[4] = raw(4, 28, Duration="many")
+    service = Service(rows)
+    async with service.client() as client:
+        collected = client.iter_all(query(), on_invalid="collect")
+        assert ids([cdr async for cdr in collected]) == [0, 1, 2, 3, 5, 6, 7, 8]
+        (bad,) = collected.stats.invalid
+        assert bad.problems[0].path == "$.CDR_LIST[4].Duration"
+        assert bad.raw["Duration"] == "many"
+        got: list[Cdr] = []
+        with pytest.raises(DecodeError, match=r"\$\.CDR_LIST\[4\]\.Duration") as caught:
+            await into(got, client.iter_all(query()))
+        assert ids(got) == [0, 1, 2, 3, 5, 6, 7, 8]
+        assert PHONE not in "".join(traceback.format_exception(caught.value))
+        with pytest.raises(DecodeError) as fetched:
+            await client.fetch(query())
+        assert ids(fetched.value.page) == [0, 1, 2, 3, 5, 6, 7, 8]
+        whole = await client.fetch(query(), on_invalid="collect")
+        assert len(whole.invalid) == 1
+        assert not whole.is_complete
+        pages = [part async for part in client.iter_pages(query(), on_invalid="collect")]
+        assert [len(part.invalid) for part in pages] == [1]
+        assert await client.count(query()) == 9
+
+
+async def test_records_without_a_time() -> None:
+    """They belong to no second, and are reported all the same."""
+    service = Service([])
+    service.script = dict.fromkeys(range(9), page(raw(1, 5), raw(2, 6, Date="soon")))  # type: ignore[arg-type]
+    async with service.client() as client:
+        records = client.iter_all(query(), on_invalid="collect")
+        assert ids([cdr async for cdr in records]) == [1]
+        assert records.stats.invalid[0].problems[0].expected == "a date and time"
+        assert await client.count(query()) == 2
+
+
+# --- resuming
+
+
+@given(st.integers(0, 60), st.integers(1, 4), st.sampled_from(["time", "any"]))
+def test_resuming_after_any_record_brings_the_rest(taken: int, dense: int, order: Any) -> None:
+    """What was taken before and what comes after the resume are together every record once."""
+    rows = [raw(number, number // dense * 11) for number in range(60)]
+
+    async def main() -> None:
+        async with Service(rows).client() as client:
+            first = client.iter_all(query(), order=order)
+            got = []
+            async with aclosing(first):
+                async for cdr in first:
+                    got.append(cdr)
+                    if len(got) > taken:
+                        break
+                checkpoint = first.checkpoint
+            finished = got[:taken]
+            rest = client.iter_all(query(), order=order, resume_from=checkpoint)
+            finished += [cdr async for cdr in rest]
+            assert Counter(ids(finished)) == Counter(range(60))
+            done = client.iter_all(query(), resume_from=rest.checkpoint)
+            assert [cdr async for cdr in done] == []
+            assert PHONE not in checkpoint
+
+    run_virtual(main())
+
+
+async def test_an_error_carries_its_checkpoint() -> None:
+    """After a failure in the middle the iteration goes on from there."""
+    service = Service(minute_rows())
+    service.script[5] = refusal(2)
+    got: list[Cdr] = []
+    async with service.client() as client:
+        with pytest.raises(AuthenticationError) as caught:
+            await into(got, client.iter_all(query()))
+        assert caught.value.checkpoint
+        got += [cdr async for cdr in client.iter_all(query(), resume_from=caught.value.checkpoint)]
+    assert ids(got) == list(range(100))
+
+
+async def test_pages_resume_after_the_last_one_that_was_finished() -> None:
+    """A page in hand is not finished until the next one is asked for."""
+    async with Service(minute_rows()).client() as client:
+        pages = client.iter_pages(query())
+        first = await anext(pages)
+        in_hand = pages.checkpoint
+        second = await anext(pages)
+        after = pages.checkpoint
+        await pages.aclose()
+        again = [cdr async for part in client.iter_pages(query(), resume_from=in_hand) for cdr in part]
+        rest = [cdr async for part in client.iter_pages(query(), resume_from=after) for cdr in part]
+    assert ids(again) == list(range(100))
+    assert ids(rest) == list(range(len(first), 100))
+    assert len(second) > 0
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    ["", "{", "[]", "{}", "null", '{"version":1}', '{"version":1,"query":"x","period":[0,1],"left":5,"seen":[]}'],
+)
+async def test_torn_checkpoints_are_refused(checkpoint: str) -> None:
+    """Before any request."""
+    service = Service([])
+    async with service.client() as client:
+        with pytest.raises(CheckpointError):
+            client.iter_all(query(), resume_from=checkpoint)
+    assert service.starts == []
+
+
+async def test_foreign_checkpoints_are_refused() -> None:
+    """Of another query, another period, another version, or one that was tampered with."""
+    async with Service([]).client() as client:
+        state = json.loads(client.iter_all(query()).checkpoint)
+        client.iter_all(query(), resume_from=json.dumps(state))
+        for other in (query(999), query(cdr_types=[8])):
+            with pytest.raises(CheckpointError, match="another"):
+                client.iter_all(other, resume_from=json.dumps(state))
+        with pytest.raises(CheckpointError, match="version"):
+            client.iter_all(query(), resume_from=json.dumps(state | {"version": 2}))
+        with pytest.raises(CheckpointError, match="contradicts"):
+            client.iter_all(query(), resume_from=json.dumps(state | {"left": [[0, 10**12]]}))
+
+
+# --- leaving early
+
+
+async def test_leaving_early_leaves_nothing_behind() -> None:
+    """After a break under aclosing no task is left and nothing more is asked."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client() as client:
+        before = asyncio.all_tasks()
+        async with aclosing(client.iter_all(query())) as records:
+            async for _ in records:
+                break
+        assert asyncio.all_tasks() == before
+        asked = len(service.starts)
+        await asyncio.sleep(100)
+        assert len(service.starts) == asked
+
+
+async def test_leaving_early_without_aclosing() -> None:
+    """A plain break is cleaned up as soon as the iterator is gone."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client() as client:
+        before = asyncio.all_tasks()
+        async for _ in client.iter_all(query()):
+            break
+        gc.collect()
+        await asyncio.sleep(10)
+        assert asyncio.all_tasks() == before
+
+
+async def test_a_consumer_that_is_slow_stops_the_fetching() -> None:
+    """No more is asked for than may be held; with concurrency=1 nothing at all."""
+    for options, most in (({"concurrency": 1}, 3), ({"concurrency": 2, "buffer_pages": 3}, 9)):
+        service = Service(minute_rows(1_000))
+        limit = RateLimit(10_000, 1.0)
+        async with (
+            service.client(rate_limit=limit, **options) as client,
+            aclosing(client.iter_all(query(10_000))) as records,
+        ):
+            await anext(records)
+            await asyncio.sleep(1_000)
+            assert len(service.starts) <= most
+
+
+async def test_a_consumer_slower_than_the_timeout_is_left_in_peace() -> None:
+    """The deadline is for requests, not for what the consumer does between records."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client(timeout=5) as client:
+        async for cdr in client.iter_all(query()):
+            if cdr.duration == 50:
+                await asyncio.sleep(500)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 3.0, 61.0])
+async def test_cancelling_goes_through_at_once(after: float) -> None:
+    """In the wait for a slot, in the request, in the pause after a fault: the task ends, and nothing more is sent."""
+    service = Service(minute_rows(), latency=0.7)
+    service.script[0] = httpx.Response(503)
+    async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
+        task = asyncio.create_task(_count(client.iter_all(query())))
+        await asyncio.sleep(after)
+        before = asyncio.get_running_loop().time()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.get_running_loop().time() - before < 0.05
+        asked = len(service.starts)
+        await asyncio.sleep(200)
+        assert len(service.starts) == asked
+
+
+async def test_after_many_cancelled_requests_the_budget_is_right() -> None:
+    """Two hundred requests cancelled anywhere, then good ones; never more than the limit."""
+    service = Service([], latency=2.0)
+    async with service.client() as client:
+        for number in range(200):
+            task = asyncio.create_task(client.fetch(query()))
+            await asyncio.sleep(number % 7 * 0.5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert len(await client.fetch(query())) == 0
+        assert [task for task in asyncio.all_tasks() if "voicenter" in task.get_name()] == []
+    assert busiest(service.starts) <= 30
+
+
+# --- life
+
+
+def test_one_client_in_two_event_loops() -> None:
+    """One loop after the other works, and the budget counts over both; two at once are refused."""
+    service = Service([])
+    client = service.client(rate_limit=RateLimit(2, 60.0))
+
+    async def use(times: int) -> float:
+        async with client:
+            for _ in range(times):
+                await client.fetch(query())
+            return asyncio.get_running_loop().time()
+
+    assert run_virtual(use(2)) < 1
+    assert run_virtual(use(1)) > 60
+
+    async def open_and_leave() -> None:
+        await client.fetch(query())
+
+    runner = asyncio.Runner()
+    with runner:
+        runner.run(open_and_leave())
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            run_virtual(client.fetch(query()))
+        runner.run(client.aclose())
+
+
+def test_a_client_that_was_left_open_in_a_dead_loop() -> None:
+    """Its connections went with the loop; it opens new ones."""
+    service = Service([])
+    client = service.client()
+    run_virtual(client.fetch(query()))
+    run_virtual(client.fetch(query()))
+    run_virtual(client.aclose())
+    assert len(service.starts) == 2
+
+
+async def test_a_client_closes_twice_and_works_again() -> None:
+    """aclose is idempotent; a transport that was passed in stays open."""
+
+    class Transport(httpx.MockTransport):
+        closed = 0
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    transport = Transport(Service([]))
+    client = CdrClient(code=CODE, transport=transport)
+    await client.aclose()
+    async with client:
+        await client.fetch(query())
+    await client.aclose()
+    assert transport.closed == 0
+
+
+async def test_a_forgotten_client_warns() -> None:
+    """A ResourceWarning, and nothing asynchronous in a finalizer."""
+    client = Service([]).client()
+    await client.fetch(query())
+    with pytest.warns(ResourceWarning, match="not closed"):
+        client.__del__()
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "No credential"),
+        ({"code": "", "token": " \n"}, "VOICENTER_API_CODE"),
+        ({"code": "a", "token": "b"}, "Two credentials"),
+        ({"code": "a b"}, "characters"),
+        ({"code": "קוד"}, "characters"),
+        ({"code": 5}, "takes text"),
+        ({"code": "a", "base_url": "api.voicenter.com"}, "whole address"),
+        ({"code": "a", "base_url": "http://api.voicenter.com/hub/cdr/"}, "https"),
+        ({"code": "a", "base_url": "https://u:p@api.voicenter.com/"}, "no user"),
+        ({"code": "a", "base_url": "https://api.voicenter.com/?x=1"}, "query"),
+        ({"code": "a", "timeout": 0}, "timeout"),
+        ({"code": "a", "timeout": float("inf")}, "timeout"),
+        ({"code": "a", "max_attempts": 0}, "max_attempts"),
+        ({"code": "a", "max_attempts": 1.5}, "max_attempts"),
+        ({"code": "a", "concurrency": 0}, "concurrency"),
+        ({"code": "a", "buffer_pages": -1}, "buffer_pages"),
+        ({"code": "a", "page_cap": True}, "page_cap"),
+        ({"code": "a", "method": "PUT"}, "method"),
+    ],
+)
+def test_clients_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+    """Refused before any request, with the mend in the message."""
+    with pytest.raises(ConfigurationError, match=words):
+        CdrClient(**options)
+
+
+def test_credentials_are_stripped() -> None:
+    """A newline at the end of a pasted key is nobody's intention."""
+    assert CdrClient(code=f"{CODE}\n")._credentials.code == CODE
+
+
+def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vendor's names, an alias, empty as absent; what is passed wins; two at once are refused."""
+    with pytest.raises(ConfigurationError, match="VOICENTER_API_CODE"):
+        CdrClient.from_env()
+    monkeypatch.setenv("VOICENTER_CODE", "alias")
+    monkeypatch.setenv("VOICENTER_API_CODE", " ")
+    assert CdrClient.from_env()._credentials.code == "alias"
+    monkeypatch.setenv("VOICENTER_API_CODE", "first")
+    monkeypatch.setenv("VOICENTER_BASE_URL", "https://example.test/cdr")
+    client = CdrClient.from_env(concurrency=2)
+    assert client._credentials.code == "first"
+    assert client._url == "https://example.test/cdr/"
+    monkeypatch.setenv("VOICENTER_BEARER_TOKEN", "jwt")
+    with pytest.raises(ConfigurationError, match="Both"):
+        CdrClient.from_env()
+    assert CdrClient.from_env(token="mine")._credentials.token == "mine"
+    monkeypatch.delenv("VOICENTER_API_CODE")
+    monkeypatch.delenv("VOICENTER_CODE")
+    assert CdrClient.from_env()._credentials.token == "jwt"
+
+
+async def test_misuse_is_told() -> None:
+    """Awaiting an iteration, a plain for, an unknown order, a sort: each error says what to write."""
+    service = Service([])
+    async with service.client() as client:
+        with pytest.raises(TypeError, match="async for"):
+            await client.iter_all(query())  # type: ignore[misc]
+        with pytest.raises(TypeError, match="async for"):
+            list(client.iter_all(query()))  # type: ignore[call-overload]
+        with pytest.raises(ConfigurationError, match="order"):
+            client.iter_all(query(), order="size")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="on_invalid"):
+            client.iter_pages(query(), on_invalid="drop")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="sort"):
+            client.iter_all(query(sort=[Sort("duration")]))
+    assert service.starts == []
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("way", ["code", "token"])
+async def test_no_log_shows_a_secret_or_a_number(method: Any, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With every logger at DEBUG, through success, refusal, damage and failure."""
+    caplog.set_level(logging.DEBUG)
+    service = Service(minute_rows(3))
+    bad = {"ERROR_NUMBER": 9, "ERROR_DESCRIPTION": f"{CODE} {PHONE}"}
+    answers: list[Any] = [
+        page(*minute_rows(3)),
+        httpx.Response(200, json=bad),
+        httpx.ConnectError("refused"),
+        httpx.Response(502, text=f"{CODE} {PHONE}"),
+        httpx.Response(200, text=f"{CODE} {PHONE}"),
+        refusal(1),
+        page(raw(1, 5, Duration=PHONE + "x")),
+    ]
+    service.script = dict(enumerate(answers * 3))
+    texts = []
+    async with service.client(**{"code": None, way: CODE}, method=method, max_attempts=2) as client:
+        texts.append(repr(client))
+        for _ in range(6):
+            try:
+                result = await client.fetch(query(phones=[PHONE]))
+                texts.append(repr(result))
+            except VoicenterError as error:
+                texts += [str(error), repr(error), "".join(traceback.format_exception(error)), repr(vars(error))]
+    everything = "\n".join([*texts, *[record.getMessage() for record in caplog.records], caplog.text])
+    source = "".join(line for line in everything.splitlines() if "PHONE" not in line)
+    assert len(service.starts) >= 6
+    assert "HTTP Request" in caplog.text
+    assert CODE not in source
+    assert PHONE not in source
+    if method == "GET":
+        assert service.requests[0].url.params["fromdate"]
+        assert service.requests[0].url.params.get("code") == (CODE if way == "code" else None)
+    if way == "token":
+        assert service.requests[0].headers["authorization"] == f"Bearer {CODE}"
+
+
+async def test_redirects_take_no_credential_along() -> None:
+    """A redirect is an error; nothing is sent to the other host."""
+    service = Service([])
+    service.script[0] = httpx.Response(307, headers={"location": f"https://elsewhere.example/?code={CODE}"})
+    async with service.client() as client:
+        with pytest.raises(ApiError) as caught:
+            await client.fetch(query())
+    assert [request.url.host for request in service.requests] == ["api.voicenter.com"]
+    assert CODE not in str(caught.value)
+
+
+async def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for every wait of more than a second, by the package's own logger."""
+    caplog.set_level(logging.INFO, "voicenter_cdr")
+    async with Service([]).client(rate_limit=RateLimit(1, 30.0)) as client:
+        await client.fetch(query(cdr_types=[CdrType.QUEUE]))
+        await client.fetch(query())
+    assert [record.getMessage() for record in caplog.records if "waited" in record.getMessage()] == [
+        "waited 30.0 s for the rate limit"
+    ]

@@ -1,0 +1,211 @@
+"""The columns of a record outside of Python: one definition for every file and table that is written.
+
+Pure. What a column is called, which kind of value it holds and how that value looks in JSON stands here and nowhere
+else. The columns do not depend on the data: a column without a value is null, never missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from attrs import frozen
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models import Cdr, CdrField, IvrStep
+from voicenter_cdr.wire import API_NAMES
+
+__all__ = ["COLUMNS", "Column", "Kind", "row", "rows", "select"]
+
+
+class Kind(enum.StrEnum):
+    """What a column holds. Fine enough to derive the column types of Arrow, SQLite and DuckDB from."""
+
+    TEXT = "text"
+    """Text; numbers and ids are text too, since their leading zeros count."""
+    CATEGORY = "category"
+    """Text with few different values, worth a dictionary where the format has one."""
+    INT16 = "int16"
+    """A whole number of 16 bits."""
+    INT32 = "int32"
+    """A whole number of 32 bits."""
+    INT64 = "int64"
+    """A whole number of 64 bits."""
+    TIMESTAMP = "timestamp"
+    """An instant, in UTC; microseconds at the finest."""
+    BOOL = "bool"
+    """True or false."""
+    DECIMAL = "decimal"
+    """An exact number; up to 18 digits, 4 of them behind the point, are enough for a price in agorot."""
+    STEPS = "steps"
+    """A list of steps through the voice menu, each of three texts."""
+    JSON = "json"
+    """A JSON object with keys that are not known beforehand."""
+
+
+@frozen
+class Column:
+    """One column: its name here, the API's name for it, the kind of value and what it means."""
+
+    name: str
+    """As in :class:`~voicenter_cdr.Cdr`."""
+    api_name: str
+    """As the API spells it; the same as ``name`` where the API has no such field."""
+    kind: Kind
+    """What it holds."""
+    doc: str
+    """What it means, in one line."""
+
+
+def _column(field: CdrField, kind: Kind, doc: str) -> Column:
+    return Column(str(field), API_NAMES[field], kind, doc)
+
+
+COLUMNS: Final[tuple[Column, ...]] = (
+    _column(CdrField.CALL_ID, Kind.TEXT, "The service's id of the call; two legs of a call can share it."),
+    _column(CdrField.CDR_TYPE, Kind.INT16, "Kind of call, as number."),
+    _column(CdrField.CALL_TYPE, Kind.CATEGORY, "Kind of call, as the service words it."),
+    _column(CdrField.DIAL_STATUS, Kind.CATEGORY, "How the call ended."),
+    _column(CdrField.STARTED_AT, Kind.TIMESTAMP, "When the call was made, in UTC."),
+    _column(CdrField.DATE_EPOCH, Kind.INT64, "The service's epoch number as sent, for checks."),
+    _column(CdrField.DURATION, Kind.INT32, "Seconds of conversation, without ringing."),
+    _column(CdrField.RING_TIME, Kind.INT32, "Seconds of ringing, without conversation."),
+    _column(CdrField.CALLER_NUMBER, Kind.TEXT, "Number shown to the one who is called."),
+    _column(CdrField.TARGET_NUMBER, Kind.TEXT, "Number or extension that is called."),
+    _column(CdrField.DID, Kind.TEXT, "Number an incoming caller dialled."),
+    _column(CdrField.CALLER_EXTENSION, Kind.TEXT, "Extension the call was made from."),
+    _column(CdrField.TARGET_EXTENSION, Kind.TEXT, "Extension that received the call."),
+    _column(CdrField.QUEUE_NAME, Kind.CATEGORY, "Queue the call was directed to."),
+    _column(CdrField.RECORD_URL, Kind.TEXT, "Link to the recording; may come later than the record."),
+    _column(CdrField.RECORD_EXPECT, Kind.BOOL, "Whether the call was recorded."),
+    _column(CdrField.PRICE_AGOROT, Kind.DECIMAL, "Price of the call in agorot (1/100 ILS)."),
+    _column(CdrField.REPRESENTATIVE_NAME, Kind.TEXT, "Representative who was logged in to the extension."),
+    _column(CdrField.REPRESENTATIVE_CODE, Kind.TEXT, "That representative's id."),
+    _column(CdrField.USER_NAME, Kind.TEXT, "The representative, or else the user of the extension or number."),
+    _column(CdrField.USER_ID, Kind.TEXT, "Id of the user; sent on request only."),
+    _column(CdrField.DTMF_DATA, Kind.STEPS, "Steps through the voice menu, in order."),
+    _column(CdrField.CUSTOM_DATA, Kind.JSON, "Data that came along with the call, keys as sent."),
+    _column(CdrField.DEPARTMENT_NAME, Kind.TEXT, "Department or account the call belongs to."),
+    _column(CdrField.DEPARTMENT_ID, Kind.INT64, "Id of that department or account."),
+    _column(CdrField.TARGET_PREFIX_NAME, Kind.CATEGORY, "Country that was called."),
+    Column("extra", "extra", Kind.JSON, "Fields of the record without a column of their own, keys as sent."),
+)
+"""Every column, in the order it is written."""
+
+_BY_NAME: Final[Mapping[str, Column]] = {
+    name.lower(): column for column in COLUMNS for name in (column.name, column.api_name)
+}
+_STEP_NAMES: Final = ("layer_name", "dtmf", "layer_number")
+_API_STEP_NAMES: Final = ("LayerName", "DTMF", "LayerNumber")
+_EXACT_DIGITS: Final = 30
+"""Whole decimals up to this many digits are written as such; beyond, a short exponent could stand for gigabytes."""
+
+
+def select(names: Iterable[str]) -> tuple[Column, ...]:
+    """The columns of these names (ours or the API's, in any case), in this order, each once.
+
+    Raises :class:`ConfigurationError` for an unknown name and for none at all.
+    """
+    if isinstance(names, str):
+        raise ConfigurationError("Column names are given as a list; put a single name into brackets")
+    chosen = dict.fromkeys(_named(name) for name in names)
+    if not chosen:
+        raise ConfigurationError("At least one column is needed; leave the choice out for all of them")
+    return tuple(chosen)
+
+
+def _named(name: str) -> Column:
+    column = _BY_NAME.get(name.strip().lower())
+    if column is not None:
+        return column
+    close = difflib.get_close_matches(name.strip().lower(), [column.name for column in COLUMNS], n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(column.name for column in COLUMNS)}."
+    raise ConfigurationError(f"Unknown column {name!r}; {hint}")
+
+
+def row(cdr: Cdr, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> dict[str, Any]:
+    """A record as a ``dict`` that any JSON writer takes: one key per column, in their order, ``None`` where absent.
+
+    Times are text in UTC (``2026-07-14T08:31:09Z``, with a fraction only if there is one). With ``raw_names`` the keys
+    are the API's, also within the steps of the voice menu.
+    """
+    return next(rows((cdr,), columns, raw_names=raw_names))
+
+
+def rows(
+    records: Iterable[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Many records, each as :func:`row` makes it."""
+    plain = _API_PLAIN if raw_names else _PLAIN
+    plan = [(column.name, column.api_name if raw_names else column.name, plain[column.kind]) for column in columns]
+    for cdr in records:
+        made: dict[str, Any] = {}
+        for name, key, convert in plan:
+            value = getattr(cdr, name)
+            made[key] = None if value is None else convert(value)
+        if not cdr.extra and "extra" in made:
+            made["extra"] = None
+        yield made
+
+
+def _moment(value: datetime) -> str:
+    moment = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return moment.isoformat()[:-6] + "Z"
+
+
+def _number(value: int | Decimal) -> int | float | str:
+    """The number as JSON can hold it exactly, or else its text."""
+    if not isinstance(value, Decimal):
+        return int(value)
+    if not value.is_finite():
+        return str(value)
+    if value == value.to_integral_value() and value.adjusted() < _EXACT_DIGITS:
+        return int(value)
+    near = float(value)
+    return near if math.isfinite(near) and Decimal(repr(near)) == value else str(value)
+
+
+def _steps(names: Sequence[str]) -> Callable[[Iterable[IvrStep]], list[dict[str, Any]]]:
+    layer_name, dtmf, layer_number = names
+
+    def steps(value: Iterable[IvrStep]) -> list[dict[str, Any]]:
+        return [{layer_name: step.layer_name, dtmf: step.dtmf, layer_number: step.layer_number} for step in value]
+
+    return steps
+
+
+def _object(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _json(item) for key, item in value.items()}
+
+
+def _json(value: Any) -> Any:
+    """A value of whatever the service sent along. What JSON has no word for becomes its text."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | Decimal):
+        return _number(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return _object(value)
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else str(value)
+
+
+_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.TEXT: str,
+    Kind.CATEGORY: str,
+    Kind.INT16: int,
+    Kind.INT32: int,
+    Kind.INT64: int,
+    Kind.TIMESTAMP: _moment,
+    Kind.BOOL: bool,
+    Kind.DECIMAL: _number,
+    Kind.STEPS: _steps(_STEP_NAMES),
+    Kind.JSON: _object,
+}
+_API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(_API_STEP_NAMES)}
