@@ -1,0 +1,26 @@
+"""A Call Log service to run against: the documented behaviour, switches for everything the document leaves open.
+
+It shares no code with the client's wire format, so that the two can disagree.
+"""
+
+from voicenter_cdr.sandbox.app import ConnectionDroppedError, Sandbox
+from voicenter_cdr.sandbox.behaviour import Behaviour, Fault, Faults, Hit
+from voicenter_cdr.sandbox.centre import CallCentre, CallFact
+from voicenter_cdr.sandbox.population import Bulk, Population, Records, load_jsonl
+from voicenter_cdr.sandbox.serve import serving
+
+__all__ = [
+    "Behaviour",
+    "Bulk",
+    "CallCentre",
+    "CallFact",
+    "ConnectionDroppedError",
+    "Fault",
+    "Faults",
+    "Hit",
+    "Population",
+    "Records",
+    "Sandbox",
+    "load_jsonl",
+    "serving",
+]
