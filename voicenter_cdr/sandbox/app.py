@@ -134,8 +134,8 @@ def _scatter(index: int) -> int:
 class Sandbox:
     """A Call Log service to run against, as an ASGI application.
 
-    ``population``: its records. ``behaviour``: the switches. ``codes`` and ``tokens``: accepted credentials. ``now``: the
-    wall clock in seconds since 1970, for records that appear late. ``faults``: what goes wrong.
+    ``population``: its records. ``behaviour``: the switches. ``codes`` and ``tokens``: accepted credentials.
+    ``now``: the wall clock in seconds since 1970, for records that appear late. ``faults``: what goes wrong.
     Serve it with :func:`serving`, or use it in process through ``httpx.ASGITransport``.
     """
 

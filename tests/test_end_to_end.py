@@ -1,0 +1,316 @@
+"""The client against the sandbox, which share no code: over real HTTP in every switch position, and in process by the
+thousands. Time is virtual, the rate limit is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicenter_cdr import (
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    DecodeError,
+    DenseWindowError,
+    IncompleteError,
+    RateLimit,
+    ServerError,
+    ServiceUnreachableError,
+)
+from voicenter_cdr.sandbox import Behaviour, Bulk, CallCentre, Fault, Records, Sandbox, load_jsonl, serving
+from voicenter_cdr.testing import run_virtual
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
+START = datetime(2026, 7, 1, tzinfo=UTC)
+END = START + timedelta(days=7)
+
+
+@pytest.fixture(scope="module")
+def centre() -> CallCentre:
+    return CallCentre(START, END, seed=1, calls_per_day=150)
+
+
+def truth(centre: CallCentre, start: datetime = START, end: datetime = END) -> Counter[tuple[Any, ...]]:
+    """What is there, told without the client's code."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for index, at in enumerate(centre.times):
+        if start.timestamp() <= at / 1000 < end.timestamp():
+            row = centre.record(index)
+            found[row["CallID"], row["CdrType"], row["Date"], row["Duration"], row["CallerNumber"]] += 1
+    return found
+
+
+def told(cdr: Cdr) -> tuple[Any, ...]:
+    stamp = cdr.started_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return cdr.call_id, cdr.cdr_type, stamp, cdr.duration, cdr.caller_number
+
+
+SWITCHES: list[dict[str, Any]] = [
+    {},
+    {"lower": "exclusive"},
+    {"upper": "exclusive"},
+    {"lower": "exclusive", "upper": "exclusive"},
+    {"fractions": "floor"},
+    {"totals": "capped"},
+    {"totals": "missing"},
+    {"totals": "null"},
+    {"totals": "text"},
+    {"sort": "ignored"},
+    {"sort": "ignored", "totals": "capped"},
+    {"sort": "after_cut"},
+    {"sort": "after_cut", "totals": "missing"},
+    {"ties": "scrambled", "totals": "capped"},
+    {"casing": "lower"},
+    {"casing": "mixed"},
+    {"envelope": "spaces"},
+    {"envelope": "lower"},
+    {"numbers": "text"},
+    {"empties": "null"},
+    {"empties": "absent"},
+    {"dates": "space"},
+    {"dates": "iso_naive"},
+    {"dates": "offset"},
+    {"dtmf": "object", "custom": "array"},
+    {"dtmf": "text", "custom": "text"},
+    {"error_status": "ok", "requests": 10},
+    {"rate_window": "fixed"},
+    {"count_rejected": True, "requests": 25, "retry_after": "20"},
+    {"gzip": False},
+    {"list_when_empty": "null"},
+    {"list_when_empty": "missing"},
+    {"latency": 5.0, "per_row": 0.0005},
+    {"max_range": 86_400.0 * 2},
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+async def test_every_switch_over_http(switch: dict[str, Any], centre: CallCentre) -> None:
+    """Whatever the service does where the document is silent: every record once, in order, and never over its limit."""
+    app = Sandbox(centre, behaviour=Behaviour(cap=100, **switch))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
+        got = [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
+        few = await client.count(CdrQuery(START, START + timedelta(hours=10)))
+    assert Counter(map(told, got)) == truth(centre)
+    assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
+    assert few == sum(truth(centre, end=START + timedelta(hours=10)).values())
+    if app.behaviour.requests == 30:
+        assert app.busiest() <= 30
+        assert not any(hit.number == 1 for hit in app.hits)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.refuse(1),
+        Fault.page(502),
+        Fault.page(503),
+        Fault.truncate(300),
+        Fault.truncate(2_000, tell_length=True),
+        Fault(drop=True),
+        Fault(damage_gzip=True),
+        Fault(hang=1_000),
+        Fault(return_hits=5),
+        Fault(lose_rows=3),
+        Fault(late_error=1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("at", [0, 1, 6])
+async def test_faults_over_http(fault: Fault, at: int, centre: CallCentre) -> None:
+    """One thing that goes wrong with the first, the second or a later answer costs time, never a record."""
+    totals: Any = "honest" if fault.lose_rows else "missing"
+    app = Sandbox(centre, behaviour=Behaviour(cap=100, totals=totals), faults={at: fault})
+    async with serving(app) as url, CdrClient(token="sandbox-token", base_url=url, page_cap=100) as client:
+        got = [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
+    assert Counter(map(told, got)) == truth(centre)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault.page(200), DecodeError),
+        (Fault(body=b""), DecodeError),
+        (Fault(cdr_list="object"), DecodeError),
+        (Fault(cdr_list="missing"), DecodeError),
+        (Fault.page(504), ServerError),
+        (Fault.truncate(2_000, tell_length=True), ServiceUnreachableError),
+        (Fault(lose_rows=3), IncompleteError),
+    ],
+    ids=str,
+)
+async def test_faults_that_stay_are_errors(fault: Fault, kind: type[Exception], centre: CallCentre) -> None:
+    """Never an empty or a short answer in their place."""
+    app = Sandbox(centre, faults=lambda *_: fault)
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
+        with pytest.raises(kind):
+            [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
+
+
+async def test_bounds_read_in_another_zone_are_found_out(centre: CallCentre) -> None:
+    """A service that takes GMT for local time sends records from other hours."""
+    app = Sandbox(centre, behaviour=Behaviour(offset_hours=3))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
+        with pytest.raises(IncompleteError, match="hours before"):
+            await client.fetch(CdrQuery(START + timedelta(hours=8), START + timedelta(hours=9)))
+
+
+async def test_get_over_http_with_filters_and_fields(centre: CallCentre) -> None:
+    """The other request type brings the same."""
+    query = CdrQuery(START, END, cdr_types=[CdrType.QUEUE, CdrType.CLICK2CALL_LEG1], fields=["cdr_type", "duration"])
+    app = Sandbox(centre, behaviour=Behaviour(cap=100))
+    async with serving(app) as url:
+        ways = []
+        for method in ("GET", "POST"):
+            async with CdrClient(code="sandbox-code", base_url=url, page_cap=100, method=method) as client:
+                ways.append([cdr async for cdr in client.iter_all(query)])
+    assert ways[0] == ways[1]
+    assert {cdr.cdr_type for cdr in ways[0]} == {CdrType.QUEUE, CdrType.CLICK2CALL_LEG1}
+    assert {cdr.queue_name for cdr in ways[0]} == {None}
+
+
+async def test_late_records_come_with_the_next_run(centre: CallCentre) -> None:
+    """What the service does not show yet can't be had; the rest is complete."""
+    clock = [(START + timedelta(days=3, hours=9)).timestamp()]
+    app = Sandbox(centre, now=lambda: clock[0], behaviour=Behaviour(cap=100))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
+        first = [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
+        clock[0] += 7 * 86_400
+        second = [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
+    assert 0 < len(first) < len(second)
+    assert Counter(map(told, second)) == truth(centre)
+
+
+async def test_records_that_arrive_during_a_run(centre: CallCentre) -> None:
+    """Records that appear while it runs make no error and repeat nothing."""
+    clock = (START + timedelta(days=3, hours=9)).timestamp()
+    loop = asyncio.get_running_loop()
+    app = Sandbox(centre, now=lambda: clock + loop.time() * 30, behaviour=Behaviour(cap=50, latency=8.0))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=50) as client:
+        before = sum(seen <= clock for seen in centre.appearances or ())
+        got = Counter([told(cdr) async for cdr in client.iter_all(CdrQuery(START, END))])
+    assert max(got.values()) == 1
+    assert sum(got.values()) >= before
+    assert got <= truth(centre)
+
+
+@pytest.mark.parametrize(("day", "hours"), [(datetime(2026, 3, 27), 23), (datetime(2026, 10, 25), 25)])
+async def test_days_on_which_the_clock_changes(day: datetime, hours: int) -> None:
+    """A local day of 23 or 25 hours, a record every minute: each once."""
+    zone = ZoneInfo("Asia/Jerusalem")
+    start, end = day.replace(tzinfo=zone), (day + timedelta(days=1)).replace(tzinfo=zone)
+    query = CdrQuery(start, end)
+    first = query.start - timedelta(hours=2)
+    rows = [
+        {"CallID": str(n), "Date": (first + timedelta(minutes=n)).strftime("%Y-%m-%dT%H:%M:%SZ"), "CdrType": 1}
+        for n in range(30 * 60)
+    ]
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=200))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=200) as client:
+        got = [cdr async for cdr in client.iter_all(query)]
+    assert [int(cdr.call_id or -1) for cdr in got] == list(range(120, 120 + hours * 60))
+
+
+# --- in process, by the thousands
+
+populations = st.lists(
+    st.tuples(st.integers(-3_000, 63_000), st.sampled_from([1, 4, 8, 9, 10])) | st.tuples(st.just(30_000), st.just(8)),
+    max_size=60,
+)
+behaviours = st.builds(
+    Behaviour,
+    cap=st.integers(2, 12),
+    requests=st.just(1_000),
+    lower=st.sampled_from(["inclusive", "exclusive"]),
+    upper=st.sampled_from(["inclusive", "exclusive"]),
+    fractions=st.sampled_from(["none", "floor", "round", "ceil", "shown"]),
+    totals=st.sampled_from(["honest", "capped", "missing", "text"]),
+    sort=st.sampled_from(["honoured", "ignored", "after_cut"]),
+    ties=st.sampled_from(["reversed", "scrambled"]),
+    casing=st.sampled_from(["as_asked", "lower"]),
+    latency=st.sampled_from([0.0, 2.0]),
+)
+
+
+@settings(max_examples=200)
+@given(populations, behaviours, st.integers(1, 5), st.sampled_from(["time", "any"]))
+def test_any_population_behind_any_service(
+    times: list[tuple[int, int]], behaviour: Behaviour, concurrency: int, order: Any
+) -> None:
+    """Each record exactly once, in order; or an error exactly where a second is beyond reach."""
+    rows = [
+        {
+            "CallID": str(number),
+            "Date": (START + timedelta(milliseconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "CdrType": kind,
+        }
+        for number, (at, kind) in enumerate(times)
+    ]
+    app = Sandbox(Records(rows), behaviour=behaviour)
+
+    async def main() -> list[Cdr]:
+        client = CdrClient(
+            code="sandbox-code",
+            transport=httpx.ASGITransport(app),
+            page_cap=behaviour.cap,
+            concurrency=concurrency,
+            rate_limit=RateLimit(1_000, 60.0),
+        )
+        async with client:
+            query = CdrQuery(START, START + timedelta(seconds=60))
+            return [cdr async for cdr in client.iter_all(query, order=order)]
+
+    second = {
+        "none": lambda at: at // 1000,
+        "floor": lambda at: at // 1000,
+        "shown": lambda at: at // 1000,
+        "round": lambda at: (at + 500) // 1000,
+        "ceil": lambda at: -(-at // 1000),
+    }[behaviour.fractions]
+    shown = [second(at) for at, _ in times]
+    try:
+        got = run_virtual(main())
+    except DenseWindowError:
+        crowd = Counter(near for at in shown for near in (at - 1, at, at + 1))
+        assert max(crowd.values()) >= behaviour.cap
+        return
+    assert Counter(cdr.call_id for cdr in got) == Counter(str(n) for n, at in enumerate(shown) if 0 <= at < 60)
+    if order == "time":
+        assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
+
+
+@pytest.mark.parametrize("order", ["time", "any"])
+async def test_a_bulk_run_keeps_to_the_rate(order: Any) -> None:
+    """A year of calls at five seconds an answer: no minute over thirty, nothing refused, the budget well used."""
+    begin = int(START.timestamp() * 1000)
+    app = Sandbox(Bulk(range(begin, begin + 60_000 * 3_000, 3_000)), behaviour=Behaviour(cap=500, latency=5.0))
+    client = CdrClient(code="sandbox-code", transport=httpx.ASGITransport(app), page_cap=500)
+    async with client:
+        records = client.iter_all(CdrQuery(START, START + timedelta(days=3)), order=order)
+        got = [cdr.started_at async for cdr in records]
+    assert len(got) == len(set(got)) == 60_000
+    assert app.busiest() <= 30
+    assert not any(hit.number for hit in app.hits)
+    assert len(app.hits) <= 120 * 1.2 + 8
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
+async def test_a_month_of_real_calls() -> None:
+    """31,597 real calls, over HTTP, within the real limits and few requests."""
+    app = Sandbox(load_jsonl(DATA))
+    query = CdrQuery(datetime(1998, 12, 31, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))
+    async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
+        got = [cdr async for cdr in client.iter_all(query)]
+    assert len(got) == 31_597
+    assert len({cdr.key for cdr in got}) == 31_597
+    assert len(app.hits) <= 6
