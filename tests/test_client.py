@@ -41,6 +41,7 @@ from voicenter_cdr import (
     UntrustedAddressError,
     VoicenterError,
 )
+from voicenter_cdr.client import BASE_URL, _proxy
 from voicenter_cdr.testing import run_virtual
 
 CODE = "c0de-that-nobody-may-see"
@@ -228,6 +229,19 @@ async def test_count_where_the_sort_is_ignored() -> None:
         assert await client.count(query()) == 40
 
 
+async def test_count_with_records_arriving_meanwhile() -> None:
+    """Where the total changes between the two requests, everything is passed through."""
+    service = Service(minute_rows(40))
+
+    async def one_more(request: httpx.Request) -> httpx.Response:
+        service.rows.append(raw(40, 300))
+        return service.answer(request)
+
+    service.script[1] = one_more
+    async with service.client() as client:
+        assert await client.count(query()) == 41
+
+
 async def test_get_call_brings_all_legs() -> None:
     """Two legs share a CallID; the period follows from it, or from what the caller knows."""
     call_id = "20260701030005aa"
@@ -413,6 +427,48 @@ async def test_a_single_call_passes_a_bulk_run() -> None:
 async def into(got: list[Cdr], stream: AsyncIterator[Cdr]) -> None:
     async for cdr in stream:
         got.append(cdr)
+
+
+async def test_callers_who_give_up_in_the_line_let_the_others_pass() -> None:
+    """Cancelled while they wait for their turn, even in the moment in which it comes."""
+    service = Service([])
+    async with service.client(rate_limit=RateLimit(1, 10.0, grace=0.0)) as client:
+        tasks = [asyncio.create_task(client.fetch(query())) for _ in range(6)]
+        await asyncio.sleep(5)
+        tasks[2].cancel()
+        tasks[1].add_done_callback(lambda _: tasks[3].cancel())
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result).__name__ for result in done].count("Page") >= 4
+        await client.fetch(query())
+    gaps = [b - a for a, b in itertools.pairwise(service.starts)]
+    assert min(gaps) >= 10.0
+
+
+async def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on() -> None:
+    """The one who holds the turn leaves in the same moment as the one it goes to."""
+    service = Service([])
+    async with service.client(rate_limit=RateLimit(1, 10.0, grace=0.0)) as client:
+        tasks = [asyncio.create_task(client.fetch(query())) for _ in range(4)]
+        await asyncio.sleep(5)
+        tasks[1].cancel()
+        tasks[2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(tasks[3].result().rows, int)
+
+
+async def test_a_slot_for_which_nothing_is_left_to_ask_is_given_back() -> None:
+    """A lane that waited for a slot while the last answer came leaves the slot to the next caller."""
+    rows = [raw(number, number) for number in range(25)]
+    service = Service(rows, latency=3.0)
+
+    async def uncounted(request: httpx.Request) -> httpx.Response:
+        return page(*json.loads(service.answer(request).content)["CDR_LIST"], TOTAL_HITS=None)
+
+    service.script = dict.fromkeys(range(100), uncounted)  # type: ignore[arg-type]
+    async with service.client(rate_limit=RateLimit(1, 1.0, grace=30.0), concurrency=3) as client:
+        records = client.iter_all(query(100_000))
+        assert len([cdr async for cdr in records]) == 25
+        await client.fetch(query())
 
 
 async def _count(stream: AsyncIterator[Cdr]) -> int:
@@ -724,6 +780,14 @@ async def test_leaving_early_leaves_nothing_behind() -> None:
         assert len(service.starts) == asked
 
 
+async def test_an_iteration_that_never_began_can_be_closed() -> None:
+    """aclose before the first record does nothing."""
+    service = Service(minute_rows())
+    async with service.client() as client:
+        await client.iter_all(query()).aclose()
+    assert service.starts == []
+
+
 async def test_leaving_early_without_aclosing() -> None:
     """A plain break is cleaned up as soon as the iterator is gone."""
     service = Service(minute_rows(), latency=1.0)
@@ -968,6 +1032,22 @@ async def test_no_log_shows_a_secret_or_a_number(method: Any, way: str, caplog: 
         assert service.requests[0].url.params.get("code") == (CODE if way == "code" else None)
     if way == "token":
         assert service.requests[0].headers["authorization"] == f"Bearer {CODE}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({}, None),
+        ({"https_proxy": "http://relay.test:8080"}, "http://relay.test:8080"),
+        ({"all_proxy": "http://relay.test:8080"}, "http://relay.test:8080"),
+        ({"https_proxy": "http://relay.test:8080", "no_proxy": "voicenter.com"}, None),
+    ],
+)
+def test_proxies_of_the_environment(environment: dict[str, str], proxy: str | None, monkeypatch: Any) -> None:
+    """A relay with a fixed address, as error 4 makes people use one."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert _proxy(BASE_URL) == proxy
 
 
 async def test_redirects_take_no_credential_along() -> None:

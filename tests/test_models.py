@@ -294,6 +294,7 @@ def test_filters_are_kept_as_given() -> None:
     assert query.phones == ("0521234567",)
     assert query.fields == (CdrField.DURATION,)
     assert query.identity is IdentityCriteria.USER
+    assert CdrQuery(START, END, phones=None).phones == ()  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(query)) == query
     assert hash(query) == hash(pickle.loads(pickle.dumps(query)))
 

@@ -206,6 +206,15 @@ def test_types_that_nobody_knows_are_not_lost_in_silence() -> None:
     assert caught.value.window == Window(1000, 1001).times
 
 
+def test_one_type_may_fill_two_pages() -> None:
+    """A type that is cut by itself is seen whole from both ends."""
+    rows = [
+        Row(1000, 1_000_000, kind, f"{kind}-{n}") for kind, count in ((8, 15), (4, 9), (1, 9)) for n in range(count)
+    ]
+    out, _ = walk(Service(rows, Semantics(cap=10)), Window(990, 1010))
+    assert Counter(out) == Counter(rows)
+
+
 def test_types_the_query_names_need_no_total() -> None:
     """Where the query itself is limited to types, no unknown one can hide."""
     rows = [Row(1000, 1_000_000, kind, f"{kind}-{n}") for kind in (1, 4) for n in range(9)]

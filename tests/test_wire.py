@@ -356,6 +356,13 @@ def test_unreadable_containers_do_not_cost_the_record() -> None:
     assert cdr.extra == {"DTMFData": "{{", "CustomData": 5}
 
 
+@pytest.mark.parametrize("sent", [5, True, ["x"], "5"])
+def test_menu_steps_of_no_known_form(sent: Any) -> None:
+    """Kept as sent."""
+    assert one(DTMFData=sent).dtmf_data is None
+    assert "DTMFData" in one(DTMFData=sent).extra
+
+
 def test_two_spellings_of_one_field_at_once() -> None:
     """The document's spelling counts, the other one is kept."""
     cdr = read(body({"callid": "other"} | RECORD)).rows[0]
@@ -589,6 +596,22 @@ def test_rows_of_changing_shape_stream_too() -> None:
         most = max(most, len(decoder._buffer))
     assert len(decoder.finish().rows) == 2_000
     assert most < 5 * 32_768
+
+
+def test_rows_that_never_begin_like_the_first_stream_too() -> None:
+    """A first row of its own kind does not make the others pile up."""
+    whole = body(TRICKY[5], *[RECORD] * 2_000)
+    decoder, most = Decoder(), 0
+    for at in range(0, len(whole), 32_768):
+        decoder.feed(whole[at : at + 32_768])
+        most = max(most, len(decoder._buffer))
+    assert len(decoder.finish().rows) == 2_001
+    assert most < 5 * 32_768
+
+
+def test_a_list_whose_key_is_spelled_with_escapes() -> None:
+    """An answer that can't be streamed is read whole."""
+    assert len(read(body(RECORD, RECORD).replace(b'"CDR_LIST"', b'"CDR\\u005fLIST"')).rows) == 2
 
 
 @pytest.mark.parametrize(

@@ -506,7 +506,7 @@ class CdrClient:
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice; using the client again opens new ones."""
-        http, self._http, self._loop = self._http, None, None
+        http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeVar
@@ -305,8 +306,8 @@ class _Stream(AsyncIterator[T]):
         """
         return self._progress.checkpoint
 
-    def _run(self) -> AsyncGenerator[T, None]:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self) -> AsyncGenerator[T, None]: ...
 
     def __aiter__(self) -> _Stream[T]:
         return self

@@ -99,10 +99,6 @@ class PageFacts:
         """The seconds that can be told."""
         return [second for second in self.seconds if second is not None]
 
-    def within(self, windows: Iterable[Window]) -> int:
-        """How many rows the windows own."""
-        return sum(w.start <= second < w.stop for w in windows for second in self.known)
-
 
 def is_ordered(page: PageFacts, *, descending: bool = False) -> bool:
     """Whether the rows are in order of time."""
