@@ -142,12 +142,12 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """Many records, each as :func:`row` makes it."""
     plain = _API_PLAIN if raw_names else _PLAIN
-    plan = [(column.name, column.api_name if raw_names else column.name, plain[column.kind]) for column in columns]
+    plan = [(column.name, column.api_name if raw_names else column.name, plain.get(column.kind)) for column in columns]
     for cdr in records:
         made: dict[str, Any] = {}
         for name, key, convert in plan:
             value = getattr(cdr, name)
-            made[key] = None if value is None else convert(value)
+            made[key] = value if value is None or convert is None else convert(value)
         if not cdr.extra and "extra" in made:
             made["extra"] = None
         yield made
@@ -197,15 +197,12 @@ def _json(value: Any) -> Any:
 
 
 _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.TEXT: str,
     Kind.CATEGORY: str,
     Kind.INT16: int,
-    Kind.INT32: int,
-    Kind.INT64: int,
     Kind.TIMESTAMP: _moment,
-    Kind.BOOL: bool,
     Kind.DECIMAL: _number,
     Kind.STEPS: _steps(_STEP_NAMES),
     Kind.JSON: _object,
 }
+"""How a value becomes plain; the other kinds are plain already."""
 _API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(_API_STEP_NAMES)}

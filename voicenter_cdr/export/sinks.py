@@ -35,7 +35,7 @@ AnySink = TypeVar("AnySink", bound="Sink")
 
 
 class Sink(Protocol):
-    """Takes records in batches, then either :meth:`commit` or :meth:`abort`, once."""
+    """Takes records in batches, then either :meth:`commit` or :meth:`abort`."""
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Take one batch. Called from a worker thread, one call at a time."""
@@ -46,7 +46,10 @@ class Sink(Protocol):
         ...
 
     def abort(self) -> None:
-        """Records are missing: keep what came if that can be told from a whole result. Must not raise."""
+        """Records are missing: keep what came if that can be told from a whole result.
+
+        Must not raise, and must do no harm where nothing was written or the sink has ended already.
+        """
         ...
 
 
@@ -95,6 +98,8 @@ async def _in_thread(work: Callable[P, object], *args: P.args, **kwargs: P.kwarg
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation is what is told
         raise
 
 
@@ -278,7 +283,6 @@ def _line(record: dict[str, Any]) -> str:
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
-_NEEDS_QUOTES: Final = re.compile('[",\r\n]')
 _FORMULA: Final = re.compile("[=+\\-@\t\r]")
 
 
@@ -313,18 +317,18 @@ class CsvSink(_TextSink):
 
 
 def _cell(value: Any) -> str:
-    text = _plain_cell(value)
-    return '"' + text.replace('"', '""') + '"' if value == "" or _NEEDS_QUOTES.search(text) else text
+    if value is None:
+        return ""
+    kind = type(value)
+    text = value if kind is str else str(value) if kind is int else _COMPACT(value)
+    # Four searches for a character are faster than one for a pattern.
+    if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _excel_cell(value: Any) -> str:
     return _cell("'" + value if isinstance(value, str) and _FORMULA.match(value) else value)
-
-
-def _plain_cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else _COMPACT(value)
 
 
 # --- by name -----------------------------------------------------------------------------------------------------

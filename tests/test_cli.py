@@ -1,0 +1,703 @@
+"""The command line: flags into queries, data alone on standard output, and an exit code for every way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from attrs import frozen
+
+import voicenter_cdr
+from voicenter_cdr import CdrClient, CdrField, CdrQuery, CdrType, IdentityCriteria, cli
+from voicenter_cdr.export import COLUMNS
+from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records, Sandbox
+from voicenter_cdr.testing import run_virtual
+
+NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
+CODE = "s3cret-Account-c0de"
+PHONE = "0521234567"
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+def record(at: datetime, **changes: Any) -> dict[str, Any]:
+    """One record as the service spells it."""
+    return {
+        "CallID": f"2026{at:%m%d%H%M%S}",
+        "Date": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "DateEpoch": int(at.timestamp()),
+        "CdrType": 8,
+        "Type": "Queue",
+        "DialStatus": "ANSWER",
+        "Duration": 61,
+        "CallerNumber": PHONE,
+        "TargetNumber": "0722776772",
+        "QueueName": "שירות",
+        "DTMFData": [{"LayerName": "Main", "DTMF": "2", "LayerNumber": "0"}],
+    } | changes
+
+
+RECORDS = [
+    record(NOW - timedelta(days=3), CdrType=4, Type="Extension Outgoing"),
+    record(NOW - timedelta(hours=30), DialStatus="ABANDONE"),
+    record(NOW - timedelta(hours=20)),
+    record(NOW - timedelta(hours=1), DialStatus="TIMEOUT", CallerNumber="972541111111"),
+]
+
+
+@frozen
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        (line,) = self.err.splitlines()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+Run = Callable[..., Result]
+
+
+class Service:
+    """A sandbox in this process, in place of the network."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = Sandbox(Records(RECORDS), codes=[CODE])
+        monkeypatch.setattr(cli, "CdrClient", self._client_class())
+        monkeypatch.setattr(cli, "_now", lambda: NOW)
+        monkeypatch.setattr(asyncio, "run", run_virtual)
+        monkeypatch.setenv("VOICENTER_API_CODE", CODE)
+
+    def holds(self, population: Any, **options: Any) -> Sandbox:
+        self.app = Sandbox(population, codes=[CODE], **options)
+        return self.app
+
+    def goes_wrong(self, *faults: Fault, then: Fault | None = None, **behaviour: Any) -> Sandbox:
+        def choose(place: int, _: object) -> Fault | None:
+            return faults[place] if place < len(faults) else then
+
+        return self.holds(Records(RECORDS), faults=choose, behaviour=Behaviour(**behaviour))
+
+    def _client_class(self) -> type[CdrClient]:
+        service = self
+
+        class Client(CdrClient):
+            @classmethod
+            def from_env(cls, **options: Any) -> Any:
+                return CdrClient.from_env(**{"transport": httpx.ASGITransport(service.app)} | options)
+
+        return Client
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    return Service(monkeypatch)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(*words: str) -> Result:
+        capsys.readouterr()
+        code = cli.main(words)
+        out, err = capsys.readouterr()
+        return Result(code, out, err)
+
+    return command
+
+
+# --- data
+
+
+@pytest.mark.usefixtures("service")
+def test_data_alone_on_standard_output(run: Run) -> None:
+    """Every record of the period is one line on standard output; the summary is on standard error."""
+    done = run("export", "--last", "7d")
+    assert done.code == 0
+    assert [made["call_id"] for made in done.records] == [made["CallID"] for made in RECORDS]
+    assert list(done.records[0]) == [column.name for column in COLUMNS]
+    summary = r"4 records, 1 request, \d+\.\d s, 2026-07-08T12:00:00Z to 2026-07-15T12:00:00Z, standard output\n"
+    assert re.fullmatch(summary, done.err)
+    assert run("export", "--last", "7d", "--quiet").err == ""
+
+
+@pytest.mark.usefixtures("service")
+def test_a_file_by_its_name(run: Run, tmp_path: Path) -> None:
+    """The name decides on format and packing; nothing goes to standard output then."""
+    for name in ("calls.csv", "calls.csv.gz", "calls.jsonl"):
+        done = run("export", "--last", "7d", "-o", str(tmp_path / name))
+        assert (done.code, done.out) == (0, "")
+        assert done.err.rstrip().endswith(name)
+    text = (tmp_path / "calls.csv").read_text("utf-8")
+    assert gzip.decompress((tmp_path / "calls.csv.gz").read_bytes()).decode() == text
+    cells = list(csv.DictReader(io.StringIO(text)))
+    assert [line["call_id"] for line in cells] == [made["CallID"] for made in RECORDS]
+    assert cells[0]["queue_name"] == "שירות"
+    assert len((tmp_path / "calls.jsonl").read_text("utf-8").splitlines()) == 4
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_columns(service: Service, run: Run) -> None:
+    """Chosen columns come in the order given, and only what they need is asked of the service."""
+    done = run("export", "--last", "7d", "--fields", "duration,call_id", "--raw-names")
+    assert [list(made) for made in done.records] == [["Duration", "CallID"]] * 4
+    assert service.app.hits[-1].fields
+    assert "QueueName" not in service.app.hits[-1].fields
+    assert run("export", "--last", "7d", "--fields", "extra").records[0] == {"extra": None}
+    assert not service.app.hits[-1].fields
+
+
+@pytest.mark.usefixtures("service")
+def test_csv_for_spreadsheets(run: Run) -> None:
+    """CSV on standard output is asked for by name; with --excel it gets its mark."""
+    assert run("export", "--last", "7d", "--format", "csv").out.startswith("call_id,")
+    assert run("export", "--last", "7d", "--format", "csv", "--excel").out.startswith("\ufeffcall_id,")
+    refused = run("export", "--last", "7d", "--excel")
+    assert (refused.code, refused.out) == (2, "")
+
+
+@pytest.mark.usefixtures("service")
+def test_status_is_filtered_here(run: Run) -> None:
+    """--status keeps the calls that ended so, in any spelling, also where the column is not asked for."""
+    done = run("export", "--last", "7d", "--status", "abandoned,TIMEOUT", "--fields", "call_id")
+    assert [made["call_id"] for made in done.records] == [RECORDS[1]["CallID"], RECORDS[3]["CallID"]]
+    assert done.err.startswith("2 records (of 4 records), ")
+    assert run("count", "--last", "7d", "--status", "ABANDONE").out == "1\n"
+
+
+def test_filters_reach_the_service(service: Service, run: Run) -> None:
+    """Kinds of call and numbers are the service's to filter."""
+    assert len(run("export", "--last", "7d", "--type", "queue", "--type", "4").records) == 4
+    assert service.app.hits[-1].cdr_types == (8, 4)
+    assert len(run("export", "--last", "7d", "--type", "extension-outgoing").records) == 1
+    assert len(run("export", "--last", "7d", "--phone", "972541111111", "--order", "any").records) == 1
+
+
+def test_every_filter_has_its_flag(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Every filter of a query can be said."""
+    seen: list[CdrQuery] = []
+
+    async def counted(query: CdrQuery, *_: object) -> int:
+        seen.append(query)
+        return 0
+
+    monkeypatch.setattr(cli, "_count", counted)
+    flags = (
+        "--from 2026-07-01 --to 2026-07-02 --type queue,99 --phone 0521234567,0541111111 --phone 03 --extension a,b "
+        "--identity hierarchical --call-id x1 --queue-id 5 --queue-id 6 --campaign-id 7"
+    )
+    assert run("count", *flags.split()).code == 0
+    assert seen == [
+        CdrQuery(
+            datetime(2026, 7, 1, tzinfo=UTC),
+            datetime(2026, 7, 2, tzinfo=UTC),
+            cdr_types=[CdrType.QUEUE, 99],
+            phones=["0521234567", "0541111111", "03"],
+            extensions=["a", "b"],
+            identity=IdentityCriteria.HIERARCHICAL,
+            call_id="x1",
+            queue_ids=[5, 6],
+            campaign_ids=[7],
+            fields=[CdrField.CALL_ID],
+        )
+    ]
+
+
+def test_one_call_needs_no_period(service: Service, run: Run) -> None:
+    """The days of a call are in its id."""
+    service.holds(Records([record(NOW, CallID="20260715150000abc"), record(NOW)]))
+    done = run("export", "--call-id", "20260715150000abc")
+    assert [made["call_id"] for made in done.records] == ["20260715150000abc"]
+    assert run("export", "--call-id", "without-a-date").code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_count(run: Run) -> None:
+    """count writes one number and nothing else; the period is said on standard error."""
+    done = run("count", "--last", "48h")
+    assert (done.code, done.out) == (0, "3\n")
+    assert done.err == "2026-07-13T12:00:00Z to 2026-07-15T12:00:00Z\n"
+    assert run("count", "--last", "48h", "--quiet").err == ""
+
+
+def test_many_pages_arrive_whole(service: Service, run: Run, tmp_path: Path) -> None:
+    """More than one answer can hold is split, paced and put together again."""
+    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
+    service.holds(Bulk(times), behaviour=Behaviour(cap=300))
+    done = run("export", "--last", "1d", "-o", str(tmp_path / "a.csv"), "--fields", "date_epoch", "--concurrency", "8")
+    assert done.code == 0
+    assert (tmp_path / "a.csv").read_text().split() == ["date_epoch", *(str(at // 1000) for at in times)]
+    assert service.app.busiest() <= 30
+
+
+# --- times
+
+
+@pytest.mark.parametrize(
+    ("flags", "start", "end"),
+    [
+        ("--from 2026-07-01 --to 2026-07-02", "2026-07-01T00:00:00", "2026-07-02T00:00:00"),
+        ("--from 2026-07-01T08:00", "2026-07-01T08:00:00", "2026-07-15T12:00:00"),
+        ("--from 2026-07-01T08:00+03:00 --to 2026-07-01T08:00Z", "2026-07-01T05:00:00", "2026-07-01T08:00:00"),
+        ("--from 7d --to 24h", "2026-07-08T12:00:00", "2026-07-14T12:00:00"),
+        ("--since 90m", "2026-07-15T10:30:00", "2026-07-15T12:00:00"),
+        ("--last 2w", "2026-07-01T12:00:00", "2026-07-15T12:00:00"),
+        ("--last 30S", "2026-07-15T11:59:30", "2026-07-15T12:00:00"),
+        # Israel: summer time from 27 March 2026 02:00 to 25 October 2026 02:00
+        ("--tz Asia/Jerusalem --from 2026-11-01 --to 2026-11-02", "2026-10-31T22:00:00", "2026-11-01T22:00:00"),
+        ("--tz Asia/Jerusalem --from 2026-07-01 --to 2026-07-02", "2026-06-30T21:00:00", "2026-07-01T21:00:00"),
+        ("--tz Asia/Jerusalem --from 2026-03-27 --to 2026-03-28", "2026-03-26T22:00:00", "2026-03-27T21:00:00"),
+        ("--tz Asia/Jerusalem --from 2026-10-25 --to 2026-10-26", "2026-10-24T21:00:00", "2026-10-25T22:00:00"),
+        ("--tz Asia/Jerusalem --from 2026-03-27T01:59 --to 2026-03-27T03:00", "2026-03-26T23:59", "2026-03-27T00:00"),
+        # 01:30 comes twice: the first one begins a period, the second one ends it
+        ("--tz Asia/Jerusalem --from 2026-10-25T01:30 --to 2026-10-25T01:30", "2026-10-24T22:30", "2026-10-24T23:30"),
+        # an offset says which
+        ("--tz Asia/Jerusalem --from 2026-10-25T01:30+02:00 --to 3d", "2026-10-24T23:30", "2026-07-12T12:00"),
+        # the clock skips the midnight with which the day would begin
+        ("--tz Asia/Beirut --from 2026-03-29 --to 2026-03-30", "2026-03-28T22:00:00", "2026-03-29T21:00:00"),
+        # and here it shows it twice: the day has begun with the first
+        ("--tz America/Havana --from 2026-11-01 --to 2026-11-01T00:30", "2026-11-01T04:00:00", "2026-11-01T05:30"),
+    ],
+)
+def test_times(flags: str, start: str, end: str) -> None:
+    """A date, a time, or how long ago; local to --tz, exact through the changes of its clocks."""
+    words = flags.split()
+    given = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+    period = cli.Period(
+        start=given.get("from", given.get("since")),
+        end=given.get("to"),
+        last=given.get("last"),
+        tz=given.get("tz", "UTC"),
+    )
+    span = cli._span(period, now=NOW, demo=False, call_id=None)
+    assert [f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in span] == [f"{text}:00"[:19] for text in (start, end)]
+    assert all(moment.utcoffset() == timedelta(0) for moment in span)
+
+
+def test_neighbouring_days_touch() -> None:
+    """Days that are exported one by one leave no gap and no overlap, in any zone and through every change of clocks."""
+    for zone in ("Asia/Jerusalem", "Asia/Beirut", "America/Havana", "Europe/Berlin"):
+        for month in ("2026-03", "2026-10", "2026-11"):
+            for day in range(1, 30):
+                text = f"{month}-{day:02}"
+                begins, ends = (
+                    cli._instant("--x", text, cli._zone(zone), NOW, second=second) for second in (False, True)
+                )
+                assert begins == ends
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ("--tz Asia/Jerusalem --from 2026-03-27T02:30", "say 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00"),
+        ("--from yesterday", "--from takes a date"),
+        ("--from 2026-02-30", "--from takes a date"),
+        ("--from 1d --to 5", "--to takes a date"),
+        ("--last 5", "--last takes a length of time"),
+        ("--last 999999999w", "outside the years"),
+        ("--last 99999999999999999999w", "outside the years"),
+        ("--tz Asia/Jerusalem --from 0001-01-01", "outside the years"),
+        ("--last 7d --from 2026-07-01", "--last is a whole period"),
+        ("--last 7d --to 1d", "--last is a whole period"),
+        ("--from 1d --to 2d", "start must lie before end"),
+        ("--from 1d --tz Mars/Olympus", "--tz (VOICENTER_TZ) takes"),
+        ("--from 1d --tz ../etc", "--tz (VOICENTER_TZ) takes"),
+        ("", "No period"),
+        ("--to 2026-07-01", "No period"),
+    ],
+)
+def test_times_that_cannot_be(service: Service, run: Run, flags: str, hint: str) -> None:
+    """A time that is none, or never was, is refused before anything is sent, with what would do."""
+    done = run("export", *flags.split())
+    assert (done.code, done.out) == (2, "")
+    assert hint in done.err
+    assert service.app.hits == []
+
+
+@pytest.mark.usefixtures("service")
+def test_time_zone_of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VOICENTER_TZ is the zone where --tz is not given."""
+    monkeypatch.setenv("VOICENTER_TZ", "Asia/Jerusalem")
+    assert "2026-06-30T21:00:00Z to " in run("count", "--from", "2026-07-01").err
+    assert "2026-07-01T00:00:00Z to " in run("count", "--from", "2026-07-01", "--tz", "UTC").err
+
+
+# --- usage
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ("export --nope --last 7d", "--nope"),
+        ("exprt", "exprt"),
+        ("export --last 7d --type quee", "did you mean queue?"),
+        ("export --last 7d --status ANSWERD", "did you mean answer?"),
+        ("export --last 7d --identity nobody", "Unknown identity"),
+        ("export --last 7d --fields durration", "did you mean 'duration'"),
+        ("export --last 7d --order up", "--order"),
+        ("export --last 7d --queue-id abc", "--queue-id"),
+        ("export --last 7d --concurrency 0", "concurrency must be"),
+        ("export --last 7d -o x.json", "name it .jsonl"),
+        ("export --last 7d -o /nowhere/at/all.csv", "does not exist"),
+        ("export --last 7d --base-url http://example.com/", "must be https"),
+        ("export --last 7d --code-file /nowhere/at/all", "can't be read"),
+        ("export --demo --base-url https://example.com/", "leave out"),
+        ("sandbox --days 0", "--days takes"),
+        ("sandbox --data /nowhere/at/all", "can't be read"),
+    ],
+)
+def test_usage_errors(service: Service, run: Run, flags: str, hint: str) -> None:
+    """What makes no sense is refused with exit code 2 and what would do; nothing is sent."""
+    done = run(*flags.split())
+    assert (done.code, done.out) == (2, "")
+    assert hint in done.err
+    assert service.app.hits == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "--last", "7d", "--code", CODE),
+        ("export", "--last", "7d", f"--token={CODE}"),
+        ("export", "--last", "7d", "--api-code", CODE),
+        ("export", "--last", "7d", f"--bearer-token={CODE}"),
+        ("export", "--last", "7d", "--API_KEY", CODE),
+        ("export", CODE, "--last", "7d"),
+        ("export", "--last", "7d", "--auth", CODE),
+        ("export", "--last", "7d", f"--auth={CODE}"),
+        ("export", "--last", "7d", "--queue-id", CODE),
+        ("export", "--last", CODE),
+        ("export", "--last", "7d", "--type", CODE),
+        ("export", "--last", "7d", "--status", CODE),
+        ("export", "--last", "7d", "--code-file", CODE),
+        ("export", "--from", CODE),
+        ("export", "--last", "7d", "--tz", CODE),
+        ("export", "--last", "7d", "--order", CODE),
+        (CODE,),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.usefixtures("service")
+def test_a_credential_typed_anywhere_is_not_repeated(run: Run, words: tuple[str, ...], form: str) -> None:
+    """Whatever is typed where, an error never repeats a credential; a flag for one is refused."""
+    extra = ("--error-format", form) if words[0] == "export" else ()
+    done = run(*words, *extra)
+    assert done.code == 2
+    assert CODE not in done.out + done.err
+    if any(word.startswith(("--code=", "--code", "--token")) and word != "--code-file" for word in words):
+        assert "VOICENTER_API_CODE" in done.err
+
+
+def test_phone_numbers_are_not_repeated(service: Service, run: Run) -> None:
+    """No message and no summary repeats a phone number."""
+    for words in (
+        ("--phone", PHONE),
+        (PHONE,),
+        ("--queue-id", f"x{PHONE}"),
+        ("--from", PHONE),
+        ("--type", f"t{PHONE}"),
+    ):
+        assert PHONE not in run("export", "--last", "7d", *words).err
+    service.goes_wrong(then=Fault.refuse(2))
+    assert PHONE not in run("export", "--last", "7d", "--phone", PHONE).err
+
+
+@pytest.mark.usefixtures("service")
+def test_no_credential_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a credential the error names the variables to set."""
+    monkeypatch.delenv("VOICENTER_API_CODE")
+    done = run("export", "--last", "7d")
+    assert done.code == 2
+    assert "VOICENTER_API_CODE" in done.err
+
+
+@pytest.mark.usefixtures("service")
+def test_credentials_from_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A code or a token can come from a file or from standard input, and wins over the environment."""
+    monkeypatch.setenv("VOICENTER_API_CODE", "another")
+    file = tmp_path / "code"
+    file.write_text(f"{CODE}\n")
+    assert run("count", "--last", "7d", "--code-file", str(file)).out == "4\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{CODE}\n"))
+    assert run("count", "--last", "7d", "--code-file", "-").out == "4\n"
+    file.write_text("sandbox-token")
+    assert run("count", "--last", "7d", "--token-file", str(file)).out == "4\n"
+    file.write_text(" \n")
+    assert run("count", "--last", "7d", "--code-file", str(file)).code == 2
+    file.write_bytes(b"\xff\xfe")
+    assert run("count", "--last", "7d", "--code-file", str(file)).code == 2
+
+
+def test_help_and_version(run: Run) -> None:
+    """Help shows every flag with examples; --version tells the version; both are data."""
+    assert run("--version").out.strip() == voicenter_cdr.__version__
+    assert all(name in run("--help").out for name in ("export", "count", "sandbox"))
+    for command in ("export", "count"):
+        text = run(command, "--help").out
+        assert all(
+            flag in text for flag in ("--from", "--tz", "--type", "--demo", "Examples:", f"voicenter-cdr {command}")
+        )
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_the_extra() -> None:
+    """Without the extra, one line says what to install."""
+    code = "import sys; sys.modules['cyclopts'] = None; from voicenter_cdr.cli import main; sys.exit(main(['export']))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("voicenter-cdr needs cyclopts, which is not installed: pip install 'voicenter-cdr[cli]'\n")
+
+
+# --- exit codes
+
+
+@pytest.mark.parametrize(
+    ("fault", "behaviour", "code", "name"),
+    [
+        (Fault.refuse(2), {}, 3, "AuthenticationError"),
+        (Fault.refuse(4), {}, 3, "UntrustedAddressError"),
+        (Fault.refuse(5), {}, 5, "OutOfRangeError"),
+        (Fault.refuse(17), {}, 5, "ApiError"),
+        (Fault(status=500), {}, 5, "ServerError"),
+        (Fault(drop=True), {}, 5, "ServiceUnreachableError"),
+        (Fault.truncate(40), {}, 5, "DecodeError"),
+        (Fault.page(200), {}, 4, "DecodeError"),
+        (Fault(bad_row=1), {}, 4, "DecodeError"),
+        (Fault(lose_rows=1), {}, 4, "CountMismatchError"),
+        (None, {"offset_hours": 2.0}, 4, "IncompleteError"),
+        (Fault.refuse(1), {}, 6, "RateLimitError"),
+    ],
+)
+def test_exit_codes(
+    service: Service, run: Run, fault: Fault | None, behaviour: dict[str, Any], code: int, name: str
+) -> None:
+    """Every kind of failure has its exit code, and says what to do on its last line, or as one object."""
+    words = ("export", "--from", "2026-07-12T13:00", "--to", "2026-07-15T11:00:01", "--max-wait", "1000")
+    service.goes_wrong(then=fault, **behaviour)
+    done = run(*words)
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    service.goes_wrong(then=fault, **behaviour)
+    as_json = run(*words, "--error-format", "json").error
+    assert (as_json["error"], as_json["exit_code"]) == (name, code)
+    assert as_json["mend"] == done.err.splitlines()[-1]
+    assert CODE not in done.err
+
+
+def test_json_error_tells_all(service: Service, run: Run, tmp_path: Path) -> None:
+    """The object holds what a program needs to go on, and always the same keys."""
+    service.goes_wrong(then=Fault.refuse(1))
+    path = tmp_path / "a.csv"
+    error = run("export", "--last", "7d", "-o", str(path), "--max-wait", "1", "--error-format=json").error
+    keys = ["error", "message", "mend", "number", "window", "retry_after", "checkpoint", "kept", "exit_code"]
+    assert list(error) == keys
+    assert (error["number"], error["window"]) == (1, ["2026-07-08T12:00:00Z", "2026-07-15T12:00:00Z"])
+    assert error["retry_after"] > 0
+    assert json.loads(error["checkpoint"])["version"] == 1
+    assert list(run("nonsense", "--error-format", "json").error) == keys
+
+
+def test_what_came_is_kept(service: Service, run: Run, tmp_path: Path) -> None:
+    """An export that stops early keeps what came in a .part file, says so, and never bears the file's name."""
+    service.goes_wrong(Fault(bad_row=3))
+    path = tmp_path / "calls.jsonl"
+    done = run("export", "--last", "7d", "-o", str(path))
+    assert done.code == 4
+    assert f"What came so far (3 records) is in {path}.part; it is not the whole." in done.err
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl.part"]
+    assert len((tmp_path / "calls.jsonl.part").read_text("utf-8").splitlines()) == 3
+    service.goes_wrong(Fault(bad_row=3))
+    assert run("export", "--last", "7d", "-o", str(path), "--error-format", "json").error["kept"] == f"{path}.part"
+    assert run("export", "--last", "7d", "-o", str(path)).code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl"]
+
+
+def test_unreadable_records_can_be_left_out(service: Service, run: Run) -> None:
+    """With --on-invalid collect the others come, and that some are missing is said even when quiet."""
+    service.goes_wrong(Fault(bad_row=1))
+    done = run("export", "--last", "7d", "--on-invalid", "collect", "--quiet")
+    assert (done.code, len(done.records)) == (0, 3)
+    assert done.err.startswith("1 record could not be read and left out; the first: $.CDR_LIST[1]")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_bug_is_no_leak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error is exit code 1 and shows where it happened, but not its text, which could be a value."""
+
+    async def broken(*_: object, **__: object) -> int:
+        raise KeyError(PHONE)
+
+    monkeypatch.setattr(cli, "write_pages", broken)
+    done = run("export", "--last", "7d")
+    assert done.code == 1
+    assert "Unexpected KeyError" in done.err
+    assert "in broken" in done.err
+    assert PHONE not in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.usefixtures("service")
+def test_a_full_disk_is_one_clear_line(run: Run) -> None:
+    """Where the system does not take the data, that is said, without a traceback."""
+    done = run("export", "--last", "7d", "-o", "/dev/full", "--format", "csv")
+    assert done.code == 1
+    assert done.err.startswith("Writing failed: No space left on device\n")
+
+
+@POSIX
+def test_an_interrupt_keeps_what_came(service: Service, run: Run, tmp_path: Path) -> None:
+    """Ctrl-C ends with 130, keeps what came and says what to do."""
+    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
+
+    def interrupt(_: Any) -> float:
+        if len(service.app.hits) == 6:
+            signal.raise_signal(signal.SIGINT)
+        return 0.1
+
+    service.holds(Bulk(times), behaviour=Behaviour(cap=300, latency=interrupt))
+    path = tmp_path / "a.csv"
+    done = run("export", "--last", "1d", "-o", str(path), "--concurrency", "1")
+    assert done.code == 130
+    assert done.err.splitlines()[0] == "Interrupted."
+    assert f"is in {path}.part" in done.err
+    assert "Run the same command again" in done.err.splitlines()[-1]
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("service")
+def test_a_reader_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that closes the pipe ends the export quietly."""
+
+    class Closed(io.BytesIO):
+        def write(self, _: Any, /) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Closed(), write_through=True))
+    code = cli.main(["export", "--last", "7d"])
+    monkeypatch.undo()
+    assert code == 0
+
+
+# --- people at a terminal
+
+
+def test_progress_is_for_terminals(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal the period and a bar are shown on standard error; the data stays alone on standard output."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 70_000 * n for n in range(1_200)]
+    service.holds(Bulk(times), behaviour=Behaviour(cap=300, latency=1.0))
+    done = run("export", "--last", "1d")
+    assert len(done.records) == 1_200
+    assert done.err.startswith("2026-07-14T12:00:00Z to 2026-07-15T12:00:00Z\n")
+    assert "requests" in done.err
+    assert re.search(r"1,200 records, \d+ requests", done.err.splitlines()[-1])
+    assert run("export", "--last", "1d", "--quiet").err == ""
+
+
+def test_colour_is_not_forced(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR is honoured, also at a terminal."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    service.holds(Records(RECORDS), behaviour=Behaviour(latency=1.0))
+    assert not re.search(r"\x1b\[\d*;?3\d", run("export", "--last", "7d").err)
+
+
+# --- the made-up service
+
+
+def test_demo_needs_nothing(run: Run, tmp_path: Path) -> None:
+    """--demo exports a whole call centre without an account, over real HTTP."""
+    path = tmp_path / "calls.csv"
+    done = run("export", "--demo", "--last", "2d", "-o", str(path))
+    assert done.code == 0, done.err
+    with path.open(encoding="utf-8", newline="") as lines:
+        calls = list(csv.DictReader(lines))
+    assert calls == sorted(calls, key=lambda call: call["started_at"])
+    begins = datetime.now(UTC) - timedelta(days=2, minutes=1)
+    assert all(datetime.fromisoformat(call["started_at"]) >= begins for call in calls)
+    counted = run("count", "--demo", "--last", "2d")
+    assert counted.code == 0
+    assert abs(int(counted.out) - len(calls)) <= 5
+
+
+def test_demo_default_is_ninety_days() -> None:
+    """Without a period the demo shows all it has."""
+    period = cli._span(cli.Period(), now=NOW, demo=True, call_id=None)
+    assert period == (NOW - timedelta(days=90), NOW)
+
+
+def process(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    code = "import sys; from voicenter_cdr.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_the_reader_of_a_pipe_may_leave() -> None:
+    """``… | head -1`` ends quietly, with exit code 0 and nothing on standard error."""
+    with process("export", "--demo", "--last", "7d") as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        assert json.loads(command.stdout.readline())["call_id"]
+        command.stdout.close()
+        assert command.stderr.read() == ""
+    assert command.returncode == 0
+
+
+@POSIX
+def test_the_sandbox_serves_until_interrupted(run: Run, tmp_path: Path) -> None:
+    """The sandbox says how to use it, serves records exported with raw names, and ends at Ctrl-C."""
+    path = tmp_path / "calls.jsonl.gz"
+    assert run("export", "--demo", "--last", "2d", "--raw-names", "--quiet", "-o", str(path)).code == 0
+    calls = len(gzip.decompress(path.read_bytes()).splitlines())
+    with process("sandbox", "--port", "0", "--data", str(path)) as command:
+        assert command.stderr is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            said += command.stderr.readline()
+        setting = dict(re.findall(r"(VOICENTER_\w+)=(\S+)", said))
+        with process("count", "--last", "3d", "--quiet", **setting) as counting:
+            assert counting.communicate() == (f"{calls}\n", "")
+        command.send_signal(signal.SIGINT)
+        assert command.communicate() == ("", "")
+    assert command.returncode == 0
+
+
+def test_the_sandbox_refuses_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+    """Data that holds no records of the API's shape is refused, and shown to nobody."""
+    path = tmp_path / "a.jsonl"
+    for text in (f'{{"call": "{PHONE}"}}', PHONE, "[", '{"Date": "soon"}'):
+        path.write_text(text + "\n")
+        done = run("sandbox", "--data", str(path))
+        assert (done.code, done.out) == (2, "")
+        assert PHONE not in done.err
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
+    assert run("sandbox", "--data", str(tmp_path / "a.jsonl.gz")).code == 2
