@@ -166,3 +166,31 @@ def test_mypy_strict() -> None:
 def test_pyright() -> None:
     """Pyright is clean over the same."""
     run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of README in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_readme_examples_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first example has at most twelve lines and the public names; all of them compile; one runs here."""
+    examples = blocks("python")
+    assert len(examples[0].splitlines()) <= 13
+    for example in examples:
+        compile(example, "README.md", "exec")
+        for module, names in re.findall(r"^from (voicenter_cdr[\w.]*) import (.*)$", example, re.MULTILINE):
+            assert all(hasattr(importlib.import_module(module), name.strip()) for name in names.split(","))
+    shown: list[object] = []
+    monkeypatch.setattr("builtins.print", shown.append)
+    exec(compile(examples[-1], "README.md", "exec"), {})
+    assert shown[0] > 10_000  # type: ignore[operator]
+
+
+def test_readme_has_two_commands_for_a_bare_machine() -> None:
+    """Each is one line that makes its own environment."""
+    own = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
+    assert len(own) == 2
+    assert all(line.startswith("python3 -m venv .venv && ") for line in own)
+    assert "--demo" in own[0]
+    assert "pytest" in own[1]

@@ -93,8 +93,9 @@ class Period:
         str,
         Parameter(
             env_var="VOICENTER_TZ",
-            help="Time zone of dates and times without an offset, e.g. Asia/Jerusalem. A time the clock shows twice "
-            "means the first one for --from and the second one for --to; one it skips is refused. Default: UTC.",
+            help="Time zone of dates and times without an offset, e.g. Asia/Jerusalem. A date alone is the first "
+            "instant of its day. A time the clock shows twice means the first one for --from and the second one for "
+            "--to; one it skips is refused. Default: UTC.",
         ),
     ] = "UTC"
 
@@ -662,7 +663,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"voicenter-cdr needs {_MISSING}, which is not installed: pip install 'voicenter-cdr[cli]'")
         return 2
     words = list(sys.argv[1:] if argv is None else argv)
-    as_json = " ".join(words).replace("=", " ").rfind("--error-format json") >= 0
+    as_json = "--error-format json" in " ".join(words).replace("=", " ")
     try:
         _refuse_secrets(words)
         _run(words)

@@ -28,11 +28,16 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         ) from None
 
     class _Server(uvicorn.Server):
-        """Leaves the signals to the program it runs in."""
+        """Leaves the signals to the program it runs in, and waits instead of looking ten times a second."""
+
+        over = asyncio.Event()
 
         @contextlib.contextmanager
         def capture_signals(self) -> Any:
             yield
+
+        async def main_loop(self) -> None:
+            await self.over.wait()
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -45,7 +50,13 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
             f"Port {port} of {host} can't be used", mend="Choose another port, or 0 for a free one."
         ) from error
     config = uvicorn.Config(
-        app, log_config=None, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        date_header=False,
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -56,5 +67,6 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         yield f"http://{shown}:{listener.getsockname()[1]}/hub/cdr/"
     finally:
         server.should_exit = True
+        server.over.set()
         await task
         listener.close()
