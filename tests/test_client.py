@@ -43,6 +43,7 @@ from voicenter_cdr import (
 )
 from voicenter_cdr.client import BASE_URL, _proxy
 from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.windows import Plan
 
 CODE = "c0de-that-nobody-may-see"
 PHONE = "0521234567"
@@ -454,6 +455,41 @@ async def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on() -> None:
         tasks[2].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(tasks[3].result().rows, int)
+
+
+async def test_a_turn_that_comes_in_the_moment_of_leaving_is_passed_on() -> None:
+    """A caller is cancelled after its turn was given to it and before it could take it."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any]] = []
+
+    class Cancelling:
+        async def acquire(self) -> None:
+            await asyncio.sleep(1)
+            loop.call_soon(tasks[1].cancel)
+
+    async with Service([]).client(limiter=Cancelling()) as client:
+        tasks += [asyncio.create_task(client.fetch(query())) for _ in range(3)]
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result).__name__ for result in done] == ["Page", "CancelledError", "Page"]
+
+
+async def test_a_slot_without_a_question_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there was to ask may be gone when the slot comes; the slot then serves the next one."""
+
+    class Flighty(Plan):
+        refused = 0
+
+        def take(self) -> Any:
+            if Flighty.refused < 3:
+                Flighty.refused += 1
+                return None
+            return super().take()
+
+    monkeypatch.setattr("voicenter_cdr.stream.Plan", Flighty)
+    async with Service(minute_rows(5)).client(rate_limit=RateLimit(1, 100.0)) as client:
+        assert await _count(client.iter_all(query())) == 5
+        assert Flighty.refused == 3
+        assert asyncio.get_running_loop().time() < 1
 
 
 async def test_a_slot_for_which_nothing_is_left_to_ask_is_given_back() -> None:
@@ -907,6 +943,8 @@ async def test_a_client_closes_twice_and_works_again() -> None:
     await client.aclose()
     async with client:
         await client.fetch(query())
+    await client.fetch(query())
+    await client.aclose()
     await client.aclose()
     assert transport.closed == 0
 

@@ -74,6 +74,7 @@ class _Pace:
     def bind(self) -> None:
         """Begin in the running event loop; what was sent before still counts."""
         self._bucket: Limiter = self._own or AsyncLimiter(self._limit.requests, self._limit.period)
+        self._paid = 0
         self._busy = False
         self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
         self._passed = 0
@@ -103,7 +104,10 @@ class _Pace:
     async def _acquire(self, urgent: bool) -> Slot:
         async with self._turn(urgent):
             await self._through_gate()
-            await self._bucket.acquire()
+            if self._paid:
+                self._paid -= 1
+            else:
+                await self._bucket.acquire()
             loop = asyncio.get_running_loop()
             while (delay := self._window.delay(loop.time())) > 0:
                 await asyncio.sleep(delay)
@@ -155,8 +159,9 @@ class _Pace:
                 return
 
     def give_back(self, slot: Slot) -> None:
-        """The slot was not used."""
+        """The slot was not used; what the bucket took for it is good for the next one."""
         self._window.give_back(slot)
+        self._paid += 1
         self._end_probe()
 
     def written(self, slot: Slot) -> None:

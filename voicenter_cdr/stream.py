@@ -336,7 +336,7 @@ class _Stream(AsyncIterator[T]):
             error.window = batch.window.times
             raise error
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __await__(self) -> NoReturn:
             raise TypeError("an iteration is not awaited: write 'async for … in client.iter_all(query)'")

@@ -66,6 +66,11 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._worked)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads to end, however long they take: a deadline would pass at once."""
+        del timeout
+        await super().shutdown_default_executor()
+
     def _worked(self, _: object) -> None:
         self._virtual.working -= 1
 
