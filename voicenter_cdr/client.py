@@ -37,7 +37,7 @@ from voicenter_cdr.models import PAGE_CAP, Cdr, CdrField, CdrQuery, InvalidRecor
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, is_cut, is_ordered
-from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Request, call_window, encode
+from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, encode
 
 __all__ = ["BASE_URL", "CdrClient"]
 
@@ -476,6 +476,7 @@ class CdrClient:
         self._rate_limit = rate_limit
         self._limiter = limiter
         self._pace_state: _Pace | None = None
+        self._reading: tuple[tuple[CdrField, ...] | None, Reader] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -697,6 +698,12 @@ class CdrClient:
             )
         return self._http
 
+    def _reader(self, fields: tuple[CdrField, ...] | None) -> Reader:
+        """What was learnt of the records' keys, kept from answer to answer for one choice of fields."""
+        if self._reading is None or self._reading[0] != fields:
+            self._reading = fields, Reader(fields)
+        return self._reading[1]
+
     async def _slot(self, urgent: bool, max_wait: float | None, tally: Tally) -> Slot:
         self._bind()
         loop = asyncio.get_running_loop()
@@ -760,7 +767,7 @@ class CdrClient:
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
                 retry_after=_retry_after(response.headers),
-                fields=fields,
+                reader=self._reader(fields),
                 secret=self._credentials.secret,
                 loads=self._loads,
             )

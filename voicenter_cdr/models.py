@@ -248,6 +248,13 @@ class FrozenMap(Mapping[str, Any]):
     def __init__(self, items: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
         self._items: tuple[tuple[str, Any], ...] = tuple(dict(items).items())
 
+    @classmethod
+    def of(cls, items: tuple[tuple[str, Any], ...]) -> FrozenMap:
+        """One of pairs whose names are known to differ."""
+        made = cls.__new__(cls)
+        made._items = items
+        return made
+
     def __getitem__(self, key: str) -> Any:
         for name, value in self._items:
             if name == key:
@@ -284,7 +291,7 @@ def _blake(parts: Iterable[object]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class Cdr:
     """One call detail record: one leg of one call.
 
@@ -344,7 +351,7 @@ class Cdr:
     """Steps through the voice menu, in order."""
     custom_data: Mapping[str, Any] | None = field(default=None, repr=False)
     """Data that came along with the call, such as ``var_…`` keys and the id of an original call; keys as sent."""
-    extra: Mapping[str, Any] = field(factory=FrozenMap, repr=False)
+    extra: Mapping[str, Any] = field(default=FrozenMap(), repr=False)
     """Fields of the record this package has no name for, keys as sent."""
 
     @property

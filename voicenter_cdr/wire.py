@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import attrs
 from attrs import field, frozen
@@ -46,7 +46,18 @@ from voicenter_cdr.models import (
     SortOrder,
 )
 
-__all__ = ["API_NAMES", "Answer", "Credentials", "Decoder", "Request", "call_window", "decode", "encode", "trimmed"]
+__all__ = [
+    "API_NAMES",
+    "Answer",
+    "Credentials",
+    "Decoder",
+    "Reader",
+    "Request",
+    "call_window",
+    "decode",
+    "encode",
+    "trimmed",
+]
 
 API_NAMES: Final[Mapping[CdrField, str]] = {
     CdrField.CALLER_NUMBER: "CallerNumber",
@@ -293,9 +304,8 @@ def _started_at(value: Any, _: Any = None) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
         if len(value) > 12 and moment.year >= 1970:
-            if moment.tzinfo is UTC:
-                return moment
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            zone = moment.tzinfo
+            return moment if zone is UTC else moment.replace(tzinfo=UTC) if zone is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         pass
     raise _UnreadableError("a date and time")
@@ -335,8 +345,6 @@ def _step(item: Any) -> IvrStep:
 def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
     if value is None or value == "":
         return None
-    if value == []:
-        return ()
     if type(value) is str:
         value = _embedded(value)
     if isinstance(value, dict):
@@ -357,12 +365,16 @@ _EMPTY: Final = FrozenMap()
 
 
 def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
+    if type(value) is dict:
+        for item in value.values():
+            if type(item) is not str:
+                break
+        else:
+            return FrozenMap.of(tuple(value.items())) if value else _EMPTY
     if type(value) is str and value:
         value = _embedded(value)
     if value is None or value == "":
         return None
-    if value in ({}, []):
-        return _EMPTY
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
         merged = {key: item[key] for item in value for key in item}
         value = merged if len(merged) == sum(map(len, value)) else {"": value}
@@ -404,47 +416,102 @@ _MAY_FAIL: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
 """Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
+
+
 # --- reading records ---------------------------------------------------------------------------------------------
 
 _POOL_SIZE: Final = 4_096
 _SHAPES_KEPT: Final = 64
-_ATTRIBUTES: Final = {attribute.name: attribute for attribute in attrs.fields(Cdr)}
+_ATTRIBUTES: Final = {attribute.name: attribute.evolve(default=attrs.NOTHING) for attribute in attrs.fields(Cdr)}
+
+# A frozen class sets each attribute through object.__setattr__, which costs four times as much as plain assignment. So
+# records are built as drafts, which have the same slots and may be assigned to, and then become frozen by one change of
+# class. This is the only place that makes one.
+_Draft: Final[Any] = attrs.make_class(
+    "_Draft",
+    {attribute.name: attrs.field(default=attribute.default, alias=attribute.alias) for attribute in attrs.fields(Cdr)},
+    kw_only=True,
+    eq=False,
+    slots=True,
+    weakref_slot=False,
+)
 
 
-def _pooled(read: Callable[..., Any], pool: dict[Any, Any]) -> Callable[..., Any]:
+def _pooled(read: Callable[..., Any]) -> Callable[..., Any]:
+    """``read`` for texts that repeat: each different one is read, and kept, once."""
+    pool: dict[Any, Any] = {}
+
     def hook(value: Any, _: Any = None) -> Any:
-        if value in pool:
+        try:
             return pool[value]
-        result = read(value)
-        if len(pool) < _POOL_SIZE:
-            pool[value] = result
-        return result
+        except KeyError:
+            result = read(value)
+            if len(pool) < _POOL_SIZE and type(value) is str:
+                pool[value] = result
+            return result
+        except TypeError:  # a list has no hash
+            return read(value)
 
     return hook
 
 
-def _guarded(read: Callable[..., Any], pool: dict[Any, Any]) -> Callable[..., Any]:
-    """``read`` with a pool, for values that may be anything (a list has no hash)."""
-    pooled = _pooled(read, pool)
-    return lambda value, _=None: pooled(value) if type(value) is str else read(value)
+def _menu_reader() -> Callable[..., Any]:
+    """Reads the steps of voice menus; steps that are equal are kept once."""
+
+    known: dict[tuple[Any, ...], IvrStep] = {}
+
+    def step(item: Any) -> IvrStep:
+        key: tuple[Any, ...] = (None, None)
+        try:
+            key = item["LayerName"], item["LayerNumber"], item["DTMF"], type(item["DTMF"])
+            return known[key]
+        except (KeyError, TypeError):
+            made = _step(item)
+        if len(known) < _POOL_SIZE and type(key[0]) is type(key[1]) is str:
+            known[key] = made
+        return made
+
+    def hook(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
+        if type(value) is list:
+            return (step(value[0]),) if len(value) == 1 else tuple([step(item) for item in value])
+        return _dtmf_data(value)
+
+    return hook
 
 
-class _Records:
-    """Turns the service's objects into records: one function for every list of keys they come with."""
+class Reader:
+    """Turns the service's objects into records: one function, made by cattrs, for every list of keys they come with.
 
-    def __init__(self, chosen: frozenset[str] | None = None) -> None:
-        self._chosen = chosen
+    Keep one for as long as records come: what it has learnt of their keys and of texts that repeat is used again.
+    ``fields`` limits records to the chosen ones and those every record has.
+    """
+
+    def __init__(self, fields: Sequence[str] | None = None) -> None:
+        self._chosen = None if fields is None else frozenset({*fields, *_NEEDED})
         self._converter = Converter(detailed_validation=False)
-        self._shapes: dict[tuple[str, ...], Callable[[Any, Any], Cdr]] = {}
-        self._pools: dict[CdrField, dict[Any, Any]] = {name: {} for name in CdrField}
+        self._shapes: dict[tuple[str, ...], Callable[[Any, Any], Any]] = {}
+        self._readers = {name: _pooled(read) if name in _REPEATING else read for name, read in _READERS.items()}
+        self._readers[CdrField.DTMF_DATA] = _menu_reader()
 
-    def read(self, raw: dict[str, Any]) -> Cdr:
-        """The record, or :class:`_UnreadableError` without a word of where."""
-        keys = tuple(raw)
-        structure = self._shapes.get(keys)
-        if structure is None:
-            structure = self._shape(keys)
-        return structure(raw, Cdr)
+    def read_into(self, rows: Iterable[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
+        """Append the records of ``rows``, and their seconds since 1970, in order."""
+        shapes, cdr, epoch, second = self._shapes, Cdr, _EPOCH, _SECOND
+        last: tuple[str, ...] | None = None
+        structure: Callable[[Any, Any], Any] = _never
+        for raw in rows:
+            try:
+                keys = tuple(raw) if type(raw) is dict else ()
+                if keys != last:  # rows of one slice share the very keys, which makes this quicker than a look-up
+                    last, structure = keys, shapes.get(keys) or self._shape(keys)
+                record = structure(raw, None)
+                record.__class__ = cdr
+            except _UnreadableError:
+                record = self.explain(raw, f"$.CDR_LIST[{len(done)}]")
+            done.append(record)
+            when = record.started_at
+            seconds.append(None if when is None else (when - epoch) // second)
 
     def explain(self, raw: Any, path: str) -> Cdr | InvalidRecord:
         """The record if the exceptions to the rules make it readable, else what is wrong with it."""
@@ -463,18 +530,17 @@ class _Records:
                 else:
                     problems.append(Problem(f"{path}.{key}", str(unreadable)))
         if "started_at" not in values:
-            problems = [p for p in problems if not p.path.lower().endswith(".date")]
+            problems = [problem for problem in problems if not problem.path.lower().endswith(".date")]
             try:
                 values["started_at"] = _from_epoch(values.get("date_epoch"))
             except _UnreadableError as unreadable:
                 problems.append(Problem(f"{path}.Date", str(unreadable)))
         if problems:
             return InvalidRecord(tuple(problems), raw, values.get("started_at"))
-        return Cdr(**self._choose(values), extra=FrozenMap(kept) if kept else _EMPTY)
-
-    def _choose(self, values: dict[str, Any]) -> dict[str, Any]:
         chosen = self._chosen
-        return values if chosen is None else {name: values[name] for name in values if name in chosen}
+        if chosen is not None:
+            values, kept = {name: value for name, value in values.items() if name in chosen}, {}
+        return Cdr(**values, extra=FrozenMap(kept) if kept else _EMPTY)
 
     def _split(self, keys: tuple[str, ...]) -> tuple[dict[str, CdrField], list[str]]:
         """Known keys with their fields, and the unknown ones. Of two spellings of one field the document's counts."""
@@ -492,26 +558,20 @@ class _Records:
                 known[name] = key if better else known[name]
         return {key: name for name, key in known.items()}, extra
 
-    def _reader(self, name: CdrField) -> Callable[..., Any]:
-        read = _READERS[name]
-        return _guarded(read, self._pools[name]) if name in _REPEATING else read
-
-    def _shape(self, keys: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
+    def _shape(self, keys: tuple[str, ...]) -> Callable[[Any, Any], Any]:
         known, extra = self._split(keys)
-        attributes = []
-        overrides: dict[str, Any] = {}
-        for key, name in known.items():
-            if self._chosen is None or name in self._chosen:
-                attributes.append(_ATTRIBUTES[name])
-                overrides[str(name)] = override(rename=key, struct_hook=self._reader(name))
         if CdrField.STARTED_AT not in known.values():
             return _never
+        wanted = {key: name for key, name in known.items() if self._chosen is None or name in self._chosen}
+        overrides: dict[str, Any] = {
+            str(name): override(rename=key, struct_hook=self._readers[name]) for key, name in wanted.items()
+        }
+        extra = [] if self._chosen is not None else extra
         if extra:
-            attributes.append(_ATTRIBUTES["extra"])
             overrides["extra"] = override(rename="", struct_hook=_as_is)
         made = make_dict_structure_fn_from_attrs(
-            attributes,
-            Cdr,
+            [_ATTRIBUTES[name] for name in overrides],
+            _Draft,
             self._converter,
             _cattrs_use_alias=False,
             _cattrs_detailed_validation=False,
@@ -520,19 +580,19 @@ class _Records:
         structure = _with_extra(made, tuple(extra)) if extra else made
         if len(self._shapes) < _SHAPES_KEPT:
             self._shapes[keys] = structure
-        return cast("Callable[[Any, Any], Cdr]", structure)
+        return structure
 
 
 def _as_is(value: Any, _: Any = None) -> Any:
     return value
 
 
-def _never(_: Any, __: Any) -> Cdr:
+def _never(_: Any, __: Any) -> Any:
     raise _UnreadableError("a date and time")
 
 
-def _with_extra(made: Callable[[Any, Any], Cdr], extra: tuple[str, ...]) -> Callable[[Any, Any], Cdr]:
-    def structure(raw: dict[str, Any], kind: Any) -> Cdr:
+def _with_extra(made: Callable[[Any, Any], Any], extra: tuple[str, ...]) -> Callable[[Any, Any], Any]:
+    def structure(raw: dict[str, Any], kind: Any) -> Any:
         kept = FrozenMap({key: _frozen_value(raw[key]) for key in extra})
         return made({**raw, "": kept}, kind)
 
@@ -568,10 +628,9 @@ class Answer:
 
 _LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
 _HEAD_LIMIT: Final = 65_536
+_COMMA: Final = ord(",")
 _LONG_DIGITS: Final = re.compile(r"\+?\d[\d\- ]{5,}\d")
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = timedelta(seconds=1)
 
 Loads = Callable[[bytes], Any]
 """A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
@@ -591,7 +650,7 @@ class Decoder:
         status: int = 200,
         content_type: str | None = None,
         retry_after: float | None = None,
-        fields: Sequence[str] | None = None,
+        reader: Reader | None = None,
         secret: str = "",
         loads: Loads = json.loads,
     ) -> None:
@@ -600,7 +659,7 @@ class Decoder:
         self._retry_after = retry_after
         self._secret = secret
         self._loads = loads
-        self._read = _Records(frozenset({*fields, *_NEEDED, "extra"}) if fields else None)
+        self._reader = reader or Reader()
         self._buffer = bytearray()
         self._head: dict[str, Any] | None = None
         self._whole = False
@@ -639,7 +698,7 @@ class Decoder:
                         mend="The service answered in a form that is not known; report it.",
                     )
                 rows = []
-            self._take(rows)
+            self._reader.read_into(rows, self._rows, self._seconds)
         if not self._seconds and total is None and "errornumber" not in envelope:
             raise DecodeError(
                 "An empty list without error number and total tells nothing",
@@ -676,18 +735,22 @@ class Decoder:
         if at > 0:
             rows = self._slice(at)
             if rows is not None:
-                self._take(rows)
+                self._reader.read_into(rows, self._rows, self._seconds)
                 del self._buffer[:at]
                 return
         if len(self._buffer) > _HEAD_LIMIT:
             self._walk()
 
     def _slice(self, at: int) -> list[Any] | None:
-        piece = bytes(self._buffer[:at]).rstrip()
-        if not piece.endswith(b","):
+        end = at - 1
+        while end > 0 and self._buffer[end] in b" \t\r\n":
+            end -= 1
+        if self._buffer[end] != _COMMA:
             return None
+        with memoryview(self._buffer) as whole, whole[:end] as rows_only:
+            piece = b"".join((b"[", rows_only, b"]"))
         try:
-            rows = self._loads(b"[" + piece[:-1] + b"]")
+            rows = self._loads(piece)
         except (ValueError, RecursionError):
             return None
         return rows if isinstance(rows, list) else None
@@ -714,24 +777,13 @@ class Decoder:
             at = after + 1 if text[after] == "," else after
             done = at
         del self._buffer[: len(text[:done].encode())]
-        self._take(rows)
+        self._reader.read_into(rows, self._rows, self._seconds)
         return tail
 
     def _close(self) -> dict[str, Any] | None:
         tail = self._walk() if _utf8(self._buffer) else None
         late = None if tail is None else _object(b'{"CDR_LIST":[]' + tail.strip())
         return None if late is None else {**late, **(self._head or {}), **_errors(late)}
-
-    def _take(self, rows: list[Any]) -> None:
-        read, done, seconds = self._read.read, self._rows, self._seconds
-        for raw in rows:
-            try:
-                record: Cdr | InvalidRecord = read(raw)
-            except (_UnreadableError, TypeError, KeyError, AttributeError):
-                record = self._read.explain(raw, f"$.CDR_LIST[{len(seconds)}]")
-            done.append(record)
-            when = record.started_at
-            seconds.append(None if when is None else (when - _EPOCH) // _SECOND)
 
     # -- the envelope
 
@@ -864,7 +916,11 @@ def decode(
 ) -> Answer:
     """Read a whole answer: the :class:`Answer`, or a typed error, whatever the bytes are."""
     decoder = Decoder(
-        status=status, content_type=headers.get("content-type"), fields=fields, secret=secret, loads=loads
+        status=status,
+        content_type=headers.get("content-type"),
+        reader=Reader(fields),
+        secret=secret,
+        loads=loads,
     )
     decoder.feed(body)
     return decoder.finish()

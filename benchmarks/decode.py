@@ -1,0 +1,150 @@
+"""One page of 10,000 records from bytes to typed records, against what others would do with the same bytes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from cattrs import Converter
+
+from voicenter_cdr.models import Cdr
+from voicenter_cdr.sandbox import Bulk
+from voicenter_cdr.wire import Decoder, Reader
+
+ROWS = 10_000
+SLICE = 32_768
+
+
+def page(spell: Callable[[str], str] = str) -> bytes:
+    """The bytes of one full answer."""
+    bulk = Bulk(range(1_780_000_000_000, 1_780_000_000_000 + ROWS * 1_500, 1_500))
+    rows = [{spell(key): value for key, value in bulk.record(index).items()} for index in range(ROWS)]
+    envelope = {"ERROR_NUMBER": 0, "ERROR_DESCRIPTION": "OK", "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": rows}
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def ours(body: bytes, loads: Callable[[bytes], Any], reader: Reader) -> tuple[Any, float]:
+    """The records, and the longest time one slice held the program."""
+    decoder, longest = Decoder(loads=loads, reader=reader), 0.0
+    for at in range(0, len(body), SLICE):
+        began = time.perf_counter()
+        decoder.feed(body[at : at + SLICE])
+        longest = max(longest, time.perf_counter() - began)
+    began = time.perf_counter()
+    answer = decoder.finish()
+    return answer, max(longest, time.perf_counter() - began)
+
+
+@attrs.frozen
+class _Plain:
+    """A record as one would write it down for cattrs with its defaults."""
+
+    CallerNumber: str
+    TargetNumber: str
+    Date: str
+    DateEpoch: int
+    Duration: int
+    CallID: str
+    Type: str
+    CdrType: int
+    DialStatus: str
+    TargetExtension: str
+    CallerExtension: str
+    DID: str
+    QueueName: str
+    RecordURL: str
+    RecordExpect: bool
+    Price: int
+    RingTime: int
+    RepresentativeName: str
+    RepresentativeCode: str
+    UserName: str
+    DTMFData: list[dict[str, Any]]
+    CustomData: dict[str, str]
+    DepartmentName: str
+    DepartmentId: int
+    TargetPrefixName: str
+
+
+def rivals(body: bytes) -> dict[str, Callable[[], Any]]:
+    """Ways to read the page; those whose library is not installed are left out."""
+    documented, lower = Reader(), Reader()
+    lowered = page(str.lower)
+    found: dict[str, Callable[[], Any]] = {
+        "json.loads, dicts": lambda: json.loads(body),
+        "voicenter_cdr": lambda: ours(body, json.loads, documented)[0],
+        "voicenter_cdr, lower-case keys": lambda: ours(lowered, json.loads, lower)[0],
+    }
+    converter = Converter()
+    found["cattrs, its defaults"] = lambda: converter.structure(json.loads(body)["CDR_LIST"], list[_Plain])
+    try:
+        import orjson
+    except ImportError:
+        pass
+    else:
+        fast = Reader()
+        found["orjson, dicts"] = lambda: orjson.loads(body)
+        found["voicenter_cdr, loads=orjson.loads"] = lambda: ours(body, orjson.loads, fast)[0]
+    try:
+        import msgspec
+    except ImportError:
+        pass
+    else:
+        row = msgspec.defstruct("Row", [(a.name, eval(str(a.type), globals())) for a in attrs.fields(_Plain)])
+        envelope = msgspec.defstruct("Envelope", [("CDR_LIST", list[row])])  # type: ignore[valid-type]
+        reader = msgspec.json.Decoder(envelope)
+        found["msgspec Struct, strict (the limit)"] = lambda: reader.decode(body)
+    try:
+        import pydantic
+    except ImportError:
+        pass
+    else:
+        fields: Any = {a.name: (eval(str(a.type), globals()), ...) for a in attrs.fields(_Plain)}
+        model = pydantic.create_model("Row", **fields)
+        adapter = pydantic.TypeAdapter(dict[str, list[model] | Any])  # type: ignore[valid-type]
+        found["pydantic v2"] = lambda: adapter.validate_json(body)
+    return found
+
+
+def run(rounds: int = 7) -> dict[str, Any]:
+    """Best of some rounds for everybody, in turn, and what is kept of a record."""
+    body = page()
+    ways = rivals(body)
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, read in ways.items():
+            gc.collect()
+            began = time.perf_counter()
+            result = read()
+            best[name] = min(best[name], time.perf_counter() - began)
+            del result
+    base = best["json.loads, dicts"]
+    reader = Reader()
+    longest = min(ours(body, json.loads, reader)[1] for _ in range(rounds))
+    gc.collect()
+    tracemalloc.start()
+    answer = ours(body, json.loads, Reader())[0]
+    records: list[Cdr] = list(answer.records)
+    del answer
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0] / len(records)
+    tracemalloc.stop()
+    return {
+        "page_bytes": len(body),
+        "microseconds_a_record": {name: round(seconds / ROWS * 1e6, 2) for name, seconds in best.items()},
+        "times_json_loads": {name: round(seconds / base, 2) for name, seconds in best.items()},
+        "longest_hold_ms": round(longest * 1000, 2),
+        "kept_bytes_a_record": round(kept),
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    json.dump(run(), sys.stdout, indent=2)
+    sys.stdout.write("\n")
