@@ -5,6 +5,8 @@ thousands. Time is virtual, the rate limit is real.
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -314,3 +316,30 @@ async def test_a_month_of_real_calls() -> None:
     assert len(got) == 31_597
     assert len({cdr.key for cdr in got}) == 31_597
     assert len(app.hits) <= 6
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
+async def test_a_month_of_real_calls_by_the_command_line(tmp_path: Path) -> None:
+    """Served over HTTP with the real limits and exported by the command line: the same lines, after sorting."""
+    pytest.importorskip("cyclopts")
+    from voicenter_cdr.cli import main
+
+    app, out = Sandbox(load_jsonl(DATA)), tmp_path / "month.jsonl"
+    (tmp_path / "code").write_text("sandbox-code\n", "utf-8")
+    async with serving(app) as url:
+        words = ["export", "--from", "1999-01-01", "--to", "1999-02-01", "--tz", "Asia/Jerusalem", "--raw-names"]
+        words += ["--base-url", url, "--code-file", str(tmp_path / "code"), "-o", str(out), "--quiet"]
+        assert await asyncio.to_thread(main, words) == 0
+    assert len(app.hits) <= 6
+    assert app.busiest() <= 30
+
+    def canonical(record: dict[str, Any]) -> str:
+        kept = {key: value for key, value in record.items() if value not in ("", None, {}, [])}
+        steps = [{key: str(value) for key, value in step.items()} for step in kept.pop("DTMFData", [])]
+        return json.dumps(kept | {"DTMFData": steps}, sort_keys=True, ensure_ascii=False)
+
+    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+        expected = sorted(canonical(json.loads(line)) for line in lines)
+    got = sorted(canonical(json.loads(line)) for line in out.read_text("utf-8").splitlines())
+    assert len(got) == 31_597
+    assert "\n".join(got).encode() == "\n".join(expected).encode()
