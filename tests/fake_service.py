@@ -77,7 +77,7 @@ def walk(
     limit: int = 100_000,
 ) -> tuple[list[Row], int]:
     """Run a plan to its end against ``service``; which request in flight is answered next is up to ``choose``."""
-    plan = Plan([window], cap=service.how.cap, in_order=in_order, hold=hold)
+    plan = Plan([window], cap=service.how.cap, in_order=in_order, hold=hold, lanes=lanes)
     flying: list[tuple[Ask, PageFacts]] = []
     held: dict[object, list[PageFacts]] = {}
     proven: dict[Window, list[Row]] = {}

@@ -286,7 +286,7 @@ class _Stream(AsyncIterator[T]):
     ) -> None:
         windows, skip = _resume(query, resume_from)
         kinds = tuple(int(kind) for kind in query.cdr_types)
-        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold)
+        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
         chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
         self._progress = _Progress(query, plan, skip)

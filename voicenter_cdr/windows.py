@@ -35,10 +35,10 @@ __all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "check_cloc
 DAY: Final = 86_400
 _ROOM: Final = 0.8
 """Part of a page a split aims to fill, where the total is honest."""
-_REACH: Final = 0.96
-"""Part of the way an answer in flight is expected to reach, at which the next lane begins."""
-_WORTH: Final = 1.3
-"""Pages that must be expected of a window before it is worth another lane."""
+_BLOCK: Final = 0.6
+"""Part of what may be held that one block is made to hold, when records are handed out in order."""
+_GUESS: Final = 1.2
+"""Pages that must be left of a window, by a guess, before its other end is worth a request of its own."""
 
 
 @frozen(order=True)
@@ -239,33 +239,41 @@ class _Root:
         return self.total is not None and self.got + self.front + self.back < self.total
 
 
-class _State(enum.Enum):
-    OPEN = enum.auto()
-    ASKED = enum.auto()
-    PROVEN = enum.auto()
-
-
 class _Step(enum.Enum):
     PAGE = enum.auto()
     TWIN = enum.auto()
     REST = enum.auto()
     RECOUNT = enum.auto()
+    GONE = enum.auto()
 
 
 @define(eq=False)
 class _Piece:
-    """A part of the period that is open, asked for, or proven and waiting to be handed out. Pieces tile the period."""
+    """A part of the period that is open, or proven and waiting to be handed out. Pieces tile what is left of it.
+
+    An open piece is worked on from both ends: what answers prove is split off, what remains is still this piece.
+    """
 
     window: Window
     root: _Root
     hits: float | None = None
-    rows: int = 0
-    state: _State = _State.OPEN
+    counted: bool = False
+    rows: int | None = None
+    up: bool = False
+    down: bool = False
     step: _Step = _Step.PAGE
     doubts: int = 0
     first: PageFacts | None = None
     ladder: Generator[Rung, PageFacts, dict[Hashable, int | None]] | None = None
     rung: Rung = Rung()
+
+    @property
+    def proven(self) -> bool:
+        return self.rows is not None
+
+    @property
+    def flying(self) -> int:
+        return self.up + self.down
 
 
 @frozen(eq=False)
@@ -309,8 +317,8 @@ class Plan:
     """Walks windows to the end: :meth:`take` what to ask, give the :meth:`answer`, hand out what is :meth:`ready`.
 
     ``cap``: rows an answer can hold. ``kinds``: call types the query is limited to. ``in_order``: hand out in order of
-    time; then no more than ``hold`` pages are planned ahead of what was handed out. Without it windows are handed
-    out as they are proven.
+    time; else as windows are proven. ``hold``: pages that may be proven or in flight and not handed out, besides the
+    earliest. ``lanes``: requests that are in flight at once.
 
     Raises :class:`IncompleteError` (and its kinds) where completeness can't be shown, and passes on
     :class:`OutOfRangeError` where a day or less is refused.
@@ -324,6 +332,7 @@ class Plan:
         kinds: tuple[int, ...] = (),
         in_order: bool = True,
         hold: int = 12,
+        lanes: int = 1,
     ) -> None:
         self.cap = cap
         self.trust = Trust.UNKNOWN
@@ -332,12 +341,12 @@ class Plan:
         self._kinds = kinds
         self._in_order = in_order
         self._hold = hold
+        self._lanes = lanes
         self._lowered = False
         self._max_span: int | None = None
         self._density = 0.0
         self._pieces = [_Piece(window, _Root(window)) for window in windows]
         self._roots = [piece.root for piece in self._pieces]
-        self._recounts: list[_Root] = []
 
     # -- what is left
 
@@ -359,14 +368,14 @@ class Plan:
         return sum(totals) if known else None
 
     def _left(self, root: _Root) -> bool:
-        return any(piece.root is root and piece.state is not _State.PROVEN for piece in self._pieces)
+        return any(piece.root is root and not piece.proven for piece in self._pieces)
 
     def ready(self) -> Iterator[Window]:
         """Windows to hand out now; each is forgotten when the next is asked for."""
         at = 0
         while at < len(self._pieces):
             piece = self._pieces[at]
-            if piece.state is _State.PROVEN:
+            if piece.proven:
                 yield piece.window
                 self._pieces.remove(piece)
             elif self._in_order:
@@ -378,73 +387,68 @@ class Plan:
 
     def take(self) -> Ask | None:
         """The next request, chosen now; ``None`` while nothing can be asked."""
-        piece = self._next_open()
-        if piece is None and (flying := self._next_lane()):
-            piece = self._cut_off(flying)
+        piece = self._next()
         if piece is None:
             return self._recount()
         self._shorten(piece)
-        piece.state = _State.ASKED
+        if self.trust is Trust.EARNED and self._lanes > 1:
+            self._cut_off(piece)
+        whole_rows = piece.window.span == 1
         if piece.ladder is not None:
-            rung = piece.rung
-            return Ask(piece.window, piece, rung.descending, rung.kinds, rung.by_id, whole_rows=True)
+            piece.up, rung = True, piece.rung
+            return Ask(piece.window, piece, rung.descending, rung.kinds, rung.by_id, whole_rows)
         if piece.step is _Step.REST and piece.first is not None:
+            piece.up = True
             return Ask(prefix(piece.window, piece.first)[1][0], piece)
-        descending = piece.step is _Step.TWIN
-        return Ask(piece.window, piece, descending, whole_rows=piece.window.span == 1)
+        if piece.step is _Step.TWIN or piece.up:
+            piece.down = True
+            return Ask(piece.window, piece, descending=True)
+        piece.up = True
+        return Ask(piece.window, piece, whole_rows=whole_rows)
 
     @property
     def has_work(self) -> bool:
         """Whether :meth:`take` would find something to ask."""
-        return bool(self._next_open() or self._next_lane() or self._short_root())
+        return bool(self._next() or self._short_root())
 
-    def _next_open(self) -> _Piece | None:
-        ahead = 0.0
-        for piece in self._pieces:
-            if ahead > self._hold:
+    def _next(self) -> _Piece | None:
+        """The earliest piece that can do with a request, if what it may bring can be held."""
+        taken = sum(piece.flying + (piece.rows or 0) / self.cap for piece in self._pieces)
+        for place, piece in enumerate(self._pieces):
+            if place and taken > self._hold:
                 return None
-            if piece.state is _State.OPEN:
-                return piece
-            ahead += self._weight(piece)
-        return None
-
-    def _weight(self, piece: _Piece) -> float:
-        """Pages that are held, or may come to be held, for a piece."""
-        if piece.state is _State.PROVEN:
-            return piece.rows / self.cap
-        return 1.0 if self._in_order else 0.0
-
-    def _next_lane(self) -> _Piece | None:
-        """The first piece in flight whose answer is not expected to reach its end."""
-        ahead = 0.0
-        for piece in self._pieces if self.trust is Trust.EARNED else ():
-            ahead += self._weight(piece)
-            if ahead > self._hold:
-                return None
-            if piece.state is _State.ASKED and piece.step is _Step.PAGE and piece.ladder is None and self._reach(piece):
+            if not piece.proven and self._wants(piece):
                 return piece
         return None
 
-    def _reach(self, piece: _Piece) -> int | None:
-        """The second up to which a piece's answer should come, if that is well before its end."""
-        hits = self._estimate(piece)
-        cut = piece.window.start + int(piece.window.span * self.cap * _REACH / hits) if hits else piece.window.stop
-        return cut if hits > _WORTH * self.cap and piece.window.start < cut < piece.window.stop else None
+    def _wants(self, piece: _Piece) -> bool:
+        if not piece.flying:
+            return True
+        both_ends = self.trust is Trust.EARNED and self._lanes > 1
+        if piece.flying > 1 or not both_ends or piece.step is not _Step.PAGE or piece.ladder is not None:
+            return False
+        return self._estimate(piece) > self.cap * (1.0 if piece.counted else _GUESS)
 
-    def _cut_off(self, piece: _Piece) -> _Piece:
-        """Leave to an answer in flight what it should reach; the rest is a piece of its own."""
-        at, hits = self._reach(piece) or piece.window.stop, self._estimate(piece)
-        rest = _Piece(Window(at, piece.window.stop), piece.root, hits - self.cap * _REACH)
+    def _cut_off(self, piece: _Piece) -> None:
+        """Keep a piece to a block that its two ends can finish; what comes after is a piece of its own."""
+        pages = self._estimate(piece) / self.cap
+        block = max(2.0, self._hold * _BLOCK)
+        if not self._in_order:
+            working = sum(not other.proven for other in self._pieces)
+            block = pages / 2 if working < math.ceil(self._lanes / 2) else pages
+        cut = piece.window.start + int(piece.window.span * block / pages) if pages else piece.window.stop
+        if piece.down or pages < max(4.0, 1.5 * block) or not piece.window.start < cut < piece.window.stop:
+            return
+        rest = _Piece(Window(cut, piece.window.stop), piece.root, (pages - block) * self.cap)
         self._pieces.insert(self._pieces.index(piece) + 1, rest)
-        piece.window, piece.hits = Window(piece.window.start, at), self.cap * _REACH
-        return rest
+        piece.window, piece.hits, piece.counted = Window(piece.window.start, cut), block * self.cap, False
 
     def _estimate(self, piece: _Piece) -> float:
         return piece.hits if piece.hits is not None else self._density * piece.window.span
 
     def _shorten(self, piece: _Piece) -> None:
         """Keep to the longest period the service has not refused."""
-        if self._max_span is not None and piece.step is _Step.PAGE and piece.window.span > self._max_span:
+        if self._max_span is not None and not piece.flying and piece.window.span > self._max_span:
             middle = piece.window.start + self._max_span
             rest = Window(middle, piece.window.stop)
             piece.window = Window(piece.window.start, middle)
@@ -468,7 +472,7 @@ class Plan:
         if root is None:
             return None
         root.recounted = True
-        return Ask(root.window, _Piece(root.window, root, state=_State.ASKED, step=_Step.RECOUNT))
+        return Ask(root.window, _Piece(root.window, root, step=_Step.RECOUNT))
 
     # -- answers
 
@@ -478,13 +482,16 @@ class Plan:
             raise error
         span = (ask.window.span + 1) // 2
         self._max_span = min(self._max_span or span, span)
-        ask.piece.state = _State.OPEN
+        ask.piece.up = ask.piece.down = False
         ask.piece.step, ask.piece.first = _Step.PAGE, None
 
     def answer(self, ask: Ask, page: PageFacts) -> Verdict:
         """Judge the answer to ``ask``."""
         piece = ask.piece
         check_clock(ask.window, page)
+        piece.up, piece.down = (piece.up, False) if ask.descending and not piece.ladder else (False, piece.down)
+        if piece.step is _Step.GONE:
+            return Verdict()
         if piece.ladder is not None:
             return self._on_ladder(piece, page)
         if piece.step is _Step.RECOUNT:
@@ -492,7 +499,6 @@ class Plan:
         self.honest |= page.total is not None and page.total > self.cap
         if self._doubtful(ask, page):
             piece.doubts += 1
-            piece.state = _State.OPEN
             return Verdict()
         piece.doubts = 0
         if not is_cut(page, cap=self.cap, honest=self.honest):
@@ -533,8 +539,9 @@ class Plan:
         """A complete answer; where it is the rest of a cut one, the counts of both may earn the trust."""
         first, piece.first = piece.first, None
         if piece.step is not _Step.REST or first is None:
-            self._prove(piece, page, keep=piece.window.until(piece.window.stop))
-            return Verdict(keep=(piece.window,))
+            whole = piece.window
+            self._prove(piece, page, keep=(whole,))
+            return Verdict(keep=(whole,))
         (before,), (rest,) = prefix(piece.window, first)
         rows = sum(second < rest.start for second in first.known)
         rows += sum(second >= rest.start for second in page.known)
@@ -545,23 +552,24 @@ class Plan:
 
     def _on_cut(self, ask: Ask, page: PageFacts) -> Verdict:
         piece = ask.piece
-        if not is_ordered(page):
+        if not is_ordered(page, descending=ask.descending):
             self.trust = Trust.LOST
         if self.trust is Trust.LOST:
             return self._split(piece, page)
-        keep, rest = prefix(piece.window, page)
+        keep, rest = (suffix if ask.descending else prefix)(piece.window, page)
         if self.trust is Trust.EARNED and keep:
             self._learn(page)
-            kept = sum(second < keep[0].stop for second in page.known)
+            kept = sum(keep[0].start <= second < keep[0].stop for second in page.known)
             known = self.honest and ask.window == piece.window and page.total is not None
-            left = float((page.total or 0) - kept) if known else None
-            self._prove(piece, page, keep=keep, left=left)
+            left = (page.total or 0) - kept if known else None if piece.hits is None else max(0.0, piece.hits - kept)
+            self._prove(piece, page, keep=keep)
+            piece.hits, piece.counted = left, known
             return Verdict(keep=keep)
         if self.trust is Trust.EARNED or piece.window.span == 1:
             return self._isolate(piece, page)
         behind = (page.total or 0) - len(page.seconds) if self.honest else self.cap
         piece.step = _Step.REST if keep and rest and behind < 0.9 * self.cap else _Step.TWIN
-        piece.first, piece.state = page, _State.OPEN
+        piece.first = page
         return Verdict(hold=True)
 
     def _on_twin(self, piece: _Piece, page: PageFacts) -> Verdict:
@@ -581,35 +589,37 @@ class Plan:
         far = self._density * (begin - last) if left is None else left
         if self._in_order and far > (self._hold - 3) * self.cap:
             behind, left = (), left and left + len(page.seconds)
-        self._prove(piece, page, keep=behind, held=first, keep_held=before, left=left)
+        self._prove(piece, page, keep=behind, held=first, keep_held=before)
+        piece.hits, piece.counted = left, left is not None
         return Verdict(keep=behind, keep_held=before)
 
     def _isolate(self, piece: _Piece, page: PageFacts) -> Verdict:
         """A page that ends within its window's first second: set that second apart, or climb the ladder."""
         if piece.window.span > 1:
             return self._replace(piece, (piece.window.start + 1,))
-        piece.first, piece.state = page, _State.OPEN
+        if piece.flying:  # what is still to come for it is no rung of the ladder
+            return self._replace(piece, ())
+        piece.first = page
         piece.ladder = climb(piece.window, page, cap=self.cap, kinds=self._kinds, honest=self.honest, trust=self.trust)
         piece.rung = next(piece.ladder)
         return Verdict(hold=True)
 
     def _on_ladder(self, piece: _Piece, page: PageFacts) -> Verdict:
         assert piece.ladder is not None
-        piece.state = _State.OPEN
         try:
             piece.rung = piece.ladder.send(page)
         except StopIteration as done:
             piece.first = None
-            self._prove(piece, PageFacts(tuple(done.value.values())), keep=(piece.window,))
-            self._unsure(piece)
-            return Verdict(merge=(piece.window,))
+            window = piece.window
+            self._prove(piece, PageFacts(tuple(done.value.values())), keep=(window,))
+            self._unsure(piece.root, window)
+            return Verdict(merge=(window,))
         return Verdict(hold=True)
 
-    def _unsure(self, piece: _Piece) -> None:
+    def _unsure(self, root: _Root, window: Window) -> None:
         """A ladder need not have seen the whole of the neighbouring seconds."""
-        root = piece.root
-        root.front = math.inf if piece.window.start == root.window.start else root.front
-        root.back = math.inf if piece.window.stop == root.window.stop else root.back
+        root.front = math.inf if window.start == root.window.start else root.front
+        root.back = math.inf if window.stop == root.window.stop else root.back
 
     def _on_recount(self, piece: _Piece, page: PageFacts) -> Verdict:
         root = piece.root
@@ -639,8 +649,8 @@ class Plan:
         """Open the piece again, in parts that begin at ``edges``."""
         window = piece.window
         bounds = [window.start, *edges, window.stop]
-        parts = [_Piece(Window(a, b), piece.root) for a, b in itertools.pairwise(bounds)]
-        self._swap(piece, parts)
+        self._swap(piece, [_Piece(Window(a, b), piece.root) for a, b in itertools.pairwise(bounds)])
+        piece.step = _Step.GONE
         return Verdict()
 
     def _prove(
@@ -651,22 +661,19 @@ class Plan:
         keep: tuple[Window, ...],
         held: PageFacts | None = None,
         keep_held: tuple[Window, ...] = (),
-        left: float | None = None,
     ) -> None:
-        """Put proven pieces in the place of ``piece``; what they leave of it is open again."""
-        proven = [self._proven(piece, page, window) for window in keep]
-        proven += [self._proven(piece, held, window) for window in keep_held if held is not None]
-        proven.sort(key=lambda part: part.window)
-        parts: list[_Piece] = []
-        at = piece.window.start
-        for part in proven:
-            if part.window.start > at:
-                parts.append(_Piece(Window(at, part.window.start), piece.root, left))
-            parts.append(part)
-            at = part.window.stop
-        if at < piece.window.stop:
-            parts.append(_Piece(Window(at, piece.window.stop), piece.root, left))
-        self._swap(piece, parts)
+        """Split off what is proven, at either end of the piece; without a rest the piece is gone."""
+        parts = [self._proven(piece, page, window) for window in keep]
+        parts += [self._proven(piece, held, window) for window in keep_held if held is not None]
+        start, stop = piece.window.start, piece.window.stop
+        for part in sorted(parts, key=lambda part: part.window):
+            start, stop = (part.window.stop, stop) if part.window.start == start else (start, part.window.start)
+        piece.window = Window(start, stop)
+        if start < stop:
+            parts.append(piece)
+        else:
+            piece.step = _Step.GONE
+        self._swap(piece, sorted(parts, key=lambda part: part.window))
 
     def _proven(self, piece: _Piece, page: PageFacts, window: Window) -> _Piece:
         root, known = piece.root, page.known
@@ -680,7 +687,7 @@ class Plan:
             unseen = broke_off is not None and broke_off >= window.stop
             root.back = math.inf if unseen else sum(second >= window.stop for second in known)
         self.proven += 1
-        return _Piece(window, root, rows=rows, state=_State.PROVEN)
+        return _Piece(window, root, rows=rows)
 
     def _swap(self, piece: _Piece, parts: list[_Piece]) -> None:
         at = self._pieces.index(piece)

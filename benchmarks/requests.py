@@ -1,0 +1,199 @@
+"""Requests and time a plan costs, against what others do, for calls that come evenly, in office hours, or in bursts.
+
+Simulated: the plan and the pace are the package's own, the service is a list of times behind a latency. Requests are
+counted by the service.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import define
+
+from voicenter_cdr.pacing import RateLimit, SlotWindow
+from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
+
+CAP = 10_000
+YEAR = 365 * 86_400
+START = 1_767_225_600
+HOURS = (0, 0, 0, 0, 0, 0, 0, 1, 6, 10, 12, 11, 9, 8, 8, 9, 9, 7, 5, 4, 2, 1, 0, 0)
+WEEK = (1.05, 1.0, 0.95, 1.0, 0.4, 0.0, 1.2)
+
+
+def uniform(count: int, rng: random.Random) -> Iterator[float]:
+    """Evenly over the year."""
+    return (rng.random() * YEAR for _ in range(count))
+
+
+def office(count: int, rng: random.Random) -> Iterator[float]:
+    """In the hours and on the days of an Israeli office."""
+    days = rng.choices(range(365), [WEEK[(day + 3) % 7] for day in range(365)], k=count)
+    hours = rng.choices(range(24), HOURS, k=count)
+    return (day * 86_400 + hour * 3_600 + rng.random() * 3_600 for day, hour in zip(days, hours, strict=True))
+
+
+def bursts(count: int, rng: random.Random) -> Iterator[float]:
+    """Half in office hours, half in forty campaigns of an hour."""
+    yield from office(count - count // 2, rng)
+    campaigns = [rng.random() * (YEAR - 3_600) for _ in range(40)]
+    for _ in range(count // 2):
+        yield rng.choice(campaigns) + rng.random() * 3_600
+
+
+POPULATIONS: dict[str, Callable[[int, random.Random], Iterator[float]]] = {
+    "uniform": uniform,
+    "office hours": office,
+    "bursts": bursts,
+}
+
+
+def population(kind: str, count: int, seed: int = 0) -> array[int]:
+    """Whole seconds, in order."""
+    return array(
+        "q", sorted(START + int(at) for at in POPULATIONS[kind](count, random.Random(f"{kind}:{count}:{seed}")))
+    )
+
+
+@define
+class Service:
+    """Answers with inclusive bounds, honest totals, sorted before the cut."""
+
+    times: array[int]
+    requests: int = 0
+    rows: int = 0
+
+    def answer(self, ask: Ask) -> PageFacts:
+        """One request."""
+        self.requests += 1
+        first, last = ask.window.asked
+        low, high = bisect_left(self.times, first), bisect_left(self.times, last + 1)
+        total = high - low
+        if ask.descending:
+            seconds = list(self.times[max(low, high - CAP) : high])[::-1]
+        else:
+            seconds = list(self.times[low : min(high, low + CAP)])
+        self.rows += len(seconds)
+        return PageFacts(seconds, total, len(seconds))
+
+    def count(self, first: int, last: int) -> int:
+        """Rows of the seconds ``first <= second < last``; one request."""
+        self.requests += 1
+        return bisect_left(self.times, last) - bisect_left(self.times, first)
+
+
+def simulate(times: array[int], *, lanes: int, in_order: bool, hold: int, latency: float = 5.0) -> dict[str, Any]:
+    """Run a plan against the clock: how many requests, how long, what was held."""
+    service, window = Service(times), SlotWindow(RateLimit())
+    plan = Plan([Window(START, START + YEAR)], cap=CAP, in_order=in_order, hold=hold, lanes=lanes)
+    flying: list[tuple[float, int, Any, Ask]] = []
+    order = itertools.count()
+    now, kept, most = 0.0, 0, 0.0
+    while not plan.done:
+        while len(flying) < lanes and plan.has_work:
+            delay = window.delay(now)
+            if flying and now + delay > flying[0][0]:
+                break
+            now += delay
+            ask = plan.take()
+            if ask is None:
+                break
+            heapq.heappush(flying, (now + latency, next(order), window.take(now), ask))
+        now, _, slot, ask = heapq.heappop(flying)
+        window.answered(slot, now)
+        verdict = plan.answer(ask, service.answer(ask))
+        kept += sum(1 for _ in (*verdict.keep, *verdict.keep_held))
+        held = sum(piece.rows or 0 for piece in plan._pieces) / CAP
+        most = max(most, held)
+        for _ in plan.ready():
+            pass
+    ideal = math.ceil(len(times) / CAP)
+    floor = max(latency, ideal * 2.0)
+    return {
+        "requests": service.requests,
+        "per_page": round(service.requests / ideal, 3),
+        "over": service.requests - ideal,
+        "seconds": round(now, 1),
+        "times_the_floor": round(now / floor, 2),
+        "twice": round(service.rows / len(times) - 1, 3),
+        "held_pages": round(most, 1),
+    }
+
+
+# --- rivals
+
+
+def bisection(times: array[int]) -> int:
+    """Ask, and where it is cut, throw it away and ask both halves."""
+    service, open_ = Service(times), [(START, START + YEAR)]
+    while open_:
+        first, last = open_.pop()
+        if service.count(first, last) >= CAP and last - first > 1:
+            middle = (first + last) // 2
+            open_ += [(first, middle), (middle, last)]
+    return service.requests
+
+
+def daily(times: array[int], *, split: bool) -> tuple[int, int]:
+    """A window a day, halved while cut or not; requests, and records lost."""
+    service, lost = Service(times), 0
+    open_ = [(START + day * 86_400, START + (day + 1) * 86_400) for day in range(365)]
+    while open_:
+        first, last = open_.pop()
+        rows = service.count(first, last)
+        if rows >= CAP and split:
+            open_ += [(first, (first + last) // 2), ((first + last) // 2, last)]
+        else:
+            lost += max(0, rows - CAP)
+    return service.requests, lost
+
+
+def by_total(times: array[int]) -> int:
+    """Split a cut window into so many equal parts as its total should fill."""
+    service, open_ = Service(times), [(START, START + YEAR)]
+    while open_:
+        first, last = open_.pop()
+        rows = service.count(first, last)
+        if rows >= CAP and last - first > 1:
+            parts = min(last - first, math.ceil(rows * 1.25 / CAP))
+            edges = [first + (last - first) * n // parts for n in range(parts + 1)]
+            open_ += itertools.pairwise(edges)
+    return service.requests
+
+
+def run(sizes: tuple[int, ...] = (50_000, 200_000, 1_000_000, 5_000_000)) -> dict[str, Any]:
+    """The table."""
+    table: dict[str, Any] = {}
+    for kind in POPULATIONS:
+        for size in sizes:
+            times = population(kind, size)
+            ideal = math.ceil(size / CAP)
+            days, lost = daily(times, split=False)
+            table[f"{kind} {size:,}"] = {
+                "pages": ideal,
+                "one lane": simulate(times, lanes=1, in_order=True, hold=0),
+                "in order": simulate(times, lanes=4, in_order=True, hold=12),
+                "any order": simulate(times, lanes=4, in_order=False, hold=12),
+                "rivals, requests per page": {
+                    "naive bisection": round(bisection(times) / ideal, 2),
+                    "daily windows, bisected": round(daily(times, split=True)[0] / ideal, 2),
+                    "split by total": round(by_total(times) / ideal, 2),
+                    "daily windows, as they are": f"{round(days / ideal, 2)}, {lost:,} records lost",
+                },
+            }
+    return table
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sizes = tuple(int(word) for word in sys.argv[1:]) or (50_000, 200_000, 1_000_000)
+    for name, row in run(sizes).items():
+        sys.stdout.write(f"{name}: {json.dumps(row)}\n")
