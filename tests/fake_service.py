@@ -91,7 +91,7 @@ def walk(
         assert flying, "nothing in flight, and not done"
         at = choose(len(flying)) if callable(choose) else 0
         ask, page = flying.pop(at)
-        verdict = plan.answer(ask, page)
+        verdict = plan.answer(ask, page if ask.whole_rows else PageFacts(page.seconds, page.total, page.returned))
         pages = held.setdefault(ask.piece, [])
 
         def of(window: Window, rows: Sequence[Row]) -> list[Row]:

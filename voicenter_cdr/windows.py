@@ -11,8 +11,11 @@ The proof, in the order of the code:
 4. That the service does so must be shown once (:class:`Trust`): by the rest of the window, if it is complete and
    the counts of both add up; or by the same window in descending order, whose rows must all lie later (a sample
    that was sorted after the cut would span the window both ways). Rows out of order lose the trust for good.
-5. Without trust a cut window is split, down to one second. A second that is cut climbs a ladder (:func:`climb`).
-6. At the end, what was proven is held against the first honest total.
+5. With trust a window is worked on from both ends at once, ascending and descending, until the ends meet; several
+   requests in flight need no guess of where an answer will end. In order, windows are cut into blocks of as many pages
+   as may be held.
+6. Without trust a cut window is split, down to one second. A second that is cut climbs a ladder (:func:`climb`).
+7. At the end, what was proven is held against the first honest total.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ __all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "check_cloc
 DAY: Final = 86_400
 _ROOM: Final = 0.8
 """Part of a page a split aims to fill, where the total is honest."""
-_BLOCK: Final = 0.6
-"""Part of what may be held that one block is made to hold, when records are handed out in order."""
+_BLOCK: Final = 2 / 3
+"""Part of the pages that may be held that one block takes, when records are handed out in order."""
+_SPARE: Final = 0.25
+"""Part of a page by which a block stays below whole pages, so that its two ends meet with little left over."""
 _GUESS: Final = 1.2
 """Pages that must be left of a window, by a guess, before its other end is worth a request of its own."""
 
@@ -432,7 +437,7 @@ class Plan:
     def _cut_off(self, piece: _Piece) -> None:
         """Keep a piece to a block that its two ends can finish; what comes after is a piece of its own."""
         pages = self._estimate(piece) / self.cap
-        block = max(2.0, self._hold * _BLOCK)
+        block = max(2, math.floor(self._hold * _BLOCK)) - _SPARE
         if not self._in_order:
             working = sum(not other.proven for other in self._pieces)
             block = pages / 2 if working < math.ceil(self._lanes / 2) else pages
@@ -597,7 +602,7 @@ class Plan:
         """A page that ends within its window's first second: set that second apart, or climb the ladder."""
         if piece.window.span > 1:
             return self._replace(piece, (piece.window.start + 1,))
-        if piece.flying:  # what is still to come for it is no rung of the ladder
+        if piece.flying or len(page.rows) < len(page.seconds):  # what came or is to come for it is no rung
             return self._replace(piece, ())
         piece.first = page
         piece.ladder = climb(piece.window, page, cap=self.cap, kinds=self._kinds, honest=self.honest, trust=self.trust)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
 
-from voicenter_cdr.sandbox.population import EPOCH
+from voicenter_cdr.sandbox.population import EPOCH, call_id_time
 
 __all__ = ["CallCentre", "CallFact"]
 
@@ -44,6 +44,10 @@ _QUEUES: Final = (
     ("Sales", 102, "מכירות", 5),
     ("תמיכה טכנית", 103, "Service", 4),
     ("Billing", 104, "Service", 2),
+    ("חידוש מנויים", 105, "מכירות", 2),
+    ("Technical Support", 106, "Service", 2),
+    ("הנהלת חשבונות", 107, "Service", 1),
+    ("VIP", 108, "Service", 1),
 )
 """Name, id, department, weight."""
 _FIRST: Final = ("Dana", "יעל", "Omer", "נועה", "Eitan", "שירה", "Lior", "מיכל", "Amir", "רוני", "Tamar", "יואב")
@@ -101,8 +105,12 @@ class CallFact:
     """Codes of the representatives who spoke, in order."""
     started_at: datetime
     """When its first record began, UTC."""
+    legs: tuple[int, ...]
+    """The places of its records in the population, in order of time; those outside of its period have none."""
     returns: str | None = None
     """The first CallID of the missed call that this one returns."""
+    returned: bool = False
+    """Whether another call of the truth returns this one."""
 
 
 @frozen
@@ -129,27 +137,40 @@ class _Call:
 class CallCentre:
     """The records of a synthetic call centre between two instants, as a population for a sandbox.
 
-    ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer. ``truth`` tells what really
-    happened. Records appear two to seven minutes after their call ended.
+    ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer, in ``queues`` (1 to 8).
+    ``truth`` tells what really happened. Records appear two to seven minutes after their call ended. Waits and agents
+    are drawn for each call by itself: there is no line in which calls wait for each other.
     """
 
     def __init__(
-        self, start: datetime, end: datetime, *, seed: int = 0, calls_per_day: int = 800, agents: int = 24
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        seed: int = 0,
+        calls_per_day: int = 800,
+        agents: int = 24,
+        queues: int = 4,
     ) -> None:
+        if agents < 1 or not 1 <= queues <= len(_QUEUES):
+            raise ValueError(f"a call centre takes at least 1 agent, and 1 to {len(_QUEUES)} queues")
         self._seed = seed
         self._per_day = calls_per_day
+        self._queues = _QUEUES[:queues]
         rng = random.Random(f"{seed}:staff")
         self._agents = [self._agent(rng, number) for number in range(agents)]
         self._customers = [self._number(rng) for _ in range(max(50, calls_per_day * 6))]
-        rows: list[tuple[datetime, float, dict[str, Any]]] = []
-        truth: list[CallFact] = []
-        for day in _days(start, end):
-            for call in self._day(day):
-                if any(start <= row[0] < end for row in call.rows):
-                    rows += [row for row in call.rows if start <= row[0] < end]
-                    truth.append(_fact(call))
+        calls = [call for day in _days(start, end) for call in self._day(day)]
+        calls = [call for call in calls if any(start <= row[0] < end for row in call.rows)]
+        rows = [(*row, number) for number, call in enumerate(calls) for row in call.rows if start <= row[0] < end]
         rows.sort(key=lambda row: row[0])
-        self.truth: tuple[CallFact, ...] = tuple(truth)
+        legs: list[list[int]] = [[] for _ in calls]
+        for place, row in enumerate(rows):
+            legs[row[3]].append(place)
+        returned = {call.returns for call in calls if call.returns}
+        self.truth: tuple[CallFact, ...] = tuple(
+            _fact(call, at, returned) for call, at in zip(calls, legs, strict=True)
+        )
         self.times: Sequence[int] = array("q", [(row[0] - EPOCH) // timedelta(milliseconds=1) for row in rows])
         self.appearances: Sequence[float] | None = array("d", [row[1] for row in rows])
         self._records = [row[2] for row in rows]
@@ -166,7 +187,7 @@ class CallCentre:
     def _agent(self, rng: random.Random, number: int) -> _Agent:
         name = f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
         extension = "".join(rng.choices("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789", k=8))
-        return _Agent(name, f"{40_000_100 + number}", extension, _QUEUES[number % len(_QUEUES)][2])
+        return _Agent(name, f"{40_000_100 + number}", extension, self._queues[number % len(self._queues)][2])
 
     def _number(self, rng: random.Random) -> str:
         return f"9725{rng.choice('023458')}{rng.randrange(10**7):07}"
@@ -199,7 +220,7 @@ class CallCentre:
 
     def _queue(self, rng: random.Random, at: datetime, customer: str) -> _Call:
         call = _Call(at, customer, "inbound")
-        name, ident, department, _ = rng.choices(_QUEUES, [queue[3] for queue in _QUEUES])[0]
+        name, ident, department, _ = rng.choices(self._queues, [queue[3] for queue in self._queues])[0]
         wait, patience = rng.expovariate(1 / 32), rng.expovariate(1 / 240)
         chance = rng.random()
         ring, status = round(min(wait, patience)), "ANSWER" if wait <= patience else "ABANDONE"
@@ -233,7 +254,9 @@ class CallCentre:
         """Some answered calls go on: handed over, handed over with consultation, or forwarded."""
         chance = rng.random()
         ended = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
-        other = rng.choice([each for each in self._agents if each is not agent] or [agent])
+        other = self._agents[
+            (self._agents.index(agent) + rng.randrange(1, max(2, len(self._agents)))) % len(self._agents)
+        ]
         origin = {"OriginalIvrUniqueID": first["CallID"]}
         if chance < 0.05:
             status = "ANSWER" if rng.random() < 0.85 else "NOANSWER"
@@ -309,8 +332,8 @@ class CallCentre:
     # -- a record
 
     def _call_id(self, rng: random.Random, at: datetime) -> str:
-        local = (at - timedelta(seconds=rng.randrange(1, 4))).astimezone(_ZONE)
-        return f"{local:%Y%m%d%H%M%S}{rng.randrange(16**12):012x}"
+        made = (at - EPOCH) // timedelta(seconds=1) - rng.randrange(1, 4)
+        return f"{call_id_time(made)}{rng.randrange(16**12):012x}"
 
     def _row(
         self,
@@ -339,7 +362,7 @@ class CallCentre:
         record: dict[str, Any] = {
             "CallerNumber": local_number if inbound else _MAIN,
             "TargetNumber": outward if inbound or to_agent else call.customer,
-            "Date": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "Date": f"{at.replace(tzinfo=None).isoformat()}Z",
             "DateEpoch": int(at.timestamp()),
             "Duration": duration,
             "CallID": call_id,
@@ -387,15 +410,18 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _fact(call: _Call) -> CallFact:
+def _fact(call: _Call, legs: list[int], returned: set[str]) -> CallFact:
     rows = sorted(call.rows, key=lambda row: row[0])
+    ids = tuple(dict.fromkeys(row[2]["CallID"] for row in rows))
     return CallFact(
         direction=call.direction,
         customer=call.customer,
         outcome=call.outcome,
-        call_ids=tuple(dict.fromkeys(row[2]["CallID"] for row in rows)),
+        call_ids=ids,
         cdr_types=tuple(row[2]["CdrType"] for row in rows),
         agents=tuple(call.agents),
         started_at=rows[0][0],
+        legs=tuple(legs),
         returns=call.returns,
+        returned=ids[0] in returned,
     )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import itertools
 import json
+import operator
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
 __all__ = ["Bulk", "Population", "Records", "load_jsonl"]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE: Final = datetime(1970, 1, 1)
+_ISRAEL: Final = ZoneInfo("Asia/Jerusalem")
 
 
 class Population(Protocol):
@@ -47,7 +53,9 @@ def time_of(record: Mapping[str, Any]) -> int:
 class Records:
     """Any records in the API's shape, in any order.
 
-    ``appears`` says when each is shown first (seconds since 1970), in the order they are given.
+    ``appears`` says when each is shown first (seconds since 1970), in the order they are given. ``_queue_id`` and
+    ``_campaign_id`` in a record are what the filters of that name look at; they are never sent.
+    :meth:`plus`, :meth:`without` and :meth:`changed` give new records for :meth:`Sandbox.replace`.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]], *, appears: Iterable[float] | None = None) -> None:
@@ -63,6 +71,27 @@ class Records:
         """As it was given."""
         return self._records[index]
 
+    def plus(self, records: Iterable[Mapping[str, Any]], *, appears: float = 0.0) -> Records:
+        """These and more, which are shown from ``appears`` on (seconds since 1970; 0 for always)."""
+        more = list(records)
+        seen = [*(self.appearances or [0.0] * len(self)), *[appears] * len(more)]
+        return Records([*self._records, *more], appears=seen)
+
+    def without(self, *indices: int) -> Records:
+        """These but some."""
+        kept = [index for index in range(len(self)) if index not in indices]
+        return self._of([(index, self._records[index]) for index in kept])
+
+    def changed(self, index: int, **fields: Any) -> Records:
+        """The same with other values in one record, which moves if its Date changes."""
+        spelled = {key.lower(): key for key in self._records[index]}
+        new = {spelled.get(name.lower(), name): value for name, value in fields.items()}
+        return self._of([(n, {**old, **new} if n == index else old) for n, old in enumerate(self._records)])
+
+    def _of(self, numbered: list[tuple[int, Mapping[str, Any]]]) -> Records:
+        seen = None if self.appearances is None else [self.appearances[index] for index, _ in numbered]
+        return Records([record for _, record in numbered], appears=seen)
+
     def __len__(self) -> int:
         return len(self._records)
 
@@ -74,28 +103,54 @@ def load_jsonl(path: str | Path) -> Records:
         return Records(json.loads(line) for line in lines if line.strip())
 
 
+def _in_order(times: array[int]) -> bool:
+    return all(map(operator.le, times, itertools.islice(times, 1, None)))
+
+
+def _bare(second: int) -> str:
+    """A second since 1970 as ISO text without a zone; by far the quickest way to write one."""
+    return (_NAIVE + timedelta(seconds=second)).isoformat()
+
+
+@functools.lru_cache(maxsize=1024)
+def _ahead(hour: int) -> int:
+    """Seconds by which Israel is ahead of UTC in an hour since 1970; its clock changes on the hour."""
+    offset = datetime.fromtimestamp(hour * 3600, _ISRAEL).utcoffset()
+    return int(offset.total_seconds()) if offset else 0
+
+
+def call_id_time(second: int) -> str:
+    """The 14 digits a CallID begins with: Israel's local time (evidence: the document's own examples)."""
+    text = _bare(second + _ahead(second // 3600))
+    return f"{text[:4]}{text[5:7]}{text[8:10]}{text[11:13]}{text[14:16]}{text[17:]}"
+
+
 class Bulk:
-    """A record for every time given (milliseconds since 1970): only the times are kept, the rest is made from them."""
+    """A record for every time given (milliseconds since 1970): only the times are kept, the rest is made from them.
+
+    Eight bytes a record, so that millions are no trouble. The same times and ``seed`` give the same records.
+    """
 
     appearances: Sequence[float] | None = None
 
     def __init__(self, times: Iterable[int], *, seed: int = 0) -> None:
-        self.times: Sequence[int] = array("q", sorted(times))
+        stored = array("q", times)
+        self.times: Sequence[int] = stored if _in_order(stored) else array("q", sorted(stored))
         self._seed = seed
 
     def record(self, index: int) -> Mapping[str, Any]:
         """A plausible call, the same whenever it is asked for."""
         mixed = (index * 2_654_435_761 + self._seed * 40_503) % 2**32
-        stored = self.times[index]
+        second = self.times[index] // 1000
         answered = mixed % 5 > 0
         agent = mixed % 37
         return {
             "CallerNumber": f"9725{mixed % 10**8:08}",
             "TargetNumber": "0722776772",
-            "Date": (EPOCH + timedelta(milliseconds=stored)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "DateEpoch": stored // 1000,
+            "Date": f"{_bare(second)}Z",
+            "DateEpoch": second,
             "Duration": mixed % 600 if answered else 0,
-            "CallID": f"{stored // 1000:014}{index:010x}{mixed:08x}",
+            "CallID": f"{call_id_time(second - 2)}{index:010x}{mixed:08x}",
             "Type": "Queue",
             "CdrType": 8,
             "DialStatus": "ANSWER" if answered else "ABANDONE",
@@ -115,6 +170,7 @@ class Bulk:
             "DepartmentName": f"Department {mixed % 3}",
             "DepartmentId": 100 + mixed % 3,
             "TargetPrefixName": "Israel",
+            "_queue_id": 100 + mixed % 6,
         }
 
     def __len__(self) -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.sandbox.faults import ConnectionDroppedError
 
 __all__ = ["serving"]
+
+_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +37,7 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         over = asyncio.Event()
 
         @contextlib.contextmanager
-        def capture_signals(self) -> Any:
+        def capture_signals(self) -> Iterator[None]:
             yield
 
         async def main_loop(self) -> None:
@@ -49,8 +53,9 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         raise ConfigurationError(
             f"Port {port} of {host} can't be used", mend="Choose another port, or 0 for a free one."
         ) from error
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     config = uvicorn.Config(
-        app,
+        _breaking(app),
         log_config=None,
         log_level="critical",
         access_log=False,
@@ -70,3 +75,29 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         server.over.set()
         await task
         listener.close()
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _breaking(app: Any) -> Any:
+    """The same application, which can break a connection before its answer: uvicorn would answer 500 in its place."""
+
+    async def wrapped(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, watched)
+        except ConnectionDroppedError:
+            transport = getattr(getattr(send, "__self__", None), "transport", None)
+            if started or transport is None:
+                raise
+            transport.close()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    return wrapped

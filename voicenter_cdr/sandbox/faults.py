@@ -1,0 +1,163 @@
+"""What a test can see of a request, and what can go wrong with its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+from attrs import field, frozen, validators
+
+__all__ = ["ConnectionDroppedError", "Fault", "Faults", "Hit"]
+
+
+class ConnectionDroppedError(ConnectionError):
+    """The service broke the connection; in process this reaches the caller as it is."""
+
+
+@frozen(kw_only=True)
+class Hit:
+    """One request as the service saw it."""
+
+    at: float
+    """When it arrived, by the event loop's clock, in seconds."""
+    number: int | None = None
+    """The error number of the answer, 0 for none; ``None`` until the service has decided."""
+    window: tuple[float, float] | None = None
+    """``fromdate`` and ``todate`` in seconds since 1970, UTC; ``None`` where one can't be read."""
+    rows: int = 0
+    """Rows the answer holds, before a fault takes any away."""
+    total: int = 0
+    """Rows that match."""
+    sort: tuple[tuple[str, str], ...] = ()
+    """Fields and orders asked for, as spelled."""
+    cdr_types: tuple[int, ...] = ()
+    """Call types asked for."""
+    fields: tuple[str, ...] = ()
+    """Fields asked for, as spelled."""
+
+
+def _one_of(*names: str) -> Any:
+    return validators.in_(names)
+
+
+_NOT_NEGATIVE: Any = validators.ge(0)
+_POSITIVE: Any = validators.ge(1)
+_PLACE: Any = validators.optional(validators.ge(0))
+
+
+@frozen(kw_only=True)
+class Fault:
+    """One thing that goes wrong with one answer; what is not set stays right.
+
+    The class methods name the usual ones; fields can be combined, as in ``Fault(hang=3, drop=True)``.
+    """
+
+    error: int | None = None
+    """Answer with this error number."""
+    status: int | None = None
+    """Answer with this HTTP status instead of the right one."""
+    body: bytes | None = None
+    """Answer with these bytes."""
+    content_type: str = "application/json"
+    """The type of those bytes."""
+    cut_at: int | None = None
+    """Break the body off after so many bytes as sent (counted from its end if negative)."""
+    tell_length: bool = False
+    """Tell the whole length first, and break the connection where the body breaks off."""
+    hang_up: bool = False
+    """Break the connection where the body breaks off, without a length; else the short body ends as if whole."""
+    drop: bool = False
+    """Break the connection without an answer."""
+    hang: float = field(default=0.0, validator=_NOT_NEGATIVE)
+    """Seconds of silence before the answer, by the event loop's clock."""
+    drip: float = field(default=0.0, validator=_NOT_NEGATIVE)
+    """Seconds between two pieces of the body."""
+    drip_bytes: int = field(default=1, validator=_POSITIVE)
+    """Bytes of such a piece."""
+    cdr_list: Literal["right", "missing", "null", "object"] = field(
+        default="right", validator=_one_of("right", "missing", "null", "object")
+    )
+    """What stands where the list should."""
+    return_hits: int | None = None
+    """A wrong RETURN_HITS."""
+    lose_rows: int = field(default=0, validator=_NOT_NEGATIVE)
+    """Leave the last so many rows out: RETURN_HITS tells what came, TOTAL_HITS what matches."""
+    late_error: int | None = None
+    """An error number behind the list, after a 0 before it."""
+    damage_gzip: bool = False
+    """Compress, and damage the compression."""
+    bad_row: int | None = field(default=None, validator=_PLACE)
+    """Make the row at this place (from 0) unreadable."""
+    extra_row: int | None = field(default=None, validator=_PLACE)
+    """Put one unreadable row more at this place, and count it."""
+    headers: Mapping[str, str] = field(factory=dict)
+    """More headers."""
+
+    @classmethod
+    def refuse(cls, number: int) -> Self:
+        """An error number, documented or not."""
+        return cls(error=number)
+
+    @classmethod
+    def page(cls, status: int, text: str = "<html><body>sorry</body></html>") -> Self:
+        """A page of HTML with any status, as gateways and login walls send it."""
+        return cls(status=status, body=text.encode(), content_type="text/html; charset=utf-8")
+
+    @classmethod
+    def empty(cls, status: int = 200) -> Self:
+        """No body at all."""
+        return cls(status=status, body=b"")
+
+    @classmethod
+    def truncate(cls, at: int, *, tell_length: bool = False, hang_up: bool = False) -> Self:
+        """A body that breaks off after ``at`` bytes: unnoticed by HTTP, unless one of the two is set."""
+        return cls(cut_at=at, tell_length=tell_length, hang_up=hang_up)
+
+    @classmethod
+    def disconnect(cls, *, after: float = 0.0) -> Self:
+        """A connection that breaks without an answer, after so many seconds."""
+        return cls(drop=True, hang=after)
+
+    @classmethod
+    def silence(cls, seconds: float) -> Self:
+        """The right answer, too late."""
+        return cls(hang=seconds)
+
+    @classmethod
+    def trickle(cls, pause: float, *, size: int = 1) -> Self:
+        """The right answer, ``size`` bytes at a time with ``pause`` seconds between."""
+        return cls(drip=pause, drip_bytes=size)
+
+    @classmethod
+    def no_list(cls, kind: Literal["missing", "null", "object"] = "missing") -> Self:
+        """An answer of success without a list."""
+        return cls(cdr_list=kind)
+
+    @classmethod
+    def miscount(cls, return_hits: int) -> Self:
+        """A RETURN_HITS that is not the number of rows."""
+        return cls(return_hits=return_hits)
+
+    @classmethod
+    def lose(cls, rows: int) -> Self:
+        """Rows that match and do not come."""
+        return cls(lose_rows=rows)
+
+    @classmethod
+    def late(cls, number: int) -> Self:
+        """An answer that begins as a success and ends as an error."""
+        return cls(late_error=number)
+
+    @classmethod
+    def corrupt(cls) -> Self:
+        """A compression that does not open."""
+        return cls(damage_gzip=True)
+
+    @classmethod
+    def unreadable(cls, place: int, *, extra: bool = False) -> Self:
+        """A row no one can read: in place of a right one, or besides them."""
+        return cls(extra_row=place) if extra else cls(bad_row=place)
+
+
+Faults = Mapping[int, Fault] | Callable[[int, Hit], Fault | None] | None
+"""Which answers go wrong: by the number of the request (from 0), or by a function of it."""
