@@ -701,3 +701,14 @@ def test_the_sandbox_refuses_what_it_cannot_read(run: Run, tmp_path: Path) -> No
         assert PHONE not in done.err
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
     assert run("sandbox", "--data", str(tmp_path / "a.jsonl.gz")).code == 2
+
+
+def test_plan_says_what_an_export_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON object on standard output, a line for people on standard error."""
+    assert cli.main(["plan", "--demo", "--last", "7d"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert set(told) == {"records", "is_exact", "requests", "seconds", "finish_at"}
+    assert told["records"] > 1_000
+    assert told["is_exact"] is True
+    assert "request" in err

@@ -243,6 +243,50 @@ async def test_count_with_records_arriving_meanwhile() -> None:
         assert await client.count(query()) == 41
 
 
+async def test_plan_costs_one_request() -> None:
+    """Records as the service counts them, requests near what an iteration needs, and the time they take."""
+    service = Service(minute_rows(100), latency=5.0)
+    async with service.client() as client:
+        estimate = await client.plan(query())
+        assert len(service.starts) == 1
+        records = client.iter_all(query())
+        began = asyncio.get_running_loop().time()
+        assert await _count(records) == estimate.records == 100
+        took = asyncio.get_running_loop().time() - began
+    assert estimate.is_exact
+    assert abs(estimate.requests - records.stats.requests) <= 3
+    assert 0.5 < estimate.seconds / took < 2
+    assert abs((estimate.finish_at - datetime.now(UTC)).total_seconds() - estimate.seconds) < 60
+
+
+@pytest.mark.parametrize(("rows", "requests"), [(0, 1), (7, 1)])
+async def test_plan_of_what_fits_into_one_answer(rows: int, requests: int) -> None:
+    """Nothing to guess."""
+    async with Service(minute_rows(rows)).client() as client:
+        estimate = await client.plan(query())
+    assert (estimate.records, estimate.is_exact, estimate.requests) == (rows, True, requests)
+
+
+async def test_plan_guesses_where_totals_are_capped() -> None:
+    """From how dense the first page was; and not at all where it came without order."""
+    service = Service([raw(number, number * 10) for number in range(100)])
+
+    async def capped(request: httpx.Request) -> httpx.Response:
+        return page(*json.loads(service.answer(request).content)["CDR_LIST"], total=10)
+
+    async def shuffled(request: httpx.Request) -> httpx.Response:
+        rows = json.loads(service.answer(request).content)["CDR_LIST"]
+        return page(*rows[5:], *rows[:5], total=10)
+
+    service.script = {0: capped, 1: shuffled}
+    async with service.client() as client:
+        guess = await client.plan(query())
+        blind = await client.plan(query())
+    assert 85 <= guess.records <= 120
+    assert not guess.is_exact
+    assert (blind.records, blind.is_exact) == (10, False)
+
+
 async def test_get_call_brings_all_legs() -> None:
     """Two legs share a CallID; the period follows from it, or from what the caller knows."""
     call_id = "20260701030005aa"

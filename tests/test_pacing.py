@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit
-from voicenter_cdr.pacing import ErrorGate, SlotWindow, backoff
+from voicenter_cdr.pacing import ErrorGate, SlotWindow, backoff, duration
 
 
 def busiest(counted: list[float], period: float) -> int:
@@ -140,6 +140,14 @@ def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float)
 def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | None) -> None:
     """Never less than a second, never more than two minutes."""
     assert 1.0 <= backoff(attempt, jitter, retry_after) <= 120.0
+
+
+@pytest.mark.parametrize(
+    ("requests", "lanes", "seconds"), [(0, 4, 0), (1, 4, 5), (30, 4, 45), (30, 30, 15), (130, 4, 215), (130, 1, 650)]
+)
+def test_how_long_requests_take(requests: int, lanes: int, seconds: float) -> None:
+    """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
+    assert duration(requests, RateLimit(), 5.0, lanes) == pytest.approx(seconds, rel=0.02)
 
 
 def test_backoff_doubles() -> None:

@@ -42,7 +42,7 @@ from voicenter_cdr.errors import (
     VoicenterError,
 )
 from voicenter_cdr.export import COLUMNS, Column, CsvSink, JsonlSink, open_sink, select, write_pages
-from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
+from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, Estimate
 from voicenter_cdr.sandbox import CallCentre, Population, Sandbox, load_jsonl, serving
 from voicenter_cdr.stream import PageStream
 from voicenter_cdr.wire import call_window
@@ -269,6 +269,35 @@ async def _count(query: CdrQuery, filters: Filters, access: Access) -> int:
             return await client.count(query, max_wait=access.max_wait)
         async with aclosing(client.iter_pages(query, order="any", max_wait=access.max_wait)) as pages:
             return sum([sum(map(keep, page.records)) async for page in pages])
+
+
+def plan(
+    *,
+    period: Annotated[Period, Parameter(name="*", group=_PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=_FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=_ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=_MESSAGES)] = Voice(),
+) -> None:
+    """Say what an export will cost, for the price of one request: one JSON object on standard output.
+
+    It holds records, requests, seconds and the time at which it would be done; is_exact tells whether the service
+    counted the records, or whether their number is a guess.
+    """
+    query = _query(period, filters, access, None)
+    estimate = asyncio.run(_plan(query, access))
+    told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
+    told["seconds"] = round(estimate.seconds, 1)
+    sys.stdout.write(json.dumps(told, default=lambda moment: f"{moment:%Y-%m-%dT%H:%M:%SZ}") + "\n")
+    sys.stdout.flush()
+    if not voice.quiet:
+        about = "" if estimate.is_exact else "about "
+        cost = f"{about}{_many(estimate.records, 'record')}, {_many(estimate.requests, 'request')}"
+        _say(f"{cost}, {estimate.seconds / 60:.1f} minutes, {_said(query)}")
+
+
+async def _plan(query: CdrQuery, access: Access) -> Estimate:
+    async with _client(access, query) as client:
+        return await client.plan(query, max_wait=access.max_wait)
 
 
 def sandbox(
@@ -721,6 +750,7 @@ def _app() -> App:
     )
     app.command(export, help_epilogue=_EXPORT_EXAMPLES)
     app.command(count, help_epilogue=_COUNT_EXAMPLES)
+    app.command(plan, help_epilogue=_PLAN_EXAMPLES)
     app.command(sandbox, group_parameters=Group("Service"))
     return app
 
@@ -733,6 +763,12 @@ Examples:
   voicenter-cdr export --since 24h --type queue --status ABANDONE,TIMEOUT
   voicenter-cdr export --last 2w --fields started_at,duration -o short.csv
   voicenter-cdr export --last 2w --format csv --excel > calls.csv
+"""
+_PLAN_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr plan --from 2025-01-01 --to 2026-01-01
+  voicenter-cdr plan --demo
 """
 _COUNT_EXAMPLES: Final = """\
 Examples:

@@ -33,10 +33,10 @@ from voicenter_cdr.errors import (
     ServiceUnreachableError,
     VoicenterError,
 )
-from voicenter_cdr.models import PAGE_CAP, Cdr, CdrField, CdrQuery, InvalidRecord, Page, Sort, SortOrder
-from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff
+from voicenter_cdr.models import PAGE_CAP, Cdr, CdrField, CdrQuery, Estimate, InvalidRecord, Page, Sort, SortOrder
+from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
-from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, is_cut, is_ordered
+from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, encode
 
 __all__ = ["BASE_URL", "CdrClient"]
@@ -584,6 +584,30 @@ class CdrClient:
                 raise
         pages = self.iter_pages(query, order="any", on_invalid="collect", max_wait=max_wait)
         return sum([page.rows async for page in pages])
+
+    async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
+        """What ``iter_all(query)`` will cost, for the price of one request: records, requests, time.
+
+        Where the service caps its totals the number is a guess from the first page. Raises what ``fetch`` raises.
+        """
+        query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
+        window, loop = Window(*query.seconds), asyncio.get_running_loop()
+        outlet, tally = _Outlet(self, query, urgent=True, max_wait=max_wait), Tally()
+        slot = await outlet.slot(tally)
+        began = loop.time()
+        page = facts(await outlet.exchange(Ask.single(window), slot, tally))
+        check_clock(window, page)
+        records, is_exact = expected(window, page, cap=self._cap)
+        pages = -(-records // self._cap)
+        requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
+        seconds = duration(requests, self._rate_limit, loop.time() - began, self._concurrency)
+        return Estimate(
+            records=records,
+            is_exact=is_exact,
+            requests=requests,
+            seconds=seconds,
+            finish_at=datetime.now(UTC) + timedelta(seconds=seconds),
+        )
 
     def iter_all(
         self,

@@ -26,6 +26,7 @@ __all__ = [
     "CdrType",
     "DialStatus",
     "ErrorNumber",
+    "Estimate",
     "FrozenMap",
     "IdentityCriteria",
     "InvalidRecord",
@@ -632,6 +633,22 @@ class Page:
 
     def __iter__(self) -> Iterator[Cdr]:
         return iter(self.records)
+
+
+@frozen(kw_only=True)
+class Estimate:
+    """What an iteration will cost, told by one request."""
+
+    records: int
+    """How many records there are, or will be about."""
+    is_exact: bool
+    """Whether the service told their number; else it was guessed from how dense the first page was."""
+    requests: int
+    """Requests an iteration will need, about."""
+    seconds: float
+    """Seconds it will take at the allowed rate, if answers keep taking as long as this one did."""
+    finish_at: datetime
+    """When it would be done if it began now; aware, UTC."""
 
 
 @frozen(kw_only=True)

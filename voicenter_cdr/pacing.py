@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["ErrorGate", "Limiter", "RateLimit", "Slot", "SlotWindow", "backoff"]
+__all__ = ["ErrorGate", "Limiter", "RateLimit", "Slot", "SlotWindow", "backoff", "duration"]
 
 _TICK: Final = 0.001
 """Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
@@ -156,6 +156,17 @@ class ErrorGate:
         if sent >= self._closed_at:
             self._level = 0
             self.probing = False
+
+
+def duration(requests: int, limit: RateLimit, answer: float, lanes: int) -> float:
+    """Seconds that ``requests`` requests take: by the rate, or by ``lanes`` of them in flight for ``answer`` seconds.
+
+    A period's requests go out at once after idle; from then on slots come back as answers do. The first two requests
+    wait for each other's answer.
+    """
+    by_rate = max(0, requests - limit.requests) * (limit.period + min(answer, limit.grace)) / limit.requests
+    by_lanes = (min(requests, 2) - (-max(0, requests - 2) // lanes)) * answer
+    return max(by_rate + answer, by_lanes) if requests else 0.0
 
 
 def backoff(attempt: int, jitter: float, retry_after: float | None = None) -> float:

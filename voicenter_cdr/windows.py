@@ -33,7 +33,20 @@ from attrs import define, field, frozen
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
 from voicenter_cdr.models import PAGE_CAP, CdrType
 
-__all__ = ["Ask", "PageFacts", "Plan", "Trust", "Verdict", "Window", "check_clock", "climb", "is_cut", "prefix"]
+__all__ = [
+    "Ask",
+    "PageFacts",
+    "Plan",
+    "Trust",
+    "Verdict",
+    "Window",
+    "check_clock",
+    "climb",
+    "expected",
+    "is_cut",
+    "is_ordered",
+    "prefix",
+]
 
 DAY: Final = 86_400
 _ROOM: Final = 0.8
@@ -129,6 +142,17 @@ def suffix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[W
     """The same for descending order: what is proven, and what remains."""
     first = min(page.known, default=window.stop - 1)
     return window.since(first + 1), window.until(first + 1)
+
+
+def expected(window: Window, page: PageFacts, *, cap: int) -> tuple[int, bool]:
+    """How many rows a window holds by its first, ascending answer, and whether that was counted or is a guess."""
+    own = sum(window.start <= second < window.stop for second in page.known)
+    if not is_cut(page, cap=cap, honest=False):
+        return own, True
+    if page.total is not None and page.total > cap:
+        return page.total, True
+    reached = max(page.known, default=window.start) + 1 - window.start
+    return max(own, round(own * window.span / reached)) if is_ordered(page) and reached > 0 else own, False
 
 
 class Trust(enum.Enum):
