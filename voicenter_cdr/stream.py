@@ -107,7 +107,7 @@ class _Lanes:
         self._tally = tally
         self._lanes = lanes
         self._held: dict[Any, list[Answer]] = {}
-        self._proven: dict[Window, Batch] = {}
+        self._proven: dict[Window, tuple[list[Answer], bool]] = {}
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
@@ -121,7 +121,7 @@ class _Lanes:
             while True:
                 self._news.clear()
                 for window in self._plan.ready():
-                    yield self._proven.pop(window)
+                    yield await self._batch(window)
                     self._room.set()
                 if self._plan.done:
                     return
@@ -145,6 +145,7 @@ class _Lanes:
                 continue
             try:
                 answer = await self._outlet.exchange(ask, slot, self._tally)
+                await asyncio.sleep(0)
             except OutOfRangeError as error:
                 self._plan.refused(ask, error)
             else:
@@ -164,23 +165,23 @@ class _Lanes:
         sources = ((verdict.keep, [answer]), (verdict.keep_held, held[-1:]), (verdict.merge, [*held, answer]))
         for windows, answers in sources:
             for window in windows:
-                self._prove(window, answers, trim=ask.whole_rows)
+                self._proven[window] = list(answers), ask.whole_rows
         if verdict.hold:
             self._held[ask.piece] = [*held, answer]
         elif not self._plan.holds(ask):
             self._held.pop(ask.piece, None)
 
-    def _prove(self, window: Window, answers: Sequence[Answer], *, trim: bool) -> None:
+    async def _batch(self, window: Window) -> Batch:
+        """The records of a proven window, picked out when they are wanted, with turns of the event loop in between."""
+        answers, trim = self._proven.pop(window)
         rows = own(answers, window)
-        records = (row for row in rows if isinstance(row, Cdr))
+        await asyncio.sleep(0)
+        records = [row for row in rows if isinstance(row, Cdr)]
+        invalid = tuple(row for row in rows if isinstance(row, InvalidRecord)) if len(rows) > len(records) else ()
         if trim and self._fields is not None:
-            fields = self._fields
-            records = (trimmed(record, fields) for record in records)
-        self._proven[window] = Batch(
-            window,
-            in_time(records),
-            tuple(row for row in rows if isinstance(row, InvalidRecord)),
-        )
+            records = [trimmed(record, self._fields) for record in records]
+        await asyncio.sleep(0)
+        return Batch(window, in_time(records), invalid)
 
 
 class _Progress:

@@ -88,6 +88,11 @@ class Window:
         edges = [self.start + self.span * n // parts for n in range(parts + 1)]
         return tuple(Window(a, b) for a, b in itertools.pairwise(edges))
 
+    def owns(self, seconds: Iterable[int]) -> int:
+        """How many of the seconds belong to it."""
+        start, stop = self.start, self.stop
+        return len([second for second in seconds if start <= second < stop])
+
     def until(self, second: int) -> tuple[Window, ...]:
         """The part before ``second``, if there is one."""
         stop = min(self.stop, second)
@@ -146,7 +151,7 @@ def suffix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[W
 
 def expected(window: Window, page: PageFacts, *, cap: int) -> tuple[int, bool]:
     """How many rows a window holds by its first, ascending answer, and whether that was counted or is a guess."""
-    own = sum(window.start <= second < window.stop for second in page.known)
+    own = window.owns(page.known)
     if not is_cut(page, cap=cap, honest=False):
         return own, True
     if page.total is not None and page.total > cap:
@@ -588,7 +593,7 @@ class Plan:
         keep, rest = (suffix if ask.descending else prefix)(piece.window, page)
         if self.trust is Trust.EARNED and keep:
             self._learn(page)
-            kept = sum(keep[0].start <= second < keep[0].stop for second in page.known)
+            kept = keep[0].owns(page.known)
             known = self.honest and ask.window == piece.window and page.total is not None
             left = (page.total or 0) - kept if known else None if piece.hits is None else max(0.0, piece.hits - kept)
             self._prove(piece, page, keep=keep)
@@ -706,15 +711,15 @@ class Plan:
 
     def _proven(self, piece: _Piece, page: PageFacts, window: Window) -> _Piece:
         root, known = piece.root, page.known
-        rows = sum(window.start <= second < window.stop for second in known)
+        rows = window.owns(known)
         root.got += rows + len(page.seconds) - len(known)
         broke_off = known[-1] if known and is_cut(page, cap=self.cap, honest=self.honest) else None
         if window.start == root.window.start:
             unseen = broke_off is not None and broke_off < window.start
-            root.front = math.inf if unseen else sum(second < window.start for second in known)
+            root.front = math.inf if unseen else len([second for second in known if second < window.start])
         if window.stop == root.window.stop:
             unseen = broke_off is not None and broke_off >= window.stop
-            root.back = math.inf if unseen else sum(second >= window.stop for second in known)
+            root.back = math.inf if unseen else len([second for second in known if second >= window.stop])
         self.proven += 1
         return _Piece(window, root, rows=rows)
 
@@ -731,9 +736,10 @@ class Plan:
 def check_clock(window: Window, page: PageFacts) -> None:
     """Rows from outside of what was asked show that the service filters by something else than UTC seconds."""
     first, last = window.asked
-    stray = next((second for second in page.known if not first <= second <= last), None)
-    if stray is None:
+    known = page.known
+    if not known or first <= min(known) <= max(known) <= last:
         return
+    stray = next(second for second in known if not first <= second <= last)
     hours = (stray - first if stray < first else stray - last) / 3600
     raise IncompleteError(
         f"The service sent records from {abs(hours):.1f} hours {'before' if hours < 0 else 'after'} the window "
