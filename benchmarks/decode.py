@@ -141,10 +141,3 @@ def run(rounds: int = 7) -> dict[str, Any]:
         "longest_hold_ms": round(longest * 1000, 2),
         "kept_bytes_a_record": round(kept),
     }
-
-
-if __name__ == "__main__":
-    import sys
-
-    json.dump(run(), sys.stdout, indent=2)
-    sys.stdout.write("\n")

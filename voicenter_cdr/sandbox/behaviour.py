@@ -17,6 +17,11 @@ def _one_of(*names: str | int) -> Any:
     return validators.in_(names)
 
 
+def _seconds_or_function(instance: object, attribute: Any, value: Any) -> None:
+    if not callable(value):
+        validators.ge(0)(instance, attribute, value)
+
+
 _OptionalSeconds = validators.optional(validators.gt(0))
 
 
@@ -82,9 +87,7 @@ class Behaviour:
         default="documented", validator=_one_of("documented", "ok", 200)
     )
     """Whether errors come with their HTTP status (403, 404), or as 200 ("ok" says the same)."""
-    latency: float | Callable[[Hit], float] = field(
-        default=0.0, validator=validators.or_(validators.is_callable(), validators.ge(0))
-    )
+    latency: float | Callable[[Hit], float] = field(default=0.0, validator=_seconds_or_function)
     """Seconds before an answer begins, by the event loop's clock, or a function of the request that tells them."""
     per_row: float = field(default=0.0, validator=validators.ge(0))
     """More such seconds for every row of the answer."""

@@ -232,7 +232,8 @@ class CallCentre:
             ring, status = round(patience), "EXIT"
         elif wait > 300:
             ring, status = 300, "TIMEOUT"
-        agent = rng.choice(self._agents) if status == "ANSWER" else None
+        team = [agent for agent in self._agents if agent.department == department] or self._agents
+        agent = rng.choice(team) if status == "ANSWER" else None
         first = self._row(
             rng,
             call,
@@ -385,10 +386,11 @@ class CallCentre:
             "DTMFData": self._steps(rng) if menu else [],
             "CustomData": {},
             "DepartmentName": agent.department if agent else "Service",
-            "DepartmentId": 70_000_001 if not agent or agent.department == "Service" else 70_000_002,
+            "DepartmentId": 0,
             "TargetPrefixName": "" if inbound or to_agent else "Israel",
         }
         record |= {key: value for key, value in more.items() if value is not None}
+        record["DepartmentId"] = 70_000_001 if record["DepartmentName"] == "Service" else 70_000_002
         appears = at.timestamp() + ring + duration + rng.randrange(120, 420)
         call.rows.append((at, appears, record))
         if agent and spoken and agent.code not in call.agents:

@@ -15,6 +15,7 @@ from voicenter_cdr.sandbox.faults import ConnectionDroppedError
 __all__ = ["serving"]
 
 _LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+_levels = {"serving": 0}
 
 
 @contextlib.asynccontextmanager
@@ -53,30 +54,43 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         raise ConfigurationError(
             f"Port {port} of {host} can't be used", mend="Choose another port, or 0 for a free one."
         ) from error
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    config = uvicorn.Config(
-        _breaking(app),
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        date_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    with _quiet():
+        config = uvicorn.Config(
+            _breaking(app),
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not task.done():
+                await asyncio.sleep(0.01)
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{listener.getsockname()[1]}/hub/cdr/"
+        finally:
+            server.should_exit = True
+            server.over.set()
+            await task
+            listener.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Give uvicorn's loggers back the levels it takes from them, when the last one that serves has ended."""
+    if not _levels["serving"]:
+        _levels.update({name: logging.getLogger(name).level for name in _LOGGERS})
+    _levels["serving"] += 1
     try:
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{listener.getsockname()[1]}/hub/cdr/"
+        yield
     finally:
-        server.should_exit = True
-        server.over.set()
-        await task
-        listener.close()
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        _levels["serving"] -= 1
+        if not _levels["serving"]:
+            for name in _LOGGERS:
+                logging.getLogger(name).setLevel(_levels[name])
 
 
 def _breaking(app: Any) -> Any:

@@ -188,12 +188,3 @@ def run(sizes: tuple[int, ...] = (50_000, 200_000, 1_000_000, 5_000_000)) -> dic
                 },
             }
     return table
-
-
-if __name__ == "__main__":
-    import json
-    import sys
-
-    sizes = tuple(int(word) for word in sys.argv[1:]) or (50_000, 200_000, 1_000_000)
-    for name, row in run(sizes).items():
-        sys.stdout.write(f"{name}: {json.dumps(row)}\n")
