@@ -663,6 +663,15 @@ async def test_no_timeout_means_no_end() -> None:
         assert len(await client.fetch(query(), timeout=None)) == 3
 
 
+async def test_a_timeout_of_the_system_is_ours_too() -> None:
+    """A transport may give up by itself, also where the client would not."""
+    service = Service([])
+    service.script[0] = TimeoutError("of the system")
+    async with service.client(max_attempts=1) as client:
+        with pytest.raises(ServiceUnreachableError, match="system's own limit"):
+            await client.fetch(query(), timeout=None)
+
+
 async def test_retry_after_dates_and_nonsense() -> None:
     """The header may hold seconds, a date, or nonsense; it never makes the client wait for hours."""
     service = Service([])

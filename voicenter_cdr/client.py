@@ -760,7 +760,8 @@ class CdrClient:
             pace.passed(slot)
             raise
         except TimeoutError as error:
-            raise ServiceUnreachableError(f"No whole answer within {seconds:g} s") from error
+            within = "the system's own limit" if seconds is None else f"{seconds:g} s"
+            raise ServiceUnreachableError(f"No whole answer within {within}") from error
         except httpx.DecodingError as error:
             raise DecodeError("The answer's compression is damaged", truncated=True) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
