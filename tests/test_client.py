@@ -113,6 +113,10 @@ def page(*rows: Any, total: int | None = None, **envelope: Any) -> httpx.Respons
     return httpx.Response(200, json=body | envelope | {"CDR_LIST": list(rows)})
 
 
+def refusal_of(number: int) -> httpx.Response:
+    return httpx.Response(403, json={"ERROR_NUMBER": number})
+
+
 def refusal(number: int, status: int = 200, description: str = "no", **headers: str) -> httpx.Response:
     return httpx.Response(status, json={"ERROR_NUMBER": number, "ERROR_DESCRIPTION": description}, headers=headers)
 
@@ -181,6 +185,38 @@ async def test_fetch_is_one_request() -> None:
     assert not whole.is_complete, "ten rows are a full page"
     assert cut.is_complete
     assert (cut.start, cut.end) == (START, START + timedelta(seconds=50))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "begins"),
+    [
+        (None, 200, b'{"ERROR_NUMBER"'),
+        (refusal_of(2), 403, b'{"ERROR_NUMBER"'),
+        (httpx.Response(200, text="<html>"), 200, b"<html>"),
+        (httpx.Response(502, text="bad gateway"), 502, b"bad"),
+    ],
+)
+async def test_the_answer_as_it_came(answer: Any, status: int, begins: bytes) -> None:
+    """Status, headers and body of one request, whatever they say, and none of it in a repr."""
+    service = Service(minute_rows(3))
+    service.script = {0: answer} if answer else {}
+    async with service.client() as client:
+        seen = await client.fetch_raw(query())
+    assert (seen.status, seen.body[: len(begins)]) == (status, begins)
+    assert "content-length" in seen.headers
+    assert PHONE not in repr(seen)
+    assert len(service.starts) == 1
+
+
+async def test_the_answer_as_it_came_counts_for_the_pace() -> None:
+    """A refusal closes the gate, and a connection that fails is our error."""
+    service = Service([])
+    service.script = {0: refusal(1), 1: httpx.ConnectError("refused")}
+    async with service.client() as client:
+        assert (await client.fetch_raw(query())).status == 200
+        with pytest.raises(ServiceUnreachableError):
+            await client.fetch_raw(query())
+    assert service.starts[1] >= 10
 
 
 async def test_fetch_keeps_the_order_that_was_asked_for() -> None:

@@ -181,6 +181,22 @@ async def test_get_over_http_with_filters_and_fields(centre: CallCentre) -> None
     assert {cdr.queue_name for cdr in ways[0]} == {None}
 
 
+async def test_cancelled_requests_leave_the_connections_usable(centre: CallCentre) -> None:
+    """Two hundred requests over HTTP, cancelled anywhere, and then twenty good ones."""
+    app = Sandbox(centre, behaviour=Behaviour(cap=100, requests=1_000, latency=1.0))
+    async with serving(app) as url:
+        client = CdrClient(code="sandbox-code", base_url=url, page_cap=100, rate_limit=RateLimit(1_000, 60.0))
+        async with client:
+            for number in range(200):
+                task = asyncio.create_task(client.fetch(CdrQuery(START, END)))
+                await asyncio.sleep(number % 12 / 10)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            pages = await asyncio.gather(*[client.fetch(CdrQuery(START, END)) for _ in range(20)])
+    assert [len(page) for page in pages] == [len(pages[0])] * 20
+    assert len(pages[0]) > 50
+
+
 async def test_late_records_come_with_the_next_run(centre: CallCentre) -> None:
     """What the service does not show yet can't be had; the rest is complete."""
     clock = [(START + timedelta(days=3, hours=9)).timestamp()]

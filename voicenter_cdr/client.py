@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
@@ -21,7 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import attrs
 import httpx
 from aiolimiter import AsyncLimiter
-from attrs import define
+from attrs import define, field
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from voicenter_cdr.errors import (
@@ -33,7 +34,19 @@ from voicenter_cdr.errors import (
     ServiceUnreachableError,
     VoicenterError,
 )
-from voicenter_cdr.models import PAGE_CAP, Cdr, CdrField, CdrQuery, Estimate, InvalidRecord, Page, Sort, SortOrder
+from voicenter_cdr.models import (
+    PAGE_CAP,
+    Cdr,
+    CdrField,
+    CdrQuery,
+    Estimate,
+    FrozenMap,
+    InvalidRecord,
+    Page,
+    RawAnswer,
+    Sort,
+    SortOrder,
+)
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
@@ -282,6 +295,15 @@ class _Try:
         return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)
 
 
+@define
+class _Seen:
+    """An answer as it came."""
+
+    status: int = 0
+    headers: dict[str, str] = field(factory=dict)
+    body: bytearray = field(factory=bytearray)
+
+
 def _worth_another(error: BaseException) -> bool:
     local = isinstance(error, RateLimitError) and error.status is None
     return isinstance(error, VoicenterError) and error.retryable and not local
@@ -315,7 +337,7 @@ class _Outlet:
             reraise=True,
         )
         slots = [slot]
-        request = self._encode(ask)
+        request = self.encode(ask)
         try:
             answer: Answer = await retrying(self._attempt, ask, request, slots, budget, tally)
         except VoicenterError as error:
@@ -349,7 +371,8 @@ class _Outlet:
         _LOG.debug("%s: %d of %s rows in %.2f s", _said(ask.window), len(answer.rows), total, loop.time() - begun)
         return answer
 
-    def _encode(self, ask: Ask) -> Request:
+    def encode(self, ask: Ask) -> Request:
+        """The request for an ask."""
         order = SortOrder.DESC if ask.descending else SortOrder.ASC
         sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if ask.by_id else [])
         query = attrs.evolve(self.query, fields=None) if ask.whole_rows and self.query.fields != "*" else self.query
@@ -561,6 +584,20 @@ class CdrClient:
             raise error
         return page
 
+    async def fetch_raw(
+        self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
+    ) -> RawAnswer:
+        """One request, and its answer as it came, whatever it says: status, headers and body. It is not repeated.
+
+        Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
+        """
+        window = Window(*query.seconds)
+        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, sort=query.sort)
+        slot, seen = await outlet.slot(Tally()), _Seen()
+        with contextlib.suppress(ApiError, DecodeError):
+            await self._send(outlet.encode(Ask.single(window)), slot, None, timeout, seen)
+        return RawAnswer(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
+
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """How many records match.
 
@@ -740,14 +777,19 @@ class CdrClient:
         return slot
 
     async def _send(
-        self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, timeout: Timeout
+        self,
+        request: Request,
+        slot: Slot,
+        fields: tuple[CdrField, ...] | None,
+        timeout: Timeout,
+        seen: _Seen | None = None,
     ) -> Answer:
         """One attempt: an answer, or one of our errors, within the time allowed."""
         seconds = self._timeout if timeout == "default" else timeout
         pace, settled = self._pace, False
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._exchange(request, slot, fields)
+                answer = await self._exchange(request, slot, fields, seen)
             settled = True
             pace.passed(slot)
             return answer
@@ -770,8 +812,10 @@ class CdrClient:
             if not settled:
                 pace.given_up(slot)
 
-    async def _exchange(self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None) -> Answer:
-        """Bytes out, bytes in, decoded as they come."""
+    async def _exchange(
+        self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
+    ) -> Answer:
+        """Bytes out, bytes in, decoded as they come; ``seen`` keeps them."""
         http = self._bind()
 
         async def trace(event: str, _: Any) -> None:
@@ -788,6 +832,8 @@ class CdrClient:
         response = await http.send(message, stream=True)
         try:
             self._pace.answered(slot)
+            if seen is not None:
+                seen.status, seen.headers = response.status_code, dict(response.headers)
             decoder = Decoder(
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
@@ -798,6 +844,8 @@ class CdrClient:
             )
             async for chunk in response.aiter_bytes(_SLICE):
                 decoder.feed(chunk)
+                if seen is not None:
+                    seen.body += chunk
                 await asyncio.sleep(0)
             return decoder.finish()
         finally:

@@ -32,6 +32,7 @@ __all__ = [
     "InvalidRecord",
     "IvrStep",
     "Page",
+    "RawAnswer",
     "Sort",
     "SortOrder",
     "Stats",
@@ -633,6 +634,18 @@ class Page:
 
     def __iter__(self) -> Iterator[Cdr]:
         return iter(self.records)
+
+
+@frozen(kw_only=True)
+class RawAnswer:
+    """One answer as it came, not judged; for looking into what the service really does. ``repr`` shows no body."""
+
+    status: int
+    """HTTP status."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Headers, with names in lower case."""
+    body: bytes = field(repr=False)
+    """The body, unpacked. It holds phone numbers: handle it as you handle records."""
 
 
 @frozen(kw_only=True)
