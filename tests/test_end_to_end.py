@@ -5,8 +5,10 @@ thousands. Time is virtual, the rate limit is real.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
+import logging
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,7 @@ from voicenter_cdr import (
     RateLimit,
     ServerError,
     ServiceUnreachableError,
+    VoicenterError,
 )
 from voicenter_cdr.sandbox import Behaviour, Bulk, CallCentre, Fault, Records, Sandbox, load_jsonl, serving
 from voicenter_cdr.testing import run_virtual
@@ -195,6 +198,29 @@ async def test_cancelled_requests_leave_the_connections_usable(centre: CallCentr
             pages = await asyncio.gather(*[client.fetch(CdrQuery(START, END)) for _ in range(20)])
     assert [len(page) for page in pages] == [len(pages[0])] * 20
     assert len(pages[0]) > 50
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("way", ["code", "token"])
+async def test_no_logger_learns_a_secret_or_a_number(
+    method: Any, way: str, centre: CallCentre, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over real HTTP with every logger at DEBUG, httpx and httpcore included, through success and failure."""
+    caplog.set_level(logging.DEBUG)
+    secret, phone = "c0de-that-nobody-may-see", "0521234567"
+    faults = {1: Fault.page(502), 2: Fault.truncate(300, tell_length=True), 4: Fault.refuse(9)}
+    app = Sandbox(centre, codes={secret}, tokens={secret}, faults=faults)
+    async with serving(app) as url, CdrClient(**{way: secret}, base_url=url, method=method) as client:
+        for _ in range(3):
+            with contextlib.suppress(VoicenterError):
+                await client.fetch(CdrQuery(START, END, phones=[phone]))
+        async with CdrClient(code="wrong-one", base_url=url, method=method) as stranger:
+            with pytest.raises(VoicenterError):
+                await stranger.fetch(CdrQuery(START, END))
+    assert {"httpx", "httpcore.http11", "voicenter_cdr"} <= {record.name for record in caplog.records}
+    assert len(app.hits) >= 5
+    for hidden in (secret, phone, "wrong-one", *[centre.record(n)["CallerNumber"] for n in range(50)]):
+        assert hidden not in caplog.text
 
 
 async def test_late_records_come_with_the_next_run(centre: CallCentre) -> None:
