@@ -712,3 +712,16 @@ def test_plan_says_what_an_export_costs(capsys: pytest.CaptureFixture[str]) -> N
     assert told["records"] > 1_000
     assert told["is_exact"] is True
     assert "request" in err
+
+
+def test_json_logs_say_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of JSON for every request, on standard error, and none any more when the command is over."""
+    assert cli.main(["count", "--demo", "--last", "7d", "--json-logs", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert int(out) > 1_000
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines
+    assert all(set(line) == {"time", "level", "message"} for line in lines)
+    assert "rows in" in lines[0]["message"]
+    assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""

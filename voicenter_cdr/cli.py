@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import difflib
 import json
+import logging
 import os
 import re
 import sys
@@ -165,6 +166,12 @@ class Voice:
     """What is said on standard error."""
 
     quiet: Annotated[bool, Parameter(help="No progress and no summary; errors only.")] = False
+    json_logs: Annotated[
+        bool,
+        Parameter(
+            help="Log windows, counts and waits as they come, a JSON object a line, in place of the progress bar."
+        ),
+    ] = False
     error_format: Annotated[
         Literal["text", "json"], Parameter(help="An error as lines to read, or as one JSON object.")
     ] = "text"
@@ -211,7 +218,7 @@ def export(
     columns = select(_split(fields)) if fields else COLUMNS
     query = _query(period, filters, access, columns if fields else None)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
-    with _telling_of(sink):
+    with _telling_of(sink), _logs(voice):
         asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid))
 
 
@@ -228,7 +235,9 @@ async def _export(
     async with (
         _client(access, query) as client,
         aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=access.max_wait)) as pages,
-        _progress(pages, query, shown=not voice.quiet and not (output == "-" and sys.stdout.isatty())),
+        _progress(
+            pages, query, shown=not voice.quiet and not voice.json_logs and not (output == "-" and sys.stdout.isatty())
+        ),
     ):
         begun = time.monotonic()
         written = await write_pages(pages, sink, keep=_keep(filters))
@@ -255,7 +264,8 @@ def count(
     Needs one or two requests, unless the service's total can't be trusted or --status asks for the records themselves.
     """
     query = _query(period, filters, access, select(["call_id"]))
-    number = asyncio.run(_count(query, filters, access))
+    with _logs(voice):
+        number = asyncio.run(_count(query, filters, access))
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
     if not voice.quiet:
@@ -284,7 +294,8 @@ def plan(
     counted the records, or whether their number is a guess.
     """
     query = _query(period, filters, access, None)
-    estimate = asyncio.run(_plan(query, access))
+    with _logs(voice):
+        estimate = asyncio.run(_plan(query, access))
     told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
     told["seconds"] = round(estimate.seconds, 1)
     sys.stdout.write(json.dumps(told, default=lambda moment: f"{moment:%Y-%m-%dT%H:%M:%SZ}") + "\n")
@@ -562,6 +573,34 @@ def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+class _JsonLines(logging.Formatter):
+    """A log record as one JSON object; the time in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        told = {"time": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(told, ensure_ascii=False)
+
+
+@contextmanager
+def _logs(voice: Voice) -> Iterator[None]:
+    """The package's own log on standard error for as long as the block lasts, if it is wanted."""
+    if not voice.json_logs:
+        yield
+        return
+    logger, handler = logging.getLogger("voicenter_cdr"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _many(number: int, thing: str) -> str:
