@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 from fake_service import Row, Semantics, Service, walk
@@ -155,6 +156,38 @@ def test_the_twin_earns_trust_and_is_kept() -> None:
     out, requests = walk(service, Window(1000, 1100))
     assert len(out) == 100
     assert requests <= 14
+
+
+def test_a_row_that_came_meanwhile_proves_nothing() -> None:
+    """More rows than were counted may hide a hole: the trust stays open, and the part in doubt is asked again."""
+    plan = Plan([Window(0, 100)], cap=3)
+    first = plan.take()
+    assert first is not None
+    plan.answer(first, PageFacts([5, 20, 60], 4, 3))
+    rest = plan.take()
+    assert rest is not None
+    assert rest.window == Window(60, 100)
+    assert plan.answer(rest, PageFacts([60, 70, 80], 3, 3)).keep == (Window(60, 100),)
+    assert plan.trust is Trust.UNKNOWN
+    again = plan.take()
+    assert again is not None
+    assert again.window == Window(0, 60)
+    assert plan.answer(again, PageFacts([5, 20], 2, 2)).keep == (Window(0, 60),)
+    assert list(plan.ready()) == [Window(0, 60), Window(60, 100)]
+    assert plan.done
+
+
+@pytest.mark.parametrize("totals", ["honest", "capped", "missing"])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_burst_does_not_make_the_rest_expensive(totals: Any, in_order: bool) -> None:
+    """Where only the density seen tells what is left, a burst misleads it for a few requests, not for the whole way."""
+    rows = [Row(1000 + n // 20, (1000 + n // 20) * 1000, 8, f"burst-{n}") for n in range(400)]
+    rows += rows_at(*range(2_000, 1_000_000, 10_000))
+    out, requests = walk(
+        Service(rows, Semantics(cap=50, totals=totals)), Window(0, 1_000_000), lanes=4, in_order=in_order
+    )
+    assert len(out) == 500
+    assert requests <= 40
 
 
 def test_a_sample_that_was_sorted_afterwards_is_not_believed() -> None:

@@ -473,12 +473,16 @@ class Plan:
         cut = piece.window.start + int(piece.window.span * block / pages) if pages else piece.window.stop
         if piece.down or pages < max(4.0, 1.5 * block) or not piece.window.start < cut < piece.window.stop:
             return
-        rest = _Piece(Window(cut, piece.window.stop), piece.root, (pages - block) * self.cap)
+        rest = _Piece(Window(cut, piece.window.stop), piece.root)
+        if piece.hits is not None:
+            rest.hits, piece.hits = (pages - block) * self.cap, block * self.cap
         self._pieces.insert(self._pieces.index(piece) + 1, rest)
-        piece.window, piece.hits, piece.counted = Window(piece.window.start, cut), block * self.cap, False
+        piece.window, piece.counted = Window(piece.window.start, cut), False
 
     def _estimate(self, piece: _Piece) -> float:
-        return piece.hits if piece.hits is not None else self._density * piece.window.span
+        guess = piece.hits if piece.hits is not None else self._density * piece.window.span
+        total = piece.root.total
+        return guess if total is None else min(guess, total - piece.root.got)
 
     def _shorten(self, piece: _Piece) -> None:
         """Keep to the longest period the service has not refused."""
@@ -536,7 +540,7 @@ class Plan:
             return Verdict()
         piece.doubts = 0
         if not is_cut(page, cap=self.cap, honest=self.honest):
-            return self._on_whole(piece, page)
+            return self._on_whole(ask, page)
         if self.honest and piece.root.total is None and ask.window == piece.root.window:
             piece.root.total = page.total
         match piece.step:
@@ -569,20 +573,26 @@ class Plan:
             return False
         raise CountMismatchError(total if returned == rows else returned, rows, window=ask.window.times)
 
-    def _on_whole(self, piece: _Piece, page: PageFacts) -> Verdict:
+    def _on_whole(self, ask: Ask, page: PageFacts) -> Verdict:
         """A complete answer; where it is the rest of a cut one, the counts of both may earn the trust."""
+        piece = ask.piece
         first, piece.first = piece.first, None
+        self._density = len(page.seconds) / ask.window.span
         if piece.step is not _Step.REST or first is None:
             whole = piece.window
             self._prove(piece, page, keep=(whole,))
             return Verdict(keep=(whole,))
+        piece.step = _Step.PAGE
         (before,), (rest,) = prefix(piece.window, first)
         rows = sum(second < rest.start for second in first.known)
         rows += sum(second >= rest.start for second in page.known)
-        holes = rows < (first.total or 0)
-        self.trust = Trust.LOST if holes else Trust.EARNED
-        self._prove(piece, page, keep=(rest,), held=first, keep_held=() if holes else (before,))
-        return Verdict(keep=(rest,), keep_held=() if holes else (before,))
+        if rows != first.total:  # too few: a hole; too many: a row came meanwhile, and may hide one
+            self.trust = Trust.LOST if rows < (first.total or 0) else self.trust
+            self._prove(piece, page, keep=(rest,))
+            return Verdict(keep=(rest,))
+        self.trust = Trust.EARNED
+        self._prove(piece, page, keep=(rest,), held=first, keep_held=(before,))
+        return Verdict(keep=(rest,), keep_held=(before,))
 
     def _on_cut(self, ask: Ask, page: PageFacts) -> Verdict:
         piece = ask.piece
@@ -613,7 +623,7 @@ class Plan:
         told = self.honest and first.total is not None and first.total >= len(first.seconds) + len(page.seconds)
         if not is_ordered(page, descending=True) or (last > begin and told):
             self.trust = Trust.LOST
-        if last >= begin or self.trust is Trust.LOST:
+        if last >= begin or first.total != page.total or self.trust is Trust.LOST:
             return self._split(piece, first)
         self.trust = Trust.EARNED
         self._learn(first)
@@ -728,7 +738,7 @@ class Plan:
         self._pieces[at : at + 1] = parts
 
     def _learn(self, page: PageFacts) -> None:
-        """Remember how dense the rows of a cut page were."""
+        """Remember how dense the rows of a cut page were; a whole one tells by its window."""
         known = page.known
         self._density = len(known) / max(1, max(known) - min(known))
 
