@@ -378,7 +378,8 @@ class Plan:
         self._lanes = lanes
         self._lowered = False
         self._max_span: int | None = None
-        self._density = 0.0
+        self._rows = 0
+        self._span = 0
         self._pieces = [_Piece(window, _Root(window)) for window in windows]
         self._roots = [piece.root for piece in self._pieces]
 
@@ -479,6 +480,11 @@ class Plan:
         self._pieces.insert(self._pieces.index(piece) + 1, rest)
         piece.window, piece.counted = Window(piece.window.start, cut), False
 
+    @property
+    def _density(self) -> float:
+        """Rows a second in everything proven so far: a burst misleads it for a while only."""
+        return self._rows / self._span if self._span else 0.0
+
     def _estimate(self, piece: _Piece) -> float:
         guess = piece.hits if piece.hits is not None else self._density * piece.window.span
         total = piece.root.total
@@ -577,7 +583,6 @@ class Plan:
         """A complete answer; where it is the rest of a cut one, the counts of both may earn the trust."""
         piece = ask.piece
         first, piece.first = piece.first, None
-        self._density = len(page.seconds) / ask.window.span
         if piece.step is not _Step.REST or first is None:
             whole = piece.window
             self._prove(piece, page, keep=(whole,))
@@ -602,7 +607,6 @@ class Plan:
             return self._split(piece, page)
         keep, rest = (suffix if ask.descending else prefix)(piece.window, page)
         if self.trust is Trust.EARNED and keep:
-            self._learn(page)
             kept = keep[0].owns(page.known)
             known = self.honest and ask.window == piece.window and page.total is not None
             left = (page.total or 0) - kept if known else None if piece.hits is None else max(0.0, piece.hits - kept)
@@ -626,11 +630,11 @@ class Plan:
         if last >= begin or first.total != page.total or self.trust is Trust.LOST:
             return self._split(piece, first)
         self.trust = Trust.EARNED
-        self._learn(first)
         before, rest = prefix(piece.window, first)
         behind, _ = suffix(rest[0], page)
         left = float(first.total - len(first.seconds) - len(page.seconds)) if self.honest and first.total else None
-        far = self._density * (begin - last) if left is None else left
+        seen = len(first.seconds) / max(1, last - piece.window.start)
+        far = seen * (begin - last) if left is None else left
         if self._in_order and far > (self._hold - 3) * self.cap:
             behind, left = (), left and left + len(page.seconds)
         self._prove(piece, page, keep=behind, held=first, keep_held=before)
@@ -731,16 +735,12 @@ class Plan:
             unseen = broke_off is not None and broke_off >= window.stop
             root.back = math.inf if unseen else len([second for second in known if second >= window.stop])
         self.proven += 1
+        self._rows, self._span = self._rows + rows, self._span + window.span
         return _Piece(window, root, rows=rows)
 
     def _swap(self, piece: _Piece, parts: list[_Piece]) -> None:
         at = self._pieces.index(piece)
         self._pieces[at : at + 1] = parts
-
-    def _learn(self, page: PageFacts) -> None:
-        """Remember how dense the rows of a cut page were; a whole one tells by its window."""
-        known = page.known
-        self._density = len(known) / max(1, max(known) - min(known))
 
 
 def check_clock(window: Window, page: PageFacts) -> None:
