@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import services
 
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
-from voicenter_cdr.windows import Ask, PageFacts, Plan, Trust, Window, check_clock, is_cut, prefix, suffix
+from voicenter_cdr.windows import Ask, PageFacts, Plan, Trust, Verdict, Window, check_clock, is_cut, prefix, suffix
 
 
 def rows_at(*seconds: int, kind: int = 8) -> list[Row]:
@@ -259,6 +259,23 @@ def test_types_the_query_names_need_no_total() -> None:
         verdict = plan.answer(ask, service.answer(ask))
         list(plan.ready())
     assert verdict.merge == (Window(1000, 1001),)
+
+
+def test_a_window_that_shrank_to_a_second_is_asked_with_its_rows() -> None:
+    """A page that was asked for as part of a longer window is no rung of the ladder: its rows were not compared."""
+    plan = Plan([Window(0, 2)], cap=3, lanes=2)
+    plan.trust = Trust.EARNED
+    up = plan.take()
+    assert up is not None
+    up.piece.hits = 10.0
+    down = plan.take()
+    assert down is not None
+    assert down.descending
+    assert plan.answer(down, PageFacts([1, 1, 0], 9, 3)).keep == (Window(1, 2),)
+    assert plan.answer(up, PageFacts([0, 0, 0], 9, 3)) == Verdict()
+    again = plan.take()
+    assert again is not None
+    assert (again.window, again.whole_rows) == (Window(0, 1), True)
 
 
 def test_a_dense_second_ends_within_few_requests() -> None:
