@@ -23,6 +23,8 @@ from attrs import frozen
 
 import voicenter_cdr
 from voicenter_cdr import CdrClient, CdrField, CdrQuery, CdrType, IdentityCriteria, cli
+from voicenter_cdr.cli import records, session, times
+from voicenter_cdr.cli.times import Period
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
@@ -85,8 +87,8 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.app = Sandbox(Records(RECORDS), codes=[CODE])
-        monkeypatch.setattr(cli, "CdrClient", self._client_class())
-        monkeypatch.setattr(cli, "_now", lambda: NOW)
+        monkeypatch.setattr(session, "CdrClient", self._client_class())
+        monkeypatch.setattr(times, "now", lambda: NOW)
         monkeypatch.setattr(asyncio, "run", run_virtual)
         monkeypatch.setenv("VOICENTER_API_CODE", CODE)
 
@@ -202,7 +204,7 @@ def test_every_filter_has_its_flag(monkeypatch: pytest.MonkeyPatch, run: Run) ->
         seen.append(query)
         return 0
 
-    monkeypatch.setattr(cli, "_count", counted)
+    monkeypatch.setattr(records, "_count", counted)
     flags = (
         "--from 2026-07-01 --to 2026-07-02 --type queue,99 --phone 0521234567,0541111111 --phone 03 --extension a,b "
         "--identity hierarchical --call-id x1 --queue-id 5 --queue-id 6 --campaign-id 7"
@@ -284,13 +286,13 @@ def test_times(flags: str, start: str, end: str) -> None:
     """A date, a time, or how long ago; local to --tz, exact through the changes of its clocks."""
     words = flags.split()
     given = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
-    period = cli.Period(
+    period = Period(
         start=given.get("from", given.get("since")),
         end=given.get("to"),
         last=given.get("last"),
         tz=given.get("tz", "UTC"),
     )
-    span = cli._span(period, now=NOW, demo=False, call_id=None)
+    span = times.span(period, now=NOW, demo=False, call_id=None)
     assert [f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in span] == [f"{text}:00"[:19] for text in (start, end)]
     assert all(moment.utcoffset() == timedelta(0) for moment in span)
 
@@ -302,7 +304,7 @@ def test_neighbouring_days_touch() -> None:
             for day in range(1, 30):
                 text = f"{month}-{day:02}"
                 begins, ends = (
-                    cli._instant("--x", text, cli._zone(zone), NOW, second=second) for second in (False, True)
+                    times.instant("--x", text, times.zone_named(zone), NOW, second=second) for second in (False, True)
                 )
                 assert begins == ends
 
@@ -548,7 +550,7 @@ def test_a_bug_is_no_leak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object, **__: object) -> int:
         raise KeyError(PHONE)
 
-    monkeypatch.setattr(cli, "write_pages", broken)
+    monkeypatch.setattr(records, "write_pages", broken)
     done = run("export", "--last", "7d")
     assert done.code == 1
     assert "Unexpected KeyError" in done.err
@@ -645,7 +647,7 @@ def test_demo_needs_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_demo_default_is_ninety_days() -> None:
     """Without a period the demo shows all it has."""
-    period = cli._span(cli.Period(), now=NOW, demo=True, call_id=None)
+    period = times.span(Period(), now=NOW, demo=True, call_id=None)
     assert period == (NOW - timedelta(days=90), NOW)
 
 

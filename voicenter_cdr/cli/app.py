@@ -1,0 +1,88 @@
+"""One command line: from its words to an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+import voicenter_cdr
+from voicenter_cdr.cli.failure import StoppedError, report_failure
+from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
+from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
+from voicenter_cdr.cli.service import sandbox
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["run"]
+
+_SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; return its exit code. ``words`` is the command line without the program's name."""
+    as_json = "--error-format json" in " ".join(words).replace("=", " ")
+    try:
+        _refuse_secrets(words)
+        _called(words)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        usage = ConfigurationError(_without_values(str(error), words), mend="voicenter-cdr --help shows the flags.")
+        return report_failure(usage, as_json=as_json)
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
+            _hush()
+            return 0
+        return report_failure(error, as_json=as_json)
+    return 0
+
+
+def _called(words: Sequence[str]) -> None:
+    command, bound, _ = _app().parse_args(list(words), exit_on_error=False, print_error=False)
+    command(*bound.args, **bound.kwargs)
+
+
+def _refuse_secrets(words: Sequence[str]) -> None:
+    if any(_SECRET_FLAGS.fullmatch(word.lower()) for word in words):
+        raise ConfigurationError(
+            "A credential on the command line shows in the list of processes and in the history of the shell",
+            mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file or --token-file.",
+        )
+
+
+def _without_values(message: str, words: Sequence[str]) -> str:
+    """The message without what was typed, unless it is a plain word: it could be a number or a credential."""
+    values = {part for word in words for part in (word, word.partition("=")[2]) if part}
+    for value in sorted(values, key=len, reverse=True):
+        if not PLAIN_WORD.fullmatch(value):
+            message = message.replace(value, "…")
+    return message
+
+
+def _hush() -> None:
+    """The reader has gone: nothing more can be written to it, not even on the way out."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _app() -> App:
+    app = App(
+        name="voicenter-cdr",
+        help="Every call detail record out of Voicenter's Call Log API.",
+        version=voicenter_cdr.__version__,
+        help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=False, show_env_var=False),
+        group_parameters=OUTPUT,
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(export, help_epilogue=EXPORT_EXAMPLES)
+    app.command(count, help_epilogue=COUNT_EXAMPLES)
+    app.command(plan, help_epilogue=PLAN_EXAMPLES)
+    app.command(sandbox, group_parameters=Group("Service"))
+    return app

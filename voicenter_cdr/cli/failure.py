@@ -1,0 +1,105 @@
+"""What went wrong, for people and for programs, and the exit code for it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.cli.messages import many, say
+from voicenter_cdr.errors import (
+    ApiError,
+    AuthenticationError,
+    CheckpointError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    RateLimitError,
+    ServiceUnreachableError,
+    UntrustedAddressError,
+    VoicenterError,
+)
+from voicenter_cdr.export import CsvSink, JsonlSink
+
+__all__ = ["StoppedError", "report_failure", "telling_of"]
+
+_EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (ConfigurationError, 2),
+    (CheckpointError, 2),
+    (AuthenticationError, 3),
+    (UntrustedAddressError, 3),
+    (RateLimitError, 6),
+    (IncompleteError, 4),
+    (DecodeError, 4),
+    (ServiceUnreachableError, 5),
+    (ApiError, 5),
+    (KeyboardInterrupt, 130),
+)
+
+
+class StoppedError(Exception):
+    """An export that ended early: why, and where the records are that came so far."""
+
+    def __init__(self, cause: BaseException, kept: Path | None, written: int) -> None:
+        super().__init__()
+        self.cause = cause
+        self.kept = kept
+        self.written = written
+
+
+@contextmanager
+def telling_of(sink: JsonlSink | CsvSink) -> Iterator[None]:
+    """Let what fails in the block tell where the records are that came so far."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        sink.abort()  # for what stopped before there was a record
+        raise StoppedError(error, sink.kept, sink.written) from error
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, DecodeError) and error.truncated:
+        return 5  # damaged on its way, again and again: no record is to blame
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def report_failure(error: BaseException, *, as_json: bool) -> int:
+    """Say on standard error what happened and what to do; return the exit code."""
+    stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
+    error, code = stopped.cause, _exit_code(stopped.cause)
+    message, mend = texts(error)
+    if as_json:
+        name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+        fields: dict[str, Any] = {"error": name, "message": message, "mend": mend}
+        fields |= {name: getattr(error, name, None) for name in ("number", "window", "retry_after", "checkpoint")}
+        fields |= {"kept": stopped.kept, "exit_code": code}
+        say(json.dumps(fields, ensure_ascii=False, default=spelled))
+        return code
+    say(message)
+    if stopped.kept is not None:
+        say(f"What came so far ({many(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole.")
+    say(mend)
+    return code
+
+
+def spelled(value: Any) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def texts(error: BaseException) -> tuple[str, str]:
+    """What happened, and what a person should do."""
+    if isinstance(error, VoicenterError):
+        message, _, mend = str(error).rpartition("\n")
+        return message, mend
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", "Run the same command again for the whole."
+    if isinstance(error, OSError):
+        what = error.strerror or type(error).__name__
+        return f"Writing failed: {what}", "Make room, or choose another place with --output."
+    # Neither the text of an unexpected error nor the values in it: they may be those of a record.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.mend

@@ -1,0 +1,96 @@
+"""What is said on standard error: sentences, the log, a bar."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from voicenter_cdr.cli import times
+from voicenter_cdr.cli.flags import Voice
+from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.stream import PageStream
+
+__all__ = ["logs", "many", "progress", "say"]
+
+
+def say(text: str) -> None:
+    """A line on standard error; whether somebody reads it is no reason to fail."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class _JsonLines(logging.Formatter):
+    """A log record as one JSON object; the time in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        told = {"time": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(told, ensure_ascii=False)
+
+
+@contextmanager
+def logs(voice: Voice) -> Iterator[None]:
+    """The package's own log on standard error for as long as the block lasts, if it is wanted."""
+    if not voice.json_logs:
+        yield
+        return
+    logger, handler = logging.getLogger("voicenter_cdr"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+def many(number: int, thing: str) -> str:
+    """How many of a thing."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+@asynccontextmanager
+async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncIterator[None]:
+    """A bar on standard error, if somebody is looking."""
+    if not (shown and sys.stderr.isatty()):
+        yield
+        return
+    say(times.said(query))
+    text = "{task.fields[records]} records, {task.fields[windows]} windows, {task.fields[requests]} requests"
+    columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        watch = asyncio.create_task(_watch(pages, bar))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+
+async def _watch(pages: PageStream, bar: Progress) -> None:
+    task = bar.add_task("", total=None, records="0", windows="0", requests="0")
+    while True:
+        stats = pages.stats
+        total = stats.expected_total
+        bar.update(
+            task,
+            completed=stats.records,
+            total=total,
+            records=f"{stats.records:,}" + (f" of {total:,}" if total is not None else ""),
+            windows=f"{stats.windows} of {stats.windows + stats.windows_left}",
+            requests=f"{stats.requests:,}",
+        )
+        await asyncio.sleep(0.2)

@@ -1,0 +1,187 @@
+"""The commands about records: export, count, plan."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import aclosing
+from typing import Annotated, Final, Literal
+
+from cyclopts import Parameter
+
+from voicenter_cdr.cli.failure import telling_of
+from voicenter_cdr.cli.flags import (
+    ACCESS,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    Access,
+    Filters,
+    Voice,
+    split,
+    to_filter,
+    to_query,
+)
+from voicenter_cdr.cli.messages import logs, many, progress, say
+from voicenter_cdr.cli.session import client_for
+from voicenter_cdr.cli.times import Period, said
+from voicenter_cdr.export import COLUMNS, CsvSink, JsonlSink, open_sink, select, write_pages
+from voicenter_cdr.models import CdrQuery, Estimate
+
+__all__ = ["COUNT_EXAMPLES", "EXPORT_EXAMPLES", "PLAN_EXAMPLES", "count", "export", "plan"]
+
+
+def export(
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
+    format_: Annotated[Literal["jsonl", "csv"] | None, Parameter(name="--format")] = None,
+    fields: Annotated[tuple[str, ...], Parameter()] = (),
+    raw_names: bool = False,
+    excel: bool = False,
+    order: Literal["time", "any"] = "time",
+    on_invalid: Literal["raise", "collect"] = "raise",
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write every record of a period to a file or to standard output.
+
+    A file is written as NAME.part and gets its name when it is whole; if the export stops early, the .part file stays.
+
+    Parameters
+    ----------
+    output
+        File to write, with .gz at its end to pack it; - is standard output, the default.
+    format_
+        JSON Lines or CSV. Default: by the name of the file, jsonl on standard output.
+    fields
+        Columns wanted, in this order, separated by commas. Default: all.
+    raw_names
+        Name the columns as the API does.
+    excel
+        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+    order
+        Records in order of time, or as they come.
+    on_invalid
+        Records that can't be read: stop with exit code 4, or leave them out and say so.
+    """
+    columns = select(split(fields)) if fields else COLUMNS
+    query = to_query(period, filters, access, columns if fields else None)
+    sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
+    with telling_of(sink), logs(voice):
+        asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid))
+
+
+async def _export(
+    query: CdrQuery,
+    sink: JsonlSink | CsvSink,
+    output: str,
+    filters: Filters,
+    access: Access,
+    voice: Voice,
+    order: Literal["time", "any"],
+    on_invalid: Literal["raise", "collect"],
+) -> None:
+    async with (
+        client_for(access, query) as client,
+        aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=access.max_wait)) as pages,
+        progress(
+            pages, query, shown=not voice.quiet and not voice.json_logs and not (output == "-" and sys.stdout.isatty())
+        ),
+    ):
+        begun = time.monotonic()
+        written = await write_pages(pages, sink, keep=to_filter(filters))
+        seconds, stats = time.monotonic() - begun, pages.stats
+    if stats.invalid:
+        first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
+        say(f"{many(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
+    if not voice.quiet:
+        of = "" if written == stats.records else f" (of {many(stats.records, 'record')})"
+        place = "standard output" if output == "-" else output
+        cost = f"{many(stats.requests, 'request')}, {seconds:.1f} s"
+        say(f"{many(written, 'record')}{of}, {cost}, {said(query)}, {place}")
+
+
+def count(
+    *,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write how many records a period holds: one number on standard output.
+
+    Needs one or two requests, unless the service's total can't be trusted or --status asks for the records themselves.
+    """
+    query = to_query(period, filters, access, select(["call_id"]))
+    with logs(voice):
+        number = asyncio.run(_count(query, filters, access))
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+    if not voice.quiet:
+        say(said(query))
+
+
+async def _count(query: CdrQuery, filters: Filters, access: Access) -> int:
+    keep = to_filter(filters)
+    async with client_for(access, query) as client:
+        if keep is None:
+            return await client.count(query, max_wait=access.max_wait)
+        async with aclosing(client.iter_pages(query, order="any", max_wait=access.max_wait)) as pages:
+            return sum([sum(map(keep, page.records)) async for page in pages])
+
+
+def plan(
+    *,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Say what an export will cost, for the price of one request: one JSON object on standard output.
+
+    It holds records, requests, seconds and the time at which it would be done; is_exact tells whether the service
+    counted the records, or whether their number is a guess.
+    """
+    query = to_query(period, filters, access, None)
+    with logs(voice):
+        estimate = asyncio.run(_plan(query, access))
+    told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
+    told["seconds"] = round(estimate.seconds, 1)
+    sys.stdout.write(json.dumps(told, default=lambda moment: f"{moment:%Y-%m-%dT%H:%M:%SZ}") + "\n")
+    sys.stdout.flush()
+    if not voice.quiet:
+        about = "" if estimate.is_exact else "about "
+        cost = f"{about}{many(estimate.records, 'record')}, {many(estimate.requests, 'request')}"
+        say(f"{cost}, {estimate.seconds / 60:.1f} minutes, {said(query)}")
+
+
+async def _plan(query: CdrQuery, access: Access) -> Estimate:
+    async with client_for(access, query) as client:
+        return await client.plan(query, max_wait=access.max_wait)
+
+
+EXPORT_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr export --demo --last 7d -o calls.csv
+  voicenter-cdr export --from 2026-11-01 --to 2026-12-01 -o november.jsonl.gz
+  voicenter-cdr export --since 24h --type queue --status ABANDONE,TIMEOUT
+  voicenter-cdr export --last 2w --fields started_at,duration -o short.csv
+  voicenter-cdr export --last 2w --format csv --excel > calls.csv
+"""
+PLAN_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr plan --from 2025-01-01 --to 2026-01-01
+  voicenter-cdr plan --demo
+"""
+COUNT_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr count --last 24h --type queue
+  voicenter-cdr count --demo
+"""

@@ -1,0 +1,62 @@
+"""The client a command asks with: the account's, or one for a made-up call centre in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.cli import times
+from voicenter_cdr.cli.flags import Access
+from voicenter_cdr.client import CdrClient
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
+
+__all__ = ["SANDBOX_CODE", "client_for"]
+
+SANDBOX_CODE: Final = "sandbox-code"
+"""What the made-up service takes for a credential."""
+
+
+@asynccontextmanager
+async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient]:
+    """A client for as long as the block lasts."""
+    options: dict[str, Any] = {"concurrency": access.concurrency}
+    options |= {"base_url": access.base_url} if access.base_url else {}
+    options |= {"code": _secret("--code-file", access.code_file)} if access.code_file else {}
+    options |= {"token": _secret("--token-file", access.token_file)} if access.token_file else {}
+    async with AsyncExitStack() as stack:
+        if access.demo:
+            if len(options) > 1:
+                raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
+            options |= await stack.enter_async_context(_demo(query))
+        yield await stack.enter_async_context(CdrClient.from_env(**options))
+
+
+@asynccontextmanager
+async def _demo(query: CdrQuery) -> AsyncIterator[dict[str, str]]:
+    """A made-up call centre on a port of this machine, for as long as the block lasts.
+
+    Its days are the same in every run; those that the query can't see are not made up.
+    """
+    end = times.now()
+    start = max(query.start, end - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
+    async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,))) as url:
+        yield {"base_url": url, "code": SANDBOX_CODE}
+
+
+def _secret(flag: str, path: str) -> str:
+    # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
+    try:
+        text = sys.stdin.readline() if path == "-" else Path(path).read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The file given by {flag} holds no text") from None
+    if not text.strip():
+        raise ConfigurationError(f"There is nothing in what {flag} names")
+    return text.strip()
