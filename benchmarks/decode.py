@@ -7,23 +7,28 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
 from cattrs import Converter
 
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sandbox import Bulk
+from voicenter_cdr.sandbox import CallCentre
 from voicenter_cdr.wire import Decoder, Reader
 
 ROWS = 10_000
-SLICE = 32_768
+SLICE = 65_536
 
 
-def page(spell: Callable[[str], str] = str) -> bytes:
-    """The bytes of one full answer."""
-    bulk = Bulk(range(1_780_000_000_000, 1_780_000_000_000 + ROWS * 1_500, 1_500))
-    rows = [{spell(key): value for key, value in bulk.record(index).items()} for index in range(ROWS)]
+def page(spell: Callable[[str], str] = str, **more: Any) -> bytes:
+    """The bytes of one full answer of a made-up call centre; ``more`` is added to every record."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    centre = CallCentre(start, start + timedelta(days=30))
+    rows = [
+        {spell(key): value for key, value in centre.record(index).items() if not key.startswith("_")} | more
+        for index in range(ROWS)
+    ]
     envelope = {"ERROR_NUMBER": 0, "ERROR_DESCRIPTION": "OK", "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": rows}
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -73,12 +78,13 @@ class _Plain:
 
 def rivals(body: bytes) -> dict[str, Callable[[], Any]]:
     """Ways to read the page; those whose library is not installed are left out."""
-    documented, lower = Reader(), Reader()
-    lowered = page(str.lower)
+    documented, lower, more = Reader(), Reader(), Reader()
+    lowered, loose = page(str.lower), page(str.lower, UserId="70001", Brand="one")
     found: dict[str, Callable[[], Any]] = {
         "json.loads, dicts": lambda: json.loads(body),
         "voicenter_cdr": lambda: ours(body, json.loads, documented)[0],
         "voicenter_cdr, lower-case keys": lambda: ours(lowered, json.loads, lower)[0],
+        "voicenter_cdr, and unknown keys": lambda: ours(loose, json.loads, more)[0],
     }
     converter = Converter()
     found["cattrs, its defaults"] = lambda: converter.structure(json.loads(body)["CDR_LIST"], list[_Plain])

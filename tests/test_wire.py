@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from voicenter_cdr import (
     ConfigurationError,
     DecodeError,
     DialStatus,
+    InvalidRecord,
     IvrStep,
     OutOfRangeError,
     RateLimitError,
@@ -592,6 +594,33 @@ def test_any_chunking_reads_the_same(records: list[dict[str, Any]], size: int, i
     answer = decoder.finish()
     assert list(answer.rows) == [read(body(record)).rows[0] for record in records]
     assert answer.total_hits == len(records)
+
+
+VALUES = st.sampled_from(
+    [None, "", "0", "07", "ANSWER", "answer", "a", 0, 1, 8, 999, 1.0, 1.5, True, False, "true", "2026-07-14T08:31:09"]
+    + ["2026-07-14T08:31:09+03:00", "1969-01-01T00:00:00Z", "2026-07-14", [], {}, {"a": "b"}, {"a": 1}, '{"a": "b"}']
+    + [[{"LayerName": "A", "DTMF": dtmf, "LayerNumber": "0"}] for dtmf in (0, "0", False, None, [])]
+    + [[{"LayerName": "A", "DTMF": 1}], [{"layername": "A"}], [[]], [{"LayerName": "A", "DTMF": 1, "LayerNumber": 2}]]
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from([*RECORD, "Other"]), VALUES, max_size=3), max_size=6))
+def test_a_row_is_read_the_same_in_any_company(changes: list[dict[str, Any]]) -> None:
+    """What else stands in the slice, and what was read before it, makes no difference to a record."""
+    rows = [RECORD | change for change in changes]
+    reader = Reader()
+    for _ in range(2):
+        decoder = Decoder(reader=reader)
+        decoder.feed(body(*rows))
+        for at, (together, alone) in enumerate(
+            zip(decoder.finish().rows, [read(body(row)).rows[0] for row in rows], strict=True)
+        ):
+            assert type(together) is type(alone)
+            if isinstance(alone, InvalidRecord) and isinstance(together, InvalidRecord):
+                problems = [(str(problem).replace("[0]", f"[{at}]")) for problem in alone.problems]
+                assert [str(problem) for problem in together.problems] == problems
+            else:
+                assert repr(attrs.astuple(together)) == repr(attrs.astuple(alone))  # 1, 1.0 and True are told apart
 
 
 @given(st.integers(1, 12), st.data())

@@ -58,7 +58,7 @@ BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
-_SLICE: Final = 32_768
+_SLICE: Final = 65_536
 """Bytes of an answer that are decoded before the event loop gets a turn."""
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""

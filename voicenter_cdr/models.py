@@ -245,35 +245,36 @@ class CdrField(enum.StrEnum):
 class FrozenMap(Mapping[str, Any]):
     """A small mapping that can't be changed, compares like a ``dict`` and costs little to keep."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_parts",)
 
     def __init__(self, items: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
-        self._items: tuple[tuple[str, Any], ...] = tuple(dict(items).items())
+        made = dict(items)
+        self._parts: tuple[Any, ...] = (*made, *made.values())
 
     @classmethod
-    def of(cls, items: tuple[tuple[str, Any], ...]) -> FrozenMap:
-        """One of pairs whose names are known to differ."""
+    def of(cls, parts: tuple[Any, ...]) -> FrozenMap:
+        """One of names, all different, and behind them as many values in the same order."""
         made = cls.__new__(cls)
-        made._items = items
+        made._parts = parts
         return made
 
     def __getitem__(self, key: str) -> Any:
-        for name, value in self._items:
+        for name, value in zip(self, self._parts[len(self) :], strict=True):
             if name == key:
                 return value
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._items)
+        return iter(self._parts[: len(self)])
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._parts) // 2
 
     def __hash__(self) -> int:
-        return hash(frozenset(name for name, _ in self._items))
+        return hash(frozenset(self))
 
     def __repr__(self) -> str:
-        return f"FrozenMap(<{len(self._items)} keys>)"
+        return f"FrozenMap(<{len(self)} keys>)"
 
 
 @frozen

@@ -14,10 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any, Final, Literal
 
 import attrs
-from attrs import field, frozen
+from attrs import define, field, frozen
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn_from_attrs, override
 
@@ -365,12 +367,16 @@ _EMPTY: Final = FrozenMap()
 
 
 def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
+    if value == {}:
+        return _EMPTY
     if type(value) is dict:
-        for item in value.values():
-            if type(item) is not str:
-                break
+        parts = (*value, *value.values())
+        try:
+            "".join(parts)  # quicker than a look at each: are they all text?
+        except TypeError:
+            pass
         else:
-            return FrozenMap.of(tuple(value.items())) if value else _EMPTY
+            return FrozenMap.of(parts)
     if type(value) is str and value:
         value = _embedded(value)
     if value is None or value == "":
@@ -400,6 +406,7 @@ _READERS: Final[Mapping[CdrField, Callable[..., Any]]] = {
 _REPEATING: Final = frozenset(
     {
         CdrField.CALL_TYPE,
+        CdrField.DIAL_STATUS,
         CdrField.DID,
         CdrField.QUEUE_NAME,
         CdrField.DEPARTMENT_NAME,
@@ -424,24 +431,88 @@ _SECOND: Final = timedelta(seconds=1)
 
 _POOL_SIZE: Final = 4_096
 _SHAPES_KEPT: Final = 64
-_ATTRIBUTES: Final = {attribute.name: attribute.evolve(default=attrs.NOTHING) for attribute in attrs.fields(Cdr)}
+_FIELDS: Final[tuple[attrs.Attribute[Any], ...]] = tuple(attrs.fields(Cdr))
+_ATTRIBUTES: Final = {attribute.name: attribute.evolve(default=attrs.NOTHING) for attribute in _FIELDS}
+_PLACES: Final = {attribute.name: place for place, attribute in enumerate(_FIELDS)}
 
 # A frozen class sets each attribute through object.__setattr__, which costs four times as much as plain assignment. So
 # records are built as drafts, which have the same slots and may be assigned to, and then become frozen by one change of
 # class. This is the only place that makes one.
 _Draft: Final[Any] = attrs.make_class(
     "_Draft",
-    {attribute.name: attrs.field(default=attribute.default, alias=attribute.alias) for attribute in attrs.fields(Cdr)},
-    kw_only=True,
+    {attribute.name: attrs.field(default=attribute.default, alias=attribute.alias) for attribute in _FIELDS},
     eq=False,
     slots=True,
     weakref_slot=False,
 )
 
+Column = Sequence[Any]
+"""What the rows of a slice hold for one field."""
 
-def _pooled(read: Callable[..., Any]) -> Callable[..., Any]:
-    """``read`` for texts that repeat: each different one is read, and kept, once."""
-    pool: dict[Any, Any] = {}
+_TEXTS: Final = frozenset({str, type(None)})
+_FLAG_KINDS: Final = frozenset({bool, type(None)})
+_WHOLES: Final = frozenset({int})
+_MENU_PARTS: Final = frozenset({"LayerName", "LayerNumber", "DTMF"})
+
+
+def _texts(column: Column) -> Column:
+    if _TEXTS.issuperset(map(type, column)):
+        return [value or None for value in column] if "" in column else column
+    return [_text(value) for value in column]
+
+
+def _wholes(column: Column) -> Column:
+    return column if _WHOLES.issuperset(map(type, column)) else [_whole(value) for value in column]
+
+
+def _prices(column: Column) -> Column:
+    return column if _WHOLES.issuperset(map(type, column)) else [_price(value) for value in column]
+
+
+def _flags(column: Column) -> Column:
+    return column if _FLAG_KINDS.issuperset(map(type, column)) else [_flag(value) for value in column]
+
+
+def _cdr_types(column: Column) -> Column:
+    try:
+        if _WHOLES.issuperset(map(type, column)):  # for True would be found among the numbers
+            return [_TYPES[value] for value in column]
+    except KeyError:
+        pass
+    return [_cdr_type(value) for value in column]
+
+
+def _moments(column: Column) -> Column:
+    try:
+        moments = [datetime.fromisoformat(value) for value in column]
+        zones = {moment.tzinfo for moment in moments}
+        if zones == {None}:
+            moments = [moment.replace(tzinfo=UTC) for moment in moments]
+        if zones <= {None, UTC} and min(map(len, column)) > 12 and min(moments) >= _EPOCH:
+            return moments
+    except (ValueError, TypeError):
+        pass
+    return [_started_at(value) for value in column]
+
+
+_COLUMNS: Final[Mapping[Callable[..., Any], Callable[[Column], Column]]] = {
+    _text: _texts,
+    _whole: _wholes,
+    _price: _prices,
+    _flag: _flags,
+    _cdr_type: _cdr_types,
+    _started_at: _moments,
+}
+"""How a column is read at once, where that is quicker than value by value, which it must agree with."""
+
+
+def _one_by_one(read: Callable[..., Any]) -> Callable[[Column], Column]:
+    return lambda column: [read(value) for value in column]
+
+
+def _pooled(read: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Column], Column]]:
+    """``read`` for texts that repeat, for a value and for a column: each different one is read, and kept, once."""
+    pool: dict[Any, Any] = {None: None}
 
     def hook(value: Any, _: Any = None) -> Any:
         try:
@@ -454,64 +525,127 @@ def _pooled(read: Callable[..., Any]) -> Callable[..., Any]:
         except TypeError:  # a list has no hash
             return read(value)
 
-    return hook
-
-
-def _menu_reader() -> Callable[..., Any]:
-    """Reads the steps of voice menus; steps that are equal are kept once."""
-
-    known: dict[tuple[Any, ...], IvrStep] = {}
-
-    def step(item: Any) -> IvrStep:
-        key: tuple[Any, ...] = (None, None)
+    def column_hook(column: Column) -> Column:
         try:
-            key = item["LayerName"], item["LayerNumber"], item["DTMF"], type(item["DTMF"])
-            return known[key]
+            return [pool[value] for value in column]
         except (KeyError, TypeError):
-            made = _step(item)
-        if len(known) < _POOL_SIZE and type(key[0]) is type(key[1]) is str:
-            known[key] = made
-        return made
+            return [hook(value) for value in column]
+
+    return hook, column_hook
+
+
+def _menu_reader() -> tuple[Callable[..., Any], Callable[[Column], Column]]:
+    """Reads the steps of voice menus, of one record and of a column; menus and steps that are equal are kept once."""
+    parts = itemgetter("LayerName", "LayerNumber", "DTMF")
+    steps: dict[tuple[Any, ...], IvrStep] = {}
+    menus: dict[Any, tuple[IvrStep, ...] | None] = {(): (), "": None, None: None}
 
     def hook(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
-        if type(value) is list:
-            return (step(value[0]),) if len(value) == 1 else tuple([step(item) for item in value])
-        return _dtmf_data(value)
+        made = _dtmf_data(value)
+        if (
+            made
+            and type(value) is list
+            and len(menus) < _POOL_SIZE
+            and all(_MENU_PARTS.issubset(item) for item in value)
+        ):
+            key = tuple(map(parts, value))
+            made = tuple([steps.setdefault(part, step) for part, step in zip(key, made, strict=True)])
+            if bool not in map(type, chain.from_iterable(key)):  # it would be found among the numbers
+                menus[key] = made
+        return made
 
-    return hook
+    def column_hook(column: Column) -> Column:
+        try:
+            keys = [tuple(map(parts, value)) if type(value) is list else value for value in column]
+            if bool not in {type(part[2]) for key in keys if key for part in key}:
+                return [menus[key] for key in keys]
+        except (LookupError, TypeError):
+            pass
+        return [hook(value) for value in column]
+
+    return hook, column_hook
+
+
+@define
+class _Shape:
+    """How rows with one list of keys are read: whole columns at once, or a row by itself."""
+
+    keys: tuple[str, ...]
+    get: Callable[[Any], tuple[Any, ...]]
+    """The values of a row that are wanted, in the order of ``readers``."""
+    readers: tuple[tuple[int, Callable[[Column], Column]], ...]
+    """For each wanted value: which attribute it becomes, and how a column of them is read."""
+    extra: tuple[str, ...]
+    """Keys without a name of ours."""
+    structure: Callable[[Any, Any], Any]
+    """Reads one row."""
+
+    def read(self, rows: Sequence[Any]) -> list[Any]:
+        """Drafts of all rows, or an exception if any of them is not as it should be."""
+        if set(map(len, rows)) != {len(self.keys)}:
+            raise KeyError
+        columns: list[Iterable[Any]] = [repeat(None)] * len(_FIELDS)
+        columns[-1] = repeat(_EMPTY)
+        for (at, read), column in zip(self.readers, zip(*map(self.get, rows), strict=True), strict=True):
+            columns[at] = read(column)
+        if self.extra:
+            columns[-1] = [_kept(row, self.extra) for row in rows]
+        return list(map(_Draft, *columns))
+
+
+def _kept(raw: Mapping[str, Any], keys: Sequence[str]) -> FrozenMap:
+    return FrozenMap.of((*keys, *[_frozen_value(raw[key]) for key in keys]))
 
 
 class Reader:
-    """Turns the service's objects into records: one function, made by cattrs, for every list of keys they come with.
+    """Turns the service's objects into records: one way for every list of keys they come with.
 
-    Keep one for as long as records come: what it has learnt of their keys and of texts that repeat is used again.
-    ``fields`` limits records to the chosen ones and those every record has.
+    The rows of a slice are read a field at a time, which is how most of the work is done without a step of Python for
+    each value; where one of them is not as it should be, or has other keys, the rows are read one by one, by functions
+    that cattrs makes. Keep a reader for as long as records come: what it has learnt of their keys and of texts that
+    repeat is used again. ``fields`` limits records to the chosen ones and those every record has.
     """
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
         self._chosen = None if fields is None else frozenset({*fields, *_NEEDED})
         self._converter = Converter(detailed_validation=False)
-        self._shapes: dict[tuple[str, ...], Callable[[Any, Any], Any]] = {}
-        self._readers = {name: _pooled(read) if name in _REPEATING else read for name, read in _READERS.items()}
-        self._readers[CdrField.DTMF_DATA] = _menu_reader()
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._readers = dict(_READERS)
+        self._columns = {name: _COLUMNS.get(read) or _one_by_one(read) for name, read in _READERS.items()}
+        for name in _REPEATING:
+            self._readers[name], self._columns[name] = _pooled(_READERS[name])
+        self._readers[CdrField.DTMF_DATA], self._columns[CdrField.DTMF_DATA] = _menu_reader()
 
-    def read_into(self, rows: Iterable[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
+    def read_into(self, rows: Sequence[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
         """Append the records of ``rows``, and their seconds since 1970, in order."""
-        shapes, cdr, epoch, second = self._shapes, Cdr, _EPOCH, _SECOND
-        last: tuple[str, ...] | None = None
-        structure: Callable[[Any, Any], Any] = _never
-        for raw in rows:
+        records = self._together(rows) or self._apart(rows, len(done))
+        epoch, second = _EPOCH, _SECOND
+        seconds += [None if record.started_at is None else (record.started_at - epoch) // second for record in records]
+        done += records
+
+    def _together(self, rows: Sequence[Any]) -> list[Any] | None:
+        """All rows, if they have the same keys and nothing is wrong with any."""
+        try:
+            keys = tuple(rows[0])
+            records = (self._shapes.get(keys) or self._shape(keys)).read(rows)
+        except (_UnreadableError, LookupError, TypeError):
+            return None
+        for record in records:
+            record.__class__ = Cdr
+        return records
+
+    def _apart(self, rows: Sequence[Any], before: int) -> list[Any]:
+        """Each row by itself and, where the rules have to be bent or it can't be read, as :meth:`explain` says."""
+        records = []
+        for at, raw in enumerate(rows, start=before):
             try:
                 keys = tuple(raw) if type(raw) is dict else ()
-                if keys != last:  # rows of one slice share the very keys, which makes this quicker than a look-up
-                    last, structure = keys, shapes.get(keys) or self._shape(keys)
-                record = structure(raw, None)
-                record.__class__ = cdr
+                record = (self._shapes.get(keys) or self._shape(keys)).structure(raw, None)
+                record.__class__ = Cdr
             except _UnreadableError:
-                record = self.explain(raw, f"$.CDR_LIST[{len(done)}]")
-            done.append(record)
-            when = record.started_at
-            seconds.append(None if when is None else (when - epoch) // second)
+                record = self.explain(raw, f"$.CDR_LIST[{at}]")
+            records.append(record)
+        return records
 
     def explain(self, raw: Any, path: str) -> Cdr | InvalidRecord:
         """The record if the exceptions to the rules make it readable, else what is wrong with it."""
@@ -558,15 +692,27 @@ class Reader:
                 known[name] = key if better else known[name]
         return {key: name for name, key in known.items()}, extra
 
-    def _shape(self, keys: tuple[str, ...]) -> Callable[[Any, Any], Any]:
+    def _shape(self, keys: tuple[str, ...]) -> _Shape:
         known, extra = self._split(keys)
-        if CdrField.STARTED_AT not in known.values():
-            return _never
         wanted = {key: name for key, name in known.items() if self._chosen is None or name in self._chosen}
+        extra = [] if self._chosen is not None else extra
+        complete = CdrField.STARTED_AT in wanted.values()
+        shape = _Shape(
+            keys,
+            itemgetter(*wanted) if complete and len(wanted) > 1 else _nothing,
+            tuple((_PLACES[name], self._columns[name]) for name in wanted.values()),
+            tuple(extra),
+            self._structure(wanted, tuple(extra)) if complete else _never,
+        )
+        if len(self._shapes) < _SHAPES_KEPT:
+            self._shapes[keys] = shape
+        return shape
+
+    def _structure(self, wanted: Mapping[str, CdrField], extra: tuple[str, ...]) -> Callable[[Any, Any], Any]:
+        """Reads one row with these keys, as cattrs writes it."""
         overrides: dict[str, Any] = {
             str(name): override(rename=key, struct_hook=self._readers[name]) for key, name in wanted.items()
         }
-        extra = [] if self._chosen is not None else extra
         if extra:
             overrides["extra"] = override(rename="", struct_hook=_as_is)
         made = make_dict_structure_fn_from_attrs(
@@ -577,10 +723,7 @@ class Reader:
             _cattrs_detailed_validation=False,
             **overrides,
         )
-        structure = _with_extra(made, tuple(extra)) if extra else made
-        if len(self._shapes) < _SHAPES_KEPT:
-            self._shapes[keys] = structure
-        return structure
+        return _with_extra(made, extra) if extra else made
 
 
 def _as_is(value: Any, _: Any = None) -> Any:
@@ -591,10 +734,13 @@ def _never(_: Any, __: Any) -> Any:
     raise _UnreadableError("a date and time")
 
 
+def _nothing(_: Any) -> Any:
+    raise KeyError
+
+
 def _with_extra(made: Callable[[Any, Any], Any], extra: tuple[str, ...]) -> Callable[[Any, Any], Any]:
     def structure(raw: dict[str, Any], kind: Any) -> Any:
-        kept = FrozenMap({key: _frozen_value(raw[key]) for key in extra})
-        return made({**raw, "": kept}, kind)
+        return made({**raw, "": _kept(raw, extra)}, kind)
 
     return structure
 
