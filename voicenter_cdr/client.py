@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import ssl
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -478,6 +479,7 @@ class CdrClient:
         loads: Loads = json.loads,
     ) -> None:
         self._http: httpx.AsyncClient | None = None
+        self._tls: ssl.SSLContext | None = None
         code, token = _credential("code", code), _credential("token", token)
         if (code is None) == (token is None):
             raise ConfigurationError(
@@ -527,7 +529,7 @@ class CdrClient:
         return f"CdrClient({way}=…, base_url={self._url!r}, {limit.requests} requests per {limit.period:g} s)"
 
     async def __aenter__(self) -> Self:
-        self._bind()
+        await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -569,7 +571,7 @@ class CdrClient:
         check_clock(window, told)
         counted = told.total in (None, len(answer.rows)) and told.returned in (None, len(answer.rows))
         page = Page(
-            records=readable if query.sort else in_time(readable),
+            records=readable if query.sort else tuple(in_time(readable)),
             start=query.start,
             end=query.end,
             is_complete=counted and not invalid and not is_cut(told, cap=self._cap, honest=False),
@@ -735,8 +737,11 @@ class CdrClient:
             self._pace_state = _Pace(self._rate_limit, self._limiter)
         return self._pace_state
 
-    def _bind(self) -> httpx.AsyncClient:
+    async def _open(self) -> httpx.AsyncClient:
         """The connections of the running event loop."""
+        if self._transport is None and self._tls is None:
+            # Reading the certificates takes some 20 ms, in which the event loop goes on.
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context)
         loop = asyncio.get_running_loop()
         if self._http is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -749,7 +754,9 @@ class CdrClient:
                 self._pace.bind()
             self._loop = loop
             inner = self._transport or httpx.AsyncHTTPTransport(
-                proxy=_proxy(self._url), limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0)
+                verify=self._tls if self._tls is not None else True,
+                proxy=_proxy(self._url),
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
             )
             self._http = httpx.AsyncClient(
                 transport=_Door(inner, owned=self._transport is None),
@@ -766,7 +773,7 @@ class CdrClient:
         return self._reading[1]
 
     async def _slot(self, urgent: bool, max_wait: float | None, tally: Tally) -> Slot:
-        self._bind()
+        await self._open()
         loop = asyncio.get_running_loop()
         before = loop.time()
         slot = await self._pace.acquire(urgent=urgent, max_wait=max_wait)
@@ -816,7 +823,7 @@ class CdrClient:
         self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
     ) -> Answer:
         """Bytes out, bytes in, decoded as they come; ``seen`` keeps them."""
-        http = self._bind()
+        http = await self._open()
 
         async def trace(event: str, _: Any) -> None:
             if event.endswith("send_request_headers.started"):

@@ -10,6 +10,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeVar
 
 from attrs import define, frozen
@@ -60,10 +61,10 @@ class Outlet(Protocol):
 
 @frozen
 class Batch:
-    """Proven records of one window, in order of time."""
+    """Proven records of one window, in order of time; the list is for the one who takes them."""
 
     window: Window
-    records: tuple[Cdr, ...]
+    records: list[Cdr]
     invalid: tuple[InvalidRecord, ...]
 
 
@@ -88,13 +89,13 @@ def own(answers: Sequence[Answer], window: Window) -> list[Cdr | InvalidRecord]:
     return rows if len(answers) == 1 else list({_identity(row): row for row in rows}.values())
 
 
-def in_time(records: Iterable[Cdr]) -> tuple[Cdr, ...]:
+def in_time(records: Iterable[Cdr]) -> list[Cdr]:
     """In order of time; records of one instant keep the order they came in."""
-    return tuple(sorted(records, key=_started))
+    return sorted(records, key=attrgetter("started_at"))
 
 
-def _started(record: Cdr) -> Any:
-    return record.started_at
+def _second(record: Cdr) -> int:
+    return int(record.started_at.timestamp())
 
 
 class _Lanes:
@@ -143,15 +144,18 @@ class _Lanes:
             if ask is None:
                 self._outlet.give_back(slot)
                 continue
-            try:
-                answer = await self._outlet.exchange(ask, slot, self._tally)
-                await asyncio.sleep(0)
-            except OutOfRangeError as error:
-                self._plan.refused(ask, error)
-            else:
-                self._judge(ask, answer)
+            await self._ask(ask, slot)
             self._room.set()
             self._news.set()
+
+    async def _ask(self, ask: Ask, slot: Slot) -> None:
+        try:
+            answer = await self._outlet.exchange(ask, slot, self._tally)
+            await asyncio.sleep(0)
+        except OutOfRangeError as error:
+            self._plan.refused(ask, error)
+        else:
+            self._judge(ask, answer)
 
     async def _work(self) -> None:
         """Wait until the plan has something to ask. Only the lane whose turn it is comes here."""
@@ -194,17 +198,27 @@ class _Progress:
         self.tally = Tally()
         self.records = 0
         self.invalid: list[InvalidRecord] = []
-        self.batch: Batch | None = None
-        self.finished = 0
+        self.window: Window | None = None
+        self.left: list[Cdr] = []
+        """What the consumer has not finished with of the window, latest first."""
+        self.done: list[Cdr] = []
+        """What it has finished with, as far back as the beginning of the last one's second."""
 
-    def enter(self, batch: Batch) -> tuple[Cdr, ...]:
-        """Begin with a batch; of a resumed window, leave out what was handed out before."""
-        records = batch.records
+    def enter(self, batch: Batch) -> list[Cdr]:
+        """Begin with a batch, and take its records; of a resumed window, leave out what was handed out before."""
         if self.skip:
-            records = tuple(record for record in records if not self._skipped(record))
-        self.batch, self.finished = Batch(batch.window, records, batch.invalid), 0
+            batch.records[:] = [record for record in batch.records if not self._skipped(record)]
+        batch.records.reverse()
+        self.window, self.left, self.done = batch.window, batch.records, []
         self.invalid += batch.invalid
-        return records
+        return self.left
+
+    def let_go(self) -> None:
+        """Forget what the checkpoint does not need: a page of records that is freed at once would be felt."""
+        last, keep = _second(self.done[-1]), len(self.done)
+        while keep and _second(self.done[keep - 1]) == last:
+            keep -= 1
+        del self.done[:keep]
 
     def _skipped(self, record: Cdr) -> bool:
         key = record.key
@@ -217,13 +231,13 @@ class _Progress:
     def checkpoint(self) -> str:
         left = [(window.start, window.stop) for window in self.plan.open]
         seen: list[str] = [key for key, count in self.skip.items() for _ in range(count)]
-        if self.batch is not None:
-            window, done = self.batch.window, self.batch.records[: self.finished]
+        window = self.window
+        if window is not None:
             left = [bounds for bounds in left if bounds != (window.start, window.stop)]
-            if self.finished < len(self.batch.records):
-                last = int(done[-1].started_at.timestamp()) if done else window.start
-                seen += [record.key for record in reversed(done) if int(record.started_at.timestamp()) == last]
-                left.append((last, window.stop))
+        if window is not None and self.left:
+            last = _second(self.done[-1]) if self.done else window.start
+            seen += [record.key for record in reversed(self.done) if _second(record) == last]
+            left.append((last, window.stop))
         start, end = self.query.seconds
         return json.dumps(
             {
@@ -353,11 +367,13 @@ class RecordStream(_Stream[Cdr]):
         progress, batches = self._progress, self._batches()
         try:
             async for batch in batches:
-                for record in progress.enter(batch):
+                left, done = progress.enter(batch), progress.done
+                while left:
                     progress.records += 1
-                    yield record
-                    progress.finished += 1
-                    if progress.finished % _TURN == 0:
+                    yield left[-1]
+                    done.append(left.pop())
+                    if progress.records % _TURN == 0:
+                        progress.let_go()
                         await asyncio.sleep(0)
                 self._complain(batch)
         finally:
@@ -371,7 +387,7 @@ class PageStream(_Stream[Page]):
         progress, batches = self._progress, self._batches()
         try:
             async for batch in batches:
-                records = progress.enter(batch)
+                records = tuple(reversed(progress.enter(batch)))
                 progress.records += len(records)
                 start, end = batch.window.times
                 if records or batch.invalid:
@@ -383,7 +399,7 @@ class PageStream(_Stream[Page]):
                         rows=len(records) + len(batch.invalid),
                         invalid=batch.invalid,
                     )
-                progress.finished = len(records)
+                progress.left.clear()
                 self._complain(batch)
         finally:
             await batches.aclose()

@@ -117,9 +117,11 @@ class PageFacts:
     rows: Sequence[Hashable] = field(default=(), repr=False)
     """The rows themselves, in the same order; looked at only on the ladder."""
 
-    @property
-    def known(self) -> list[int]:
-        """The seconds that can be told."""
+    known: list[int] = field(init=False, repr=False, eq=False)
+    """The seconds that can be told."""
+
+    @known.default
+    def _(self) -> list[int]:
         return [second for second in self.seconds if second is not None]
 
 

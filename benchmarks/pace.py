@@ -1,0 +1,141 @@
+"""The time a backfill takes, and how it treats the rate limit: the real client against the sandbox, in virtual time.
+
+Pages hold 1,000 records here, so that a hundred of them are quickly made; nothing else differs from the real limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from benchmarks.economy import START, YEAR, population
+from voicenter_cdr import CdrClient, CdrQuery
+from voicenter_cdr.sandbox import Behaviour, Bulk, Sandbox
+from voicenter_cdr.testing import run_virtual
+
+CAP = 1_000
+PAGES = 100
+FIRST = datetime.fromtimestamp(START, UTC)
+PERIOD = CdrQuery(FIRST, FIRST + timedelta(seconds=YEAR), fields=["call_id"])
+HOUR = CdrQuery(FIRST, FIRST + timedelta(hours=1))
+
+
+class Road(httpx.AsyncBaseTransport):
+    """The way to the service and back, which takes a time of its own each time."""
+
+    def __init__(self, app: Sandbox, delay: Callable[[], float]) -> None:
+        self._inner = httpx.ASGITransport(app)
+        self._delay = delay
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """There and back."""
+        await asyncio.sleep(self._delay())
+        response = await self._inner.handle_async_request(request)
+        await asyncio.sleep(self._delay())
+        return response
+
+
+def sandbox(latency: float) -> Sandbox:
+    """A year of office hours, 30 requests a minute."""
+    times = population("office hours", CAP * PAGES)
+    return Sandbox(Bulk(second * 1_000 for second in times), behaviour=Behaviour(cap=CAP, latency=latency, gzip=False))
+
+
+async def backfill(app: Sandbox, **options: Any) -> dict[str, Any]:
+    """One run over everything: its time, its requests as the service saw them, and those it refused."""
+    async with CdrClient(code="sandbox-code", page_cap=CAP, **options) as client:
+        began = asyncio.get_running_loop().time()
+        records = sum([len(page.records) async for page in client.iter_pages(PERIOD)])
+        seconds = asyncio.get_running_loop().time() - began
+    starts = sorted(hit.at for hit in app.hits)
+    return {
+        "records": records,
+        "requests": len(starts),
+        "seconds": round(seconds, 1),
+        "refused": sum(hit.number == 1 for hit in app.hits),
+        "busiest_minute": app.busiest(),
+        # Of 30 a minute, in the whole minutes after the first, which may begin with a burst.
+        "rate_used": round(_sustained(starts), 3),
+    }
+
+
+def _sustained(starts: list[float]) -> float:
+    minutes = int((starts[-1] - starts[0]) // 60.0)
+    return sum(60.0 <= at - starts[0] < minutes * 60.0 for at in starts) / (30 * (minutes - 1))
+
+
+def finish() -> dict[str, Any]:
+    """Time against the floor: what the rate allows, and never less than one answer."""
+    table = {}
+    for latency in (0.5, 2.0, 5.0, 8.0):
+        app = sandbox(latency)
+        row = run_virtual(backfill(app, transport=httpx.ASGITransport(app)))
+        assert row["records"] == CAP * PAGES
+        row["times_the_floor"] = round(row["seconds"] / max(PAGES * 2.0, latency), 2)
+        table[f"{latency:g} s a page"] = row
+    return table
+
+
+def jitter() -> dict[str, Any]:
+    """Roads that take up to so many seconds, each way and each time anew: what the service refuses."""
+    table = {}
+    for most in (0.0, 1.0, 3.0):
+        app, rng = sandbox(1.0), random.Random(f"{most}")
+        road = Road(app, lambda most=most, rng=rng: rng.uniform(0.0, most))  # type: ignore[misc]
+        table[f"up to {most:g} s"] = run_virtual(backfill(app, transport=road))
+    return table
+
+
+async def _burst(app: Sandbox) -> float:
+    async with CdrClient(code="sandbox-code", transport=httpx.ASGITransport(app)) as client:
+        await asyncio.gather(*[client.fetch(HOUR) for _ in range(30)])
+    return app.hits[-1].at - app.hits[0].at
+
+
+async def _passing(app: Sandbox) -> int:
+    """How many requests of a bulk run, which takes every slot it can get, a single call has to let pass at most."""
+    async with CdrClient(code="sandbox-code", transport=httpx.ASGITransport(app), page_cap=CAP) as client:
+        bulk = asyncio.create_task(_drain(client))
+        passed = []
+        for _ in range(10):
+            await asyncio.sleep(7.0)
+            before = len(app.hits)
+            await client.fetch(HOUR)
+            passed.append(next(n for n, hit in enumerate(app.hits[before:]) if len(hit.fields) > 8))
+        bulk.cancel()
+        await asyncio.gather(bulk, return_exceptions=True)
+    return max(passed)
+
+
+async def _drain(client: CdrClient) -> int:
+    return sum([len(page.records) async for page in client.iter_pages(PERIOD)])
+
+
+def run() -> dict[str, Any]:
+    """All of it."""
+    idle, busy = sandbox(0.5), sandbox(0.5)
+    return {
+        "finish": finish(),
+        "jitter": jitter(),
+        "thirty_requests_after_idle_in_seconds": round(run_virtual(_burst(idle)), 2),
+        "requests_of_a_bulk_run_before_a_single_call": run_virtual(_passing(busy)),
+    }
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table in Markdown."""
+    out = ["| 100 pages, in order | time / floor | rate used | busiest minute | refused |", "|---|---|---|---|---|"]
+    for name, row in (results["finish"] | results["jitter"]).items():
+        floor = row.get("times_the_floor", "")
+        out.append(f"| {name} | {floor} | {row['rate_used']} | {row['busiest_minute']} | {row['refused']} |")
+    out += [
+        "",
+        f"30 requests after idle go out within {results['thirty_requests_after_idle_in_seconds']} s; a single call "
+        f"lets {results['requests_of_a_bulk_run_before_a_single_call']} requests of a bulk run pass at most.",
+    ]
+    return out
