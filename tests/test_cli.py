@@ -196,6 +196,35 @@ def test_filters_reach_the_service(service: Service, run: Run) -> None:
     assert len(run("export", "--last", "7d", "--phone", "972541111111", "--order", "any").records) == 1
 
 
+@pytest.mark.parametrize("flag", ["--phone", "--extension", "--type", "--status", "--fields"])
+@pytest.mark.parametrize("value", ["", " ", "a,,b", ","])
+def test_an_empty_value_is_no_missing_one(service: Service, run: Run, flag: str, value: str) -> None:
+    """A variable of the shell that is not set never asks for everything."""
+    done = run("export", "--last", "7d", flag, value)
+    assert (done.code, done.out, service.app.hits) == (2, "", [])
+    assert f"{flag} holds an empty value" in done.err
+
+
+def test_what_delays_the_work_is_said(service: Service, run: Run) -> None:
+    """Refusals for the rate and faults that are tried again show on standard error, unless --quiet."""
+    for flags, lines in (((), 3), (("--quiet",), 0)):
+        service.goes_wrong(Fault.refuse(1), Fault(status=500))
+        done = run("count", "--last", "7d", *flags)
+        assert (done.code, len(done.err.splitlines())) == (0, lines)
+    service.goes_wrong(Fault.refuse(1))
+    assert "all requests wait" in run("count", "--last", "7d").err
+
+
+def test_words_that_belong_to_no_flag(run: Run) -> None:
+    """The mend names the command's own help."""
+    done = run("export", "--last", "1d", "november.csv")
+    assert done.code == 2
+    assert "--output" in done.err
+    assert done.err.splitlines()[-1] == "voicenter-cdr export --help shows the flags."
+    assert run("sandbox", "--port", "80000").code == 2
+    assert run("sandbox", "--host", "no.such.host.invalid", "--port", "0", "--days", "1").code == 2
+
+
 def test_every_filter_has_its_flag(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     """Every filter of a query can be said."""
     seen: list[CdrQuery] = []
@@ -275,7 +304,7 @@ def test_many_pages_arrive_whole(service: Service, run: Run, tmp_path: Path) -> 
         # 01:30 comes twice: the first one begins a period, the second one ends it
         ("--tz Asia/Jerusalem --from 2026-10-25T01:30 --to 2026-10-25T01:30", "2026-10-24T22:30", "2026-10-24T23:30"),
         # an offset says which
-        ("--tz Asia/Jerusalem --from 2026-10-25T01:30+02:00 --to 3d", "2026-10-24T23:30", "2026-07-12T12:00"),
+        ("--tz Asia/Jerusalem --from 2025-10-26T01:30+02:00 --to 3d", "2025-10-25T23:30", "2026-07-12T12:00"),
         # the clock skips the midnight with which the day would begin
         ("--tz Asia/Beirut --from 2026-03-29 --to 2026-03-30", "2026-03-28T22:00:00", "2026-03-29T21:00:00"),
         # and here it shows it twice: the day has begun with the first
@@ -322,7 +351,8 @@ def test_neighbouring_days_touch() -> None:
         ("--tz Asia/Jerusalem --from 0001-01-01", "outside the years"),
         ("--last 7d --from 2026-07-01", "--last is a whole period"),
         ("--last 7d --to 1d", "--last is a whole period"),
-        ("--from 1d --to 2d", "start must lie before end"),
+        ("--from 1d --to 2d", "--from must lie before --to"),
+        ("--from 2027-01-01", "--from must lie before now"),
         ("--from 1d --tz Mars/Olympus", "--tz (VOICENTER_TZ) takes"),
         ("--from 1d --tz ../etc", "--tz (VOICENTER_TZ) takes"),
         ("", "No period"),
@@ -468,7 +498,7 @@ def test_without_the_extra() -> None:
     code = "import sys; sys.modules['cyclopts'] = None; from voicenter_cdr.cli import main; sys.exit(main(['export']))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("voicenter-cdr needs cyclopts, which is not installed: pip install 'voicenter-cdr[cli]'\n")
+    assert done.stderr == ("voicenter-cdr needs cyclopts: pip install 'voicenter-cdr[cli]'\n")
 
 
 # --- exit codes
@@ -568,20 +598,26 @@ def test_a_full_disk_is_one_clear_line(run: Run) -> None:
 
 
 @POSIX
-def test_an_interrupt_keeps_what_came(service: Service, run: Run, tmp_path: Path) -> None:
-    """Ctrl-C ends with 130, keeps what came and says what to do."""
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Ended from outside.")],
+)
+def test_an_interrupt_keeps_what_came(
+    service: Service, run: Run, tmp_path: Path, sent: signal.Signals, code: int, said: str
+) -> None:
+    """Ctrl-C ends with 130, SIGTERM with 143; both keep what came and say what to do."""
     times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
 
     def interrupt(_: Any) -> float:
         if len(service.app.hits) == 6:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
         return 0.1
 
     service.holds(Bulk(times), behaviour=Behaviour(cap=300, latency=interrupt))
     path = tmp_path / "a.csv"
     done = run("export", "--last", "1d", "-o", str(path), "--concurrency", "1")
-    assert done.code == 130
-    assert done.err.splitlines()[0] == "Interrupted."
+    assert done.code == code
+    assert done.err.splitlines()[0] == said
     assert f"is in {path}.part" in done.err
     assert "Run the same command again" in done.err.splitlines()[-1]
     assert not path.exists()

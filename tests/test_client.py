@@ -8,11 +8,14 @@ import itertools
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -923,6 +926,46 @@ async def test_leaving_early_without_aclosing() -> None:
         gc.collect()
         await asyncio.sleep(10)
         assert asyncio.all_tasks() == before
+
+
+async def test_closing_the_client_ends_what_is_asked() -> None:
+    """Nothing goes on behind a closed client; an iteration that is taken up again says why it can't."""
+    service = Service(minute_rows(), latency=1.0)
+    before = asyncio.all_tasks()
+    async with service.client() as client:
+        records = client.iter_all(query())
+        await anext(records)
+    assert asyncio.all_tasks() == before
+    with pytest.raises(ConfigurationError, match="closed before"):
+        [record async for record in records]
+
+
+def test_a_break_at_the_end_of_a_program_is_quiet(tmp_path: Path) -> None:
+    """Left by a plain break and by the program's end at once, over real sockets: not a word on standard error."""
+    program = tmp_path / "program.py"
+    program.write_text(_BREAK)
+    done = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+_BREAK = """
+import asyncio
+from datetime import UTC, datetime, timedelta
+from voicenter_cdr import CdrClient, CdrQuery
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
+
+start = datetime(2026, 1, 1, tzinfo=UTC)
+days = timedelta(days=3)
+
+async def main():
+    async with serving(Sandbox(CallCentre(start, start + days), behaviour=Behaviour(cap=100, latency=0.05))) as url:
+        async with CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
+            async for cdr in client.iter_all(CdrQuery(start, start + days)):
+                break
+    print("ok")
+
+asyncio.run(main())
+"""
 
 
 async def test_a_consumer_that_is_slow_stops_the_fetching() -> None:

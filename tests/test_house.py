@@ -31,6 +31,7 @@ LAYERS = {
     "sandbox": 3,
     "export": 3,
     "cli": 4,
+    "__main__": 4,
 }
 THIRD_PARTY = {
     "errors": {"attrs"},
@@ -45,6 +46,7 @@ THIRD_PARTY = {
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
     "cli": {"attrs", "cyclopts", "rich"},
+    "__main__": set(),
 }
 IMPURE = {"asyncio", "logging", "time", "os", "random", "secrets", "socket", "ssl", "threading", "httpx"}
 

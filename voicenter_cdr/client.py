@@ -191,7 +191,7 @@ class _Pace:
         now = asyncio.get_running_loop().time()
         self._gate.refused(slot.sent, now, jitter=random.random(), retry_after=retry_after)
         self._probed.set()
-        _LOG.info("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
+        _LOG.warning("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
 
     def passed(self, slot: Slot) -> None:
         """The slot's request was not refused for its rate."""
@@ -310,6 +310,11 @@ def _worth_another(error: BaseException) -> bool:
     return isinstance(error, VoicenterError) and error.retryable and not local
 
 
+def _not_negative(_: object, __: Any, value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ConfigurationError("max_wait takes seconds, 0 or more")
+
+
 @define
 class _Outlet:
     """The way to the service for one query of a client."""
@@ -317,7 +322,7 @@ class _Outlet:
     client: CdrClient
     query: CdrQuery
     urgent: bool
-    max_wait: float | None = None
+    max_wait: float | None = field(default=None, validator=_not_negative)
     timeout: Timeout = "default"
     sort: tuple[Sort, ...] = ()
 
@@ -326,6 +331,10 @@ class _Outlet:
 
     def give_back(self, slot: Slot) -> None:
         self.client._pace.give_back(slot)
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        self.client._running.add(task)
+        task.add_done_callback(self.client._running.discard)
 
     async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
         """Send until there is an answer, or an error that another attempt would not mend."""
@@ -366,7 +375,11 @@ class _Outlet:
             raise
         except VoicenterError as error:
             budget.faults += 1
-            _LOG.info("%s on attempt %d for %s", type(error).__name__, budget.attempts, _said(ask.window))
+            again = error.retryable and budget.faults < budget.max_attempts
+            what = "asking again" if again else "giving up"
+            level = logging.WARNING if again else logging.INFO
+            name, attempt = type(error).__name__, budget.attempts
+            _LOG.log(level, "%s on attempt %d for %s; %s", name, attempt, _said(ask.window), what)
             raise
         total = "?" if answer.total_hits is None else answer.total_hits
         _LOG.debug("%s: %d of %s rows in %.2f s", _said(ask.window), len(answer.rows), total, loop.time() - begun)
@@ -503,6 +516,7 @@ class CdrClient:
         self._pace_state: _Pace | None = None
         self._reading: tuple[tuple[CdrField, ...] | None, Reader] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -536,7 +550,15 @@ class CdrClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. May be called twice; using the client again opens new ones."""
+        """End what is still being asked, and close the connections.
+
+        May be called twice; using the client again opens new connections.
+        """
+        loop = asyncio.get_running_loop()
+        running = [task for task in self._running if task.get_loop() is loop]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
@@ -814,7 +836,8 @@ class CdrClient:
         except httpx.DecodingError as error:
             raise DecodeError("The answer's compression is damaged", truncated=True) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise ServiceUnreachableError(f"The connection failed ({type(error).__name__})") from error
+            host = urlsplit(self._url).netloc
+            raise ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})") from error
         finally:
             if not settled:
                 pace.given_up(slot)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeV
 
 from attrs import define, frozen
 
-from voicenter_cdr.errors import CheckpointError, DecodeError, OutOfRangeError, VoicenterError
+from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeError, OutOfRangeError, VoicenterError
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 from voicenter_cdr.pacing import Slot
 from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
@@ -56,6 +56,10 @@ class Outlet(Protocol):
 
     async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
         """Send, retry where that can help, and bring the answer."""
+        ...
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Take note of a task that uses the outlet, so that it can be ended before what it uses is closed."""
         ...
 
 
@@ -109,31 +113,46 @@ class _Lanes:
         self._lanes = lanes
         self._held: dict[Any, list[Answer]] = {}
         self._proven: dict[Window, tuple[list[Answer], bool]] = {}
+        self._ready = plan.ready()
+        self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Proven batches. The lanes end with the iteration, however it ends."""
-        tasks = [asyncio.create_task(self._lane(), name="voicenter_cdr lane") for _ in range(self._lanes)]
-        for task in tasks:
+    async def next(self) -> Batch | None:
+        """The next proven batch; ``None`` when there is none left."""
+        if not self._tasks:
+            self._hire()
+        while True:
+            window = next(self._ready, None)
+            self._room.set()  # the window before this one is handed out by now
+            if window is not None:
+                return await self._batch(window)
+            if self._plan.done:
+                return None
+            for task in self._tasks:
+                if task.cancelled():
+                    raise ConfigurationError(
+                        "The client was closed before the iteration had ended",
+                        mend="Iterate inside of 'async with CdrClient(…) as client'.",
+                    )
+                if task.done():
+                    task.result()
+            await self._news.wait()
+            self._news.clear()
+            self._ready = self._plan.ready()
+
+    def _hire(self) -> None:
+        self._tasks = [asyncio.create_task(self._lane(), name="voicenter_cdr lane") for _ in range(self._lanes)]
+        for task in self._tasks:
             task.add_done_callback(lambda _: self._news.set())
-        try:
-            while True:
-                self._news.clear()
-                for window in self._plan.ready():
-                    yield await self._batch(window)
-                    self._room.set()
-                if self._plan.done:
-                    return
-                for task in tasks:
-                    if task.done():
-                        task.result()
-                await self._news.wait()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._outlet.watch(task)
+
+    async def aclose(self) -> None:
+        """End the lanes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _lane(self) -> None:
         while True:
@@ -305,7 +324,7 @@ class _Stream(AsyncIterator[T]):
         chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
         self._progress = _Progress(query, plan, skip)
-        self._batches = _Lanes(plan, outlet, self._progress.tally, lanes, chosen).batches
+        self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
         self._running: AsyncGenerator[T, None] | None = None
 
     @property
@@ -364,9 +383,9 @@ class RecordStream(_Stream[Cdr]):
     """Records one by one; made by ``CdrClient.iter_all``."""
 
     async def _run(self) -> AsyncGenerator[Cdr, None]:
-        progress, batches = self._progress, self._batches()
+        progress, lanes = self._progress, self._lanes
         try:
-            async for batch in batches:
+            while batch := await lanes.next():
                 left, done = progress.enter(batch), progress.done
                 while left:
                     progress.records += 1
@@ -377,16 +396,16 @@ class RecordStream(_Stream[Cdr]):
                         await asyncio.sleep(0)
                 self._complain(batch)
         finally:
-            await batches.aclose()
+            await lanes.aclose()
 
 
 class PageStream(_Stream[Page]):
     """Records in pages, each complete for its window; made by ``CdrClient.iter_pages``."""
 
     async def _run(self) -> AsyncGenerator[Page, None]:
-        progress, batches = self._progress, self._batches()
+        progress, lanes = self._progress, self._lanes
         try:
-            async for batch in batches:
+            while batch := await lanes.next():
                 records = tuple(reversed(progress.enter(batch)))
                 progress.records += len(records)
                 start, end = batch.window.times
@@ -402,4 +421,4 @@ class PageStream(_Stream[Page]):
                 progress.left.clear()
                 self._complain(batch)
         finally:
-            await batches.aclose()
+            await lanes.aclose()

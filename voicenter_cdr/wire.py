@@ -975,6 +975,10 @@ class Decoder:
             return RateLimitError(None, description, status, retry_after=self._retry_after)
         if number is None and status in (401, 403):
             return AuthenticationError(None, description, status)
+        if number is None and status == 404:
+            return ApiError(
+                None, "there is no such page", status, mend="Check base_url; the API's ends with /hub/cdr/."
+            )
         if number is None and 300 <= status < 400:
             return ApiError(None, "it sends elsewhere", status, mend="Set base_url to the service's own address.")
         return ApiError(number, description, status)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 import voicenter_cdr
-from voicenter_cdr.cli.failure import StoppedError, report_failure
+from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_failure
 from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
 from voicenter_cdr.cli.service import sandbox
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
+
+COMMANDS: Final = ("export", "count", "plan", "sandbox")
 
 _SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
 
@@ -27,18 +32,47 @@ def run(words: Sequence[str]) -> int:
     """Run one command; return its exit code. ``words`` is the command line without the program's name."""
     as_json = "--error-format json" in " ".join(words).replace("=", " ")
     try:
-        _refuse_secrets(words)
-        _called(words)
-        sys.stdout.flush()
+        with _terminable():
+            _refuse_secrets(words)
+            _called(words)
+            sys.stdout.flush()
     except CycloptsError as error:
-        usage = ConfigurationError(_without_values(str(error), words), mend="voicenter-cdr --help shows the flags.")
-        return report_failure(usage, as_json=as_json)
+        return report_failure(_usage(error, words), as_json=as_json)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
             _hush()
             return 0
         return report_failure(error, as_json=as_json)
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, with its files in order."""
+
+    def end(*_: object) -> None:
+        raise TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _usage(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
+    """What is wrong with a command line, in the words of who typed it."""
+    message = _without_values(str(error), words)
+    if isinstance(error, UnusedCliTokensError):
+        message = "There is something on the command line that belongs to no flag: files are named with --output (-o), "
+        message += "and several values of one flag have commas between them"
+    command = words[0] if words and words[0] in COMMANDS else ""
+    return ConfigurationError(
+        message, mend=f"{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the flags."
+    )
 
 
 def _called(words: Sequence[str]) -> None:

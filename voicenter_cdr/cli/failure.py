@@ -25,7 +25,12 @@ from voicenter_cdr.errors import (
 )
 from voicenter_cdr.export import CsvSink, JsonlSink
 
-__all__ = ["StoppedError", "report_failure", "telling_of"]
+__all__ = ["StoppedError", "TerminatedError", "report_failure", "telling_of"]
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): as an interruption, what is under way is left in order."""
+
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ConfigurationError, 2),
@@ -37,6 +42,7 @@ _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (DecodeError, 4),
     (ServiceUnreachableError, 5),
     (ApiError, 5),
+    (TerminatedError, 143),
     (KeyboardInterrupt, 130),
 )
 
@@ -94,9 +100,12 @@ def texts(error: BaseException) -> tuple[str, str]:
     """What happened, and what a person should do."""
     if isinstance(error, VoicenterError):
         message, _, mend = str(error).rpartition("\n")
+        if isinstance(error, RateLimitError) and error.status is None:
+            mend = "Wait, or allow more with --max-wait; all programs of an account share its requests."
         return message, mend
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted.", "Run the same command again for the whole."
+        what = "Ended from outside." if isinstance(error, TerminatedError) else "Interrupted."
+        return what, "Run the same command again for the whole."
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         return f"Writing failed: {what}", "Make room, or choose another place with --output."

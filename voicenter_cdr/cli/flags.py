@@ -123,11 +123,11 @@ def to_query(period: Period, filters: Filters, access: Access, columns: Sequence
     return CdrQuery(
         start,
         end,
-        phones=split(filters.phone),
-        extensions=split(filters.extension),
+        phones=split("--phone", filters.phone),
+        extensions=split("--extension", filters.extension),
         identity=filters.identity,
         call_id=filters.call_id,
-        cdr_types=[_kind(name) for name in split(filters.type_)],
+        cdr_types=[_kind(name) for name in split("--type", filters.type_)],
         campaign_ids=filters.campaign_id,
         queue_ids=filters.queue_id,
         fields=None if columns is None else _fields(columns, with_status=bool(filters.status)),
@@ -142,9 +142,15 @@ def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] |
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 
 
-def split(values: Iterable[str]) -> list[str]:
-    """The values of a flag that may be repeated, and may hold several with commas between."""
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+def split(flag: str, values: Iterable[str]) -> list[str]:
+    """The values of a flag that may be repeated, and may hold several with commas between.
+
+    An empty one is refused: a variable of the shell that is not set would otherwise ask for everything.
+    """
+    parts = [part.strip() for value in values for part in value.split(",")]
+    if not all(parts):
+        raise ConfigurationError(f"{flag} holds an empty value", mend=f"Give {flag} a value, or leave it out.")
+    return parts
 
 
 def _kind(name: str) -> int:
@@ -159,7 +165,7 @@ def _kind(name: str) -> int:
 
 def to_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
     """Whether a record is wanted, as far as the service could not be asked for it."""
-    wanted = {_status(name) for name in split(filters.status)}
+    wanted = {_status(name) for name in split("--status", filters.status)}
     return (lambda cdr: cdr.dial_status in wanted) if wanted else None
 
 

@@ -39,17 +39,25 @@ class _JsonLines(logging.Formatter):
         return json.dumps(told, ensure_ascii=False)
 
 
+class _Said(logging.Handler):
+    """Says what is logged; also while a bar is shown, which then moves down."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        say(self.format(record))
+
+
 @contextmanager
 def logs(voice: Voice) -> Iterator[None]:
-    """The package's own log on standard error for as long as the block lasts, if it is wanted."""
-    if not voice.json_logs:
+    """The package's own log on standard error for as long as the block lasts: all of it, or what delays the work."""
+    if not voice.json_logs and (voice.quiet or voice.error_format == "json"):
         yield
         return
-    logger, handler = logging.getLogger("voicenter_cdr"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
+    logger, handler = logging.getLogger("voicenter_cdr"), _Said()
+    handler.setFormatter(_JsonLines() if voice.json_logs else None)
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(logging.DEBUG if voice.json_logs else logging.WARNING)
     try:
         yield
     finally:

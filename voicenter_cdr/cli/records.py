@@ -68,7 +68,7 @@ def export(
     on_invalid
         Records that can't be read: stop with exit code 4, or leave them out and say so.
     """
-    columns = select(split(fields)) if fields else COLUMNS
+    columns = select(split("--fields", fields)) if fields else COLUMNS
     query = to_query(period, filters, access, columns if fields else None)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
     with telling_of(sink), logs(voice):

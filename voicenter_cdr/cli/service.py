@@ -41,6 +41,9 @@ def sandbox(
     seed
         Another number makes up another call centre. Default: 0.
     """
+    if not 0 <= port < 65_536:
+        raise ConfigurationError("--port takes a whole number from 0 to 65535")
+    say("Making up calls …" if data is None else "Reading calls …")
     with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
         asyncio.run(_serve(_population(data, days, seed), host, port))
 

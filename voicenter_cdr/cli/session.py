@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,7 @@ __all__ = ["SANDBOX_CODE", "client_for"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
+_SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOKEN")
 
 
 @asynccontextmanager
@@ -34,6 +36,12 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
             if len(options) > 1:
                 raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
             options |= await stack.enter_async_context(_demo(query))
+        elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
+            raise ConfigurationError(
+                "No credential",
+                mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
+                "or try it without an account: --demo.",
+            )
         yield await stack.enter_async_context(CdrClient.from_env(**options))
 
 

@@ -67,16 +67,29 @@ def span(period: Period, *, now: datetime, demo: bool, call_id: str | None) -> t
             raise ConfigurationError("--last is a whole period: leave out --from, --since and --to")
         return before(now, "--last", period.last), now
     if period.start is None and period.end is None and call_id is not None:
-        return call_window(call_id)
+        return _around(call_id)
     end = now if period.end is None else instant("--to", period.end, zone, now, second=True)
     if period.start is not None:
-        return instant("--from", period.start, zone, now, second=False), end
+        start = instant("--from", period.start, zone, now, second=False)
+        if start >= end:
+            to = "now, which --to is unless it is given" if period.end is None else "--to"
+            raise ConfigurationError(f"--from must lie before {to}")
+        return start, end
     if demo:
         return end - timedelta(days=DEMO_DAYS), end
     raise ConfigurationError(
         "No period: say --from (and --to), or --last, for example --last 7d",
         mend="voicenter-cdr export --help shows how; nothing was sent.",
     )
+
+
+def _around(call_id: str) -> tuple[datetime, datetime]:
+    try:
+        return call_window(call_id)
+    except ConfigurationError:
+        raise ConfigurationError(
+            "This --call-id does not begin with a date and time; say when the call was, with --from and --to"
+        ) from None
 
 
 def zone_named(name: str) -> ZoneInfo:

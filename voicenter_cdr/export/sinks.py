@@ -367,6 +367,8 @@ def _format(target: Target, wanted: str | None) -> Format:
         raise ConfigurationError(f"Unknown format {wanted!r}; known: jsonl, csv.")
     if target == "-" or not isinstance(target, str | os.PathLike):
         return "csv" if wanted == "csv" else "jsonl"
+    if not str(target) or Path(target).is_dir():
+        raise ConfigurationError("The place to write to is a folder, or empty; name a file")
     suffixes = [suffix.lower() for suffix in Path(target).suffixes]
     ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
     named = _FORMATS.get(ending)

@@ -49,6 +49,11 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+    except socket.gaierror as error:
+        listener.close()
+        raise ConfigurationError(
+            f"There is no host {host} here", mend="Choose 127.0.0.1 or another address."
+        ) from error
     except OSError as error:
         listener.close()
         raise ConfigurationError(
