@@ -30,6 +30,7 @@ LAYERS = {
     "testing": 3,
     "sandbox": 3,
     "export": 3,
+    "sync": 3,
     "cli": 4,
 }
 THIRD_PARTY = {
@@ -44,6 +45,7 @@ THIRD_PARTY = {
     "testing": set(),
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
+    "sync": {"attrs"},
     "cli": {"attrs", "cyclopts", "rich"},
 }
 IMPURE = {"asyncio", "logging", "time", "os", "random", "secrets", "socket", "ssl", "threading", "httpx"}

@@ -23,7 +23,7 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.export import CsvSink, JsonlSink
+from voicenter_cdr.export import FileSink
 
 __all__ = ["StoppedError", "report_failure", "telling_of"]
 
@@ -52,7 +52,7 @@ class StoppedError(Exception):
 
 
 @contextmanager
-def telling_of(sink: JsonlSink | CsvSink) -> Iterator[None]:
+def telling_of(sink: FileSink) -> Iterator[None]:
     """Let what fails in the block tell where the records are that came so far."""
     try:
         yield

@@ -134,11 +134,13 @@ def to_query(period: Period, filters: Filters, access: Access, columns: Sequence
     )
 
 
-def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"]:
+def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"] | None:
     """What to ask the service for, so that these columns can be filled."""
     names = [column.name for column in columns]
     if "extra" in names:
         return "*"
+    if any(column.derive for column in columns):
+        return None  # what is derived may need any of the documented fields
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 
 
