@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.duckdb import DuckdbSink
@@ -96,8 +96,8 @@ def _ending(target: str | os.PathLike[str]) -> str:
 
 def format_of(target: Target, wanted: str | None) -> Format:
     """The format of a target. Raises :class:`ConfigurationError` where there is none, or ``wanted`` contradicts it."""
-    formats: tuple[Format, ...] = get_args(Format)
-    asked = next((format_ for format_ in formats if format_ == wanted), None)
+    formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
+    asked = None if wanted is None else formats.get(wanted)
     if asked is None and wanted is not None:
         raise ConfigurationError(f"Unknown format {wanted!r}; known: {', '.join(formats)}.")
     if target == "-" or not isinstance(target, str | os.PathLike):

@@ -342,7 +342,7 @@ def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) ->
     convert = _TABLED.get(column.kind)
     if column.kind is Kind.STEPS:
         convert = _steps(_API_STEP_NAMES if raw_names else STEP_NAMES)
-    values = [None if value is None else convert(value) for value in found] if convert else found
+    values: list[Any] = [None if value is None else convert(value) for value in found] if convert else found
     if column.kind in _BITS:
         _check_bits(column, values)
     elif column.kind is Kind.DECIMAL:
