@@ -764,7 +764,7 @@ async def sync(
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
     ``full_refresh`` empties the destination and begins anew; ``dry_run`` only says what would be fetched. ``state``:
     where the state beside a folder is kept. ``on_invalid``: whether a day with records that can't be read is a gap, or
-    stored without them. ``now`` is the clock's, and fixed at the start. ``on_window`` is told of every day that is done.
+    stored without them. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
 
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 

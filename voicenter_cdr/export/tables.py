@@ -93,6 +93,7 @@ class TableSink:
         table = self._begun()
         table.execute("COMMIT")
         table.close()
+        self._table = None
         self._file.commit()
 
     def abort(self) -> None:
@@ -100,12 +101,11 @@ class TableSink:
         table, self._table = self._table, None
         if table is None:
             return
-        keep = self.written > 0
-        try:
+        keep = False
+        with contextlib.suppress(Exception):  # after a failure the library may refuse everything
             table.execute("COMMIT")
-        except OSError:
-            keep = False
-        with contextlib.suppress(OSError):
+            keep = self.written > 0
+        with contextlib.suppress(Exception):
             table.close()
         self._file.abort(keep=keep)
 
