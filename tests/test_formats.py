@@ -507,18 +507,17 @@ def in_a_small_world(work: Callable[[], object], limit: int = 100_000) -> str:
 @pytest.mark.parametrize("name", FILES)
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, name: str) -> None:
     """Where the system takes no more bytes the export ends with an OSError, and nothing bears the name."""
-    page = [
+    records = [
         attrs.evolve(FULL, call_id=os.urandom(40).hex(), started_at=MOMENT + timedelta(seconds=number))
-        for number in range(1_000)
+        for number in range(12_000)
     ]
 
     def export() -> None:
         with committing(open_sink(f"{tmp_path}/{name}")) as sink:
-            for _ in range(12):
-                sink.write(page)
+            for at in range(0, 12_000, 1_000):
+                sink.write(records[at : at + 1_000])
 
-    told = in_a_small_world(export)
-    assert told.startswith("OSError")
+    assert in_a_small_world(export).startswith("OSError")
     assert not Path(tmp_path, name).exists()
     save(f"{tmp_path}/{name}", [FULL])
     assert Path(tmp_path, name).exists()

@@ -35,7 +35,7 @@ __all__ = ["DuckdbSink", "DuckdbTable"]
 _CAUSES: Final = (
     ("No space left", errno.ENOSPC),
     ("File too large", errno.EFBIG),
-    ("lock", errno.EBUSY),
+    ("Could not set lock", errno.EBUSY),
     ("Permission denied", errno.EACCES),
 )
 """Words by which DuckDB's own text tells what the system refused."""
@@ -126,12 +126,15 @@ class DuckdbTable:
         """What the system refuses DuckDB is told as the system's errors are."""
         try:
             yield
-        except (self._duckdb.IOException, self._duckdb.FatalException) as error:
+        except self._duckdb.Error as error:
             text = str(error)
             if "not a valid DuckDB database" in text:
                 raise ConfigurationError(f"{self._path} is no DuckDB database") from error
-            number = next((number for words, number in _CAUSES if words in text), errno.EIO)
-            raise OSError(number, os.strerror(number), str(self._path)) from error
+            cause = next((number for words, number in _CAUSES if words in text), None)
+            if cause is None and not isinstance(error, self._duckdb.IOException | self._duckdb.FatalException):
+                raise
+            cause = cause or errno.EIO
+            raise OSError(cause, os.strerror(cause), str(self._path)) from error
 
 
 def _spelled(value: datetime | Decimal) -> str:

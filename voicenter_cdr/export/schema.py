@@ -347,7 +347,9 @@ def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) ->
         _check_bits(column, values)
     elif column.kind is Kind.DECIMAL:
         _check_digits(column, values)
-    elif column.kind in _WRITTEN:
+    elif column.kind is Kind.STEPS:
+        return _sound_steps(values)
+    elif column.kind in _TEXTS:
         return _sound(values)
     return values
 
@@ -383,20 +385,17 @@ def _fits(value: Decimal) -> bool:
 
 
 def _sound(values: list[Any]) -> list[Any]:
-    """The values with every text such that UTF-8 has bytes for it."""
+    """The same texts, or such that UTF-8 has bytes for them."""
     try:
-        "".join(_texts(values)).encode()
+        "".join(filter(None, values)).encode()
     except UnicodeEncodeError:
         return [_mended(value) for value in values]
     return values
 
 
-def _texts(values: Iterable[Any]) -> Iterator[str]:
-    for value in values:
-        if isinstance(value, str):
-            yield value
-        elif value is not None:
-            yield from (part for step in value for part in step.values() if part is not None)
+def _sound_steps(values: list[Any]) -> list[Any]:
+    parts = [part for steps in values if steps for step in steps for part in step.values()]
+    return values if _sound(parts) is parts else [_mended(value) for value in values]
 
 
 def _mended(value: Any) -> Any:
@@ -414,4 +413,4 @@ _TABLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.DECIMAL: Decimal,
     Kind.JSON: lambda value: compact(_object(value)),
 }
-_WRITTEN: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.STEPS, Kind.JSON})
+_TEXTS: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.JSON})
