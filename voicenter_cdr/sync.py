@@ -10,8 +10,8 @@ How it stays right:
    (API document; evidence). So nothing younger than the settle delay is asked for, and a window is read again by
    every run until it was read at least the look-back after its end.
 4. The watermark is the end of the last window that was proven complete and stored, never the newest time seen.
-5. A window that can't be proven complete, or holds a record that can't be read, is a gap: it keeps what was stored of
-   it, is listed, and is asked by the next run, by itself.
+5. Windows that can't be proven complete together are asked one by one. One that can't be proven by itself, or holds a
+   record that can't be read, is a gap: it keeps what was stored of it, is listed, and is asked by the next run.
 
 The next run asks for what is missing, for gaps, and for what was read too early; nothing else.
 """
@@ -632,7 +632,9 @@ class _Run:
                     self._forget()
                     bad = _concerned(error, span, left)
                     await self._give_up(bad, type(error).__name__)
-                    todo.extendleft(reversed(spans((w for w in left if w not in bad), {})))
+                    # What is in doubt is asked by itself, since the doubt may be about one of them.
+                    rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
+                    todo.extendleft(reversed(spans(rest, self.state.ledger)))
         except BaseException:
             self._forget()
             raise
