@@ -111,12 +111,11 @@ class _Lanes:
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
+        self._failed: Exception | None = None
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Proven batches. The lanes end with the iteration, however it ends."""
         tasks = [asyncio.create_task(self._lane(), name="voicenter_cdr lane") for _ in range(self._lanes)]
-        for task in tasks:
-            task.add_done_callback(lambda _: self._news.set())
         try:
             while True:
                 self._news.clear()
@@ -125,9 +124,8 @@ class _Lanes:
                     self._room.set()
                 if self._plan.done:
                     return
-                for task in tasks:
-                    if task.done():
-                        task.result()
+                if self._failed is not None:
+                    raise self._failed
                 await self._news.wait()
         finally:
             for task in tasks:
@@ -135,11 +133,19 @@ class _Lanes:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lane(self) -> None:
-        while True:
+        """Ask and judge until something fails; what fails first ends the iteration, however busy its consumer is."""
+        try:
+            await self._walk()
+        except Exception as error:
+            self._failed = self._failed or error
+            self._news.set()
+
+    async def _walk(self) -> None:
+        while self._failed is None:
             async with self._turn:
                 await self._work()
                 slot = await self._outlet.slot(self._tally)
-                ask = self._plan.take()
+                ask = self._plan.take() if self._failed is None else None
             if ask is None:
                 self._outlet.give_back(slot)
                 continue
@@ -149,7 +155,8 @@ class _Lanes:
             except OutOfRangeError as error:
                 self._plan.refused(ask, error)
             else:
-                self._judge(ask, answer)
+                if self._failed is None:  # the plan is not to be asked any more
+                    self._judge(ask, answer)
             self._room.set()
             self._news.set()
 
