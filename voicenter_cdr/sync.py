@@ -18,7 +18,6 @@ The next run asks for what is missing, for gaps, and for what was read too early
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -787,7 +786,7 @@ async def sync(
             stack.enter_context(_locked(path))
         stack.callback(store.close)
         salt, known = await _known(store, full_refresh)
-        account = await asyncio.to_thread(client.account_fingerprint, salt)
+        account = await in_thread(client.account_fingerprint, salt)
         made = _bound(known, salt, account, template, first)
         origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
         stop = max(origin, settled if bound is None else min(settled, bound))
@@ -852,7 +851,7 @@ async def _known(store: _Store, full_refresh: bool) -> tuple[str, _State | None]
     """The salt, and what the destination knows of itself unless that is to be forgotten."""
     if full_refresh:
         return secrets.token_hex(16), None
-    known = await asyncio.to_thread(store.load)
+    known = await in_thread(store.load)
     return (secrets.token_hex(16) if known is None else known.salt), known
 
 

@@ -7,6 +7,8 @@ stream of bytes, and do not look ahead: what a line looks like never depends on 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import json
 import re
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ from voicenter_cdr.models import Cdr, Page
 __all__ = ["CsvSink", "FileSink", "JsonlSink", "Sink", "committing", "in_thread", "write_pages"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 AnySink = TypeVar("AnySink", bound="Sink")
 
 
@@ -93,16 +96,20 @@ async def write_pages(
     return written
 
 
-async def in_thread(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Work in a thread. A thread can't be stopped, so a cancellation waits for it: nothing is closed under it."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # looked at: the cancellation is what is told
-        raise
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work in a thread. A thread can't be stopped, so every cancellation waits for it: nothing is closed under it."""
+    call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
+    done = asyncio.get_running_loop().run_in_executor(None, call)  # no task, which the end of the loop could cancel
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        done.exception()  # looked at: the cancellation is what is told
+        raise cancelled
+    return done.result()
 
 
 # --- text --------------------------------------------------------------------------------------------------------
