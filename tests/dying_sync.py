@@ -153,6 +153,7 @@ def ordeal(target: str, kills: int, seed: int) -> dict[str, Any]:
         if die.random() < 0.4:
             now += STEP
     run(target, now)
+    at_once = stored(target) == truth(now)  # the world stands still for the days that are not read again
     lines = log.read_text().splitlines()
     late = now + timedelta(hours=26)
     report = run(target, late)
@@ -162,7 +163,7 @@ def ordeal(target: str, kills: int, seed: int) -> dict[str, Any]:
         "early": lines.count("early"),
         "asked": len(lines),
         "gaps": len(report.gaps),
-        "equal": stored(target) == truth(late),
+        "equal": at_once and stored(target) == truth(late),
         "rows": len(stored(target)),
     }
 
