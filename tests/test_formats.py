@@ -7,7 +7,6 @@ import importlib
 import io
 import json
 import os
-import resource
 import signal
 import sqlite3
 import sys
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_cli import Run, run, service  # noqa: F401  # fixtures
 from test_export import FULL, MOMENT, maps, steps, texts
 
 from voicenter_cdr import Cdr, CdrType, ConfigurationError, DecodeError, DialStatus, FrozenMap
@@ -485,6 +485,8 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def in_a_small_world(work: Callable[[], object], limit: int = 100_000) -> str:
     """What becomes of the work in a process that may write files of so many bytes: the name of its error."""
+    import resource  # POSIX only
+
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -521,6 +523,28 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, name: str) -> None:
     assert not Path(tmp_path, name).exists()
     save(f"{tmp_path}/{name}", [FULL])
     assert Path(tmp_path, name).exists()
+
+
+# --- the command
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", TABLES)
+def test_the_command_exports_tables(run: Run, tmp_path: Path, name: str) -> None:  # noqa: F811
+    """The command's export knows the formats by their names, and brings what the lines of the same export hold."""
+    assert run("export", "--last", "7d", "-o", f"{tmp_path}/{name}").code == 0
+    lines = run("export", "--last", "7d").records
+    assert [row[0] for row in whole_of(f"{tmp_path}/{name}")] == [line["call_id"] for line in lines]
+    done = run("export", "--last", "7d", "-o", f"{tmp_path}/b{name}", "--fields", "did,call_id", "--quiet")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.usefixtures("service")
+def test_the_command_refuses_what_no_table_can_be(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    """A format on standard output that is a file, a name with a wrong end: told before any request."""
+    for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xlsx"], "tells no format")):
+        done = run("export", "--last", "7d", *words)
+        assert (done.code, hint in done.err) == (2, True)
 
 
 # --- a sink of one's own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import os
@@ -755,3 +756,30 @@ def test_the_command_names_gaps(service: Service, run: Run, tmp_path: Path) -> N
     assert "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z (DecodeError)" in error
     service.goes_wrong()
     assert run("sync", f"{tmp_path}/lake/").code == 0
+
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
+
+
+def real_calls(count: int) -> list[dict[str, Any]]:
+    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in itertools.islice(lines, count)]
+
+
+@everywhere
+@pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
+async def test_a_real_week(account: Account, kind: str) -> None:
+    """A week of real calls reaches every kind of copy, day by day, with the values of its source."""
+    calls = real_calls(7_000)
+    account.app.behaviour = Behaviour(cap=1_000)
+    account.app.replace(Records(calls))
+    rows = sorted(
+        (call["CallID"], datetime.fromisoformat(call["Date"]), call["CdrType"], call["Duration"], call["DialStatus"])
+        for call in calls
+    )
+    times = sorted(row[1] for row in rows)
+    options = {"start": times[0], "end": times[-1] + timedelta(seconds=1), "now": NOW}
+    async with CdrClient(code=CODE, transport=httpx.ASGITransport(account.app), page_cap=1_000) as client:
+        report = await sync(client, {}, account.target(kind), **options)
+    assert (report.rows, report.is_complete) == (7_000, True)
+    assert stored(account.target(kind)) == rows

@@ -309,9 +309,10 @@ class _DatabaseStore:
     _HEADER: Final = ("version", "salt", "account", "filters", "start", "watermark")
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
-    def __init__(self, path: Path, opened: Callable[[Path], Table]) -> None:
+    def __init__(self, path: Path, opened: Callable[[Path], Table], settings: Sequence[str] = ()) -> None:
         self._path = path
         self._opened = opened
+        self._settings = settings
         self._made: Table | None = None
         self._busy = False
 
@@ -342,6 +343,7 @@ class _DatabaseStore:
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def reset(self, state: _State) -> None:
+        self._set()
         with self._transaction():
             for table in (TABLE, self._STATE, self._LEDGER):
                 self._table.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
@@ -356,7 +358,12 @@ class _DatabaseStore:
             self._table.create()
             self._put(state)
 
+    def _set(self) -> None:
+        for setting in self._settings:
+            self._table.execute(setting)
+
     def adopt(self, state: _State) -> None:
+        self._set()
         with self._transaction():
             self._table.create()
             self._put(state)
@@ -510,11 +517,8 @@ class _TreeStore:
         pass
 
 
-def _sqlite(path: Path, columns: Sequence[Column]) -> SqliteTable:
-    table = SqliteTable(path, columns)
-    table.execute("PRAGMA journal_mode = WAL")  # who reads is not in the way, and is not kept waiting
-    table.execute("PRAGMA synchronous = NORMAL")
-    return table
+_SQLITE: Final = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
+"""So that those who read are not in the way, and are not kept waiting."""
 
 
 def _store(destination: Path, chosen: Format, folder: bool, columns: Sequence[Column], state: Path | None) -> _Store:
@@ -528,8 +532,9 @@ def _store(destination: Path, chosen: Format, folder: bool, columns: Sequence[Co
     if state is not None:
         raise ConfigurationError("A database holds its state itself: leave the state out")
     check_folder(destination.absolute().parent)
-    opened = _sqlite if chosen == "sqlite" else DuckdbTable
-    return _DatabaseStore(destination, lambda path: opened(path, columns))
+    if chosen == "sqlite":
+        return _DatabaseStore(destination, lambda path: SqliteTable(path, columns), _SQLITE)
+    return _DatabaseStore(destination, lambda path: DuckdbTable(path, columns))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.places import Part, drop
@@ -15,6 +15,10 @@ from voicenter_cdr.export.schema import TABLE
 from voicenter_cdr.models import Cdr
 
 __all__ = ["Table", "TableSink"]
+
+
+_CHUNK: Final = 100_000
+"""Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
 
 
 class Table(Protocol):
@@ -56,6 +60,7 @@ class TableSink:
         self._file = Part(Path(path))
         self._opened = opened
         self._table: Table | None = None
+        self._held = 0
         self.written = 0
         """Records written so far."""
         self._check()
@@ -85,7 +90,13 @@ class TableSink:
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
         if records:
-            self._begun().insert(records)
+            table = self._begun()
+            if self._held >= _CHUNK:
+                table.execute("COMMIT")
+                table.execute("BEGIN")
+                self._held = 0
+            table.insert(records)
+            self._held += len(records)
             self.written += len(records)
 
     def commit(self) -> None:
