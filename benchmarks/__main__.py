@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decode, economy
+from benchmarks import decode, economy, formats
 
 
 def lines(results: dict[str, Any]) -> list[str]:
-    """Both tables in Markdown."""
+    """The tables in Markdown."""
     out = ["| one page of 10,000 records | µs a record | times json.loads |", "|---|---|---|"]
     spent, times = results["decode"]["microseconds_a_record"], results["decode"]["times_json_loads"]
     out += [f"| {name} | {spent[name]} | {times[name]} |" for name in spent]
@@ -31,6 +31,8 @@ def lines(results: dict[str, Any]) -> list[str]:
         mine = [f"{row[way]['per_page']} ({row[way]['times_the_floor']})" for way in ours]
         theirs = [str(row["rivals, requests per page"][rival]) for rival in rivals]
         out.append(f"| {name} | {row['pages']} | " + " | ".join([*mine, *theirs]) + " |")
+    out += ["", "| 100,000 records | rows a second | MiB more than one page |", "|---|---|---|"]
+    out += [f"| {name} | {row['rows_a_second']:,} | {row['more_mib']} |" for name, row in results["formats"].items()]
     return out
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     """Everything, in a few minutes."""
     began = time.perf_counter()
     results: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
-    results |= {"decode": decode.run(), "economy": economy.run()}
+    results |= {"decode": decode.run(), "economy": economy.run(), "formats": formats.run()}
     results["seconds"] = round(time.perf_counter() - began)
     sys.stdout.write("\n".join(lines(results)) + "\n")
     if len(sys.argv) > 1:

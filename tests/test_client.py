@@ -34,6 +34,7 @@ from voicenter_cdr import (
     ConfigurationError,
     CountMismatchError,
     DecodeError,
+    DenseWindowError,
     IncompleteError,
     OutOfRangeError,
     RateLimit,
@@ -45,6 +46,7 @@ from voicenter_cdr import (
     VoicenterError,
 )
 from voicenter_cdr.client import BASE_URL, _proxy
+from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
 from voicenter_cdr.windows import Plan
 
@@ -1240,3 +1242,22 @@ async def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records if "waited" in record.getMessage()] == [
         "waited 30.0 s for the rate limit"
     ]
+
+
+@pytest.mark.parametrize("busy", [0, 1, 20])
+async def test_what_fails_first_is_what_is_told(busy: int) -> None:
+    """While the consumer is busy a lane may fail: the others stop at once, and its error is the one that is raised."""
+    rows = [raw(number, 2_400 * number) for number in range(180)] + [raw(200 + number, 180_000) for number in range(90)]
+    app = Sandbox(Records(rows), codes=[CODE], behaviour=Behaviour(cap=40, totals="capped"))
+
+    async def consume(client: CdrClient) -> None:
+        async for _ in client.iter_pages(CdrQuery(START, START + timedelta(days=5))):
+            for _ in range(busy):
+                await asyncio.sleep(30)
+
+    async with CdrClient(code=CODE, transport=httpx.ASGITransport(app), page_cap=40) as client:
+        with pytest.raises(DenseWindowError):
+            await consume(client)
+        spent = len(app.hits)
+        await asyncio.sleep(600)
+    assert len(app.hits) == spent <= 15

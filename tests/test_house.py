@@ -30,6 +30,7 @@ LAYERS = {
     "testing": 3,
     "sandbox": 3,
     "export": 3,
+    "sync": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -45,6 +46,7 @@ THIRD_PARTY = {
     "testing": set(),
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
+    "sync": {"attrs"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

@@ -118,6 +118,7 @@ class _Lanes:
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
+        self._failed: Exception | None = None
 
     async def next(self) -> Batch | None:
         """The next proven batch; ``None`` when there is none left."""
@@ -130,14 +131,13 @@ class _Lanes:
                 return await self._batch(window)
             if self._plan.done:
                 return None
-            for task in self._tasks:
-                if task.cancelled():
-                    raise ConfigurationError(
-                        "The client was closed before the iteration had ended",
-                        mend="Iterate inside of 'async with CdrClient(…) as client'.",
-                    )
-                if task.done():
-                    task.result()
+            if self._failed is not None:
+                raise self._failed
+            if any(task.cancelled() for task in self._tasks):
+                raise ConfigurationError(
+                    "The client was closed before the iteration had ended",
+                    mend="Iterate inside of 'async with CdrClient(…) as client'.",
+                )
             await self._news.wait()
             self._news.clear()
             self._ready = self._plan.ready()
@@ -155,11 +155,19 @@ class _Lanes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _lane(self) -> None:
-        while True:
+        """Ask and judge until something fails; what fails first ends the iteration, however busy its consumer is."""
+        try:
+            await self._walk()
+        except Exception as error:
+            self._failed = self._failed or error
+            self._news.set()
+
+    async def _walk(self) -> None:
+        while self._failed is None:
             async with self._turn:
                 await self._work()
                 slot = await self._outlet.slot(self._tally)
-                ask = self._plan.take()
+                ask = self._plan.take() if self._failed is None else None
             if ask is None:
                 self._outlet.give_back(slot)
                 continue
@@ -174,7 +182,8 @@ class _Lanes:
         except OutOfRangeError as error:
             self._plan.refused(ask, error)
         else:
-            self._judge(ask, answer)
+            if self._failed is None:  # else the plan is not to be asked any more
+                self._judge(ask, answer)
 
     async def _work(self) -> None:
         """Wait until the plan has something to ask. Only the lane whose turn it is comes here."""

@@ -28,7 +28,7 @@ from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
 from voicenter_cdr.models import PAGE_CAP, CdrType
@@ -116,13 +116,13 @@ class PageFacts:
     """RETURN_HITS."""
     rows: Sequence[Hashable] = field(default=(), repr=False)
     """The rows themselves, in the same order; looked at only on the ladder."""
-
-    known: list[int] = field(init=False, repr=False, eq=False)
+    known: list[int] = field(
+        init=False,
+        repr=False,
+        eq=False,
+        default=Factory(lambda page: [second for second in page.seconds if second is not None], takes_self=True),
+    )
     """The seconds that can be told."""
-
-    @known.default
-    def _(self) -> list[int]:
-        return [second for second in self.seconds if second is not None]
 
 
 def is_ordered(page: PageFacts, *, descending: bool = False) -> bool:

@@ -25,6 +25,8 @@ from voicenter_cdr import (
     Stats,
     VoicenterError,
 )
+from voicenter_cdr.export import Sink, open_sink, write_pages
+from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 
 query = CdrQuery(
     datetime(2026, 7, 1, tzinfo=UTC),
@@ -66,6 +68,12 @@ async def usage() -> None:
         assert_type(records.checkpoint, str)
         async for batch in client.iter_pages(query, resume_from=records.checkpoint):
             assert_type(batch, Page)
+        report = await sync(client, {"cdr_types": [8]}, "calls.duckdb", start=query.start)
+        assert_type(report, SyncReport)
+        assert_type(report.gaps, tuple[SyncWindow, ...])
+        assert_type(report.watermark, datetime | None)
+        sink: Sink = open_sink("calls.parquet")
+        assert_type(await write_pages(client.iter_pages(query), sink), int)
     async with CdrClient.from_env(concurrency=1) as other:
         assert_type(other, CdrClient)
 

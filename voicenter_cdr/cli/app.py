@@ -19,6 +19,7 @@ from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_fail
 from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
 from voicenter_cdr.cli.service import sandbox
+from voicenter_cdr.cli.syncing import SYNC_EXAMPLES, sync
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
@@ -118,5 +119,6 @@ def _app() -> App:
     app.command(export, help_epilogue=EXPORT_EXAMPLES)
     app.command(count, help_epilogue=COUNT_EXAMPLES)
     app.command(plan, help_epilogue=PLAN_EXAMPLES)
+    app.command(sync, help_epilogue=SYNC_EXAMPLES)
     app.command(sandbox, group_parameters=Group("Service"))
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.export import CsvSink, JsonlSink
+from voicenter_cdr.export import FileSink
 
 __all__ = ["StoppedError", "TerminatedError", "report_failure", "telling_of"]
 
@@ -58,7 +59,7 @@ class StoppedError(Exception):
 
 
 @contextmanager
-def telling_of(sink: JsonlSink | CsvSink) -> Iterator[None]:
+def telling_of(sink: FileSink) -> Iterator[None]:
     """Let what fails in the block tell where the records are that came so far."""
     try:
         yield
@@ -108,7 +109,9 @@ def texts(error: BaseException) -> tuple[str, str]:
         return what, "Run the same command again for the whole."
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
-        return f"Writing failed: {what}", "Make room, or choose another place with --output."
+        if error.errno == errno.EBUSY:
+            return f"Writing failed: {what}", "Another program has the file open: let it close it, then run this again."
+        return f"Writing failed: {what}", "Make room, or choose another place to write to; then run it again."
     # Neither the text of an unexpected error nor the values in it: they may be those of a record.
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.mend

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from attrs import frozen
@@ -27,6 +28,7 @@ __all__ = [
     "Access",
     "Filters",
     "Voice",
+    "query_of",
     "split",
     "to_filter",
     "to_query",
@@ -120,6 +122,11 @@ class Voice:
 def to_query(period: Period, filters: Filters, access: Access, columns: Sequence[Column] | None) -> CdrQuery:
     """What to ask for, so that these columns can be filled; no columns mean whatever the service sends unasked."""
     start, end = times.span(period, now=times.now(), demo=access.demo, call_id=filters.call_id)
+    return query_of(start, end, filters, columns)
+
+
+def query_of(start: datetime, end: datetime, filters: Filters, columns: Sequence[Column] | None) -> CdrQuery:
+    """The same for a period that is known."""
     return CdrQuery(
         start,
         end,
@@ -134,11 +141,13 @@ def to_query(period: Period, filters: Filters, access: Access, columns: Sequence
     )
 
 
-def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"]:
+def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"] | None:
     """What to ask the service for, so that these columns can be filled."""
     names = [column.name for column in columns]
     if "extra" in names:
         return "*"
+    if any(column.derive for column in columns):
+        return None  # what is derived may need any of the documented fields
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
@@ -19,7 +20,7 @@ from voicenter_cdr.cli.flags import Voice
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.stream import PageStream
 
-__all__ = ["logs", "many", "progress", "say"]
+__all__ = ["logs", "many", "progress", "say", "steps"]
 
 
 def say(text: str) -> None:
@@ -86,6 +87,26 @@ async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncI
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+
+
+@contextmanager
+def steps(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
+    """A line on standard error that tells how far a sync is, if somebody is looking; to be called for every step."""
+    days, records = itertools.count(1), 0
+    with contextlib.ExitStack() as stack:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = bar.add_task("looking up what is there")
+        if shown and sys.stderr.isatty():
+            stack.enter_context(bar)
+
+        def step(end: datetime, rows: int) -> None:
+            nonlocal records
+            records += rows
+            done = f"{many(next(days), 'day')}, {many(records, 'record')}"
+            bar.update(task, description=f"{done}, until {end:%Y-%m-%dT%H:%M:%SZ}")
+
+        yield step
 
 
 async def _watch(pages: PageStream, bar: Progress) -> None:

@@ -27,7 +27,7 @@ from voicenter_cdr.cli.flags import (
 from voicenter_cdr.cli.messages import logs, many, progress, say
 from voicenter_cdr.cli.session import client_for
 from voicenter_cdr.cli.times import Period, said
-from voicenter_cdr.export import COLUMNS, CsvSink, JsonlSink, open_sink, select, write_pages
+from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
 from voicenter_cdr.models import CdrQuery, Estimate
 
 __all__ = ["COUNT_EXAMPLES", "EXPORT_EXAMPLES", "PLAN_EXAMPLES", "count", "export", "plan"]
@@ -36,7 +36,7 @@ __all__ = ["COUNT_EXAMPLES", "EXPORT_EXAMPLES", "PLAN_EXAMPLES", "count", "expor
 def export(
     *,
     output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
-    format_: Annotated[Literal["jsonl", "csv"] | None, Parameter(name="--format")] = None,
+    format_: Annotated[Format | None, Parameter(name="--format")] = None,
     fields: Annotated[tuple[str, ...], Parameter()] = (),
     raw_names: bool = False,
     excel: bool = False,
@@ -47,16 +47,17 @@ def export(
     access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
     voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
 ) -> None:
-    """Write every record of a period to a file or to standard output.
+    """Write every record of a period to a file, a database, a folder or standard output.
 
-    A file is written as NAME.part and gets its name when it is whole; if the export stops early, the .part file stays.
+    It is written as NAME.part and gets its name when it is whole; if the export stops early, the .part stays.
 
     Parameters
     ----------
     output
-        File to write, with .gz at its end to pack it; - is standard output, the default.
+        File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a folder,
+        with a slash at its end, for Parquet files by day; - is standard output, the default.
     format_
-        JSON Lines or CSV. Default: by the name of the file, jsonl on standard output.
+        Default: by the name of the file, parquet in a folder, jsonl on standard output.
     fields
         Columns wanted, in this order, separated by commas. Default: all.
     raw_names
@@ -77,7 +78,7 @@ def export(
 
 async def _export(
     query: CdrQuery,
-    sink: JsonlSink | CsvSink,
+    sink: FileSink,
     output: str,
     filters: Filters,
     access: Access,
@@ -172,6 +173,8 @@ Examples:
   voicenter-cdr export --since 24h --type queue --status ABANDONE,TIMEOUT
   voicenter-cdr export --last 2w --fields started_at,duration -o short.csv
   voicenter-cdr export --last 2w --format csv --excel > calls.csv
+  voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o calls.duckdb
+  voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o lake/
 """
 PLAN_EXAMPLES: Final = """\
 Examples:

@@ -15,7 +15,7 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.wire import call_window
 
-__all__ = ["DEMO_DAYS", "Period", "instant", "now", "said", "span", "zone_named"]
+__all__ = ["DEMO_DAYS", "Period", "before", "instant", "length", "now", "said", "span", "zone_named"]
 
 DEMO_DAYS: Final = 90
 """How long the made-up call centre has been at work."""
@@ -100,13 +100,22 @@ def zone_named(name: str) -> ZoneInfo:
         raise ConfigurationError("--tz (VOICENTER_TZ) takes the name of a time zone, such as Asia/Jerusalem") from None
 
 
-def before(now: datetime, flag: str, text: str) -> datetime:
+def length(flag: str, text: str) -> timedelta:
+    """A length of time."""
     ago = _AGO.fullmatch(text.strip().lower())
     if ago is None:
         raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w")
     try:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     except (OverflowError, ValueError):
+        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+
+
+def before(now: datetime, flag: str, text: str) -> datetime:
+    """The instant so long ago."""
+    try:
+        return now - length(flag, text)
+    except OverflowError:
         raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 

@@ -1,26 +1,55 @@
 """The columns of a record outside of Python: one definition for every file and table that is written.
 
-Pure. What a column is called, which kind of value it holds and how that value looks in JSON stands here and nowhere
-else. The columns do not depend on the data: a column without a value is null, never missing.
+Pure. What a column is called, which kind of value it holds, how that value looks in JSON and in a table stands here
+and nowhere else. The columns do not depend on the data: a column without a value is null, never missing.
+
+Tables (Arrow, Parquet, SQLite, DuckDB) have types, and a type has an end: a number that does not fit its column is
+refused with the name of the column (:class:`DecodeError`), never cut, rounded or made null. JSON Lines and CSV hold
+any number. Text that UTF-8 has no bytes for (half of a surrogate pair) is written as its escape, ``\\ud83d``.
 """
 
 from __future__ import annotations
 
 import difflib
 import enum
+import json
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.errors import ConfigurationError, DecodeError, Problem
 from voicenter_cdr.models import Cdr, CdrField, IvrStep
 from voicenter_cdr.wire import API_NAMES
 
-__all__ = ["COLUMNS", "Column", "Kind", "row", "rows", "select"]
+__all__ = [
+    "COLUMNS",
+    "STEP_NAMES",
+    "TABLE",
+    "Column",
+    "Kind",
+    "cells",
+    "compact",
+    "duckdb_ddl",
+    "duckdb_type",
+    "misfit",
+    "moment",
+    "named",
+    "number",
+    "quoted",
+    "row",
+    "rows",
+    "select",
+    "sqlite_ddl",
+    "sqlite_type",
+]
+
+TABLE: Final = "cdr"
+"""What the table of records is called in a database."""
 
 
 class Kind(enum.StrEnum):
@@ -60,10 +89,19 @@ class Column:
     """What it holds."""
     doc: str
     """What it means, in one line."""
+    required: bool = False
+    """Whether every record has it."""
+    derive: Callable[[Cdr], Any] | None = field(default=None, kw_only=True)
+    """What makes its value from a record; by default it is the record's attribute of this name."""
+
+    @property
+    def value(self) -> Callable[[Cdr], Any]:
+        """What gives the value of a record, ``None`` where it has none."""
+        return self.derive or operator.attrgetter(self.name)
 
 
-def _column(field: CdrField, kind: Kind, doc: str) -> Column:
-    return Column(str(field), API_NAMES[field], kind, doc)
+def _column(source: CdrField, kind: Kind, doc: str, *, required: bool = False) -> Column:
+    return Column(str(source), API_NAMES[source], kind, doc, required)
 
 
 COLUMNS: Final[tuple[Column, ...]] = (
@@ -71,7 +109,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _column(CdrField.CDR_TYPE, Kind.INT16, "Kind of call, as number."),
     _column(CdrField.CALL_TYPE, Kind.CATEGORY, "Kind of call, as the service words it."),
     _column(CdrField.DIAL_STATUS, Kind.CATEGORY, "How the call ended."),
-    _column(CdrField.STARTED_AT, Kind.TIMESTAMP, "When the call was made, in UTC."),
+    _column(CdrField.STARTED_AT, Kind.TIMESTAMP, "When the call was made, in UTC.", required=True),
     _column(CdrField.DATE_EPOCH, Kind.INT64, "The service's epoch number as sent, for checks."),
     _column(CdrField.DURATION, Kind.INT32, "Seconds of conversation, without ringing."),
     _column(CdrField.RING_TIME, Kind.INT32, "Seconds of ringing, without conversation."),
@@ -93,14 +131,21 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _column(CdrField.DEPARTMENT_NAME, Kind.TEXT, "Department or account the call belongs to."),
     _column(CdrField.DEPARTMENT_ID, Kind.INT64, "Id of that department or account."),
     _column(CdrField.TARGET_PREFIX_NAME, Kind.CATEGORY, "Country that was called."),
-    Column("extra", "extra", Kind.JSON, "Fields of the record without a column of their own, keys as sent."),
+    Column(
+        "extra",
+        "extra",
+        Kind.JSON,
+        "Fields of the record without a column of their own, keys as sent.",
+        derive=lambda cdr: cdr.extra or None,
+    ),
 )
 """Every column, in the order it is written."""
 
 _BY_NAME: Final[Mapping[str, Column]] = {
     name.lower(): column for column in COLUMNS for name in (column.name, column.api_name)
 }
-_STEP_NAMES: Final = ("layer_name", "dtmf", "layer_number")
+STEP_NAMES: Final = ("layer_name", "dtmf", "layer_number")
+"""The parts of a step through the voice menu."""
 _API_STEP_NAMES: Final = ("LayerName", "DTMF", "LayerNumber")
 _EXACT_DIGITS: Final = 30
 """Whole decimals up to this many digits are written as such; beyond, a short exponent could stand for gigabytes."""
@@ -128,6 +173,11 @@ def _named(name: str) -> Column:
     raise ConfigurationError(f"Unknown column {name!r}; {hint}")
 
 
+def named(columns: Sequence[Column], *, raw_names: bool = False) -> list[str]:
+    """What the columns are called, in our spelling or in the API's."""
+    return [column.api_name if raw_names else column.name for column in columns]
+
+
 def row(cdr: Cdr, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> dict[str, Any]:
     """A record as a ``dict`` that any JSON writer takes: one key per column, in their order, ``None`` where absent.
 
@@ -142,23 +192,25 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """Many records, each as :func:`row` makes it."""
     plain = _API_PLAIN if raw_names else _PLAIN
-    plan = [(column.name, column.api_name if raw_names else column.name, plain.get(column.kind)) for column in columns]
+    plan = [
+        (column.value, name, plain.get(column.kind))
+        for column, name in zip(columns, named(columns, raw_names=raw_names), strict=True)
+    ]
     for cdr in records:
         made: dict[str, Any] = {}
-        for name, key, convert in plan:
-            value = getattr(cdr, name)
+        for read, key, convert in plan:
+            value = read(cdr)
             made[key] = value if value is None or convert is None else convert(value)
-        if not cdr.extra and "extra" in made:
-            made["extra"] = None
         yield made
 
 
-def _moment(value: datetime) -> str:
-    moment = value if value.tzinfo is UTC else value.astimezone(UTC)
-    return moment.isoformat()[:-6] + "Z"
+def moment(value: datetime) -> str:
+    """The instant as text in UTC, with a fraction only if there is one. Sorts by the second, as text."""
+    instant = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return instant.isoformat()[:-6] + "Z"
 
 
-def _number(value: int | Decimal) -> int | float | str:
+def number(value: int | Decimal) -> int | float | str:
     """The number as JSON can hold it exactly, or else its text."""
     if not isinstance(value, Decimal):
         return int(value)
@@ -188,7 +240,7 @@ def _json(value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | Decimal):
-        return _number(value)
+        return number(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
@@ -199,10 +251,166 @@ def _json(value: Any) -> Any:
 _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.CATEGORY: str,
     Kind.INT16: int,
-    Kind.TIMESTAMP: _moment,
-    Kind.DECIMAL: _number,
-    Kind.STEPS: _steps(_STEP_NAMES),
+    Kind.TIMESTAMP: moment,
+    Kind.DECIMAL: number,
+    Kind.STEPS: _steps(STEP_NAMES),
     Kind.JSON: _object,
 }
 """How a value becomes plain; the other kinds are plain already."""
 _API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(_API_STEP_NAMES)}
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+_SQLITE: Final[Mapping[Kind, str]] = {
+    Kind.TEXT: "TEXT",
+    Kind.CATEGORY: "TEXT",
+    Kind.INT16: "INTEGER",
+    Kind.INT32: "INTEGER",
+    Kind.INT64: "INTEGER",
+    Kind.TIMESTAMP: "TEXT",
+    Kind.BOOL: "INTEGER",
+    Kind.DECIMAL: "NUMERIC",
+    Kind.STEPS: "TEXT",
+    Kind.JSON: "TEXT",
+}
+_DUCKDB: Final[Mapping[Kind, str]] = {
+    Kind.TEXT: "VARCHAR",
+    Kind.CATEGORY: "VARCHAR",
+    Kind.INT16: "SMALLINT",
+    Kind.INT32: "INTEGER",
+    Kind.INT64: "BIGINT",
+    Kind.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    Kind.BOOL: "BOOLEAN",
+    Kind.DECIMAL: "DECIMAL(18,4)",
+    Kind.STEPS: "STRUCT({} VARCHAR, {} VARCHAR, {} VARCHAR)[]",
+    Kind.JSON: "VARCHAR",
+}
+_BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 64}
+_DIGITS: Final = (18, 4)
+_UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
+_EXACT: Final = Context(prec=_DIGITS[0])
+
+compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""A value as JSON text without spaces, Hebrew as Hebrew."""
+
+
+def sqlite_type(column: Column) -> str:
+    """The column's type in SQLite."""
+    return _SQLITE[column.kind]
+
+
+def duckdb_type(column: Column, *, raw_names: bool = False) -> str:
+    """The column's type in DuckDB."""
+    return _DUCKDB[column.kind].format(*map(quoted, _API_STEP_NAMES if raw_names else STEP_NAMES))
+
+
+def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
+    """The SQL that makes the table in SQLite, if it is not there.
+
+    Times are ISO text with a Z; true and false are 1 and 0; steps and objects are JSON text; prices are numbers.
+    """
+    return _ddl(columns, [sqlite_type(column) for column in columns], table, raw_names)
+
+
+def duckdb_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
+    """The SQL that makes the table in DuckDB, if it is not there."""
+    return _ddl(columns, [duckdb_type(column, raw_names=raw_names) for column in columns], table, raw_names)
+
+
+def _ddl(columns: Sequence[Column], kinds: Sequence[str], table: str, raw_names: bool) -> str:
+    lines = [
+        f"{quoted(name)} {kind}{' NOT NULL' if column.required else ''}"
+        for column, name, kind in zip(columns, named(columns, raw_names=raw_names), kinds, strict=True)
+    ]
+    return f"CREATE TABLE IF NOT EXISTS {quoted(table)} (\n    " + ",\n    ".join(lines) + "\n)"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) -> list[Any]:
+    """The values of one column as tables take them, ``None`` where absent; every one of them fits the column.
+
+    Text and JSON are ``str`` that UTF-8 has bytes for, times are aware in UTC, prices ``Decimal``, steps ``dict``.
+    Raises :class:`DecodeError` for a number that does not fit; it names the column and not the value.
+    """
+    read = column.value
+    found = [read(cdr) for cdr in records]
+    convert = _TABLED.get(column.kind)
+    if column.kind is Kind.STEPS:
+        convert = _steps(_API_STEP_NAMES if raw_names else STEP_NAMES)
+    values: list[Any] = [None if value is None else convert(value) for value in found] if convert else found
+    if column.kind in _BITS:
+        _check_bits(column, values)
+    elif column.kind is Kind.DECIMAL:
+        _check_digits(column, values)
+    elif column.kind is Kind.STEPS:
+        return _sound_steps(values)
+    elif column.kind in _TEXTS:
+        return _sound(values)
+    return values
+
+
+def misfit(column: Column, expected: str) -> DecodeError:
+    """The error for a value that does not fit its column."""
+    return DecodeError(
+        "A record does not fit into its table",
+        problems=[Problem(column.name, expected)],
+        mend="Leave that column out, or write JSON Lines or CSV, which hold any value; and report the line above.",
+    )
+
+
+def _check_bits(column: Column, values: Sequence[int | None]) -> None:
+    end = 2 ** (_BITS[column.kind] - 1)
+    known = [value for value in values if value is not None]
+    if known and not -end <= min(known) <= max(known) < end:
+        raise misfit(column, f"a whole number of {_BITS[column.kind]} bits")
+
+
+def _check_digits(column: Column, values: Sequence[Decimal | None]) -> None:
+    whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
+    for value in values:
+        if value is not None and not _fits(value):
+            raise misfit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
+
+
+def _fits(value: Decimal) -> bool:
+    try:
+        return value.is_finite() and value.quantize(_UNIT, context=_EXACT) == value
+    except InvalidOperation:
+        return False
+
+
+def _sound(values: list[Any]) -> list[Any]:
+    """The same texts, or such that UTF-8 has bytes for them."""
+    try:
+        "".join(filter(None, values)).encode()
+    except UnicodeEncodeError:
+        return [_mended(value) for value in values]
+    return values
+
+
+def _sound_steps(values: list[Any]) -> list[Any]:
+    parts = [part for steps in values if steps for step in steps for part in step.values()]
+    return values if _sound(parts) is parts else [_mended(value) for value in values]
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [{name: _mended(part) for name, part in step.items()} for step in value]
+    return value
+
+
+_TABLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.CATEGORY: str,
+    Kind.INT16: int,
+    Kind.TIMESTAMP: lambda value: value.astimezone(UTC),
+    Kind.DECIMAL: Decimal,
+    Kind.JSON: lambda value: compact(_object(value)),
+}
+_TEXTS: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.JSON})

@@ -7,30 +7,23 @@ stream of bytes, and do not look ahead: what a line looks like never depends on 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gzip
+import contextvars
+import functools
 import json
-import os
 import re
-import shutil
-import sys
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.schema import COLUMNS, Column, rows
+from voicenter_cdr.export.places import Target, bytes_to
+from voicenter_cdr.export.schema import COLUMNS, Column, compact, named, rows
 from voicenter_cdr.models import Cdr, Page
 
-__all__ = ["CsvSink", "Format", "JsonlSink", "Sink", "committing", "open_sink", "write_pages"]
-
-Format = Literal["jsonl", "csv"]
-"""JSON Lines, or comma-separated values."""
-Target = str | os.PathLike[str] | BinaryIO
-"""A path, or a stream that takes bytes."""
+__all__ = ["CsvSink", "FileSink", "JsonlSink", "Sink", "committing", "in_thread", "write_pages"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 AnySink = TypeVar("AnySink", bound="Sink")
 
 
@@ -50,6 +43,18 @@ class Sink(Protocol):
 
         Must not raise, and must do no harm where nothing was written or the sink has ended already.
         """
+        ...
+
+
+class FileSink(Sink, Protocol):
+    """A sink that can tell how far it came."""
+
+    written: int
+    """Records written so far."""
+
+    @property
+    def kept(self) -> Path | None:
+        """After :meth:`abort`: where the records are that came so far, if they are in a file."""
         ...
 
 
@@ -80,138 +85,34 @@ async def write_pages(
     try:
         async for page in pages:
             records = page.records if keep is None else tuple(filter(keep, page.records))
-            await _in_thread(sink.write, records)
+            await in_thread(sink.write, records)
             written += len(records)
             if on_page is not None:
                 on_page(page)
-        await _in_thread(sink.commit)
+        await in_thread(sink.commit)
     except BaseException:
         sink.abort()
         raise
     return written
 
 
-async def _in_thread(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Work in a thread. A thread can't be stopped, so a cancellation waits for it: nothing is closed under it."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # looked at: the cancellation is what is told
-        raise
-
-
-# --- bytes -------------------------------------------------------------------------------------------------------
-
-
-class _Stream:
-    """Bytes to a stream; one that was passed in belongs to somebody else and is flushed, never closed."""
-
-    kept: Path | None = None
-
-    def __init__(self, stream: BinaryIO, *, owned: bool = False) -> None:
-        self._stream = stream
-        self._owned = owned
-
-    def write(self, data: bytes) -> None:
-        _write_all(self._stream, data)
-        self._stream.flush()
-
-    def commit(self) -> None:
-        self._stream.flush()
-        if self._owned:
-            self._stream.close()
-
-    def abort(self, *, keep: bool) -> None:
-        del keep  # what is in a stream is in it
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.close() if self._owned else self._stream.flush()
-
-
-class _File:
-    """Bytes to ``<name>.part``, which takes the name of the file only when it is whole and on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))  # a link stays one, its target is replaced
-        self.part = self.path.with_name(self.path.name + ".part")
-        self.kept: Path | None = None
-        self._raw: BinaryIO | None = None
-        self._out: Any = None
-        self._check()
-
-    def _check(self) -> None:
-        """Refuse before any request is spent what could only fail after it."""
-        folder = self.path.parent
-        if self.path.is_dir():
-            raise ConfigurationError(f"{self.path} is a folder; name a file in it")
-        if not folder.is_dir():
-            raise ConfigurationError(f"The folder {folder} does not exist")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigurationError(f"No file may be written in the folder {folder}")
-
-    def _open(self) -> Any:
-        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
-        if self._out is None:
-            self._raw = self.part.open("wb")
-            if self.path.exists():
-                shutil.copymode(self.path, self.part)
-            packed = self.path.suffix.lower() == ".gz"
-            self._out = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if packed else self._raw
-        return self._out
-
-    def write(self, data: bytes) -> None:
-        _write_all(self._open(), data)
-
-    def commit(self) -> None:
-        out, raw = self._open(), self._raw
-        assert raw is not None
-        if out is not raw:
-            out.close()
-        raw.flush()
-        os.fsync(raw.fileno())
-        raw.close()
-        self.part.replace(self.path)
-        _sync_folder(self.path.parent)
-
-    def abort(self, *, keep: bool) -> None:
-        if self._raw is None:
-            return
-        for stream in (self._out, self._raw):
-            with contextlib.suppress(OSError, ValueError):
-                stream.close()
-        with contextlib.suppress(OSError):
-            if keep:
-                self.kept = self.part if self.part.exists() else None
-            else:
-                self.part.unlink(missing_ok=True)
-
-
-def _write_all(stream: Any, data: bytes) -> None:
-    """Write all of it: a raw stream may take less than it is given."""
-    left = memoryview(data)
-    while left:
-        left = left[stream.write(left) or 0 :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work in a thread. A thread can't be stopped, so every cancellation waits for it: nothing is closed under it."""
+    call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
+    done = asyncio.get_running_loop().run_in_executor(None, call)  # no task, which the end of the loop could cancel
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        done.exception()  # looked at: the cancellation is what is told
+        raise cancelled
+    return done.result()
 
 
-def _bytes_to(target: Target) -> _Stream | _File:
-    if not isinstance(target, str | os.PathLike):
-        return _Stream(target)
-    path = Path(target)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        return _Stream(path.open("wb"), owned=True)  # a device or a pipe is written to, not replaced
-    return _File(path)
+# --- text --------------------------------------------------------------------------------------------------------
 
 
 class _TextSink:
@@ -222,7 +123,7 @@ class _TextSink:
     def __init__(self, target: Target, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._bytes = _bytes_to(target)
+        self._bytes = bytes_to(target)
         self._begun = False
         self.written = 0
         """Records written so far."""
@@ -259,7 +160,6 @@ class _TextSink:
 
 # --- JSON Lines --------------------------------------------------------------------------------------------------
 
-_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ESCAPED: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _UNSAFE: Final = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
 """What some readers take for the end of a line, and what UTF-8 has no bytes for."""
@@ -277,7 +177,7 @@ class JsonlSink(_TextSink):
 
 
 def _line(record: dict[str, Any]) -> str:
-    line = _COMPACT(record)
+    line = compact(record)
     return _ESCAPED(record) if _UNSAFE.search(line) else line
 
 
@@ -305,7 +205,7 @@ class CsvSink(_TextSink):
         super().__init__(target, columns=columns, raw_names=raw_names)
         self._end = "\r\n" if excel else "\n"
         self._cell = _excel_cell if excel else _cell
-        names = [column.api_name if raw_names else column.name for column in self._columns]
+        names = named(self._columns, raw_names=raw_names)
         self._head = (("\ufeff" if excel else "") + ",".join(names) + self._end).encode()
 
     def _encode(self, records: Sequence[Cdr]) -> bytes:
@@ -320,7 +220,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     kind = type(value)
-    text = value if kind is str else str(value) if kind is int else _COMPACT(value)
+    text = value if kind is str else str(value) if kind is int else compact(value)
     # Four searches for a character are faster than one for a pattern.
     if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
         return '"' + text.replace('"', '""') + '"'
@@ -329,58 +229,3 @@ def _cell(value: Any) -> str:
 
 def _excel_cell(value: Any) -> str:
     return _cell("'" + value if isinstance(value, str) and _FORMULA.match(value) else value)
-
-
-# --- by name -----------------------------------------------------------------------------------------------------
-
-_FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
-
-
-def open_sink(
-    target: Target,
-    format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
-    *,
-    columns: Sequence[Column] = COLUMNS,
-    raw_names: bool = False,
-    excel: bool = False,
-) -> JsonlSink | CsvSink:
-    """The sink for a path, ``"-"`` (standard output) or a stream of bytes.
-
-    The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
-    streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
-
-    Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, and for a place where
-    no file can be written.
-    """
-    chosen = _format(target, format)
-    if isinstance(target, str) and target == "-":
-        target = sys.stdout.buffer
-    if chosen == "csv":
-        return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel)
-    if excel:
-        raise ConfigurationError("excel is for CSV; name a .csv file or choose the format csv")
-    return JsonlSink(target, columns=columns, raw_names=raw_names)
-
-
-def _format(target: Target, wanted: str | None) -> Format:
-    if wanted not in (None, *_FORMATS.values()):
-        raise ConfigurationError(f"Unknown format {wanted!r}; known: jsonl, csv.")
-    if target == "-" or not isinstance(target, str | os.PathLike):
-        return "csv" if wanted == "csv" else "jsonl"
-    if not str(target) or Path(target).is_dir():
-        raise ConfigurationError("The place to write to is a folder, or empty; name a file")
-    suffixes = [suffix.lower() for suffix in Path(target).suffixes]
-    ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
-    named = _FORMATS.get(ending)
-    if named is None and wanted is None:
-        raise ConfigurationError(_unknown_ending(ending))
-    if named is not None and wanted not in (None, named):
-        raise ConfigurationError(f"The name ends with {ending}, but the format asked for is {wanted}")
-    return named or ("csv" if wanted == "csv" else "jsonl")
-
-
-def _unknown_ending(ending: str) -> str:
-    known = "known: .jsonl, .ndjson and .csv, each also with .gz behind it; or give the format"
-    if ending == ".json":
-        return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"
-    return f"The name ends with {ending!r}, which tells no format; {known}" if ending else f"No ending in name; {known}"

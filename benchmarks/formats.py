@@ -1,0 +1,212 @@
+"""Records into files and tables: rows a second and memory, beside what the libraries reach on their own.
+
+Each way runs in a process of its own and gets the same pages, one at a time. Only the writing is timed. Ours begins
+with typed records; the libraries are given, untimed, what they like best: plain dicts, tuples, or an Arrow table.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.decode import ROWS, SLICE
+from voicenter_cdr.export import COLUMNS, arrow_batch, arrow_schema, duckdb_ddl, open_sink, rows, sqlite_ddl
+from voicenter_cdr.export.schema import cells
+from voicenter_cdr.models import Cdr
+from voicenter_cdr.sandbox import Bulk
+from voicenter_cdr.wire import Decoder, Reader
+
+PAGES = 10
+NAMES = [column.name for column in COLUMNS]
+Writer = Callable[[Any], None]
+Way = Callable[[Path], tuple[Callable[[Sequence[Cdr]], Any], Writer, Callable[[], None]]]
+"""Gives what prepares a page (untimed), what writes it, and what ends it."""
+
+
+def pages(count: int) -> Iterator[list[Cdr]]:
+    """Decoded pages, of calls 1.5 seconds apart."""
+    start, reader = 1_780_000_000_000, Reader()
+    for number in range(count):
+        first = start + number * ROWS * 1_500
+        bulk = Bulk(range(first, first + ROWS * 1_500, 1_500), seed=number)
+        found = [{k: v for k, v in bulk.record(index).items() if k[0] != "_"} for index in range(ROWS)]
+        body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": found}).encode()
+        decoder = Decoder(reader=reader)
+        for at in range(0, len(body), SLICE):
+            decoder.feed(body[at : at + SLICE])
+        del found, body
+        yield list(decoder.finish().records)
+
+
+def ours(name: str) -> Way:
+    """A sink of this package."""
+
+    def way(folder: Path) -> Any:
+        sink = open_sink(f"{folder}/{name}")
+        return list, sink.write, sink.commit
+
+    return way
+
+
+def plain(records: Sequence[Cdr]) -> list[dict[str, Any]]:
+    """The records as dicts."""
+    return list(rows(records))
+
+
+def json_alone(folder: Path) -> Any:
+    """The json module, a line at a time."""
+    out = (folder / "a.jsonl").open("w", encoding="utf-8")
+
+    def write(made: list[dict[str, Any]]) -> None:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
+
+    return plain, write, out.close
+
+
+def csv_alone(folder: Path) -> Any:
+    """The csv module."""
+    out = (folder / "a.csv").open("w", encoding="utf-8", newline="")
+    writer = csv.DictWriter(out, NAMES)
+    writer.writeheader()
+    return plain, writer.writerows, out.close
+
+
+def arrow_alone(folder: Path) -> Any:
+    """Pyarrow, from an Arrow batch that is there already."""
+    import pyarrow.parquet as pq
+
+    writer = pq.ParquetWriter(folder / "a.parquet", arrow_schema(), compression="zstd")
+    return arrow_batch, writer.write_batch, writer.close
+
+
+def arrow_from_dicts(folder: Path) -> Any:
+    """Pyarrow, from dicts it makes arrays of itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = pq.ParquetWriter(folder / "a.parquet", arrow_schema(), compression="zstd")
+    schema = arrow_schema()
+
+    def dicts(records: Sequence[Cdr]) -> list[dict[str, Any]]:
+        values = [cells(records, column) for column in COLUMNS]
+        return [dict(zip(NAMES, line, strict=True)) for line in zip(*values, strict=True)]
+
+    return dicts, lambda made: writer.write_table(pa.Table.from_pylist(made, schema)), writer.close
+
+
+def tuples(records: Sequence[Cdr]) -> list[tuple[Any, ...]]:
+    """The records as SQL takes them."""
+    return [
+        tuple(json.dumps(value) if isinstance(value, list | dict) else value for value in row.values())
+        for row in rows(records)
+    ]
+
+
+def sqlite_alone(folder: Path) -> Any:
+    """Sqlite3's executemany, in one transaction."""
+    connection = sqlite3.connect(folder / "a.sqlite", isolation_level=None)
+    connection.execute(sqlite_ddl())
+    connection.execute("BEGIN")
+    marks = ", ".join("?" * len(NAMES))
+
+    def end() -> None:
+        connection.execute("COMMIT")
+        connection.close()
+
+    return tuples, lambda made: connection.executemany(f"INSERT INTO cdr VALUES ({marks})", made), end
+
+
+def duckdb_from_arrow(folder: Path) -> Any:
+    """Duckdb, from an Arrow batch that is there already."""
+    import duckdb
+
+    connection = duckdb.connect(str(folder / "a.duckdb"))
+    connection.execute(duckdb_ddl())
+
+    def write(batch: Any) -> None:
+        connection.register("batch", batch)
+        connection.execute("INSERT INTO cdr SELECT * FROM batch")
+
+    return arrow_batch, write, connection.close
+
+
+def duckdb_executemany(folder: Path) -> Any:
+    """Duckdb's executemany; a hundredth of the page, since it is so slow."""
+    import duckdb
+
+    connection = duckdb.connect(str(folder / "a.duckdb"))
+    connection.execute(duckdb_ddl())
+    marks = ", ".join("?" * len(NAMES))
+
+    def few(records: Sequence[Cdr]) -> list[list[Any]]:
+        some = records[: ROWS // 100]
+        return [list(line) for line in zip(*(cells(some, column) for column in COLUMNS), strict=True)]
+
+    return few, lambda made: connection.executemany(f"INSERT INTO cdr VALUES ({marks})", made), connection.close
+
+
+WAYS: dict[str, Way] = {
+    "jsonl: voicenter_cdr": ours("a.jsonl"),
+    "jsonl: json.dumps": json_alone,
+    "csv: voicenter_cdr": ours("a.csv"),
+    "csv: csv.DictWriter": csv_alone,
+    "parquet: voicenter_cdr": ours("a.parquet"),
+    "parquet: voicenter_cdr, a tree by day": ours("tree/"),
+    "parquet: pyarrow, from dicts": arrow_from_dicts,
+    "parquet: pyarrow, from Arrow (the limit)": arrow_alone,
+    "sqlite: voicenter_cdr": ours("a.sqlite"),
+    "sqlite: sqlite3.executemany, from tuples": sqlite_alone,
+    "duckdb: voicenter_cdr": ours("a.duckdb"),
+    "duckdb: from Arrow (the limit)": duckdb_from_arrow,
+    "duckdb: executemany": duckdb_executemany,
+}
+
+
+def measure(name: str, count: int) -> dict[str, Any]:
+    """One way, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare, write, end = WAYS[name](Path(folder))
+        spent, written, before = 0.0, 0, 0
+        for number, page in enumerate(pages(count)):
+            made = prepare(page)
+            before = before if number else _peak()
+            began = time.perf_counter()
+            write(made)
+            spent += time.perf_counter() - began
+            written += len(made) if isinstance(made, list) else made.num_rows
+            del made, page
+        began = time.perf_counter()
+        end()
+        spent += time.perf_counter() - began
+    return {"rows_a_second": round(written / spent), "more_mib": round((_peak() - before) / 1024)}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def run(count: int = PAGES) -> dict[str, dict[str, Any]]:
+    """Every way whose library is installed, each in a process of its own."""
+    found = {}
+    for name in WAYS:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.formats", name, str(count)], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            found[name] = json.loads(done.stdout)
+        elif "No module named" not in done.stderr and "needs " not in done.stderr:
+            raise RuntimeError(done.stderr)
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))

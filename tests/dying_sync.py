@@ -1,0 +1,185 @@
+"""Syncs that are killed: ``python dying_sync.py FOLDER KILLS SEED`` kills each kind so often, and prints what is left.
+
+One warm process forks a child for every run, so that a death costs no start-up. The world goes on in between: records
+show up late, change and vanish for up to twenty hours after their call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import polars
+import pyarrow.parquet
+
+from voicenter_cdr import CdrClient, RateLimit
+from voicenter_cdr.sandbox import Behaviour, Hit, Records, Sandbox
+from voicenter_cdr.sync import SyncReport, sync
+from voicenter_cdr.testing import run_virtual
+
+BEGIN = datetime(2026, 7, 1, 5, tzinfo=UTC)
+KINDS = ("calls.sqlite", "calls.duckdb", "calls/")
+NAMES = ("call_id", "started_at", "cdr_type", "duration", "dial_status")
+LOOKBACK = timedelta(hours=24)
+STEP = timedelta(hours=8)
+FAST = RateLimit(100_000, 1.0)
+BEHAVIOUR = Behaviour(cap=40, requests=100_000, period=1.0)
+
+Row = tuple[Any, ...]
+
+
+def world(now: datetime, *, seed: int = 0, days: int = 12) -> Records:
+    """What the service shows at this time."""
+    shown = []
+    for number in range(days * 36):
+        die = random.Random(seed * 100_003 + number)
+        at = BEGIN + timedelta(minutes=40 * number)
+        appears, changes, vanishes = (at + timedelta(hours=die.choice((0, 0.05, 20)) * die.random()) for _ in range(3))
+        gone = die.random() < 0.1 and vanishes <= now
+        if appears <= now and not gone:
+            shown.append(
+                {
+                    "CallID": f"call-{number // 2 if number % 7 == 1 else number}",
+                    "Date": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+                    "CdrType": 9 + number % 2,
+                    "Duration": 60 if changes <= now else 0,
+                    "DialStatus": "ANSWER" if changes <= now else "NOANSWER",
+                    "CustomData": {"filler": "x" * 200},
+                }
+            )
+    return Records(shown)
+
+
+def truth(now: datetime, settle: timedelta = timedelta(0), **options: Any) -> list[Row]:
+    """The rows a copy must have."""
+    records = world(now, **options)
+    found = [records.record(index) for index in range(len(records))]
+    rows = [
+        (r["CallID"], datetime.fromisoformat(r["Date"]), r["CdrType"], r["Duration"], r["DialStatus"]) for r in found
+    ]
+    return sorted(row for row in rows if row[1] < now - settle)
+
+
+def stored(target: str) -> list[Row]:
+    """The rows a copy has."""
+    if target.endswith("/"):
+        files = list(Path(target).rglob("*.parquet"))
+        return sorted(polars.read_parquet(target).select(NAMES).rows()) if files else []
+    module: Any = sqlite3 if target.endswith(".sqlite") else duckdb
+    connection = module.connect(target)
+    found = connection.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()
+    connection.close()
+    return sorted((row[0], datetime.fromisoformat(str(row[1])).astimezone(UTC), *row[2:]) for row in found)
+
+
+def watermark(target: str) -> datetime | None:
+    """As it is stored; read without the package."""
+    if target.endswith("/"):
+        state = Path(f"{target.rstrip('/')}.state.json")
+        text = json.loads(state.read_text())["watermark"] if state.exists() else None
+    else:
+        if not Path(target).exists():
+            return None
+        module: Any = sqlite3 if target.endswith(".sqlite") else duckdb
+        connection = module.connect(target)
+        try:
+            text = connection.execute("SELECT watermark FROM _voicenter_sync").fetchone()[0]
+        except (sqlite3.OperationalError, duckdb.CatalogException):
+            text = None
+        connection.close()
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def run(target: str, now: datetime, note: Callable[[Hit], object] = id, **options: Any) -> SyncReport:
+    """One sync of the world at this time."""
+
+    async def main() -> SyncReport:
+        app = Sandbox(world(now, **options), behaviour=BEHAVIOUR, faults=lambda _, hit: (note(hit), None)[1])
+        transport = httpx.ASGITransport(app)
+        async with CdrClient(code="sandbox-code", transport=transport, rate_limit=FAST, page_cap=40) as client:
+            return await sync(client, {}, target, start=BEGIN, now=now, lookback=LOOKBACK, settle=timedelta(0))
+
+    return run_virtual(main())
+
+
+def dying(target: str, now: datetime, log: Path, delay: float) -> bool:
+    """One run in a child that is killed after so many seconds; whether it was still at work."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            known = watermark(target)
+            least = (known - LOOKBACK).replace(hour=0, minute=0) if known else BEGIN
+
+            def note(hit: Hit) -> None:
+                early = hit.window is not None and hit.window[0] < least.timestamp() - 1
+                os.write(out, b"early\n" if early else b"fine\n")
+
+            run(target, now, note)
+            status = 0
+        finally:
+            os._exit(status)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    _, ended = os.waitpid(child, 0)
+    if os.WIFEXITED(ended) and os.WEXITSTATUS(ended):
+        raise AssertionError("a run failed by itself")
+    return os.WIFSIGNALED(ended)
+
+
+def ordeal(target: str, kills: int, seed: int) -> dict[str, Any]:
+    """So many deaths, then one life; what came of it."""
+    die, log = random.Random(seed), Path(f"{target.rstrip('/')}.log")
+    now, died, ran = BEGIN + timedelta(days=5), 0, 0
+    longest = 0.4
+    while died < kills:
+        began = time.perf_counter()
+        killed = dying(target, now, log, die.random() * longest)
+        longest = longest if killed else min(longest, (time.perf_counter() - began) * 0.9)
+        died, ran = died + killed, ran + 1
+        if die.random() < 0.4:
+            now += STEP
+    run(target, now)
+    at_once = stored(target) == truth(now)  # the world stands still for the days that are not read again
+    lines = log.read_text().splitlines()
+    late = now + timedelta(hours=26)
+    report = run(target, late)
+    return {
+        "killed": died,
+        "runs": ran,
+        "early": lines.count("early"),
+        "asked": len(lines),
+        "gaps": len(report.gaps),
+        "equal": at_once and stored(target) == truth(late),
+        "rows": len(stored(target)),
+    }
+
+
+def cheap_scrypt(text: bytes, *, salt: bytes, dklen: int, **_: Any) -> bytes:
+    """A fingerprint that costs nothing, where its cost is not what is tried."""
+    return hashlib.sha256(salt + text).digest()[:dklen]
+
+
+def main() -> None:
+    """All kinds."""
+    folder, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    pyarrow.set_cpu_count(1)
+    hashlib.scrypt = cheap_scrypt
+    sys.stdout.write(json.dumps({kind: ordeal(f"{folder}/{kind}", kills, seed) for kind in KINDS}))
+
+
+if __name__ == "__main__":
+    main()

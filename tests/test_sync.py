@@ -1,0 +1,785 @@
+"""A copy that is right tomorrow: whole windows, gaps that heal, and a state that is never ahead of the records."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from dying_sync import BEGIN, Row, cheap_scrypt, stored, truth, world
+from dying_sync import run as whole_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import Run, Service, run, service  # noqa: F401  # fixtures
+from test_formats import in_a_small_world
+
+from voicenter_cdr import (
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    CheckpointError,
+    ConfigurationError,
+    CountMismatchError,
+    InvalidRecord,
+    Page,
+    ServiceUnreachableError,
+    Sort,
+    Stats,
+)
+from voicenter_cdr import sync as room
+from voicenter_cdr.export import COLUMNS, committing, open_sink
+from voicenter_cdr.models import fingerprint
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.sync import SyncReport, SyncWindow, cut, raster, spans, sync, wanted
+from voicenter_cdr.windows import DAY, Window
+
+NOW = BEGIN + timedelta(days=5)
+KINDS = ("calls.sqlite", "calls.duckdb", "calls/")
+CODE = "s3cret-Account-c0de"
+PHONE = "0521234567"
+everywhere = pytest.mark.parametrize("kind", KINDS)
+
+
+class Account:
+    """A service whose records and clock can be moved, and a copy of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.app = Sandbox(Records([]), codes=[CODE, "another"], behaviour=Behaviour(cap=40))
+
+    def target(self, kind: str) -> str:
+        return f"{self.folder}/{kind}"
+
+    async def sync(self, kind: str, at: datetime, *, records: Records | None = None, **options: Any) -> SyncReport:
+        """One run at this time; what it asked is in ``app.hits``."""
+        self.app.replace(world(at) if records is None else records)
+        self.app.hits.clear()
+        code, filters = options.pop("code", CODE), options.pop("filters", {})
+        options = {"start": BEGIN, "settle": timedelta(0), "now": at} | options
+        transport = httpx.ASGITransport(self.app)
+        async with CdrClient(code=code, transport=transport, page_cap=40) as client:
+            return await sync(client, filters, self.target(kind), **options)
+
+    @property
+    def asked(self) -> list[tuple[datetime, datetime]]:
+        """The windows of the requests that were answered."""
+        windows = [hit.window for hit in self.app.hits if hit.window is not None]
+        return [(_utc(first + 1), _utc(last)) for first, last in windows]
+
+
+def _utc(second: float) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
+def record(at: datetime, **changes: Any) -> dict[str, Any]:
+    return {
+        "CallID": f"{at:%d%H%M%S}",
+        "Date": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "CdrType": 8,
+        "CallerNumber": PHONE,
+    } | changes
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Account:
+    return Account(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _cheap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "fingerprint" not in request.node.name:
+        monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
+
+
+def only_file(folder: str) -> Path:
+    (found,) = Path(folder).rglob("*.parquet")
+    return found
+
+
+# --- which windows
+
+
+def entry(start: int, stop: int, fetched: int, **changes: Any) -> SyncWindow:
+    options = {"expected": 1, "rows": 1} | changes
+    return SyncWindow(start=_utc(start), end=_utc(stop), fetched_at=_utc(fetched), **options)
+
+
+@given(st.integers(0, 4 * DAY), st.integers(0, 4 * DAY))
+def test_windows_tile_the_period(start: int, stop: int) -> None:
+    """The raster covers every second of the period once, and each window lies in one UTC day."""
+    windows = raster(start, stop)
+    assert [second for window in windows for second in (window.start, window.stop)] == (
+        [start, *sorted(2 * [edge for edge in range(DAY, 4 * DAY, DAY) if start < edge < stop]), stop]
+        if start < stop
+        else []
+    )
+    assert all(window.start // DAY == (window.stop - 1) // DAY for window in windows)
+
+
+def test_what_is_wanted() -> None:
+    """Unknown windows, gaps, those that grew and those read too early are wanted; what was read late enough is not."""
+    hour, day = 3600, timedelta(hours=24)
+    final = {
+        0: entry(5 * hour, DAY, 2 * DAY),
+        1: entry(DAY, 2 * DAY, 3 * DAY),
+    }
+    assert wanted(final, 5 * hour, 2 * DAY, day) == []
+    assert wanted(final, 5 * hour, 3 * DAY, day) == [Window(2 * DAY, 3 * DAY)]
+    assert wanted(final, 4 * hour, 2 * DAY, day) == [Window(4 * hour, DAY)]
+    assert wanted(final, 6 * hour, DAY + 1, day) == []
+    assert wanted({1: entry(DAY, 2 * DAY, 3 * DAY - 1)}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
+    assert wanted({1: entry(DAY, 2 * DAY, 3 * DAY - 1)}, DAY, 2 * DAY, timedelta(0)) == []
+    assert wanted({1: entry(DAY, 2 * DAY, 9 * DAY, status="gap")}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
+    assert wanted({1: entry(DAY, DAY + hour, 9 * DAY)}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
+    assert wanted({1: entry(DAY, 2 * DAY, 2 * DAY)}, DAY + hour, DAY + 2 * hour, day) == [Window(DAY, 2 * DAY)]
+
+
+def test_gaps_are_asked_by_themselves() -> None:
+    """Windows that touch are one question; a gap is one of its own."""
+    windows = raster(0, 6 * DAY)
+    ledger = {2: entry(2 * DAY, 3 * DAY, 9 * DAY, status="gap")}
+    assert spans(windows, ledger) == [windows[:2], windows[2:3], windows[3:]]
+    assert spans([windows[0], windows[2]], {}) == [[windows[0]], [windows[2]]]
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(0, 4 * DAY - 1), max_size=30),
+    st.lists(st.integers(1, 4 * DAY - 1), max_size=5, unique=True),
+    st.lists(st.one_of(st.none(), st.integers(0, 4 * DAY - 1)), max_size=2),
+)
+def test_pages_are_cut_by_windows(seconds: list[int], edges: list[int], broken: list[int | None]) -> None:
+    """However pages lie, every record reaches the window that holds its time, and windows end once, in order."""
+    records = [Cdr(started_at=_utc(second)) for second in sorted(seconds)]
+    left, got, over = raster(0, 4 * DAY), [], []
+    for start, stop in itertools.pairwise([0, *sorted(edges), 4 * DAY]):
+        inside = tuple(cdr for cdr in records if start <= cdr.started_at.timestamp() < stop)
+        bad = tuple(
+            InvalidRecord((), {}, None if at is None else _utc(at)) for at in broken if start <= (at or 0) < stop
+        )
+        page = Page(records=inside, start=_utc(start), end=_utc(stop), is_complete=not bad, invalid=bad)
+        for piece in cut(page, tuple(left)):
+            assert all(piece.window.start <= c.started_at.timestamp() < piece.window.stop for c in piece.records)
+            got += piece.records
+            if piece.over:
+                over.append(left.pop(0))
+                assert over[-1] == piece.window
+    assert got == records
+    assert over == raster(0, 4 * DAY)
+
+
+# --- the copy
+
+
+@everywhere
+async def test_one_record(account: Account, kind: str) -> None:
+    """One record reaches the copy, every column of it, with the time of the run beside it."""
+    await account.sync(kind, NOW, records=Records([record(NOW - timedelta(hours=1), QueueName="שירות", Price=7.25)]))
+    target = account.target(kind)
+    if kind.endswith("/"):
+        (found,) = pq.read_table(only_file(target)).to_pylist()
+    else:
+        module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
+        connection = module.connect(target)
+        cursor = connection.execute("SELECT * FROM cdr")
+        found = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+        connection.close()
+    assert list(found) == [*(column.name for column in COLUMNS), "_synced_at"]
+    assert (found["queue_name"], float(found["price_agorot"]), found["caller_number"]) == ("שירות", 7.25, PHONE)
+    assert datetime.fromisoformat(str(found["_synced_at"])) == NOW
+
+
+@everywhere
+async def test_late_changed_and_vanished_records_come_out_right(account: Account, kind: str) -> None:
+    """Run by run the copy is what the service shows, as far back as the look-back; two legs of one call stay two."""
+    for hours in (0, 1, 7, 26, 50):
+        now = NOW + timedelta(hours=hours)
+        report = await account.sync(kind, now)
+        assert report.is_complete
+        assert report.watermark == report.end == now
+        recent = BEGIN if not hours else now - timedelta(hours=24)
+        assert [r for r in stored(account.target(kind)) if r[1] >= recent] == [r for r in truth(now) if r[1] >= recent]
+    rows = stored(account.target(kind))
+    assert len({row[0] for row in rows}) < len(rows)
+    await account.sync(kind, NOW + timedelta(hours=75))
+    assert stored(account.target(kind)) == truth(NOW + timedelta(hours=75))
+
+
+@everywhere
+async def test_a_day_that_vanishes_is_gone(account: Account, kind: str) -> None:
+    """When the service has nothing more for a day, neither has the copy."""
+    await account.sync(kind, NOW)
+    kept = Records([record(BEGIN + timedelta(hours=1))])
+    report = await account.sync(kind, NOW, records=kept, full_refresh=True)
+    assert len(stored(account.target(kind))) == report.rows == 1
+    await account.sync(kind, NOW, records=Records([]), lookback=timedelta(days=30))
+    assert kind.endswith("/") or stored(account.target(kind)) == []
+    assert not list(account.folder.rglob("*.parquet"))
+
+
+@everywhere
+async def test_the_settle_delay(account: Account, kind: str) -> None:
+    """What is younger than the settle delay, or in the future, is not asked for and moves nothing."""
+    edge = NOW - timedelta(minutes=5)
+    records = Records([record(edge - timedelta(seconds=1)), record(edge), record(NOW + timedelta(days=3))])
+    report = await account.sync(kind, NOW, records=records, settle=timedelta(minutes=5))
+    assert report.end == report.watermark == edge
+    assert [row[1] for row in stored(account.target(kind))] == [edge - timedelta(seconds=1)]
+    assert max(end for _, end in account.asked) <= edge
+
+
+async def test_lines_by_day(account: Account) -> None:
+    """A folder of JSON Lines is kept in the same way."""
+    for hours in (0, 30):
+        await account.sync("lines/", NOW + timedelta(hours=hours), format="jsonl")
+    save = duckdb.execute(f"SELECT count(*) FROM read_json('{account.folder}/lines/**/*.jsonl.gz')").fetchall()
+    assert save == [(len(truth(NOW + timedelta(hours=30))),)]
+
+
+@everywhere
+async def test_readers_see_whole_days_only(account: Account, kind: str) -> None:
+    """While a run is under way the copy holds, for every day, all of the old or all of the new."""
+    await account.sync(kind, NOW)
+    before, after = truth(NOW), truth(NOW + timedelta(hours=20))
+    seen: list[list[Row]] = []
+
+    def look(_: SyncWindow) -> None:
+        if kind != "calls.duckdb":  # which lets no other process in while it is open
+            seen.append(stored(account.target(kind)))
+
+    report = await account.sync(kind, NOW + timedelta(hours=20), on_window=look, lookback=timedelta(days=9))
+    days = {row[1].date() for row in [*before, *after]}
+    for rows, day in itertools.product(seen, days):
+        mine = [row for row in rows if row[1].date() == day]
+        assert mine in ([r for r in before if r[1].date() == day], [r for r in after if r[1].date() == day])
+    assert len(report.windows) == 7
+
+
+# --- what it costs
+
+
+@everywhere
+async def test_nothing_is_asked_twice(account: Account, kind: str) -> None:
+    """After the first run only the days read too early are asked for; many small days are one question."""
+    first = await account.sync(kind, NOW, records=Records([record(BEGIN + timedelta(hours=n * 7)) for n in range(17)]))
+    assert (first.requests, len(first.windows)) == (1, 6)
+    again = await account.sync(kind, NOW + timedelta(hours=1))
+    edge = (NOW - timedelta(days=1)).replace(hour=0, minute=0)
+    assert min(start for start, _ in account.asked) == edge == again.windows[0].start
+    assert len(again.windows) == 2
+
+
+@everywhere
+async def test_a_run_resumes_at_the_watermark(account: Account, kind: str) -> None:
+    """What failed in the middle is gone on with where it was: nothing that was stored is asked again."""
+    account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
+    with pytest.raises(Exception, match="500"):
+        await account.sync(kind, NOW + timedelta(days=6))
+    account.app.faults = None
+    known = stored(account.target(kind))
+    edge = max(row[1] for row in known).replace(hour=0, minute=0) + timedelta(days=1)
+    assert BEGIN + timedelta(days=1) < edge < NOW
+    report = await account.sync(kind, NOW + timedelta(days=6))
+    assert min(start for start, _ in account.asked) == edge == report.windows[0].start
+    assert stored(account.target(kind)) == truth(NOW + timedelta(days=6))
+
+
+@everywhere
+async def test_an_earlier_start_fetches_what_lies_before(account: Account, kind: str) -> None:
+    """A start moved back fetches the days before; a later one, or none, changes nothing."""
+    later = NOW + timedelta(days=2)
+    await account.sync(kind, NOW, start=BEGIN + timedelta(days=3, hours=2))
+    assert min(row[1] for row in stored(account.target(kind))) >= BEGIN + timedelta(days=3, hours=2)
+    report = await account.sync(kind, later, start=None)
+    assert report.start == BEGIN + timedelta(days=3, hours=2)
+    report = await account.sync(kind, later)
+    assert (report.start, report.windows[-1].end) == (BEGIN, later)
+    assert [window.start.day for window in report.windows] == [1, 2, 3, 4, 7, 8]
+    report = await account.sync(kind, later, start=later)
+    assert report.start == BEGIN
+    assert stored(account.target(kind)) == truth(later)
+
+
+@everywhere
+async def test_a_closed_period(account: Account, kind: str) -> None:
+    """A query's period bounds the copy; its end moved back takes nothing away."""
+    end = BEGIN + timedelta(days=2, hours=3)
+    closed = CdrQuery(BEGIN, end)
+    report = await account.sync(kind, NOW, filters=closed, start=None)
+    assert (report.end, report.start) == (end, BEGIN)
+    rows = [row for row in truth(NOW) if row[1] < end]
+    assert stored(account.target(kind)) == rows
+    await account.sync(kind, NOW, end=end - timedelta(hours=1), lookback=timedelta(days=30))
+    assert stored(account.target(kind)) == rows
+
+
+async def test_a_dry_run_costs_nothing(account: Account) -> None:
+    """A dry run tells the days, asks nothing and leaves nothing; so too where there is a copy."""
+    report = await account.sync("calls.sqlite", NOW, dry_run=True)
+    assert (len(report.windows), report.requests, report.is_complete) == (6, 0, False)
+    assert list(account.folder.iterdir()) == []
+    await account.sync("calls.sqlite", NOW)
+    copy = account.folder / "calls.sqlite"
+    before = copy.read_bytes()
+    report = await account.sync("calls.sqlite", NOW, dry_run=True)
+    assert (len(report.windows), account.app.hits) == (2, [])
+    assert copy.read_bytes() == before
+
+
+# --- gaps
+
+
+@everywhere
+async def test_a_gap_heals(account: Account, kind: str) -> None:
+    """A second that can't be proven leaves its day as a gap and no other; the next run asks it, by itself."""
+    dense = BEGIN + timedelta(days=2, hours=1)
+    await account.sync(kind, BEGIN + timedelta(days=3))
+    old = stored(account.target(kind))
+    crowd = [record(dense, CallID=f"{n}") for n in range(90)]
+    account.app.behaviour = Behaviour(cap=40, totals="capped")
+    report = await account.sync(kind, NOW, records=world(NOW).plus(crowd))
+    (gap,) = report.gaps
+    assert (gap.start, gap.reason, report.watermark) == (dense.replace(hour=0), "DenseWindowError", NOW)
+    expected = [row for row in truth(NOW) if row[1].date() != dense.date()]
+    kept = [row for row in old if row[1].date() == dense.date()]
+    assert stored(account.target(kind)) == sorted(expected + kept)
+    report = await account.sync(kind, NOW)
+    assert report.gaps == ()
+    assert (gap.start, gap.end) in account.asked
+    assert [window.start.day for window in report.windows] == [3, 5, 6]
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+async def test_a_record_that_never_comes_is_a_gap(account: Account) -> None:
+    """Where the service counts a record and never sends it, its day is a gap until it does."""
+    hole = truth(NOW)[50][1]
+
+    def lose(_: int, hit: Any) -> Fault | None:
+        return Fault.lose(1_000) if hit.window[0] <= hole.timestamp() <= hit.window[1] else None
+
+    account.app.faults = lose
+    for _ in range(2):
+        report = await account.sync("calls.sqlite", NOW)
+        assert [(gap.start.day, gap.reason) for gap in report.gaps] == [(hole.day, "CountMismatchError")]
+    account.app.faults = None
+    assert (await account.sync("calls.sqlite", NOW)).is_complete
+    assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
+class Doubtful:
+    """A client whose service contradicts, at the very end, the counts of all days of a question of several."""
+
+    asked: list[tuple[datetime, datetime]]
+    stats = Stats()
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def account_fingerprint(self, salt: str) -> str:
+        return salt[:4]
+
+    def iter_pages(self, query: CdrQuery, **_: Any) -> Doubtful:
+        self.asked.append((query.start, query.end))
+        return self
+
+    async def aclose(self) -> None:
+        pass
+
+    async def __aiter__(self) -> AsyncIterator[Page]:
+        start, end = self.asked[-1]
+        times = [start + timedelta(days=n) for n in range(9) if start + timedelta(days=n) < end]
+        rows = tuple(Cdr(started_at=at) for at in times)
+        yield Page(records=rows, start=start, end=end, is_complete=True)
+        if end - start > timedelta(days=1):
+            raise CountMismatchError(9, 5, window=(start, end))
+
+
+@everywhere
+async def test_doubt_reaches_what_was_stored(tmp_path: Path, kind: str) -> None:
+    """Counts that contradict a whole question throw doubt on its stored days, too: they are asked one by one."""
+    client: Any = Doubtful()
+    options: dict[str, Any] = {"start": BEGIN, "now": NOW, "settle": timedelta(0), "lookback": timedelta(0)}
+    report = await sync(client, {}, f"{tmp_path}/{kind}", **options)
+    assert (report.gaps, report.watermark, len(report.windows)) == ((), NOW, 6)
+    assert client.asked == [(BEGIN, NOW), *[window.times for window in raster(*CdrQuery(BEGIN, NOW).seconds)]]
+    assert len(stored(f"{tmp_path}/{kind}")) == 6
+
+
+@everywhere
+@pytest.mark.parametrize("broken", ["Duration", "Date"])
+async def test_a_record_that_cannot_be_read(account: Account, kind: str, broken: str) -> None:
+    """Its day is a gap; on request the readable records are stored, and the ledger tells of the other."""
+    records = Records([record(BEGIN + timedelta(hours=20 * n)) for n in range(6)])
+    if broken == "Duration":
+        records = records.changed(3, Duration="long")
+    else:
+        account.app.faults = lambda *_: Fault(extra_row=3)
+    report = await account.sync(kind, NOW, records=records)
+    assert {gap.reason for gap in report.gaps} == {"DecodeError"}
+    report = await account.sync(kind, NOW, records=records, on_invalid="collect")
+    assert not report.gaps
+    assert {window.status for window in report.windows if window.rows != window.expected} == {"unreadable"}
+    assert sum(window.rows for window in report.windows) < sum(window.expected or 0 for window in report.windows)
+    assert (await account.sync(kind, NOW + timedelta(days=3), records=records)).windows[0].start.day > 3
+
+
+@everywhere
+async def test_a_record_that_does_not_fit(account: Account, kind: str) -> None:
+    """A number beyond its column makes a gap of its day, in every kind of copy; the others are stored."""
+    records = Records([record(BEGIN + timedelta(days=n), Duration=2**40 if n == 2 else n) for n in range(4)])
+    report = await account.sync(kind, NOW, records=records)
+    assert [(gap.start.day, gap.reason) for gap in report.gaps] == [(3, "DecodeError")]
+    assert [row[3] for row in stored(account.target(kind))] == [0, 1, 3]
+
+
+# --- whose copy it is
+
+
+@everywhere
+async def test_another_account_or_other_filters_are_refused(account: Account, kind: str) -> None:
+    """A copy is of one account and one choice; another is refused before any request, and taken by a full refresh."""
+    await account.sync(kind, NOW)
+    before = stored(account.target(kind))
+    for options, what in (
+        ({"code": "another"}, "another account"),
+        ({"filters": {"cdr_types": [CdrType.CLICK2CALL_LEG1]}}, "other filters"),
+        ({"filters": {"fields": ["call_id"]}}, "other filters"),
+    ):
+        with pytest.raises(CheckpointError, match=what) as caught:
+            await account.sync(kind, NOW, **options)
+        assert "--full-refresh" in str(caught.value)
+        assert account.app.hits == []
+    assert stored(account.target(kind)) == before
+    await account.sync(kind, NOW, full_refresh=True, filters={"cdr_types": [CdrType.CLICK2CALL_LEG1]})
+    assert stored(account.target(kind)) == [row for row in before if row[2] == 9]
+
+
+@everywhere
+async def test_no_secret_and_no_number_in_the_state(account: Account, kind: str) -> None:
+    """Neither the code nor a number that is filtered by can be found in what is stored, nor told from it."""
+    await account.sync(kind, NOW, filters={"phones": [PHONE]}, records=Records([]))
+    for path in account.folder.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert CODE.encode() not in data
+        assert PHONE.encode() not in data
+
+
+def test_a_fingerprint_cannot_be_turned_back() -> None:
+    """The same text and salt give the same four digits, another salt others; many texts share them."""
+    assert fingerprint(CODE, "a") == fingerprint(CODE, "a")
+    assert fingerprint(CODE, "a") != fingerprint(CODE, "b")
+    assert len(fingerprint("1234", "salt")) == 4
+    assert CdrClient(code=CODE).account_fingerprint("a") == fingerprint(CODE, "a")
+
+
+async def test_a_torn_state_is_told(account: Account) -> None:
+    """A state that can't be read stops the run, stays as it is, and is mended by a full refresh."""
+    await account.sync("calls/", NOW)
+    state = account.folder / "calls.state.json"
+    whole = json.loads(state.read_text())
+    torn = [state.read_text()[:-9], "[]", '{"version": 1}', json.dumps(whole | {"start": "2026-01-01"})]
+    torn += [json.dumps(whole | {"version": 2}), json.dumps(whole | {"windows": [{"from": 1}]})]
+    for text in torn:
+        state.write_text(text)
+        with pytest.raises(CheckpointError) as caught:
+            await account.sync("calls/", NOW)
+        assert "--full-refresh" in str(caught.value).splitlines()[-1]
+        assert (state.read_text(), account.app.hits) == (text, [])
+    state.unlink()
+    with pytest.raises(CheckpointError, match=r"no calls\.state\.json"):
+        await account.sync("calls/", NOW)
+    await account.sync("calls/", NOW, full_refresh=True)
+    assert stored(account.target("calls/")) == truth(NOW)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> None:
+    """A table of that name made by somebody else is not touched, nor is a state of another version."""
+    with committing(open_sink(account.target(kind))) as sink:
+        sink.write([Cdr(started_at=NOW)])
+    with pytest.raises(CheckpointError, match="no sync has made"):
+        await account.sync(kind, NOW)
+    await account.sync(kind, NOW, full_refresh=True)
+    module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
+    for statement in ("UPDATE _voicenter_sync SET version = 9", "DELETE FROM _voicenter_sync"):
+        connection = module.connect(account.target(kind))
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+        with pytest.raises(CheckpointError):
+            await account.sync(kind, NOW)
+
+
+async def test_a_file_that_was_taken_away_is_fetched_again(account: Account) -> None:
+    """A day's file that is missing is noticed, however old the day is."""
+    await account.sync("calls/", NOW + timedelta(days=9))
+    shutil.rmtree(account.folder / "calls" / "date=2026-07-02")
+    report = await account.sync("calls/", NOW + timedelta(days=9))
+    assert [window.start.day for window in report.windows] == [2, 14, 15]
+    assert stored(account.target("calls/")) == truth(NOW + timedelta(days=9))
+
+
+async def test_columns_that_are_new_are_added(account: Account) -> None:
+    """A copy made when there were fewer columns gets the new ones, null in what is not read again."""
+    for kind in KINDS[:2]:
+        await account.sync(kind, NOW)
+        module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
+        connection = module.connect(account.target(kind))
+        connection.execute("ALTER TABLE cdr DROP COLUMN did")
+        connection.commit()
+        connection.close()
+        await account.sync(kind, NOW + timedelta(hours=30))
+        assert stored(account.target(kind)) == truth(NOW + timedelta(hours=30))
+
+
+@everywhere
+async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
+    """A second run on the same copy refuses at once, and the first one goes on."""
+    refused: list[str] = []
+
+    async def again() -> None:
+        transport = httpx.ASGITransport(account.app)
+        async with CdrClient(code=CODE, transport=transport) as client:
+            with pytest.raises(ConfigurationError, match="Another sync") as caught:
+                await sync(client, {}, account.target(kind), start=BEGIN)
+            refused.append(str(caught.value))
+
+    tasks: list[asyncio.Task[None]] = []
+    report = await account.sync(kind, NOW, on_window=lambda _: tasks.append(asyncio.create_task(again())))
+    await asyncio.gather(*tasks)
+    assert report.is_complete
+    assert refused or not tasks
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "hint"),
+    [
+        ("a.csv", {}, "keeps a database"),
+        ("a.parquet", {}, "keeps a database"),
+        ("a/", {"format": "csv"}, "keeps a database"),
+        ("a.db", {"state": "x.json"}, "leave the state out"),
+        ("nowhere/a.db", {}, "does not exist"),
+        ("a.db", {"start": None}, "No start"),
+        ("a.db", {"start": datetime(2026, 7, 1)}, "no time zone"),
+        ("a.db", {"filters": {"numbers": []}}, "Unknown filter; known: phones"),
+        ("a.db", {"filters": {"start": NOW}}, "The period is start="),
+        ("a.db", {"settle": timedelta(-1)}, "from zero up"),
+        ("a.db", {"now": NOW.replace(tzinfo=None)}, "no time zone"),
+        ("a.db", {"filters": CdrQuery(BEGIN, NOW, sort=[Sort("duration")])}, "leave sort out"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(account: Account, target: str, options: Any, hint: str) -> None:
+    """Bad input is told before any request, and leaves nothing behind."""
+    with pytest.raises(ConfigurationError, match=hint):
+        await account.sync(target, NOW, **options)
+    assert account.app.hits == []
+    assert [path.name for path in account.folder.iterdir() if path.suffix != ".lock"] == []
+
+
+# --- what ends it
+
+
+class Failing:
+    """Stands in for a kind of copy whose third batch of records finds no room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type[Any], name: str) -> None:
+        self.calls = 0
+        inner = getattr(owner, name)
+
+        def write(this: Any, records: Sequence[Cdr]) -> None:
+            self.calls += 1
+            if self.calls == 3:
+                raise OSError(28, "No space left on device")
+            inner(this, records)
+
+        monkeypatch.setattr(owner, name, write)
+
+
+@everywhere
+async def test_a_sink_that_fails_stops_the_fetching(
+    account: Account, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the disk ends the run as it is; days stored before it stay, and the next run does the rest."""
+    store = room._TreeStore if kind.endswith("/") else room._DatabaseStore
+    Failing(monkeypatch, store, "write")
+    with pytest.raises(OSError, match="No space left"):
+        await account.sync(kind, NOW + timedelta(days=20), records=world(NOW, days=60))
+    assert len(account.app.hits) < 30
+    kept = stored(account.target(kind))
+    assert 0 < len(kept) < len(truth(NOW))
+    assert kept == [row for row in truth(NOW) if row[1].date() <= kept[-1][1].date()]
+    await account.sync(kind, NOW + timedelta(days=20))
+    assert min(start for start, _ in account.asked) > kept[-1][1]
+    assert stored(account.target(kind)) == truth(NOW + timedelta(days=20))
+
+
+async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the copy takes its time no more is fetched than may be held; nothing is lost by it."""
+    goes_on, requests = threading.Event(), []
+    inner = room._DatabaseStore.write
+
+    def write(this: Any, records: Sequence[Cdr]) -> None:
+        if not goes_on.is_set():
+            for _ in range(40):
+                requests.append(len(account.app.hits))
+                goes_on.wait(0.01)
+            goes_on.set()
+        inner(this, records)
+
+    monkeypatch.setattr(room._DatabaseStore, "write", write)
+    now = BEGIN + timedelta(days=40)
+    await account.sync("calls.sqlite", now, records=world(now, days=40))
+    assert requests[-1] == requests[20] <= 20 < len(account.app.hits)
+    assert stored(account.target("calls.sqlite")) == truth(now, days=40)
+
+
+@everywhere
+async def test_a_cancelled_run_leaves_whole_days(account: Account, kind: str) -> None:
+    """Cancelled at any point, and twice, the copy holds whole days, and the next run goes on behind them."""
+    for steps in range(0, 120, 7):
+        task = asyncio.create_task(account.sync(kind, NOW))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await account.sync(kind, NOW)
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
+async def test_the_service_s_errors_reach_the_caller(account: Account, kind: str) -> None:
+    """An outage is no gap: it ends the run as it ends any iteration."""
+    account.app.faults = lambda *_: Fault.disconnect()
+    with pytest.raises(ServiceUnreachableError):
+        await account.sync(kind, NOW)
+    account.app.faults = None
+    assert (await account.sync(kind, NOW)).is_complete
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+@everywhere
+def test_a_full_disk(tmp_path: Path, kind: str) -> None:
+    """Where the system takes no more bytes there is one clear error, and the next run goes on from what was stored."""
+    target = f"{tmp_path}/{kind}"
+    limit = {"calls.sqlite": 120_000, "calls.duckdb": 15_000, "calls/": 1_200}[kind]
+    assert in_a_small_world(lambda: whole_run(target, NOW), limit).startswith("OSError")
+    whole_run(target, NOW)
+    assert stored(target) == truth(NOW)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+def test_killed_a_hundred_times(tmp_path: Path) -> None:
+    """kill -9 at random moments, over SQLite, DuckDB and Parquet, while records come late, change and vanish.
+
+    After the last run the copies equal the server's truth, there is no gap, and no run asked for a day outside of the
+    look-back from its watermark.
+    """
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(here / "dying_sync.py"), str(tmp_path), "34", "7"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert sum(kind["killed"] for kind in told.values()) >= 100
+    for kind in told.values():
+        assert (kind["equal"], kind["gaps"], kind["early"]) == (True, 0, 0)
+        assert kind["rows"] > 200
+        assert kind["asked"] > kind["runs"] / 4
+
+
+# --- the command
+
+
+@pytest.mark.usefixtures("service")
+def test_the_command(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    """The command makes a copy, brings it up to date without a period, and tells what it did on standard error."""
+    target = str(tmp_path / "calls.duckdb")
+    planned = run("sync", target, "--last", "7d", "--dry-run")
+    assert (planned.code, planned.out) == (0, "")
+    assert planned.err == "would fetch 2026-07-08T12:00:00Z to 2026-07-15T11:55:00Z\n"
+    done = run("sync", target, "--last", "7d", "--tz", "Asia/Jerusalem")
+    assert (done.code, done.out) == (0, "")
+    assert "4 records of 8 days, 1 request, " in done.err
+    assert f"up to 2026-07-15T11:55:00Z, {target}" in done.err
+    assert "3 records of 2 days" in run("sync", target).err
+    assert run("sync", target, "--quiet").err == ""
+    assert "other filters" in run("sync", target, "--type", "queue").err
+    assert run("sync", target, "--type", "queue").code == 2
+    assert "3 records of 8 days" in run("sync", target, "--type", "queue", "--full-refresh", "--from", "7d").err
+
+
+@pytest.mark.usefixtures("service")
+def test_the_command_refuses(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    """What makes no sense ends with 2 and says why."""
+    target = str(tmp_path / "calls.db")
+    for words, hint in (
+        ([target], "No start"),
+        ([target, "--last", "7d", "--status", "ANSWER"], "--status"),
+        ([target, "--last", "7d", "--lookback", "soon"], "--lookback takes a length of time"),
+        ([str(tmp_path / "calls.csv"), "--last", "7d"], "keeps a database"),
+        ([target, "--to", "2026-07-14"], "No start"),
+    ):
+        done = run("sync", *words)
+        assert (done.code, hint in done.err) == (2, True), done.err
+
+
+def test_the_command_names_gaps(service: Service, run: Run, tmp_path: Path) -> None:  # noqa: F811
+    """Days that could not be proven end it with 4, by name; the next run mends them."""
+    service.goes_wrong(then=Fault(bad_row=1))
+    done = run("sync", f"{tmp_path}/lake/", "--from", "7d", "--error-format", "json")
+    *_, error = done.err.splitlines()
+    assert (done.code, json.loads(error)["error"]) == (4, "IncompleteError")
+    assert "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z (DecodeError)" in error
+    service.goes_wrong()
+    assert run("sync", f"{tmp_path}/lake/").code == 0
+
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
+
+
+def real_calls(count: int) -> list[dict[str, Any]]:
+    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in itertools.islice(lines, count)]
+
+
+@everywhere
+@pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
+async def test_a_real_week(account: Account, kind: str) -> None:
+    """A week of real calls reaches every kind of copy, day by day, with the values of its source."""
+    calls = real_calls(7_000)
+    account.app.behaviour = Behaviour(cap=1_000)
+    account.app.replace(Records(calls))
+    rows = sorted(
+        (call["CallID"], datetime.fromisoformat(call["Date"]), call["CdrType"], call["Duration"], call["DialStatus"])
+        for call in calls
+    )
+    times = sorted(row[1] for row in rows)
+    options = {"start": times[0], "end": times[-1] + timedelta(seconds=1), "now": NOW}
+    async with CdrClient(code=CODE, transport=httpx.ASGITransport(account.app), page_cap=1_000) as client:
+        report = await sync(client, {}, account.target(kind), **options)
+    assert (report.rows, report.is_complete) == (7_000, True)
+    assert stored(account.target(kind)) == rows

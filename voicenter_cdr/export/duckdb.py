@@ -1,0 +1,159 @@
+"""DuckDB: records as the table ``cdr`` of a DuckDB file. Needs duckdb (extra ``duckdb``); pyarrow makes it faster."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.extras import extra
+from voicenter_cdr.export.parquet import arrow_batch
+from voicenter_cdr.export.schema import (
+    COLUMNS,
+    TABLE,
+    Column,
+    cells,
+    duckdb_ddl,
+    duckdb_type,
+    named,
+    quoted,
+)
+from voicenter_cdr.export.tables import TableSink
+from voicenter_cdr.models import Cdr
+
+__all__ = ["DuckdbSink", "DuckdbTable"]
+
+_CAUSES: Final = (
+    ("No space left", errno.ENOSPC),
+    ("File too large", errno.EFBIG),
+    ("Could not set lock", errno.EBUSY),
+    ("Permission denied", errno.EACCES),
+)
+"""Words by which DuckDB's own text tells what the system refused."""
+
+
+class DuckdbTable:
+    """An open DuckDB file with a table of records.
+
+    Loaded through Arrow where pyarrow is installed, else through a temporary file of JSON Lines: row by row would be
+    some fifty times slower.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> None:
+        self._path = path
+        self._columns = tuple(columns)
+        self._raw_names = raw_names
+        self._names = named(self._columns, raw_names=raw_names)
+        self._duckdb = extra("duckdb", "duckdb", "A DuckDB file")
+        self._by_arrow = importlib.util.find_spec("pyarrow") is not None
+        if path.exists() and not path.stat().st_size:
+            path.unlink()  # DuckDB takes an empty file for a damaged one
+        with self._said():
+            self._open = self._duckdb.connect(str(path))
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; ``?`` stand for the values."""
+        with self._said():
+            found: list[tuple[Any, ...]] = self._open.execute(statement, list(values)).fetchall()
+            return found
+
+    def tables(self) -> set[str]:
+        """What the tables in it are called."""
+        return {name for (name,) in self.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal")}
+
+    def create(self) -> None:
+        """Make the table of records, or add the columns it has not got."""
+        self.execute(duckdb_ddl(self._columns, raw_names=self._raw_names))
+        there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({TABLE!r})")}
+        for column, name in zip(self._columns, self._names, strict=True):
+            if name not in there:
+                kind = duckdb_type(column, raw_names=self._raw_names)
+                self.execute(f"ALTER TABLE {quoted(TABLE)} ADD COLUMN {quoted(name)} {kind}")
+
+    def insert(self, records: Sequence[Cdr]) -> None:
+        """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
+        (self._insert_arrow if self._by_arrow else self._insert_lines)(records)
+
+    def bound(self, instant: datetime) -> datetime:
+        """A whole second as it is compared with a column of times."""
+        return instant.astimezone(UTC)
+
+    def close(self) -> None:
+        """Bring everything to the file. May be called twice."""
+        with self._said():
+            self._open.close()
+
+    def _load(self, source: str, values: Sequence[Any] = ()) -> None:
+        names = ", ".join(map(quoted, self._names))
+        self.execute(f"INSERT INTO {quoted(TABLE)} ({names}) SELECT {names} FROM {source}", values)
+
+    def _insert_arrow(self, records: Sequence[Cdr]) -> None:
+        batch = arrow_batch(records, self._columns, raw_names=self._raw_names)
+        with self._said():
+            self._open.register("_voicenter_batch", batch)
+        try:
+            self._load("_voicenter_batch")
+        finally:
+            with self._said():
+                self._open.unregister("_voicenter_batch")
+
+    def _insert_lines(self, records: Sequence[Cdr]) -> None:
+        kinds = {
+            name: duckdb_type(column, raw_names=self._raw_names)
+            for name, column in zip(self._names, self._columns, strict=True)
+        }
+        values = [cells(records, column, raw_names=self._raw_names) for column in self._columns]
+        with tempfile.TemporaryDirectory(prefix=self._path.name, dir=self._path.parent) as folder:
+            lines = Path(folder) / "staged.jsonl"
+            with lines.open("w", encoding="utf-8") as out:
+                for line in zip(*values, strict=True):
+                    out.write(json.dumps(dict(zip(self._names, line, strict=True)), default=_spelled) + "\n")
+            struct = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
+            source = f"read_json(?, format = 'newline_delimited', columns = {{{struct}}})"
+            self._load(source, [str(lines)])
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the system refuses DuckDB is told as the system's errors are."""
+        try:
+            yield
+        except self._duckdb.Error as error:
+            text = str(error)
+            if "not a valid DuckDB database" in text:
+                raise ConfigurationError(f"{self._path} is no DuckDB database") from error
+            cause = next((number for words, number in _CAUSES if words in text), None)
+            if cause is None and not isinstance(error, self._duckdb.IOException | self._duckdb.FatalException):
+                raise
+            cause = cause or errno.EIO
+            raise OSError(cause, os.strerror(cause), str(self._path)) from error
+
+
+def _spelled(value: datetime | Decimal) -> str:
+    """What JSON has no word for: exact text, which DuckDB reads as the column's type."""
+    return value.isoformat() if isinstance(value, datetime) else f"{value:f}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+class DuckdbSink(TableSink):
+    """A DuckDB file with the table ``cdr``.
+
+    Replaces an earlier such file; one with other tables is refused (:class:`ConfigurationError`).
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False
+    ) -> None:
+        extra("duckdb", "duckdb", "A DuckDB file")
+        super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names))

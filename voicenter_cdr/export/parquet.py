@@ -1,0 +1,136 @@
+"""Parquet: records as Arrow has them, in files of zstd. Needs pyarrow (extra ``parquet``)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.export.extras import extra
+from voicenter_cdr.export.places import Target, bytes_to
+from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, cells, named
+from voicenter_cdr.models import Cdr
+
+__all__ = ["ParquetSink", "arrow_batch", "arrow_schema"]
+
+_GROUP: Final = 50_000
+"""Records of one row group: what is held before it is written."""
+
+
+def _pyarrow(what: str = "Parquet") -> Any:
+    return extra("pyarrow", "parquet", what)
+
+
+def arrow_schema(columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
+    """The columns as a ``pyarrow.Schema``: it depends on nothing but them."""
+    pa = _pyarrow("Arrow")
+    kinds = _arrow_types(pa, raw_names)
+    fields = zip(columns, named(columns, raw_names=raw_names), strict=True)
+    return pa.schema([pa.field(name, kinds[column.kind], not column.required) for column, name in fields])
+
+
+def _arrow_types(pa: Any, raw_names: bool) -> dict[Kind, Any]:
+    steps = ("LayerName", "DTMF", "LayerNumber") if raw_names else STEP_NAMES
+    return {
+        Kind.TEXT: pa.string(),
+        Kind.CATEGORY: pa.dictionary(pa.int32(), pa.string()),
+        Kind.INT16: pa.int16(),
+        Kind.INT32: pa.int32(),
+        Kind.INT64: pa.int64(),
+        Kind.TIMESTAMP: pa.timestamp("us", "UTC"),
+        Kind.BOOL: pa.bool_(),
+        Kind.DECIMAL: pa.decimal128(18, 4),
+        Kind.STEPS: pa.list_(pa.struct([(name, pa.string()) for name in steps])),
+        Kind.JSON: pa.string(),
+    }
+
+
+def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
+    """Records as a ``pyarrow.RecordBatch`` of :func:`arrow_schema`.
+
+    Raises :class:`DecodeError` for a number that does not fit its column.
+    """
+    pa = _pyarrow("Arrow")
+    schema = arrow_schema(columns, raw_names=raw_names)
+    arrays = [
+        pa.array(cells(records, column, raw_names=raw_names), kind)
+        for column, kind in zip(columns, schema.types, strict=True)
+    ]
+    return pa.record_batch(arrays, schema)
+
+
+class _Counted(io.RawIOBase):
+    """A way for bytes that knows how many have gone; pyarrow asks where it is."""
+
+    def __init__(self, way: Any) -> None:
+        self._way = way
+        self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        self._way.write(bytes(data))
+        self._at += len(data)
+        return len(data)
+
+
+class ParquetSink:
+    """A Parquet file with zstd, in row groups of about 50,000 records; an empty one has its columns, too.
+
+    ``target`` is a path or a stream of bytes, which is flushed but not closed. What is written never depends on
+    the first records: a column without a value is there, and null.
+    """
+
+    def __init__(self, target: Target, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
+        self._parquet = extra("pyarrow.parquet", "parquet", "Parquet")
+        self._columns = tuple(columns)
+        self._raw_names = raw_names
+        self._bytes = bytes_to(target)
+        self._writer: Any = None
+        self._batches: list[Any] = []
+        self.written = 0
+        """Records written so far."""
+
+    @property
+    def kept(self) -> Path | None:
+        """After :meth:`abort`: where the records are that came so far, if they are in a file."""
+        return self._bytes.kept
+
+    def write(self, records: Sequence[Cdr]) -> None:
+        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        if records:
+            self._batches.append(arrow_batch(records, self._columns, raw_names=self._raw_names))
+            self.written += len(records)
+            if sum(batch.num_rows for batch in self._batches) >= _GROUP:
+                self._flush()
+
+    def commit(self) -> None:
+        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        self._flush()
+        self._writer.close()
+        self._bytes.commit()
+
+    def abort(self) -> None:
+        """Close without giving the file its name. The ``.part`` file stays, readable, unless there is no record."""
+        keep = self.written > 0
+        try:
+            if keep or self._writer is not None:
+                self._flush()
+                self._writer.close()
+        except Exception:
+            keep = False  # without its end nobody can read it
+        self._bytes.abort(keep=keep)
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            schema = arrow_schema(self._columns, raw_names=self._raw_names)
+            self._writer = self._parquet.ParquetWriter(_Counted(self._bytes), schema, compression="zstd")
+        batches, self._batches = self._batches, []
+        if batches:
+            table = _pyarrow().Table.from_batches(batches).unify_dictionaries()
+            self._writer.write_table(table, row_group_size=_GROUP * 2)

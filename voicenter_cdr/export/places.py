@@ -1,0 +1,172 @@
+"""Where a sink's bytes go: to a stream, or to a file that takes its name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["PART", "Part", "Target", "bytes_to", "check_folder", "drop", "sync_file", "sync_folder", "write_whole"]
+
+PART: Final = ".part"
+"""What is behind the name of something that is not whole yet."""
+Target = str | os.PathLike[str] | BinaryIO
+"""A path, or a stream that takes bytes."""
+
+
+class _Stream:
+    """Bytes to a stream; one that was passed in belongs to somebody else and is flushed, never closed."""
+
+    kept: Path | None = None
+
+    def __init__(self, stream: BinaryIO, *, owned: bool = False) -> None:
+        self._stream = stream
+        self._owned = owned
+
+    def write(self, data: bytes) -> None:
+        _write_all(self._stream, data)
+        self._stream.flush()
+
+    def commit(self) -> None:
+        self._stream.flush()
+        if self._owned:
+            self._stream.close()
+
+    def abort(self, *, keep: bool) -> None:
+        del keep  # what is in a stream is in it
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.close() if self._owned else self._stream.flush()
+
+
+class Part:
+    """``<name>.part``, a file somebody writes, which takes the name of the file when it is whole and on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))  # a link stays one, its target is replaced
+        self.part = self.path.with_name(self.path.name + PART)
+        self.kept: Path | None = None
+        if self.path.is_dir():
+            raise ConfigurationError(f"{self.path} is a folder; name a file in it")
+        check_folder(self.path.parent)
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        if self.path.exists():
+            shutil.copymode(self.path, self.part)
+        sync_file(self.part)
+        self.part.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def abort(self, *, keep: bool) -> None:
+        """Let the part stay as what is kept, or remove it."""
+        with contextlib.suppress(OSError):
+            if keep:
+                self.kept = self.part if self.part.exists() else None
+            else:
+                drop(self.part)
+
+
+class _File(Part):
+    """Bytes to a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._raw: BinaryIO | None = None
+        self._out: Any = None
+
+    def _open(self) -> Any:
+        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
+        if self._out is None:
+            self._raw = self.part.open("wb")
+            if self.path.exists():
+                shutil.copymode(self.path, self.part)
+            packed = self.path.suffix.lower() == ".gz"
+            self._out = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if packed else self._raw
+        return self._out
+
+    def write(self, data: bytes) -> None:
+        _write_all(self._open(), data)
+
+    def commit(self) -> None:
+        out, raw = self._open(), self._raw
+        assert raw is not None
+        if out is not raw:
+            out.close()
+        raw.flush()
+        os.fsync(raw.fileno())
+        raw.close()
+        self.part.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def abort(self, *, keep: bool) -> None:
+        if self._raw is None:
+            return
+        for stream in (self._out, self._raw):
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
+        super().abort(keep=keep)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse before any request is spent what could only fail after it."""
+    if not folder.is_dir():
+        raise ConfigurationError(f"The folder {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"No file may be written in the folder {folder}")
+
+
+def bytes_to(target: Target) -> _Stream | _File:
+    """The way to a target. Raises :class:`ConfigurationError` where no file can be written."""
+    if not isinstance(target, str | os.PathLike):
+        return _Stream(target)
+    path = Path(target)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return _Stream(path.open("wb"), owned=True)  # a device or a pipe is written to, not replaced
+    return _File(path)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put these bytes in the place of the file's, at once: nobody ever sees a part of them, not after a power cut."""
+    file = _File(path)
+    try:
+        file.write(data)
+        file.commit()
+    except BaseException:
+        file.abort(keep=False)
+        raise
+
+
+def drop(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file that somebody else has written to the disk."""
+    with path.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write_all(stream: Any, data: bytes) -> None:
+    """Write all of it: a raw stream may take less than it is given."""
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) or 0 :]

@@ -1,0 +1,147 @@
+"""SQLite: records as the table ``cdr`` of a file that needs nothing but Python to be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.schema import (
+    COLUMNS,
+    TABLE,
+    Column,
+    Kind,
+    cells,
+    compact,
+    misfit,
+    moment,
+    named,
+    number,
+    quoted,
+    sqlite_ddl,
+    sqlite_type,
+)
+from voicenter_cdr.export.tables import TableSink
+from voicenter_cdr.models import Cdr
+
+__all__ = ["SqliteSink", "SqliteTable"]
+
+_ERRNO: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+_PATIENCE: Final = 30.0
+"""Seconds to wait for somebody else who is writing to the database."""
+
+
+class SqliteTable:
+    """An open SQLite file with a table of records.
+
+    Times are ISO text with a Z, to the second unless there is a fraction; true and false are 1 and 0; steps and
+    objects are JSON text; a price is a whole number, or a float whose shortest text is exactly it.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> None:
+        self._path = path
+        self._columns = tuple(columns)
+        self._raw_names = raw_names
+        self._names = named(self._columns, raw_names=raw_names)
+        with self._said():
+            self._open = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; ``?`` stand for the values."""
+        with self._said():
+            return self._open.execute(statement, values).fetchall()
+
+    def tables(self) -> set[str]:
+        """What the tables in it are called."""
+        return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def create(self) -> None:
+        """Make the table of records and its index by time, or add the columns it has not got."""
+        self.execute(sqlite_ddl(self._columns, raw_names=self._raw_names))
+        there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({quoted(TABLE)})")}
+        for column, name in zip(self._columns, self._names, strict=True):
+            if name not in there:
+                self.execute(f"ALTER TABLE {quoted(TABLE)} ADD COLUMN {quoted(name)} {sqlite_type(column)}")
+        for column, name in zip(self._columns, self._names, strict=True):
+            if column.name == "started_at":
+                self.execute(
+                    f"CREATE INDEX IF NOT EXISTS {quoted(f'{TABLE}_{name}')} ON {quoted(TABLE)} ({quoted(name)})"
+                )
+
+    def insert(self, records: Sequence[Cdr]) -> None:
+        """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
+        values = [_spelled(column, cells(records, column, raw_names=self._raw_names)) for column in self._columns]
+        names, marks = ", ".join(map(quoted, self._names)), ", ".join("?" * len(self._names))
+        with self._said():
+            self._open.executemany(f"INSERT INTO {quoted(TABLE)} ({names}) VALUES ({marks})", zip(*values, strict=True))
+
+    def bound(self, instant: datetime) -> str:
+        """A whole second as it is compared with a column of times: without its Z, since a fraction comes before it."""
+        return moment(instant.astimezone(UTC))[:-1]
+
+    def close(self) -> None:
+        """Bring everything to the file. May be called twice."""
+        with self._said():
+            self._open.close()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What SQLite can't do is told as the system's errors are."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            code = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_IOERR) & 0xFF
+            if code == sqlite3.SQLITE_ERROR:
+                raise  # not the system's fault
+            cause = _ERRNO.get(code, errno.EIO)
+            raise OSError(cause, os.strerror(cause), str(self._path)) from error
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise ConfigurationError(f"{self._path} is no SQLite database, or a damaged one") from error
+            raise
+
+
+def _spelled(column: Column, values: list[Any]) -> list[Any]:
+    """The values of a column as SQLite has them."""
+    if column.kind is Kind.DECIMAL:
+        return [None if value is None else _price(column, value) for value in values]
+    spell = _SPELLED.get(column.kind)
+    return [None if value is None else spell(value) for value in values] if spell else values
+
+
+def _price(column: Column, value: Decimal) -> int | float:
+    made = number(value)
+    if isinstance(made, str):
+        raise misfit(column, "a number that SQLite can hold exactly, of at most 15 digits")
+    return made
+
+
+_SPELLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.TIMESTAMP: moment,
+    Kind.BOOL: int,
+    Kind.STEPS: compact,
+}
+
+
+class SqliteSink(TableSink):
+    """A SQLite file with the table ``cdr`` and an index by time. See :class:`SqliteTable` for the spelling.
+
+    Replaces an earlier such file; one with other tables is refused (:class:`ConfigurationError`).
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False
+    ) -> None:
+        super().__init__(path, lambda at: SqliteTable(at, columns, raw_names=raw_names))

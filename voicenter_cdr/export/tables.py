@@ -1,0 +1,139 @@
+"""Records as the table of a database file: what SQLite and DuckDB share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.places import Part, drop
+from voicenter_cdr.export.schema import TABLE
+from voicenter_cdr.models import Cdr
+
+__all__ = ["Table", "TableSink"]
+
+
+_CHUNK: Final = 100_000
+"""Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
+
+
+class Table(Protocol):
+    """An open database file with a table of records. System errors reach the caller as ``OSError``."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; ``?`` stand for the values."""
+        ...
+
+    def tables(self) -> set[str]:
+        """What the tables in it are called."""
+        ...
+
+    def create(self) -> None:
+        """Make the table of records, or add the columns it has not got."""
+        ...
+
+    def insert(self, records: Sequence[Cdr]) -> None:
+        """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
+        ...
+
+    def bound(self, instant: datetime) -> Any:
+        """A whole second as it is compared with a column of times."""
+        ...
+
+    def close(self) -> None:
+        """Bring everything to the file. May be called twice."""
+        ...
+
+
+class TableSink:
+    """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
+
+    A file that is there already is replaced if it holds that table alone; anything else in it would be lost, so it is
+    refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], Table]) -> None:
+        self._file = Part(Path(path))
+        self._opened = opened
+        self._table: Table | None = None
+        self._held = 0
+        self.written = 0
+        """Records written so far."""
+        self._check()
+
+    def _check(self) -> None:
+        path = self._file.path
+        if any(other.exists() for other in _beside(path)):
+            raise ConfigurationError(f"{path} is in use, or was not closed: a file beside it says so")
+        if not path.exists() or not path.stat().st_size:
+            return
+        table = self._opened(path)
+        try:
+            foreign = table.tables() - {TABLE}
+        finally:
+            table.close()
+        if foreign:
+            raise ConfigurationError(
+                f"{path} holds other tables, which an export would replace",
+                mend="Export to a new file; to keep a database up to date, use sync.",
+            )
+
+    @property
+    def kept(self) -> Path | None:
+        """After :meth:`abort`: where the records are that came so far."""
+        return self._file.kept
+
+    def write(self, records: Sequence[Cdr]) -> None:
+        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        if records:
+            table = self._begun()
+            if self._held >= _CHUNK:
+                table.execute("COMMIT")
+                table.execute("BEGIN")
+                self._held = 0
+            table.insert(records)
+            self._held += len(records)
+            self.written += len(records)
+
+    def commit(self) -> None:
+        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        table = self._begun()
+        table.execute("COMMIT")
+        table.close()
+        self._table = None
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
+        table, self._table = self._table, None
+        if table is None:
+            return
+        keep = False
+        with contextlib.suppress(Exception):  # after a failure the library may refuse everything
+            table.execute("COMMIT")
+            keep = self.written > 0
+        with contextlib.suppress(Exception):
+            table.close()
+        self._file.abort(keep=keep)
+
+    def _begun(self) -> Table:
+        if self._table is None:
+            _clear(self._file.part)
+            self._table = self._opened(self._file.part)
+            self._table.create()
+            self._table.execute("BEGIN")
+        return self._table
+
+
+def _beside(path: Path) -> list[Path]:
+    """Files a database has beside its own while it is open."""
+    return [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", ".wal")]
+
+
+def _clear(path: Path) -> None:
+    for file in (path, *_beside(path)):
+        drop(file)
