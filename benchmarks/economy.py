@@ -188,3 +188,16 @@ def run(sizes: tuple[int, ...] = (50_000, 200_000, 1_000_000, 5_000_000)) -> dic
                 },
             }
     return table
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table in Markdown."""
+    rivals = list(next(iter(results.values()))["rivals, requests per page"])
+    ours = ("one lane", "in order", "any order")
+    out = ["| requests per page (finish / floor) | pages | " + " | ".join([*ours, *rivals]) + " |"]
+    out.append("|---" * (2 + len(ours) + len(rivals)) + "|")
+    for name, row in results.items():
+        mine = [f"{row[way]['per_page']} ({row[way]['times_the_floor']})" for way in ours]
+        theirs = [str(row["rivals, requests per page"][rival]) for rival in rivals]
+        out.append(f"| {name} | {row['pages']} | " + " | ".join([*mine, *theirs]) + " |")
+    return out

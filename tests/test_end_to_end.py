@@ -33,7 +33,17 @@ from voicenter_cdr import (
     ServiceUnreachableError,
     VoicenterError,
 )
-from voicenter_cdr.sandbox import Behaviour, Bulk, CallCentre, Fault, Records, Sandbox, load_jsonl, serving
+from voicenter_cdr.sandbox import (
+    Behaviour,
+    Bulk,
+    CallCentre,
+    ConnectionDroppedError,
+    Fault,
+    Records,
+    Sandbox,
+    load_jsonl,
+    serving,
+)
 from voicenter_cdr.testing import run_virtual
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
@@ -331,6 +341,84 @@ def test_any_population_behind_any_service(
     assert Counter(cdr.call_id for cdr in got) == Counter(str(n) for n, at in enumerate(shown) if 0 <= at < 60)
     if order == "time":
         assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
+
+
+WRONG = (None, None, None, Fault.refuse(1), Fault(status=503), Fault(drop=True), Fault.truncate(60), Fault.page(502))
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 1.0, 3.0, 7.0, 40.0]), min_size=1, max_size=40),
+    st.lists(st.sampled_from(WRONG), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.sampled_from(["time", "any"]),
+    st.sampled_from(["honest", "capped"]),
+)
+def test_any_interleaving_of_answers(
+    latencies: list[float], faults: list[Fault | None], concurrency: int, order: Any, totals: Any
+) -> None:
+    """Whichever request in flight is answered next, and however it fails before: the same records, once, in order."""
+    begin = int(START.timestamp() * 1000)
+    app = Sandbox(
+        Bulk(begin + 700 * number + 90_000 * (number // 40) for number in range(200)),
+        behaviour=Behaviour(cap=15, totals=totals, latency=lambda _: latencies[len(app.hits) % len(latencies)]),
+        faults=lambda place, _: faults[place % len(faults)] if place < 40 else None,
+    )
+
+    async def main() -> list[Cdr]:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+        client = CdrClient(
+            code="sandbox-code",
+            transport=Dropping(transport),
+            page_cap=15,
+            concurrency=concurrency,
+            max_attempts=50,
+            rate_limit=RateLimit(100, 60.0),
+        )
+        async with client:
+            return [cdr async for cdr in client.iter_all(CdrQuery(START, START + timedelta(hours=1)), order=order)]
+
+    got = run_virtual(main())
+    assert len(got) == len({cdr.call_id for cdr in got}) == 200
+    if order == "time":
+        assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
+
+
+class Dropping(httpx.AsyncBaseTransport):
+    """In process, a connection that the sandbox drops is an exception of its own: make it one of the network."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._inner.handle_async_request(request)
+        except ConnectionDroppedError as error:
+            raise httpx.ReadError("dropped") from error
+
+
+@pytest.mark.parametrize("latency", [0.5, 2.0, 5.0])
+async def test_progress_tells_the_end(latency: float) -> None:
+    """From the first page on, the time left is right within 15 % of the whole, on calls of office hours."""
+    centre = CallCentre(START, START + timedelta(days=40))
+    app = Sandbox(centre, behaviour=Behaviour(cap=500, latency=latency))
+    loop, told = asyncio.get_running_loop(), []
+    query = CdrQuery(START, START + timedelta(days=40), fields=["call_id"])
+    async with CdrClient(code="sandbox-code", transport=httpx.ASGITransport(app), page_cap=500) as client:
+        estimate = await client.plan(query)
+        await asyncio.sleep(100)
+        begun = loop.time()
+        async with contextlib.aclosing(client.iter_pages(query)) as pages:
+            assert pages.stats.seconds_left is None
+            async for _ in pages:
+                told.append((loop.time(), pages.stats))
+            assert pages.stats.seconds_left == 0.0
+    end = loop.time()
+    assert len(told) > 50
+    for at, stats in told:
+        assert stats.expected_total == pytest.approx(len(centre.times), rel=0.01)
+        assert at - begun + (stats.seconds_left or 0.0) == pytest.approx(end - begun, rel=0.15)
+    assert estimate.seconds == pytest.approx(end - begun, rel=0.15)
 
 
 @pytest.mark.parametrize("order", ["time", "any"])

@@ -333,6 +333,13 @@ class _Outlet:
     def give_back(self, slot: Slot) -> None:
         self.client._pace.give_back(slot)
 
+    def seconds_left(self, tally: Tally, requests: int) -> float:
+        client, now = self.client, asyncio.get_running_loop().time()
+        begun = now if tally.begun is None else tally.begun
+        answer = tally.answering / max(1, tally.answers)
+        whole = duration(tally.requests + requests, client._rate_limit, answer, client._concurrency)
+        return max(whole - (now - begun), duration(min(requests, 1), client._rate_limit, answer, 1))
+
     def watch(self, task: asyncio.Task[None]) -> None:
         self.client._running.add(task)
         task.add_done_callback(self.client._running.discard)
@@ -370,6 +377,7 @@ class _Outlet:
         tally.requests += 1
         budget.attempts += 1
         begun = loop.time()
+        tally.begun = begun if tally.begun is None else tally.begun
         try:
             answer = await self.client._send(request, slot, self._chosen(ask), self.timeout)
         except RateLimitError:
@@ -382,6 +390,7 @@ class _Outlet:
             name, attempt = type(error).__name__, budget.attempts
             _LOG.log(level, "%s on attempt %d for %s; %s", name, attempt, _said(ask.window), what)
             raise
+        tally.answers, tally.answering = tally.answers + 1, tally.answering + loop.time() - begun
         total = "?" if answer.total_hits is None else answer.total_hits
         _LOG.debug("%s: %d of %s rows in %.2f s", _said(ask.window), len(answer.rows), total, loop.time() - begun)
         return answer

@@ -693,5 +693,8 @@ class Stats:
     """Windows still open."""
     expected_total: int | None = None
     """How many records the service said there are, where it told."""
+    seconds_left: float | None = None
+    """How long the rest will take, about, at the allowed rate and the pace of the answers so far; ``None`` as long as
+    that can't be told."""
     invalid: tuple[InvalidRecord, ...] = Factory(tuple)
     """Records that could not be read (``on_invalid="collect"``)."""

@@ -161,12 +161,15 @@ class ErrorGate:
 def duration(requests: int, limit: RateLimit, answer: float, lanes: int) -> float:
     """Seconds that ``requests`` requests take: by the rate, or by ``lanes`` of them in flight for ``answer`` seconds.
 
-    A period's requests go out at once after idle; from then on slots come back as answers do. The first two requests
-    wait for each other's answer.
+    A period's requests go out as fast as answers come, then the next ones wait until the first slots are free again.
+    The first two requests wait for each other's answer.
     """
-    by_rate = max(0, requests - limit.requests) * (limit.period + min(answer, limit.grace)) / limit.requests
+    if requests < 1:
+        return 0.0
+    waits, rest = divmod(requests - 1, limit.requests)
+    by_rate = waits * (limit.period + min(answer, limit.grace)) + -(-(rest + 1) // lanes) * answer
     by_lanes = (min(requests, 2) - (-max(0, requests - 2) // lanes)) * answer
-    return max(by_rate + answer, by_lanes) if requests else 0.0
+    return max(by_rate, by_lanes)
 
 
 def backoff(attempt: int, jitter: float, retry_after: float | None = None) -> float:

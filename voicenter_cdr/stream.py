@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -30,6 +31,8 @@ OnInvalid = Literal["raise", "collect"]
 
 _TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
+_SURPLUS: Final = 1.05
+"""Requests for each page of what is left: what the planner needs beyond them, about."""
 
 T = TypeVar("T")
 
@@ -41,6 +44,9 @@ class Tally:
     requests: int = 0
     retries: int = 0
     waited: float = 0.0
+    answers: int = 0
+    answering: float = 0.0
+    begun: float | None = None
 
 
 class Outlet(Protocol):
@@ -56,6 +62,10 @@ class Outlet(Protocol):
 
     async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
         """Send, retry where that can help, and bring the answer."""
+        ...
+
+    def seconds_left(self, tally: Tally, requests: int) -> float:
+        """How long so many more requests will take, about."""
         ...
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -219,8 +229,9 @@ class _Lanes:
 class _Progress:
     """Where an iteration stands: its checkpoint and its stats."""
 
-    def __init__(self, query: CdrQuery, plan: Plan, skip: Counter[str]) -> None:
+    def __init__(self, query: CdrQuery, plan: Plan, outlet: Outlet, skip: Counter[str]) -> None:
         self.query = query
+        self.outlet = outlet
         self.plan = plan
         self.skip = skip
         self.tally = Tally()
@@ -247,6 +258,14 @@ class _Progress:
         while keep and _second(self.done[keep - 1]) == last:
             keep -= 1
         del self.done[:keep]
+
+    def _seconds_left(self) -> float | None:
+        if self.plan.done:
+            return 0.0
+        remaining = self.plan.remaining
+        if remaining is None or not self.tally.answers:
+            return None
+        return self.outlet.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
 
     def _skipped(self, record: Cdr) -> bool:
         key = record.key
@@ -287,6 +306,7 @@ class _Progress:
             windows=self.plan.proven,
             windows_left=len(self.plan.open),
             expected_total=self.plan.expected,
+            seconds_left=self._seconds_left(),
             invalid=tuple(self.invalid),
         )
 
@@ -332,7 +352,7 @@ class _Stream(AsyncIterator[T]):
         plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
         chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
-        self._progress = _Progress(query, plan, skip)
+        self._progress = _Progress(query, plan, outlet, skip)
         self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
         self._running: AsyncGenerator[T, None] | None = None
 

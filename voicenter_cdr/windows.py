@@ -404,6 +404,18 @@ class Plan:
         known = all(root.total is not None or not self._left(root) for root in self._roots)
         return sum(totals) if known else None
 
+    @property
+    def remaining(self) -> float | None:
+        """How many answers the rest will need, about; ``None`` as long as nothing is known of it."""
+        left = [piece for piece in self._pieces if not piece.proven]
+        if left and not self._span and any(piece.root.total is None for piece in left):
+            return None
+        by_root = {id(piece.root): 0.0 for piece in left}
+        for piece in left:
+            by_root[id(piece.root)] += self._estimate(piece)
+        told = {id(piece.root): piece.root.total - piece.root.got for piece in left if piece.root.total is not None}
+        return sum(told.get(root, guess) for root, guess in by_root.items()) / self.cap
+
     def _left(self, root: _Root) -> bool:
         return any(piece.root is root and not piece.proven for piece in self._pieces)
 

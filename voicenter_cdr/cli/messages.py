@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import Voice
@@ -79,7 +79,7 @@ async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncI
         return
     say(times.said(query))
     text = "{task.fields[records]} records, {task.fields[windows]} windows, {task.fields[requests]} requests"
-    columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         watch = asyncio.create_task(_watch(pages, bar))
         try:
@@ -109,8 +109,14 @@ def steps(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
         yield step
 
 
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
+
+
 async def _watch(pages: PageStream, bar: Progress) -> None:
-    task = bar.add_task("", total=None, records="0", windows="0", requests="0")
+    task = bar.add_task("", total=None, records="0", windows="0", requests="0", left="")
     while True:
         stats = pages.stats
         total = stats.expected_total
@@ -121,5 +127,6 @@ async def _watch(pages: PageStream, bar: Progress) -> None:
             records=f"{stats.records:,}" + (f" of {total:,}" if total is not None else ""),
             windows=f"{stats.windows} of {stats.windows + stats.windows_left}",
             requests=f"{stats.requests:,}",
+            left=_left(stats.seconds_left),
         )
         await asyncio.sleep(0.2)
