@@ -42,11 +42,12 @@ from voicenter_cdr import (
     Sort,
     Stats,
 )
-from voicenter_cdr import sync as room
 from voicenter_cdr.export import COLUMNS, committing, open_sink
 from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
-from voicenter_cdr.sync import SyncReport, SyncWindow, cut, raster, spans, sync, wanted
+from voicenter_cdr.sync import SyncReport, SyncWindow, sync
+from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
+from voicenter_cdr.sync.stores import DatabaseStore, TreeStore
 from voicenter_cdr.windows import DAY, Window
 
 NOW = BEGIN + timedelta(days=5)
@@ -616,7 +617,7 @@ async def test_a_sink_that_fails_stops_the_fetching(
     account: Account, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of the disk ends the run as it is; days stored before it stay, and the next run does the rest."""
-    store = room._TreeStore if kind.endswith("/") else room._DatabaseStore
+    store = TreeStore if kind.endswith("/") else DatabaseStore
     Failing(monkeypatch, store, "write")
     with pytest.raises(OSError, match="No space left"):
         await account.sync(kind, NOW + timedelta(days=20), records=world(NOW, days=60))
@@ -632,7 +633,7 @@ async def test_a_sink_that_fails_stops_the_fetching(
 async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the copy takes its time no more is fetched than may be held; nothing is lost by it."""
     goes_on, requests = threading.Event(), []
-    inner = room._DatabaseStore.write
+    inner = DatabaseStore.write
 
     def write(this: Any, records: Sequence[Cdr]) -> None:
         if not goes_on.is_set():
@@ -642,7 +643,7 @@ async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, mon
             goes_on.set()
         inner(this, records)
 
-    monkeypatch.setattr(room._DatabaseStore, "write", write)
+    monkeypatch.setattr(DatabaseStore, "write", write)
     now = BEGIN + timedelta(days=40)
     await account.sync("calls.sqlite", now, records=world(now, days=40))
     assert requests[-1] == requests[20] <= 20 < len(account.app.hits)
