@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
@@ -38,6 +39,7 @@ from voicenter_cdr import (
     CountMismatchError,
     InvalidRecord,
     Page,
+    ServerError,
     ServiceUnreachableError,
     Sort,
     Stats,
@@ -341,6 +343,29 @@ async def test_a_dry_run_costs_nothing(account: Account) -> None:
     report = await account.sync("calls.sqlite", NOW, dry_run=True)
     assert (len(report.windows), account.app.hits) == (2, [])
     assert copy.read_bytes() == before
+
+
+failures = st.one_of(st.none(), st.integers(0, 8))
+
+
+@settings(max_examples=12)
+@given(st.lists(st.tuples(st.integers(0, 40), failures), min_size=1, max_size=5))
+async def test_however_runs_end_the_copy_comes_out_right(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int | None]]
+) -> None:
+    """Runs at any time that break off anywhere: what is final is right, and nothing before the look-back is asked."""
+    account, now, known = Account(tmp_path_factory.mktemp("copy")), BEGIN + timedelta(days=2), None
+    for hours, fails in runs:
+        now += timedelta(hours=hours)
+        account.app.faults = lambda place, _, at=fails: Fault(status=500) if at is not None and place >= at else None
+        least = BEGIN if known is None else (known - timedelta(hours=24)).replace(hour=0, minute=0)
+        with contextlib.suppress(ServerError):
+            known = (await account.sync("calls.sqlite", now)).watermark
+        assert all(start >= least for start, _ in account.asked)
+    account.app.faults = None
+    report = await account.sync("calls.sqlite", now)
+    assert (report.watermark, report.gaps) == (now, ())
+    assert stored(account.target("calls.sqlite")) == truth(now)
 
 
 # --- gaps

@@ -112,7 +112,12 @@ class TreeSink:
         if self._root.exists():
             drop(old)
             self._root.rename(old)
-        self._part.rename(self._root)
+        try:
+            self._part.rename(self._root)
+        except OSError:
+            if old.exists():
+                old.rename(self._root)
+            raise
         sync_folder(self._root.parent)
         drop(old)
 

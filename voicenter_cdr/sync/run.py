@@ -107,6 +107,8 @@ class _Run:
                 except IncompleteError as error:
                     self._forget()
                     bad = _concerned(error, span, left)
+                    if not bad:
+                        raise
                     await self._give_up(bad, type(error).__name__)
                     # What is in doubt is asked by itself, since the doubt may be about one of them.
                     rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]

@@ -122,7 +122,7 @@ class DatabaseStore:
                 '"start" TEXT, watermark TEXT)'
             )
             self._table.execute(
-                f'CREATE TABLE {quoted(self._LEDGER)} ("from" TEXT PRIMARY KEY, "to" TEXT, expected BIGINT, '
+                f'CREATE TABLE {quoted(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
                 '"rows" BIGINT, fetched_at TEXT, status TEXT, reason TEXT)'
             )
             self._table.create()
@@ -277,9 +277,11 @@ class TreeStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             (self._part / path.name).replace(path)
             sync_folder(path.parent)
+            sync_folder(self._root)
         elif path.exists():
             path.unlink()
-            path.parent.rmdir()
+            with contextlib.suppress(OSError):  # somebody has put something beside it
+                path.parent.rmdir()
         self._window = self._file = None
         drop(self._part)
         self.adopt(state)
