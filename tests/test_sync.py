@@ -534,6 +534,17 @@ async def test_a_torn_state_is_told(account: Account) -> None:
     assert stored(account.target("calls/")) == truth(NOW)
 
 
+async def test_the_state_may_be_elsewhere(account: Account) -> None:
+    """The state of a folder can be kept in a file of one's choice."""
+    state = account.folder / "states" / "mine.json"
+    state.parent.mkdir()
+    for hours in (0, 30):
+        await account.sync("calls/", NOW + timedelta(hours=hours), state=state)
+    assert json.loads(state.read_text())["watermark"] == "2026-07-07T11:00:00Z"
+    assert not (account.folder / "calls.state.json").exists()
+    assert stored(account.target("calls/")) == truth(NOW + timedelta(hours=30))
+
+
 @pytest.mark.parametrize("kind", KINDS[:2])
 async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> None:
     """A table of that name made by somebody else is not touched, nor is a state of another version."""
@@ -587,10 +598,15 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
             refused.append(str(caught.value))
 
     tasks: list[asyncio.Task[None]] = []
-    report = await account.sync(kind, NOW, on_window=lambda _: tasks.append(asyncio.create_task(again())))
+
+    def begin(_: SyncWindow) -> None:
+        if not tasks:  # the first of several days is done, so that the run goes on
+            tasks.append(asyncio.create_task(again()))
+
+    report = await account.sync(kind, NOW, on_window=begin)
     await asyncio.gather(*tasks)
     assert report.is_complete
-    assert refused or not tasks
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize(
@@ -671,7 +687,7 @@ async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, mon
     monkeypatch.setattr(DatabaseStore, "write", write)
     now = BEGIN + timedelta(days=40)
     await account.sync("calls.sqlite", now, records=world(now, days=40))
-    assert requests[-1] == requests[20] <= 20 < len(account.app.hits)
+    assert requests[-1] <= 20 < len(account.app.hits)
     assert stored(account.target("calls.sqlite")) == truth(now, days=40)
 
 

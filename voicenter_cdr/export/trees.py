@@ -78,7 +78,9 @@ class TreeSink:
     (:class:`ConfigurationError`).
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, leaf: Leaf = "parquet"):
+    def __init__(
+        self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, leaf: Leaf = "parquet"
+    ) -> None:
         self._root = Path(os.path.realpath(root))
         self._part = self._root.with_name(self._root.name + PART)
         self._columns = tuple(columns)
