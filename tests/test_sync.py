@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
@@ -38,15 +39,17 @@ from voicenter_cdr import (
     CountMismatchError,
     InvalidRecord,
     Page,
+    ServerError,
     ServiceUnreachableError,
     Sort,
     Stats,
 )
-from voicenter_cdr import sync as room
 from voicenter_cdr.export import COLUMNS, committing, open_sink
 from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
-from voicenter_cdr.sync import SyncReport, SyncWindow, cut, raster, spans, sync, wanted
+from voicenter_cdr.sync import SyncReport, SyncWindow, sync
+from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
+from voicenter_cdr.sync.stores import DatabaseStore, TreeStore
 from voicenter_cdr.windows import DAY, Window
 
 NOW = BEGIN + timedelta(days=5)
@@ -342,6 +345,29 @@ async def test_a_dry_run_costs_nothing(account: Account) -> None:
     assert copy.read_bytes() == before
 
 
+failures = st.one_of(st.none(), st.integers(0, 8))
+
+
+@settings(max_examples=12)
+@given(st.lists(st.tuples(st.integers(0, 40), failures), min_size=1, max_size=5))
+async def test_however_runs_end_the_copy_comes_out_right(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int | None]]
+) -> None:
+    """Runs at any time that break off anywhere: what is final is right, and nothing before the look-back is asked."""
+    account, now, known = Account(tmp_path_factory.mktemp("copy")), BEGIN + timedelta(days=2), None
+    for hours, fails in runs:
+        now += timedelta(hours=hours)
+        account.app.faults = lambda place, _, at=fails: Fault(status=500) if at is not None and place >= at else None
+        least = BEGIN if known is None else (known - timedelta(hours=24)).replace(hour=0, minute=0)
+        with contextlib.suppress(ServerError):
+            known = (await account.sync("calls.sqlite", now)).watermark
+        assert all(start >= least for start, _ in account.asked)
+    account.app.faults = None
+    report = await account.sync("calls.sqlite", now)
+    assert (report.watermark, report.gaps) == (now, ())
+    assert stored(account.target("calls.sqlite")) == truth(now)
+
+
 # --- gaps
 
 
@@ -508,6 +534,17 @@ async def test_a_torn_state_is_told(account: Account) -> None:
     assert stored(account.target("calls/")) == truth(NOW)
 
 
+async def test_the_state_may_be_elsewhere(account: Account) -> None:
+    """The state of a folder can be kept in a file of one's choice."""
+    state = account.folder / "states" / "mine.json"
+    state.parent.mkdir()
+    for hours in (0, 30):
+        await account.sync("calls/", NOW + timedelta(hours=hours), state=state)
+    assert json.loads(state.read_text())["watermark"] == "2026-07-07T11:00:00Z"
+    assert not (account.folder / "calls.state.json").exists()
+    assert stored(account.target("calls/")) == truth(NOW + timedelta(hours=30))
+
+
 @pytest.mark.parametrize("kind", KINDS[:2])
 async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> None:
     """A table of that name made by somebody else is not touched, nor is a state of another version."""
@@ -561,10 +598,15 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
             refused.append(str(caught.value))
 
     tasks: list[asyncio.Task[None]] = []
-    report = await account.sync(kind, NOW, on_window=lambda _: tasks.append(asyncio.create_task(again())))
+
+    def begin(_: SyncWindow) -> None:
+        if not tasks:  # the first of several days is done, so that the run goes on
+            tasks.append(asyncio.create_task(again()))
+
+    report = await account.sync(kind, NOW, on_window=begin)
     await asyncio.gather(*tasks)
     assert report.is_complete
-    assert refused or not tasks
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize(
@@ -616,7 +658,7 @@ async def test_a_sink_that_fails_stops_the_fetching(
     account: Account, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of the disk ends the run as it is; days stored before it stay, and the next run does the rest."""
-    store = room._TreeStore if kind.endswith("/") else room._DatabaseStore
+    store = TreeStore if kind.endswith("/") else DatabaseStore
     Failing(monkeypatch, store, "write")
     with pytest.raises(OSError, match="No space left"):
         await account.sync(kind, NOW + timedelta(days=20), records=world(NOW, days=60))
@@ -632,7 +674,7 @@ async def test_a_sink_that_fails_stops_the_fetching(
 async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the copy takes its time no more is fetched than may be held; nothing is lost by it."""
     goes_on, requests = threading.Event(), []
-    inner = room._DatabaseStore.write
+    inner = DatabaseStore.write
 
     def write(this: Any, records: Sequence[Cdr]) -> None:
         if not goes_on.is_set():
@@ -642,10 +684,10 @@ async def test_a_sink_that_is_slow_holds_the_fetching_back(account: Account, mon
             goes_on.set()
         inner(this, records)
 
-    monkeypatch.setattr(room._DatabaseStore, "write", write)
+    monkeypatch.setattr(DatabaseStore, "write", write)
     now = BEGIN + timedelta(days=40)
     await account.sync("calls.sqlite", now, records=world(now, days=40))
-    assert requests[-1] == requests[20] <= 20 < len(account.app.hits)
+    assert requests[-1] <= 20 < len(account.app.hits)
     assert stored(account.target("calls.sqlite")) == truth(now, days=40)
 
 

@@ -78,7 +78,9 @@ class TreeSink:
     (:class:`ConfigurationError`).
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, leaf: Leaf = "parquet"):
+    def __init__(
+        self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, leaf: Leaf = "parquet"
+    ) -> None:
         self._root = Path(os.path.realpath(root))
         self._part = self._root.with_name(self._root.name + PART)
         self._columns = tuple(columns)
@@ -112,7 +114,12 @@ class TreeSink:
         if self._root.exists():
             drop(old)
             self._root.rename(old)
-        self._part.rename(self._root)
+        try:
+            self._part.rename(self._root)
+        except OSError:
+            if old.exists():
+                old.rename(self._root)
+            raise
         sync_folder(self._root.parent)
         drop(old)
 

@@ -1,0 +1,238 @@
+"""What a copy knows of its days, and what follows from it. Pure: windows, counts and times in, windows out."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Self, get_args
+
+import attrs
+from attrs import field, frozen
+
+from voicenter_cdr.errors import CheckpointError
+from voicenter_cdr.export.schema import moment
+from voicenter_cdr.models import Cdr, InvalidRecord, Page
+from voicenter_cdr.windows import DAY, Window
+
+__all__ = [
+    "AFRESH",
+    "Ledger",
+    "Piece",
+    "State",
+    "SyncWindow",
+    "WindowStatus",
+    "cut",
+    "raster",
+    "spans",
+    "torn",
+    "wanted",
+]
+
+_VERSION: Final = 1
+AFRESH: Final = "a full refresh (full_refresh=True, --full-refresh), which fetches everything anew"
+"""The way out of a state that is of no use."""
+
+WindowStatus = Literal["complete", "unreadable", "gap"]
+"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read, as was asked for
+(``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
+
+
+@frozen(kw_only=True)
+class SyncWindow:
+    """One window of the ledger. Times are aware, in UTC; the window is half-open."""
+
+    start: datetime
+    """First instant."""
+    end: datetime
+    """First instant after it."""
+    expected: int | None
+    """How many records the service was proven to have; ``None`` for a gap."""
+    rows: int
+    """How many are stored."""
+    fetched_at: datetime
+    """When the run that fetched it began."""
+    status: WindowStatus = "complete"
+    """What became of it."""
+    reason: str | None = None
+    """Of a gap: the kind of error."""
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether it is to be asked again whatever its age."""
+        return self.status == "gap"
+
+    @property
+    def window(self) -> Window:
+        """Its seconds."""
+        return Window(int(self.start.timestamp()), int(self.end.timestamp()))
+
+    @property
+    def spelled(self) -> dict[str, Any]:
+        """In plain values, as it is stored."""
+        return {
+            "from": moment(self.start),
+            "to": moment(self.end),
+            "expected": self.expected,
+            "rows": self.rows,
+            "fetched_at": moment(self.fetched_at),
+            "status": self.status,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Self:
+        """From plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
+        if said["status"] not in get_args(WindowStatus):
+            raise ValueError
+        return cls(
+            start=_instant(said["from"]),
+            end=_instant(said["to"]),
+            expected=None if said["expected"] is None else int(said["expected"]),
+            rows=int(said["rows"]),
+            fetched_at=_instant(said["fetched_at"]),
+            status=said["status"],
+            reason=said["reason"],
+        )
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError
+    return found.astimezone(UTC)
+
+
+Ledger = Mapping[int, SyncWindow]
+"""By the UTC day since 1970; there is one window a day."""
+
+
+@frozen(kw_only=True)
+class State:
+    """What a destination knows of itself."""
+
+    salt: str
+    account: str
+    filters: str
+    start: datetime
+    ledger: Ledger = field(factory=dict)
+
+    @property
+    def watermark(self) -> datetime | None:
+        """End of the last window that is complete and stored."""
+        return max((entry.end for entry in self.ledger.values() if not entry.is_gap), default=None)
+
+    @property
+    def gaps(self) -> tuple[SyncWindow, ...]:
+        """The windows that are to be asked again, in order."""
+        return tuple(entry for _, entry in sorted(self.ledger.items()) if entry.is_gap)
+
+    def with_entry(self, entry: SyncWindow) -> State:
+        """The same, with what is known of one window put in the place of what was."""
+        return attrs.evolve(self, ledger={**self.ledger, entry.window.start // DAY: entry})
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """All but the ledger, in plain values."""
+        return {
+            "version": _VERSION,
+            "salt": self.salt,
+            "account": self.account,
+            "filters": self.filters,
+            "start": moment(self.start),
+            "watermark": moment(self.watermark) if self.watermark else None,
+        }
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], place: object) -> State:
+        """From plain values. Raises :class:`CheckpointError` for what is no state, or of another version."""
+        try:
+            version = header["version"]
+            texts = {name: str(header[name]) for name in ("salt", "account", "filters")}
+            start = _instant(header["start"])
+            found = [SyncWindow.read(entry) for entry in entries] if version == _VERSION else []
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise torn(place) from None
+        if version != _VERSION:
+            raise CheckpointError(
+                f"The state in {place} is of another version of this package",
+                mend=f"Use the version that wrote it, or run {AFRESH}.",
+            )
+        return cls(**texts, start=start, ledger={entry.window.start // DAY: entry for entry in found})
+
+
+def torn(place: object) -> CheckpointError:
+    """The error for a state that can't be read."""
+    return CheckpointError(
+        f"The state in {place} is torn, or none of this package; it was left as it is",
+        mend=f"Put a copy of it back, or run {AFRESH}.",
+    )
+
+
+def raster(start: int, stop: int) -> list[Window]:
+    """The seconds from ``start`` to ``stop`` as windows that end where a UTC day does."""
+    edges = [start, *range((start // DAY + 1) * DAY, stop, DAY), stop]
+    return [Window(first, last) for first, last in itertools.pairwise(edges)] if start < stop else []
+
+
+def wanted(ledger: Ledger, start: int, stop: int, lookback: timedelta) -> list[Window]:
+    """The windows to fetch: unknown ones, gaps, those that have grown, and those that were read too early."""
+    found = []
+    for window in raster(start, stop):
+        entry = ledger.get(window.start // DAY)
+        if entry is not None:
+            known = entry.window
+            whole = Window(min(window.start, known.start), max(window.stop, known.stop))
+            if whole == known and not entry.is_gap and entry.fetched_at - entry.end >= lookback:
+                continue
+            window = whole
+        found.append(window)
+    return found
+
+
+def spans(windows: Iterable[Window], ledger: Ledger) -> list[list[Window]]:
+    """Windows that touch are asked for together; a gap by itself, so that what is wrong with it stays in it."""
+    found: list[list[Window]] = []
+    alone = True
+    for window in windows:
+        entry = ledger.get(window.start // DAY)
+        gap = entry is not None and entry.is_gap
+        if alone or gap or found[-1][-1].stop != window.start:
+            found.append([])
+        found[-1].append(window)
+        alone = gap
+    return found
+
+
+@frozen
+class Piece:
+    """What a page brings for one window."""
+
+    window: Window
+    records: Sequence[Cdr]
+    invalid: Sequence[InvalidRecord]
+    over: bool
+    """Whether nothing more can come for it."""
+
+
+def cut(page: Page, windows: Iterable[Window]) -> Iterator[Piece]:
+    """A page of an iteration in order of time, cut by windows; those it has passed are over.
+
+    A record that can't be read and has no time counts for every window of the page.
+    """
+    start, stop = int(page.start.timestamp()), int(page.end.timestamp())
+    for window in windows:
+        if window.start >= stop:
+            return
+        if window.stop <= start:
+            yield Piece(window, (), (), over=True)
+            continue
+        first, last = (bisect_left(page.records, edge, key=lambda cdr: cdr.started_at) for edge in window.times)
+        invalid = [bad for bad in page.invalid if bad.started_at is None or _holds(window, bad.started_at)]
+        yield Piece(window, page.records[first:last], invalid, window.stop <= stop)
+
+
+def _holds(window: Window, instant: datetime) -> bool:
+    first, last = window.times
+    return first <= instant < last

@@ -1,0 +1,362 @@
+"""One run of a sync: from what the copy knows of itself to what it should know."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs import define, field, frozen
+
+from voicenter_cdr.client import CdrClient
+from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeError, IncompleteError
+from voicenter_cdr.export.opening import Format, format_of, is_folder
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, moment
+from voicenter_cdr.export.sinks import in_thread
+from voicenter_cdr.models import CdrQuery, Stats, fingerprint
+from voicenter_cdr.stream import OnInvalid
+from voicenter_cdr.sync.ledger import AFRESH, Piece, State, SyncWindow, cut, spans, wanted
+from voicenter_cdr.sync.stores import Store, locked, open_store
+from voicenter_cdr.windows import DAY, Window
+
+__all__ = ["SyncReport", "sync"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+
+
+@frozen(kw_only=True)
+class SyncReport:
+    """What one run has done. Times are aware, in UTC."""
+
+    start: datetime
+    """First instant that is kept."""
+    end: datetime
+    """First instant that was not asked for yet: the present less the settle delay, or the end of the query."""
+    watermark: datetime | None
+    """End of the last window that is complete and stored."""
+    windows: tuple[SyncWindow, ...] = ()
+    """The windows this run has fetched, in the order it ended with them; of a dry run, those it would fetch."""
+    gaps: tuple[SyncWindow, ...] = ()
+    """Every window that is not proven whole; the next run asks for them again. Empty is what you want."""
+    requests: int = 0
+    """Requests sent, retries included."""
+    retries: int = 0
+    """Requests that had to be sent again."""
+    waited: float = 0.0
+    """Seconds its requests waited for the rate limit."""
+    dry_run: bool = False
+    """Whether nothing was asked for and nothing written."""
+
+    @property
+    def rows(self) -> int:
+        """How many records were stored."""
+        return sum(entry.rows for entry in self.windows if not entry.is_gap)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything from ``start`` to ``end`` is stored and proven."""
+        return not self.gaps and not self.dry_run
+
+
+OnWindow = Callable[[SyncWindow], object]
+"""Told of every window that is done with, in this event loop."""
+
+
+@define
+class _Open:
+    """The window that is being written."""
+
+    window: Window
+    rows: int = 0
+    seen: int = 0
+    reason: str | None = None
+
+
+@define
+class _Run:
+    client: CdrClient
+    query: CdrQuery
+    store: Store
+    state: State
+    now: datetime
+    on_invalid: OnInvalid
+    max_wait: float | None
+    on_window: OnWindow | None
+    done: list[SyncWindow] = field(factory=list)
+    stats: Stats = field(factory=Stats)
+    _open: _Open | None = None
+
+    async def fetch(self, windows: Sequence[Window]) -> None:
+        """All of them, each stored when the records have passed its end."""
+        todo = deque(spans(windows, self.state.ledger))
+        try:
+            while todo:
+                span = todo.popleft()
+                left = deque(span)
+                try:
+                    await self._stream(left)
+                except IncompleteError as error:
+                    self._forget()
+                    bad = _concerned(error, span, left)
+                    if not bad:
+                        raise
+                    await self._give_up(bad, type(error).__name__)
+                    # What is in doubt is asked by itself, since the doubt may be about one of them.
+                    rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
+                    todo.extendleft(reversed(spans(rest, self.state.ledger)))
+        except BaseException:
+            self._forget()
+            raise
+
+    async def _stream(self, left: deque[Window]) -> None:
+        query = attrs.evolve(self.query, start=left[0].times[0], end=left[-1].times[1])
+        before = self.stats
+        async with aclosing(self.client.iter_pages(query, on_invalid="collect", max_wait=self.max_wait)) as pages:
+            try:
+                async for page in pages:
+                    for piece in cut(page, tuple(left)):
+                        await self._take(piece, left)
+            finally:
+                spent = pages.stats
+                self.stats = Stats(
+                    requests=before.requests + spent.requests,
+                    retries=before.retries + spent.retries,
+                    waited=before.waited + spent.waited,
+                )
+        for window in tuple(left):
+            await self._take(Piece(window, (), (), over=True), left)
+
+    async def _take(self, piece: Piece, left: deque[Window]) -> None:
+        if self._open is None:
+            self._open = _Open(piece.window)
+            await in_thread(self.store.begin, piece.window)
+        opened = self._open
+        opened.seen += len(piece.records) + len(piece.invalid)
+        if piece.invalid and self.on_invalid == "raise":
+            opened.reason = DecodeError.__name__
+        if piece.records and opened.reason is None:
+            try:
+                await in_thread(self.store.write, piece.records)
+                opened.rows += len(piece.records)
+            except DecodeError as error:
+                opened.reason = type(error).__name__
+                _LOG.warning("%s", error.message)
+        if piece.over:
+            await self._finish(opened)
+            left.popleft()
+
+    async def _finish(self, opened: _Open) -> None:
+        if opened.reason is not None:
+            self._forget()
+            await self._give_up([opened.window], opened.reason)
+            return
+        start, end = opened.window.times
+        entry = SyncWindow(
+            start=start,
+            end=end,
+            expected=opened.seen,
+            rows=opened.rows,
+            fetched_at=self.now,
+            status="complete" if opened.rows == opened.seen else "unreadable",
+        )
+        state = self.state.with_entry(entry)
+        await in_thread(self.store.commit, state, entry)
+        self.state, self._open = state, None
+        self._tell(entry)
+
+    async def _give_up(self, windows: Sequence[Window], reason: str) -> None:
+        """These windows are gaps."""
+        entries = [self._gap(window, reason) for window in windows]
+        state = self.state
+        for entry in entries:
+            state = state.with_entry(entry)
+        await in_thread(self.store.note, state, entries)
+        self.state = state
+        for entry in entries:
+            self._tell(entry)
+
+    def _gap(self, window: Window, reason: str) -> SyncWindow:
+        known = self.state.ledger.get(window.start // DAY)
+        start, end = window.times
+        return SyncWindow(
+            start=start,
+            end=end,
+            expected=None,
+            rows=known.rows if known else 0,
+            fetched_at=self.now,
+            status="gap",
+            reason=reason,
+        )
+
+    def _forget(self) -> None:
+        self._open = None
+        self.store.rollback()
+
+    def _tell(self, entry: SyncWindow) -> None:
+        self.done = [other for other in self.done if other.start != entry.start] + [entry]
+        how = f"a gap ({entry.reason})" if entry.is_gap else f"{entry.rows} records"
+        _LOG.info("synced [%s, %s): %s", moment(entry.start), moment(entry.end), how)
+        if self.on_window is not None:
+            self.on_window(entry)
+
+
+def _concerned(error: IncompleteError, span: Sequence[Window], left: Iterable[Window]) -> list[Window]:
+    """The windows an error throws doubt on, those that were stored already among them."""
+    if error.window is None:
+        return list(span)
+    first, last = (math.floor(edge.timestamp()) for edge in error.window)
+    return [window for window in span if window.start < last and first < window.stop] or list(left)
+
+
+async def sync(
+    client: CdrClient,
+    query: CdrQuery | Mapping[str, Any],
+    destination: str | os.PathLike[str],
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    lookback: timedelta = timedelta(hours=24),
+    settle: timedelta = timedelta(minutes=5),
+    full_refresh: bool = False,
+    dry_run: bool = False,
+    format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
+    state: str | os.PathLike[str] | None = None,
+    on_invalid: OnInvalid = "raise",
+    max_wait: float | None = None,
+    now: datetime | None = None,
+    on_window: OnWindow | None = None,
+) -> SyncReport:
+    """Bring a copy of the records up to date; run it as often as you like, and again after whatever ended it.
+
+    ``query``: filters as :class:`CdrQuery` takes them by name, ``{"cdr_types": [8]}``, or a query, whose period then
+    stands for ``start`` and ``end``. ``destination``: a ``.sqlite``, ``.db`` or ``.duckdb`` file, or a folder (with a
+    slash at its end) for Parquet by day, or JSON Lines by ``format="jsonl"``. ``start``: from when on; needed the first
+    time and kept afterwards; an earlier one fetches what lies before. ``end``: until when, if not until now.
+    ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
+    ``full_refresh`` empties the destination and begins anew; ``dry_run`` only says what would be fetched. ``state``:
+    where the state beside a folder is kept. ``on_invalid``: whether a day with records that can't be read is a gap, or
+    stored without them. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
+
+    Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
+
+    Raises :class:`CheckpointError` for a destination of another account or other filters, and for a state that is
+    torn or missing; :class:`ConfigurationError` before any request, also where another sync is at work there;
+    ``OSError`` where the system does not take the records; and the errors of the service. What was stored by then
+    stays, and the next run goes on from it.
+    """
+    now = _aware("now", now or datetime.now(UTC))
+    if min(lookback, settle) < timedelta(0):
+        raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    template, first, bound = _period(query, start, end, now)
+    path, folder = Path(destination), is_folder(destination)
+    columns = (*COLUMNS, _synced_at(now))
+    store = open_store(path, format_of(destination, format), folder, columns, None if state is None else Path(state))
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(locked(path))
+        stack.callback(store.close)
+        salt, known = await _known(store, full_refresh)
+        account = await in_thread(client.account_fingerprint, salt)
+        made = _bound(known, salt, account, template, first)
+        origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
+        stop = max(origin, settled if bound is None else min(settled, bound))
+        windows = wanted(made.ledger, origin, stop, lookback)
+        report = SyncReport(
+            start=made.start, end=datetime.fromtimestamp(stop, UTC), watermark=made.watermark, dry_run=dry_run
+        )
+        if dry_run:
+            planned = [_planned(window, made, now) for window in windows]
+            return attrs.evolve(report, windows=tuple(planned), gaps=made.gaps)
+        if known is None:
+            await in_thread(store.reset, made)
+        else:
+            await in_thread(store.adopt, made)
+        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window)
+        await run.fetch(windows)
+        return attrs.evolve(
+            report,
+            watermark=run.state.watermark,
+            windows=tuple(run.done),
+            gaps=run.state.gaps,
+            requests=run.stats.requests,
+            retries=run.stats.retries,
+            waited=run.stats.waited,
+        )
+
+
+def _aware(name: str, value: datetime) -> datetime:
+    if value.utcoffset() is None:
+        raise ConfigurationError(f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC)")
+    return value.astimezone(UTC)
+
+
+def _period(
+    query: CdrQuery | Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime
+) -> tuple[CdrQuery, datetime | None, int | None]:
+    """The filters as a query, the start that is asked for, and the second that bounds the period, if one does."""
+    if isinstance(query, CdrQuery):
+        template = query
+        start, end = query.start if start is None else start, query.end if end is None else end
+    else:
+        template = _template(query, now)
+    if template.sort:
+        raise ConfigurationError("A sync is in order of time; leave sort out")
+    first = None if start is None else datetime.fromtimestamp(_second("start", start), UTC)
+    return template, first, None if end is None else _second("end", end)
+
+
+def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
+    known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
+    if not filters.keys() <= set(known):
+        raise ConfigurationError(f"Unknown filter; known: {', '.join(known)}. The period is start=… and end=…")
+    return CdrQuery(now - timedelta(days=1), now, **filters)
+
+
+def _second(name: str, instant: datetime) -> int:
+    """The first whole second that is not before it, as for a query."""
+    return math.ceil(_aware(name, instant).timestamp())
+
+
+async def _known(store: Store, full_refresh: bool) -> tuple[str, State | None]:
+    """The salt, and what the destination knows of itself unless that is to be forgotten."""
+    if full_refresh:
+        return secrets.token_hex(16), None
+    known = await in_thread(store.load)
+    return (secrets.token_hex(16) if known is None else known.salt), known
+
+
+def _bound(known: State | None, salt: str, account: str, query: CdrQuery, start: datetime | None) -> State:
+    """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
+    fields = "*" if query.fields == "*" else sorted(query.fields or ())
+    filters = fingerprint(f"{query.fingerprint} {fields}", salt)
+    if known is None:
+        if start is None:
+            raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
+        return State(salt=salt, account=account, filters=filters, start=start)
+    for what, there, here in (("another account", known.account, account), ("other filters", known.filters, filters)):
+        if there != here:
+            raise CheckpointError(
+                f"The destination was filled with {what}",
+                mend=f"Use what it was begun with, choose another destination, or run {AFRESH}.",
+            )
+    return attrs.evolve(known, start=min(known.start, start or known.start))
+
+
+def _planned(window: Window, state: State, now: datetime) -> SyncWindow:
+    known = state.ledger.get(window.start // DAY)
+    start, end = window.times
+    return SyncWindow(start=start, end=end, expected=None, rows=known.rows if known else 0, fetched_at=now)
+
+
+def _synced_at(now: datetime) -> Column:
+    doc = "When the sync that wrote the record began, in UTC."
+    return Column("_synced_at", "_synced_at", Kind.TIMESTAMP, doc, derive=lambda _: now)
