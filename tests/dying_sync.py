@@ -114,8 +114,8 @@ def run(target: str, now: datetime, note: Callable[[Hit], object] = id, **option
     return run_virtual(main())
 
 
-def dying(target: str, now: datetime, log: Path, delay: float) -> bool:
-    """One run in a child that is killed after so many seconds; whether it was still at work."""
+def dying(target: str, now: datetime, log: Path, delay: float | None) -> bool:
+    """One run in a child that is killed after so many seconds, if at all; whether it was still at work."""
     child = os.fork()
     if not child:
         status = 1
@@ -132,8 +132,9 @@ def dying(target: str, now: datetime, log: Path, delay: float) -> bool:
             status = 0
         finally:
             os._exit(status)
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
     _, ended = os.waitpid(child, 0)
     if os.WIFEXITED(ended) and os.WEXITSTATUS(ended):
         raise AssertionError("a run failed by itself")
@@ -144,11 +145,12 @@ def ordeal(target: str, kills: int, seed: int) -> dict[str, Any]:
     """So many deaths, then one life; what came of it."""
     die, log = random.Random(seed), Path(f"{target.rstrip('/')}.log")
     now, died, ran = BEGIN + timedelta(days=5), 0, 0
-    longest = 0.4
+    began, folder = time.perf_counter(), Path(target).parent
+    dying(f"{folder}/whole-{target.removeprefix(f'{folder}/')}", now, folder / "whole.log", None)
+    longest = time.perf_counter() - began
     while died < kills:
-        began = time.perf_counter()
         killed = dying(target, now, log, die.random() * longest)
-        longest = longest if killed else min(longest, (time.perf_counter() - began) * 0.9)
+        longest *= 1.03 if killed else 0.9  # so that most deaths come while a run is at work, wherever in it
         died, ran = died + killed, ran + 1
         if die.random() < 0.4:
             now += STEP

@@ -572,17 +572,30 @@ async def test_a_file_that_was_taken_away_is_fetched_again(account: Account) -> 
     assert stored(account.target("calls/")) == truth(NOW + timedelta(days=9))
 
 
-async def test_columns_that_are_new_are_added(account: Account) -> None:
-    """A copy made when there were fewer columns gets the new ones, null in what is not read again."""
-    for kind in KINDS[:2]:
-        await account.sync(kind, NOW)
+@everywhere
+async def test_columns_that_are_new_are_filled(account: Account, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy made when there were fewer columns gets the new ones, and every day is read again; also if that fails."""
+    later = NOW + timedelta(days=3)
+    with monkeypatch.context() as before:
+        before.setattr("voicenter_cdr.sync.run.COLUMNS", COLUMNS[:12])
+        await account.sync(kind, later)
+    account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
+    with pytest.raises(ServerError):
+        await account.sync(kind, later)
+    account.app.faults = None
+    await account.sync(kind, later)
+    assert min(start for start, _ in account.asked) > BEGIN
+    assert (await account.sync(kind, later)).windows[0].start.day == 8
+    if kind.endswith("/"):
+        schemas = [pq.read_schema(path).names for path in Path(account.target(kind)).rglob("*.parquet")]  # noqa: ASYNC240
+    else:
         module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
         connection = module.connect(account.target(kind))
-        connection.execute("ALTER TABLE cdr DROP COLUMN did")
-        connection.commit()
+        schemas = [[column[0] for column in connection.execute("SELECT * FROM cdr").description]]
+        assert connection.execute("SELECT count(*) FROM cdr WHERE custom_data IS NULL").fetchall() == [(0,)]
         connection.close()
-        await account.sync(kind, NOW + timedelta(hours=30))
-        assert stored(account.target(kind)) == truth(NOW + timedelta(hours=30))
+    assert {frozenset(names) for names in schemas} == {frozenset([*(c.name for c in COLUMNS), "_synced_at"])}
+    assert stored(account.target(kind)) == truth(later)
 
 
 @everywhere

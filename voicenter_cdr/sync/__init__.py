@@ -13,7 +13,11 @@ How it stays right:
 5. Windows that can't be proven complete together are asked one by one. One that can't be proven by itself, or holds a
    record that can't be read, is a gap: it keeps what was stored of it, is listed, and is asked by the next run.
 
-The next run asks for what is missing, for gaps, and for what was read too early; nothing else.
+The next run asks for what is missing, for gaps, and for what was read too early; nothing else. A version of this
+package with other columns reads every window again, once.
+
+Memory does not grow with the period. A window is one transaction, and DuckDB holds one in memory until it is committed:
+some 0.6 KB for each record of the fullest day.
 
 ``ledger`` is the arithmetic of this, ``stores`` where copies are kept, ``run`` what goes on between them and a client.
 """

@@ -115,6 +115,7 @@ class State:
     salt: str
     account: str
     filters: str
+    columns: str
     start: datetime
     ledger: Ledger = field(factory=dict)
 
@@ -132,6 +133,13 @@ class State:
         """The same, with what is known of one window put in the place of what was."""
         return attrs.evolve(self, ledger={**self.ledger, entry.window.start // DAY: entry})
 
+    def with_columns(self, columns: str) -> State:
+        """The same where the columns are these; where they are others, every window counts as read too early."""
+        if columns == self.columns:
+            return self
+        early = {day: attrs.evolve(entry, fetched_at=entry.start) for day, entry in self.ledger.items()}
+        return attrs.evolve(self, columns=columns, ledger=early)
+
     @property
     def header(self) -> dict[str, Any]:
         """All but the ledger, in plain values."""
@@ -140,6 +148,7 @@ class State:
             "salt": self.salt,
             "account": self.account,
             "filters": self.filters,
+            "columns": self.columns,
             "start": moment(self.start),
             "watermark": moment(self.watermark) if self.watermark else None,
         }
@@ -149,7 +158,7 @@ class State:
         """From plain values. Raises :class:`CheckpointError` for what is no state, or of another version."""
         try:
             version = header["version"]
-            texts = {name: str(header[name]) for name in ("salt", "account", "filters")}
+            texts = {name: str(header[name]) for name in ("salt", "account", "filters", "columns")}
             start = _instant(header["start"])
             found = [SyncWindow.read(entry) for entry in entries] if version == _VERSION else []
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -179,7 +179,7 @@ class _Run:
         state = self.state
         for entry in entries:
             state = state.with_entry(entry)
-        await in_thread(self.store.note, state, entries)
+        await in_thread(self.store.adopt, state, entries)
         self.state = state
         for entry in entries:
             self._tell(entry)
@@ -266,7 +266,7 @@ async def sync(
         stack.callback(store.close)
         salt, known = await _known(store, full_refresh)
         account = await in_thread(client.account_fingerprint, salt)
-        made = _bound(known, salt, account, template, first)
+        made = _bound(known, salt, account, template, first, ",".join(column.name for column in columns))
         origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
         stop = max(origin, settled if bound is None else min(settled, bound))
         windows = wanted(made.ledger, origin, stop, lookback)
@@ -279,7 +279,7 @@ async def sync(
         if known is None:
             await in_thread(store.reset, made)
         else:
-            await in_thread(store.adopt, made)
+            await in_thread(store.adopt, made, () if made.columns == known.columns else tuple(made.ledger.values()))
         run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window)
         await run.fetch(windows)
         return attrs.evolve(
@@ -334,21 +334,23 @@ async def _known(store: Store, full_refresh: bool) -> tuple[str, State | None]:
     return (secrets.token_hex(16) if known is None else known.salt), known
 
 
-def _bound(known: State | None, salt: str, account: str, query: CdrQuery, start: datetime | None) -> State:
+def _bound(
+    known: State | None, salt: str, account: str, query: CdrQuery, start: datetime | None, columns: str
+) -> State:
     """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
     fields = "*" if query.fields == "*" else sorted(query.fields or ())
     filters = fingerprint(f"{query.fingerprint} {fields}", salt)
     if known is None:
         if start is None:
             raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
-        return State(salt=salt, account=account, filters=filters, start=start)
+        return State(salt=salt, account=account, filters=filters, columns=columns, start=start)
     for what, there, here in (("another account", known.account, account), ("other filters", known.filters, filters)):
         if there != here:
             raise CheckpointError(
                 f"The destination was filled with {what}",
                 mend=f"Use what it was begun with, choose another destination, or run {AFRESH}.",
             )
-    return attrs.evolve(known, start=min(known.start, start or known.start))
+    return attrs.evolve(known.with_columns(columns), start=min(known.start, start or known.start))
 
 
 def _planned(window: Window, state: State, now: datetime) -> SyncWindow:

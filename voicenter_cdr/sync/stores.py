@@ -40,8 +40,8 @@ class Store(Protocol):
         """Forget every record, and begin with this state."""
         ...
 
-    def adopt(self, state: State) -> None:
-        """Go on with this state."""
+    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
+        """Go on with this state, which knows these windows anew; no record changes."""
         ...
 
     def begin(self, window: Window) -> None:
@@ -60,10 +60,6 @@ class Store(Protocol):
         """Forget the open window, if there is one; what was stored of it stays. Must not raise."""
         ...
 
-    def note(self, state: State, entries: Sequence[SyncWindow]) -> None:
-        """The state knows these windows anew, and no record has changed."""
-        ...
-
     def close(self) -> None:
         """Leave it as it is."""
         ...
@@ -74,7 +70,7 @@ class DatabaseStore:
 
     _STATE: Final = "_voicenter_sync"
     _LEDGER: Final = "_voicenter_sync_windows"
-    _HEADER: Final = ("version", "salt", "account", "filters", "start", "watermark")
+    _HEADER: Final = ("version", "salt", "account", "filters", "columns", "start", "watermark")
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
     def __init__(self, path: Path, opened: Callable[[Path], Table], settings: Sequence[str] = ()) -> None:
@@ -119,7 +115,7 @@ class DatabaseStore:
                 self._table.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
             self._table.execute(
                 f"CREATE TABLE {quoted(self._STATE)} (version INTEGER, salt TEXT, account TEXT, filters TEXT, "
-                '"start" TEXT, watermark TEXT)'
+                'columns TEXT, "start" TEXT, watermark TEXT)'
             )
             self._table.execute(
                 f'CREATE TABLE {quoted(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
@@ -132,12 +128,12 @@ class DatabaseStore:
         for setting in self._settings:
             self._table.execute(setting)
 
-    def adopt(self, state: State) -> None:
-        """Store the state, and add columns that are new."""
+    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
+        """Ledger and state in one step, and columns that are new."""
         self._set()
         with self._transaction():
             self._table.create()
-            self._put(state)
+            self._put(state, *entries)
 
     def begin(self, window: Window) -> None:
         """Begin a transaction, and delete the window's records in it."""
@@ -162,11 +158,6 @@ class DatabaseStore:
             self._busy = False
             with contextlib.suppress(Exception):  # the system may have ended it already
                 self._table.execute("ROLLBACK")
-
-    def note(self, state: State, entries: Sequence[SyncWindow]) -> None:
-        """Ledger and state in one step."""
-        with self._transaction():
-            self._put(state, *entries)
 
     def close(self) -> None:
         """Close the file."""
@@ -248,8 +239,9 @@ class TreeStore:
         self.adopt(state)
         drop(old)
 
-    def adopt(self, state: State) -> None:
+    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Put the state in the place of the old one, at once."""
+        del entries  # the state holds them all
         said = state.header | {
             "windows": [entry.spelled for _, entry in sorted(state.ledger.items())],
             "gaps": [[moment(entry.start), moment(entry.end)] for entry in state.gaps],
@@ -294,11 +286,6 @@ class TreeStore:
             with contextlib.suppress(OSError):
                 drop(self._part)
         self._window = self._file = None
-
-    def note(self, state: State, entries: Sequence[SyncWindow]) -> None:
-        """Store the state."""
-        del entries  # the state holds them all
-        self.adopt(state)
 
     def close(self) -> None:
         """Nothing is open between two windows."""
