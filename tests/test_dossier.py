@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from attrs import frozen
 from dossier import ROWS, WHOLE, Row, table
@@ -23,6 +22,7 @@ from dossier import ROWS, WHOLE, Row, table
 import voicenter_cdr
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, RateLimit, ServiceUnreachableError, VoicenterError
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Hit, Sandbox, serving
+from voicenter_cdr.testing import in_process
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 QUERY = CdrQuery(START, START + timedelta(hours=2))
@@ -80,7 +80,7 @@ async def _run(way: dict[str, Any], got: list[Cdr], resume: str | None = None) -
 async def _way(app: Sandbox, *, wire: bool) -> AsyncIterator[dict[str, Any]]:
     """How a client reaches the service: over real HTTP, or in process."""
     if not wire:
-        yield {"transport": httpx.ASGITransport(app)}
+        yield {"transport": in_process(app)}
         return
     async with serving(app) as url:
         yield {"base_url": url}
@@ -130,7 +130,7 @@ async def test_totals_of_any_kind(totals: str, phase: Phase) -> None:
     """Whatever TOTAL_HITS says, an iteration is whole."""
     got: list[Cdr] = []
     app = Sandbox(phase.population, behaviour=phase.behaviour.but(requests=10_000, totals=totals))
-    await _run({"transport": httpx.ASGITransport(app)}, got)
+    await _run({"transport": in_process(app)}, got)
     assert Counter(cdr.call_id for cdr in got) == Counter(
         phase.population.record(index)["CallID"] for index in range(len(phase.population))
     )

@@ -37,14 +37,13 @@ from voicenter_cdr.sandbox import (
     Behaviour,
     Bulk,
     CallCentre,
-    ConnectionDroppedError,
     Fault,
     Records,
     Sandbox,
     load_jsonl,
     serving,
 )
-from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.testing import in_process, run_virtual
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -366,10 +365,9 @@ def test_any_interleaving_of_answers(
     )
 
     async def main() -> list[Cdr]:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         client = CdrClient(
             code="sandbox-code",
-            transport=Dropping(transport),
+            transport=in_process(app),
             page_cap=15,
             concurrency=concurrency,
             max_attempts=50,
@@ -382,19 +380,6 @@ def test_any_interleaving_of_answers(
     assert len(got) == len({cdr.call_id for cdr in got}) == 200
     if order == "time":
         assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
-
-
-class Dropping(httpx.AsyncBaseTransport):
-    """In process, a connection that the sandbox drops is an exception of its own: make it one of the network."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._inner.handle_async_request(request)
-        except ConnectionDroppedError as error:
-            raise httpx.ReadError("dropped") from error
 
 
 @pytest.mark.parametrize("latency", [0.5, 2.0, 5.0])

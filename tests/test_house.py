@@ -43,7 +43,7 @@ THIRD_PARTY = {
     "stream": {"attrs"},
     "client": {"attrs", "httpx", "aiolimiter", "tenacity"},
     "__init__": set(),
-    "testing": set(),
+    "testing": {"httpx", "pytest"},
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
     "sync": {"attrs"},

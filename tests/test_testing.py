@@ -1,13 +1,18 @@
-"""The virtual clock: waiting takes no time, everything else is real."""
+"""The kit for users' tests: waiting takes no time, and a service is at hand."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from aiolimiter import AsyncLimiter
 
-from voicenter_cdr.testing import VirtualClockLoop, run_virtual
+from voicenter_cdr import CdrClient, CdrQuery, ConfigurationError, DialStatus, ServiceUnreachableError
+from voicenter_cdr.sandbox import Fault, Records, Sandbox
+from voicenter_cdr.testing import VirtualClockLoop, make_record, make_row, make_rows, run_virtual
 
 
 async def test_waiting_takes_no_time() -> None:
@@ -63,3 +68,53 @@ def test_run_virtual_is_like_asyncio_run() -> None:
         return type(asyncio.get_running_loop())
 
     assert run_virtual(main()) is VirtualClockLoop
+
+
+# --- the kit
+
+YEAR = CdrQuery(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+async def job(client: CdrClient) -> Counter[str]:
+    """What a user might write: calls of a year by how they ended."""
+    async with client:
+        return Counter([str(cdr.dial_status) async for cdr in client.iter_all(YEAR)])
+
+
+def test_a_job_over_a_year_takes_no_time(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+    """A user's own job, many windows and minutes of waiting long, is tested without any."""
+    ends = run_virtual(job(cdr_client))
+    assert ends.total() == len(voicenter_sandbox.population.times) == 3_000
+    assert voicenter_sandbox.busiest() <= 30 < len(voicenter_sandbox.hits)
+
+
+def test_faults_are_scripted(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+    """What the service does wrong is said in a line, in process too."""
+    voicenter_sandbox.faults = {3: Fault.refuse(1), 5: Fault.disconnect(), 7: Fault(status=503)}
+    assert run_virtual(job(cdr_client)).total() == 3_000
+    voicenter_sandbox.faults = lambda place, _: Fault.disconnect() if place > 50 else None
+    with pytest.raises(ServiceUnreachableError):
+        run_virtual(job(cdr_client))
+
+
+async def test_own_records(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+    """A test can say which records there are."""
+    rows = [make_row(at=YEAR.start + timedelta(hours=n), number=n, DialStatus="FULL") for n in range(7)]
+    voicenter_sandbox.replace(Records(rows))
+    assert await job(cdr_client) == {"FULL": 7}
+
+
+def test_records_are_made() -> None:
+    """Typed or as the API sends them; the same for the same seed."""
+    at = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    cdr = make_record(at=at, number=7, DialStatus="ABANDONE", Duration=0)
+    told = (cdr.started_at, cdr.dial_status, cdr.duration, cdr.date_epoch)
+    assert told == (at, DialStatus.ABANDONED, 0, at.timestamp())
+    assert cdr.key != make_record(at=at, number=8).key
+    rows = make_rows(50, start=YEAR.start, end=YEAR.end, seed=3)
+    assert rows == make_rows(50, start=YEAR.start, end=YEAR.end, seed=3)
+    assert rows != make_rows(50, start=YEAR.start, end=YEAR.end)
+    assert [row["Date"] for row in rows] == sorted(row["Date"] for row in rows)
+    for wrong in (lambda: make_row(at=datetime(2026, 1, 1)), lambda: make_rows(1, start=YEAR.end, end=YEAR.start)):
+        with pytest.raises(ConfigurationError):
+            wrong()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,8 +21,8 @@ from voicenter_cdr.sandbox.request import Asked, understand
 
 __all__ = ["Sandbox"]
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Sandbox:

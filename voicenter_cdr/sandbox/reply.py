@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from voicenter_cdr.sandbox.faults import ConnectionDroppedError, Fault
 
 __all__ = ["Reply", "Send"]
 
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _DESCRIPTIONS = {
     0: "OK",

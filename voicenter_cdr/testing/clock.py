@@ -1,4 +1,4 @@
-"""Help for tests: an event loop whose time is virtual, so that an hour of waiting for the rate limit takes no time.
+"""An event loop whose time is virtual, so that an hour of waiting for the rate limit takes no time.
 
 Sockets and threads work as usual; only waiting is skipped. The clock moves when the loop has nothing left to do
 but wait for a timer, and it always moves by at least a microsecond, since a limiter that computes with floats could
