@@ -31,6 +31,8 @@ LAYERS = {
     "sandbox": 3,
     "export": 3,
     "sync": 3,
+    "sqlite_pacing": 3,
+    "redis_pacing": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -47,6 +49,8 @@ THIRD_PARTY = {
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
     "sync": {"attrs"},
+    "sqlite_pacing": set(),
+    "redis_pacing": set(),
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

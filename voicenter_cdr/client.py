@@ -119,14 +119,19 @@ class _Pace:
     async def _acquire(self, urgent: bool) -> Slot:
         async with self._turn(urgent):
             await self._through_gate()
+            await self._free()  # before the bucket is asked: what it gives is to be used at once
             if self._paid:
                 self._paid -= 1
             else:
                 await self._bucket.acquire()
-            loop = asyncio.get_running_loop()
-            while (delay := self._window.delay(loop.time())) > 0:
-                await asyncio.sleep(delay)
-            return self._window.take(loop.time())
+            await self._free()
+            return self._window.take(asyncio.get_running_loop().time())
+
+    async def _free(self) -> None:
+        """Wait until the window has a slot."""
+        loop = asyncio.get_running_loop()
+        while (delay := self._window.delay(loop.time())) > 0:
+            await asyncio.sleep(delay)
 
     @asynccontextmanager
     async def _turn(self, urgent: bool) -> AsyncIterator[None]:
@@ -490,7 +495,7 @@ class CdrClient:
         code: str | None = None,
         token: str | None = None,
         base_url: str = BASE_URL,
-        rate_limit: RateLimit = RateLimit(),  # noqa: B008  # a frozen value
+        rate_limit: RateLimit = RateLimit(),  # a frozen value
         timeout: float | None = 120.0,
         max_attempts: int = 5,
         concurrency: int = 4,

@@ -195,6 +195,13 @@ class RateLimitError(ApiError):
         error.message = f"No request may be sent for another {retry_after:.1f} s, and max_wait is {max_wait:g} s"
         return error
 
+    @classmethod
+    def unshared(cls, why: str) -> RateLimitError:
+        """No request was sent: the limiter that several programs share can't be used."""
+        error = cls(1, mend="Start what keeps the shared limit, or make its file writable; then run this again.")
+        error.message = f"The shared limit of requests can't be read or written ({why})"
+        return error
+
 
 class AuthenticationError(ApiError):
     """Error 2, or a status 401 or 403 without a number: the credential is not accepted. Never retried."""

@@ -98,6 +98,13 @@ class Access:
         ),
     ] = False
     concurrency: Annotated[int, Parameter(help="Requests in flight. Default: 4.")] = 4
+    share: Annotated[
+        str | None,
+        Parameter(
+            help="Share the account's requests with other commands and programs: through a file of this machine, or "
+            "through Redis (redis://…, with the extra redis). Else VOICENTER_SHARE, else each for itself.",
+        ),
+    ] = None
     max_wait: Annotated[
         float | None, Parameter(help="Longest wait for the rate limit before one request, in seconds. Default: no end.")
     ] = None

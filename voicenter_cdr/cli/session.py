@@ -15,7 +15,9 @@ from voicenter_cdr.cli.flags import Access
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
+from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
 __all__ = ["SANDBOX_CODE", "client_for"]
 
@@ -42,7 +44,17 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
                 mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
                 "or try it without an account: --demo.",
             )
+        share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
+        if share and not access.demo:
+            options["limiter"] = await stack.enter_async_context(_shared(share))
         yield await stack.enter_async_context(CdrClient.from_env(**options))
+
+
+def _shared(place: str) -> SqliteLimiter | RedisLimiter:
+    """The limiter of all who name the same place."""
+    if place.startswith(("redis://", "rediss://", "unix://")):
+        return RedisLimiter(place)
+    return SqliteLimiter(place)
 
 
 @asynccontextmanager
