@@ -18,6 +18,7 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
     VoicenterError,
 )
+from voicenter_cdr.follow import Change, FollowStats
 from voicenter_cdr.models import (
     Cdr,
     CdrField,
@@ -48,6 +49,7 @@ __all__ = [
     "CdrField",
     "CdrQuery",
     "CdrType",
+    "Change",
     "CheckpointError",
     "ConfigurationError",
     "CountMismatchError",
@@ -56,6 +58,7 @@ __all__ = [
     "DialStatus",
     "ErrorNumber",
     "Estimate",
+    "FollowStats",
     "FrozenMap",
     "IdentityCriteria",
     "IncompleteError",

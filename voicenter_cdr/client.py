@@ -12,7 +12,7 @@ import random
 import ssl
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -35,6 +35,7 @@ from voicenter_cdr.errors import (
     ServiceUnreachableError,
     VoicenterError,
 )
+from voicenter_cdr.follow import FollowStream
 from voicenter_cdr.models import (
     PAGE_CAP,
     Cdr,
@@ -419,6 +420,10 @@ class _Outlet:
         return None if fields == "*" or ask.whole_rows else fields
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _said(window: Window) -> str:
     start, end = window.times
     return f"[{start:%Y-%m-%dT%H:%M:%SZ}, {end:%Y-%m-%dT%H:%M:%SZ})"
@@ -723,6 +728,30 @@ class CdrClient:
     ) -> PageStream:
         """The same as :meth:`iter_all` in pages, each complete for its part of the period; for bulk work."""
         return PageStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
+
+    def follow(
+        self,
+        query: CdrQuery,
+        *,
+        lookback: timedelta = timedelta(hours=24),
+        poll: timedelta = timedelta(minutes=1),
+        sweep: timedelta = timedelta(minutes=15),
+        max_wait: float | None = None,
+        now: Callable[[], datetime] = _utc_now,
+        resume_from: str | None = None,
+    ) -> FollowStream:
+        """New and changed records, each version once: ``async for change in client.follow(query)``.
+
+        Begins with what there is from ``query.start`` on, and goes on until one ``lookback`` after ``query.end``: for
+        ever with an end that is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole ``lookback``,
+        since records come late and change. Records that can't be read are passed over. Failures that pass are logged
+        and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
+        """
+
+        def read(period: CdrQuery) -> PageStream:
+            return self.iter_pages(period, on_invalid="collect", max_wait=max_wait)
+
+        return FollowStream(query, read, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from)
 
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None

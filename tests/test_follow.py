@@ -1,0 +1,221 @@
+"""Following: every version that a look at the whole look-back would show is handed out, once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicenter_cdr import AuthenticationError, CdrClient, CdrQuery, Change, CheckpointError, ConfigurationError
+from voicenter_cdr.follow import FollowStream
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_row, run_virtual
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+QUERY = CdrQuery(NOW - timedelta(hours=2), NOW + timedelta(days=2))
+HOURS = timedelta(hours=6)
+
+
+class Desk:
+    """A service whose records change as time goes by, and a client that follows it."""
+
+    def __init__(self, *rows: dict[str, Any], **behaviour: Any) -> None:
+        self.app = Sandbox(Records(rows), behaviour=Behaviour(**behaviour), now=lambda: self.now().timestamp())
+
+    @staticmethod
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def following(self, query: CdrQuery = QUERY, **options: Any) -> AsyncIterator[FollowStream]:
+        cap = self.app.behaviour.cap
+        async with CdrClient(code="sandbox-code", transport=in_process(self.app), page_cap=cap) as client:
+            options = {"lookback": HOURS, "now": self.now} | options
+            async with contextlib.aclosing(client.follow(query, **options)) as changes:
+                yield changes
+
+
+async def until(changes: FollowStream, moment: float) -> list[Change]:
+    """What comes before a virtual second."""
+    got: list[Change] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(moment):
+            async for change in changes:
+                got.append(change)
+    return got
+
+
+def row(number: int, minutes: float, **fields: Any) -> dict[str, Any]:
+    return make_row(at=NOW + timedelta(minutes=minutes), number=number, **fields)
+
+
+async def test_what_is_there_then_what_is_new_then_what_changes() -> None:
+    """New records once; a record that gains its recording again, as a later version."""
+    desk = Desk(row(1, -100), row(2, -5))
+    async with desk.following() as changes:
+        first = [await anext(changes), await anext(changes)]
+        assert [(change.is_new, change.record.started_at) for change in first] == [
+            (True, NOW - timedelta(minutes=100)),
+            (True, NOW - timedelta(minutes=5)),
+        ]
+        desk.app.replace(Records([row(1, -100), row(2, -5, RecordURL="https://x/2.mp3"), row(3, 1)]))
+        later = [await anext(changes), await anext(changes)]
+        assert [(change.is_new, change.record.record_url) for change in later] == [
+            (False, "https://x/2.mp3"),
+            (True, None),
+        ]
+        assert later[0].record.key == first[1].record.key
+        assert later[0].version != first[1].version
+        assert asyncio.get_running_loop().time() < 150
+        assert (changes.stats.new, changes.stats.changed, changes.stats.failures) == (3, 1, 0)
+
+
+async def test_a_long_call_comes_hours_behind() -> None:
+    """A record that is filed hours ago is noticed by the next look at the whole look-back."""
+    desk = Desk(row(1, -5))
+    async with desk.following() as changes:
+        await anext(changes)
+        desk.app.replace(Records([row(1, -5), row(2, -110, Duration=6_000)]))
+        change = await anext(changes)
+    assert change.record.duration == 6_000
+    assert asyncio.get_running_loop().time() < 16 * 60
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["add", "late", "change", "back", "drop", "wait"]), st.integers(0, 30)), max_size=14
+)
+
+
+@settings(max_examples=40)
+@given(STEPS)
+def test_every_version_once(steps: list[tuple[str, int]]) -> None:
+    """Whatever appears, changes, changes back or vanishes, stopped and resumed after every step."""
+
+    async def main() -> None:
+        desk, rows, shown = Desk(cap=5), dict[int, dict[str, Any]](), set[tuple[int, int]]()
+        got: list[Change] = []
+        checkpoint: str | None = None
+        clock = 0.0
+        for number, (step, which) in enumerate(steps):
+            at = clock / 60
+            if step in ("add", "late"):
+                rows[number] = row(number, at - (60 + 8 * which if step == "late" else 0.1), RingTime=0)
+            elif rows and step != "wait":
+                name = sorted(rows)[which % len(rows)]
+                if step == "drop":
+                    del rows[name]
+                else:
+                    ring = rows[name]["RingTime"] + 1 if step == "change" else 0
+                    rows[name] = rows[name] | {"RingTime": ring}
+            shown |= {(name, made["RingTime"]) for name, made in rows.items()}
+            desk.app.replace(Records(rows.values()))
+            clock += 20 * 60
+            if stopping or (checkpoint is None and number == 0):
+                async with desk.following(QUERY_WIDE, resume_from=checkpoint) as changes:
+                    got += await until(changes, clock)
+                    checkpoint = changes.checkpoint
+        if not stopping and steps:
+            return
+        versions = Counter((int(change.record.call_id[-9:]), change.record.ring_time) for change in got)  # type: ignore[index]
+        assert versions == Counter(shown)
+
+    run_virtual(main())
+
+
+QUERY_WIDE = CdrQuery(NOW - timedelta(hours=6), NOW + timedelta(days=9))
+
+
+async def test_memory_is_bounded() -> None:
+    """What can't come again is forgotten."""
+    rows = [row(number, 10 * number) for number in range(6 * 24 * 4)]
+    times = [NOW.timestamp() + 600 * number for number in range(len(rows))]
+    desk = Desk()
+    desk.app.replace(Records(rows, appears=times))
+    async with desk.following(CdrQuery(NOW, NOW + timedelta(days=9)), poll=timedelta(minutes=10)) as changes:
+        got = await until(changes, 4 * 86_400)
+        assert len(got) == len(rows)
+        assert changes.stats.remembered <= 6 * (24 + 6) + 6
+
+
+async def test_failures_that_pass_are_survived(caplog: pytest.LogCaptureFixture) -> None:
+    """An hour without a service costs an hour, no record; a refused credential ends it."""
+    desk = Desk(row(1, -5))
+    async with desk.following() as changes:
+        await anext(changes)
+        desk.app.faults = lambda _, __: Fault(status=503) if asyncio.get_running_loop().time() < 3_600 else None
+        desk.app.replace(Records([row(1, -5), row(2, 10)]))
+        assert (await anext(changes)).record.call_id == row(2, 10)["CallID"]
+        assert changes.stats.failures > 3
+        assert "asking again" in caplog.text
+        desk.app.faults = lambda _, __: Fault.refuse(2)
+        with pytest.raises(AuthenticationError) as raised:
+            await anext(changes)
+        assert raised.value.checkpoint is not None
+
+
+async def test_it_ends_one_look_back_behind_the_end() -> None:
+    """A query with an end is followed until nothing can come any more."""
+    desk = Desk(row(1, -5), row(2, 120))
+    async with desk.following(CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))) as changes:
+        assert len([change async for change in changes]) == 1
+    assert asyncio.get_running_loop().time() == pytest.approx(7 * 3_600, abs=120)
+
+
+async def test_leaving_leaves_nothing() -> None:
+    """After a break, or a cancellation while it waits, nothing more is asked."""
+    desk = Desk(row(1, -5))
+    before = asyncio.all_tasks()
+    async with desk.following() as changes:
+        await anext(changes)
+        task = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(200)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert asyncio.all_tasks() == before
+    asked = len(desk.app.hits)
+    await asyncio.sleep(500)
+    assert len(desk.app.hits) == asked
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"poll": timedelta(0)},
+        {"poll": timedelta(hours=1)},
+        {"sweep": timedelta(days=9)},
+    ],
+)
+async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
+    """Refused at once."""
+    with pytest.raises(ConfigurationError):
+        async with Desk().following(**options):
+            pass
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"version": 1}',
+        '{"version": 9, "query": "", "start": 0, "whole_until": null, "versions": {}, "keys": {}}',
+    ],
+)
+async def test_torn_checkpoints(checkpoint: str) -> None:
+    """A checkpoint that is none, or of another query, is refused."""
+    with pytest.raises(CheckpointError):
+        async with Desk().following(resume_from=checkpoint):
+            pass
+    async with Desk().following() as changes:
+        good = changes.checkpoint
+    with pytest.raises(CheckpointError):
+        async with Desk().following(CdrQuery(QUERY.start, QUERY.end, cdr_types=[4]), resume_from=good):
+            pass
