@@ -1219,7 +1219,20 @@ def test_proxies_of_the_environment(environment: dict[str, str], proxy: str | No
     """A relay with a fixed address, as error 4 makes people use one."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert _proxy(BASE_URL) == proxy
+    found = _proxy(BASE_URL)
+    assert (None if found is None else str(found.url)) == proxy
+
+
+@pytest.mark.parametrize("value", ["socks5://127.0.0.1:9", "http://", "user:pa55w0rd@host:9x", "ftp://x"])
+async def test_proxies_that_cannot_be_used(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before a request, without a word of what may hold a password; a name without a scheme is http."""
+    monkeypatch.setenv("https_proxy", value)
+    with pytest.raises(ConfigurationError, match="proxy") as raised:
+        async with CdrClient(code=CODE):
+            pass
+    assert "pa55w0rd" not in "".join(traceback.format_exception(raised.value))
+    monkeypatch.setenv("https_proxy", "127.0.0.1:9")
+    assert str(getattr(_proxy(BASE_URL), "url", "")) == "http://127.0.0.1:9"
 
 
 async def test_redirects_take_no_credential_along() -> None:
@@ -1261,3 +1274,178 @@ async def test_what_fails_first_is_what_is_told(busy: int) -> None:
         spent = len(app.hits)
         await asyncio.sleep(600)
     assert len(app.hits) == spent <= 15
+
+
+# --- what a strict reader found
+
+
+async def test_a_probe_that_is_cancelled_while_it_waits_for_a_slot() -> None:
+    """The gate is not left to a probe that has gone: the next caller probes."""
+    service = Service([raw(1, 1)])
+    service.script[29] = refusal_of(1)
+    async with service.client() as client:
+        tasks = [asyncio.create_task(client.fetch(query())) for _ in range(30)]
+        await asyncio.sleep(25)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(3_600):
+            await client.fetch(query())
+
+
+class SlowToConnect(httpx.AsyncBaseTransport):
+    """As on a network: connecting takes a while, and only then the request is written."""
+
+    def __init__(self, delays: list[float]) -> None:
+        self.delays = delays
+        self.starts: list[float] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.delays.pop(0) if self.delays else 0.0)
+        await request.extensions["trace"]("http11.send_request_headers.started", {})
+        self.starts.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.01)
+        return page()
+
+
+@pytest.mark.parametrize(
+    ("limit", "delays"),
+    [
+        (RateLimit(2, 5.0), [14.0, 14.0, 5.9, 5.9]),
+        (RateLimit(2, 5.0), [20.0, 20.0, 10.0, 10.0]),
+        (RateLimit(30, 60.0), [64.5] * 30),
+    ],
+)
+async def test_connections_that_take_longer_than_the_period(limit: RateLimit, delays: list[float]) -> None:
+    """A slot stays taken until its request is written, however long that takes."""
+    transport = SlowToConnect(delays)
+    async with CdrClient(code=CODE, transport=transport, rate_limit=limit) as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(4 * limit.requests)])
+    assert busiest(transport.starts, limit.period) <= limit.requests
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("order", ["time", "any"])
+async def test_resuming_again_and_again(taken: int, order: Any) -> None:
+    """A chain of checkpoints, several of them within one second, brings every record once."""
+    service = Service([raw(number, number // 5) for number in range(23)], cap=12)
+    got: list[int] = []
+    checkpoint: str | None = None
+    async with service.client(rate_limit=RateLimit(100_000, 1.0)) as client:
+        for _ in range(40):
+            async with aclosing(client.iter_all(query(), order=order, resume_from=checkpoint)) as records:
+                part = []
+                async for cdr in records:
+                    part.append(cdr)
+                    if len(part) > taken:  # asked for, so that the ones before it are finished with
+                        part.pop()
+                        break
+                else:
+                    got += ids(part)
+                    break
+                got += ids(part)
+                checkpoint = records.checkpoint
+    assert sorted(got) == list(range(23))
+
+
+@pytest.mark.parametrize("pages", [False, True])
+async def test_an_iteration_that_broke_off_is_not_at_its_end(pages: bool) -> None:
+    """After a timeout or an error the next step says so, and where to go on: a short answer is never the whole."""
+    service = Service(minute_rows(), latency=5.0)
+    async with service.client() as client:
+        stream: Any = client.iter_pages(query()) if pages else client.iter_all(query())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4):
+                await anext(stream)
+        for _ in range(2):
+            with pytest.raises(IncompleteError, match="interrupted") as raised:
+                await anext(stream)
+        assert len([cdr async for cdr in client.iter_all(query(), resume_from=raised.value.checkpoint)]) == 100
+        service.script[len(service.starts)] = refusal_of(2)
+        records = client.iter_all(query())
+        for _ in range(2):
+            with pytest.raises(VoicenterError, match="error 2"):
+                [cdr async for cdr in records]
+
+
+async def test_what_is_no_http_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that sends a record where the status line should be: its number is in no traceback and no log."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b'{"CallerNumber":"' + PHONE.encode() + b'"}\r\n\r\n')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with CdrClient(code=CODE, base_url=url, max_attempts=1) as client:
+            with pytest.raises(VoicenterError) as raised:
+                await client.fetch(query())
+    assert PHONE not in "".join(traceback.format_exception(raised.value)) + caplog.text
+
+
+async def test_max_wait_bounds_the_pauses_too() -> None:
+    """Retry-After beyond max_wait ends the attempts at once."""
+    service = Service([])
+    for number in range(9):
+        service.script[number] = httpx.Response(503, headers={"retry-after": "100"})
+    async with service.client() as client:
+        with pytest.raises(VoicenterError):
+            await client.fetch(query(), max_wait=10.0)
+    assert asyncio.get_running_loop().time() < 15
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: CdrQuery(START, datetime.max.replace(tzinfo=UTC)),
+        lambda: CdrQuery(datetime.min.replace(tzinfo=UTC), START),
+        lambda: query(phones=["\ud800"]),
+        lambda: CdrClient(code=CODE, rate_limit=30),  # type: ignore[arg-type]
+        lambda: CdrClient(code=CODE, base_url="https://[::1"),
+        lambda: CdrClient(code=CODE, base_url="https://a\nb/"),
+        lambda: CdrClient(code=CODE, base_url=5),  # type: ignore[arg-type]
+        lambda: RateLimit(30, "60"),  # type: ignore[arg-type]
+        lambda: RateLimit(30, 60.0, grace="3"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_nobody_means(wrong: Callable[[], object]) -> None:
+    """Refused as ours, before any request."""
+    with pytest.raises(ConfigurationError):
+        wrong()
+
+
+async def test_arguments_nobody_means() -> None:
+    """The same for what is given to a call."""
+    service = Service([])
+    async with service.client() as client:
+        for wrong in (
+            lambda: client.get_call("x", around="2026-01-01"),  # type: ignore[arg-type]
+            lambda: client.get_call("x", around=datetime(2026, 1, 1)),
+            lambda: client.get_call("x", around=datetime.min.replace(tzinfo=UTC)),
+            lambda: client.fetch(query(), timeout="5"),  # type: ignore[arg-type]
+            lambda: client.fetch(query(), max_wait=-1.0),
+        ):
+            with pytest.raises(ConfigurationError):
+                await wrong()
+    assert service.starts == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"version": 1, "query": "", "period": [0, Infinity], "left": [[0, Infinity]], "seen": []}', "[" * 200_000]
+)
+def test_checkpoints_of_no_shape(text: str) -> None:
+    """Torn, whatever they hold."""
+    with pytest.raises(CheckpointError):
+        Service([]).client().iter_all(query(), resume_from=text)
+
+
+async def test_returned_hits_are_held_against_a_count() -> None:
+    """A count is not made from an answer that contradicts itself."""
+    service = Service([raw(n, n) for n in range(3)])
+    service.script[0] = page(*service.rows, RETURN_HITS=5)
+    async with service.client() as client:
+        assert await client.count(query()) == 3
+    assert len(service.starts) > 1

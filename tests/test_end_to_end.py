@@ -458,3 +458,48 @@ async def test_a_month_of_real_calls_by_the_command_line(tmp_path: Path) -> None
     got = sorted(canonical(json.loads(line)) for line in out.read_text("utf-8").splitlines())
     assert len(got) == 31_597
     assert "\n".join(got).encode() == "\n".join(expected).encode()
+
+
+@pytest.mark.parametrize("totals", ["honest", "capped", "missing"])
+@pytest.mark.parametrize("extra", [0, 8])
+async def test_records_that_are_equal_in_every_field(totals: Any, extra: int) -> None:
+    """Two equal records stay two, also in a second that more than one answer has to bring."""
+    rows = [
+        {"CallID": f"{n:04}", "Date": f"2026-07-01T00:{n // 6:02}:{n % 6 * 10:02}Z", "CdrType": 8} for n in range(60)
+    ]
+    crowd = [{"CallID": f"{2000 + n:04}", "Date": "2026-07-01T00:30:00Z", "CdrType": 8} for n in range(2 + extra)]
+    app = Sandbox(Records([*rows, *crowd, crowd[0]]), behaviour=Behaviour(cap=10, totals=totals, requests=10_000))
+    limit = RateLimit(10_000, 60.0)
+    client = CdrClient(code="sandbox-code", transport=in_process(app), page_cap=10, rate_limit=limit, concurrency=1)
+    async with client:
+        try:
+            got = [cdr.call_id async for cdr in client.iter_all(CdrQuery(START, START + timedelta(hours=1)))]
+        except DenseWindowError:
+            assert extra
+            return
+    assert Counter(got) == Counter(row["CallID"] for row in [*rows, *crowd, crowd[0]])
+
+
+@pytest.mark.parametrize("totals", ["capped", "missing"])
+async def test_a_second_sort_key_that_sorts_the_page_alone(totals: Any) -> None:
+    """Sorted by time before the cut, but by CallID only within what was cut: no order is believed that is not shown."""
+    rows = [
+        {"CallID": f"{n:04}", "Date": f"2026-07-01T00:{n // 6:02}:{n % 6 * 10:02}Z", "CdrType": 8} for n in range(60)
+    ]
+    rows += [{"CallID": f"{2000 + n:04}", "Date": "2026-07-01T00:30:00Z", "CdrType": 8} for n in range(25)]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        first, last = asked["search"]["fromdate"] + "Z", asked["search"]["todate"] + "Z"
+        down = asked["sort"][0]["order"] == "desc"
+        hits = [row for row in rows if first <= row["Date"] <= last]
+        hits = sorted(hits, key=lambda row: row["Date"], reverse=down)[:10]
+        if len(asked["sort"]) > 1:
+            hits.sort(key=lambda row: (row["Date"], row["CallID"]), reverse=down)
+        told = {"TOTAL_HITS": len(hits)} if totals == "capped" else {}
+        return httpx.Response(200, json={"ERROR_NUMBER": 0, "CDR_LIST": hits} | told)
+
+    transport, limit = httpx.MockTransport(answer), RateLimit(10_000, 60.0)
+    async with CdrClient(code="x", transport=transport, page_cap=10, rate_limit=limit, concurrency=1) as client:
+        with pytest.raises(DenseWindowError):
+            [cdr async for cdr in client.iter_all(CdrQuery(START, START + timedelta(hours=1)))]

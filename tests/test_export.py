@@ -567,3 +567,15 @@ async def test_a_cancellation_waits_for_the_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (sink.records, sink.ended) == ([FULL], "aborted")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open can't be renamed there")
+def test_two_programs_do_not_write_one_file(tmp_path: Path) -> None:
+    """The second one is refused, and the first one's file is whole."""
+    first, second = open_sink(tmp_path / "a.jsonl"), open_sink(tmp_path / "a.jsonl")
+    first.write([Cdr(started_at=MOMENT)] * 3)
+    with pytest.raises(OSError, match="another program"):
+        second.write([Cdr(started_at=MOMENT)])
+    second.abort()
+    first.commit()
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 3

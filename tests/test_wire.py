@@ -742,3 +742,46 @@ def test_nesting_without_end_is_no_crash() -> None:
     for data in (b"[" * 100_000, b'{"CDR_LIST":[' + b"[" * 100_000, b'{"a":' * 100_000):
         with pytest.raises(DecodeError):
             read(data)
+
+
+@pytest.mark.parametrize("field", ["DTMFData", "CustomData"])
+def test_text_that_is_nested_without_end_does_not_cost_the_record(field: str) -> None:
+    """It is kept as sent, like any other container that can't be read."""
+    cdr = one(**{field: "[" * 200_000})
+    assert cdr.extra[field] == "[" * 200_000
+
+
+@pytest.mark.parametrize("text", ["052.123.4567", "052/123/4567", "(052)1234567", "+972 (52) 123-4567", "052-123-4567"])
+def test_numbers_in_a_description_in_any_spelling(text: str) -> None:
+    """Neither a number nor the credential, however it is spelled, survives; an address does."""
+    data = body(ERROR_NUMBER=17, ERROR_DESCRIPTION=f"No {text} from 192.168.100.200 by S3CRET-code")
+    with pytest.raises(ApiError) as raised:
+        read(data, secret="s3cret-CODE")
+    assert raised.value.description == "No … from 192.168.100.200 by …"
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "CDR_LIST": {"0": {}}},
+        {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "CDR_LIST": "x"},
+        {"TOTAL_HITS": 0, "data": [{}]},
+    ],
+)
+def test_what_is_not_understood_is_never_an_empty_list(envelope: dict[str, Any]) -> None:
+    """Only a list that is missing or null, beside a total of 0 and an error number, is one."""
+    with pytest.raises(DecodeError):
+        read(json.dumps(envelope).encode())
+
+
+def test_a_second_list_is_not_understood() -> None:
+    """Neither of the two is taken for the whole."""
+    whole = body().decode().rstrip("}") + ', "CDR_LIST": [' + json.dumps(RECORD) + "]}"
+    with pytest.raises(DecodeError):
+        read(whole.encode())
+
+
+@pytest.mark.parametrize("value", ["1_000", "١٢", "0x10", "1e3"])
+def test_only_digits_are_a_number(value: str) -> None:
+    """What Python would read as a number is not one."""
+    assert isinstance(one(Duration=value), InvalidRecord)

@@ -94,6 +94,7 @@ class _Pace:
         self._busy = False
         self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
         self._passed = 0
+        self._gate.probing = False
         self._probed = asyncio.Event()
 
     async def acquire(self, *, urgent: bool, max_wait: float | None) -> Slot:
@@ -120,12 +121,16 @@ class _Pace:
     async def _acquire(self, urgent: bool) -> Slot:
         async with self._turn(urgent):
             await self._through_gate()
-            await self._free()  # before the bucket is asked: what it gives is to be used at once
-            if self._paid:
-                self._paid -= 1
-            else:
-                await self._bucket.acquire()
-            await self._free()
+            try:
+                await self._free()  # before the bucket is asked: what it gives is to be used at once
+                if self._paid:
+                    self._paid -= 1
+                else:
+                    await self._bucket.acquire()
+                await self._free()
+            except BaseException:
+                self._end_probe()  # if this was to be the probe, another one will be
+                raise
             return self._window.take(asyncio.get_running_loop().time())
 
     async def _free(self) -> None:
@@ -245,12 +250,23 @@ class _Door(httpx.AsyncBaseTransport):
             await self._inner.aclose()
 
 
-def _proxy(url: str) -> str | None:
+def _proxy(url: str) -> httpx.Proxy | None:
+    """The proxy of the environment for an address. Its own address may hold a password and is never shown."""
     parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
+    proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
         return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    try:
+        made = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+        if made.url.scheme in ("http", "https") and made.url.host:
+            return made
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise ConfigurationError(
+        "The proxy that the environment names can't be used",
+        mend="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
+    )
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
@@ -261,7 +277,7 @@ def _retry_after(headers: httpx.Headers) -> float | None:
     except ValueError:
         try:
             until = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
         seconds = (until - datetime.now(UTC)).total_seconds()
@@ -278,24 +294,32 @@ class _Try:
     attempts: int = 0
     faults: int = 0
     waited: float = 0.0
+    jitter: float = field(factory=random.random)
     refused_at: float | None = None
 
     def spent(self, state: RetryCallState) -> bool:
-        """Whether the last failure was one too many."""
+        """Whether the last failure was one too many, or the pause behind it would be too long."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RateLimitError):
             now = asyncio.get_running_loop().time()
             self.refused_at = now if self.refused_at is None else self.refused_at
             return now - self.refused_at > _PATIENCE
-        return self.faults >= self.max_attempts
+        left = self.left
+        return self.faults >= self.max_attempts or (left is not None and self.pause(state) > left)
 
     def pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt; after error 1 the gate sees to them."""
+        """Seconds before the next attempt, the same however often it is asked; after error 1 the gate sees to them."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RateLimitError):
             return 0.0
         retry_after = error.retry_after if isinstance(error, VoicenterError) else None
-        return backoff(self.faults, random.random(), retry_after)
+        return backoff(self.faults, self.jitter, retry_after)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the next attempt; it counts for ``max_wait``."""
+        self.waited += seconds
+        await asyncio.sleep(seconds)
+        self.jitter = random.random()
 
     @property
     def left(self) -> float | None:
@@ -322,6 +346,11 @@ def _not_negative(_: object, __: Any, value: float | None) -> None:
         raise ConfigurationError("max_wait takes seconds, 0 or more")
 
 
+def _seconds(_: object, __: Any, value: Timeout) -> None:
+    if value not in ("default", None):
+        _number("timeout", value, least=0.001)
+
+
 @define
 class _Outlet:
     """The way to the service for one query of a client."""
@@ -330,7 +359,7 @@ class _Outlet:
     query: CdrQuery
     urgent: bool
     max_wait: float | None = field(default=None, validator=_not_negative)
-    timeout: Timeout = "default"
+    timeout: Timeout = field(default="default", validator=_seconds)
     sort: tuple[Sort, ...] = ()
 
     async def slot(self, tally: Tally) -> Slot:
@@ -357,7 +386,7 @@ class _Outlet:
             retry=retry_if_exception(_worth_another),
             stop=budget.spent,
             wait=budget.pause,
-            sleep=asyncio.sleep,
+            sleep=budget.sleep,
             reraise=True,
         )
         slots = [slot]
@@ -420,6 +449,15 @@ class _Outlet:
         return None if fields == "*" or ask.whole_rows else fields
 
 
+def _day_around(moment: datetime) -> tuple[datetime, datetime]:
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise ConfigurationError("around takes an aware datetime, such as datetime(2026, 7, 1, 12, tzinfo=UTC)")
+    try:
+        return moment - timedelta(days=1), moment + timedelta(days=1)
+    except OverflowError:
+        raise ConfigurationError("around lies outside the years a clock can tell") from None
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -444,9 +482,12 @@ def _credential(name: str, value: str | None) -> str | None:
 
 
 def _address(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host:
+    try:
+        parts = urlsplit(base_url)
+        host = str(httpx.URL(base_url).host) and parts.hostname
+    except (ValueError, TypeError, AttributeError, httpx.InvalidURL):
+        host = None
+    if not host or parts.scheme not in ("https", "http"):
         raise ConfigurationError("base_url must be a whole address, such as " + BASE_URL)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError("base_url takes no user, query or fragment; give the credential as code=… or token=…")
@@ -531,6 +572,8 @@ class CdrClient:
         self._method: Literal["POST", "GET"] = method
         self._transport = transport
         self._loads = loads
+        if not isinstance(rate_limit, RateLimit):
+            raise ConfigurationError("rate_limit takes RateLimit(requests=…, period=…)")
         self._rate_limit = rate_limit
         self._limiter = limiter
         self._pace_state: _Pace | None = None
@@ -660,7 +703,8 @@ class CdrClient:
         try:
             up = facts(await self._ask(query, window, max_wait=max_wait))
             check_clock(window, up)
-            if not is_cut(up, cap=self._cap, honest=False) and up.total in (None, len(up.seconds)):
+            counted = up.total in (None, len(up.seconds)) and up.returned in (None, len(up.seconds))
+            if counted and not is_cut(up, cap=self._cap, honest=False):
                 return sum(second is None or window.start <= second < window.stop for second in up.seconds)
             if up.total is not None and up.total > self._cap:
                 down = facts(await self._ask(query, window, max_wait=max_wait, descending=True))
@@ -761,11 +805,7 @@ class CdrClient:
         The period to look in is a day on either side of the time the CallID begins with (evidence), or of ``around``,
         for ids that don't begin with one.
         """
-        if around is not None:
-            period = around - timedelta(days=1), around + timedelta(days=1)
-        else:
-            period = call_window(call_id)
-        query = CdrQuery(*period, call_id=call_id)
+        query = CdrQuery(*(call_window(call_id) if around is None else _day_around(around)), call_id=call_id)
         outlet = _Outlet(self, query, urgent=True, max_wait=max_wait)
         stream = RecordStream(query, outlet, "time", "raise", 1, self._cap, 0, None)
         return tuple([record async for record in stream])
@@ -888,7 +928,9 @@ class CdrClient:
             raise DecodeError("The answer's compression is damaged", truncated=True) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             host = urlsplit(self._url).netloc
-            raise ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})") from error
+            told = f"The connection to {host} failed ({type(error).__name__})"
+            # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
+            raise ServiceUnreachableError(told) from None if isinstance(error, httpx.ProtocolError) else error
         finally:
             if not settled:
                 pace.given_up(slot)

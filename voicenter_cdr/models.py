@@ -455,6 +455,10 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
         raise ConfigurationError(
             f"{name} takes non-empty text, so that leading zeros are kept: write each value in quotes"
         )
+    try:
+        "".join(items).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} holds text that can't be sent") from None
     return tuple(item.strip() for item in items)
 
 
@@ -521,6 +525,10 @@ def _sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
     return items
 
 
+_FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+
+
 def _aware(name: str, value: object) -> datetime:
     if not isinstance(value, datetime):
         raise ConfigurationError(f"{name} takes an aware datetime")
@@ -530,9 +538,12 @@ def _aware(name: str, value: object) -> datetime:
             f"say which you mean: {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
         )
     try:
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
     except (OverflowError, ValueError):
-        raise ConfigurationError(f"{name} lies outside the years a clock can tell") from None
+        moment = _FIRST - timedelta(days=1)
+    if not _FIRST <= moment <= _LAST:
+        raise ConfigurationError(f"{name} lies outside the years there are calls in: 1970 to 9999")
+    return moment
 
 
 def _start(value: datetime) -> datetime:

@@ -24,12 +24,12 @@ _TICK: Final = 0.001
 
 
 def _positive(_: object, __: object, value: float) -> None:
-    if not 0 < value < float("inf"):
+    if not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ConfigurationError("RateLimit(period=…) must be a number above 0")
 
 
 def _not_negative(_: object, __: object, value: float) -> None:
-    if not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ConfigurationError("RateLimit(grace=…) must be a number from 0 up")
 
 
@@ -72,8 +72,8 @@ class Slot:
 
     sent: float
     """When the request was written, or at least when it was begun."""
-    free: float
-    """When the place is free again."""
+    free: float = float("inf")
+    """When the place is free again; not to be told before the request is written, or answered, or given up."""
 
 
 class SlotWindow:
@@ -85,7 +85,8 @@ class SlotWindow:
 
     def delay(self, now: float, ahead: int = 0) -> float:
         """Seconds from ``now`` until a slot is free, if ``ahead`` other callers come first."""
-        taken = sorted(slot.free for slot in self._slots if slot.free > now)
+        latest = now + self._limit.grace + self._limit.period + _TICK
+        taken = sorted(latest if slot.free == float("inf") else slot.free for slot in self._slots if slot.free > now)
         index = len(taken) - self._limit.requests + ahead
         if index < 0:
             return 0.0
@@ -96,8 +97,7 @@ class SlotWindow:
     def take(self, now: float) -> Slot:
         """Take a slot; ``delay(now)`` must be 0."""
         self._slots = [slot for slot in self._slots if slot.free > now]
-        slot = Slot(now, 0.0)
-        self.written(slot, now)
+        slot = Slot(now)
         self._slots.append(slot)
         return slot
 

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeV
 
 from attrs import define, frozen
 
-from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeError, OutOfRangeError, VoicenterError
+from voicenter_cdr.errors import (
+    CheckpointError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    OutOfRangeError,
+    VoicenterError,
+)
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 from voicenter_cdr.pacing import Slot
 from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
@@ -100,7 +107,14 @@ def own(answers: Sequence[Answer], window: Window) -> list[Cdr | InvalidRecord]:
         for row, second in zip(answer.rows, answer.seconds, strict=True)
         if second is None or window.start <= second < window.stop
     ]
-    return rows if len(answers) == 1 else list({_identity(row): row for row in rows}.values())
+    if len(answers) == 1:
+        return rows
+    # A row is there as often as in the answer that has it most often: two that are equal stay two.
+    counts: Counter[Any] = Counter()
+    for answer in answers:
+        counts |= Counter(map(_identity, answer.rows))
+    once = {_identity(row): row for row in rows}
+    return [row for identity, row in once.items() for _ in range(counts[identity])]
 
 
 def in_time(records: Iterable[Cdr]) -> list[Cdr]:
@@ -177,7 +191,11 @@ class _Lanes:
             async with self._turn:
                 await self._work()
                 slot = await self._outlet.slot(self._tally)
-                ask = self._plan.take() if self._failed is None else None
+                try:
+                    ask = self._plan.take() if self._failed is None else None
+                except BaseException:
+                    self._outlet.give_back(slot)
+                    raise
             if ask is None:
                 self._outlet.give_back(slot)
                 continue
@@ -245,10 +263,14 @@ class _Progress:
 
     def enter(self, batch: Batch) -> list[Cdr]:
         """Begin with a batch, and take its records; of a resumed window, leave out what was handed out before."""
+        self.done = []
         if self.skip:
-            batch.records[:] = [record for record in batch.records if not self._skipped(record)]
+            fresh: list[Cdr] = []
+            for record in batch.records:
+                (self.done if self._skipped(record) else fresh).append(record)
+            batch.records[:] = fresh
         batch.records.reverse()
-        self.window, self.left, self.done = batch.window, batch.records, []
+        self.window, self.left = batch.window, batch.records
         self.invalid += batch.invalid
         return self.left
 
@@ -321,7 +343,7 @@ def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Coun
         version, bound, whole = state["version"], state["query"], tuple(state["period"])
         left = [Window(int(start), int(stop)) for start, stop in state["left"]]
         seen = Counter(str(key) for key in state["seen"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise CheckpointError("The checkpoint is torn, or none of this package") from None
     if version != 1:
         raise CheckpointError("The checkpoint is of another version of this package")
@@ -355,6 +377,7 @@ class _Stream(AsyncIterator[T]):
         self._progress = _Progress(query, plan, outlet, skip)
         self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
         self._running: AsyncGenerator[T, None] | None = None
+        self._broken: VoicenterError | None = None
 
     @property
     def stats(self) -> Stats:
@@ -376,12 +399,24 @@ class _Stream(AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._broken is not None:
+            raise self._broken
         if self._running is None:
             self._running = self._run()
         try:
             return await anext(self._running)
+        except StopAsyncIteration:
+            raise
         except VoicenterError as error:
             error.checkpoint = self.checkpoint
+            self._broken = error
+            raise
+        except BaseException:
+            self._broken = IncompleteError(
+                "The iteration was interrupted, and can't go on by itself",
+                mend="Begin another one with resume_from=checkpoint.",
+            )
+            self._broken.checkpoint = self.checkpoint
             raise
 
     async def aclose(self) -> None:

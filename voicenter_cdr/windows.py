@@ -196,7 +196,11 @@ def _meet(up: PageFacts, down: PageFacts) -> bool:
 
     rising, falling = keys(up), keys(down)
     in_order = rising == sorted(rising) and falling == sorted(falling, reverse=True)
-    return in_order and len(set(rising) & set(falling)) > 1
+    first, last = set(rising), set(falling)
+    # Where one order holds for all, what lies between the ends of both is in both. Two answers with the same rows show
+    # no order at all: such a service may sort only what it has already chosen.
+    between = {key for key in first if key >= falling[-1]}
+    return in_order and first != last and len(between) > 1 and between == {key for key in last if key <= rising[-1]}
 
 
 def climb(
@@ -207,27 +211,33 @@ def climb(
     kinds: tuple[int, ...],
     honest: bool,
     trust: Trust,
-) -> Generator[Rung, PageFacts, dict[Hashable, int | None]]:
+) -> Generator[Rung, PageFacts, list[int | None]]:
     """The ladder for a second whose ascending answer ``first`` is cut; yields what to ask, is sent the answers.
 
-    Returns every different row with its second once all answers together hold them all, else raises
-    :class:`DenseWindowError`. ``kinds`` are the call types the query is limited to. A union of types is believed
-    only if the counts add up or the query names its types, since a type that nobody knows may exist.
+    Returns the seconds of all rows once all answers together hold them all, each as often as the answer that has it
+    most often; else raises :class:`DenseWindowError`. ``kinds`` are the call types the query is limited to. A union of
+    types is believed only if the counts add up or the query names its types, since a type that nobody knows may exist.
     """
-    seen = dict(zip(first.rows, first.seconds, strict=True))
+    seen: dict[Hashable, int | None] = {}
+    often: Counter[Hashable] = Counter()
 
     def note(page: PageFacts) -> PageFacts:
         seen.update(zip(page.rows, page.seconds, strict=True))
+        often.update(Counter(page.rows) - often)
         return page
 
+    def everything() -> list[int | None]:
+        return [second for row, second in seen.items() for _ in range(often[row])]
+
+    note(first)
     down = note((yield Rung(descending=True, by_id=True)))
     if trust is Trust.EARNED and is_ordered(down, descending=True) and not suffix(window, down)[1]:
-        return seen
+        return everything()
     up = note((yield Rung(by_id=True)))
     told = max((page.total for page in (first, down, up) if page.total is not None), default=None)
     total = told if told is not None and (honest or told > cap) else None
-    if len(seen) == total or (trust is Trust.EARNED and _meet(up, down)):
-        return seen
+    if often.total() == total or (trust is Trust.EARNED and _meet(up, down)):
+        return everything()
     sure = total is not None or bool(kinds)
     parts = [kinds or tuple(sorted({*map(int, CdrType), *_kinds_of(seen)}))] if sure else []
     while parts:
@@ -239,13 +249,13 @@ def climb(
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
         other = note((yield Rung(kinds=part, descending=True, by_id=True)))
-        sure = page.total is not None and page.total == len({*page.rows, *other.rows}) > cap
+        sure = page.total is not None and page.total == (Counter(page.rows) | Counter(other.rows)).total() > cap
         if not sure:
             break
-    if not sure or len(seen) < (total or 0):
+    if not sure or often.total() < (total or 0):
         at = Counter(second for second in seen.values() if second is not None).most_common(1)[0][0]
-        raise DenseWindowError(window=Window(at, at + 1).times, hits=told, reached=len(seen), cap=cap)
-    return seen
+        raise DenseWindowError(window=Window(at, at + 1).times, hits=told, reached=often.total(), cap=cap)
+    return everything()
 
 
 def _kinds_of(rows: Iterable[object]) -> set[int]:
@@ -300,7 +310,7 @@ class _Piece:
     step: _Step = _Step.PAGE
     doubts: int = 0
     first: PageFacts | None = None
-    ladder: Generator[Rung, PageFacts, dict[Hashable, int | None]] | None = None
+    ladder: Generator[Rung, PageFacts, list[int | None]] | None = None
     rung: Rung = Rung()
 
     @property
@@ -538,6 +548,9 @@ class Plan:
         """The service answered that the period is out of range: it may be too long."""
         if ask.window.span <= DAY:
             raise error
+        if ask.piece.step is _Step.RECOUNT:  # what is missing can't be counted again
+            root = ask.piece.root
+            raise CountMismatchError(root.total or 0, root.got, window=root.window.times)
         span = (ask.window.span + 1) // 2
         self._max_span = min(self._max_span or span, span)
         ask.piece.up = ask.piece.down = False
@@ -673,7 +686,7 @@ class Plan:
         except StopIteration as done:
             piece.first = None
             window = piece.window
-            self._prove(piece, PageFacts(tuple(done.value.values())), keep=(window,))
+            self._prove(piece, PageFacts(done.value), keep=(window,))
             self._unsure(piece.root, window)
             return Verdict(merge=(window,))
         return Verdict(hold=True)

@@ -235,13 +235,16 @@ def _text(value: Any, _: Any = None) -> str | None:
     raise _UnreadableError("text")
 
 
+_WHOLE_TEXT: Final = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+
+
 def _whole(value: Any, _: Any = None) -> int | None:
     if type(value) is int:
         return value
     if value is None or value == "":
         return None
     try:
-        if type(value) is str:
+        if type(value) is str and _WHOLE_TEXT.fullmatch(value):
             return int(value)
         if type(value) is float and value.is_integer():
             return int(value)
@@ -330,6 +333,8 @@ def _embedded(value: str) -> Any:
     """JSON inside a text; the document also shows it with keys that lack their quotes."""
     try:
         return json.loads(value)
+    except RecursionError:
+        raise _UnreadableError("JSON") from None
     except ValueError:
         try:
             return json.loads(_BARE_KEY.sub(r'\1"\2":', value))
@@ -775,7 +780,7 @@ class Answer:
 _LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
 _HEAD_LIMIT: Final = 65_536
 _COMMA: Final = ord(",")
-_LONG_DIGITS: Final = re.compile(r"\+?\d[\d\- ]{5,}\d")
+_LONG_DIGITS: Final = re.compile(r"[+(]*\d(?:[\s.\-/()]*\d){6,}")
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
 
 Loads = Callable[[bytes], Any]
@@ -835,7 +840,7 @@ class Decoder:
         total, returned = self._count(envelope, "totalhits"), self._count(envelope, "returnhits")
         if self._head is None:
             if not isinstance(rows, list):
-                if total != 0:
+                if rows is not None or total != 0 or "errornumber" not in envelope:
                     raise DecodeError(
                         "The answer holds no list of records",
                         problems=[Problem("$.CDR_LIST", "an array")],
@@ -929,7 +934,9 @@ class Decoder:
     def _close(self) -> dict[str, Any] | None:
         tail = self._walk() if _utf8(self._buffer) else None
         late = None if tail is None else _object(b'{"CDR_LIST":[]' + tail.strip())
-        return None if late is None else {**late, **(self._head or {}), **_errors(late)}
+        if late is None or late.get("cdrlist") != []:  # a second list is not understood
+            return None
+        return {**late, **(self._head or {}), **_errors(late)}
 
     # -- the envelope
 
@@ -1005,8 +1012,10 @@ class Decoder:
         )
 
     def _redact(self, text: str) -> str:
-        text = text.replace(self._secret, "…") if self._secret else text
-        return _LONG_DIGITS.sub("…", "".join(c if c.isprintable() else " " for c in text))[:200]
+        text = "".join(c if c.isprintable() else " " for c in text)
+        if self._secret:
+            text = re.sub(re.escape(self._secret), "…", text, flags=re.IGNORECASE)
+        return _LONG_DIGITS.sub(_masked, text)[:200]
 
 
 _ENVELOPE: Final = {
@@ -1014,6 +1023,10 @@ _ENVELOPE: Final = {
     "totalhits": "TOTAL_HITS",
     "returnhits": "RETURN_HITS",
 }
+
+
+def _masked(digits: re.Match[str]) -> str:
+    return digits.group() if _ADDRESS.fullmatch(digits.group()) else "…"
 
 
 def _strip(data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import shutil
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from voicenter_cdr.errors import ConfigurationError
+
+try:
+    import fcntl
+except ImportError:  # there a file that is open can't be renamed, which keeps two programs apart
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["PART", "Part", "Target", "bytes_to", "check_folder", "drop", "sync_file", "sync_folder", "write_whole"]
 
@@ -82,7 +88,7 @@ class _File(Part):
     def _open(self) -> Any:
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if self._out is None:
-            self._raw = self.part.open("wb")
+            self._raw = _alone(self.part)
             if self.path.exists():
                 shutil.copymode(self.path, self.part)
             packed = self.path.suffix.lower() == ".gz"
@@ -110,6 +116,19 @@ class _File(Part):
             with contextlib.suppress(OSError, ValueError):
                 stream.close()
         super().abort(keep=keep)
+
+
+def _alone(path: Path) -> BinaryIO:
+    """The file, emptied, and for nobody else to write as long as it is open."""
+    handle = path.open("ab")
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle.truncate(0)
+    except OSError:
+        handle.close()
+        raise OSError(errno.EBUSY, "another program is writing it") from None
+    return handle
 
 
 def check_folder(folder: Path) -> None:
