@@ -1,7 +1,7 @@
 """Calls, not legs: what one record says about its call, and which records are one call.
 
-Pure. The service writes a record for every leg: a Click2Call has two, a transferred call three or more. :data:`RULES` is
-the whole of what is known about the legs, by type, to be read beside the API document; everything else here asks it.
+Pure. The service writes a record for every leg: a Click2Call has two, a transferred call three or more. :data:`RULES`
+is the whole of what is known of the legs, by type, to be read beside the API document; all the rest here asks it.
 """
 
 from __future__ import annotations
