@@ -16,7 +16,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, Literal
 
-from attrs import define, field, frozen
+from attrs import define, field, fields, frozen
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrType, DialStatus
@@ -376,13 +376,13 @@ class Call:
         )
 
 
+_FIELDS: Final = tuple(attribute.name for attribute in fields(Cdr) if attribute.name != "started_at")
+
+
 def _order(cdr: Cdr) -> tuple[object, ...]:
     """A place among the records of a call that does not depend on how they came."""
     texts = tuple(
-        str(dict(value) if isinstance(value, Mapping) else value)
-        for name in Cdr.__slots__
-        if not name.startswith("_") and name != "started_at"
-        for value in (getattr(cdr, name),)
+        str(dict(value) if isinstance(value, Mapping) else value) for name in _FIELDS for value in (getattr(cdr, name),)
     )
     return cdr.started_at, cdr.cdr_type or 0, texts
 
@@ -400,7 +400,7 @@ def _decisive(legs: tuple[Cdr, ...]) -> Cdr | None:
     heard = [cdr for cdr in legs if rule(cdr).role is Role.CUSTOMER]
     handed = [cdr for cdr in legs if rule(cdr).role is Role.TRANSFER]
     answered = (cdr for cdr in (*heard, *handed) if outcome(cdr) is Outcome.ANSWERED)
-    return next(answered, (heard or handed or [None])[-1])
+    return next(answered, next(reversed(heard or handed), None))
 
 
 def _agents(legs: tuple[Cdr, ...]) -> tuple[Agent, ...]:
