@@ -484,7 +484,7 @@ def test_credentials_from_files(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 def test_help_and_version(run: Run) -> None:
     """Help shows every flag with examples; --version tells the version; both are data."""
     assert run("--version").out.strip() == voicenter_cdr.__version__
-    assert all(name in run("--help").out for name in ("export", "count", "sandbox"))
+    assert all(name in run("--help").out for name in ("export", "count", "missed", "sandbox"))
     for command in ("export", "count"):
         text = run(command, "--help").out
         assert all(
@@ -763,3 +763,51 @@ def test_json_logs_say_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
     assert "rows in" in lines[0]["message"]
     assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+# --- whom to call back
+
+
+@pytest.mark.usefixtures("service")
+def test_whom_to_call_back(run: Run) -> None:
+    """Callers whom nobody reached since, one JSON object a line; who was answered later is not among them."""
+    done = run("missed", "--last", "7d")
+    (caller,) = done.records
+    assert caller == {
+        "customer_number": "972541111111",
+        "attempts": 1,
+        "first_attempt": "2026-07-15T11:00:00Z",
+        "last_attempt": "2026-07-15T11:00:00Z",
+        "open_seconds": 3600,
+        "waiting_seconds": 0,
+        "dial_status": "TIMEOUT",
+        "queue": "שירות",
+        "department": None,
+    }
+    assert done.err.startswith("1 caller to call back (of 4 records), 2026-07-08T12:00:00Z to ")
+    assert run("missed", "--from", "2026-07-14", "--to", "2026-07-15", "--quiet").err == ""
+
+
+@pytest.mark.usefixtures("service")
+def test_whom_to_call_back_for_a_spreadsheet_and_for_people(run: Run) -> None:
+    """CSV has the same columns, also without a line; the table has the number whole; a queue can be chosen."""
+    done = run("missed", "--last", "7d", "--format", "csv")
+    (line,) = csv.DictReader(io.StringIO(done.out))
+    assert (line["customer_number"], line["open_seconds"]) == ("972541111111", "3600")
+    none = run("missed", "--last", "7d", "--format", "csv", "--queue", "Sales")
+    assert none.out == done.out.splitlines(keepends=True)[0]
+    assert list(line) == list(run("missed", "--last", "7d").records[0])
+    table = run("missed", "--last", "7d", "--format", "table", "--tz", "Asia/Jerusalem").out
+    assert "972541111111" in table
+    assert "07-15 14:00" in table
+    assert run("missed", "--last", "7d", "--format", "xml").code == 2
+
+
+def test_whom_to_call_back_asks_for_what_it_needs(service: Service, run: Run) -> None:
+    """Only the fields that tell it are asked of the service."""
+    text = run("missed", "--help").out
+    assert all(flag in text for flag in ("--from", "--demo", "--voicemail", "Examples:"))
+    run("missed", "--last", "7d")
+    asked = set(service.app.hits[-1].fields)
+    assert {"CallerNumber", "DialStatus", "CustomData"} <= asked
+    assert "RecordURL" not in asked

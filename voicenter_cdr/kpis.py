@@ -42,6 +42,7 @@ __all__ = [
     "MEASURES",
     "RING_TIME",
     "Accumulator",
+    "CallBacks",
     "Definition",
     "Group",
     "Kpi",
@@ -741,6 +742,24 @@ class Unreturned:
     open_for: timedelta
     """How long they have waited to be called back, since the first attempt."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON: times in UTC, lengths in whole seconds."""
+        return {
+            "customer_number": self.customer_number,
+            "attempts": self.attempts,
+            "first_attempt": _said(self.first_attempt),
+            "last_attempt": _said(self.last_attempt),
+            "open_seconds": int(self.open_for.total_seconds()),
+            "waiting_seconds": self.waiting,
+            "dial_status": self.dial_status,
+            "queue": self.queue,
+            "department": self.department,
+        }
+
+
+def _said(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
 
 def unreturned(
     records: Iterable[Cdr], *, now: datetime | None = None, menu: bool = False, voicemail: bool = False
@@ -751,21 +770,42 @@ def unreturned(
     left out, since nobody can call them. ``now`` is aware; by default it is when the last of the records was over.
     Give it the records of some days more than you look at: who was called back before them can't be known.
     """
-    if now is not None and now.utcoffset() is None:
-        raise ConfigurationError("now takes an aware datetime")
-    callers: dict[str, _Caller] = {}
-    last = datetime.min.replace(tzinfo=UTC)
+    story = CallBacks(menu=menu, voicemail=voicemail)
     for cdr in records:
-        last = max(last, ended_at(cdr))
+        story.add(cdr)
+    return story.waiting(now=now)
+
+
+class CallBacks:
+    """Who waits to be called back, while records come, in any order: :func:`unreturned` for a stream.
+
+    It holds the missed calls that nobody settled yet, and when each caller was spoken with last.
+    """
+
+    def __init__(self, *, menu: bool = False, voicemail: bool = False) -> None:
+        self._menu = menu
+        self._voicemail = voicemail
+        self._callers: dict[str, _Caller] = {}
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def add(self, cdr: Cdr) -> None:
+        """Take one record."""
+        self._last = max(self._last, ended_at(cdr))
         number = customer_number(cdr)
         if number is None:
-            continue
+            return
         if is_reached(cdr):
-            callers.setdefault(number, _Caller()).reach(cdr.started_at)
-        elif is_missed(cdr, menu=menu, voicemail=voicemail):
-            callers.setdefault(number, _Caller()).miss(cdr)
-    found = [_waiting(number, caller.missed, now or last) for number, caller in callers.items() if caller.missed]
-    return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))
+            self._callers.setdefault(number, _Caller()).reach(cdr.started_at)
+        elif is_missed(cdr, menu=self._menu, voicemail=self._voicemail):
+            self._callers.setdefault(number, _Caller()).miss(cdr)
+
+    def waiting(self, *, now: datetime | None = None) -> list[Unreturned]:
+        """Who waits by now, the longest waiting first."""
+        if now is not None and now.utcoffset() is None:
+            raise ConfigurationError("now takes an aware datetime")
+        until = now or self._last
+        found = [_waiting(number, caller.missed, until) for number, caller in self._callers.items() if caller.missed]
+        return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))
 
 
 @define(eq=False)
