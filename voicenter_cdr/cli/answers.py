@@ -16,10 +16,11 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import ACCESS, MESSAGES, PERIOD, Access, Filters, Voice, query_of, split
 from voicenter_cdr.cli.messages import logs, many, progress, say
 from voicenter_cdr.cli.session import client_for
-from voicenter_cdr.cli.times import Period, now, said, span, zone_named
+from voicenter_cdr.cli.times import Period, said, span, zone_named
 from voicenter_cdr.export import select
 from voicenter_cdr.kpis import CallBacks, Unreturned
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -72,7 +73,7 @@ def missed(
         Also who left a message.
     """
     queues = set(split("--queue", queue))
-    start, end = span(period, now=now(), demo=access.demo, call_id=None)
+    start, end = span(period, now=times.now(), demo=access.demo, call_id=None)
     query = query_of(start, end, Filters(), select(_NEEDED))
     zone, story = zone_named(period.tz), CallBacks(menu=menu, voicemail=voicemail)
     with logs(voice):
