@@ -33,6 +33,7 @@ LAYERS = {
     "sandbox": 3,
     "export": 3,
     "sync": 3,
+    "kpis_sql": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -51,6 +52,7 @@ THIRD_PARTY = {
     "sandbox": {"attrs", "uvicorn"},
     "export": {"attrs"},
     "sync": {"attrs"},
+    "kpis_sql": {"attrs"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

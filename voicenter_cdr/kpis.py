@@ -40,6 +40,7 @@ __all__ = [
     "DEFINITIONS",
     "DIMENSIONS",
     "MEASURES",
+    "MISSED",
     "RING_TIME",
     "Accumulator",
     "CallBacks",
@@ -57,6 +58,7 @@ __all__ = [
     "is_missed",
     "is_reached",
     "kpis",
+    "told",
     "unreturned",
 ]
 
@@ -651,7 +653,7 @@ class Kpis:
             "end": self.end and self.end.isoformat(),
             "zone": self.terms.zone.key,
             "wait": self.terms.wait.says,
-            "definitions": {name: _told(kpi.definition) for name, kpi in self.overall.items()},
+            "definitions": {name: _described(kpi.definition) for name, kpi in self.overall.items()},
             "measures": {name: _filled(measure.doc, self.terms) for name, measure in MEASURES.items()},
             "overall": {name: kpi.to_dict() for name, kpi in self.overall.items()},
             "groups": {name: [group.to_dict() for group in groups] for name, groups in self.groups.items()},
@@ -660,7 +662,7 @@ class Kpis:
         }
 
 
-def _told(definition: Definition) -> dict[str, Any]:
+def _described(definition: Definition) -> dict[str, Any]:
     return {
         "title": definition.title,
         "unit": definition.unit,
@@ -681,22 +683,26 @@ def _filled(text: str, terms: Terms) -> str:
     )
 
 
+def told(terms: Terms) -> tuple[Definition, ...]:
+    """Every definition of the whole, with the terms filled in, in the order they are told."""
+    return tuple(_with(definition, terms) for definition in (*DEFINITIONS, *_OVERALL.values()))
+
+
 def _with(definition: Definition, terms: Terms) -> Definition:
     return attrs.evolve(definition, title=_filled(definition.title, terms), variant=_filled(definition.variant, terms))
 
 
 # --- who was missed ------------------------------------------------------------------------------------------------
 
-_MISSED: Final = frozenset(
-    {
-        Outcome.ABANDONED,
-        Outcome.TIMED_OUT,
-        Outcome.REFUSED,
-        Outcome.LEFT_QUEUE,
-        Outcome.UNANSWERED,
-        Outcome.FAILED,
-    }
+MISSED: Final = (
+    Outcome.ABANDONED,
+    Outcome.TIMED_OUT,
+    Outcome.REFUSED,
+    Outcome.LEFT_QUEUE,
+    Outcome.UNANSWERED,
+    Outcome.FAILED,
 )
+"""How a call ends that nobody answered."""
 _CUSTOMERS: Final = frozenset({Role.CUSTOMER, Role.TRANSFER})
 
 
@@ -711,7 +717,7 @@ def is_missed(cdr: Cdr, *, menu: bool = False, voicemail: bool = False) -> bool:
     ended = outcome(cdr)
     if ended is Outcome.ENDED_IN_MENU:
         return menu and cdr.dial_status == "VOEND"
-    return ended in _MISSED or (voicemail and ended is Outcome.VOICEMAIL)
+    return ended in MISSED or (voicemail and ended is Outcome.VOICEMAIL)
 
 
 def is_reached(cdr: Cdr) -> bool:
@@ -1058,7 +1064,7 @@ class Accumulator:
     def _follow(self, cdr: Cdr, leg: Leg, at: int) -> None:
         counted = leg.is_counted and leg.direction is Direction.INBOUND
         if is_reached(cdr):
-            what = _SPOKE if counted else _HANDED_ON if leg.role is Role.TRANSFER else _CALLED_BACK
+            what = _SPOKE if counted else _CALLED_BACK if leg.direction is Direction.OUTBOUND else _HANDED_ON
         elif counted:
             missed = is_missed(cdr, menu=self.terms.menu, voicemail=self.terms.voicemail)
             what = _MISS if missed else _CALLED
