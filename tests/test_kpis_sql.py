@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_calls import cdrs
 from test_kpis import TEN, bank, month, with_data
@@ -84,9 +84,10 @@ def test_a_synthetic_month_has_the_same_numbers(dialect: str, tmp_path: Path) ->
 @with_data
 @both
 def test_the_month_of_real_calls_has_the_same_numbers(dialect: str, tmp_path: Path) -> None:
-    """Python, DuckDB and SQLite agree about thirty thousand real calls."""
-    connection = connected(dialect, tmp_path, bank())
-    same(connection, kpis(bank()))
+    """Python, DuckDB and SQLite agree about thousands of real calls."""
+    records = bank() if dialect == "duckdb" else bank()[:6_000]
+    connection = connected(dialect, tmp_path, records)
+    same(connection, kpis(records))
     connection.close()
 
 
@@ -110,8 +111,9 @@ def test_the_terms_reach_the_views(dialect: str, tmp_path: Path) -> None:
 
 
 @both
-@settings(max_examples=12)
-@given(records=st.lists(cdrs, max_size=30))
+@settings(max_examples=3)
+@example(records=[])
+@given(records=st.lists(cdrs, min_size=20, max_size=80))
 def test_any_records_have_the_same_numbers(dialect: str, records: list[Cdr], tmp_path_factory: Any) -> None:
     """Unknown types, missing values, links of any spelling, nothing at all."""
     connection = connected(dialect, tmp_path_factory.mktemp("any"), records)

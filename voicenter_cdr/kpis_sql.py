@@ -60,6 +60,8 @@ class _Words:
     """The id of the original call in the custom data, in any of its spellings."""
     path: str
     """The names of the menu's layers, with an arrow between."""
+    kept: str
+    """Whether the legs are made once a query. SQLite would work out each of their columns wherever it is named."""
 
 
 _DUCKDB: Final = _Words(
@@ -71,6 +73,7 @@ _DUCKDB: Final = _Words(
     origin="""CASE WHEN custom_data <> '{}' THEN nullif(nullif(regexp_extract(
             custom_data, '(?i)"original[il]vruniqueid":"?([^",}]+)', 1), ''), 'null') END""",
     path="array_to_string([coalesce(step.layer_name, '') for step in dtmf_data], ' > ')",
+    kept="NOT MATERIALIZED",
 )
 _SQLITE: Final = _Words(
     micro="CAST(strftime('%s', substr(started_at, 1, 19)) AS INTEGER) * 1000000"
@@ -82,6 +85,7 @@ _SQLITE: Final = _Words(
     origin="""CASE WHEN custom_data <> '{}' THEN (SELECT value FROM json_each(custom_data)
             WHERE lower(key) IN ('originalivruniqueid', 'originallvruniqueid') AND value NOT IN ('', 0) LIMIT 1) END""",
     path="(SELECT group_concat(coalesce(json_extract(value, '$.layer_name'), ''), ' > ') FROM json_each(dtmf_data))",
+    kept="MATERIALIZED",
 )
 _WORDS: Final[Mapping[str, _Words]] = {"duckdb": _DUCKDB, "sqlite": _SQLITE}
 
@@ -163,13 +167,7 @@ def _leg(words: _Words, terms: Terms, wait: str, table: str) -> str:
     missed += ["dial_status = 'VOEND'"] if terms.menu else []
     missed += ["outcome = 'voicemail'"] if terms.voicemail else []
     return f"""
-SELECT *,
-    is_reached_type AND outcome = 'answered' AS is_reached,
-    is_counted AND direction = 'inbound' AND ({" OR ".join(missed)}) AS is_missed,
-    {words.day} AS local_day,
-    {words.weekday} AS local_weekday,
-    {words.hour} AS local_hour
-FROM (
+WITH leg AS {words.kept} (
     SELECT started_at, cdr_type, dial_status, duration, ring_time, price_agorot, customer_number, direction, outcome,
         queue_name, representative_code, representative_name, department_id, department_name, target_prefix_name,
         dtmf_data,
@@ -180,12 +178,18 @@ FROM (
             + CASE WHEN duration > 0 THEN CAST(duration AS BIGINT) ELSE 0 END AS seconds,
         coalesce(cdr_type IN ({customers}), FALSE) AND direction <> 'internal'
             AND coalesce(origin = call_id, origin IS NULL) AS is_counted,
-        coalesce(cdr_type IN ({spoken}), FALSE) AS is_reached_type,
+        coalesce(cdr_type IN ({spoken}), FALSE) AND outcome = 'answered' AS is_reached,
         NOT coalesce(cdr_type IN ({silent}), FALSE) AS talks,
         CASE WHEN record_expect AND duration > 0
             THEN CASE WHEN coalesce(record_url, '') = '' THEN 'missing' ELSE 'there' END END AS recording
     FROM (SELECT *, {words.origin} AS origin FROM {table}) AS told
-) AS placed"""
+)
+SELECT *,
+    is_counted AND direction = 'inbound' AND ({" OR ".join(missed)}) AS is_missed,
+    {words.day} AS local_day,
+    {words.weekday} AS local_weekday,
+    {words.hour} AS local_hour
+FROM leg"""
 
 
 def _types(wanted: Callable[[Rule], bool]) -> list[int]:
