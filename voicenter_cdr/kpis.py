@@ -55,6 +55,7 @@ __all__ = [
     "Unreturned",
     "Wait",
     "akpis",
+    "filled",
     "is_missed",
     "is_reached",
     "kpis",
@@ -654,7 +655,7 @@ class Kpis:
             "zone": self.terms.zone.key,
             "wait": self.terms.wait.says,
             "definitions": {name: _described(kpi.definition) for name, kpi in self.overall.items()},
-            "measures": {name: _filled(measure.doc, self.terms) for name, measure in MEASURES.items()},
+            "measures": {name: filled(measure.doc, self.terms) for name, measure in MEASURES.items()},
             "overall": {name: kpi.to_dict() for name, kpi in self.overall.items()},
             "groups": {name: [group.to_dict() for group in groups] for name, groups in self.groups.items()},
             "menu": [{"layers": list(path.layers), "outcomes": dict(path.outcomes)} for path in self.menu],
@@ -673,7 +674,8 @@ def _described(definition: Definition) -> dict[str, Any]:
     }
 
 
-def _filled(text: str, terms: Terms) -> str:
+def filled(text: str, terms: Terms) -> str:
+    """A text with the terms in place of their names."""
     days = terms.repeat_within.days
     return text.format(
         answer_within=terms.answer_within,
@@ -689,7 +691,7 @@ def told(terms: Terms) -> tuple[Definition, ...]:
 
 
 def _with(definition: Definition, terms: Terms) -> Definition:
-    return attrs.evolve(definition, title=_filled(definition.title, terms), variant=_filled(definition.variant, terms))
+    return attrs.evolve(definition, title=filled(definition.title, terms), variant=filled(definition.variant, terms))
 
 
 # --- who was missed ------------------------------------------------------------------------------------------------
