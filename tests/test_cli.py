@@ -484,8 +484,8 @@ def test_credentials_from_files(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 def test_help_and_version(run: Run) -> None:
     """Help shows every flag with examples; --version tells the version; both are data."""
     assert run("--version").out.strip() == voicenter_cdr.__version__
-    assert all(name in run("--help").out for name in ("export", "count", "missed", "sandbox"))
-    for command in ("export", "count"):
+    assert all(name in run("--help").out for name in ("export", "count", "missed", "report", "sandbox"))
+    for command in ("export", "count", "report"):
         text = run(command, "--help").out
         assert all(
             flag in text for flag in ("--from", "--tz", "--type", "--demo", "Examples:", f"voicenter-cdr {command}")
@@ -811,3 +811,42 @@ def test_whom_to_call_back_asks_for_what_it_needs(service: Service, run: Run) ->
     asked = set(service.app.hits[-1].fields)
     assert {"CallerNumber", "DialStatus", "CustomData"} <= asked
     assert "RecordURL" not in asked
+
+
+# --- the numbers
+
+
+@pytest.mark.usefixtures("service")
+def test_the_report_in_its_three_forms(run: Run, tmp_path: Path) -> None:
+    """The page, JSON and CSV have the same numbers; the page is a file that needs nothing else."""
+    target = tmp_path / "report.html"
+    done = run("report", "--last", "7d", "-o", str(target), "--language", "he")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"4 records, 2026-07-08T12:00:00Z to 2026-07-15T12:00:00Z, {target}\n"
+    page = target.read_text("utf-8")
+    assert '<html lang="he" dir="rtl">' in page
+    assert "33.3%" in page
+    assert not list(tmp_path.glob("*.part"))
+    told = json.loads(run("report", "--last", "7d", "--json").out)
+    assert told["overall"]["answer_rate"] == {"value": 1 / 3, "numerator": 1, "denominator": 3}
+    assert (told["zone"], told["start"]) == ("Asia/Jerusalem", "2026-07-08T12:00:00+00:00")
+    lines = list(csv.DictReader(io.StringIO(run("report", "--last", "7d", "--csv").out)))
+    whole = {line["name"]: line["value"] for line in lines if not line["dimension"]}
+    assert whole == {name: "" if kpi["value"] is None else str(kpi["value"]) for name, kpi in told["overall"].items()}
+    groups = {(line["dimension"], line["key"], line["name"]): line["value"] for line in lines}
+    assert groups["queue", "שירות", "inbound_calls"] == "3"
+
+
+@pytest.mark.usefixtures("service")
+def test_the_terms_of_a_report(run: Run, tmp_path: Path) -> None:
+    """Seconds and zone are flags; what makes no sense is refused before a request is spent."""
+    told = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
+    assert told["zone"] == "UTC"
+    assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s"
+    for words in (
+        ("--json", "--csv"),
+        ("--zone", "Nowhere"),
+        ("--answer-within", "-1"),
+        ("-o", str(tmp_path / "none" / "report.html")),
+    ):
+        assert run("report", "--last", "7d", *words).code == 2

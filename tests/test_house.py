@@ -34,6 +34,7 @@ LAYERS = {
     "export": 3,
     "sync": 3,
     "kpis_sql": 3,
+    "report": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -53,6 +54,7 @@ THIRD_PARTY = {
     "export": {"attrs"},
     "sync": {"attrs"},
     "kpis_sql": {"attrs"},
+    "report": {"attrs"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

@@ -662,6 +662,29 @@ class Kpis:
             "peak_at": self.peak_at and self.peak_at.isoformat(),
         }
 
+    def to_rows(self) -> Iterator[dict[str, Any]]:
+        """The numbers as lines of one table: of the whole first (no dimension), then of every group."""
+        for kpi in self.overall.values():
+            yield _row(None, None, None, kpi)
+        for dimension, groups in self.groups.items():
+            for group in groups:
+                for kpi in group.kpis.values():
+                    yield _row(dimension, group.key, group.label, kpi)
+
+
+def _row(dimension: str | None, key: str | int | None, label: str | None, kpi: Kpi) -> dict[str, Any]:
+    definition = kpi.definition
+    return {
+        "dimension": dimension,
+        "key": key,
+        "label": label,
+        "name": kpi.name,
+        **kpi.to_dict(),
+        "unit": definition.unit,
+        "formula": definition.formula,
+        "variant": definition.variant,
+    }
+
 
 def _described(definition: Definition) -> dict[str, Any]:
     return {

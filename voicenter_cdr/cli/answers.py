@@ -1,14 +1,16 @@
-"""The commands that answer a question: missed."""
+"""The commands that answer a question: missed, report."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -17,16 +19,31 @@ from rich.console import Console
 from rich.table import Table
 
 from voicenter_cdr.cli import times
-from voicenter_cdr.cli.flags import ACCESS, MESSAGES, PERIOD, Access, Filters, Voice, query_of, split
+from voicenter_cdr.cli.flags import (
+    ACCESS,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    Access,
+    Filters,
+    Voice,
+    query_of,
+    split,
+    to_filter,
+    to_query,
+)
 from voicenter_cdr.cli.messages import logs, many, progress, say
 from voicenter_cdr.cli.session import client_for
 from voicenter_cdr.cli.times import Period, said, span, zone_named
-from voicenter_cdr.export import select
-from voicenter_cdr.kpis import CallBacks, Unreturned
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export import COLUMNS, select
+from voicenter_cdr.kpis import Accumulator, CallBacks, Kpis, Terms, Unreturned
 from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.report import render
 
-__all__ = ["MISSED_EXAMPLES", "missed"]
+__all__ = ["MISSED_EXAMPLES", "REPORT_EXAMPLES", "missed", "report"]
 
+_TYPED: Final = tuple(column.name for column in COLUMNS if column.derive is None)
 _NEEDED: Final = (
     "call_id",
     "cdr_type",
@@ -83,6 +100,118 @@ def missed(
     sys.stdout.flush()
     if not voice.quiet:
         say(f"{many(len(found), 'caller')} to call back (of {many(records, 'record')}), {said(query)}")
+
+
+def report(
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
+    language: Literal["en", "he"] = "en",
+    title: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    csv_: Annotated[bool, Parameter(name="--csv")] = False,
+    zone: str = "Asia/Jerusalem",
+    answer_within: int = 20,
+    short_abandon: int = 5,
+    after_call: int = 0,
+    menu: bool = False,
+    voicemail: bool = False,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write the numbers of a period: one HTML page that needs nothing else, or the same as JSON or CSV.
+
+    Rates, service level in three variants, waits, talk, cost; by queue, representative, department, day and hour;
+    under every number how it is made. Waits come from RingTime. The page shows no phone number.
+
+    Parameters
+    ----------
+    output
+        File to write; - is standard output, the default.
+    language
+        Of the page: en or he, which is read from right to left.
+    title
+        What stands at the top of the page.
+    json_
+        The numbers as one JSON object, with their definitions.
+    csv_
+        The numbers as CSV, a line for every number of the whole and of every group.
+    zone
+        Time zone of the days and hours in the report.
+    answer_within
+        Seconds within which an answer meets the service level.
+    short_abandon
+        Abandoned calls with a shorter wait, in seconds, are left out of the abandonment rate.
+    after_call
+        Seconds of work after each call, added to the handle time.
+    menu
+        Who hung up in the voice menu is missed, too.
+    voicemail
+        Who left a message is missed, too.
+    """
+    if output != "-" and not Path(output).absolute().parent.is_dir():
+        raise ConfigurationError("The folder of --output does not exist")
+    if json_ and csv_:
+        raise ConfigurationError("--json and --csv are two forms of the same: choose one")
+    terms = Terms(
+        answer_within=answer_within,
+        short_abandon=short_abandon,
+        after_call=after_call,
+        menu=menu,
+        voicemail=voicemail,
+        zone=zone_named(zone, flag="--zone"),
+    )
+    query = to_query(period, filters, access, select([name for name in _TYPED if name != "date_epoch"]))
+    made, keep = Accumulator(terms), to_filter(filters)
+
+    def take(cdr: Cdr) -> None:
+        if keep is None or keep(cdr):
+            made.add(cdr)
+
+    with logs(voice):
+        records = asyncio.run(_told(query, access, voice, take))
+    numbers = made.result(start=query.start, end=query.end)
+    shape = "json" if json_ else "csv" if csv_ else "html"
+    _saved(output, _SHAPES[shape](numbers, language, title))
+    if not voice.quiet:
+        place = "standard output" if output == "-" else output
+        say(f"{many(records, 'record')}, {said(query)}, {place}")
+
+
+def _page(numbers: Kpis, language: Literal["en", "he"], title: str | None) -> str:
+    return render(numbers, language=language, title=title)
+
+
+def _as_json(numbers: Kpis, *_: object) -> str:
+    return json.dumps(numbers.to_dict(), ensure_ascii=False) + "\n"
+
+
+def _as_csv(numbers: Kpis, *_: object) -> str:
+    rows = list(numbers.to_rows())
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+_SHAPES: Final[Mapping[str, Callable[[Kpis, Literal["en", "he"], str | None], str]]] = {
+    "html": _page,
+    "json": _as_json,
+    "csv": _as_csv,
+}
+
+
+def _saved(output: str, text: str) -> None:
+    """Written whole, or not at all."""
+    if output == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    part = Path(f"{output}.part")
+    part.write_text(text, "utf-8")
+    part.replace(output)
 
 
 async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[Cdr], None]) -> int:
@@ -152,4 +281,12 @@ Examples:
   voicenter-cdr missed --demo --last 7d
   voicenter-cdr missed --last 7d --tz Asia/Jerusalem
   voicenter-cdr missed --last 3d --queue Sales --format csv > call-back.csv
+"""
+REPORT_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr report --demo --last 30d -o report.html
+  voicenter-cdr report --from 2026-10-01 --to 2026-11-01 --tz Asia/Jerusalem --language he -o october.html
+  voicenter-cdr report --last 7d --json
+  voicenter-cdr report --last 7d --csv > numbers.csv
 """

@@ -120,7 +120,7 @@ def _card(kpis: Kpis, words: Words, key: str) -> str:
     made, variant = words.formula(kpi.definition), words.variant(kpi.definition, kpis.terms)
     told = f"<small>{escape(variant)}</small>" if variant else ""
     return (
-        f'<div class="card">{escape(words.title(kpi.definition, kpis.terms))}<b>{_value(kpi)}</b>'
+        f'<div class="card">{escape(words.title(kpi.definition, kpis.terms))}<b>{_value(kpi, words)}</b>'
         f"<small>{_parts(kpi, words)}{escape(made)}</small>{told}</div>"
     )
 
@@ -131,7 +131,7 @@ def _parts(kpi: Kpi, words: Words) -> str:
     return f"<bdi>{kpi.numerator:,.0f}</bdi> {words['of']} <bdi>{kpi.denominator:,.0f}</bdi> · "
 
 
-def _value(kpi: Kpi) -> str:
+def _value(kpi: Kpi, words: Words) -> str:
     """The number as people read it."""
     value = kpi.value
     if value is None:
@@ -140,7 +140,7 @@ def _value(kpi: Kpi) -> str:
         case "share":
             shown = f"{value:.1%}"
         case "seconds":
-            shown = f"{value:.1f} s" if value < 600 else str(timedelta(seconds=round(value)))
+            shown = f"{value:.1f} {words['second']}" if value < 600 else str(timedelta(seconds=round(value)))
         case "ILS":
             shown = f"₪{value:,.2f}"
         case _:
@@ -211,7 +211,7 @@ def _groups(kpis: Kpis, words: Words, dimension: str, columns: Sequence[str]) ->
         told = f"<small>{escape(variant)}</small>" if variant else ""
         head.append(f"{escape(words.title(definition, terms))}<small>{escape(words.formula(definition))}</small>{told}")
     rows = [
-        [_cell(_named(group, dimension, words)), *(_cell(_value(group[name]), number=True) for name in columns)]
+        [_cell(_named(group, dimension, words)), *(_cell(_value(group[name], words), number=True) for name in columns)]
         for group in shown
     ]
     more = f"<p>{words['more'].format(len(groups) - _ROWS)}</p>" if len(groups) > _ROWS else ""
@@ -254,7 +254,7 @@ def _everything(kpis: Kpis, words: Words) -> str:
         rows.append(
             [
                 _cell(f"{escape(words.title(definition, kpis.terms))}<small><bdi>{definition.name}</bdi></small>"),
-                _cell(_value(kpi), number=True),
+                _cell(_value(kpi, words), number=True),
                 _cell(made),
                 _cell(f"<bdi>{escape(definition.source)}</bdi>"),
             ]

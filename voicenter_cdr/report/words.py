@@ -112,6 +112,7 @@ _EN: Final = Words(
             "of": "of",
             "more": "and {} more",
             "nothing": "no records",
+            "second": "s",
         }
     ),
     ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"),
@@ -163,7 +164,7 @@ _HE: Final = Words(
             "of": "מתוך",
             "more": "ועוד {}",
             "nothing": "אין רשומות",
-            "answered_outcome": "נענתה",
+            "second": "שנ'",
             "told:speed_of_answer_p50": "ההמתנה הקצרה ביותר שאינה קצרה מזו של 50% מהשיחות שנענו בתור",
             "told:speed_of_answer_p90": "ההמתנה הקצרה ביותר שאינה קצרה מזו של 90% מהשיחות שנענו בתור",
             "told:speed_of_answer_max": "ההמתנה הארוכה ביותר של שיחה שנענתה בתור",
