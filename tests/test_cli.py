@@ -484,8 +484,8 @@ def test_credentials_from_files(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 def test_help_and_version(run: Run) -> None:
     """Help shows every flag with examples; --version tells the version; both are data."""
     assert run("--version").out.strip() == voicenter_cdr.__version__
-    assert all(name in run("--help").out for name in ("export", "count", "sandbox"))
-    for command in ("export", "count"):
+    assert all(name in run("--help").out for name in ("export", "count", "missed", "report", "sandbox"))
+    for command in ("export", "count", "report"):
         text = run(command, "--help").out
         assert all(
             flag in text for flag in ("--from", "--tz", "--type", "--demo", "Examples:", f"voicenter-cdr {command}")
@@ -763,3 +763,90 @@ def test_json_logs_say_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
     assert "rows in" in lines[0]["message"]
     assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+# --- whom to call back
+
+
+@pytest.mark.usefixtures("service")
+def test_whom_to_call_back(run: Run) -> None:
+    """Callers whom nobody reached since, one JSON object a line; who was answered later is not among them."""
+    done = run("missed", "--last", "7d")
+    (caller,) = done.records
+    assert caller == {
+        "customer_number": "972541111111",
+        "attempts": 1,
+        "first_attempt": "2026-07-15T11:00:00Z",
+        "last_attempt": "2026-07-15T11:00:00Z",
+        "open_seconds": 3600,
+        "waiting_seconds": 0,
+        "dial_status": "TIMEOUT",
+        "queue": "שירות",
+        "department": None,
+    }
+    assert done.err.startswith("1 caller to call back (of 4 records), 2026-07-08T12:00:00Z to ")
+    assert run("missed", "--from", "2026-07-14", "--to", "2026-07-15", "--quiet").err == ""
+
+
+@pytest.mark.usefixtures("service")
+def test_whom_to_call_back_for_a_spreadsheet_and_for_people(run: Run) -> None:
+    """CSV has the same columns, also without a line; the table has the number whole; a queue can be chosen."""
+    done = run("missed", "--last", "7d", "--format", "csv")
+    (line,) = csv.DictReader(io.StringIO(done.out))
+    assert (line["customer_number"], line["open_seconds"]) == ("972541111111", "3600")
+    none = run("missed", "--last", "7d", "--format", "csv", "--queue", "Sales")
+    assert none.out == done.out.splitlines(keepends=True)[0]
+    assert list(line) == list(run("missed", "--last", "7d").records[0])
+    table = run("missed", "--last", "7d", "--format", "table", "--tz", "Asia/Jerusalem").out
+    assert "972541111111" in table
+    assert "07-15 14:00" in table
+    assert run("missed", "--last", "7d", "--format", "xml").code == 2
+
+
+def test_whom_to_call_back_asks_for_what_it_needs(service: Service, run: Run) -> None:
+    """Only the fields that tell it are asked of the service."""
+    text = run("missed", "--help").out
+    assert all(flag in text for flag in ("--from", "--demo", "--voicemail", "Examples:"))
+    run("missed", "--last", "7d")
+    asked = set(service.app.hits[-1].fields)
+    assert {"CallerNumber", "DialStatus", "CustomData"} <= asked
+    assert "RecordURL" not in asked
+
+
+# --- the numbers
+
+
+@pytest.mark.usefixtures("service")
+def test_the_report_in_its_three_forms(run: Run, tmp_path: Path) -> None:
+    """The page, JSON and CSV have the same numbers; the page is a file that needs nothing else."""
+    target = tmp_path / "report.html"
+    done = run("report", "--last", "7d", "-o", str(target), "--language", "he")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"4 records, 2026-07-08T12:00:00Z to 2026-07-15T12:00:00Z, {target}\n"
+    page = target.read_text("utf-8")
+    assert '<html lang="he" dir="rtl">' in page
+    assert "33.3%" in page
+    assert not list(tmp_path.glob("*.part"))
+    told = json.loads(run("report", "--last", "7d", "--json").out)
+    assert told["overall"]["answer_rate"] == {"value": 1 / 3, "numerator": 1, "denominator": 3}
+    assert (told["zone"], told["start"]) == ("Asia/Jerusalem", "2026-07-08T12:00:00+00:00")
+    lines = list(csv.DictReader(io.StringIO(run("report", "--last", "7d", "--csv").out)))
+    whole = {line["name"]: line["value"] for line in lines if not line["dimension"]}
+    assert whole == {name: "" if kpi["value"] is None else str(kpi["value"]) for name, kpi in told["overall"].items()}
+    groups = {(line["dimension"], line["key"], line["name"]): line["value"] for line in lines}
+    assert groups["queue", "שירות", "inbound_calls"] == "3"
+
+
+@pytest.mark.usefixtures("service")
+def test_the_terms_of_a_report(run: Run, tmp_path: Path) -> None:
+    """Seconds and zone are flags; what makes no sense is refused before a request is spent."""
+    told = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
+    assert told["zone"] == "UTC"
+    assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s"
+    for words in (
+        ("--json", "--csv"),
+        ("--zone", "Nowhere"),
+        ("--answer-within", "-1"),
+        ("-o", str(tmp_path / "none" / "report.html")),
+    ):
+        assert run("report", "--last", "7d", *words).code == 2

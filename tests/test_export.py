@@ -39,6 +39,7 @@ from voicenter_cdr.export import (
 from voicenter_cdr.wire import API_NAMES
 
 NAMES = [column.name for column in COLUMNS]
+DERIVED = ["customer_number", "direction", "outcome"]
 MOMENT = datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
 FULL = Cdr(
     started_at=MOMENT,
@@ -98,10 +99,17 @@ def page(*records: Cdr) -> Page:
 # --- columns
 
 
+def test_every_format_says_whose_call_it_was() -> None:
+    """Customer, direction and outcome are columns, made from the record."""
+    made = row(Cdr(started_at=MOMENT, cdr_type=8, dial_status="ABANDONE", caller_number="0501112233"))
+    assert [made[name] for name in DERIVED] == ["972501112233", "inbound", "abandoned"]
+
+
 def test_columns_are_those_of_a_record() -> None:
-    """Every field of a record has exactly one column, named alike, and the API's name where it has one."""
-    assert sorted(NAMES) == sorted(attribute.name for attribute in attrs.fields(Cdr))
-    assert {c.name: c.api_name for c in COLUMNS if c.name != "extra"} == {str(k): v for k, v in API_NAMES.items()}
+    """Every field of a record has exactly one column, named alike, with the API's name; then come the derived ones."""
+    assert NAMES[-4:] == ["extra", *DERIVED]
+    assert sorted(NAMES) == sorted([*DERIVED, *(attribute.name for attribute in attrs.fields(Cdr))])
+    assert {c.name: c.api_name for c in COLUMNS if not c.derive} == {str(k): v for k, v in API_NAMES.items()}
     assert all(column.doc for column in COLUMNS)
     assert "date" not in NAMES
     assert {column.kind for column in COLUMNS} == set(Kind)
@@ -126,7 +134,8 @@ def test_absent_is_null() -> None:
     """What a record does not have is null, and no key is missing; an empty menu path and map stay what they are."""
     made = row(Cdr(started_at=MOMENT))
     assert list(made) == NAMES
-    assert {name for name, value in made.items() if value is not None} == {"started_at"}
+    assert {name for name, value in made.items() if value is not None} == {"started_at", "direction", "outcome"}
+    assert (made["direction"], made["outcome"]) == ("other", "unknown")
     empty = row(Cdr(started_at=MOMENT, dtmf_data=(), custom_data=FrozenMap()))
     assert (empty["dtmf_data"], empty["custom_data"]) == ([], {})
 

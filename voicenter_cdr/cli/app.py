@@ -15,6 +15,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 import voicenter_cdr
+from voicenter_cdr.cli.answers import MISSED_EXAMPLES, REPORT_EXAMPLES, missed, report
 from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_failure
 from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
@@ -24,7 +25,7 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
 
-COMMANDS: Final = ("export", "count", "plan", "sandbox")
+COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sandbox")
 
 _SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
 
@@ -119,6 +120,8 @@ def _app() -> App:
     app.command(export, help_epilogue=EXPORT_EXAMPLES)
     app.command(count, help_epilogue=COUNT_EXAMPLES)
     app.command(plan, help_epilogue=PLAN_EXAMPLES)
+    app.command(missed, help_epilogue=MISSED_EXAMPLES)
+    app.command(report, help_epilogue=REPORT_EXAMPLES)
     app.command(sync, help_epilogue=SYNC_EXAMPLES)
     app.command(sandbox, group_parameters=Group("Service"))
     return app

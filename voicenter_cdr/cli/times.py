@@ -92,12 +92,12 @@ def _around(call_id: str) -> tuple[datetime, datetime]:
         ) from None
 
 
-def zone_named(name: str) -> ZoneInfo:
+def zone_named(name: str, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
     """The time zone of this name."""
     try:
         return ZoneInfo(name.strip() or "UTC")
     except (KeyError, ValueError, OSError):
-        raise ConfigurationError("--tz (VOICENTER_TZ) takes the name of a time zone, such as Asia/Jerusalem") from None
+        raise ConfigurationError(f"{flag} takes the name of a time zone, such as Asia/Jerusalem") from None
 
 
 def length(flag: str, text: str) -> timedelta:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from voicenter_cdr.calls import customer_number, direction, outcome
 from voicenter_cdr.errors import ConfigurationError, DecodeError, Problem
 from voicenter_cdr.models import Cdr, CdrField, IvrStep
 from voicenter_cdr.wire import API_NAMES
@@ -100,6 +101,10 @@ class Column:
         return self.derive or operator.attrgetter(self.name)
 
 
+def _derived(name: str, kind: Kind, doc: str, derive: Callable[[Cdr], Any]) -> Column:
+    return Column(name, name, kind, doc, derive=derive)
+
+
 def _column(source: CdrField, kind: Kind, doc: str, *, required: bool = False) -> Column:
     return Column(str(source), API_NAMES[source], kind, doc, required)
 
@@ -131,15 +136,17 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _column(CdrField.DEPARTMENT_NAME, Kind.TEXT, "Department or account the call belongs to."),
     _column(CdrField.DEPARTMENT_ID, Kind.INT64, "Id of that department or account."),
     _column(CdrField.TARGET_PREFIX_NAME, Kind.CATEGORY, "Country that was called."),
-    Column(
-        "extra",
+    _derived(
         "extra",
         Kind.JSON,
         "Fields of the record without a column of their own, keys as sent.",
-        derive=lambda cdr: cdr.extra or None,
+        lambda cdr: cdr.extra or None,
     ),
+    _derived("customer_number", Kind.TEXT, "The customer's number, Israeli ones in one spelling.", customer_number),
+    _derived("direction", Kind.CATEGORY, "Who began: inbound, outbound, internal or other.", direction),
+    _derived("outcome", Kind.CATEGORY, "How this leg ended: answered, abandoned, voicemail, …", outcome),
 )
-"""Every column, in the order it is written."""
+"""Every column, in the order it is written. What is made from a record stands behind what the service sent."""
 
 _BY_NAME: Final[Mapping[str, Column]] = {
     name.lower(): column for column in COLUMNS for name in (column.name, column.api_name)

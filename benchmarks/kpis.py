@@ -1,0 +1,115 @@
+"""All numbers of a million records: in one pass in Python, and by the same views in DuckDB over the same Parquet file.
+
+Each way runs in a process of its own. Ours is given typed records, a page at a time; making and decoding them is not
+timed, and the memory of the page is not counted. DuckDB reads the file, and answers the same questions.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.formats import pages
+from voicenter_cdr.export import open_sink
+from voicenter_cdr.kpis import DIMENSIONS, Accumulator
+from voicenter_cdr.kpis_sql import create_views
+
+PAGES = 100
+
+
+def resident() -> float:
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_python(_: str) -> dict[str, Any]:
+    """One pass of the accumulator."""
+    for page in pages(1):
+        warm = Accumulator()
+        for cdr in page:
+            warm.add(cdr)
+        warm.result()
+    made, seconds, records, before = Accumulator(), 0.0, 0, resident()
+    for page in pages(PAGES):
+        began = time.perf_counter()
+        for cdr in page:
+            made.add(cdr)
+        seconds += time.perf_counter() - began
+        records += len(page)
+    began = time.perf_counter()
+    found = made.result()
+    telling = time.perf_counter() - began
+    return {
+        "records": records,
+        "records_a_second": round(records / (seconds + telling)),
+        "seconds": round(seconds + telling, 2),
+        "of which the result": round(telling, 2),
+        "more_mib": round(resident() - before, 1),
+        "service_level": found["service_level_negative"].value,
+    }
+
+
+def in_duckdb(path: str) -> dict[str, Any]:
+    """The views over the file: the whole, and every group."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SELECT count(*) FROM range(1000)").fetchall()
+    before, began = resident(), time.perf_counter()
+    connection.execute(f"CREATE VIEW cdr AS SELECT * FROM read_parquet('{path}')")
+    create_views(connection.execute, "duckdb")
+    whole = connection.execute("SELECT name, value FROM kpi").fetchall()
+    for dimension in DIMENSIONS:
+        connection.execute(f"SELECT * FROM kpi_by_{dimension}").fetchall()
+    seconds = time.perf_counter() - began
+    values = dict(whole)
+    return {
+        "records": int(values["records"]),
+        "records_a_second": round(values["records"] / seconds),
+        "seconds": round(seconds, 2),
+        "more_mib": round(resident() - before, 1),
+        "service_level": values["service_level_negative"],
+    }
+
+
+WAYS = {"one pass in Python": in_python, "views in DuckDB over Parquet": in_duckdb}
+
+
+def run() -> dict[str, Any]:
+    """Both ways, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calls.parquet"
+        sink = open_sink(path)
+        for page in pages(PAGES):
+            sink.write(page)
+        sink.commit()
+        table = {}
+        for name in WAYS:
+            command = [sys.executable, "-m", "benchmarks.kpis", name, str(path)]
+            table[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    levels = {row.pop("service_level") for row in table.values()}
+    if max(levels) - min(levels) > 1e-9:
+        raise AssertionError("the two ways do not agree")
+    return table
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table in Markdown."""
+    out = ["| all numbers of 1,000,000 records | records a second | seconds | MiB more |", "|---|---|---|---|"]
+    return out + [
+        f"| {name} | {row['records_a_second']:,} | {row['seconds']} | {row['more_mib']} |"
+        for name, row in results.items()
+    ]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.stdout.write(json.dumps(WAYS[sys.argv[1]](sys.argv[2])))
+    else:
+        sys.stdout.write("\n".join(lines(run())) + "\n")

@@ -1,0 +1,292 @@
+"""The commands that answer a question: missed, report."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from voicenter_cdr.cli import times
+from voicenter_cdr.cli.flags import (
+    ACCESS,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    Access,
+    Filters,
+    Voice,
+    query_of,
+    split,
+    to_filter,
+    to_query,
+)
+from voicenter_cdr.cli.messages import logs, many, progress, say
+from voicenter_cdr.cli.session import client_for
+from voicenter_cdr.cli.times import Period, said, span, zone_named
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export import COLUMNS, select
+from voicenter_cdr.kpis import Accumulator, CallBacks, Kpis, Terms, Unreturned
+from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.report import render
+
+__all__ = ["MISSED_EXAMPLES", "REPORT_EXAMPLES", "missed", "report"]
+
+_TYPED: Final = tuple(column.name for column in COLUMNS if column.derive is None)
+_NEEDED: Final = (
+    "call_id",
+    "cdr_type",
+    "dial_status",
+    "started_at",
+    "duration",
+    "ring_time",
+    "caller_number",
+    "target_number",
+    "did",
+    "queue_name",
+    "custom_data",
+    "department_name",
+)
+"""What whom to call back is told from."""
+
+Shape = Literal["jsonl", "csv", "table"]
+
+
+def missed(
+    *,
+    format_: Annotated[Shape | None, Parameter(name="--format")] = None,
+    queue: Annotated[tuple[str, ...], Parameter()] = (),
+    menu: bool = False,
+    voicemail: bool = False,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write whom to call back: callers whose last attempt was not answered and whom nobody reached since.
+
+    One caller a line, the longest waiting first, however the number was spelled. A talk in either direction settles
+    it. Take a period of some days: nobody can tell from the records whether somebody was reached outside of them.
+
+    Parameters
+    ----------
+    format_
+        Default: a table on a terminal, else jsonl.
+    queue
+        Only who called this queue last, by name. May be repeated.
+    menu
+        Also who hung up in the voice menu.
+    voicemail
+        Also who left a message.
+    """
+    queues = set(split("--queue", queue))
+    start, end = span(period, now=times.now(), demo=access.demo, call_id=None)
+    query = query_of(start, end, Filters(), select(_NEEDED))
+    zone, story = zone_named(period.tz), CallBacks(menu=menu, voicemail=voicemail)
+    with logs(voice):
+        records = asyncio.run(_told(query, access, voice, story.add))
+    found = [caller for caller in story.waiting(now=query.end) if not queues or caller.queue in queues]
+    _WRITERS[format_ or ("table" if sys.stdout.isatty() else "jsonl")](found, zone)
+    sys.stdout.flush()
+    if not voice.quiet:
+        say(f"{many(len(found), 'caller')} to call back (of {many(records, 'record')}), {said(query)}")
+
+
+def report(
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
+    language: Literal["en", "he"] = "en",
+    title: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    csv_: Annotated[bool, Parameter(name="--csv")] = False,
+    zone: str = "Asia/Jerusalem",
+    answer_within: int = 20,
+    short_abandon: int = 5,
+    after_call: int = 0,
+    menu: bool = False,
+    voicemail: bool = False,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write the numbers of a period: one HTML page that needs nothing else, or the same as JSON or CSV.
+
+    Rates, service level in three variants, waits, talk, cost; by queue, representative, department, day and hour;
+    under every number how it is made. Waits come from RingTime. The page shows no phone number.
+
+    Parameters
+    ----------
+    output
+        File to write; - is standard output, the default.
+    language
+        Of the page: en or he, which is read from right to left.
+    title
+        What stands at the top of the page.
+    json_
+        The numbers as one JSON object, with their definitions.
+    csv_
+        The numbers as CSV, a line for every number of the whole and of every group.
+    zone
+        Time zone of the days and hours in the report.
+    answer_within
+        Seconds within which an answer meets the service level.
+    short_abandon
+        Abandoned calls with a shorter wait, in seconds, are left out of the abandonment rate.
+    after_call
+        Seconds of work after each call, added to the handle time.
+    menu
+        Who hung up in the voice menu is missed, too.
+    voicemail
+        Who left a message is missed, too.
+    """
+    if output != "-" and not Path(output).absolute().parent.is_dir():
+        raise ConfigurationError("The folder of --output does not exist")
+    if json_ and csv_:
+        raise ConfigurationError("--json and --csv are two forms of the same: choose one")
+    terms = Terms(
+        answer_within=answer_within,
+        short_abandon=short_abandon,
+        after_call=after_call,
+        menu=menu,
+        voicemail=voicemail,
+        zone=zone_named(zone, flag="--zone"),
+    )
+    query = to_query(period, filters, access, select([name for name in _TYPED if name != "date_epoch"]))
+    made, keep = Accumulator(terms), to_filter(filters)
+
+    def take(cdr: Cdr) -> None:
+        if keep is None or keep(cdr):
+            made.add(cdr)
+
+    with logs(voice):
+        records = asyncio.run(_told(query, access, voice, take))
+    numbers = made.result(start=query.start, end=query.end)
+    shape = "json" if json_ else "csv" if csv_ else "html"
+    _saved(output, _SHAPES[shape](numbers, language, title))
+    if not voice.quiet:
+        place = "standard output" if output == "-" else output
+        say(f"{many(records, 'record')}, {said(query)}, {place}")
+
+
+def _page(numbers: Kpis, language: Literal["en", "he"], title: str | None) -> str:
+    return render(numbers, language=language, title=title)
+
+
+def _as_json(numbers: Kpis, *_: object) -> str:
+    return json.dumps(numbers.to_dict(), ensure_ascii=False) + "\n"
+
+
+def _as_csv(numbers: Kpis, *_: object) -> str:
+    rows = list(numbers.to_rows())
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+_SHAPES: Final[Mapping[str, Callable[[Kpis, Literal["en", "he"], str | None], str]]] = {
+    "html": _page,
+    "json": _as_json,
+    "csv": _as_csv,
+}
+
+
+def _saved(output: str, text: str) -> None:
+    """Written whole, or not at all."""
+    if output == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    part = Path(f"{output}.part")
+    part.write_text(text, "utf-8")
+    part.replace(output)
+
+
+async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[Cdr], None]) -> int:
+    """Hand every record on; how many there were."""
+    async with (
+        client_for(access, query) as client,
+        aclosing(client.iter_pages(query, order="any", max_wait=access.max_wait)) as pages,
+        progress(pages, query, shown=not voice.quiet and not voice.json_logs),
+    ):
+        async for page in pages:
+            for cdr in page.records:
+                take(cdr)
+        return pages.stats.records
+
+
+def _write_lines(found: Sequence[Unreturned], _: ZoneInfo) -> None:
+    for caller in found:
+        sys.stdout.write(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n")
+
+
+def _write_csv(found: Sequence[Unreturned], _: ZoneInfo) -> None:
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(_COLUMNS)
+    out.writerows([*caller.to_dict().values()] for caller in found)
+
+
+def _write_table(found: Sequence[Unreturned], zone: ZoneInfo) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("number", "attempts", f"last, {zone.key}", "open for", "waited"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("ended")
+    table.add_column("queue")
+    for caller in found:
+        table.add_row(
+            caller.customer_number,
+            str(caller.attempts),
+            f"{caller.last_attempt.astimezone(zone):%m-%d %H:%M}",
+            _length(caller.open_for),
+            f"{caller.waiting} s",
+            caller.dial_status or "",
+            caller.queue or "",
+        )
+    Console(file=sys.stdout, markup=False, highlight=False, emoji=False).print(table)
+
+
+def _length(time: timedelta) -> str:
+    hours, minutes = divmod(int(time.total_seconds()) // 60, 60)
+    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes:02} min"
+
+
+_COLUMNS: Final = (
+    "customer_number",
+    "attempts",
+    "first_attempt",
+    "last_attempt",
+    "open_seconds",
+    "waiting_seconds",
+    "dial_status",
+    "queue",
+    "department",
+)
+_WRITERS: Final = {"jsonl": _write_lines, "csv": _write_csv, "table": _write_table}
+
+MISSED_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr missed --demo --last 7d
+  voicenter-cdr missed --last 7d --tz Asia/Jerusalem
+  voicenter-cdr missed --last 3d --queue Sales --format csv > call-back.csv
+"""
+REPORT_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr report --demo --last 30d -o report.html
+  voicenter-cdr report --from 2026-10-01 --to 2026-11-01 --tz Asia/Jerusalem --language he -o october.html
+  voicenter-cdr report --last 7d --json
+  voicenter-cdr report --last 7d --csv > numbers.csv
+"""
