@@ -357,3 +357,10 @@ def test_a_synthetic_month_is_recovered_exactly() -> None:
         assert (call.outcome is Outcome.ANSWERED) == (fact.outcome == "ANSWER")
         assert tuple(agent.code for agent in call.agents if agent.code) == fact.agents
     assert {RULES[kind].role for fact in centre.truth for kind in fact.cdr_types} == set(Role)
+
+
+def test_the_end_of_time_is_no_crash() -> None:
+    """A record at the last moment a clock can tell ends there."""
+    last = Cdr(started_at=datetime.max.replace(tzinfo=UTC), call_id="x", cdr_type=8, duration=9)
+    assert ended_at(last) == last.started_at
+    assert [call.records for call in stitch([last])] == [(last,)]

@@ -482,13 +482,14 @@ def _credential(name: str, value: str | None) -> str | None:
 
 
 def _address(base_url: str) -> str:
+    unusable = ConfigurationError("base_url must be a whole address, such as " + BASE_URL)
     try:
         parts = urlsplit(base_url)
         host = str(httpx.URL(base_url).host) and parts.hostname
     except (ValueError, TypeError, AttributeError, httpx.InvalidURL):
-        host = None
+        raise unusable from None
     if not host or parts.scheme not in ("https", "http"):
-        raise ConfigurationError("base_url must be a whole address, such as " + BASE_URL)
+        raise unusable
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError("base_url takes no user, query or fragment; give the credential as code=… or token=…")
     if parts.scheme == "http" and not _is_loopback(host):

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -101,7 +101,7 @@ def _content(record: Cdr) -> str:
 
 
 def _flat(mapping: object, *path: str) -> Iterator[tuple[object, ...]]:
-    if hasattr(mapping, "items"):
+    if isinstance(mapping, Mapping):
         for name, value in mapping.items():
             yield from _flat(value, *path, str(name))
     else:
