@@ -23,6 +23,7 @@ from voicenter_cdr.calls import (
     astitch,
     customer_number,
     direction,
+    ended_at,
     is_counted,
     normal_number,
     outcome,
