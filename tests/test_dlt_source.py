@@ -1,0 +1,127 @@
+"""The dlt source: pipelines into DuckDB, incremental, merged or replaced by day."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from voicenter_cdr import ConfigurationError
+from voicenter_cdr.sandbox import Records, Sandbox, serving
+from voicenter_cdr.testing import make_row
+
+dlt: Any = pytest.importorskip("dlt")
+START = datetime(2026, 7, 1, tzinfo=UTC)
+END = START + timedelta(days=3)
+
+
+@contextmanager
+def service(app: Sandbox) -> Iterator[str]:
+    """The sandbox over HTTP in a thread: dlt has an event loop of its own."""
+    ready, address, stop = threading.Event(), list[str](), list[Any]()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with serving(app) as url:
+            address.append(url)
+            stop.append((asyncio.get_running_loop(), over))
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield address[0]
+    finally:
+        loop, over = stop[0]
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+
+
+def row(number: int, hours: float, **fields: Any) -> dict[str, Any]:
+    return make_row(at=START + timedelta(hours=hours), number=number, **fields)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the source once; gives what is in the table then."""
+    monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.setenv("SOURCES__VOICENTER__CODE", "sandbox-code")
+    monkeypatch.chdir(tmp_path)
+    source = importlib.import_module("voicenter_cdr.dlt_source")
+
+    def once(url: str, **options: Any) -> list[tuple[Any, ...]]:
+        file = tmp_path / "calls.duckdb"
+        pipeline = dlt.pipeline(
+            "calls",
+            destination=dlt.destinations.duckdb(str(file)),
+            dataset_name="telephony",
+            pipelines_dir=str(tmp_path / "pipelines"),
+        )
+        options = {"start": START, "end": END} | options
+        pipeline.run(source.voicenter(base_url=url, **options))
+        with duckdb.connect(str(file)) as base:
+            query = "SELECT call_id, started_at AT TIME ZONE 'UTC', duration, dtmf_data, direction FROM telephony.cdr"
+            return sorted(base.execute(query).fetchall())
+
+    return once
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
+    """Records that come late, change or vanish come out right in the next run; two legs of one call stay two."""
+    same = {"CallID": "20260701030000one"}
+    rows = [row(1, 1, **same), row(2, 1, **same, CdrType=9), row(3, 30), row(4, 50), row(5, 51)]
+    app = Sandbox(Records(rows))
+    with service(app) as url:
+        first = run(url, mode=mode)
+        assert len(first) == 5
+        assert first[0][1] == START.replace(tzinfo=None) + timedelta(hours=1)
+        assert json.loads(first[0][3]) == [{"layer_name": "Main menu", "dtmf": "1", "layer_number": "0"}]
+        assert {line[4] for line in first} >= {"inbound"}
+        asked = len(app.hits)
+        rows = [*rows[:3], row(4, 50, Duration=7), row(6, 40)]  # one changed, one late, one gone
+        app.replace(Records(rows))
+        second = run(url, mode=mode)
+        assert len(app.hits) == asked + 1
+        assert app.hits[-1].window is not None
+        assert app.hits[-1].window[0] >= (START + timedelta(hours=24)).timestamp() - 1
+    kept = {line[0]: line[2] for line in second}
+    assert kept[rows[3]["CallID"]] == 7
+    assert rows[4]["CallID"] in kept
+    assert len(second) == (6 if mode == "merge" else 5)
+    assert [line[0] for line in second].count("20260701030000one") == 2
+
+
+def test_what_makes_no_sense(run: Any) -> None:
+    """Refused before anything is asked."""
+    del run
+    voicenter = importlib.import_module("voicenter_cdr.dlt_source").voicenter
+    for options in (
+        {"start": datetime(2026, 7, 1)},
+        {"start": START, "mode": "append"},
+        {"start": START, "filters": {"colour": 1}},
+    ):
+        with pytest.raises((ConfigurationError, TypeError)):
+            voicenter(**options)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says what is missing."""
+    monkeypatch.setitem(sys.modules, "dlt", None)
+    monkeypatch.delitem(sys.modules, "voicenter_cdr.dlt_source", raising=False)
+    with pytest.raises(ConfigurationError, match="needs dlt"):
+        importlib.import_module("voicenter_cdr.dlt_source")

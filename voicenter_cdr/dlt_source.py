@@ -1,0 +1,131 @@
+"""Call detail records as a dlt source: into every warehouse that dlt knows, incrementally.
+
+    import dlt
+    from voicenter_cdr.dlt_source import voicenter
+
+    pipeline = dlt.pipeline("calls", destination="duckdb", dataset_name="telephony")
+    pipeline.run(voicenter(start=datetime(2026, 1, 1, tzinfo=UTC)))
+
+The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sources.voicenter.token`` in
+``.dlt/secrets.toml``, or ``SOURCES__VOICENTER__CODE`` in the environment. Needs the extra ``dlt``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final, Literal
+
+from voicenter_cdr.client import BASE_URL, CdrClient
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export import COLUMNS, Kind, rows
+from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.pacing import Limiter
+
+try:
+    dlt: Any = importlib.import_module("dlt")
+except ImportError:
+    raise ConfigurationError("A dlt source needs dlt", mend="Install it: pip install 'voicenter-cdr[dlt]'") from None
+
+__all__ = ["voicenter"]
+
+_TYPES: Final[Mapping[Kind, str]] = {
+    Kind.INT16: "bigint",
+    Kind.INT32: "bigint",
+    Kind.INT64: "bigint",
+    Kind.TIMESTAMP: "timestamp",
+    Kind.BOOL: "bool",
+    Kind.DECIMAL: "decimal",
+    Kind.STEPS: "json",
+    Kind.JSON: "json",
+}
+_HINTS: Final[dict[str, dict[str, Any]]] = {
+    "key": {"data_type": "text", "nullable": False},
+    "day": {"data_type": "date", "nullable": False},
+    **{column.name: {"data_type": _TYPES.get(column.kind, "text"), "nullable": True} for column in COLUMNS},
+}
+
+
+def _row(cdr: Cdr, row: dict[str, Any]) -> dict[str, Any]:
+    price = cdr.price_agorot
+    return {"key": cdr.key, "day": cdr.started_at.date(), **row, "started_at": cdr.started_at, "price_agorot": price}
+
+
+def voicenter(
+    *,
+    start: datetime,
+    end: datetime | None = None,
+    mode: Literal["merge", "replace"] = "merge",
+    lookback: timedelta = timedelta(hours=24),
+    settle: timedelta = timedelta(minutes=5),
+    filters: Mapping[str, Any] | None = None,
+    base_url: str = BASE_URL,
+    limiter: Callable[[], Limiter] | None = None,
+    code: str | None = None,
+    token: str | None = None,
+) -> Any:
+    """A dlt source with one resource, ``cdr``: every record from ``start`` on, and what came or changed since.
+
+    The first run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago). Later ones begin
+    ``lookback`` before the newest record there is, since records come late and change.
+
+    ``mode="merge"``: a record takes the place of the one with its ``key``. ``mode="replace"``: whole days (UTC) are
+    read and take the place of the stored ones, so that what vanished is gone, as long as its day has other records.
+
+    ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``. ``limiter``: makes one that
+    several workers share; it is called in the worker. Lists and objects are JSON columns, not tables.
+
+    Raises :class:`ConfigurationError` for times without a zone and unknown modes.
+    """
+    if mode not in ("merge", "replace"):
+        raise ConfigurationError(f"mode takes 'merge' or 'replace', not {mode!r}")
+    CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))  # what is wrong shows here
+
+    def source(code: str | None = None, token: str | None = None) -> Any:
+        keys = {"primary_key": "key"} if mode == "merge" else {"merge_key": "day"}
+        return dlt.resource(
+            _read(start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, code, token),
+            name="cdr",
+            write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+            columns=_HINTS,
+            max_table_nesting=0,
+            **keys,
+        )
+
+    source.__annotations__ = {"code": dlt.TSecretStrValue | None, "token": dlt.TSecretStrValue | None}
+    made = dlt.source(source, name="voicenter", section="voicenter", max_table_nesting=0)
+    given = {name: value for name, value in (("code", code), ("token", token)) if value}
+    return made(**given)
+
+
+def _read(
+    start: datetime,
+    end: datetime | None,
+    mode: str,
+    lookback: timedelta,
+    settle: timedelta,
+    filters: dict[str, Any],
+    base_url: str,
+    limiter: Callable[[], Limiter] | None,
+    code: str | None,
+    token: str | None,
+) -> Callable[..., AsyncIterator[list[dict[str, Any]]]]:
+    since = dlt.sources.incremental(
+        "started_at", initial_value=start, lag=lookback.total_seconds(), on_cursor_value_missing="include"
+    )
+
+    async def cdr(started_at: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
+        first = max(start, started_at.last_value)
+        if mode == "replace":
+            first = max(start, datetime.combine(first.astimezone(UTC).date(), time(tzinfo=UTC)))
+        last = end or datetime.now(UTC) - settle
+        if first >= last:
+            return
+        shared = limiter() if limiter is not None else None
+        # Made here, since dlt has an event loop of its own.
+        async with CdrClient(code=code, token=token, base_url=base_url, limiter=shared) as client:
+            async for page in client.iter_pages(CdrQuery(first, last, **filters)):
+                yield [_row(record, row) for record, row in zip(page.records, rows(page.records), strict=True)]
+
+    return cdr
