@@ -53,7 +53,7 @@ from voicenter_cdr.models import (
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
-from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, encode
+from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
 __all__ = ["BASE_URL", "CdrClient"]
 
@@ -692,6 +692,15 @@ class CdrClient:
         with contextlib.suppress(ApiError, DecodeError):
             await self._send(outlet.encode(Ask.single(window)), slot, None, timeout, seen)
         return RawAnswer(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
+
+    def parse(self, raw: RawAnswer) -> Answer:
+        """What an answer of :meth:`fetch_raw` says; raises what :meth:`fetch` raises for it."""
+        return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
+
+    @property
+    def uses_token(self) -> bool:
+        """Whether it asks with a bearer token, and not with an account code."""
+        return self._credentials.token is not None
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """How many records match.

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 import voicenter_cdr
 from voicenter_cdr.cli.answers import MISSED_EXAMPLES, REPORT_EXAMPLES, missed, report
+from voicenter_cdr.cli.diagnosis import DOCTOR_EXAMPLES, doctor
 from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_failure
 from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
@@ -25,7 +26,7 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
 
-COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sandbox")
+COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sync", "doctor", "sandbox")
 
 _SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
 
@@ -123,5 +124,6 @@ def _app() -> App:
     app.command(missed, help_epilogue=MISSED_EXAMPLES)
     app.command(report, help_epilogue=REPORT_EXAMPLES)
     app.command(sync, help_epilogue=SYNC_EXAMPLES)
+    app.command(doctor, help_epilogue=DOCTOR_EXAMPLES)
     app.command(sandbox, group_parameters=Group("Service"))
     return app

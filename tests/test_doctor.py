@@ -1,0 +1,126 @@
+"""The doctor: what is true of the service shows, in few requests, and tells no secret."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from voicenter_cdr import CdrClient
+from voicenter_cdr.cli import main, session
+from voicenter_cdr.doctor import Diagnosis, examine
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_row
+
+NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
+ROWS = [make_row(at=NOW - timedelta(hours=5 * n), number=n) for n in range(1, 60)]
+
+
+async def look(
+    app: Sandbox | None = None, *rows: dict[str, Any], secrets: Any = ({"code": "sandbox-code"},), **behaviour: Any
+) -> Diagnosis:
+    app = app or Sandbox(Records([*ROWS, *rows]), behaviour=Behaviour(**behaviour))
+    clients = {next(iter(secret)): CdrClient(transport=in_process(app), **secret) for secret in secrets}
+    try:
+        found = await examine(clients, now=lambda: NOW)
+    finally:
+        for client in clients.values():
+            await client.aclose()
+    assert found.requests == len(app.hits) <= 5
+    return found
+
+
+def level(found: Diagnosis, subject: str) -> tuple[str, str]:
+    return next((finding.level, finding.found) for finding in found.findings if finding.subject == subject)
+
+
+async def test_a_service_as_documented() -> None:
+    """Nothing to mend, nothing to note but what the month itself leaves open."""
+    found = await look(casing="documented")
+    assert found.is_healthy
+    assert found.error is None
+    assert {finding.level for finding in found.findings} == {"ok"}
+    assert {finding.subject for finding in found.findings} >= {"code", "totals", "keys", "zone", "types", "sort"}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "subject", "seen", "says"),
+    [
+        ({"casing": "lower"}, "keys", "notice", "lower case"),
+        ({"totals": "missing"}, "totals", "notice", "missing"),
+        ({"sort": "ignored"}, "sort", "notice", "not honoured"),
+    ],
+)
+async def test_what_the_document_leaves_open(behaviour: dict[str, Any], subject: str, seen: str, says: str) -> None:
+    """Each way a service may behave is told."""
+    found = await look(**behaviour)
+    assert level(found, subject)[0] == seen
+    assert says in level(found, subject)[1]
+    assert found.is_healthy
+
+
+async def test_what_is_not_known() -> None:
+    """New types, statuses and fields, and clocks that differ, are told without any value of a record."""
+    odd = make_row(at=NOW - timedelta(days=2), number=99, CdrType=77, DialStatus="GHOSTED", Brand="0521234567")
+    found = await look(None, odd)
+    assert level(found, "types") == ("notice", "not known, and passed through as they are: 77 (1)")
+    assert "GHOSTED (1)" in level(found, "statuses")[1]
+    assert "brand (1)" in level(found, "fields")[1]
+    shifted = [row | {"DateEpoch": row["DateEpoch"] + 10_800} for row in ROWS]
+    found = await look(Sandbox(Records(shifted)))
+    assert "3 hours behind DateEpoch" in level(found, "zone")[1]
+    unreadable = await look(Sandbox(Records(ROWS), faults={1: Fault.unreadable(0)}))
+    assert level(unreadable, "records")[0] == "problem"
+    assert "0521234567" not in str(found) + str(unreadable)
+
+
+async def test_credentials() -> None:
+    """Each credential is tried; the address that has to be allowed is named, and the code shown nowhere."""
+    app = Sandbox(Records(ROWS), behaviour=Behaviour(trusted=frozenset({"10.0.0.1"})))
+    found = await look(app, secrets=({"code": "sandbox-code"}, {"token": "sandbox-token"}))
+    assert level(found, "code")[0] == "problem"
+    assert "127.0.0.1" in next(finding.mend for finding in found.findings if finding.subject == "code")
+    assert level(found, "token")[0] == "ok"
+    assert not found.is_healthy
+    refused = await look(secrets=({"code": "s3cret-wrong"},))
+    assert refused.requests == 1
+    assert type(refused.error).__name__ == "AuthenticationError"
+    assert "s3cret" not in str(refused)
+
+
+async def test_a_service_that_fails_is_a_finding() -> None:
+    """Whatever the service does, something is told."""
+    for fault in (Fault.page(200), Fault(status=503), Fault.disconnect(), Fault.no_list()):
+        found = await look(Sandbox(Records(ROWS), faults={0: fault}))
+        assert not found.is_healthy
+        later = await look(Sandbox(Records(ROWS), faults={1: fault}))
+        assert not later.is_healthy
+    empty = await look(Sandbox(Records([])))
+    assert level(empty, "records")[0] == "notice"
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One screen or one object; data on standard output; the exit code of what is wrong."""
+    assert main(["doctor", "--demo"]) == 0
+    out = capsys.readouterr()
+    assert len(out.out.splitlines()) < 24
+    assert "requests spent" in out.err
+    assert main(["doctor", "--demo", "--json", "--quiet"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["healthy"] is True
+    assert told["requests"] <= 5
+    app = Sandbox(Records(ROWS))
+
+    class Client(CdrClient):
+        @classmethod
+        def from_env(cls, **options: Any) -> Any:
+            return CdrClient.from_env(**{"transport": in_process(app)} | options)
+
+    monkeypatch.setattr(session, "CdrClient", Client)
+    monkeypatch.setenv("VOICENTER_API_CODE", "s3cret-wrong")
+    assert main(["doctor"]) == 3
+    out = capsys.readouterr()
+    assert "MEND" in out.out
+    assert "s3cret" not in out.out + out.err
