@@ -1449,3 +1449,24 @@ async def test_returned_hits_are_held_against_a_count() -> None:
     async with service.client() as client:
         assert await client.count(query()) == 3
     assert len(service.starts) > 1
+
+
+async def test_a_plan_that_fails_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong between the slot and the request, the slot is given back."""
+    service = Service(minute_rows())
+    async with service.client(rate_limit=RateLimit(1, 60.0)) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Plan, "take", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await anext(client.iter_all(query()))
+        await client.fetch(query())
+    assert asyncio.get_running_loop().time() < 5
+
+
+async def test_follow_looks_at_the_clock() -> None:
+    """Without a clock of its own it takes this machine's."""
+    service = Service([])
+    async with service.client() as client:
+        begun = datetime.now(UTC)
+        changes = client.follow(CdrQuery(begun - timedelta(days=9), begun - timedelta(days=8)))
+        assert [change async for change in changes] == []

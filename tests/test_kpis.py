@@ -417,3 +417,15 @@ def test_the_month_of_real_calls_is_one_call_a_record() -> None:
     """The archive has no legs: every number spelling of it is normal already, and parts add up."""
     assert all(normal_number(cdr.caller_number) == cdr.caller_number for cdr in bank()[:2_000])
     assert list(adds_up(kpis(bank()))) == []
+
+
+def test_an_empty_part_adds_nothing() -> None:
+    """An accumulator that saw nothing can be merged, either way."""
+    full, empty = Accumulator(), Accumulator()
+    for cdr in TEN:
+        full.add(cdr)
+    whole = full.result().to_dict()
+    full.merge(empty)
+    assert full.result().to_dict() == whole
+    empty.merge(full)
+    assert empty.result().to_dict() == whole

@@ -446,3 +446,17 @@ def test_lanes_stay_within_what_may_be_held() -> None:
     while (ask := plan.take()) is not None:
         asks.append(ask)
     assert 1 <= len(asks) <= 4
+
+
+def test_what_cannot_be_counted_again_is_missing() -> None:
+    """A service that refuses the recount of a window, as too long by now, leaves its rows missing."""
+    plan = Plan([Window(0, 5 * 86_400)], cap=10)
+    ask = plan.take()
+    assert ask is not None
+    assert not plan.answer(ask, PageFacts(list(range(10)), 25, 10)).keep
+    root = plan._roots[0]
+    root.got, plan._pieces = 20, []
+    recount = plan.take()
+    assert recount is not None
+    with pytest.raises(CountMismatchError):
+        plan.refused(recount, OutOfRangeError(5))

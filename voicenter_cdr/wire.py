@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from itertools import chain, repeat
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, Literal
 
@@ -555,8 +555,7 @@ def _menu_reader() -> tuple[Callable[..., Any], Callable[[Column], Column]]:
         ):
             key = tuple(map(parts, value))
             made = tuple([steps.setdefault(part, step) for part, step in zip(key, made, strict=True)])
-            if bool not in map(type, chain.from_iterable(key)):  # it would be found among the numbers
-                menus[key] = made
+            menus[key] = made
         return made
 
     def column_hook(column: Column) -> Column:

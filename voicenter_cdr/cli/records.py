@@ -69,7 +69,9 @@ def export(
     on_invalid
         Records that can't be read: stop with exit code 4, or leave them out and say so.
     """
-    columns = select(split("--fields", fields)) if fields else COLUMNS
+    # The API's names are for the API's fields: what is derived from them has none.
+    every = tuple(column for column in COLUMNS if not (raw_names and column.derive))
+    columns = select(split("--fields", fields)) if fields else every
     query = to_query(period, filters, access, columns if fields else None)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
     with telling_of(sink), logs(voice):
