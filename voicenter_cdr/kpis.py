@@ -957,7 +957,7 @@ class Accumulator:
         self.terms = Terms() if terms is None else terms
         self._groups: dict[str, dict[Any, _Tally]] = {name: {} for name in _STORED}
         self._legs: dict[Leg, int] = {}
-        self._seen: dict[tuple[Any, ...], tuple[Leg, int]] = {}
+        self._seen: dict[tuple[Any, ...], tuple[Leg, int, int | None]] = {}
         self._sets: dict[Records, list[bool]] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._callers: dict[str, int] = {}
@@ -974,9 +974,12 @@ class Accumulator:
         at = (cdr.started_at - _EPOCH) // _MICRO
         self._first = at if self._first is None or at < self._first else self._first
         self._last = at if self._last is None or at > self._last else self._last
-        leg, place = self._leg(cdr)
+        leg, place, part = self._leg(cdr)
         self._sum(cdr, leg, place, at)
-        self._follow(cdr, leg, at)
+        number = None if part is None else customer_number(cdr)
+        if part is not None and number is not None:
+            self._who.append(self._callers.setdefault(number, len(self._callers)))
+            self._what.append(at * _STORIES + part)
         length = max(0, cdr.ring_time or 0) + max(0, cdr.duration or 0)
         if length:
             self._begins.append(at)
@@ -1033,7 +1036,7 @@ class Accumulator:
 
     # -- taking
 
-    def _leg(self, cdr: Cdr) -> tuple[Leg, int]:
+    def _leg(self, cdr: Cdr) -> tuple[Leg, int, int | None]:
         recording: Literal["there", "missing"] | None = None
         if cdr.record_expect and (cdr.duration or 0) > 0:
             recording = "there" if cdr.record_url else "missing"
@@ -1043,7 +1046,7 @@ class Accumulator:
         if found is None:
             known = rule(cdr)
             leg = Leg(cdr.cdr_type, key[3], outcome(cdr), known.role, key[4], known.talks, recording)
-            found = self._seen[key] = leg, self._legs.setdefault(leg, len(self._legs))
+            found = self._seen[key] = leg, self._legs.setdefault(leg, len(self._legs)), self._part(cdr, leg)
         return found
 
     def _sum(self, cdr: Cdr, leg: Leg, place: int, at: int) -> None:
@@ -1086,19 +1089,14 @@ class Accumulator:
             self._places[quarter] = found
         return found
 
-    def _follow(self, cdr: Cdr, leg: Leg, at: int) -> None:
+    def _part(self, cdr: Cdr, leg: Leg) -> int | None:
+        """What such a record is in the story of its caller, if anything."""
         counted = leg.is_counted and leg.direction is Direction.INBOUND
         if is_reached(cdr):
-            what = _SPOKE if counted else _CALLED_BACK if leg.direction is Direction.OUTBOUND else _HANDED_ON
-        elif counted:
-            missed = is_missed(cdr, menu=self.terms.menu, voicemail=self.terms.voicemail)
-            what = _MISS if missed else _CALLED
-        else:
-            return
-        number = customer_number(cdr)
-        if number is not None:
-            self._who.append(self._callers.setdefault(number, len(self._callers)))
-            self._what.append(at * _STORIES + what)
+            return _SPOKE if counted else _CALLED_BACK if leg.direction is Direction.OUTBOUND else _HANDED_ON
+        if not counted:
+            return None
+        return _MISS if is_missed(cdr, menu=self.terms.menu, voicemail=self.terms.voicemail) else _CALLED
 
     # -- telling
 
