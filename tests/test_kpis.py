@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_calls import at, cdrs, records_of
 
 from voicenter_cdr import Cdr, ConfigurationError
-from voicenter_cdr.calls import normal_number
+from voicenter_cdr.calls import Outcome, normal_number, stitch
 from voicenter_cdr.kpis import (
     DEFINITIONS,
     DIMENSIONS,
@@ -251,6 +251,15 @@ def adds_up(made: Kpis) -> Iterator[tuple[str, str]]:
 def test_the_parts_add_up_to_the_whole() -> None:
     """In every dimension, what is divided and by what are the sums over its groups."""
     assert list(adds_up(kpis(month()[1]))) == []
+
+
+def test_calls_and_numbers_count_the_same() -> None:
+    """As many calls as the stitched ones that have their customer's leg, and as many of them answered."""
+    made, calls = kpis(month()[1]), [call for call in stitch(month()[1]) if call.is_counted]
+    assert len(calls) == (made["inbound_calls"].value or 0) + (made["outbound_calls"].value or 0)
+    reached = [call for call in calls if call.outcome is Outcome.ANSWERED]
+    assert len(reached) == (made["answered_calls"].value or 0) + (made["reached_calls"].value or 0)
+    assert sum(call.talking for call in stitch(month()[1]) if call.direction != "other") == made["talk_time"].value
 
 
 # --- whom to call back --------------------------------------------------------------------------------------------
