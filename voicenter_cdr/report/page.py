@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Final
 
+from voicenter_cdr.definitions import MEASURES, RING_TIME, filled
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.kpis import MEASURES, RING_TIME, Group, Kpi, Kpis, filled
+from voicenter_cdr.kpis import Group, Kpi, Kpis
 from voicenter_cdr.report.charts import bars, heatmap, lines
 from voicenter_cdr.report.words import Language, Words, words_in
 

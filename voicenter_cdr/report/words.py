@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from voicenter_cdr.kpis import Definition, Terms, filled
+from voicenter_cdr.definitions import Definition, Terms, filled
 
 __all__ = ["Language", "Words", "words_in"]
 
