@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -232,6 +233,16 @@ async def test_a_stream_gives_the_same_numbers() -> None:
             yield cdr
 
     assert (await akpis(stream())).to_dict() == kpis(TEN).to_dict()
+
+
+def test_parts_can_be_counted_in_other_processes() -> None:
+    """An accumulator pickles, and what comes back can be put together with others."""
+    first, second = Accumulator(), Accumulator()
+    for place, cdr in enumerate(TEN):
+        (first if place % 2 else second).add(cdr)
+    back = pickle.loads(pickle.dumps(first))
+    back.merge(pickle.loads(pickle.dumps(second)))
+    assert back.result().to_dict() == kpis(TEN).to_dict()
 
 
 def adds_up(made: Kpis) -> Iterator[tuple[str, str]]:

@@ -55,8 +55,12 @@ class Wait:
     """Where it comes from, for people."""
 
 
+def _ring_time(cdr: Cdr) -> int | None:
+    return cdr.ring_time
+
+
 RING_TIME: Final = Wait(
-    lambda cdr: cdr.ring_time,
+    _ring_time,
     "RingTime of the record. Whether it holds all of the wait in the queue is not documented: compare it once with "
     "CPanel.",
 )
