@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from test_calls import at, cdrs, records_of
 
 from voicenter_cdr import Cdr, ConfigurationError
-from voicenter_cdr.calls import normal_number
+from voicenter_cdr.calls import Outcome, normal_number, stitch
 from voicenter_cdr.kpis import (
     DEFINITIONS,
     DIMENSIONS,
@@ -234,6 +235,16 @@ async def test_a_stream_gives_the_same_numbers() -> None:
     assert (await akpis(stream())).to_dict() == kpis(TEN).to_dict()
 
 
+def test_parts_can_be_counted_in_other_processes() -> None:
+    """An accumulator pickles, and what comes back can be put together with others."""
+    first, second = Accumulator(), Accumulator()
+    for place, cdr in enumerate(TEN):
+        (first if place % 2 else second).add(cdr)
+    back = pickle.loads(pickle.dumps(first))
+    back.merge(pickle.loads(pickle.dumps(second)))
+    assert back.result().to_dict() == kpis(TEN).to_dict()
+
+
 def adds_up(made: Kpis) -> Iterator[tuple[str, str]]:
     """Where the parts are not the whole."""
     for dimension in DIMENSIONS:
@@ -251,6 +262,15 @@ def adds_up(made: Kpis) -> Iterator[tuple[str, str]]:
 def test_the_parts_add_up_to_the_whole() -> None:
     """In every dimension, what is divided and by what are the sums over its groups."""
     assert list(adds_up(kpis(month()[1]))) == []
+
+
+def test_calls_and_numbers_count_the_same() -> None:
+    """As many calls as the stitched ones that have their customer's leg, and as many of them answered."""
+    made, calls = kpis(month()[1]), [call for call in stitch(month()[1]) if call.is_counted]
+    assert len(calls) == (made["inbound_calls"].value or 0) + (made["outbound_calls"].value or 0)
+    reached = [call for call in calls if call.outcome is Outcome.ANSWERED]
+    assert len(reached) == (made["answered_calls"].value or 0) + (made["reached_calls"].value or 0)
+    assert sum(call.talking for call in stitch(month()[1]) if call.direction != "other") == made["talk_time"].value
 
 
 # --- whom to call back --------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def pixels(png: bytes) -> list[list[tuple[int, int, int]]]:
 def test_a_browser_shows_it_in_its_direction(language: str, tmp_path: Path) -> None:
     """The headline stands where reading begins, and the bars, lines and fields of the pictures are there."""
     html = render(kpis(month()[1]), language=language)  # type: ignore[arg-type]
-    rows = picture(html, tmp_path, 500, 1_900)
+    rows = picture(html, tmp_path, 500, 2_300)
     dark = [x for row in rows[20:60] for x, colour in enumerate(row) if sum(colour) < 250]
     assert dark
     assert all(x > 250 for x in dark) if language == "he" else all(x < 250 for x in dark)

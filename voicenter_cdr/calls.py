@@ -350,7 +350,7 @@ class Call:
         given = tuple(records)
         if not given:
             raise ConfigurationError("A call has at least one record")
-        legs = given if len(given) == 1 else tuple(sorted(given, key=_order))
+        legs = given if len(given) == 1 else _in_order(given)
         first = _first_leg(legs)
         decisive = _decisive(legs)
         prices = [cdr.price_agorot for cdr in legs if cdr.price_agorot is not None]
@@ -379,12 +379,20 @@ class Call:
 _FIELDS: Final = tuple(attribute.name for attribute in fields(Cdr) if attribute.name != "started_at")
 
 
+def _place(cdr: Cdr) -> tuple[datetime, int, str]:
+    """Where a record stands among others; seldom do two share a place."""
+    return cdr.started_at, cdr.cdr_type or 0, cdr.call_id or ""
+
+
 def _order(cdr: Cdr) -> tuple[object, ...]:
-    """A place among the records of a call that does not depend on how they came."""
-    texts = tuple(
-        str(dict(value) if isinstance(value, Mapping) else value) for name in _FIELDS for value in (getattr(cdr, name),)
-    )
-    return cdr.started_at, cdr.cdr_type or 0, texts
+    """The same, down to the last field, so that it does not depend on how the records came."""
+    values = (getattr(cdr, name) for name in _FIELDS)
+    return *_place(cdr), *(str(dict(value) if isinstance(value, Mapping) else value) for value in values)
+
+
+def _in_order(records: tuple[Cdr, ...]) -> tuple[Cdr, ...]:
+    places = set(map(_place, records))
+    return tuple(sorted(records, key=_place if len(places) == len(records) else _order))
 
 
 def _first_leg(legs: tuple[Cdr, ...]) -> Cdr:
@@ -497,7 +505,7 @@ class Stitcher:
                 call.records = []
                 for name in call.ids:
                     del self._open[name]
-        return sorted(done, key=lambda call: _order(call.records[0])) if len(done) > 1 else done
+        return sorted(done, key=lambda call: _place(call.records[0])) if len(done) > 1 else done
 
 
 def _later(moment: datetime, by: timedelta) -> datetime:

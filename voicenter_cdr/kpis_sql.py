@@ -17,14 +17,12 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
+from voicenter_cdr.callbacks import MISSED
 from voicenter_cdr.calls import RULES, Role, Rule
-from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.schema import TABLE, quoted
-from voicenter_cdr.kpis import (
+from voicenter_cdr.definitions import (
     DEFINITIONS,
     DIMENSIONS,
     MEASURES,
-    MISSED,
     RING_TIME,
     Definition,
     Measure,
@@ -32,6 +30,8 @@ from voicenter_cdr.kpis import (
     Terms,
     told,
 )
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.schema import TABLE, quoted
 
 __all__ = ["Dialect", "create_views", "views"]
 

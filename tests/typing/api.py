@@ -25,7 +25,10 @@ from voicenter_cdr import (
     Stats,
     VoicenterError,
 )
+from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
+from voicenter_cdr.kpis import Kpis, Terms, Unreturned, kpis, unreturned
+from voicenter_cdr.report import render
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 
 query = CdrQuery(
@@ -76,6 +79,17 @@ async def usage() -> None:
         assert_type(await write_pages(client.iter_pages(query), sink), int)
     async with CdrClient.from_env(concurrency=1) as other:
         assert_type(other, CdrClient)
+
+
+def answers(records: list[Cdr]) -> None:
+    for call in stitch(records):
+        assert_type(call, Call)
+        assert_type(call.records, tuple[Cdr, ...])
+    made = kpis(records, terms=Terms(answer_within=30))
+    assert_type(made, Kpis)
+    assert_type(made["answer_rate"].value, float | None)
+    assert_type(unreturned(records), list[Unreturned])
+    assert_type(render(made, language="he"), str)
 
 
 def handle(error: VoicenterError) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -24,13 +24,24 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _label(x: float, y: float, text: str, *, anchor: str = "middle", style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{escape(text)}</text>'
+def _label(x: float, y: float, text: str, *, style: str = "") -> str:
+    return f'<text x="{x:.4g}" y="{y:.4g}"{style}>{escape(text)}</text>'
 
 
-def heatmap(values: Mapping[int, float], weekdays: Sequence[str], title: str, *, mirrored: bool) -> str:
-    """A field for each hour of the week, by ``weekday * 24 + hour``; hours in which nothing ever was are left out."""
-    hours = sorted({place % 24 for place, value in values.items() if value}) or [9]
+def heatmap(
+    values: Mapping[int, float],
+    weekdays: Sequence[str],
+    title: str,
+    told: Callable[[float], str],
+    *,
+    kind: str = "heat",
+    mirrored: bool,
+) -> str:
+    """A field for each hour of the week, by ``weekday * 24 + hour``; hours before and after all values are left out.
+
+    ``told`` writes a value as short as a field is wide.
+    """
+    hours = sorted({place % 24 for place in values}) or [9]
     shown = range(hours[0], hours[-1] + 1)
     width, height = _LABELS + len(shown) * _CELL_WIDTH, _CELL_HEIGHT * 8
     most = max(values.values(), default=0) or 1
@@ -41,19 +52,16 @@ def heatmap(values: Mapping[int, float], weekdays: Sequence[str], title: str, *,
     parts = [_label(across(column) + _CELL_WIDTH / 2, 17, str(hour)) for column, hour in enumerate(shown)]
     for weekday, name in enumerate(weekdays):
         top = (weekday + 1) * _CELL_HEIGHT
-        x, anchor = (width - 2, "end") if mirrored else (_LABELS - 6, "end")
-        parts.append(_label(x, top + 17, name, anchor=anchor))
+        parts.append(_label(width - 2 if mirrored else _LABELS - 6, top + 17, name, style=' class="end"'))
         for column, hour in enumerate(shown):
-            value = values.get(weekday * 24 + hour, 0)
+            value = values.get(weekday * 24 + hour)
+            if value is None:
+                continue
             share = value / most
-            parts.append(
-                f'<rect x="{across(column) + 1}" y="{top + 1}" width="{_CELL_WIDTH - 2}" height="{_CELL_HEIGHT - 2}" '
-                f'rx="3" class="heat" style="fill-opacity:{0.04 + 0.96 * share:.2f}"/>'
-            )
-            if value:
-                number = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
-                style = ' class="onheat"' if share > 0.55 else ""
-                parts.append(_label(across(column) + _CELL_WIDTH / 2, top + 17, number, style=style))
+            field = f"M{across(column) + 1} {top + 1}h{_CELL_WIDTH - 2}v{_CELL_HEIGHT - 2}h-{_CELL_WIDTH - 2}z"
+            parts.append(f'<path class="{kind}" fill-opacity="{0.04 + 0.96 * share:.2f}" d="{field}"/>')
+            style = ' class="onheat"' if share > 0.55 else ""
+            parts.append(_label(across(column) + _CELL_WIDTH / 2, top + 17, told(value), style=style))
     return _svg(width, height, title, parts)
 
 
@@ -69,7 +77,7 @@ def _frame(top: float, text: str, days: Sequence[str], *, mirrored: bool) -> lis
     every = max(1, round(48 / step))
     ground = _HEIGHT - _FOOT
     parts = [f'<path class="grid" d="M45 {top}H{_WIDTH - 5}M45 {ground}H{_WIDTH - 5}"/>']
-    parts += [_label(40, top + 4, text, anchor="end"), _label(40, ground, "0", anchor="end")]
+    parts += [_label(40, top + 4, text, style=' class="end"'), _label(40, ground, "0", style=' class="end"')]
     return parts + [
         _label(places[place] + step / 2, _HEIGHT - 6, f"{day[8:]}.{day[5:7]}")
         for place, day in enumerate(days)

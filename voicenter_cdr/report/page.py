@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Final
 
+from voicenter_cdr.definitions import MEASURES, RING_TIME, filled
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.kpis import MEASURES, RING_TIME, Group, Kpi, Kpis, filled
+from voicenter_cdr.kpis import Group, Kpi, Kpis
 from voicenter_cdr.report.charts import bars, heatmap, lines
 from voicenter_cdr.report.words import Language, Words, words_in
 
@@ -46,9 +47,9 @@ _TABLES: Final = {
     "country": ("outbound_calls", "reach_rate", "talk_time", "cost"),
 }
 """Which numbers of which groups are shown."""
-_ROWS: Final = 40
+_ROWS: Final = 30
 """Lines of a table; the smaller groups are told as a number."""
-_DAYS: Final = 92
+_DAYS: Final = 62
 """Days of a trend; of a longer period, the last ones."""
 _PATHS: Final = 12
 
@@ -63,6 +64,7 @@ small{display:block;font-size:12px}.wide{overflow-x:auto}table{border-collapse:c
 th,td{padding:4px 8px;text-align:start;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;font-size:13px}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 svg{width:100%;min-width:620px;height:auto;font:11px system-ui,sans-serif;fill:var(--ink)}
+text{text-anchor:middle}.end{text-anchor:end}
 .heat{fill:var(--main)}.onheat{fill:#fff}.good{fill:var(--main)}.rest{fill:var(--rest)}.grid{stroke:var(--line)}
 .line0,.line1{fill:none;stroke:var(--main);stroke-width:2}.line1{stroke:var(--rest);stroke-dasharray:5 4}
 .dot0{fill:var(--main)}.dot1{fill:var(--rest)}bdi{unicode-bidi:isolate}
@@ -153,9 +155,16 @@ def _pictures(kpis: Kpis, words: Words) -> Iterable[str]:
     means = {
         int(group.key or 0): (group["inbound_calls"].value or 0) / group.hours
         for group in kpis.groups["weekday_hour"]
-        if group.hours
+        if group.hours and group["inbound_calls"].value
     }
-    yield _section(words, "hours", heatmap(means, words.weekdays, words["hours"], mirrored=mirrored))
+    yield _section(words, "hours", heatmap(means, words.weekdays, words["hours"], _few, mirrored=mirrored))
+    lost = {
+        int(group.key or 0): group["abandonment_rate"].value or 0
+        for group in kpis.groups["weekday_hour"]
+        if group["abandonment_rate"].value is not None
+    }
+    picture = heatmap(lost, words.weekdays, words["lost"], "{:.0%}".format, kind="rest", mirrored=mirrored)
+    yield _section(words, "lost", picture)
     days = _every_day(kpis.groups["day"])[-_DAYS:]
     names = [day for day, _ in days]
     calls = [0.0 if group is None else float(group["inbound_calls"].value or 0) for _, group in days]
@@ -167,6 +176,10 @@ def _pictures(kpis: Kpis, words: Words) -> Iterable[str]:
         for key in ("service_level_negative", "abandonment_rate")
     ]
     yield _section(words, "levels", lines(names, shares, words["levels"], mirrored=mirrored))
+
+
+def _few(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def _every_day(groups: Sequence[Group]) -> list[tuple[str, Group | None]]:

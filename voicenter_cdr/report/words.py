@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from voicenter_cdr.kpis import Definition, Terms, filled
+from voicenter_cdr.definitions import Definition, Terms, filled
 
 __all__ = ["Language", "Words", "words_in"]
 
@@ -84,6 +84,8 @@ _EN: Final = Words(
             "key numbers": "In short",
             "hours": "Calls from customers by hour of the week",
             "hours note": "mean of an hour of its kind in the period; darker is more",
+            "lost": "Abandonment rate by hour of the week",
+            "lost note": "share of the calls that entered a queue; darker is more",
             "days": "Calls from customers by day",
             "days note": "answered below, all others on top",
             "levels": "Service level and abandonment by day",
@@ -136,6 +138,8 @@ _HE: Final = Words(
             "key numbers": "בקצרה",
             "hours": "שיחות מלקוחות לפי שעה בשבוע",
             "hours note": "ממוצע לשעה מסוגה בתקופה; כהה יותר הוא רב יותר",
+            "lost": "שיעור נטישה לפי שעה בשבוע",
+            "lost note": "מתוך השיחות שנכנסו לתור; כהה יותר הוא רב יותר",
             "days": "שיחות מלקוחות לפי יום",
             "days note": "נענו למטה, כל השאר למעלה",
             "levels": "רמת שירות ונטישה לפי יום",
