@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decode, economy, formats, growth, loop, pace, soak
+from benchmarks import decode, economy, formats, growth, kpis, loop, pace, soak
 
 ALL: dict[str, Any] = {
     "economy": economy,
@@ -21,6 +21,7 @@ ALL: dict[str, Any] = {
     "loop": loop,
     "growth": growth,
     "formats": formats,
+    "kpis": kpis,
     "soak": soak,
 }
 

@@ -104,7 +104,9 @@ def simulate(times: array[int], *, lanes: int, in_order: bool, hold: int, latenc
             ask = plan.take()
             if ask is None:
                 break
-            heapq.heappush(flying, (now + latency, next(order), window.take(now), ask))
+            slot = window.take(now)
+            window.written(slot, now)
+            heapq.heappush(flying, (now + latency, next(order), slot, ask))
         now, _, slot, ask = heapq.heappop(flying)
         window.answered(slot, now)
         verdict = plan.answer(ask, service.answer(ask))
