@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.decode import ROWS, SLICE
+from benchmarks.memory import peak_mb
 from voicenter_cdr.export import COLUMNS, arrow_batch, arrow_schema, duckdb_ddl, open_sink, rows, sqlite_ddl
 from voicenter_cdr.export.schema import cells
 from voicenter_cdr.models import Cdr
@@ -178,7 +178,7 @@ def measure(name: str, count: int) -> dict[str, Any]:
         spent, written, before = 0.0, 0, 0
         for number, page in enumerate(pages(count)):
             made = prepare(page)
-            before = before if number else _peak()
+            before = before if number else peak_mb()
             began = time.perf_counter()
             write(made)
             spent += time.perf_counter() - began
@@ -187,11 +187,7 @@ def measure(name: str, count: int) -> dict[str, Any]:
         began = time.perf_counter()
         end()
         spent += time.perf_counter() - began
-    return {"rows_a_second": round(written / spent), "more_mib": round((_peak() - before) / 1024)}
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"rows_a_second": round(written / spent), "more_mib": round(peak_mb() - before)}
 
 
 def run(count: int = PAGES) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.memory import peak_mb
 from voicenter_cdr import CdrClient, CdrQuery
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.testing import run_virtual
@@ -72,11 +72,6 @@ class Service(httpx.AsyncBaseTransport):
         return (head + ",".join(rows) + "]}").encode()
 
 
-def resident() -> float:
-    """The most memory this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 async def drain(service: Service, span: int, order: Any, lanes: int) -> tuple[int, float]:
     """Take every record and let it go; how many there were, and the virtual seconds it took."""
     query = CdrQuery(START, START + timedelta(seconds=span), fields=["call_id"])
@@ -91,7 +86,7 @@ def measure(records: int, days: int, order: Any, lanes: int) -> dict[str, Any]:
     """One run in this process."""
     span = days * 86_400
     run_virtual(drain(Service(100, span), span, order, lanes))  # whatever is loaded once is loaded
-    service, before, began = Service(records, span), resident(), time.process_time()
+    service, before, began = Service(records, span), peak_mb(), time.process_time()
     got, seconds = run_virtual(drain(service, span, order, lanes))
     if got != records:
         raise AssertionError(f"{got} of {records} records")
@@ -104,7 +99,7 @@ def measure(records: int, days: int, order: Any, lanes: int) -> dict[str, Any]:
         "virtual_minutes": round(seconds / 60, 1),
         "times_the_floor": round(seconds / max(pages * 2.0, 2.0), 2),
         "cpu_microseconds_a_record": round((time.process_time() - began) / records * 1e6, 1),
-        "peak_mb": round(resident() - before, 1),
+        "peak_mb": round(peak_mb() - before, 1),
     }
 
 

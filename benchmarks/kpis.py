@@ -7,7 +7,6 @@ timed, and the memory of the page is not counted. DuckDB reads the file, and ans
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,16 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.formats import pages
+from benchmarks.memory import peak_mb
 from voicenter_cdr.export import open_sink
 from voicenter_cdr.kpis import DIMENSIONS, Accumulator
 from voicenter_cdr.kpis_sql import create_views
 
 PAGES = 100
-
-
-def resident() -> float:
-    """The most memory this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_python(_: str) -> dict[str, Any]:
@@ -35,7 +30,7 @@ def in_python(_: str) -> dict[str, Any]:
         for cdr in page:
             warm.add(cdr)
         warm.result()
-    made, seconds, records, before = Accumulator(), 0.0, 0, resident()
+    made, seconds, records, before = Accumulator(), 0.0, 0, peak_mb()
     for page in pages(PAGES):
         began = time.perf_counter()
         for cdr in page:
@@ -50,7 +45,7 @@ def in_python(_: str) -> dict[str, Any]:
         "records_a_second": round(records / (seconds + telling)),
         "seconds": round(seconds + telling, 2),
         "of which the result": round(telling, 2),
-        "more_mib": round(resident() - before, 1),
+        "more_mib": round(peak_mb() - before, 1),
         "service_level": found["service_level_negative"].value,
     }
 
@@ -61,7 +56,7 @@ def in_duckdb(path: str) -> dict[str, Any]:
 
     connection = duckdb.connect()
     connection.execute("SELECT count(*) FROM range(1000)").fetchall()
-    before, began = resident(), time.perf_counter()
+    before, began = peak_mb(), time.perf_counter()
     connection.execute(f"CREATE VIEW cdr AS SELECT * FROM read_parquet('{path}')")
     create_views(connection.execute, "duckdb")
     whole = connection.execute("SELECT name, value FROM kpi").fetchall()
@@ -73,7 +68,7 @@ def in_duckdb(path: str) -> dict[str, Any]:
         "records": int(values["records"]),
         "records_a_second": round(values["records"] / seconds),
         "seconds": round(seconds, 2),
-        "more_mib": round(resident() - before, 1),
+        "more_mib": round(peak_mb() - before, 1),
         "service_level": values["service_level_negative"],
     }
 

@@ -11,7 +11,6 @@ import asyncio
 import gc
 import logging
 import random
-import resource
 import sqlite3
 import tempfile
 import time
@@ -21,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import peak_mb
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit, VoicenterError
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Fault, Hit, Sandbox, serving
 from voicenter_cdr.sync import sync
@@ -166,7 +166,7 @@ def run(seconds: float = 3_600.0, seed: int = 1) -> dict[str, Any]:
     logging.getLogger("voicenter_cdr").setLevel(logging.ERROR)  # of the faults it is told at the end
     hour, began = Hour(seconds, seed), time.perf_counter()
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mb()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "calls.sqlite"
         run_virtual(_hour(hour, file))
@@ -192,7 +192,7 @@ def run(seconds: float = 3_600.0, seed: int = 1) -> dict[str, Any]:
         "refused_for_the_rate": sum(hit.number == 1 for hit in hour.app.hits) - hour.refusals,
         "busiest_minute": hour.app.busiest(),
         "memory_mb_start": round(before, 1),
-        "memory_mb_end": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "memory_mb_end": round(peak_mb(), 1),
         "real_seconds": round(time.perf_counter() - began, 1),
     }
 
