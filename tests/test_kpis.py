@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_calls import at, cdrs, records_of
 
-from voicenter_cdr import Cdr, ConfigurationError
+from voicenter_cdr import Cdr, ConfigurationError, IvrStep
 from voicenter_cdr.calls import Outcome, normal_number, stitch
 from voicenter_cdr.kpis import (
     DEFINITIONS,
@@ -442,7 +442,7 @@ def test_the_month_of_real_calls_is_one_call_a_record() -> None:
 def test_an_empty_part_adds_nothing() -> None:
     """An accumulator that saw nothing can be merged, either way."""
     full, empty = Accumulator(), Accumulator()
-    for cdr in TEN:
+    for cdr in (*TEN, queue("ANSWER", 3, dtmf_data=(IvrStep("Main menu", "1", "0"),))):
         full.add(cdr)
     whole = full.result().to_dict()
     full.merge(empty)
