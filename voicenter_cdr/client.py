@@ -1,10 +1,9 @@
-"""The client: credentials, pace, sending and retrying. The only room that knows httpx, tenacity and aiolimiter."""
+"""The client: credentials, pace, sending and retrying. The only room that knows tenacity and aiolimiter."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -18,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import attrs
 import httpx
@@ -52,6 +50,7 @@ from voicenter_cdr.models import (
 )
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
+from voicenter_cdr.transport import checked_address, http_client, tls_context
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
@@ -63,8 +62,6 @@ BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 _LOG: Final = logging.getLogger("voicenter_cdr")
 _SLICE: Final = 65_536
 """Bytes of an answer that are decoded before the event loop gets a turn."""
-_CONNECT: Final = 15.0
-"""Seconds a connection may take to come about."""
 _PATIENCE: Final = 900.0
 """Seconds one request goes on trying while the service refuses it for its rate."""
 _URGENT_IN_A_ROW: Final = 4
@@ -221,52 +218,6 @@ class _Pace:
 
 
 # --- sending -----------------------------------------------------------------------------------------------------
-
-
-class _Door(httpx.AsyncBaseTransport):
-    """Adds the parameters of a GET behind the back of ``AsyncClient``, which writes every URL it knows to its log.
-
-    A transport that was passed in is not closed with the client.
-    """
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, *, owned: bool) -> None:
-        self._inner = inner
-        self._owned = owned
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        params = request.extensions.get("voicenter_params")
-        if params:
-            request = httpx.Request(
-                request.method,
-                request.url.copy_with(params=list(params)),
-                headers=request.headers,
-                stream=request.stream,
-                extensions=request.extensions,
-            )
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        if self._owned:
-            await self._inner.aclose()
-
-
-def _proxy(url: str) -> httpx.Proxy | None:
-    """The proxy of the environment for an address. Its own address may hold a password and is never shown."""
-    parts = urlsplit(url)
-    proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy:
-        return None
-    try:
-        made = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
-        if made.url.scheme in ("http", "https") and made.url.host:
-            return made
-    except (ValueError, httpx.InvalidURL):
-        pass
-    raise ConfigurationError(
-        "The proxy that the environment names can't be used",
-        mend="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
-    )
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
@@ -481,29 +432,6 @@ def _credential(name: str, value: str | None) -> str | None:
     return value
 
 
-def _address(base_url: str) -> str:
-    unusable = ConfigurationError("base_url must be a whole address, such as " + BASE_URL)
-    try:
-        parts = urlsplit(base_url)
-        host = str(httpx.URL(base_url).host) and parts.hostname
-    except (ValueError, TypeError, AttributeError, httpx.InvalidURL):
-        raise unusable from None
-    if not host or parts.scheme not in ("https", "http"):
-        raise unusable
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigurationError("base_url takes no user, query or fragment; give the credential as code=… or token=…")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ConfigurationError("base_url must be https: over http anybody on the way can read the credential")
-    return base_url if parts.path.endswith("/") else base_url + "/"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".test"))
-
-
 def _number(name: str, value: Any, *, least: float, whole: bool = False) -> Any:
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
@@ -564,7 +492,10 @@ class CdrClient:
             )
         _one_of("method", method, ("POST", "GET"))
         self._credentials = Credentials(code, token)
-        self._url = _address(base_url)
+        self._url = checked_address("base_url", base_url, example=BASE_URL)
+        if urlsplit(self._url).query:
+            raise ConfigurationError("base_url takes no query; give the credential as code=… or token=…")
+        self._url += "" if self._url.endswith("/") else "/"
         self._timeout = None if timeout is None else _number("timeout", timeout, least=0.001)
         self._max_attempts = _number("max_attempts", max_attempts, least=1, whole=True)
         self._concurrency = _number("concurrency", concurrency, least=1, whole=True)
@@ -863,8 +794,7 @@ class CdrClient:
     async def _open(self) -> httpx.AsyncClient:
         """The connections of the running event loop."""
         if self._transport is None and self._tls is None:
-            # Reading the certificates takes some 20 ms, in which the event loop goes on.
-            self._tls = await asyncio.to_thread(httpx.create_ssl_context)
+            self._tls = await tls_context()
         loop = asyncio.get_running_loop()
         if self._http is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -876,17 +806,7 @@ class CdrClient:
             if self._loop is not loop:
                 self._pace.bind()
             self._loop = loop
-            inner = self._transport or httpx.AsyncHTTPTransport(
-                verify=self._tls if self._tls is not None else True,
-                proxy=_proxy(self._url),
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
-            )
-            self._http = httpx.AsyncClient(
-                transport=_Door(inner, owned=self._transport is None),
-                timeout=httpx.Timeout(None, connect=_CONNECT),
-                follow_redirects=False,
-                trust_env=False,
-            )
+            self._http = http_client(self._url, tls=self._tls, transport=self._transport)
         return self._http
 
     def _reader(self, fields: tuple[CdrField, ...] | None) -> Reader:
@@ -960,7 +880,10 @@ class CdrClient:
             self._url,
             headers=list(request.headers),
             content=request.body or None,
-            extensions={"trace": trace, "voicenter_params": request.params},
+            extensions={
+                "trace": trace,
+                "voicenter_url": httpx.URL(self._url, params=request.params) if request.params else None,
+            },
         )
         response = await http.send(message, stream=True)
         try:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -22,7 +22,7 @@ from attrs import frozen
 
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, CountMismatchError, VoicenterError
 from voicenter_cdr.models import Cdr, CdrQuery
-from voicenter_cdr.stream import PageStream
+from voicenter_cdr.stream import Iteration, PageStream
 
 __all__ = ["Change", "FollowStats", "FollowStream"]
 
@@ -108,7 +108,7 @@ def _flat(mapping: object, *path: str) -> Iterator[tuple[object, ...]]:
         yield (*path, mapping)
 
 
-class FollowStream(AsyncIterator[Change]):
+class FollowStream(Iteration[Change]):
     """New and changed records; made by ``CdrClient.follow``. Work under ``contextlib.aclosing``."""
 
     def __init__(
@@ -133,9 +133,10 @@ class FollowStream(AsyncIterator[Change]):
         self._memory = _Memory()
         self._stats = FollowStats()
         self._whole_until: datetime | None = None
+        self.waiting: dict[str, Change] = {}
+        """Changes that were handed out and are not dealt with, by version: no checkpoint covers them."""
         if resume_from is not None:
             self._resume(resume_from)
-        self._running: AsyncGenerator[Change, None] | None = None
 
     @property
     def stats(self) -> FollowStats:
@@ -148,17 +149,24 @@ class FollowStream(AsyncIterator[Change]):
 
         It covers the changes the consumer has finished with: one counts as finished when the next is asked for.
         """
-        whole = self._whole_until
+        whole, waiting, memory = self._whole_until, self.waiting, self._memory
+        if waiting and whole is not None:  # what waits has to be read again
+            whole = min(whole, self._oldest(whole) + self._lookback)
+        new = {change.record.key for change in waiting.values() if change.is_new}
         return json.dumps(
             {
                 "version": 1,
                 "query": self._query.fingerprint,
                 "start": int(self._query.start.timestamp()),
                 "whole_until": None if whole is None else int(whole.timestamp()),
-                "versions": self._memory.versions,
-                "keys": self._memory.keys,
+                "versions": {name: at for name, at in memory.versions.items() if name not in waiting},
+                "keys": {name: at for name, at in memory.keys.items() if name not in new},
             }
         )
+
+    def _oldest(self, moment: datetime) -> datetime:
+        """The instant, or the earliest one of a change that waits."""
+        return min([moment, *(change.record.started_at for change in self.waiting.values())])
 
     def _resume(self, checkpoint: str) -> None:
         try:
@@ -174,23 +182,6 @@ class FollowStream(AsyncIterator[Change]):
             raise CheckpointError("The checkpoint is of another version of this package")
         if bound != self._query.fingerprint or start != int(self._query.start.timestamp()):
             raise CheckpointError("The checkpoint is of another query or another start")
-
-    def __aiter__(self) -> FollowStream:
-        return self
-
-    async def __anext__(self) -> Change:
-        if self._running is None:
-            self._running = self._run()
-        try:
-            return await anext(self._running)
-        except VoicenterError as error:
-            error.checkpoint = self.checkpoint
-            raise
-
-    async def aclose(self) -> None:
-        """End it: nothing is asked any more."""
-        if self._running is not None:
-            await self._running.aclose()
 
     async def _run(self) -> AsyncGenerator[Change, None]:
         swept: datetime | None = None
@@ -212,7 +203,7 @@ class FollowStream(AsyncIterator[Change]):
                 if done and sweeping:
                     swept = now
                     self._whole_until = min(now, self._query.end)
-                    self._memory.forget(now - self._lookback - _DAY)
+                    self._memory.forget(self._oldest(now - self._lookback - _DAY))
                     self._count(sweeps=1)
             await asyncio.sleep(max(0.0, (now + self._poll - self._now()).total_seconds()))
 

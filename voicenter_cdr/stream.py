@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, Self, TypeVar
 
 from attrs import define, frozen
 
@@ -355,47 +355,23 @@ def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Coun
     return left, seen
 
 
-class _Stream(AsyncIterator[T]):
-    """What both iterators share. Work under ``contextlib.aclosing`` where you may leave early."""
+class Iteration(AsyncIterator[T]):
+    """What every iterator of this package does: it breaks for good, knows from where to go on, and can be ended.
 
-    def __init__(
-        self,
-        query: CdrQuery,
-        outlet: Outlet,
-        order: Order,
-        on_invalid: OnInvalid,
-        lanes: int,
-        cap: int,
-        hold: int,
-        resume_from: str | None,
-    ) -> None:
-        windows, skip = _resume(query, resume_from)
-        kinds = tuple(int(kind) for kind in query.cdr_types)
-        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
-        chosen = None if query.fields == "*" else query.fields
-        self._on_invalid = on_invalid
-        self._progress = _Progress(query, plan, outlet, skip)
-        self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
-        self._running: AsyncGenerator[T, None] | None = None
-        self._broken: VoicenterError | None = None
+    Work under ``contextlib.aclosing`` where you may leave early.
+    """
+
+    _running: AsyncGenerator[T, None] | None = None
+    _broken: VoicenterError | None = None
 
     @property
-    def stats(self) -> Stats:
-        """How far it is, now."""
-        return self._progress.stats
-
-    @property
-    def checkpoint(self) -> str:
-        """From where to go on (``resume_from=…``): JSON text that holds no number and no secret.
-
-        It covers everything the consumer has finished with: a record counts as finished when the next one is asked for.
-        """
-        return self._progress.checkpoint
+    @abstractmethod
+    def checkpoint(self) -> str: ...
 
     @abstractmethod
     def _run(self) -> AsyncGenerator[T, None]: ...
 
-    def __aiter__(self) -> _Stream[T]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
@@ -424,6 +400,50 @@ class _Stream(AsyncIterator[T]):
         if self._running is not None:
             await self._running.aclose()
 
+    if not TYPE_CHECKING:  # pragma: no branch
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("an iteration is not awaited: write 'async for … in …'")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("records come asynchronously: write 'async for', inside 'async def'")
+
+
+class _Stream(Iteration[T]):
+    """What records one by one and in pages share."""
+
+    def __init__(
+        self,
+        query: CdrQuery,
+        outlet: Outlet,
+        order: Order,
+        on_invalid: OnInvalid,
+        lanes: int,
+        cap: int,
+        hold: int,
+        resume_from: str | None,
+    ) -> None:
+        windows, skip = _resume(query, resume_from)
+        kinds = tuple(int(kind) for kind in query.cdr_types)
+        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
+        chosen = None if query.fields == "*" else query.fields
+        self._on_invalid = on_invalid
+        self._progress = _Progress(query, plan, outlet, skip)
+        self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
+
+    @property
+    def stats(self) -> Stats:
+        """How far it is, now."""
+        return self._progress.stats
+
+    @property
+    def checkpoint(self) -> str:
+        """From where to go on (``resume_from=…``): JSON text that holds no number and no secret.
+
+        It covers everything the consumer has finished with: a record counts as finished when the next one is asked for.
+        """
+        return self._progress.checkpoint
+
     def _complain(self, batch: Batch) -> None:
         if batch.invalid and self._on_invalid == "raise":
             count = len(batch.invalid)
@@ -433,14 +453,6 @@ class _Stream(AsyncIterator[T]):
             )
             error.window = batch.window.times
             raise error
-
-    if not TYPE_CHECKING:  # pragma: no branch
-
-        def __await__(self) -> NoReturn:
-            raise TypeError("an iteration is not awaited: write 'async for … in client.iter_all(query)'")
-
-        def __iter__(self) -> NoReturn:
-            raise TypeError("records come asynchronously: write 'async for', inside 'async def'")
 
 
 class RecordStream(_Stream[Cdr]):
