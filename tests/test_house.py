@@ -31,6 +31,7 @@ LAYERS = {
     "transport": 2,
     "stream": 2,
     "follow": 2,
+    "rules": 2,
     "client": 2,
     "__init__": 2,
     "testing": 3,
@@ -43,6 +44,7 @@ LAYERS = {
     "redis_pacing": 3,
     "kpis_sql": 3,
     "report": 3,
+    "handlers": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -59,6 +61,7 @@ THIRD_PARTY = {
     "transport": {"httpx"},
     "stream": {"attrs"},
     "follow": {"attrs"},
+    "rules": {"attrs"},
     "client": {"attrs", "httpx", "aiolimiter", "tenacity"},
     "__init__": set(),
     "testing": {"httpx", "pytest"},
@@ -71,6 +74,7 @@ THIRD_PARTY = {
     "redis_pacing": set(),
     "kpis_sql": {"attrs"},
     "report": {"attrs"},
+    "handlers": {"httpx"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

@@ -8,6 +8,7 @@ from voicenter_cdr.errors import (
     ConfigurationError,
     CountMismatchError,
     DecodeError,
+    DeliveryError,
     DenseWindowError,
     IncompleteError,
     OutOfRangeError,
@@ -38,6 +39,7 @@ from voicenter_cdr.models import (
     Stats,
 )
 from voicenter_cdr.pacing import Limiter, RateLimit
+from voicenter_cdr.rules import Delivery, Event, Rule, WatchStats
 
 __version__ = "0.1.0"
 
@@ -54,10 +56,13 @@ __all__ = [
     "ConfigurationError",
     "CountMismatchError",
     "DecodeError",
+    "Delivery",
+    "DeliveryError",
     "DenseWindowError",
     "DialStatus",
     "ErrorNumber",
     "Estimate",
+    "Event",
     "FollowStats",
     "FrozenMap",
     "IdentityCriteria",
@@ -71,6 +76,7 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RawAnswer",
+    "Rule",
     "ServerError",
     "ServiceUnreachableError",
     "Sort",
@@ -78,4 +84,5 @@ __all__ = [
     "Stats",
     "UntrustedAddressError",
     "VoicenterError",
+    "WatchStats",
 ]

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -49,8 +48,9 @@ from voicenter_cdr.models import (
     fingerprint,
 )
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
+from voicenter_cdr.rules import Rule, WatchStream
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
-from voicenter_cdr.transport import checked_address, http_client, tls_context
+from voicenter_cdr.transport import checked_address, http_client, retry_after, tls_context
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
@@ -220,21 +220,6 @@ class _Pace:
 # --- sending -----------------------------------------------------------------------------------------------------
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
-    text = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            until = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            return None
-        until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
-        seconds = (until - datetime.now(UTC)).total_seconds()
-    return seconds if 0 <= seconds < float("inf") else None
-
-
 @define
 class _Try:
     """The budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait``."""
@@ -327,8 +312,7 @@ class _Outlet:
         return max(whole - (now - begun), duration(min(requests, 1), client._rate_limit, answer, 1))
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        self.client._running.add(task)
-        task.add_done_callback(self.client._running.discard)
+        self.client._watch_task(task)
 
     async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
         """Send until there is an answer, or an error that another attempt would not mend."""
@@ -738,6 +722,36 @@ class CdrClient:
 
         return FollowStream(query, read, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from)
 
+    def watch(
+        self,
+        rules: Iterable[Rule],
+        query: CdrQuery | None = None,
+        *,
+        lookback: timedelta = timedelta(hours=24),
+        poll: timedelta = timedelta(minutes=1),
+        sweep: timedelta = timedelta(minutes=15),
+        max_wait: float | None = None,
+        now: Callable[[], datetime] = _utc_now,
+        resume_from: str | None = None,
+    ) -> WatchStream:
+        """Call a handler for every record that meets a rule: ``async for delivery in client.watch(rules)``.
+
+        Without a ``query``: calls that begin from now on, for ten years; with ``resume_from``, since the first start,
+        whatever the query says. Each version of a record is taken to each rule once, or its first that meets it (``Rule.once``). Handlers
+        run beside the stream and are called again when they fail; what comes out is how each event ended. At least
+        once: keep ``checkpoint`` and go on from it; an event that was under way fires again, under the same ``id``.
+        The other options, and what is raised, are those of :meth:`follow`.
+        """
+
+        def follow(period: CdrQuery, checkpoint: str | None) -> FollowStream:
+            return self.follow(
+                period, lookback=lookback, poll=poll, sweep=sweep, max_wait=max_wait, now=now, resume_from=checkpoint
+            )
+
+        return WatchStream(
+            rules, query, follow, lookback=lookback, now=now, resume_from=resume_from, begun=self._watch_task
+        )
+
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None
     ) -> tuple[Cdr, ...]:
@@ -808,6 +822,11 @@ class CdrClient:
             self._loop = loop
             self._http = http_client(self._url, tls=self._tls, transport=self._transport)
         return self._http
+
+    def _watch_task(self, task: asyncio.Task[None]) -> None:
+        """End the task when the client is closed, at the latest."""
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def _reader(self, fields: tuple[CdrField, ...] | None) -> Reader:
         """What was learnt of the records' keys, kept from answer to answer for one choice of fields."""
@@ -893,7 +912,7 @@ class CdrClient:
             decoder = Decoder(
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
-                retry_after=_retry_after(response.headers),
+                retry_after=retry_after(response.headers),
                 reader=self._reader(fields),
                 secret=self._credentials.secret,
                 loads=self._loads,

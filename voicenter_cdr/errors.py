@@ -16,7 +16,8 @@
     ├─ IncompleteError                  completeness can't be promised, so nothing is passed off as whole
     │  ├─ DenseWindowError              one second holds more than every way of asking can bring
     │  └─ CountMismatchError            the service's own counts contradict what it sent
-    └─ CheckpointError                  a resume point that is torn, foreign or of another query
+    ├─ CheckpointError                  a resume point that is torn, foreign or of another query
+    └─ DeliveryError                    a webhook did not take an event
 
 The text of an error says what happened, where (the window, in UTC), and on its last line what a person
 should do. No text ever holds an account code, a token, a phone number or a value of a record.
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigurationError",
     "CountMismatchError",
     "DecodeError",
+    "DeliveryError",
     "DenseWindowError",
     "IncompleteError",
     "OutOfRangeError",
@@ -333,3 +335,14 @@ class CheckpointError(VoicenterError, ValueError):
     """A resume point that is torn, of an unknown version, or of another query. It is left as it is."""
 
     mend = "Resume with the query the checkpoint was made for, or start anew without it."
+
+
+class DeliveryError(VoicenterError):
+    """A webhook could not be reached, or did not take the event. ``retry_after``: what it asked for, in seconds."""
+
+    mend = "Look at the log of the service behind the webhook; a rule calls it again for a day."
+
+    @property
+    def retryable(self) -> bool:
+        """True: it may take the event later."""
+        return True

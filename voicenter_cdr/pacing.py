@@ -172,11 +172,11 @@ def duration(requests: int, limit: RateLimit, answer: float, lanes: int) -> floa
     return max(by_rate, by_lanes)
 
 
-def backoff(attempt: int, jitter: float, retry_after: float | None = None) -> float:
-    """Seconds before attempt ``attempt + 1`` after a fault: 1, 2, 4 … up to 30, and up to half of it on top.
+def backoff(attempt: int, jitter: float, retry_after: float | None = None, *, longest: float = 30.0) -> float:
+    """Seconds before attempt ``attempt + 1`` after a fault: 1, 2, 4 … up to ``longest``, and up to half of it on top.
 
     ``jitter`` lies in [0, 1). What the service asks for by Retry-After is obeyed up to two minutes.
     """
-    wait = min(30.0, 2.0 ** (min(attempt, 10) - 1))
+    wait = min(longest, 2.0 ** (min(attempt, 10) - 1))
     wait *= 1 + jitter / 2
     return max(wait, min(retry_after, 120.0)) if retry_after is not None else wait

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -13,7 +15,7 @@ import httpx
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["checked_address", "http_client", "is_loopback", "proxy_for", "tls_context"]
+__all__ = ["checked_address", "http_client", "is_loopback", "proxy_for", "retry_after", "tls_context"]
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
@@ -110,3 +112,18 @@ def proxy_for(url: str) -> httpx.Proxy | None:
         "The proxy that the environment names can't be used",
         mend="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
     )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
+        seconds = (until - datetime.now(UTC)).total_seconds()
+    return seconds if 0 <= seconds < float("inf") else None

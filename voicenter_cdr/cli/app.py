@@ -22,11 +22,12 @@ from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
 from voicenter_cdr.cli.service import sandbox
 from voicenter_cdr.cli.syncing import SYNC_EXAMPLES, sync
+from voicenter_cdr.cli.watching import WATCH_EXAMPLES, watch
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
 
-COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sync", "doctor", "sandbox")
+COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sync", "watch", "doctor", "sandbox")
 
 _SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
 
@@ -124,6 +125,7 @@ def _app() -> App:
     app.command(missed, help_epilogue=MISSED_EXAMPLES)
     app.command(report, help_epilogue=REPORT_EXAMPLES)
     app.command(sync, help_epilogue=SYNC_EXAMPLES)
+    app.command(watch, help_epilogue=WATCH_EXAMPLES)
     app.command(doctor, help_epilogue=DOCTOR_EXAMPLES)
     app.command(sandbox, group_parameters=Group("Service"))
     return app

@@ -30,6 +30,7 @@ __all__ = [
     "Voice",
     "query_of",
     "split",
+    "statuses_of",
     "to_filter",
     "to_query",
 ]
@@ -181,8 +182,13 @@ def _kind(name: str) -> int:
 
 def to_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
     """Whether a record is wanted, as far as the service could not be asked for it."""
-    wanted = {_status(name) for name in split("--status", filters.status)}
+    wanted = statuses_of(filters)
     return (lambda cdr: cdr.dial_status in wanted) if wanted else None
+
+
+def statuses_of(filters: Filters) -> frozenset[DialStatus]:
+    """The ways to end that are wanted; none of them named means all."""
+    return frozenset(_status(name) for name in split("--status", filters.status))
 
 
 def _status(name: str) -> DialStatus:

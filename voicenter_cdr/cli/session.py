@@ -19,7 +19,7 @@ from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
 from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
-__all__ = ["SANDBOX_CODE", "client_for"]
+__all__ = ["SANDBOX_CODE", "client_for", "secret_of"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
@@ -31,8 +31,8 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
     """A client for as long as the block lasts."""
     options: dict[str, Any] = {"concurrency": access.concurrency}
     options |= {"base_url": access.base_url} if access.base_url else {}
-    options |= {"code": _secret("--code-file", access.code_file)} if access.code_file else {}
-    options |= {"token": _secret("--token-file", access.token_file)} if access.token_file else {}
+    options |= {"code": secret_of("--code-file", access.code_file)} if access.code_file else {}
+    options |= {"token": secret_of("--token-file", access.token_file)} if access.token_file else {}
     async with AsyncExitStack() as stack:
         if access.demo:
             if len(options) > 1:
@@ -61,15 +61,18 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 async def _demo(query: CdrQuery) -> AsyncIterator[dict[str, str]]:
     """A made-up call centre on a port of this machine, for as long as the block lasts.
 
-    Its days are the same in every run; those that the query can't see are not made up.
+    Its days are the same in every run; those that the query can't see are not made up. Where the query goes on, so
+    does the call centre, for a day.
     """
-    end = times.now()
-    start = max(query.start, end - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
+    now = times.now()
+    start = max(query.start, now - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
+    end = max(now, min(query.end, now + timedelta(days=1)))
     async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,))) as url:
         yield {"base_url": url, "code": SANDBOX_CODE}
 
 
-def _secret(flag: str, path: str) -> str:
+def secret_of(flag: str, path: str) -> str:
+    """The secret in a file, or on standard input."""
     # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
     try:
         text = sys.stdin.readline() if path == "-" else Path(path).read_text("utf-8")
