@@ -736,11 +736,11 @@ class CdrClient:
     ) -> WatchStream:
         """Call a handler for every record that meets a rule: ``async for delivery in client.watch(rules)``.
 
-        Without a ``query``: calls that begin from now on, for ten years; with ``resume_from``, since the first start,
-        whatever the query says. Each version of a record is taken to each rule once, or its first that meets it (``Rule.once``). Handlers
-        run beside the stream and are called again when they fail; what comes out is how each event ended. At least
-        once: keep ``checkpoint`` and go on from it; an event that was under way fires again, under the same ``id``.
-        The other options, and what is raised, are those of :meth:`follow`.
+        Without a ``query``: calls that begin from now on, for ten years; with ``resume_from`` it is always from the
+        first start on. Each version of a record is taken to each rule once, or its first that meets it (``Rule.once``).
+        Handlers run beside the stream and are called again when they fail; what comes out is how each event ended. At
+        least once: keep ``checkpoint`` and go on from it; an event that was under way fires again, under the same
+        ``id``. The other options, and what is raised, are those of :meth:`follow`.
         """
 
         def follow(period: CdrQuery, checkpoint: str | None) -> FollowStream:

@@ -7,7 +7,6 @@ rule. What is not dealt with is in no checkpoint: after a restart it is read aga
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import random
@@ -20,7 +19,7 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from voicenter_cdr.errors import CheckpointError, ConfigurationError
+from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
 from voicenter_cdr.follow import Change, FollowStats, FollowStream
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pacing import backoff
@@ -119,9 +118,7 @@ class Rule:
     """What is done; called beside the stream."""
     types: Collection[int] = field(default=(), converter=_kinds)
     """Types of call (:class:`CdrType`)."""
-    statuses: Collection[str] = field(
-        default=(), converter=_statuses)
-    )
+    statuses: Collection[str] = field(default=(), converter=_statuses)
     """How the call ended (:class:`DialStatus`)."""
     where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=_callable)
     """Whether a record is meant, by anything it says. If it raises, the watch ends with that, and nothing is lost."""
@@ -339,25 +336,41 @@ class WatchStream(Iteration[Delivery]):
 
     async def _deliver(self, rule: Rule, change: Change) -> None:
         """Call the handler until it does its work, or the rule's time is up."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + rule.retry_for.total_seconds()
-        for attempt in itertools.count(1):
-            event = Event(
-                rule=rule.name, record=change.record, is_new=change.is_new, version=change.version, attempt=attempt
-            )
-            async with self._turns[rule.name]:
-                error = await _called(rule, event)
-            if error is None:
-                break
-            self._count(failures=1)
-            asked = getattr(error, "retry_after", None)
-            pause = backoff(attempt, random.random(), asked, longest=_LONGEST_PAUSE)
-            if loop.time() + pause > deadline:
-                _LOG.error("rule %s: %s, given up after attempt %d", rule.name, type(error).__name__, attempt)
-                break
-            _LOG.warning("rule %s: %s, called again in %.0f s", rule.name, type(error).__name__, pause)
+        first = Event(rule=rule.name, record=change.record, is_new=change.is_new, version=change.version, attempt=1)
+        deadline = asyncio.get_running_loop().time() + rule.retry_for.total_seconds()
+        attempt, error = 1, await self._called(rule, first)
+        while error is not None and (pause := self._pause(rule, error, attempt, deadline)) is not None:
             await asyncio.sleep(pause)
-        self._settle(rule, change, Delivery(event=event, error=error))
+            attempt += 1
+            error = await self._called(rule, attrs.evolve(first, attempt=attempt))
+        self._settle(rule, change, Delivery(event=attrs.evolve(first, attempt=attempt), error=error))
+
+    def _pause(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
+        """Seconds until the handler is called again, if it is."""
+        self._count(failures=1)
+        asked = error.retry_after if isinstance(error, VoicenterError) else None
+        pause = backoff(attempt, random.random(), asked, longest=_LONGEST_PAUSE)
+        failed = type(error).__name__
+        if asyncio.get_running_loop().time() + pause > deadline:
+            _LOG.error("rule %s: %s, given up after attempt %d", rule.name, failed, attempt)
+            return None
+        _LOG.warning("rule %s: %s, called again in %.0f s", rule.name, failed, pause)
+        return pause
+
+    async def _called(self, rule: Rule, event: Event) -> Exception | None:
+        """What the handler raised; taking too long is a failure, too, and so is a cancellation of its own making."""
+        task = asyncio.current_task()
+        async with self._turns[rule.name]:
+            try:
+                async with asyncio.timeout(rule.timeout):
+                    await rule.handler(event)
+            except asyncio.CancelledError:
+                if task is None or task.cancelling():
+                    raise
+                return TimeoutError("the handler cancelled itself")
+            except Exception as error:
+                return error
+            return None
 
     def _settle(self, rule: Rule, change: Change, delivery: Delivery) -> None:
         self._count(delivered=int(delivery.is_delivered), given_up=int(not delivery.is_delivered))
@@ -371,18 +384,3 @@ class WatchStream(Iteration[Delivery]):
     def _count(self, **more: int) -> None:
         stats = self._stats
         self._stats = attrs.evolve(stats, **{name: getattr(stats, name) + number for name, number in more.items()})
-
-
-async def _called(rule: Rule, event: Event) -> Exception | None:
-    """What the handler raised; taking too long is a failure, too, and so is a cancellation of its own making."""
-    task = asyncio.current_task()
-    try:
-        async with asyncio.timeout(rule.timeout):
-            await rule.handler(event)
-    except asyncio.CancelledError:
-        if task is None or task.cancelling():
-            raise
-        return TimeoutError("the handler cancelled itself")
-    except Exception as error:
-        return error
-    return None
