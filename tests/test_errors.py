@@ -17,6 +17,7 @@ from voicenter_cdr.errors import (
     ConfigurationError,
     CountMismatchError,
     DecodeError,
+    DeliveryError,
     DenseWindowError,
     IncompleteError,
     OutOfRangeError,
@@ -45,6 +46,7 @@ EXAMPLES: list[VoicenterError] = [
     DenseWindowError(window=WINDOW, hits=30_000, reached=20_000, cap=10_000),
     CountMismatchError(500, 497, window=WINDOW),
     CheckpointError("torn"),
+    DeliveryError("The webhook answered with status 500"),
 ]
 
 

@@ -240,6 +240,7 @@ class WatchStream(Iteration[Delivery]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = WatchStats(follow=self._changes.stats)
         self._kept = lookback + _DAY
+        self._swept = 0
         self._now = now
         self._begun = begun
 
@@ -304,8 +305,7 @@ class WatchStream(Iteration[Delivery]):
             self._settled.put_nowait(None)
 
     async def _take(self, change: Change) -> None:
-        if self._changes.stats.sweeps:
-            self._due.clear()  # what has not come again by now will not
+        self._forget()
         left = self._due.pop(change.version, None)
         rules = [rule for rule in self._rules if self._fires(rule, change, left)]
         if not rules:
@@ -327,12 +327,18 @@ class WatchStream(Iteration[Delivery]):
         return rule.meets(change.record) and change.record.key not in self._fired.get(rule.name, ())
 
     def _remember(self, rule: Rule, cdr: Cdr) -> None:
-        """The rule was met by this record; what is too old to come again is forgotten."""
-        keys = self._fired.setdefault(rule.name, {})
-        keys[cdr.key] = int(cdr.started_at.timestamp())
-        if len(keys) % 1_000 == 0:
-            limit = (self._now() - self._kept).timestamp()
-            self._fired[rule.name] = {key: second for key, second in keys.items() if second >= limit}
+        self._fired.setdefault(rule.name, {})[cdr.key] = int(cdr.started_at.timestamp())
+
+    def _forget(self) -> None:
+        """Drop what is too old to come again, and what has not come again when all was read."""
+        sweeps = self._changes.stats.sweeps
+        if sweeps == self._swept:
+            return
+        self._swept = sweeps
+        self._due.clear()
+        limit = (self._now() - self._kept).timestamp()
+        for rule, keys in self._fired.items():
+            self._fired[rule] = {key: second for key, second in keys.items() if second >= limit}
 
     async def _deliver(self, rule: Rule, change: Change) -> None:
         """Call the handler until it does its work, or the rule's time is up."""

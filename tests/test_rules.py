@@ -1,0 +1,529 @@
+"""Rules: every event is dealt with at least once, and nothing that goes wrong with one stops another."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicenter_cdr import (
+    AuthenticationError,
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    CheckpointError,
+    ConfigurationError,
+    Delivery,
+    DeliveryError,
+    DialStatus,
+    Event,
+    IncompleteError,
+    Rule,
+    rules,
+)
+from voicenter_cdr.calls import Outcome, outcome
+from voicenter_cdr.handlers import JsonLines, Webhook
+from voicenter_cdr.rules import WatchStream
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_record, make_row, run_virtual
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+QUERY = CdrQuery(NOW - timedelta(hours=2), NOW + timedelta(days=9))
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+PLACE = "https://hooks.test/services/T0KEN-in-path"
+
+
+class Desk:
+    """A service whose records change as time goes by, and watches over it."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.app = Sandbox(Records(rows), behaviour=Behaviour(cap=5), now=lambda: self.now().timestamp())
+
+    @staticmethod
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def holds(self, *rows: dict[str, Any]) -> None:
+        self.app.replace(Records(rows))
+
+    @contextlib.asynccontextmanager
+    async def watching(
+        self, *chosen: Rule, query: CdrQuery | None = QUERY, **options: Any
+    ) -> AsyncIterator[WatchStream]:
+        async with CdrClient(code="sandbox-code", transport=in_process(self.app), page_cap=5) as client:
+            options = {"lookback": timedelta(hours=6), "now": self.now} | options
+            async with contextlib.aclosing(client.watch(chosen, query, **options)) as stream:
+                yield stream
+
+
+class Told:
+    """A handler that remembers, and fails as long as it is told to."""
+
+    def __init__(self, fails: Callable[[Event], bool] = lambda _: False) -> None:
+        self.calls: list[Event] = []
+        self.done: list[Event] = []
+        self.fails = fails
+
+    async def __call__(self, event: Event) -> None:
+        self.calls.append(event)
+        await asyncio.sleep(0.5)
+        if self.fails(event):
+            raise OSError("0521234567 did not work")
+        self.done.append(event)
+
+
+def row(number: int, minutes: float = -5, status: str = "ANSWER", kind: int = 8, **more: Any) -> dict[str, Any]:
+    return make_row(at=NOW + timedelta(minutes=minutes), number=number, DialStatus=status, CdrType=kind, **more)
+
+
+async def until(stream: WatchStream, moment: float) -> list[Delivery]:
+    """What is settled before a virtual second, after which the stream is ended."""
+    got: list[Delivery] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(moment):
+            async for delivery in stream:
+                got.append(delivery)
+    return got
+
+
+def numbers(events: list[Event]) -> list[int]:
+    """The records' numbers."""
+    return sorted(int(str(event.record.call_id)[-9:]) for event in events)
+
+
+# --- which records
+
+
+async def test_the_documents_two_examples() -> None:
+    """A lead nobody reached, and a caller who gave up or found the queue full: each fires its rule, and once."""
+    lead, task = Told(), Told()
+    desk = Desk(
+        row(1, kind=8, status="ABANDONE"),
+        row(2, kind=8, status="FULL"),
+        row(3, kind=8, status="ANSWER"),
+        row(4, kind=1, status="ABANDONE"),
+        row(5, kind=4, status="NOANSWER", Duration=0),
+        row(6, kind=4, status="ANSWER", Duration=60),
+        row(7, kind=10, status="ANSWER", Duration=0),
+        row(8, kind=9, status="NOANSWER", Duration=0),
+    )
+    unreached = (Outcome.UNANSWERED, Outcome.FAILED)
+    chosen = (
+        Rule(name="lead", handler=lead, types=[4, 10, 15], where=lambda cdr: outcome(cdr) in unreached),
+        Rule(name="task", handler=task, types=[CdrType.QUEUE], statuses=[DialStatus.ABANDONED, DialStatus.FULL]),
+    )
+    async with desk.watching(*chosen) as stream:
+        settled = await until(stream, 3_600)
+        stats = stream.stats
+    assert (numbers(lead.calls), numbers(task.calls)) == ([5, 7], [1, 2])
+    assert Counter(delivery.event.rule for delivery in settled) == {"lead": 2, "task": 2}
+    assert all(delivery.is_delivered for delivery in settled)
+    assert (stats.fired, stats.delivered, stats.failures, stats.given_up, stats.waiting) == (4, 4, 0, 0, 0)
+    assert stats.follow.new == 8
+
+
+async def test_once_a_record_or_once_a_version() -> None:
+    """A record that gains its recording fires again only where every version was asked for."""
+    first, each = Told(), Told()
+    desk = Desk(row(1, status="BUSY"))
+    async with desk.watching(
+        Rule(name="first", handler=first, statuses=["ANSWER"]),
+        Rule(name="each", handler=each, statuses=["ANSWER"], once=False),
+    ) as stream:
+        await asyncio.gather(
+            until(stream, 4_000),
+            later(100, lambda: desk.holds(row(1))),
+            later(2_000, lambda: desk.holds(row(1, RecordURL="https://x/1.mp3"))),
+        )
+    assert [event.record.record_url for event in first.calls] == [None]
+    assert [event.record.record_url for event in each.calls] == [None, "https://x/1.mp3"]
+    assert [event.is_new for event in each.calls] == [False, False]
+    assert len({event.id for event in each.calls}) == 2
+
+
+async def later(moment: float, act: Callable[[], None]) -> None:
+    """Do it at a virtual second."""
+    await asyncio.sleep(moment - asyncio.get_running_loop().time())
+    act()
+
+
+async def test_without_a_query_from_now_on() -> None:
+    """What began before the watch did is none of its business; a restart goes on from the first start."""
+    told = Told()
+    desk = Desk(row(1, -5), row(2, 1))
+    async with desk.watching(Rule(name="all", handler=told), query=None) as stream:
+        await until(stream, 600)
+        saved = stream.checkpoint
+    desk.holds(row(1, -5), row(2, 1), row(3, 5))
+    async with desk.watching(Rule(name="all", handler=told), query=None, resume_from=saved) as stream:
+        await until(stream, 1_200)
+    assert numbers(told.calls) == [2, 3]
+
+
+# --- what goes wrong
+
+
+async def test_a_handler_that_fails_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It stops neither the stream nor another rule, and the log does not say what it said."""
+    healed = Told(lambda _: asyncio.get_running_loop().time() < 3_000)
+    other = Told()
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="sick", handler=healed), Rule(name="well", handler=other)) as stream:
+        settled, _ = await asyncio.gather(until(stream, 7_200), later(300, lambda: desk.holds(row(1), row(2, 1))))
+        stats = stream.stats
+    assert numbers(other.done) == numbers(healed.done) == [1, 2]
+    assert len(settled) == 4
+    assert (stats.failures, stats.given_up) == (len(healed.calls) - 2, 0)
+    assert len({event.id for event in healed.calls}) == 2
+    for name in {event.id for event in healed.calls}:
+        attempts = [event.attempt for event in healed.calls if event.id == name]
+        assert attempts == [*range(1, len(attempts) + 1)]
+    assert "rule sick: OSError, called again in" in caplog.text
+    assert "0521234567" not in caplog.text
+
+
+async def test_given_up_after_its_time() -> None:
+    """A rule says how long it tries; then the event is settled, with what went wrong."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="sick", handler=told, retry_for=timedelta(minutes=10))) as stream:
+        (delivery,) = await until(stream, 3_600)
+        assert not delivery.is_delivered
+        assert isinstance(delivery.error, OSError)
+        assert delivery.event.attempt == len(told.calls) > 5
+        assert stream.stats.given_up == 1
+        saved = stream.checkpoint
+    async with desk.watching(Rule(name="sick", handler=Told(), retry_for=timedelta(0)), resume_from=saved) as stream:
+        assert await until(stream, 7_200) == []
+
+
+async def test_too_slow_and_cancelled_are_failures() -> None:
+    """A handler that hangs, or cancels itself, is called again like one that raises."""
+    ends: list[str] = []
+
+    async def handler(event: Event) -> None:
+        ends.append("called")
+        if event.attempt == 1:
+            await asyncio.sleep(1_000)
+        if event.attempt == 2:
+            raise asyncio.CancelledError
+
+    async with Desk(row(1)).watching(Rule(name="slow", handler=handler, timeout=5)) as stream:
+        (delivery,) = await until(stream, 900)
+    assert delivery.is_delivered
+    assert delivery.event.attempt == len(ends) == 3
+
+
+async def test_a_predicate_that_fails_ends_it_and_loses_nothing() -> None:
+    """What it said goes up as it is, and after that the stream is broken; a mended one gets the same record."""
+    told = Told()
+
+    def wrong(_: Cdr) -> bool:
+        raise KeyError("name")
+
+    desk = Desk(row(1), row(2, -60))
+    async with desk.watching(Rule(name="all", handler=told, where=wrong)) as stream:
+        with pytest.raises(KeyError):
+            await anext(stream)
+        with pytest.raises(IncompleteError):
+            await anext(stream)
+        saved = stream.checkpoint
+    async with desk.watching(Rule(name="all", handler=told), resume_from=saved) as stream:
+        await until(stream, 600)
+    assert numbers(told.calls) == [1, 2]
+
+
+async def test_what_ends_the_stream_is_raised_with_a_checkpoint() -> None:
+    """A credential that is refused; what was under way by then fires again, under the same id."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="all", handler=told)) as stream:
+        desk.app.faults = lambda place, _: Fault.refuse(2) if place > 1 else None
+        with pytest.raises(AuthenticationError) as raised:
+            await until(stream, 600)
+    desk.app.faults = {}
+    again = Told()
+    async with desk.watching(Rule(name="all", handler=again), resume_from=raised.value.checkpoint) as stream:
+        await until(stream, 1_200)
+    assert [event.id for event in again.done] == [told.calls[0].id]
+
+
+async def test_many_events_hold_up_the_stream_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than so many events are under way; the others wait with the service, and come."""
+    monkeypatch.setattr(rules, "_ROOM", 3)
+    told = Told(lambda _: asyncio.get_running_loop().time() < 2_000)
+    desk = Desk(*(row(number, -number) for number in range(1, 12)))
+    async with desk.watching(Rule(name="all", handler=told)) as stream:
+
+        async def look() -> int:
+            await asyncio.sleep(1_900)
+            return len({event.id for event in told.calls})
+
+        _, under_way = await asyncio.gather(until(stream, 9_000), look())
+    assert under_way == 3
+    assert numbers(told.done) == [*range(1, 12)]
+
+
+async def test_leaving_leaves_nothing() -> None:
+    """After the block no handler runs and nothing is asked; what was not done is not forgotten."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1), row(2, -60))
+    before = asyncio.all_tasks()
+    async with desk.watching(Rule(name="all", handler=told)) as stream:
+        await until(stream, 20)
+        saved = stream.checkpoint
+    assert asyncio.all_tasks() == before
+    calls = len(told.calls)
+    await asyncio.sleep(2_000)
+    assert len(told.calls) == calls
+    again = Told()
+    async with desk.watching(Rule(name="all", handler=again), resume_from=saved) as stream:
+        await until(stream, 4_000)
+    assert numbers(again.done) == [1, 2]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 240), st.integers(-110, 0)), max_size=6),
+    st.lists(st.integers(1, 240), max_size=4),
+    st.sets(st.integers(0, 20)),
+)
+def test_at_least_once_whatever_breaks(calls: list[tuple[int, int]], stops: list[int], failing: set[int]) -> None:
+    """Records that come early and late; stopped and resumed anywhere; handlers that fail by the call."""
+    slow = {"poll": timedelta(minutes=5), "lookback": timedelta(hours=3)}
+
+    async def main() -> None:
+        made = [row(number, appears - 1 + late) for number, (appears, late) in enumerate(calls)]
+        appears = [NOW.timestamp() + 60 * begin for begin, _ in calls]
+        desk, count = Desk(), iter(range(10_000))
+        desk.app.replace(Records(made, appears=appears))
+        told = Told(lambda _: next(count) in failing)
+        saved = None
+        for stop in [*sorted(stops), 300]:
+            async with desk.watching(Rule(name="all", handler=told), resume_from=saved, **slow) as stream:
+                await until(stream, 60 * stop)
+                saved = stream.checkpoint
+        expected = [number for number, _ in enumerate(calls)]
+        assert sorted(set(numbers(told.done))) == expected
+        if not stops:
+            assert numbers(told.done) == expected
+
+    run_virtual(main())
+
+
+# --- refused
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": "0521234567"},
+        {"name": 3},
+        {"handler": None},
+        {"handler": "print"},
+        {"types": 8},
+        {"types": "8"},
+        {"types": ["queue"]},
+        {"statuses": "ABANDONE"},
+        {"statuses": [3]},
+        {"where": "x"},
+        {"timeout": 0},
+        {"timeout": True},
+        {"retry_for": timedelta(days=2)},
+        {"retry_for": 60},
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+    ],
+)
+def test_rules_that_make_no_sense(changes: dict[str, Any]) -> None:
+    """Refused when they are made."""
+    options: dict[str, Any] = {"name": "all", "handler": Told()} | changes
+    if options["handler"] is None:
+        del options["handler"]
+        with pytest.raises(TypeError):
+            Rule(**options)
+        return
+    with pytest.raises(ConfigurationError):
+        Rule(**options)
+
+
+async def test_watches_that_make_no_sense() -> None:
+    """No rules, two of one name, something else; checkpoints that are torn, or of another watch."""
+    rule = Rule(name="all", handler=Told())
+    for chosen in ([], [rule, rule], ["rule"]):
+        with pytest.raises(ConfigurationError):
+            async with Desk().watching(*chosen):
+                pass
+    async with Desk().watching(rule) as stream:
+        good = json.loads(stream.checkpoint)
+    for torn in ("", "[]", "{}", "1" * 10, json.dumps(good | {"due": 3}), json.dumps(good | {"fired": {"a": 1}})):
+        with pytest.raises(CheckpointError):
+            async with Desk().watching(rule, resume_from=torn):
+                pass
+    with pytest.raises(CheckpointError):
+        async with Desk().watching(rule, resume_from=json.dumps(good | {"version": 2})):
+            pass
+    with pytest.raises(CheckpointError):
+        async with Desk().watching(
+            rule, query=CdrQuery(NOW, NOW + timedelta(days=1), cdr_types=[4]), resume_from=json.dumps(good)
+        ):
+            pass
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    """Records that can't come again are forgotten, also by the rules that saw to them."""
+    rows = [row(number, 30 * number) for number in range(48 * 4)]
+    desk = Desk()
+    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 1_800 * number for number in range(len(rows))]))
+    told = Told()
+    async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
+        await until(stream, 4 * 86_400)
+        kept = json.loads(stream.checkpoint)["fired"]["all"]
+    assert len(told.done) == len(rows)
+    assert len(kept) <= 2 * (24 + 6) + 2
+
+
+# --- ready handlers
+
+
+def event(**changes: Any) -> Event:
+    told: dict[str, Any] = {"rule": "task", "record": make_record(at=NOW), "is_new": True, "version": "ab" * 16}
+    return Event(**told | {"attempt": 1} | changes)
+
+
+class Hook:
+    """The other side of a webhook."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | None = None) -> None:
+        self.got: list[tuple[httpx.Request, bytes]] = []
+        self.answer = answer or (lambda _: httpx.Response(204))
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._take)
+
+    async def _take(self, request: httpx.Request) -> httpx.Response:
+        self.got.append((request, await request.aread()))
+        return self.answer(request)
+
+
+async def test_a_webhook_is_signed_as_the_standard_has_it() -> None:
+    """Id, time and body under one HMAC; the body is the same at every attempt."""
+    hook = Hook()
+    async with Webhook(PLACE, secret=SECRET, transport=hook.transport, now=lambda: 1_800_000_000.7) as call:
+        await call(event())
+        await call(event(attempt=2))
+    (request, body), (_, again) = hook.got
+    assert str(request.url) == PLACE
+    assert request.headers["host"] == "hooks.test"
+    name, at = request.headers["webhook-id"], request.headers["webhook-timestamp"]
+    assert (name, at) == ("task-" + "ab" * 16, "1800000000")
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    made = hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256)
+    assert request.headers["webhook-signature"] == "v1," + base64.b64encode(made.digest()).decode()
+    assert body == again
+    said = json.loads(body)
+    assert (said["id"], said["type"], said["timestamp"], said["is_new"]) == (name, "task", "2026-07-01T12:00:00Z", True)
+    assert said["data"]["call_id"] == event().record.call_id
+
+
+async def test_a_webhook_without_a_secret_and_with_some_columns() -> None:
+    """It is not signed, and tells what it was asked to."""
+    hook = Hook()
+    async with Webhook(PLACE, columns=["started_at", "outcome"], transport=hook.transport) as call:
+        await call(event())
+    ((request, body),) = hook.got
+    assert "webhook-signature" not in request.headers
+    assert json.loads(body)["data"] == {"started_at": "2026-07-01T12:00:00Z", "outcome": "answered"}
+
+
+def _refused(_: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError(PLACE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "retry_after"),
+    [
+        (lambda _: httpx.Response(500, text="0521234567"), None),
+        (lambda _: httpx.Response(429, headers={"retry-after": "17"}), 17),
+        (lambda _: httpx.Response(302, headers={"location": "https://elsewhere.test/"}), None),
+        (_refused, None),
+    ],
+)
+async def test_a_webhook_that_fails(
+    answer: Callable[[httpx.Request], httpx.Response], retry_after: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error, in which neither the address nor the answer shows; nor does any log. Redirects are not followed."""
+    caplog.set_level(logging.DEBUG)
+    hook = Hook(answer)
+    async with Webhook(PLACE, transport=hook.transport) as call:
+        with pytest.raises(DeliveryError) as raised:
+            await call(event())
+        assert "T0KEN" not in repr(call)
+    assert raised.value.retry_after == retry_after
+    assert raised.value.retryable
+    assert len(hook.got) == 1
+    for shown in (str(raised.value), caplog.text):
+        assert "T0KEN" not in shown
+        assert "0521234567" not in shown
+
+
+async def test_a_webhook_that_hangs() -> None:
+    """It has so many seconds."""
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(1_000)
+        raise AssertionError
+
+    async with Webhook(PLACE, timeout=3, transport=httpx.MockTransport(hang)) as call:
+        with pytest.raises(DeliveryError):
+            await call(event())
+    assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "http://crm.example.com/hook"},
+        {"url": "crm.example.com/hook"},
+        {"url": "https://user:pass@crm.example.com/"},
+        {"secret": "short"},
+        {"secret": "whsec_!!!"},
+        {"secret": "whsec_YWJj"},
+        {"secret": 12345678901234567},
+        {"timeout": 0},
+        {"columns": ["nonsense"]},
+    ],
+)
+def test_webhooks_that_make_no_sense(options: dict[str, Any]) -> None:
+    """Refused when they are made, without showing the secret."""
+    with pytest.raises(ConfigurationError) as raised:
+        Webhook(**{"url": PLACE} | options)
+    assert "short" not in str(raised.value)
+
+
+async def test_lines_of_json() -> None:
+    """Each event is a line, whole, whatever the text."""
+    out = io.BytesIO()
+    handler = JsonLines(out, columns=["queue_name"])
+    odd = make_record(at=NOW, QueueName='שירות\n"x"\ud83d')
+    await asyncio.gather(*(handler(event(record=odd)) for _ in range(3)))
+    lines = out.getvalue().decode().splitlines()
+    assert len(lines) == 3
+    assert {json.loads(line)["data"]["queue_name"].startswith('שירות\n"x"') for line in lines} == {True}
