@@ -88,9 +88,9 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 
 
 def test_what_may_be_tried_again() -> None:
-    """Only what can pass: the network, the rate, a failing server, a damaged answer."""
+    """Only what can pass: the network, the rate, a failing server, a damaged answer, a webhook that is down."""
     retryable = {type(error) for error in EXAMPLES if error.retryable}
-    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError}
+    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError, DeliveryError}
     assert not DecodeError("not JSON").retryable
 
 
