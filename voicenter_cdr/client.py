@@ -49,8 +49,8 @@ from voicenter_cdr.models import (
 )
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.rules import Rule, WatchStream
-from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, facts, in_time, own
-from voicenter_cdr.transport import checked_address, http_client, retry_after, tls_context
+from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, Turns, facts, in_time, own
+from voicenter_cdr.transport import checked_address, http_client, pieces, retry_after, tls_context
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
@@ -314,6 +314,10 @@ class _Outlet:
     def watch(self, task: asyncio.Task[None]) -> None:
         self.client._watch_task(task)
 
+    @property
+    def turns(self) -> Turns:
+        return self.client._turns
+
     async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
         """Send until there is an answer, or an error that another attempt would not mend."""
         budget = _Try(self.client._max_attempts, self.max_wait, slot.sent)
@@ -495,6 +499,7 @@ class CdrClient:
         self._pace_state: _Pace | None = None
         self._reading: tuple[tuple[CdrField, ...] | None, Reader] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = Turns()
         self._running: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -820,6 +825,7 @@ class CdrClient:
             if self._loop is not loop:
                 self._pace.bind()
             self._loop = loop
+            self._turns = Turns()
             self._http = http_client(self._url, tls=self._tls, transport=self._transport)
         return self._http
 
@@ -917,12 +923,13 @@ class CdrClient:
                 secret=self._credentials.secret,
                 loads=self._loads,
             )
-            async for chunk in response.aiter_bytes(_SLICE):
-                decoder.feed(chunk)
+            async for chunk in pieces(response, _SLICE):
+                async with self._turns:
+                    decoder.feed(chunk)
                 if seen is not None:
                     seen.body += chunk
-                await asyncio.sleep(0)
-            return decoder.finish()
+            async with self._turns:
+                return decoder.finish()
         finally:
             await response.aclose()
 

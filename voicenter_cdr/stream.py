@@ -29,7 +29,7 @@ from voicenter_cdr.pacing import Slot
 from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
 from voicenter_cdr.wire import Answer, trimmed
 
-__all__ = ["OnInvalid", "Order", "Outlet", "PageStream", "RecordStream", "Tally"]
+__all__ = ["Iteration", "OnInvalid", "Order", "Outlet", "PageStream", "RecordStream", "Tally", "Turns"]
 
 Order = Literal["time", "any"]
 """``"time"``: records in order of time. ``"any"``: windows as they are proven, so that nothing is held back."""
@@ -56,8 +56,32 @@ class Tally:
     begun: float | None = None
 
 
+class Turns:
+    """Lets one piece of work into each turn of the event loop: ``async with turns: …``.
+
+    A page is taken up in pieces of a millisecond or two; those of several lanes would otherwise fall together.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._lock.release()
+
+
 class Outlet(Protocol):
     """The way to the service for one query."""
+
+    @property
+    def turns(self) -> Turns:
+        """For work that takes a while."""
+        ...
 
     async def slot(self, tally: Tally) -> Slot:
         """Wait until a request may be sent."""
@@ -206,12 +230,12 @@ class _Lanes:
     async def _ask(self, ask: Ask, slot: Slot) -> None:
         try:
             answer = await self._outlet.exchange(ask, slot, self._tally)
-            await asyncio.sleep(0)
         except OutOfRangeError as error:
             self._plan.refused(ask, error)
         else:
-            if self._failed is None:  # else the plan is not to be asked any more
-                self._judge(ask, answer)
+            async with self._outlet.turns:
+                if self._failed is None:  # else the plan is not to be asked any more
+                    self._judge(ask, answer)
 
     async def _work(self) -> None:
         """Wait until the plan has something to ask. Only the lane whose turn it is comes here."""
@@ -234,14 +258,18 @@ class _Lanes:
     async def _batch(self, window: Window) -> Batch:
         """The records of a proven window, picked out when they are wanted, with turns of the event loop in between."""
         answers, trim = self._proven.pop(window)
-        rows = own(answers, window)
-        await asyncio.sleep(0)
-        records = [row for row in rows if isinstance(row, Cdr)]
-        invalid = tuple(row for row in rows if isinstance(row, InvalidRecord)) if len(rows) > len(records) else ()
+        turns = self._outlet.turns
+        async with turns:
+            rows = own(answers, window)
+        async with turns:
+            records = [row for row in rows if isinstance(row, Cdr)]
+            invalid = tuple(row for row in rows if isinstance(row, InvalidRecord)) if len(rows) > len(records) else ()
         if trim and self._fields is not None:
-            records = [trimmed(record, self._fields) for record in records]
-        await asyncio.sleep(0)
-        return Batch(window, in_time(records), invalid)
+            async with turns:
+                records = [trimmed(record, self._fields) for record in records]
+        async with turns:
+            records = in_time(records)
+        return Batch(window, records, invalid)
 
 
 class _Progress:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+import zlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -15,10 +17,11 @@ import httpx
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["checked_address", "http_client", "is_loopback", "proxy_for", "retry_after", "tls_context"]
+__all__ = ["checked_address", "http_client", "is_loopback", "pieces", "proxy_for", "retry_after", "tls_context"]
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
+_GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 def checked_address(name: str, url: str, *, example: str) -> str:
@@ -73,6 +76,30 @@ def http_client(
         follow_redirects=False,
         trust_env=False,
     )
+
+
+async def pieces(response: httpx.Response, size: int) -> AsyncIterator[bytes]:
+    """The body as it arrives, unpacked, never more than so many bytes at a time.
+
+    A few packed bytes can hold a whole page: unpacked at once they would stop the event loop. Raises
+    ``httpx.DecodingError`` for damaged ones.
+    """
+    if response.headers.get("content-encoding", "").strip().lower() != "gzip":
+        async for chunk in response.aiter_bytes(size):
+            yield chunk
+        return
+    inflate = zlib.decompressobj(_GZIP)
+    async for packed in response.aiter_raw():
+        while packed and not inflate.eof:
+            try:
+                piece = inflate.decompress(packed, size)
+            except zlib.error:
+                raise httpx.DecodingError("damaged gzip", request=response.request) from None
+            packed = inflate.unconsumed_tail
+            if piece:
+                yield piece
+    if rest := inflate.flush():
+        yield rest
 
 
 class _Door(httpx.AsyncBaseTransport):
