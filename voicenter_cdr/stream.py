@@ -394,7 +394,8 @@ class Iteration(AsyncIterator[T]):
 
     @property
     @abstractmethod
-    def checkpoint(self) -> str: ...
+    def checkpoint(self) -> str:
+        """From where to go on (``resume_from=…``)."""
 
     @abstractmethod
     def _run(self) -> AsyncGenerator[T, None]: ...

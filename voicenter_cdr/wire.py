@@ -605,9 +605,9 @@ class Reader:
     """Turns the service's objects into records: one way for every list of keys they come with.
 
     The rows of a slice are read a field at a time, which is how most of the work is done without a step of Python for
-    each value; where one of them is not as it should be, or has other keys, the rows are read one by one, by functions
-    that cattrs makes. Keep a reader for as long as records come: what it has learnt of their keys and of texts that
-    repeat is used again. ``fields`` limits records to the chosen ones and those every record has.
+    each value; where one of them is not as it should be, those rows are read one by one, by functions that cattrs
+    makes. Keep a reader for as long as records come: what it has learnt of their keys and of texts that repeat is used
+    again. ``fields`` limits records to the chosen ones and those every record has.
     """
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
@@ -622,7 +622,7 @@ class Reader:
 
     def read_into(self, rows: Sequence[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
         """Append the records of ``rows``, and their seconds since 1970, in order."""
-        records = self._together(rows) or self._apart(rows, len(done))
+        records = self._together(rows) or self._by_keys(rows, len(done))
         epoch, second = _EPOCH, _SECOND
         seconds += [None if record.started_at is None else (record.started_at - epoch) // second for record in records]
         done += records
@@ -638,10 +638,25 @@ class Reader:
             record.__class__ = Cdr
         return records
 
-    def _apart(self, rows: Sequence[Any], before: int) -> list[Any]:
+    def _by_keys(self, rows: Sequence[Any], before: int) -> list[Any]:
+        """Rows of several lists of keys, those of one list together where that goes."""
+        places: dict[tuple[str, ...], list[int]] = {}
+        for at, raw in enumerate(rows):
+            places.setdefault(tuple(raw) if type(raw) is dict else (), []).append(at)
+        if len(places) == 1:
+            return self._apart(rows, range(before, before + len(rows)))
+        records: list[Any] = [None] * len(rows)
+        for found in places.values():
+            part = [rows[at] for at in found]
+            made = self._together(part) or self._apart(part, [before + at for at in found])
+            for at, record in zip(found, made, strict=True):
+                records[at] = record
+        return records
+
+    def _apart(self, rows: Sequence[Any], places: Iterable[int]) -> list[Any]:
         """Each row by itself and, where the rules have to be bent or it can't be read, as :meth:`explain` says."""
         records = []
-        for at, raw in enumerate(rows, start=before):
+        for at, raw in zip(places, rows, strict=True):
             try:
                 keys = tuple(raw) if type(raw) is dict else ()
                 record = (self._shapes.get(keys) or self._shape(keys)).structure(raw, None)
