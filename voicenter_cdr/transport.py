@@ -89,17 +89,17 @@ async def pieces(response: httpx.Response, size: int) -> AsyncIterator[bytes]:
             yield chunk
         return
     inflate = zlib.decompressobj(_GZIP)
-    async for packed in response.aiter_raw():
-        while packed and not inflate.eof:
-            try:
+    try:
+        async for packed in response.aiter_raw():
+            while packed and not inflate.eof:
                 piece = inflate.decompress(packed, size)
-            except zlib.error:
-                raise httpx.DecodingError("damaged gzip", request=response.request) from None
-            packed = inflate.unconsumed_tail
-            if piece:
-                yield piece
-    if rest := inflate.flush():
-        yield rest
+                packed = inflate.unconsumed_tail
+                if piece:
+                    yield piece
+        if rest := inflate.flush():
+            yield rest
+    except zlib.error:
+        raise httpx.DecodingError("damaged gzip", request=response.request) from None
 
 
 class _Door(httpx.AsyncBaseTransport):

@@ -1,0 +1,93 @@
+"""The way out: which addresses may be asked, and how bodies come in."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr import ConfigurationError
+from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.transport import checked_address, pieces
+
+EXAMPLE = "https://example.com/"
+
+
+class Parts(httpx.AsyncByteStream):
+    """A body in these parts."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self.parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+
+
+def answer(parts: list[bytes], encoding: str | None) -> httpx.Response:
+    headers = {} if encoding is None else {"content-encoding": encoding}
+    return httpx.Response(200, headers=headers, stream=Parts(parts), request=httpx.Request("GET", EXAMPLE))
+
+
+async def read(response: httpx.Response, size: int) -> list[bytes]:
+    return [piece async for piece in pieces(response, size)]
+
+
+def parted(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+@given(st.binary(max_size=3_000), st.lists(st.integers(0, 5_000), max_size=6), st.integers(1, 500), st.integers(0, 40))
+def test_a_body_in_pieces(data: bytes, cuts: list[int], size: int, zeros: int) -> None:
+    """Whatever the network cuts, and however well it is packed: all of it, in order, in pieces that are not too big."""
+    data += b"\0" * zeros * 1_000
+    for encoding, sent in ((None, data), ("gzip", gzip.compress(data)), ("GZIP", gzip.compress(data, 0))):
+        got = run_virtual(read(answer(parted(sent, cuts), encoding), size))
+        assert b"".join(got) == data
+        assert all(0 < len(piece) <= size for piece in got[:-1])
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(b"x" * 100)[:-8] + b"\xff" * 8], ids=["none", "sum"])
+def test_damaged_gzip(body: bytes) -> None:
+    """Is said to be damaged."""
+    with pytest.raises(httpx.DecodingError):
+        run_virtual(read(answer([body], "gzip"), 100))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example/x", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/", "http://crm.test/"],
+)
+def test_addresses_that_may_be_asked(url: str) -> None:
+    """Anything over TLS, and this machine."""
+    assert checked_address("url", url, example=EXAMPLE) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a.example/t0ken",
+        "http://127.0.0.1.a.example/",
+        "http://localhost.a.example/",
+        "ftp://a.example/",
+        "https://",
+        "https:///x",
+        "a.example",
+        "",
+        "https://user@a.example/",
+        "https://:t0ken@a.example/",
+        "https://a.example/#t0ken",
+        "https://a\nb/",
+        "http://[::1/",
+    ],
+)
+def test_addresses_that_may_not(url: str) -> None:
+    """Refused, without showing them: they may hold a secret."""
+    with pytest.raises(ConfigurationError, match="base_url") as raised:
+        checked_address("base_url", url, example=EXAMPLE)
+    assert "t0ken" not in str(raised.value)
