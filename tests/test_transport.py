@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from collections.abc import AsyncIterator
 
 import httpx
@@ -39,7 +40,7 @@ async def read(response: httpx.Response, size: int) -> list[bytes]:
 
 def parted(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(st.binary(max_size=3_000), st.lists(st.integers(0, 5_000), max_size=6), st.integers(1, 500), st.integers(0, 40))
