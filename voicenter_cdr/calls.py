@@ -198,7 +198,9 @@ def rule(cdr: Cdr) -> Rule:
 # --- one record --------------------------------------------------------------------------------------------------
 
 PUNCTUATION: Final = " -().+/\t\r\n\xa0" + "".join(
-    chr(sign) for first, last in ((0x2000, 0x2015), (0x202A, 0x202F), (0x205F, 0x2069)) for sign in range(first, last + 1)
+    chr(sign)
+    for first, last in ((0x2000, 0x2015), (0x202A, 0x202F), (0x205F, 0x2069))
+    for sign in range(first, last + 1)
 )
 """What people and programs put between the digits of a number: also dashes, spaces of any width, and the invisible
 marks of the direction of writing that come along with numbers in Hebrew text."""

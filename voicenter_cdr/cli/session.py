@@ -15,11 +15,12 @@ from voicenter_cdr.cli.flags import Access
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
 from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
-__all__ = ["SANDBOX_CODE", "client_for"]
+__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
@@ -69,12 +70,22 @@ async def _demo(query: CdrQuery) -> AsyncIterator[dict[str, str]]:
         yield {"base_url": url, "code": SANDBOX_CODE}
 
 
-def _secret(flag: str, path: str) -> str:
+def pseudonymiser_of(path: str | None) -> Pseudonymiser | None:
+    """What makes pseudonyms with the key in a file; nothing without one."""
+    return None if path is None else Pseudonymiser(_content("--pseudonymise-key-file", path))
+
+
+def _content(flag: str, path: str) -> bytes:
     # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
     try:
-        text = sys.stdin.readline() if path == "-" else Path(path).read_text("utf-8")
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
+
+
+def _secret(flag: str, path: str) -> str:
+    try:
+        text = sys.stdin.readline() if path == "-" else _content(flag, path).decode()
     except UnicodeDecodeError:
         raise ConfigurationError(f"The file given by {flag} holds no text") from None
     if not text.strip():
