@@ -14,9 +14,10 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -70,6 +71,7 @@ _PATIENCE: Final = 900.0
 _URGENT_IN_A_ROW: Final = 4
 """Single calls that may pass waiting bulk requests before one of those has its turn."""
 
+Failure = TypeVar("Failure", bound=BaseException)
 Timeout = float | Literal["default"] | None
 """Seconds for one attempt as a whole, ``None`` for no end, ``"default"`` for the client's own."""
 
@@ -234,6 +236,7 @@ class _Door(httpx.AsyncBaseTransport):
         self._owned = owned
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and forget in what words the status came: they are anybody's, and would be logged."""
         params = request.extensions.get("voicenter_params")
         if params:
             request = httpx.Request(
@@ -243,11 +246,52 @@ class _Door(httpx.AsyncBaseTransport):
                 stream=request.stream,
                 extensions=request.extensions,
             )
-        return await self._inner.handle_async_request(request)
+        response = await self._inner.handle_async_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
 
     async def aclose(self) -> None:
         if self._owned:
             await self._inner.aclose()
+
+
+_ASKING: Final = ContextVar("voicenter_cdr_asking", default=False)
+_HTTP_LOG: Final = logging.getLogger("httpcore.http11")
+
+
+class _Discreet(logging.Filter):
+    """Keeps what came to us out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
+
+    A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.getMessage().partition(" ")[0]
+        if _ASKING.get() and (event == "receive_response_headers.complete" or event.endswith(".failed")):
+            record.msg, record.args = event, ()
+        return True
+
+
+_DISCREET: Final = _Discreet()
+
+
+def _bare(error: Failure) -> Failure:
+    """The error without the frames of those who failed, and without what it is not chained to.
+
+    Their local variables hold what was sent and what came, and tools that show errors show those, too.
+    """
+    todo: list[BaseException | None] = [error]
+    seen: list[BaseException] = []
+    while todo:
+        failed = todo.pop()
+        if failed is None or any(failed is other for other in seen):
+            continue
+        seen.append(failed)
+        failed.__traceback__ = None
+        if failed.__suppress_context__ and failed.__context__ is not failed.__cause__:
+            failed.__context__ = None
+        todo += [failed.__cause__, failed.__context__, *getattr(failed, "exceptions", ())]
+    return error
 
 
 def _proxy(url: str) -> httpx.Proxy | None:
@@ -332,8 +376,8 @@ class _Seen:
     """An answer as it came."""
 
     status: int = 0
-    headers: dict[str, str] = field(factory=dict)
-    body: bytearray = field(factory=bytearray)
+    headers: dict[str, str] = field(factory=dict, repr=False)
+    body: bytearray = field(factory=bytearray, repr=False)
 
 
 def _worth_another(error: BaseException) -> bool:
@@ -470,15 +514,27 @@ def _said(window: Window) -> str:
 # --- the client --------------------------------------------------------------------------------------------------
 
 
-def _credential(name: str, value: str | None) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"{name} takes text")
-    value = (value or "").strip()
-    if not value:
-        return None
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise ConfigurationError(f"The {name} holds characters no credential has; was it pasted whole and alone?")
-    return value
+def _credentials(code: str | None, token: str | None) -> Credentials | str:
+    """The one that was given, or what is wrong. Nothing is raised where a traceback would hold one."""
+    found: dict[str, str | None] = {}
+    for name, value in (("code", code), ("token", token)):
+        if value is not None and not isinstance(value, str):
+            return f"{name} takes text"
+        found[name] = plain = (value or "").strip() or None
+        if plain and (not (plain.isascii() and plain.isprintable()) or " " in plain):
+            return f"The {name} holds characters no credential has; was it pasted whole and alone?"
+    if (found["code"] is None) == (found["token"] is None):
+        return (
+            ("No credential" if found["code"] is None else "Two credentials")
+            + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
+            "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
+        )
+    return Credentials(**found)
+
+
+def _environment(*names: str) -> str:
+    """What the first of these says that is not empty."""
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
 
 
 def _address(base_url: str) -> str:
@@ -501,7 +557,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".test"))
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _number(name: str, value: Any, *, least: float, whole: bool = False) -> Any:
@@ -555,15 +611,12 @@ class CdrClient:
     ) -> None:
         self._http: httpx.AsyncClient | None = None
         self._tls: ssl.SSLContext | None = None
-        code, token = _credential("code", code), _credential("token", token)
-        if (code is None) == (token is None):
-            raise ConfigurationError(
-                ("No credential" if code is None else "Two credentials")
-                + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
-                "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
-            )
+        credentials = _credentials(code, token)
+        del code, token  # a traceback may be shown with its local variables
+        if isinstance(credentials, str):
+            raise ConfigurationError(credentials)
         _one_of("method", method, ("POST", "GET"))
-        self._credentials = Credentials(code, token)
+        self._credentials = credentials
         self._url = _address(base_url)
         self._timeout = None if timeout is None else _number("timeout", timeout, least=0.001)
         self._max_attempts = _number("max_attempts", max_attempts, least=1, whole=True)
@@ -589,22 +642,27 @@ class CdrClient:
         Reads VOICENTER_API_CODE (or VOICENTER_CODE), VOICENTER_BEARER_TOKEN and VOICENTER_BASE_URL; an empty one
         counts as absent. ``options`` are those of the class and win over the environment.
         """
-        read = {
-            "code": os.environ.get("VOICENTER_API_CODE", "").strip() or os.environ.get("VOICENTER_CODE", "").strip(),
-            "token": os.environ.get("VOICENTER_BEARER_TOKEN", "").strip(),
-            "base_url": os.environ.get("VOICENTER_BASE_URL", "").strip(),
-        }
-        if read["code"] and read["token"] and not {"code", "token"} & options.keys():
-            raise ConfigurationError("Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them")
-        if {"code", "token"} & options.keys():
-            read["code"] = read["token"] = ""
-        arguments: dict[str, Any] = {name: value for name, value in read.items() if value}
-        return cls(**arguments | options)
+        names: dict[str, tuple[str, ...]] = {"base_url": ("VOICENTER_BASE_URL",)}
+        if not {"code", "token"} & options.keys():
+            names |= {"code": ("VOICENTER_API_CODE", "VOICENTER_CODE"), "token": ("VOICENTER_BEARER_TOKEN",)}
+            if _environment(*names["code"]) and _environment(*names["token"]):
+                raise ConfigurationError(
+                    "Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them"
+                )
+        try:
+            return cls(**{name: value for name in names if (value := _environment(*names[name]))} | options)
+        finally:
+            del options  # a traceback may be shown with its local variables
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_running"):
+            return "CdrClient(…)"  # it was refused, and is shown in a traceback
         way = "code" if self._credentials.code else "token"
         limit = self._rate_limit
         return f"CdrClient({way}=…, base_url={self._url!r}, {limit.requests} requests per {limit.period:g} s)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CdrClient holds a credential and can't be pickled or copied: make one where it is needed")
 
     def account_fingerprint(self, salt: str) -> str:
         """Four hex digits that tell this client's credential from others (:func:`voicenter_cdr.models.fingerprint`).
@@ -695,7 +753,10 @@ class CdrClient:
 
     def parse(self, raw: RawAnswer) -> Answer:
         """What an answer of :meth:`fetch_raw` says; raises what :meth:`fetch` raises for it."""
-        return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
+        try:
+            return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
+        except VoicenterError as error:
+            raise _bare(error)  # noqa: B904  # the same error, chained to what it was
 
     @property
     def uses_token(self) -> bool:
@@ -876,6 +937,7 @@ class CdrClient:
             if self._loop is not loop:
                 self._pace.bind()
             self._loop = loop
+            _HTTP_LOG.addFilter(_DISCREET)
             inner = self._transport or httpx.AsyncHTTPTransport(
                 verify=self._tls if self._tls is not None else True,
                 proxy=_proxy(self._url),
@@ -917,6 +979,7 @@ class CdrClient:
         """One attempt: an answer, or one of our errors, within the time allowed."""
         seconds = self._timeout if timeout == "default" else timeout
         pace, settled = self._pace, False
+        asking = _ASKING.set(True)
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._exchange(request, slot, fields, seen)
@@ -926,24 +989,28 @@ class CdrClient:
         except RateLimitError as error:
             settled = True
             pace.refused(slot, error.retry_after)
-            raise
-        except (ApiError, DecodeError):
+            raise _bare(error)  # noqa: B904  # the same error
+        except (ApiError, DecodeError) as error:
             settled = True
             pace.passed(slot)
-            raise
+            raise _bare(error)  # noqa: B904  # the same error
         except TimeoutError as error:
             within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            raise ServiceUnreachableError(f"No whole answer within {within}") from error
+            failure: VoicenterError = ServiceUnreachableError(f"No whole answer within {within}")
+            failure.__cause__ = _bare(error)
         except httpx.DecodingError as error:
-            raise DecodeError("The answer's compression is damaged", truncated=True) from error
+            failure = DecodeError("The answer's compression is damaged", truncated=True)
+            failure.__cause__ = _bare(error)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             host = urlsplit(self._url).netloc
-            told = f"The connection to {host} failed ({type(error).__name__})"
+            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
             # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-            raise ServiceUnreachableError(told) from None if isinstance(error, httpx.ProtocolError) else error
+            failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else _bare(error)
         finally:
+            _ASKING.reset(asking)
             if not settled:
                 pace.given_up(slot)
+        raise failure  # out here, so that nothing is chained to it but what was chained above
 
     async def _exchange(
         self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
