@@ -978,39 +978,43 @@ class CdrClient:
     ) -> Answer:
         """One attempt: an answer, or one of our errors, within the time allowed."""
         seconds = self._timeout if timeout == "default" else timeout
-        pace, settled = self._pace, False
-        asking = _ASKING.set(True)
+        pace, asking = self._pace, _ASKING.set(True)
+        failure: VoicenterError
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._exchange(request, slot, fields, seen)
-            settled = True
             pace.passed(slot)
             return answer
         except RateLimitError as error:
-            settled = True
             pace.refused(slot, error.retry_after)
-            raise _bare(error)  # noqa: B904  # the same error
+            failure = _bare(error)
         except (ApiError, DecodeError) as error:
-            settled = True
             pace.passed(slot)
-            raise _bare(error)  # noqa: B904  # the same error
-        except TimeoutError as error:
-            within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            failure: VoicenterError = ServiceUnreachableError(f"No whole answer within {within}")
-            failure.__cause__ = _bare(error)
-        except httpx.DecodingError as error:
-            failure = DecodeError("The answer's compression is damaged", truncated=True)
-            failure.__cause__ = _bare(error)
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            host = urlsplit(self._url).netloc
-            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
-            # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-            failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else _bare(error)
+            failure = _bare(error)
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
+            pace.given_up(slot)
+            failure = self._failure(error, seconds)
+        except BaseException:
+            pace.given_up(slot)
+            raise
         finally:
             _ASKING.reset(asking)
-            if not settled:
-                pace.given_up(slot)
-        raise failure  # out here, so that nothing is chained to it but what was chained above
+        raise failure  # out here, so that nothing is chained to it but its cause
+
+    def _failure(self, error: Exception, seconds: float | None) -> VoicenterError:
+        """What it means that the network or httpx failed so; chained to it without its frames."""
+        failure: VoicenterError
+        if isinstance(error, TimeoutError):
+            within = "the system's own limit" if seconds is None else f"{seconds:g} s"
+            failure = ServiceUnreachableError(f"No whole answer within {within}")
+        elif isinstance(error, httpx.DecodingError):
+            failure = DecodeError("The answer's compression is damaged", truncated=True)
+        else:
+            host = urlsplit(self._url).netloc
+            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
+        # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
+        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else _bare(error)
+        return failure
 
     async def _exchange(
         self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
