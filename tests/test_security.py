@@ -28,9 +28,20 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
+from test_cli import Run, Service, run, service  # noqa: F401  # fixtures
 
-from voicenter_cdr import ApiError, CdrClient, CdrQuery, ConfigurationError, ServiceUnreachableError, VoicenterError
+from voicenter_cdr import (
+    ApiError,
+    CdrClient,
+    CdrQuery,
+    ConfigurationError,
+    RateLimitError,
+    ServiceUnreachableError,
+    VoicenterError,
+)
 from voicenter_cdr.client import BASE_URL
+from voicenter_cdr.export import JsonlSink, write_pages
+from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sandbox import Fault, Records, Sandbox, serving
 from voicenter_cdr.testing import in_process, make_row, make_rows
 
@@ -250,6 +261,54 @@ async def test_what_can_be_pickled() -> None:
     seen = {cdr.caller_number for cdr in page.records}
     assert len(seen) > 100
     assert not [number for number in seen if number and number in stream.checkpoint + changes.checkpoint]
+
+
+class FullDisk(io.BytesIO):
+    """A place that takes nothing."""
+
+    def write(self, data: Any) -> int:
+        raise OSError(28, "No space left on device", len(bytes(data)))
+
+
+async def test_a_file_that_cannot_be_written() -> None:
+    """What the system refuses to write is not in the error's frames."""
+    app = Sandbox(Records([ROW]), codes=[SECRET])
+    async with CdrClient(code=SECRET, transport=in_process(app)) as client:
+        with pytest.raises(OSError, match="No space") as raised:
+            await write_pages(client.iter_pages(QUERY), JsonlSink(FullDisk()))
+    assert not leaks(everything(raised.value))
+
+
+async def test_a_shared_limiter_keeps_its_password() -> None:
+    """The address of a Redis server may hold a password: it is in no error, however it is looked at."""
+    pytest.importorskip("redis")
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"-WRONGPASS invalid username-password pair\r\n" * 3)
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port, password = server.sockets[0].getsockname()[1], quote(SECRET, safe="")
+        async with RedisLimiter(f"redis://user:{password}@127.0.0.1:{port}/0") as limiter:
+            with pytest.raises(RateLimitError, match="shared limit") as raised:
+                await limiter.acquire()
+            assert not leaks(everything(raised.value) + repr(limiter))
+    for wrong in (f"redis://user:{password}@127.0.0.1:port/0", f"http://user:{password}@127.0.0.1/"):
+        with pytest.raises(ConfigurationError, match="shared limiter") as refused:
+            RedisLimiter(wrong)
+        assert not leaks(everything(refused.value))
+
+
+def test_a_password_is_no_flag(run: Run, service: Service) -> None:  # noqa: F811  # fixtures
+    """A shared limiter's address with a password is for the environment: a command line is read by everybody."""
+    for url in ("redis://:s3cret@127.0.0.1/0", "rediss://user:s3cret@127.0.0.1", "s3cret://a@b"):
+        done = run("count", "--last", "7d", "--share", url)
+        assert (done.code, service.app.hits) == (2, [])
+        assert "VOICENTER_SHARE" in done.err
+        assert "s3cret" not in done.err
 
 
 async def test_only_our_own_headers_are_kept_from_the_log(logged: Callable[[], str]) -> None:

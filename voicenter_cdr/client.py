@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -35,6 +35,7 @@ from voicenter_cdr.errors import (
     RateLimitError,
     ServiceUnreachableError,
     VoicenterError,
+    bare,
 )
 from voicenter_cdr.follow import FollowStream
 from voicenter_cdr.models import (
@@ -71,7 +72,6 @@ _PATIENCE: Final = 900.0
 _URGENT_IN_A_ROW: Final = 4
 """Single calls that may pass waiting bulk requests before one of those has its turn."""
 
-Failure = TypeVar("Failure", bound=BaseException)
 Timeout = float | Literal["default"] | None
 """Seconds for one attempt as a whole, ``None`` for no end, ``"default"`` for the client's own."""
 
@@ -273,25 +273,6 @@ class _Discreet(logging.Filter):
 
 
 _DISCREET: Final = _Discreet()
-
-
-def _bare(error: Failure) -> Failure:
-    """The error without the frames of those who failed, and without what it is not chained to.
-
-    Their local variables hold what was sent and what came, and tools that show errors show those, too.
-    """
-    todo: list[BaseException | None] = [error]
-    seen: list[BaseException] = []
-    while todo:
-        failed = todo.pop()
-        if failed is None or any(failed is other for other in seen):
-            continue
-        seen.append(failed)
-        failed.__traceback__ = None
-        if failed.__suppress_context__ and failed.__context__ is not failed.__cause__:
-            failed.__context__ = None
-        todo += [failed.__cause__, failed.__context__, *getattr(failed, "exceptions", ())]
-    return error
 
 
 def _proxy(url: str) -> httpx.Proxy | None:
@@ -756,7 +737,7 @@ class CdrClient:
         try:
             return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
         except VoicenterError as error:
-            raise _bare(error)  # noqa: B904  # the same error, chained to what it was
+            raise bare(error)  # noqa: B904  # the same error, chained to what it was
 
     @property
     def uses_token(self) -> bool:
@@ -987,10 +968,10 @@ class CdrClient:
             return answer
         except RateLimitError as error:
             pace.refused(slot, error.retry_after)
-            failure = _bare(error)
+            failure = bare(error)
         except (ApiError, DecodeError) as error:
             pace.passed(slot)
-            failure = _bare(error)
+            failure = bare(error)
         except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
             pace.given_up(slot)
             failure = self._failure(error, seconds)
@@ -1013,7 +994,7 @@ class CdrClient:
             host = urlsplit(self._url).netloc
             failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
         # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else _bare(error)
+        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else bare(error)
         return failure
 
     async def _exchange(

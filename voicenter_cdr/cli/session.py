@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,6 +45,11 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
                 "No credential",
                 mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
                 "or try it without an account: --demo.",
+            )
+        if re.match(r"[^/]*//[^/]*@", access.share or ""):
+            raise ConfigurationError(
+                "A password on the command line shows in the list of processes",
+                mend="Give the address as VOICENTER_SHARE and leave out --share.",
             )
         share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
         if share and not access.demo:

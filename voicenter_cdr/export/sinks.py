@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from voicenter_cdr.errors import VoicenterError, bare
 from voicenter_cdr.export.places import Target, bytes_to
 from voicenter_cdr.export.schema import COLUMNS, Column, compact, named, rows
 from voicenter_cdr.models import Cdr, Page
@@ -116,7 +117,10 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     if cancelled is not None:
         done.exception()  # looked at: the cancellation is what is told
         raise cancelled
-    return done.result()
+    try:
+        return done.result()
+    except (OSError, VoicenterError) as error:
+        raise bare(error)  # noqa: B904  # the same error, without the frames that hold records
 
 
 # --- text --------------------------------------------------------------------------------------------------------
