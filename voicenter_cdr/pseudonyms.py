@@ -149,7 +149,8 @@ class Pseudonymiser:
         return (call_id or "").join(_ALONE.sub(lambda match: self._of(match[0]), part) for part in parts)
 
     def _step(self, step: IvrStep) -> IvrStep:
-        return attrs.evolve(step, dtmf=step.dtmf and self._text(step.dtmf))
+        keys = step.dtmf and self._text(step.dtmf)
+        return step if keys is step.dtmf else attrs.evolve(step, dtmf=keys)
 
     def _mapping(self, mapping: Mapping[str, Any]) -> FrozenMap:
         made: dict[str, Any] = {}
