@@ -631,7 +631,8 @@ class CdrClient:
                     "Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them"
                 )
         try:
-            return cls(**{name: value for name in names if (value := _environment(*names[name]))} | options)
+            options = {name: value for name in names if (value := _environment(*names[name]))} | options
+            return cls(**options)
         finally:
             del options  # a traceback may be shown with its local variables
 
