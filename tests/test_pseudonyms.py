@@ -30,7 +30,7 @@ from voicenter_cdr.callbacks import unreturned
 from voicenter_cdr.calls import RULES, customer_number, direction, normal_number, outcome, stitch
 from voicenter_cdr.export import JsonlSink, row, write_pages
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sandbox import CallCentre, Records, Sandbox
+from voicenter_cdr.sandbox import CallCentre, Fault, Records, Sandbox
 from voicenter_cdr.sync import sync
 from voicenter_cdr.testing import make_record
 
@@ -273,6 +273,16 @@ def test_export_with_pseudonyms(run: Run, key_file: str) -> None:  # noqa: F811 
     words = ("export", "--last", "7d", "--format", "csv", "--fields", "customer_number", "--status", "TIMEOUT")
     (cell,) = csv.DictReader(io.StringIO(run(*words, "--pseudonymise-key-file", key_file).out))
     assert cell == {"customer_number": NAMES.number("972541111111")}
+
+
+def test_no_digest_of_a_number_is_told(service: Service, run: Run, key_file: str, tmp_path: Path) -> None:  # noqa: F811  # fixtures
+    """Nor a checkpoint, whose digests are of records with their numbers; without pseudonyms it is told."""
+    for command in (("export",), ("sync", str(tmp_path / "a.sqlite"))):
+        words = (*command, "--last", "7d", "--max-wait", "1", "--error-format", "json")
+        for more in ((), ("--pseudonymise-key-file", key_file)):
+            service.goes_wrong(then=Fault.refuse(1))
+            lines = run(*words, *more, "--quiet").err.splitlines()
+            assert (json.loads(lines[-1])["checkpoint"] is None) == bool(more)
 
 
 def test_key_files_that_are_refused(service: Service, run: Run, tmp_path: Path) -> None:  # noqa: F811  # fixtures

@@ -18,7 +18,8 @@ What stays: ``call_id`` and the id of the original call, which are the service's
 the company's own number; names of queues, departments and staff.
 
 ``Cdr.key`` of what comes out is made from the names, so it is another one than before: the key of the original would
-give its number away to whoever tries all numbers.
+give its number away to whoever tries all numbers. The same holds for checkpoints, which are made before: keep them as
+you keep the numbers.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from voicenter_cdr.cli.flags import (
     to_query,
 )
 from voicenter_cdr.cli.messages import logs, many, progress, say
-from voicenter_cdr.cli.session import client_for, pseudonymiser_of
+from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period, said
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
 from voicenter_cdr.models import CdrQuery, Estimate
@@ -79,7 +79,7 @@ def export(
     query = to_query(period, filters, access, columns if fields else None)
     pseudonymiser = pseudonymiser_of(pseudonymise_key_file)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
-    with telling_of(sink), logs(voice):
+    with telling_of(sink), logs(voice), without_digests(pseudonymiser):
         asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid, pseudonymiser))
 
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, query_of
 from voicenter_cdr.cli.messages import logs, many, say, steps
-from voicenter_cdr.cli.session import client_for, pseudonymiser_of
+from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period
 from voicenter_cdr.errors import ConfigurationError, IncompleteError
 from voicenter_cdr.models import CdrQuery
@@ -94,7 +94,7 @@ def sync(
         "now": now,
     }
     begun = time.monotonic()
-    with logs(voice):
+    with logs(voice), without_digests(options["pseudonymiser"]):
         report = asyncio.run(_sync(query, destination, access, voice, options))
     _tell(report, destination, time.monotonic() - begun, voice)
 
