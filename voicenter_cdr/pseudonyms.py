@@ -45,10 +45,10 @@ _LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjkmnpqrstv")
 """No digit, so that nothing in a name looks like a number; no vowel, so that nothing in it is a word."""
 _LENGTH: Final = 24
 _GAP: Final = f"[{re.escape(PUNCTUATION)}]"
-_WHOLE: Final = re.compile(r"[+(]*(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)")
+_WHOLE: Final = re.compile(r"[+(]{0,3}(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)")
 _DATE_OR_DIGITS: Final = re.compile(
     rf"(?<!\d)(?:19|20)\d\d([-/.])[01]\d\1[0-3]\d(?!\d)|(?<!\d)[0-3]\d([-/.])[01]\d\2(?:19|20)\d\d(?!\d)"
-    rf"|(?P<digits>[+(]*\d(?:{_GAP}{{0,2}}\d)*)"
+    rf"|(?P<digits>[+(]{{0,3}}\d(?:{_GAP}{{0,2}}\d)*)"
 )
 _ALONE: Final = re.compile(r"(?:(?<![^\W_])|(?<=%2[bB0]))\d{9,15}(?![^\W_])")
 _APART: Final = re.compile(r"([\s/]+)")
