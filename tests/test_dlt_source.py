@@ -17,12 +17,14 @@ import duckdb
 import pytest
 
 from voicenter_cdr import ConfigurationError
+from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records, Sandbox, serving
 from voicenter_cdr.testing import make_row
 
 dlt: Any = pytest.importorskip("dlt")
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = START + timedelta(days=3)
+COLUMNS = "call_id, started_at AT TIME ZONE 'UTC', duration, dtmf_data, direction"
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
-    def once(url: str, **options: Any) -> list[tuple[Any, ...]]:
+    def once(url: str, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
         file = tmp_path / "calls.duckdb"
         pipeline = dlt.pipeline(
             "calls",
@@ -73,8 +75,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         options = {"start": START, "end": END} | options
         pipeline.run(source.voicenter(base_url=url, **options))
         with duckdb.connect(str(file)) as base:
-            query = "SELECT call_id, started_at AT TIME ZONE 'UTC', duration, dtmf_data, direction FROM telephony.cdr"
-            return sorted(base.execute(query).fetchall())
+            return sorted(base.execute(f"SELECT {columns} FROM telephony.cdr").fetchall())
 
     return once
 
@@ -104,6 +105,16 @@ def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     assert rows[4]["CallID"] in kept
     assert len(second) == (6 if mode == "merge" else 5)
     assert [line[0] for line in second].count("20260701030000one") == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_a_pipeline_with_pseudonyms(run: Any) -> None:
+    """The numbers of what is loaded have names, and a record takes the place of itself in the next run."""
+    names = Pseudonymiser(b"a key of thirty-two bytes, no le")
+    with service(Sandbox(Records([row(1, 1), row(2, 30)]))) as url:
+        for _ in range(2):
+            loaded = run(url, pseudonymiser=names, columns="caller_number, did")
+    assert loaded == sorted((names.number(f"05{number:08}"), "0722776772") for number in (1, 2))
 
 
 def test_what_makes_no_sense(run: Any) -> None:

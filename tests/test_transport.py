@@ -62,7 +62,7 @@ def test_damaged_gzip(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://a.example/x", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/", "http://crm.test/"],
+    ["https://a.example/x", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/", "http://me.localhost/"],
 )
 def test_addresses_that_may_be_asked(url: str) -> None:
     """Anything over TLS, and this machine."""
@@ -75,6 +75,7 @@ def test_addresses_that_may_be_asked(url: str) -> None:
         "http://a.example/t0ken",
         "http://127.0.0.1.a.example/",
         "http://localhost.a.example/",
+        "http://crm.test/",
         "ftp://a.example/",
         "https://",
         "https:///x",

@@ -24,6 +24,7 @@ from voicenter_cdr.models import Cdr, CdrType, DialStatus
 __all__ = [
     "OUTCOMES",
     "PATIENCE",
+    "PUNCTUATION",
     "RULES",
     "Agent",
     "Call",
@@ -37,6 +38,7 @@ __all__ = [
     "direction",
     "ended_at",
     "is_counted",
+    "is_number",
     "normal_number",
     "outcome",
     "rule",
@@ -195,8 +197,17 @@ def rule(cdr: Cdr) -> Rule:
 
 # --- one record --------------------------------------------------------------------------------------------------
 
-_PUNCTUATION: Final = str.maketrans("", "", " -().+/")
+PUNCTUATION: Final = " -().+/\t\r\n\xa0" + "".join(
+    chr(sign)
+    for first, last in ((0x2000, 0x2015), (0x202A, 0x202F), (0x205F, 0x2069))
+    for sign in range(first, last + 1)
+)
+"""What people and programs put between the digits of a number: also dashes, spaces of any width, and the invisible
+marks of the direction of writing that come along with numbers in Hebrew text."""
+_NO_PUNCTUATION: Final = str.maketrans("", "", PUNCTUATION)
 _LETTER: Final = re.compile("[A-Za-z]")
+_PSEUDONYM: Final = re.compile("p_[b-df-hjkmnp-tv]{24}")
+"""What stands for a number in records that went through :class:`~voicenter_cdr.pseudonyms.Pseudonymiser`."""
 _SHORTEST: Final = 3
 """Digits of the shortest number that stands for somebody; withheld numbers come as 0, or as a word."""
 
@@ -209,9 +220,11 @@ def normal_number(text: str | None) -> str | None:
     """
     if not text:
         return None
-    digits = text if text.isdigit() else text.translate(_PUNCTUATION)
-    if not (digits.isascii() and digits.isdigit()):
+    digits = text if text.isdigit() else text.translate(_NO_PUNCTUATION)
+    if not digits.isdecimal():
         return text.strip() or None
+    if not digits.isascii():
+        digits = "".join(str(int(digit)) for digit in digits)
     if digits.startswith("00") and len(digits) > 10:
         digits = digits[2:]
     if digits.startswith("9720") and len(digits) in (12, 13):
@@ -221,6 +234,16 @@ def normal_number(text: str | None) -> str | None:
     return digits
 
 
+def is_number(normal: str) -> bool:
+    """Whether text that went through :func:`normal_number` stands for somebody: a number that is not withheld."""
+    return len(normal) >= _SHORTEST and normal.isascii() and normal.isdecimal()
+
+
+def _is_code(text: str) -> bool:
+    """Whether it is the code of an extension."""
+    return bool(_LETTER.search(text)) and bool(_LETTER.search(_PSEUDONYM.sub("", text)))
+
+
 def direction(cdr: Cdr) -> Direction:
     """Who began the call this record belongs to, as far as the record alone can tell.
 
@@ -228,7 +251,7 @@ def direction(cdr: Cdr) -> Direction:
     to the code of an extension is internal.
     """
     known = rule(cdr)
-    if known.customer == "target" and _LETTER.search(cdr.target_number or ""):
+    if known.customer == "target" and _is_code(cdr.target_number or ""):
         return Direction.INTERNAL
     if known.direction is Direction.INTERNAL and cdr.did:
         return Direction.INBOUND
@@ -250,7 +273,7 @@ def outcome(cdr: Cdr) -> Outcome:
 
 
 def customer_number(cdr: Cdr) -> str | None:
-    """The customer's number in its one spelling (see :func:`normal_number`).
+    """The customer's number in its one spelling (see :func:`normal_number`), or its pseudonym.
 
     ``None`` where this leg does not show it: legs to an agent, internal calls, withheld numbers.
     """
@@ -258,7 +281,7 @@ def customer_number(cdr: Cdr) -> str | None:
     if known.customer is None or direction(cdr) is Direction.INTERNAL:
         return None
     number = normal_number(cdr.caller_number if known.customer == "caller" else cdr.target_number)
-    if number is None or len(number) < _SHORTEST or not (number.isascii() and number.isdigit()):
+    if number is None or not (is_number(number) or _PSEUDONYM.fullmatch(number)):
         return None
     return number
 

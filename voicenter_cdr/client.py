@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -31,6 +31,7 @@ from voicenter_cdr.errors import (
     RateLimitError,
     ServiceUnreachableError,
     VoicenterError,
+    bare,
 )
 from voicenter_cdr.follow import FollowStream
 from voicenter_cdr.models import (
@@ -50,7 +51,7 @@ from voicenter_cdr.models import (
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
 from voicenter_cdr.rules import Rule, WatchStream
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, Turns, facts, in_time, own
-from voicenter_cdr.transport import checked_address, http_client, pieces, retry_after, tls_context
+from voicenter_cdr.transport import checked_address, discreetly, http_client, pieces, retry_after, tls_context
 from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
@@ -268,8 +269,8 @@ class _Seen:
     """An answer as it came."""
 
     status: int = 0
-    headers: dict[str, str] = field(factory=dict)
-    body: bytearray = field(factory=bytearray)
+    headers: dict[str, str] = field(factory=dict, repr=False)
+    body: bytearray = field(factory=bytearray, repr=False)
 
 
 def _worth_another(error: BaseException) -> bool:
@@ -409,15 +410,27 @@ def _said(window: Window) -> str:
 # --- the client --------------------------------------------------------------------------------------------------
 
 
-def _credential(name: str, value: str | None) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"{name} takes text")
-    value = (value or "").strip()
-    if not value:
-        return None
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise ConfigurationError(f"The {name} holds characters no credential has; was it pasted whole and alone?")
-    return value
+def _credentials(code: str | None, token: str | None) -> Credentials | str:
+    """The one that was given, or what is wrong. Nothing is raised where a traceback would hold one."""
+    found: dict[str, str | None] = {}
+    for name, value in (("code", code), ("token", token)):
+        if value is not None and not isinstance(value, str):
+            return f"{name} takes text"
+        found[name] = plain = (value or "").strip() or None
+        if plain and (not (plain.isascii() and plain.isprintable()) or " " in plain):
+            return f"The {name} holds characters no credential has; was it pasted whole and alone?"
+    if (found["code"] is None) == (found["token"] is None):
+        return (
+            ("No credential" if found["code"] is None else "Two credentials")
+            + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
+            "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
+        )
+    return Credentials(**found)
+
+
+def _environment(*names: str) -> str:
+    """What the first of these says that is not empty."""
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
 
 
 def _number(name: str, value: Any, *, least: float, whole: bool = False) -> Any:
@@ -471,15 +484,12 @@ class CdrClient:
     ) -> None:
         self._http: httpx.AsyncClient | None = None
         self._tls: ssl.SSLContext | None = None
-        code, token = _credential("code", code), _credential("token", token)
-        if (code is None) == (token is None):
-            raise ConfigurationError(
-                ("No credential" if code is None else "Two credentials")
-                + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
-                "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
-            )
+        credentials = _credentials(code, token)
+        del code, token  # a traceback may be shown with its local variables
+        if isinstance(credentials, str):
+            raise ConfigurationError(credentials)
         _one_of("method", method, ("POST", "GET"))
-        self._credentials = Credentials(code, token)
+        self._credentials = credentials
         self._url = checked_address("base_url", base_url, example=BASE_URL)
         if urlsplit(self._url).query:
             raise ConfigurationError("base_url takes no query; give the credential as code=… or token=…")
@@ -509,22 +519,28 @@ class CdrClient:
         Reads VOICENTER_API_CODE (or VOICENTER_CODE), VOICENTER_BEARER_TOKEN and VOICENTER_BASE_URL; an empty one
         counts as absent. ``options`` are those of the class and win over the environment.
         """
-        read = {
-            "code": os.environ.get("VOICENTER_API_CODE", "").strip() or os.environ.get("VOICENTER_CODE", "").strip(),
-            "token": os.environ.get("VOICENTER_BEARER_TOKEN", "").strip(),
-            "base_url": os.environ.get("VOICENTER_BASE_URL", "").strip(),
-        }
-        if read["code"] and read["token"] and not {"code", "token"} & options.keys():
-            raise ConfigurationError("Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them")
-        if {"code", "token"} & options.keys():
-            read["code"] = read["token"] = ""
-        arguments: dict[str, Any] = {name: value for name, value in read.items() if value}
-        return cls(**arguments | options)
+        names: dict[str, tuple[str, ...]] = {"base_url": ("VOICENTER_BASE_URL",)}
+        if not {"code", "token"} & options.keys():
+            names |= {"code": ("VOICENTER_API_CODE", "VOICENTER_CODE"), "token": ("VOICENTER_BEARER_TOKEN",)}
+            if _environment(*names["code"]) and _environment(*names["token"]):
+                raise ConfigurationError(
+                    "Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them"
+                )
+        try:
+            options = {name: value for name in names if (value := _environment(*names[name]))} | options
+            return cls(**options)
+        finally:
+            del options  # a traceback may be shown with its local variables
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_running"):
+            return "CdrClient(…)"  # it was refused, and is shown in a traceback
         way = "code" if self._credentials.code else "token"
         limit = self._rate_limit
         return f"CdrClient({way}=…, base_url={self._url!r}, {limit.requests} requests per {limit.period:g} s)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CdrClient holds a credential and can't be pickled or copied: make one where it is needed")
 
     def account_fingerprint(self, salt: str) -> str:
         """Four hex digits that tell this client's credential from others (:func:`voicenter_cdr.models.fingerprint`).
@@ -615,7 +631,10 @@ class CdrClient:
 
     def parse(self, raw: RawAnswer) -> Answer:
         """What an answer of :meth:`fetch_raw` says; raises what :meth:`fetch` raises for it."""
-        return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
+        try:
+            return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
+        except VoicenterError as error:
+            raise bare(error)  # noqa: B904  # the same error, chained to what it was
 
     @property
     def uses_token(self) -> bool:
@@ -861,34 +880,42 @@ class CdrClient:
     ) -> Answer:
         """One attempt: an answer, or one of our errors, within the time allowed."""
         seconds = self._timeout if timeout == "default" else timeout
-        pace, settled = self._pace, False
+        pace = self._pace
+        failure: VoicenterError
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._exchange(request, slot, fields, seen)
-            settled = True
+                with discreetly():
+                    answer = await self._exchange(request, slot, fields, seen)
             pace.passed(slot)
             return answer
         except RateLimitError as error:
-            settled = True
             pace.refused(slot, error.retry_after)
-            raise
-        except (ApiError, DecodeError):
-            settled = True
+            failure = bare(error)
+        except (ApiError, DecodeError) as error:
             pace.passed(slot)
+            failure = bare(error)
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
+            pace.given_up(slot)
+            failure = self._failure(error, seconds)
+        except BaseException:
+            pace.given_up(slot)
             raise
-        except TimeoutError as error:
+        raise failure  # out here, so that nothing is chained to it but its cause
+
+    def _failure(self, error: Exception, seconds: float | None) -> VoicenterError:
+        """What it means that the network or httpx failed so; chained to it without its frames."""
+        failure: VoicenterError
+        if isinstance(error, TimeoutError):
             within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            raise ServiceUnreachableError(f"No whole answer within {within}") from error
-        except httpx.DecodingError as error:
-            raise DecodeError("The answer's compression is damaged", truncated=True) from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            failure = ServiceUnreachableError(f"No whole answer within {within}")
+        elif isinstance(error, httpx.DecodingError):
+            failure = DecodeError("The answer's compression is damaged", truncated=True)
+        else:
             host = urlsplit(self._url).netloc
-            told = f"The connection to {host} failed ({type(error).__name__})"
-            # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-            raise ServiceUnreachableError(told) from None if isinstance(error, httpx.ProtocolError) else error
-        finally:
-            if not settled:
-                pace.given_up(slot)
+            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
+        # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
+        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else bare(error)
+        return failure
 
     async def _exchange(
         self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None

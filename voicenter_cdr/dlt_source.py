@@ -22,6 +22,7 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, Kind, rows
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pacing import Limiter
+from voicenter_cdr.pseudonyms import Pseudonymiser
 
 try:
     dlt: Any = importlib.import_module("dlt")
@@ -62,6 +63,7 @@ def voicenter(
     filters: Mapping[str, Any] | None = None,
     base_url: str = BASE_URL,
     limiter: Callable[[], Limiter] | None = None,
+    pseudonymiser: Pseudonymiser | None = None,
     code: str | None = None,
     token: str | None = None,
 ) -> Any:
@@ -74,7 +76,8 @@ def voicenter(
     read and take the place of the stored ones, so that what vanished is gone, as long as its day has other records.
 
     ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``. ``limiter``: makes one that
-    several workers share; it is called in the worker. Lists and objects are JSON columns, not tables.
+    several workers share; it is called in the worker. ``pseudonymiser`` replaces the numbers of all records, the same
+    one in every run: ``key`` is made from what it gives. Lists and objects are JSON columns, not tables.
 
     Raises :class:`ConfigurationError` for times without a zone and unknown modes.
     """
@@ -85,7 +88,9 @@ def voicenter(
     def source(code: str | None = None, token: str | None = None) -> Any:
         keys = {"primary_key": "key"} if mode == "merge" else {"merge_key": "day"}
         return dlt.resource(
-            _read(start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, code, token),
+            _read(
+                start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, pseudonymiser, code, token
+            ),
             name="cdr",
             write_disposition={"disposition": "merge", "strategy": "delete-insert"},
             columns=_HINTS,
@@ -108,6 +113,7 @@ def _read(
     filters: dict[str, Any],
     base_url: str,
     limiter: Callable[[], Limiter] | None,
+    pseudonymiser: Pseudonymiser | None,
     code: str | None,
     token: str | None,
 ) -> Callable[..., AsyncIterator[list[dict[str, Any]]]]:
@@ -126,6 +132,7 @@ def _read(
         # Made here, since dlt has an event loop of its own.
         async with CdrClient(code=code, token=token, base_url=base_url, limiter=shared) as client:
             async for page in client.iter_pages(CdrQuery(first, last, **filters)):
-                yield [_row(record, row) for record, row in zip(page.records, rows(page.records), strict=True)]
+                records = page.records if pseudonymiser is None else pseudonymiser.records(page.records)
+                yield [_row(record, row) for record, row in zip(records, rows(records), strict=True)]
 
     return cdr

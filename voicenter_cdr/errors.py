@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import frozen
 
@@ -51,8 +51,28 @@ __all__ = [
     "VoicenterError",
 ]
 
+Failure = TypeVar("Failure", bound=BaseException)
 TimeSpan = tuple[datetime, datetime]
 """A half-open period ``[start, end)`` of aware datetimes."""
+
+
+def bare(error: Failure) -> Failure:
+    """The error without the frames of those who failed, and without what it is not chained to.
+
+    Their local variables hold what was sent and what came, and tools that show errors show those, too.
+    """
+    todo: list[BaseException | None] = [error]
+    seen: list[BaseException] = []
+    while todo:
+        failed = todo.pop()
+        if failed is None or any(failed is other for other in seen):
+            continue
+        seen.append(failed)
+        failed.__traceback__ = None
+        if failed.__suppress_context__ and failed.__context__ is not failed.__cause__:
+            failed.__context__ = None
+        todo += [failed.__cause__, failed.__context__, *getattr(failed, "exceptions", ())]
+    return error
 
 
 @frozen

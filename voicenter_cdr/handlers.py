@@ -19,7 +19,7 @@ import httpx
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export.schema import COLUMNS, Column, moment, row, select
 from voicenter_cdr.rules import Event
-from voicenter_cdr.transport import checked_address, http_client, retry_after, tls_context
+from voicenter_cdr.transport import checked_address, discreetly, http_client, retry_after, tls_context
 
 __all__ = ["JsonLines", "Webhook", "signature"]
 
@@ -93,8 +93,9 @@ class Webhook:
         )
         try:
             async with asyncio.timeout(self._timeout):
-                response = await http.send(request, stream=True)
-                await response.aclose()
+                with discreetly():
+                    response = await http.send(request, stream=True)
+                    await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up
             raise DeliveryError(f"The webhook could not be reached ({type(error).__name__})") from None
         if not response.is_success:

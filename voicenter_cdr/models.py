@@ -304,6 +304,11 @@ def fingerprint(text: str, salt: str) -> str:
     return made.hex()
 
 
+def is_original_call_id(name: str) -> bool:
+    """Whether a key of ``custom_data`` is the one of the original call's id, whatever its spelling."""
+    return name.lower() in ("originalivruniqueid", "originallvruniqueid")
+
+
 @frozen(kw_only=True, weakref_slot=False)
 class Cdr:
     """One call detail record: one leg of one call.
@@ -372,7 +377,8 @@ class Cdr:
         """Stable identity of this record, 32 hex digits: the same on every machine and in every later answer.
 
         Made from what does not change after the call (id, type, time, numbers, extensions), so that a record that
-        gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym.
+        gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym
+        (for those, see :mod:`voicenter_cdr.pseudonyms`).
         """
         return _blake(
             (
@@ -390,7 +396,7 @@ class Cdr:
     def original_call_id(self) -> str | None:
         """CallID of the call this one came from (transfers), from ``custom_data`` whatever its spelling there."""
         for name, value in (self.custom_data or {}).items():
-            if name.lower() in ("originalivruniqueid", "originallvruniqueid") and value:
+            if is_original_call_id(name) and value:
                 return str(value)
         return None
 

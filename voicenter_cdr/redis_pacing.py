@@ -16,7 +16,7 @@ import secrets
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from voicenter_cdr.errors import ConfigurationError, RateLimitError
+from voicenter_cdr.errors import ConfigurationError, RateLimitError, bare
 from voicenter_cdr.pacing import RateLimit
 
 __all__ = ["RedisLimiter"]
@@ -72,12 +72,24 @@ class RedisLimiter:
                 "Sharing a budget through Redis needs redis", mend="Install it: pip install 'voicenter-cdr[redis]'"
             ) from None
         self._url = url
+        del url  # it may hold a password, and a traceback may be shown with its local variables
         self._key = f"voicenter-cdr:{hashlib.blake2b(account.encode(), digest_size=16).hexdigest()}"
         self._limit = limit
         self._fail = fail
         self._timeout = timeout
         self._server: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        if not self._is_usable():
+            raise ConfigurationError(
+                "The address of the shared limiter can't be used", mend="Write it as redis://host:6379/0 or rediss://…"
+            )
+
+    def _is_usable(self) -> bool:
+        try:
+            self._redis.ConnectionPool.from_url(self._url)
+        except ValueError:
+            return False
+        return True
 
     def __repr__(self) -> str:
         return f"RedisLimiter({self._limit.requests} requests per {self._limit.period:g} s, fail={self._fail!r})"
@@ -109,7 +121,7 @@ class RedisLimiter:
             raise
         except (self._error, OSError, TimeoutError) as error:
             if self._fail == "closed":
-                raise RateLimitError.unshared(type(error).__name__) from error
+                raise RateLimitError.unshared(type(error).__name__) from bare(error)
             _LOG.warning(
                 "the shared limiter can't be reached (%s); going on with this client's own", type(error).__name__
             )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -17,7 +20,16 @@ import httpx
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["checked_address", "http_client", "is_loopback", "pieces", "proxy_for", "retry_after", "tls_context"]
+__all__ = [
+    "checked_address",
+    "discreetly",
+    "http_client",
+    "is_loopback",
+    "pieces",
+    "proxy_for",
+    "retry_after",
+    "tls_context",
+]
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
@@ -49,7 +61,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".test"))
+        return host == "localhost" or host.endswith(".localhost")
 
 
 async def tls_context() -> ssl.SSLContext:
@@ -65,6 +77,7 @@ def http_client(
     Certificates are checked, redirects are not followed, and cookies, netrc and the like play no part. A request whose
     address nobody should read gets it as the extension ``voicenter_url``.
     """
+    _HTTP_LOG.addFilter(_DISCREET)
     inner = transport or httpx.AsyncHTTPTransport(
         verify=True if tls is None else tls,
         proxy=proxy_for(url),
@@ -102,6 +115,34 @@ async def pieces(response: httpx.Response, size: int) -> AsyncIterator[bytes]:
         raise httpx.DecodingError("damaged gzip", request=response.request) from None
 
 
+@contextmanager
+def discreetly() -> Iterator[None]:
+    """Within the block, httpcore's log does not quote what comes in."""
+    asking = _ASKING.set(True)
+    try:
+        yield
+    finally:
+        _ASKING.reset(asking)
+
+
+class _Discreet(logging.Filter):
+    """Keeps what came to us out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
+
+    A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.getMessage().partition(" ")[0]
+        if _ASKING.get() and (event == "receive_response_headers.complete" or event.endswith(".failed")):
+            record.msg, record.args = event, ()
+        return True
+
+
+_ASKING: Final = ContextVar("voicenter_cdr_asking", default=False)
+_HTTP_LOG: Final = logging.getLogger("httpcore.http11")
+_DISCREET: Final = _Discreet()
+
+
 class _Door(httpx.AsyncBaseTransport):
     """Puts the real address in behind the back of ``AsyncClient``, which writes every URL it knows to its log."""
 
@@ -110,12 +151,15 @@ class _Door(httpx.AsyncBaseTransport):
         self._owned = owned
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and forget in what words the status came: they are anybody's, and would be logged."""
         url = request.extensions.get("voicenter_url")
         if url is not None:
             request = httpx.Request(
                 request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
             )
-        return await self._inner.handle_async_request(request)
+        response = await self._inner.handle_async_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
 
     async def aclose(self) -> None:
         if self._owned:

@@ -14,9 +14,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from html import escape
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, Literal
+from urllib.parse import quote, quote_plus
 
 import attrs
 from attrs import define, field, frozen
@@ -820,9 +822,9 @@ class Decoder:
         loads: Loads = json.loads,
     ) -> None:
         self._status = status
-        self._content_type = content_type
+        self._secret = _spellings(secret)
+        self._content_type = None if content_type is None else self._redact(content_type)
         self._retry_after = retry_after
-        self._secret = secret
         self._loads = loads
         self._reader = reader or Reader()
         self._buffer = bytearray()
@@ -1027,8 +1029,8 @@ class Decoder:
 
     def _redact(self, text: str) -> str:
         text = "".join(c if c.isprintable() else " " for c in text)
-        if self._secret:
-            text = re.sub(re.escape(self._secret), "…", text, flags=re.IGNORECASE)
+        if self._secret is not None:
+            text = self._secret.sub("…", text)
         return _LONG_DIGITS.sub(_masked, text)[:200]
 
 
@@ -1037,6 +1039,15 @@ _ENVELOPE: Final = {
     "totalhits": "TOTAL_HITS",
     "returnhits": "RETURN_HITS",
 }
+
+
+def _spellings(secret: str) -> re.Pattern[str] | None:
+    """What finds a credential as it is, and as pages, addresses, JSON and programs spell it."""
+    if not secret:
+        return None
+    spelled = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), escape(secret)}
+    spelled |= {json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+    return re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))), re.IGNORECASE)
 
 
 def _masked(digits: re.Match[str]) -> str:

@@ -28,6 +28,7 @@ from voicenter_cdr import (
 from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
 from voicenter_cdr.kpis import Kpis, Terms, Unreturned, kpis, unreturned
+from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.report import render
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 
@@ -77,6 +78,10 @@ async def usage() -> None:
         assert_type(report.watermark, datetime | None)
         sink: Sink = open_sink("calls.parquet")
         assert_type(await write_pages(client.iter_pages(query), sink), int)
+        names = Pseudonymiser(b"sixteen bytes or more")
+        assert_type(await write_pages(client.iter_pages(query), sink, pseudonymiser=names), int)
+        assert_type([names.page(page) async for page in client.iter_pages(query)], list[Page])
+        assert_type(names.number("0501234567"), str)
     async with CdrClient.from_env(concurrency=1) as other:
         assert_type(other, CdrClient)
 

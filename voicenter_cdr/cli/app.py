@@ -29,7 +29,9 @@ __all__ = ["run"]
 
 COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sync", "watch", "doctor", "sandbox")
 
-_SECRET_FLAGS: Final = re.compile(r"--?(api[-_]?|bearer[-_]?|access[-_]?)?(code|token|key|secret|password)(=.*)?", re.S)
+_SECRET_FLAGS: Final = re.compile(
+    r"--?(api[-_]?|bearer[-_]?|access[-_]?|pseudonymi[sz]e[-_]?)?(code|token|key|secret|password)(=.*)?", re.S
+)
 
 
 def run(words: Sequence[str]) -> int:
@@ -88,7 +90,8 @@ def _refuse_secrets(words: Sequence[str]) -> None:
     if any(_SECRET_FLAGS.fullmatch(word.lower()) for word in words):
         raise ConfigurationError(
             "A credential on the command line shows in the list of processes and in the history of the shell",
-            mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file or --token-file.",
+            mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file, --token-file or "
+            "--pseudonymise-key-file.",
         )
 
 

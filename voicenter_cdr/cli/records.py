@@ -25,10 +25,11 @@ from voicenter_cdr.cli.flags import (
     to_query,
 )
 from voicenter_cdr.cli.messages import logs, many, progress, say
-from voicenter_cdr.cli.session import client_for
+from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period, said
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
 from voicenter_cdr.models import CdrQuery, Estimate
+from voicenter_cdr.pseudonyms import Pseudonymiser
 
 __all__ = ["COUNT_EXAMPLES", "EXPORT_EXAMPLES", "PLAN_EXAMPLES", "count", "export", "plan"]
 
@@ -42,6 +43,7 @@ def export(
     excel: bool = False,
     order: Literal["time", "any"] = "time",
     on_invalid: Literal["raise", "collect"] = "raise",
+    pseudonymise_key_file: str | None = None,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
     access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
@@ -68,14 +70,17 @@ def export(
         Records in order of time, or as they come.
     on_invalid
         Records that can't be read: stop with exit code 4, or leave them out and say so.
+    pseudonymise_key_file
+        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used.
     """
     # The API's names are for the API's fields: what is derived from them has none.
     every = tuple(column for column in COLUMNS if not (raw_names and column.derive))
     columns = select(split("--fields", fields)) if fields else every
     query = to_query(period, filters, access, columns if fields else None)
+    pseudonymiser = pseudonymiser_of(pseudonymise_key_file)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
-    with telling_of(sink), logs(voice):
-        asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid))
+    with telling_of(sink), logs(voice), without_digests(pseudonymiser):
+        asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid, pseudonymiser))
 
 
 async def _export(
@@ -87,6 +92,7 @@ async def _export(
     voice: Voice,
     order: Literal["time", "any"],
     on_invalid: Literal["raise", "collect"],
+    pseudonymiser: Pseudonymiser | None,
 ) -> None:
     async with (
         client_for(access, query) as client,
@@ -96,7 +102,7 @@ async def _export(
         ),
     ):
         begun = time.monotonic()
-        written = await write_pages(pages, sink, keep=to_filter(filters))
+        written = await write_pages(pages, sink, keep=to_filter(filters), pseudonymiser=pseudonymiser)
         seconds, stats = time.monotonic() - begun, pages.stats
     if stats.invalid:
         first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
@@ -177,6 +183,7 @@ Examples:
   voicenter-cdr export --last 2w --format csv --excel > calls.csv
   voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o calls.duckdb
   voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o lake/
+  voicenter-cdr export --last 7d -o calls.csv --pseudonymise-key-file pseudonyms.key
 """
 PLAN_EXAMPLES: Final = """\
 Examples:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +14,14 @@ from typing import Any, Final
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import Access
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.errors import ConfigurationError, VoicenterError
 from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
 from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
-__all__ = ["SANDBOX_CODE", "client_for", "secret_of"]
+__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of", "secret_of", "without_digests"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
@@ -43,6 +45,11 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
                 "No credential",
                 mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
                 "or try it without an account: --demo.",
+            )
+        if re.match(r"[^/]*//[^/]*@", access.share or ""):
+            raise ConfigurationError(
+                "A password on the command line shows in the list of processes",
+                mend="Give the address as VOICENTER_SHARE and leave out --share.",
             )
         share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
         if share and not access.demo:
@@ -71,13 +78,34 @@ async def _demo(query: CdrQuery) -> AsyncIterator[dict[str, str]]:
         yield {"base_url": url, "code": SANDBOX_CODE}
 
 
-def secret_of(flag: str, path: str) -> str:
-    """The secret in a file, or on standard input."""
+def pseudonymiser_of(path: str | None) -> Pseudonymiser | None:
+    """What makes pseudonyms with the key in a file; nothing without one."""
+    return None if path is None else Pseudonymiser(_content("--pseudonymise-key-file", path))
+
+
+@contextmanager
+def without_digests(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
+    """Where numbers have pseudonyms, an error tells no checkpoint: its digests are of records with their numbers."""
+    try:
+        yield
+    except VoicenterError as error:
+        if pseudonymiser is not None:
+            error.checkpoint = None
+        raise
+
+
+def _content(flag: str, path: str) -> bytes:
     # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
     try:
-        text = sys.stdin.readline() if path == "-" else Path(path).read_text("utf-8")
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
+
+
+def secret_of(flag: str, path: str) -> str:
+    """The secret in a file, or on standard input."""
+    try:
+        text = sys.stdin.readline() if path == "-" else _content(flag, path).decode()
     except UnicodeDecodeError:
         raise ConfigurationError(f"The file given by {flag} holds no text") from None
     if not text.strip():

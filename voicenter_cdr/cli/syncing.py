@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, query_of
 from voicenter_cdr.cli.messages import logs, many, say, steps
-from voicenter_cdr.cli.session import client_for
+from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period
 from voicenter_cdr.errors import ConfigurationError, IncompleteError
 from voicenter_cdr.models import CdrQuery
@@ -38,6 +38,7 @@ def sync(
     full_refresh: bool = False,
     dry_run: bool = False,
     on_invalid: Literal["raise", "collect"] = "raise",
+    pseudonymise_key_file: str | None = None,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
     access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
@@ -67,6 +68,9 @@ def sync(
         Only say which days would be fetched.
     on_invalid
         Days with records that can't be read: leave them as gaps, or store the readable ones.
+    pseudonymise_key_file
+        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used. The same
+        file every time.
     """
     if filters.status:
         raise ConfigurationError(
@@ -86,10 +90,11 @@ def sync(
         "format": format_,
         "on_invalid": on_invalid,
         "max_wait": access.max_wait,
+        "pseudonymiser": pseudonymiser_of(pseudonymise_key_file),
         "now": now,
     }
     begun = time.monotonic()
-    with logs(voice):
+    with logs(voice), without_digests(options["pseudonymiser"]):
         report = asyncio.run(_sync(query, destination, access, voice, options))
     _tell(report, destination, time.monotonic() - begun, voice)
 
@@ -151,4 +156,5 @@ Examples:
   voicenter-cdr sync calls.duckdb --from 2026-01-01
   voicenter-cdr sync lake/ --last 90d --type queue
   voicenter-cdr sync calls.sqlite --dry-run
+  voicenter-cdr sync calls.sqlite --from 2026-01-01 --pseudonymise-key-file pseudonyms.key
 """

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from voicenter_cdr.errors import VoicenterError, bare
 from voicenter_cdr.export.places import Target, bytes_to
 from voicenter_cdr.export.schema import COLUMNS, Column, compact, named, rows
 from voicenter_cdr.models import Cdr, Page
+from voicenter_cdr.pseudonyms import Pseudonymiser
 
 __all__ = ["CsvSink", "FileSink", "JsonlSink", "Sink", "committing", "in_thread", "write_pages"]
 
@@ -74,18 +76,24 @@ async def write_pages(
     sink: Sink,
     *,
     keep: Callable[[Cdr], bool] | None = None,
+    pseudonymiser: Pseudonymiser | None = None,
     on_page: Callable[[Page], object] | None = None,
 ) -> int:
     """Write the records of an iteration to a sink, in worker threads; return how many were written.
 
-    ``keep`` chooses among the records, ``on_page`` is told of every page that has been written. Commits at the end;
-    aborts on any exception, a cancellation too, and lets it through.
+    ``keep`` chooses among the records, ``pseudonymiser`` then replaces their numbers, ``on_page`` is told of every page
+    (as it came) that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets it
+    through.
     """
+
+    def write(records: Sequence[Cdr]) -> None:
+        sink.write(records if pseudonymiser is None else pseudonymiser.records(records))
+
     written = 0
     try:
         async for page in pages:
             records = page.records if keep is None else tuple(filter(keep, page.records))
-            await in_thread(sink.write, records)
+            await in_thread(write, records)
             written += len(records)
             if on_page is not None:
                 on_page(page)
@@ -109,7 +117,10 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     if cancelled is not None:
         done.exception()  # looked at: the cancellation is what is told
         raise cancelled
-    return done.result()
+    try:
+        return done.result()
+    except (OSError, VoicenterError) as error:
+        raise bare(error)  # noqa: B904  # the same error, without the frames that hold records
 
 
 # --- text --------------------------------------------------------------------------------------------------------

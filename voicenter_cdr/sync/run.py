@@ -22,7 +22,8 @@ from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeErro
 from voicenter_cdr.export.opening import Format, format_of, is_folder
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, moment
 from voicenter_cdr.export.sinks import in_thread
-from voicenter_cdr.models import CdrQuery, Stats, fingerprint
+from voicenter_cdr.models import Cdr, CdrQuery, Stats, fingerprint
+from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.stream import OnInvalid
 from voicenter_cdr.sync.ledger import AFRESH, Piece, State, SyncWindow, cut, spans, wanted
 from voicenter_cdr.sync.stores import Store, locked, open_store
@@ -91,6 +92,7 @@ class _Run:
     on_invalid: OnInvalid
     max_wait: float | None
     on_window: OnWindow | None
+    pseudonymiser: Pseudonymiser | None
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
     _open: _Open | None = None
@@ -145,7 +147,7 @@ class _Run:
             opened.reason = DecodeError.__name__
         if piece.records and opened.reason is None:
             try:
-                await in_thread(self.store.write, piece.records)
+                await in_thread(self._write, piece.records)
                 opened.rows += len(piece.records)
             except DecodeError as error:
                 opened.reason = type(error).__name__
@@ -153,6 +155,9 @@ class _Run:
         if piece.over:
             await self._finish(opened)
             left.popleft()
+
+    def _write(self, records: Sequence[Cdr]) -> None:
+        self.store.write(records if self.pseudonymiser is None else self.pseudonymiser.records(records))
 
     async def _finish(self, opened: _Open) -> None:
         if opened.reason is not None:
@@ -232,6 +237,7 @@ async def sync(
     state: str | os.PathLike[str] | None = None,
     on_invalid: OnInvalid = "raise",
     max_wait: float | None = None,
+    pseudonymiser: Pseudonymiser | None = None,
     now: datetime | None = None,
     on_window: OnWindow | None = None,
 ) -> SyncReport:
@@ -244,14 +250,15 @@ async def sync(
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
     ``full_refresh`` empties the destination and begins anew; ``dry_run`` only says what would be fetched. ``state``:
     where the state beside a folder is kept. ``on_invalid``: whether a day with records that can't be read is a gap, or
-    stored without them. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
+    stored without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every
+    time. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
 
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 
-    Raises :class:`CheckpointError` for a destination of another account or other filters, and for a state that is
-    torn or missing; :class:`ConfigurationError` before any request, also where another sync is at work there;
-    ``OSError`` where the system does not take the records; and the errors of the service. What was stored by then
-    stays, and the next run goes on from it.
+    Raises :class:`CheckpointError` for a destination of another account, other filters or another key for pseudonyms,
+    and for a state that is torn or missing; :class:`ConfigurationError` before any request, also where another sync is
+    at work there; ``OSError`` where the system does not take the records; and the errors of the service. What was
+    stored by then stays, and the next run goes on from it.
     """
     now = _aware("now", now or datetime.now(UTC))
     if min(lookback, settle) < timedelta(0):
@@ -266,7 +273,8 @@ async def sync(
         stack.callback(store.close)
         salt, known = await _known(store, full_refresh)
         account = await in_thread(client.account_fingerprint, salt)
-        made = _bound(known, salt, account, template, first, ",".join(column.name for column in columns))
+        filters = fingerprint(_said(template, pseudonymiser), salt)
+        made = _bound(known, salt, account, filters, first, ",".join(column.name for column in columns))
         origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
         stop = max(origin, settled if bound is None else min(settled, bound))
         windows = wanted(made.ledger, origin, stop, lookback)
@@ -280,7 +288,7 @@ async def sync(
             await in_thread(store.reset, made)
         else:
             await in_thread(store.adopt, made, () if made.columns == known.columns else tuple(made.ledger.values()))
-        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window)
+        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser)
         await run.fetch(windows)
         return attrs.evolve(
             report,
@@ -334,17 +342,21 @@ async def _known(store: Store, full_refresh: bool) -> tuple[str, State | None]:
     return (secrets.token_hex(16) if known is None else known.salt), known
 
 
-def _bound(
-    known: State | None, salt: str, account: str, query: CdrQuery, start: datetime | None, columns: str
-) -> State:
-    """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
+def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
+    """What decides on the content of a copy, besides the account."""
     fields = "*" if query.fields == "*" else sorted(query.fields or ())
-    filters = fingerprint(f"{query.fingerprint} {fields}", salt)
+    named = "" if pseudonymiser is None else f" {pseudonymiser.fingerprint}"
+    return f"{query.fingerprint} {fields}{named}"
+
+
+def _bound(known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str) -> State:
+    """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
     if known is None:
         if start is None:
             raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
         return State(salt=salt, account=account, filters=filters, columns=columns, start=start)
-    for what, there, here in (("another account", known.account, account), ("other filters", known.filters, filters)):
+    others = "other filters, or with other pseudonyms"
+    for what, there, here in (("another account", known.account, account), (others, known.filters, filters)):
         if there != here:
             raise CheckpointError(
                 f"The destination was filled with {what}",
