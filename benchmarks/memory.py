@@ -1,4 +1,4 @@
-"""The most memory a process has had."""
+"""The memory of a process: the most it has had, and what it has now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-__all__ = ["peak_mb"]
+__all__ = ["now_mb", "peak_mb"]
 
 
 def peak_mb() -> float:
@@ -16,3 +16,11 @@ def peak_mb() -> float:
     if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text("ascii"), re.MULTILINE)):
         return int(found[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def now_mb() -> float:
+    """In MB, what this program holds at present; where the system does not tell, the most it has had."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmRSS:\s+(\d+) kB", status.read_text("ascii"), re.MULTILINE)):
+        return int(found[1]) / 1024
+    return peak_mb()
