@@ -2,90 +2,93 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from servers import postgres, service
 
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sandbox import Records, Sandbox, serving
+from voicenter_cdr.sandbox import Records, Sandbox
 from voicenter_cdr.testing import make_row
 
 dlt: Any = pytest.importorskip("dlt")
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = START + timedelta(days=3)
-COLUMNS = "call_id, started_at AT TIME ZONE 'UTC', duration, dtmf_data, direction"
-
-
-@contextmanager
-def service(app: Sandbox) -> Iterator[str]:
-    """The sandbox over HTTP in a thread: dlt has an event loop of its own."""
-    ready, address, stop = threading.Event(), list[str](), list[Any]()
-
-    async def serve() -> None:
-        over = asyncio.Event()
-        async with serving(app) as url:
-            address.append(url)
-            stop.append((asyncio.get_running_loop(), over))
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    ready.wait(10)
-    try:
-        yield address[0]
-    finally:
-        loop, over = stop[0]
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+COLUMNS = "call_id, started_at AT TIME ZONE 'UTC', duration, CAST(dtmf_data AS text), direction, price_agorot"
 
 
 def row(number: int, hours: float, **fields: Any) -> dict[str, Any]:
     return make_row(at=START + timedelta(hours=hours), number=number, **fields)
 
 
+Query = Callable[[str], list[tuple[Any, ...]]]
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def duck(tmp_path: Path) -> tuple[Any, Query]:
+    """A DuckDB file: where dlt loads to, and a way to ask it."""
+    file = str(tmp_path / "calls.duckdb")
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(file) as base:
+            return base.execute(query).fetchall()
+
+    return dlt.destinations.duckdb(file), ask
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Query]]:
+    """A PostgreSQL server, the same way."""
+    driver = pytest.importorskip("psycopg2")
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+
+        def ask(query: str) -> list[tuple[Any, ...]]:
+            with closing(driver.connect(url)) as base, base.cursor() as cursor:
+                cursor.execute(query)
+                return list(cursor.fetchall())
+
+        yield dlt.destinations.postgres(url), ask
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the source once; gives what is in the table then."""
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     monkeypatch.setenv("SOURCES__VOICENTER__CODE", "sandbox-code")
     monkeypatch.chdir(tmp_path)
+    destination, ask = request.getfixturevalue(getattr(request, "param", "duck"))
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
     def once(url: str, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
-        file = tmp_path / "calls.duckdb"
         pipeline = dlt.pipeline(
-            "calls",
-            destination=dlt.destinations.duckdb(str(file)),
-            dataset_name="telephony",
-            pipelines_dir=str(tmp_path / "pipelines"),
+            "calls", destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
         )
         options = {"start": START, "end": END} | options
         pipeline.run(source.voicenter(base_url=url, **options))
-        with duckdb.connect(str(file)) as base:
-            return sorted(base.execute(f"SELECT {columns} FROM telephony.cdr").fetchall())
+        return sorted(ask(f"SELECT {columns} FROM telephony.cdr"))
 
     return once
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-@pytest.mark.parametrize("mode", ["merge", "replace"])
+@pytest.mark.parametrize(
+    ("run", "mode"), [("duck", "merge"), ("duck", "replace"), ("server", "merge")], indirect=["run"]
+)
 def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     """Records that come late, change or vanish come out right in the next run; two legs of one call stay two."""
     same = {"CallID": "20260701030000one"}
-    rows = [row(1, 1, **same), row(2, 1, **same, CdrType=9), row(3, 30), row(4, 50), row(5, 51)]
+    rows = [row(1, 1, **same), row(2, 1, **same, CdrType=9), row(3, 30), row(4, 50, Price=12.25), row(5, 51)]
     app = Sandbox(Records(rows))
     with service(app) as url:
         first = run(url, mode=mode)
@@ -93,6 +96,7 @@ def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
         assert first[0][1] == START.replace(tzinfo=None) + timedelta(hours=1)
         assert json.loads(first[0][3]) == [{"layer_name": "Main menu", "dtmf": "1", "layer_number": "0"}]
         assert {line[4] for line in first} >= {"inbound"}
+        assert {line[0]: line[5] for line in first}[rows[3]["CallID"]] == Decimal("12.25")
         asked = len(app.hits)
         rows = [*rows[:3], row(4, 50, Duration=7), row(6, 40)]  # one changed, one late, one gone
         app.replace(Records(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -306,3 +307,26 @@ def test_a_fingerprint_tells_what_is_asked_not_when() -> None:
     assert query.fingerprint == later.fingerprint
     assert query.fingerprint != CdrQuery(START, END, phones=["1"], cdr_types=[8]).fingerprint
     assert query.fingerprint != CdrQuery(START, END, extensions=["1", "2"], cdr_types=[8]).fingerprint
+
+
+@given(
+    st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    st.timedeltas(timedelta(seconds=2), timedelta(days=40)),
+    st.integers(1, 500),
+)
+def test_parts_touch_and_are_the_whole(start: datetime, length: timedelta, count: int) -> None:
+    """Every second of the query is in one part, and the parts ask for what the query does."""
+    query = CdrQuery(start, start + length, cdr_types=[8])
+    step = max(timedelta(seconds=1), timedelta(seconds=int(length.total_seconds() / count)))
+    parts = query.parts(step)
+    assert (parts[0].seconds[0], parts[-1].seconds[1]) == query.seconds
+    assert all(one.seconds[1] == other.seconds[0] for one, other in itertools.pairwise(parts))
+    assert {part.seconds[1] - part.seconds[0] for part in parts[:-1]} <= {step // timedelta(seconds=1)}
+    assert {part.fingerprint for part in parts} == {query.fingerprint}
+
+
+@pytest.mark.parametrize("step", [timedelta(0), timedelta(seconds=-1), timedelta(seconds=1.5), 60])
+def test_parts_of_no_length(step: Any) -> None:
+    """A step is whole seconds."""
+    with pytest.raises(ConfigurationError):
+        CdrQuery(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)).parts(step)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
-import shutil
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -17,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sharing_worker import LIMIT
@@ -34,29 +33,9 @@ SECONDS = 7.0
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis of our own on a free port of this machine."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    with _redis(program, tmp_path_factory.mktemp("redis")) as (url, _):
+    """A Redis of our own."""
+    with servers.redis(tmp_path_factory.mktemp("redis")) as (url, _):
         yield url
-
-
-@contextlib.contextmanager
-def _redis(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), "--daemonize", "no"]
-    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}/0", process
-        finally:
-            process.kill()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -198,14 +177,11 @@ def test_the_file_does_not_tell_the_account(tmp_path: Path) -> None:
 
 def test_redis_that_goes_away(tmp_path: Path) -> None:
     """Closed: an error, and nothing is sent. Open: each client keeps to its own limit."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
 
     async def main() -> None:
         app = Sandbox(Bulk([]))
         query = CdrQuery(START, START + timedelta(hours=1))
-        with _redis(program, tmp_path) as (url, process):
+        with servers.redis(tmp_path) as (url, process):
             closed, opened = RedisLimiter(url, timeout=1.0), RedisLimiter(url, timeout=1.0, fail="open")
             for shared in (closed, opened):
                 async with shared, CdrClient(code="sandbox-code", transport=in_process(app), limiter=shared) as client:

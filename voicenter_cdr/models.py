@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -619,6 +620,18 @@ class CdrQuery:
             sorted(self.queue_ids),
         ]
         return _blake(map(repr, parts))
+
+    def parts(self, step: timedelta) -> tuple[CdrQuery, ...]:
+        """The same query over one period of this length after the other, for several workers.
+
+        They touch, and together are the whole; the last one may be shorter. ``step`` is a whole number of seconds.
+        """
+        if not isinstance(step, timedelta) or step < timedelta(seconds=1) or step % timedelta(seconds=1):
+            raise ConfigurationError("parts takes a timedelta of whole seconds, 1 or more")
+        first, last = self.seconds
+        edges = [*range(first, last, step // timedelta(seconds=1)), last]
+        moments = [_EPOCH + timedelta(seconds=edge) for edge in edges]
+        return tuple(attrs.evolve(self, start=start, end=end) for start, end in itertools.pairwise(moments))
 
     def __repr__(self) -> str:
         shown = [f"{self.start:%Y-%m-%dT%H:%M:%SZ}", f"{self.end:%Y-%m-%dT%H:%M:%SZ}"]
