@@ -41,6 +41,14 @@ def _page(status: int, retry_after: str | None = None) -> Fault:
     return Fault(status=status, body=b"<html><body>sorry</body></html>", content_type="text/html", headers=headers)
 
 
+def _refused(name: str, number: int, error: str) -> tuple[Row, Row]:
+    """An error number, under the status of the document and as if all were well."""
+    return (
+        Row(name, Fault.refuse(number), once=error, stays=error),
+        Row(f"{name}, HTTP 200", Fault(error=number, status=200), once=error, stays=error),
+    )
+
+
 _LATER = formatdate(4_102_444_800, usegmt=True)
 
 ROWS = (
@@ -67,18 +75,25 @@ ROWS = (
     Row("429, Retry-After nonsense", _page(429, "soon"), stays="RateLimitError"),
     Row("500", _page(500), stays="ServerError"),
     Row("502", _page(502), stays="ServerError"),
+    Row("502, Retry-After in seconds", _page(502, "7"), stays="ServerError"),
+    Row("502, Retry-After as a date", _page(502, _LATER), stays="ServerError"),
+    Row("502, Retry-After nonsense", _page(502, "7 s"), stays="ServerError"),
+    Row("503", _page(503), stays="ServerError"),
     Row("503, Retry-After in seconds", _page(503, "7"), stays="ServerError"),
     Row("503, Retry-After as a date", _page(503, _LATER), stays="ServerError"),
     Row("503, Retry-After nonsense", _page(503, "-1"), stays="ServerError"),
     Row("504", _page(504), stays="ServerError"),
+    Row("504, Retry-After in seconds", _page(504, "7"), stays="ServerError"),
+    Row("504, Retry-After as a date", _page(504, _LATER), stays="ServerError"),
+    Row("504, Retry-After nonsense", _page(504, "nan"), stays="ServerError"),
     Row("404 without a number", _page(404), once="ApiError", stays="ApiError"),
     Row("a redirect", _page(302), once="ApiError", stays="ApiError"),
     Row("error 1 (rate), HTTP 403", Fault.refuse(1), stays="RateLimitError"),
     Row("error 1 (rate), HTTP 200", Fault(error=1, status=200), stays="RateLimitError"),
-    Row("error 2 (authorization)", Fault.refuse(2), once="AuthenticationError", stays="AuthenticationError"),
-    Row("error 4 (address)", Fault.refuse(4), once="UntrustedAddressError", stays="UntrustedAddressError"),
-    Row("error 5 (range), for a day or less", Fault.refuse(5), once="OutOfRangeError", stays="OutOfRangeError"),
-    Row("an error number nobody knows", Fault.refuse(17), once="ApiError", stays="ApiError"),
+    *_refused("error 2 (authorization)", 2, "AuthenticationError"),
+    *_refused("error 4 (address)", 4, "UntrustedAddressError"),
+    *_refused("error 5 (range), for a day or less", 5, "OutOfRangeError"),
+    *_refused("an error number nobody knows", 17, "ApiError"),
     Row("an error number behind the list", Fault.late(17), once="ApiError", stays="ApiError"),
     Row("CDR_LIST missing", Fault.no_list(), once="DecodeError", stays="DecodeError"),
     Row("CDR_LIST null", Fault.no_list("null"), once="DecodeError", stays="DecodeError"),
