@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,30 +88,27 @@ def _program(name: str) -> str | None:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL: its address. Skips the test where there is none, or nobody it would run as."""
     initdb, server, isready = (_program(name) for name in ("initdb", "postgres", "pg_isready"))
     if initdb is None or server is None or isready is None:
         pytest.skip("PostgreSQL is not installed")
-    who: dict[str, Any] = {}
-    if os.getuid() == 0:  # which it refuses to run as
-        try:
-            shutil.chown(folder, "postgres")
-        except LookupError:
-            pytest.skip("there is no user postgres")
-        who = {"user": "postgres"}
-        for parent in folder.parents[:-1]:  # the way to it has to be open
-            if parent.stat().st_uid == 0 and parent.name.startswith("pytest"):
-                parent.chmod(0o755)
-    data, port = folder / "data", free_port()
-    create = [initdb, "-D", str(data), "-U", "loader", "-A", "trust", "--no-sync", "--no-instructions"]
-    subprocess.run(create, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)
-    options = ["-p", str(port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off", "-c", "timezone=Asia/Jerusalem"]
-    command = [server, "-D", str(data), *options]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **who) as process:
-        try:
-            asked = [isready, "-q", "-h", "127.0.0.1", "-p", str(port)]
-            _wait_for(lambda: subprocess.run(asked, check=False).returncode == 0)
-            yield f"postgresql://loader:trusted@127.0.0.1:{port}/postgres"
-        finally:
-            process.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        who: dict[str, Any] = {"cwd": folder}
+        if os.getuid() == 0:  # which it refuses to run as
+            try:
+                shutil.chown(folder, "postgres")
+            except LookupError:
+                pytest.skip("there is no user postgres")
+            who["user"] = "postgres"
+        data, port = f"{folder}/data", free_port()
+        create = [initdb, "-D", data, "-U", "loader", "-A", "trust", "--no-sync", "--no-instructions"]
+        subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **who)
+        options = ["-p", str(port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off", "-c", "timezone=Asia/Jerusalem"]
+        with subprocess.Popen([server, "-D", data, *options], stderr=subprocess.DEVNULL, **who) as process:
+            try:
+                asked = [isready, "-q", "-h", "127.0.0.1", "-p", str(port)]
+                _wait_for(lambda: subprocess.run(asked, check=False).returncode == 0)
+                yield f"postgresql://loader:trusted@127.0.0.1:{port}/postgres"
+            finally:
+                process.terminate()

@@ -12,7 +12,7 @@ from voicenter_cdr.pacing import Limiter
 from voicenter_cdr.redis_pacing import RedisLimiter
 from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
-LIMIT = RateLimit(requests=10, period=3.0, grace=0.2)
+LIMIT = RateLimit(requests=10, period=4.0, grace=0.3)
 START = datetime(2026, 7, 1, tzinfo=UTC)
 
 

@@ -47,10 +47,10 @@ def duck(tmp_path: Path) -> tuple[Any, Query]:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Query]]:
+def server() -> Iterator[tuple[Any, Query]]:
     """A PostgreSQL server, the same way."""
     driver = pytest.importorskip("psycopg2")
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres() as url:
 
         def ask(query: str) -> list[tuple[Any, ...]]:
             with closing(driver.connect(url)) as base, base.cursor() as cursor:

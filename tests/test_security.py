@@ -58,8 +58,9 @@ LEAKS = SPELLED | {spelled.lower() for spelled in SPELLED} | NUMBERS
 
 
 def leaks(text: str) -> list[str]:
-    """Which spellings of the secret or the number are in a text."""
-    return [hidden for hidden in LEAKS if hidden in text]
+    """Where the secret or the number is in a text, in any spelling: what stands around it."""
+    places = [text.find(hidden) for hidden in LEAKS]
+    return [text[max(0, place - 120) : place + 40] for place in places if place >= 0]
 
 
 def everything(error: BaseException) -> str:

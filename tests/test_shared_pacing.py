@@ -28,7 +28,7 @@ from voicenter_cdr.testing import in_process, run_virtual
 from voicenter_cdr.windows import Window
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
-SECONDS = 7.0
+SECONDS = 9.0
 
 
 @pytest.fixture(scope="module")

@@ -950,11 +950,12 @@ class CdrClient:
                 secret=self._credentials.secret,
                 loads=self._loads,
             )
-            async for chunk in pieces(response, _SLICE):
-                async with self._turns:
-                    decoder.feed(chunk)
-                if seen is not None:
-                    seen.body += chunk
+            async with contextlib.aclosing(pieces(response, _SLICE)) as body:
+                async for chunk in body:
+                    async with self._turns:
+                        decoder.feed(chunk)
+                    if seen is not None:
+                        seen.body += chunk
             async with self._turns:
                 return decoder.finish()
         finally:

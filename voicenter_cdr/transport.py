@@ -7,8 +7,8 @@ import ipaddress
 import logging
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -91,24 +91,26 @@ def http_client(
     )
 
 
-async def pieces(response: httpx.Response, size: int) -> AsyncIterator[bytes]:
+async def pieces(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
     """The body as it arrives, unpacked, never more than so many bytes at a time.
 
     A few packed bytes can hold a whole page: unpacked at once they would stop the event loop. Raises
     ``httpx.DecodingError`` for damaged ones.
     """
     if response.headers.get("content-encoding", "").strip().lower() != "gzip":
-        async for chunk in response.aiter_bytes(size):
-            yield chunk
+        async with aclosing(response.aiter_bytes(size)) as arriving:  # type: ignore[type-var]  # it is a generator
+            async for chunk in arriving:
+                yield chunk
         return
     inflate = zlib.decompressobj(_GZIP)
     try:
-        async for packed in response.aiter_raw():
-            while packed and not inflate.eof:
-                piece = inflate.decompress(packed, size)
-                packed = inflate.unconsumed_tail
-                if piece:
-                    yield piece
+        async with aclosing(response.aiter_raw()) as arriving:  # type: ignore[type-var]  # it is a generator
+            async for packed in arriving:
+                while packed and not inflate.eof:
+                    piece = inflate.decompress(packed, size)
+                    packed = inflate.unconsumed_tail
+                    if piece:
+                        yield piece
         if rest := inflate.flush():
             yield rest
     except zlib.error:
