@@ -17,6 +17,7 @@ SNAPSHOT = Path(__file__).parent / "api.txt"
 MODULES = (
     "voicenter_cdr",
     "voicenter_cdr.export",
+    "voicenter_cdr.recordings",
     "voicenter_cdr.sandbox",
     "voicenter_cdr.sync",
     "voicenter_cdr.testing",

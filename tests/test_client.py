@@ -45,7 +45,7 @@ from voicenter_cdr import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.client import BASE_URL, _proxy
+from voicenter_cdr.client import BASE_URL, proxy_of
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
 from voicenter_cdr.windows import Plan
@@ -1219,7 +1219,7 @@ def test_proxies_of_the_environment(environment: dict[str, str], proxy: str | No
     """A relay with a fixed address, as error 4 makes people use one."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = _proxy(BASE_URL)
+    found = proxy_of(BASE_URL)
     assert (None if found is None else str(found.url)) == proxy
 
 
@@ -1232,7 +1232,7 @@ async def test_proxies_that_cannot_be_used(value: str, monkeypatch: pytest.Monke
             pass
     assert "pa55w0rd" not in "".join(traceback.format_exception(raised.value))
     monkeypatch.setenv("https_proxy", "127.0.0.1:9")
-    assert str(getattr(_proxy(BASE_URL), "url", "")) == "http://127.0.0.1:9"
+    assert str(getattr(proxy_of(BASE_URL), "url", "")) == "http://127.0.0.1:9"
 
 
 async def test_redirects_take_no_credential_along() -> None:

@@ -21,6 +21,7 @@ from voicenter_cdr.errors import (
     IncompleteError,
     OutOfRangeError,
     RateLimitError,
+    RecordingError,
     ServerError,
     ServiceUnreachableError,
     UntrustedAddressError,
@@ -45,6 +46,7 @@ EXAMPLES: list[VoicenterError] = [
     DenseWindowError(window=WINDOW, hits=30_000, reached=20_000, cap=10_000),
     CountMismatchError(500, 497, window=WINDOW),
     CheckpointError("torn"),
+    RecordingError("slow down", status=429, retry_after=30.0, retryable=True),
 ]
 
 
@@ -88,8 +90,9 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 def test_what_may_be_tried_again() -> None:
     """Only what can pass: the network, the rate, a failing server, a damaged answer."""
     retryable = {type(error) for error in EXAMPLES if error.retryable}
-    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError}
+    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError, RecordingError}
     assert not DecodeError("not JSON").retryable
+    assert not RecordingError("no audio").retryable
 
 
 def test_where_and_how_often_stand_in_the_text() -> None:

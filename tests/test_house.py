@@ -42,6 +42,7 @@ LAYERS = {
     "redis_pacing": 3,
     "kpis_sql": 3,
     "report": 3,
+    "recordings": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -69,6 +70,7 @@ THIRD_PARTY = {
     "redis_pacing": set(),
     "kpis_sql": {"attrs"},
     "report": {"attrs"},
+    "recordings": {"attrs", "httpx", "tenacity"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

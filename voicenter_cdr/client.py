@@ -250,7 +250,7 @@ class _Door(httpx.AsyncBaseTransport):
             await self._inner.aclose()
 
 
-def _proxy(url: str) -> httpx.Proxy | None:
+def proxy_of(url: str) -> httpx.Proxy | None:
     """The proxy of the environment for an address. Its own address may hold a password and is never shown."""
     parts = urlsplit(url)
     proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
@@ -269,7 +269,7 @@ def _proxy(url: str) -> httpx.Proxy | None:
     )
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def retry_after_of(headers: httpx.Headers) -> float | None:
     """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
     text = headers.get("retry-after", "").strip()
     try:
@@ -878,7 +878,7 @@ class CdrClient:
             self._loop = loop
             inner = self._transport or httpx.AsyncHTTPTransport(
                 verify=self._tls if self._tls is not None else True,
-                proxy=_proxy(self._url),
+                proxy=proxy_of(self._url),
                 limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
             )
             self._http = httpx.AsyncClient(
@@ -970,7 +970,7 @@ class CdrClient:
             decoder = Decoder(
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
-                retry_after=_retry_after(response.headers),
+                retry_after=retry_after_of(response.headers),
                 reader=self._reader(fields),
                 secret=self._credentials.secret,
                 loads=self._loads,
