@@ -86,7 +86,7 @@ _CONNECT: Final = 15.0
 _LONGEST_PAUSE: Final = 120.0
 """Seconds up to which a Retry-After is obeyed."""
 _SAFE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
-_HOST: Final = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST: Final = re.compile(r"(?=.{1,253}$)\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _STRONG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 """An ETag that stands for these very bytes."""
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -280,10 +280,11 @@ class _Rules:
     def check(self, url: httpx.URL) -> None:
         """Refuse a link that leads elsewhere."""
         host = url.raw_host.decode("ascii").lower()
-        if url.scheme not in ("http", "https") or not host:
+        named = _HOST.fullmatch(host) or _is_address(host)
+        if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
             raise RecordingError("The link to the recording is no web address")
         if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
-            shown = _LONG_NUMBER.sub("…", host) if _HOST.fullmatch(host) and not _is_address(host) else "an address"
+            shown = "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
             raise RecordingError(
                 f"The link leads to {shown}, which is not among the hosts to ask",
                 mend="If you trust it, allow it: hosts=[*DEFAULT_HOSTS, …], or --hosts on the command line.",
@@ -502,9 +503,10 @@ class _Downloads:
             if job.etag and _STRONG.fullmatch(job.etag):
                 headers["if-range"] = job.etag
         timeout = httpx.Timeout(self._rules.timeout, connect=min(_CONNECT, self._rules.timeout)).as_dict()
-        url = job.url
-        for _ in range(_REDIRECTS + 1):
+        url, seen = job.url, set[httpx.URL]()
+        while url not in seen and len(seen) <= _REDIRECTS:
             self._rules.check(url)
+            seen.add(url)
             response = await self._network.ask(
                 httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
             )
