@@ -35,8 +35,8 @@ from voicenter_cdr.recordings import (
     download_recordings,
     read_manifest,
 )
-from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
-from voicenter_cdr.testing import in_process, make_record, run_virtual
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Records, Sandbox, serving
+from voicenter_cdr.testing import in_process, make_record, make_row, run_virtual
 
 AT = datetime(2026, 7, 14, 22, 30, tzinfo=UTC)
 LINK = "https://cpanel.voicenter.co.il/CallsHistory/PlayRecord/20260714223000abc-aws.mp3"
@@ -270,7 +270,7 @@ async def test_a_broken_connection_is_gone_on_with(tmp_path: Path) -> None:
 
 @given(
     cuts=st.lists(st.integers(0, 6000), max_size=6),
-    etag=st.sampled_from(['"v1"', 'W/"weak"', None, '"ש"']),
+    etag=st.sampled_from(['"v1"', 'W/"weak"', None]),
     told=st.booleans(),
 )
 @settings(max_examples=40)
@@ -279,7 +279,7 @@ def test_wherever_it_breaks_the_file_is_the_same(cuts: Sequence[int], etag: str 
     body = sound(5000)
 
     async def main(folder: Path) -> Recording:
-        server = Server(body, etag=None if etag == '"ש"' else etag)
+        server = Server(body, etag=etag)
         plain = server.right
 
         def right(request: httpx.Request) -> httpx.Response:
@@ -530,6 +530,8 @@ async def test_a_recording_that_is_too_large(tmp_path: Path) -> None:
         f"https://{'x' * 64}.voicenter.com/a.mp3",
         f"https://{'x.' * 130}voicenter.com/a.mp3",
         "https:///a.mp3",
+        "https://[v1.x]/a.mp3",
+        "https://cpanel.voicenter.co.il/a\x01.mp3",
         "nonsense",
     ],
 )
@@ -600,6 +602,7 @@ async def test_redirects_are_followed_by_hand(tmp_path: Path) -> None:
         ("http://cpanel.voicenter.co.il/a.mp3", 1),
         ("https://127.0.0.1/", 1),
         ("https://[broken/", 1),
+        ("https://[v1.x]/", 1),
         ("", 1),
         (LINK, 1),
     ],
@@ -912,7 +915,7 @@ async def test_the_sandbox_over_http(tmp_path: Path) -> None:
         body = (tmp_path / str(first.path)).read_bytes()
         (tmp_path / str(first.path)).rename(tmp_path / re.sub(r"mp3$", "part", str(first.path)))
         again = await download_recording(cdr, tmp_path, hosts=["127.0.0.1"])
-        assert again == first or again.sha256 == first.sha256
+        assert again.sha256 == first.sha256
         assert (tmp_path / str(again.path)).read_bytes() == body
         async with httpx.AsyncClient(trust_env=False) as http:
             link = str(cdr.record_url)
@@ -928,9 +931,6 @@ async def test_the_sandbox_over_http(tmp_path: Path) -> None:
 
 async def test_links_of_others_are_not_moved() -> None:
     """Only made-up calls' links are led to the sandbox: a record without one, or with another, keeps what it has."""
-    from voicenter_cdr.sandbox import Records
-    from voicenter_cdr.testing import make_row
-
     rows = [make_row(number=n, RecordURL=link) for n, link in enumerate(["", None, "https://x.example/CallsHistory/a"])]
     app = Sandbox(Records(rows), behaviour=Behaviour(recordings="here"))
     at = make_record().started_at

@@ -131,9 +131,9 @@ class Recording:
         """From plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
         if said["status"] not in get_args(RecordingStatus):
             raise ValueError
-        known = {name: said[name] for name in attrs.fields_dict(cls)}
-        times = {name: datetime.fromisoformat(known[name]) for name in ("started_at", "fetched_at")}
-        return cls(**known | times)
+        known: dict[str, Any] = {name: said[name] for name in attrs.fields_dict(cls)}
+        known |= {name: datetime.fromisoformat(known[name]) for name in ("started_at", "fetched_at")}
+        return cls(**known)
 
 
 # --- the public face ---------------------------------------------------------------------------------------------
@@ -247,15 +247,12 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
 
     A line that is torn, as the last one can be after a power cut, is passed over: what it told is found out again.
     """
-    try:
-        lines = (Path(directory) / MANIFEST).read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
     known: dict[str, Recording] = {}
-    for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            recording = Recording.read(json.loads(line))
-            known[recording.key] = recording
+    with contextlib.suppress(FileNotFoundError), (Path(directory) / MANIFEST).open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                recording = Recording.read(json.loads(line))
+                known[recording.key] = recording
     return known
 
 
@@ -349,7 +346,8 @@ class _Network:
         proxy = proxy_of(str(url))
         name = str(proxy.url) if proxy else ""
         if name not in self._made:
-            self._made[name] = httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy)
+            limits = httpx.Limits(max_connections=None, keepalive_expiry=30.0)
+            self._made[name] = httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
         return self._made[name]
 
     async def aclose(self) -> None:
