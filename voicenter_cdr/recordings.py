@@ -393,11 +393,9 @@ class _Downloads:
 
     async def fetch(self, cdr: Cdr) -> Recording:
         """The recording, on the disk. Raises :class:`RecordingError`."""
-        if known := self._listed(cdr):
-            return known
         stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / _name(cdr)
-        if path := _there(stem):
-            return self._noted(await self._described(cdr, path, "present"))
+        if found := await self._found(cdr, stem):
+            return found
         job = _Job(self._link(cdr), stem.with_name(stem.name + PART))
         await self._pulled(job)
         ending = await asyncio.to_thread(_ending, job.part)
@@ -416,13 +414,14 @@ class _Downloads:
 
     # -- the manifest
 
-    def _listed(self, cdr: Cdr) -> Recording | None:
-        """The recording, if the manifest and the disk agree that it is there."""
+    async def _found(self, cdr: Cdr, stem: Path) -> Recording | None:
+        """The recording, if it is there: as the manifest has it, or else, without a line, under its name."""
         known = self._known.get(cdr.key)
-        if known is None or known.path is None:
-            return None
-        path = self._folder / known.path
-        return attrs.evolve(known, status="present") if path.is_file() and path.stat().st_size == known.size else None
+        if known is not None and known.path is not None:
+            is_there = _size(self._folder / known.path) == known.size
+            return attrs.evolve(known, status="present") if is_there else None
+        path = _there(stem)
+        return None if path is None else self._noted(await self._described(cdr, path, "present"))
 
     def _noted(self, recording: Recording) -> Recording:
         known = self._known.get(recording.key)
@@ -462,7 +461,6 @@ class _Downloads:
             try:
                 await self._pull(job, _resume_point(job.part))
             except _ChangedError:
-                job.etag = None
                 _discard(job.part)
                 await self._pull(job, 0)
         except httpx.RequestError as error:
@@ -627,11 +625,11 @@ def _name(cdr: Cdr) -> str:
 def _there(stem: Path) -> Path | None:
     """The finished file of this name, whatever its kind."""
     paths = (stem.with_name(stem.name + ending) for ending, _, _ in _AUDIO)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if _size(path)), None)
 
 
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _resume_point(part: Path) -> int:
