@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import gzip
 import hashlib
 import json
@@ -837,6 +838,14 @@ async def test_a_record_that_comes_twice_is_fetched_once(tmp_path: Path) -> None
     assert {recording.key for recording in found} == {call().key, call(2).key}
 
 
+async def test_a_link_that_comes_later(tmp_path: Path) -> None:
+    """A record that is told of without a link, and then with one, ends with its recording."""
+    server = Server()
+    found = await fetch_all(server, tmp_path, [call(record_url=None), call(), call()])
+    assert [recording.status for recording in found] == ["missing", "stored"]
+    assert read_manifest(tmp_path) == {call().key: found[-1]}
+
+
 async def test_one_failure_stops_nothing(tmp_path: Path) -> None:
     """A recording that can't be had is told with its reason, and the others are fetched."""
     records = [call(1, record_url="https://evil.example/x"), call(2), call(3, record_url=None), call(4)]
@@ -878,15 +887,19 @@ async def test_leaving_early(tmp_path: Path) -> None:
     assert not [name for name in files(tmp_path) if name.endswith(".part")]
 
 
-async def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system does not take is no failure of one recording: it is raised."""
+async def test_a_full_disk_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the system does not take is no failure of one recording: it is raised, once, however many meet it."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("voicenter_cdr.recordings._append", full)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        await fetch_all(Server(), tmp_path, [call(1), call(2)])
+        await fetch_all(Server(), tmp_path, [call(1), call(2), call(3)])
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 # --- the sandbox -------------------------------------------------------------------------------------------------

@@ -205,6 +205,7 @@ async def _run(
 ) -> AsyncGenerator[Recording, None]:
     source = aiter(records)
     running: dict[asyncio.Task[Recording], str] = {}
+    ended: list[asyncio.Task[Recording]] = []
     following: asyncio.Task[Cdr | None] | None = None
     over = False
     with alone(folder / MANIFEST):
@@ -216,16 +217,18 @@ async def _run(
                     following = asyncio.create_task(_next(source))
                 waiting: set[asyncio.Task[Any]] = {*running, following} if following else {*running}
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                ended = [task for task in running if task in done]
+                for task in ended:  # before a new one begins: it may be for a later version of the same record
+                    del running[task]
                 if following in done:
                     cdr, following = following.result(), None
                     over = cdr is None
                     if cdr is not None and _has_one(cdr) and cdr.key not in running.values():
                         running[asyncio.create_task(downloads.told(cdr))] = cdr.key
-                for task in [task for task in running if task in done]:
-                    del running[task]
+                for task in ended:
                     yield task.result()
         finally:
-            left: list[asyncio.Task[Any]] = [*running, *([following] if following else [])]
+            left: list[asyncio.Task[Any]] = [*running, *ended, *([following] if following else [])]
             for unfinished in left:
                 unfinished.cancel()
             await asyncio.gather(*left, return_exceptions=True)
