@@ -205,6 +205,12 @@ async def test_it_is_named_for_what_it_is(tmp_path: Path, front: bytes, ending: 
     assert (tmp_path / recording.path).is_file()
 
 
+async def test_a_header_that_guesses_does_no_harm(tmp_path: Path) -> None:
+    """Sound is sound, also where the server calls it something else."""
+    answer = httpx.Response(200, headers={"content-type": "text/plain"}, stream=Pieces(SOUND))
+    assert (await fetch(Server(SOUND, answer), tmp_path)).media_type == "audio/mpeg"
+
+
 LOGIN = b"\n<!DOCTYPE html><html><body>Log in</body></html>"
 
 
@@ -392,6 +398,35 @@ async def test_a_length_that_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="More came"):
         await fetch(Server(SOUND, long), tmp_path)
     assert files(tmp_path) == []
+
+
+async def test_real_connections_that_break_and_stall(tmp_path: Path) -> None:
+    """Over a real socket: one that breaks in the body, one that is silent for longer than the timeout, and the rest."""
+    heads: list[str] = []
+    stalled = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        heads.append(head)
+        found = re.search(r"range: bytes=(\d+)-", head, re.IGNORECASE)
+        start = int(found[1]) if found else 0
+        told = f'HTTP/1.1 {206 if found else 200} OK\r\nContent-Length: {len(SOUND) - start}\r\nETag: "v1"\r\n'
+        told += f"Content-Range: bytes {start}-{len(SOUND) - 1}/{len(SOUND)}\r\n" if found else ""
+        writer.write(told.encode() + b"\r\n" + (SOUND[start:] if len(heads) == 3 else SOUND[start : start + 6000]))
+        await writer.drain()
+        if len(heads) == 2:
+            await stalled.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        link = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.mp3"
+        recording = await download_recording(call(record_url=link), tmp_path, hosts=["127.0.0.1"], timeout=20)
+        stalled.set()
+    assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    starts = [re.findall(r"range: bytes=(\d+)-", head, re.IGNORECASE) for head in heads]
+    assert starts == [[], ["4976"], ["9952"]]
+    assert not any(re.search(r"^(authorization|cookie):", head, re.IGNORECASE | re.MULTILINE) for head in heads)
 
 
 async def test_cancelling_leaves_a_part(tmp_path: Path) -> None:

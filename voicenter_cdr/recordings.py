@@ -76,8 +76,8 @@ _AUDIO: Final = tuple(
 """Ending, media type and first bytes of what is taken for a recording."""
 _FRONT: Final = 64
 """Bytes that are looked at."""
-_PAGE: Final = re.compile(r"text/|application/(json|xml|xhtml|problem)", re.IGNORECASE)
-"""Media types that no recording has."""
+_PAGE: Final = re.compile(r"text/html|application/(json|xml|xhtml|problem)", re.IGNORECASE)
+"""Media types of pages, which need not be read; otherwise the bytes decide, since servers guess."""
 _OVERLAP: Final = 1024
 """Bytes that are fetched once more when a download is resumed: if they differ, it is another file by now."""
 _REDIRECTS: Final = 3
@@ -548,7 +548,7 @@ class _Downloads:
                 pause = min(wait, _LONGEST_PAUSE)
                 _LOG.warning("the service refuses recordings for their rate; new ones wait %.1f s", pause)
                 self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
-            later = "" if wait is None else f"; it takes one again in {wait:g} s"
+            later = "" if wait is None else f"; it takes one again in {wait:.0f} s"
             return RecordingError(
                 f"The service refuses the link for now (HTTP 429){later}",
                 status=status,
