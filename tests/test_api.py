@@ -18,6 +18,7 @@ MODULES = (
     "voicenter_cdr",
     "voicenter_cdr.export",
     "voicenter_cdr.pseudonyms",
+    "voicenter_cdr.recordings",
     "voicenter_cdr.sandbox",
     "voicenter_cdr.sync",
     "voicenter_cdr.testing",

@@ -22,6 +22,7 @@ from voicenter_cdr.errors import (
     IncompleteError,
     OutOfRangeError,
     RateLimitError,
+    RecordingError,
     ServerError,
     ServiceUnreachableError,
     UntrustedAddressError,
@@ -47,6 +48,7 @@ EXAMPLES: list[VoicenterError] = [
     CountMismatchError(500, 497, window=WINDOW),
     CheckpointError("torn"),
     DeliveryError("The webhook answered with status 500"),
+    RecordingError("slow down", status=429, retry_after=30.0, retryable=True),
 ]
 
 
@@ -90,8 +92,16 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 def test_what_may_be_tried_again() -> None:
     """Only what can pass: the network, the rate, a failing server, a damaged answer, a webhook that is down."""
     retryable = {type(error) for error in EXAMPLES if error.retryable}
-    assert retryable == {ServiceUnreachableError, RateLimitError, ServerError, DecodeError, DeliveryError}
+    assert retryable == {
+        ServiceUnreachableError,
+        RateLimitError,
+        ServerError,
+        DecodeError,
+        DeliveryError,
+        RecordingError,
+    }
     assert not DecodeError("not JSON").retryable
+    assert not RecordingError("no audio").retryable
 
 
 def test_where_and_how_often_stand_in_the_text() -> None:

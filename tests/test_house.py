@@ -46,6 +46,7 @@ LAYERS = {
     "kpis_sql": 3,
     "report": 3,
     "handlers": 3,
+    "recordings": 3,
     "cli": 4,
     "__main__": 4,
 }
@@ -77,6 +78,7 @@ THIRD_PARTY = {
     "kpis_sql": {"attrs"},
     "report": {"attrs"},
     "handlers": {"httpx"},
+    "recordings": {"attrs", "httpx", "tenacity"},
     "cli": {"attrs", "cyclopts", "rich"},
     "__main__": set(),
 }

@@ -17,7 +17,8 @@
     │  ├─ DenseWindowError              one second holds more than every way of asking can bring
     │  └─ CountMismatchError            the service's own counts contradict what it sent
     ├─ CheckpointError                  a resume point that is torn, foreign or of another query
-    └─ DeliveryError                    a webhook did not take an event
+    ├─ DeliveryError                    a webhook did not take an event
+    └─ RecordingError                   the recording of a call could not be fetched
 
 The text of an error says what happened, where (the window, in UTC), and on its last line what a person
 should do. No text ever holds an account code, a token, a phone number or a value of a record.
@@ -45,6 +46,7 @@ __all__ = [
     "OutOfRangeError",
     "Problem",
     "RateLimitError",
+    "RecordingError",
     "ServerError",
     "ServiceUnreachableError",
     "UntrustedAddressError",
@@ -366,3 +368,33 @@ class DeliveryError(VoicenterError):
     def retryable(self) -> bool:
         """True: it may take the event later."""
         return True
+
+
+class RecordingError(VoicenterError):
+    """The recording of a call could not be fetched; at most a ``.part`` file is kept, from which the next try goes on.
+
+    ``status`` is the HTTP status that told so, ``None`` where none came. ``is_missing`` says that there is no
+    recording (yet): the record has no link to one, or the service knows nothing behind the link.
+    """
+
+    mend = "Fetch it again later, from the record as it is then: a recording can come late, and its link can change."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        mend: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        is_missing: bool = False,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, mend=mend, retry_after=retry_after)
+        self.status = status
+        self.is_missing = is_missing
+        self._retryable = retryable
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it failed for a reason that passes: the network, the rate, a failing server."""
+        return self._retryable

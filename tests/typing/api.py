@@ -29,6 +29,7 @@ from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
 from voicenter_cdr.kpis import Kpis, Terms, Unreturned, kpis, unreturned
 from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.recordings import Recording, download_recording, download_recordings, read_manifest
 from voicenter_cdr.report import render
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 
@@ -57,6 +58,11 @@ async def usage() -> None:
         assert_type(page.invalid, tuple[InvalidRecord, ...])
         assert_type(await client.count(query), int)
         assert_type(await client.get_call("2026"), tuple[Cdr, ...])
+        assert_type(await download_recording(page.records[0], "recordings", timeout=5), Recording)
+        async with aclosing(download_recordings(client.iter_all(query), "recordings", concurrency=2)) as stored:
+            async for recording in stored:
+                assert_type(recording.path, str | None)
+        assert_type(read_manifest("recordings"), dict[str, Recording])
         records = client.iter_all(query, order="any", on_invalid="collect")
         async with aclosing(records):
             async for cdr in records:

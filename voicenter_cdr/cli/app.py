@@ -19,6 +19,7 @@ from voicenter_cdr.cli.answers import MISSED_EXAMPLES, REPORT_EXAMPLES, missed, 
 from voicenter_cdr.cli.diagnosis import DOCTOR_EXAMPLES, doctor
 from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_failure
 from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
+from voicenter_cdr.cli.recording import RECORDINGS_EXAMPLES, recordings
 from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
 from voicenter_cdr.cli.service import sandbox
 from voicenter_cdr.cli.syncing import SYNC_EXAMPLES, sync
@@ -27,7 +28,18 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]
 
-COMMANDS: Final = ("export", "count", "plan", "missed", "report", "sync", "watch", "doctor", "sandbox")
+COMMANDS: Final = (
+    "export",
+    "count",
+    "plan",
+    "missed",
+    "report",
+    "recordings",
+    "sync",
+    "watch",
+    "doctor",
+    "sandbox",
+)
 
 _SECRET_FLAGS: Final = re.compile(
     r"--?(api[-_]?|bearer[-_]?|access[-_]?|pseudonymi[sz]e[-_]?)?(code|token|key|secret|password)(=.*)?", re.S
@@ -127,6 +139,7 @@ def _app() -> App:
     app.command(plan, help_epilogue=PLAN_EXAMPLES)
     app.command(missed, help_epilogue=MISSED_EXAMPLES)
     app.command(report, help_epilogue=REPORT_EXAMPLES)
+    app.command(recordings, help_epilogue=RECORDINGS_EXAMPLES)
     app.command(sync, help_epilogue=SYNC_EXAMPLES)
     app.command(watch, help_epilogue=WATCH_EXAMPLES)
     app.command(doctor, help_epilogue=DOCTOR_EXAMPLES)

@@ -20,7 +20,7 @@ from voicenter_cdr.cli.flags import Voice
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.stream import PageStream
 
-__all__ = ["logs", "many", "progress", "say", "steps"]
+__all__ = ["logs", "many", "progress", "say", "steps", "telling"]
 
 
 def say(text: str) -> None:
@@ -90,21 +90,27 @@ async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncI
 
 
 @contextmanager
+def telling(*, shown: bool) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that changes with every text it is given, if somebody is looking."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("")
+    with bar if shown and sys.stderr.isatty() else contextlib.nullcontext():
+        yield lambda text: bar.update(task, description=text)
+
+
+@contextmanager
 def steps(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
     """A line on standard error that tells how far a sync is, if somebody is looking; to be called for every step."""
     days, records = itertools.count(1), 0
-    with contextlib.ExitStack() as stack:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        task = bar.add_task("looking up what is there")
-        if shown and sys.stderr.isatty():
-            stack.enter_context(bar)
+    with telling(shown=shown) as tell:
+        tell("looking up what is there")
 
         def step(end: datetime, rows: int) -> None:
             nonlocal records
             records += rows
             done = f"{many(next(days), 'day')}, {many(records, 'record')}"
-            bar.update(task, description=f"{done}, until {end:%Y-%m-%dT%H:%M:%SZ}")
+            tell(f"{done}, until {end:%Y-%m-%dT%H:%M:%SZ}")
 
         yield step
 

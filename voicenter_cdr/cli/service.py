@@ -11,7 +11,7 @@ from voicenter_cdr.cli import times
 from voicenter_cdr.cli.messages import many, say
 from voicenter_cdr.cli.session import SANDBOX_CODE
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.sandbox import CallCentre, Population, Sandbox, load_jsonl, serving
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Population, Sandbox, load_jsonl, serving
 
 __all__ = ["sandbox"]
 
@@ -45,13 +45,15 @@ def sandbox(
         raise ConfigurationError("--port takes a whole number from 0 to 65535")
     say("Making up calls …" if data is None else "Reading calls …")
     with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
-        asyncio.run(_serve(_population(data, days, seed), host, port))
+        behaviour = Behaviour(recordings="here" if data is None else "as_stored")
+        app = Sandbox(_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
+        asyncio.run(_serve(app, host, port))
 
 
-async def _serve(population: Population, host: str, port: int) -> None:
-    async with serving(Sandbox(population, codes=(SANDBOX_CODE,)), host=host, port=port) as url:
+async def _serve(app: Sandbox, host: str, port: int) -> None:
+    async with serving(app, host=host, port=port) as url:
         say(
-            f"{many(len(population.times), 'record')} at {url}. In another shell:\n\n"
+            f"{many(len(app.population.times), 'record')} at {url}. In another shell:\n\n"
             f"  export VOICENTER_BASE_URL={url} VOICENTER_API_CODE={SANDBOX_CODE}\n"
             "  voicenter-cdr export --last 7d -o calls.csv\n\nCtrl-C ends it."
         )

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import Access
@@ -18,19 +19,20 @@ from voicenter_cdr.errors import ConfigurationError, VoicenterError
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.redis_pacing import RedisLimiter
-from voicenter_cdr.sandbox import CallCentre, Sandbox, serving
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
 from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
-__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of", "secret_of", "without_digests"]
+__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of", "secret_of", "this_machine", "without_digests"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
+_DEMO_URL: Final = "http://127.0.0.1/"
 _SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOKEN")
 
 
 @asynccontextmanager
-async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient]:
-    """A client for as long as the block lasts."""
+async def client_for(access: Access, query: CdrQuery, *, recordings: bool = False) -> AsyncIterator[CdrClient]:
+    """A client for as long as the block lasts; of a made-up call centre, with recordings to be had from it or not."""
     options: dict[str, Any] = {"concurrency": access.concurrency}
     options |= {"base_url": access.base_url} if access.base_url else {}
     options |= {"code": secret_of("--code-file", access.code_file)} if access.code_file else {}
@@ -39,7 +41,7 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
         if access.demo:
             if len(options) > 1:
                 raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
-            options |= await stack.enter_async_context(_demo(query))
+            options |= await stack.enter_async_context(_demo(query, recordings))
         elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
             raise ConfigurationError(
                 "No credential",
@@ -57,6 +59,13 @@ async def client_for(access: Access, query: CdrQuery) -> AsyncIterator[CdrClient
         yield await stack.enter_async_context(CdrClient.from_env(**options))
 
 
+def this_machine(access: Access) -> tuple[str, ...]:
+    """The host of the service that is asked, if it is this machine: its recordings may be here, too."""
+    url = _DEMO_URL if access.demo else access.base_url or os.environ.get("VOICENTER_BASE_URL", "")
+    host = urlsplit(url).hostname or ""
+    return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
+
+
 def _shared(place: str) -> SqliteLimiter | RedisLimiter:
     """The limiter of all who name the same place."""
     if place.startswith(("redis://", "rediss://", "unix://")):
@@ -65,16 +74,17 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 
 
 @asynccontextmanager
-async def _demo(query: CdrQuery) -> AsyncIterator[dict[str, str]]:
+async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
     """A made-up call centre on a port of this machine, for as long as the block lasts.
 
     Its days are the same in every run; those that the query can't see are not made up. Where the query goes on, so
-    does the call centre, for a day.
+    does the call centre, for a day. Where recordings are wanted, the links to them lead to the port.
     """
+    behaviour = Behaviour(recordings="here" if recordings else "as_stored")
     now = times.now()
     start = max(query.start, now - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
     end = max(now, min(query.end, now + timedelta(days=1)))
-    async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,))) as url:
+    async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,), behaviour=behaviour)) as url:
         yield {"base_url": url, "code": SANDBOX_CODE}
 
 

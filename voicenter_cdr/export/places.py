@@ -17,7 +17,18 @@ try:
 except ImportError:  # there a file that is open can't be renamed, which keeps two programs apart
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PART", "Part", "Target", "bytes_to", "check_folder", "drop", "sync_file", "sync_folder", "write_whole"]
+__all__ = [
+    "PART",
+    "Part",
+    "Target",
+    "alone",
+    "bytes_to",
+    "check_folder",
+    "drop",
+    "sync_file",
+    "sync_folder",
+    "write_whole",
+]
 
 PART: Final = ".part"
 """What is behind the name of something that is not whole yet."""
@@ -88,7 +99,8 @@ class _File(Part):
     def _open(self) -> Any:
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if self._out is None:
-            self._raw = _alone(self.part)
+            self._raw = alone(self.part)
+            self._raw.truncate(0)
             if self.path.exists():
                 shutil.copymode(self.path, self.part)
             packed = self.path.suffix.lower() == ".gz"
@@ -118,13 +130,12 @@ class _File(Part):
         super().abort(keep=keep)
 
 
-def _alone(path: Path) -> BinaryIO:
-    """The file, emptied, and for nobody else to write as long as it is open."""
+def alone(path: Path) -> BinaryIO:
+    """The file, opened to append to, and for nobody else to have it so as long as it is open."""
     handle = path.open("ab")
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        handle.truncate(0)
     except OSError:
         handle.close()
         raise OSError(errno.EBUSY, "another program is writing it") from None

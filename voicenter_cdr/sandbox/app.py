@@ -16,6 +16,7 @@ from voicenter_cdr.sandbox.choice import choose
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError, Fault, Faults, Hit
 from voicenter_cdr.sandbox.looks import Looks
 from voicenter_cdr.sandbox.population import Population
+from voicenter_cdr.sandbox.recordings import played
 from voicenter_cdr.sandbox.reply import Reply, Send
 from voicenter_cdr.sandbox.request import Asked, understand
 
@@ -33,6 +34,7 @@ class Sandbox:
     ``seed``: another one scatters rows differently where no sort orders them.
     Serve it with :func:`serving`, or use it in process through ``httpx.ASGITransport``. ``hits`` is what it was asked,
     in order of arrival; clear it to count anew. ``behaviour`` and ``faults`` can be replaced while it runs.
+    It also plays the recordings of made-up calls, at the path their links have; see ``Behaviour.recordings``.
     """
 
     path = "/hub/cdr"
@@ -81,15 +83,18 @@ class Sandbox:
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         reply = Reply(self.behaviour, send, accepts_gzip="gzip" in headers.get("accept-encoding", ""))
-        if scope["path"].rstrip("/") != self.path:
+        if scope["method"] == "GET" and (recording := played(scope["path"], headers)):
+            await Reply(self.behaviour, send, accepts_gzip=False).plain(*recording[:2], "audio/mpeg", recording[2])
+        elif scope["path"].rstrip("/") != self.path:
             await reply.plain(404, b"<html><body>not found</body></html>", "text/html")
         elif scope["method"] not in ("GET", "POST"):
             await reply.plain(405, b"<html><body>method not allowed</body></html>", "text/html")
         else:
             asked = understand(scope["method"], scope.get("query_string", b""), body, headers)
-            await self._answer(asked, str((scope.get("client") or ("",))[0]), at, reply)
+            here = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
+            await self._answer(asked, str((scope.get("client") or ("",))[0]), at, reply, here)
 
-    async def _answer(self, asked: Asked, address: str, at: float, reply: Reply) -> None:
+    async def _answer(self, asked: Asked, address: str, at: float, reply: Reply, here: str) -> None:
         population, behaviour, place = self.population, self.behaviour, len(self.hits)
         hit = Hit(at=at, window=asked.window, sort=asked.sort, cdr_types=asked.cdr_types, fields=asked.fields)
         self.hits.append(hit)  # at once: a request that is given up was one, too
@@ -112,7 +117,7 @@ class Sandbox:
         if number:
             await reply.error(number, address, fault)
         else:
-            await reply.rows(Looks(population, behaviour, asked.fields).show, rows, total, fault)
+            await reply.rows(Looks(population, behaviour, asked.fields, here).show, rows, total, fault)
 
     def _note(self, hit: Hit, **more: Any) -> Hit:
         """Put what is known by now in the place of what was known on arrival."""

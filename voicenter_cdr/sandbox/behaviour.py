@@ -103,6 +103,8 @@ class Behaviour:
         default="list", validator=_one_of("list", "null", "missing")
     )
     """What CDR_LIST is where nothing matches."""
+    recordings: Literal["as_stored", "here"] = field(default="as_stored", validator=_one_of("as_stored", "here"))
+    """Whether RecordURL is as it stands, or made-up calls' recordings are linked to where the service is asked."""
     retry_after: str | None = None
     """A Retry-After header for refusals for the rate, as it is sent."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from voicenter_cdr.sandbox.behaviour import Behaviour
 from voicenter_cdr.sandbox.population import Population
+from voicenter_cdr.sandbox.recordings import moved
 
 __all__ = ["Looks"]
 
@@ -21,8 +22,9 @@ class Looks:
     A plan is made once for each set of keys that occurs, not for each record: a page has ten thousand of them.
     """
 
-    def __init__(self, population: Population, behaviour: Behaviour, fields: tuple[str, ...]) -> None:
+    def __init__(self, population: Population, behaviour: Behaviour, fields: tuple[str, ...], here: str) -> None:
         self._population = population
+        self._here = here
         self._behaviour = behaviour
         self._fields = fields
         self._spell = _spelling(behaviour.casing, bool(fields))
@@ -47,7 +49,7 @@ class Looks:
             chosen = [(known[name.lower()], self._spell(name)) for name in self._fields if name.lower() in known]
         else:
             chosen = [(key, self._spell(key)) for key in known.values()]
-        return _Plan(chosen, self._behaviour)
+        return _Plan(chosen, self._behaviour, self._here)
 
     def _show_time(self, shown: dict[str, Any], names: Sequence[tuple[str, str]], stored: int) -> None:
         second, rest = divmod(stored, 1000)
@@ -85,8 +87,12 @@ class Looks:
 class _Plan:
     """What to do with the records that have the same keys."""
 
-    def __init__(self, names: list[tuple[str, str]], behaviour: Behaviour) -> None:
-        packs = {"dtmfdata": _dtmf(behaviour.dtmf), "customdata": _custom(behaviour.custom)}
+    def __init__(self, names: list[tuple[str, str]], behaviour: Behaviour, here: str) -> None:
+        packs = {
+            "dtmfdata": _dtmf(behaviour.dtmf),
+            "customdata": _custom(behaviour.custom),
+            "recordurl": _link(behaviour.recordings, here),
+        }
         self.names = names
         self.times = [(key.lower(), name) for key, name in names if key.lower() in ("date", "dateepoch")]
         self.packs = [(name, pack) for key, name in names if (pack := packs.get(key.lower())) is not None]
@@ -117,6 +123,12 @@ def _custom(kind: str) -> Callable[[Any], Any] | None:
         return _written
     if kind == "array":
         return lambda value: [{k: v} for k, v in value.items()] if isinstance(value, Mapping) else value
+    return None
+
+
+def _link(kind: str, here: str) -> Callable[[Any], Any] | None:
+    if kind == "here":
+        return lambda value: moved(value, here) if isinstance(value, str) else value
     return None
 
 

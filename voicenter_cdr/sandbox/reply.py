@@ -37,9 +37,11 @@ class Reply:
         self._send = send
         self._gzip = behaviour.gzip and accepts_gzip
 
-    async def plain(self, status: int, body: bytes, content_type: str) -> None:
+    async def plain(
+        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         """An answer that is not the API's."""
-        await self._write(status, [body], Fault(content_type=content_type))
+        await self._write(status, [body], Fault(content_type=content_type, headers=headers or {}))
 
     async def error(self, number: int, address: str, fault: Fault) -> None:
         """An error number, with its documented description and status."""

@@ -1,0 +1,679 @@
+"""Recordings: the sound of calls in a folder by day, and a manifest that joins it to the records.
+
+::
+
+    recordings/manifest.jsonl
+    recordings/date=2026-07-14/20260714113106004512ab9c77de01f2-5b1f0c9d2a77.mp3
+
+What is behind a link (``record_url``) needs access of its own, is throttled, and may be a login page in place of a
+recording (evidence). So it is asked with care: no credential and no cookie goes along, only hosts that are allowed are
+asked, over https; what comes is looked at before it is called a recording, and a link that is refused with 429 is not
+asked again. None of it is a request to the Call Log API: the limit of 30 in 60 seconds is for that alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Self, get_args
+
+import attrs
+import httpx
+from attrs import define, field, frozen
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from voicenter_cdr.errors import ConfigurationError, RecordingError
+from voicenter_cdr.export.places import PART, alone, check_folder, drop
+from voicenter_cdr.export.schema import moment
+from voicenter_cdr.export.trees import day_folder
+from voicenter_cdr.models import Cdr
+from voicenter_cdr.pacing import backoff
+from voicenter_cdr.transport import discreetly, is_loopback, proxy_for, retry_after, tls_context
+
+__all__ = [
+    "DEFAULT_HOSTS",
+    "MANIFEST",
+    "Recording",
+    "RecordingStatus",
+    "download_recording",
+    "download_recordings",
+    "read_manifest",
+]
+
+DEFAULT_HOSTS: Final = (".voicenter.co.il", ".voicenter.com")
+"""Hosts that are asked for recordings: the API document's links lead to ``cpanel.voicenter.co.il``."""
+MANIFEST: Final = "manifest.jsonl"
+"""The file of the folder that tells of every recording, a JSON object a line; of several for a key, the last counts."""
+
+RecordingStatus = Literal["stored", "present", "failed", "missing"]
+"""``"stored"``: fetched now. ``"present"``: was there already. ``"failed"``: could not be fetched. ``"missing"``: there
+is none (yet), though the record expects one or has a link."""
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+_AUDIO: Final = tuple(
+    (ending, media_type, re.compile(front, re.DOTALL))
+    for ending, media_type, front in (
+        (".wav", "audio/wav", rb"RIFF....WAVE"),
+        (".mp3", "audio/mpeg", rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][^\xf0-\xff]"),
+        (".ogg", "audio/ogg", rb"OggS"),
+        (".flac", "audio/flac", rb"fLaC"),
+        (".m4a", "audio/mp4", rb"....ftyp"),
+        (".amr", "audio/amr", rb"#!AMR"),
+    )
+)
+"""Ending, media type and first bytes of what is taken for a recording."""
+_FRONT: Final = 64
+"""Bytes that are looked at."""
+_PAGE: Final = re.compile(r"text/html|application/(json|xml|xhtml|problem)", re.IGNORECASE)
+"""Media types of pages, which need not be read; otherwise the bytes decide, since servers guess."""
+_OVERLAP: Final = 1024
+"""Bytes that are fetched once more when a download is resumed: if they differ, it is another file by now."""
+_REDIRECTS: Final = 3
+_CONNECT: Final = 15.0
+"""Seconds a connection may take to come about."""
+_LONGEST_PAUSE: Final = 120.0
+"""Seconds up to which a Retry-After is obeyed."""
+_SAFE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
+_HOST: Final = re.compile(r"(?=.{1,253}$)\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_STRONG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
+"""An ETag that stands for these very bytes."""
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_LONG_NUMBER: Final = re.compile(r"\d{5,}")
+
+
+@frozen(kw_only=True)
+class Recording:
+    """What is known of the recording of one record; a line of the manifest. It holds no link and no number."""
+
+    key: str
+    """``key`` of the record."""
+    call_id: str | None
+    """CallID of the record; legs of a call can share it."""
+    cdr_type: int | None
+    """Kind of call; with ``call_id`` and ``started_at`` it finds the record in exports that have no key."""
+    started_at: datetime
+    """When the call was made; aware, UTC."""
+    status: RecordingStatus
+    """What became of it."""
+    path: str | None = None
+    """The file, relative to the folder, with slashes; ``None`` where there is none."""
+    size: int | None = None
+    """Its bytes."""
+    sha256: str | None = None
+    """Their SHA-256, in hex."""
+    media_type: str | None = None
+    """What it is by its first bytes, such as ``audio/mpeg``; the file's ending says the same."""
+    reason: str | None = None
+    """Why there is no file."""
+    fetched_at: datetime = field(factory=lambda: datetime.now(UTC))
+    """When this was found out; aware, UTC."""
+
+    @property
+    def spelled(self) -> dict[str, Any]:
+        """In plain values, as a line of the manifest has them."""
+        times = {"started_at": moment(self.started_at), "fetched_at": moment(self.fetched_at)}
+        return attrs.asdict(self) | times
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Self:
+        """From plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
+        if said["status"] not in get_args(RecordingStatus):
+            raise ValueError
+        known: dict[str, Any] = {name: said[name] for name in attrs.fields_dict(cls)}
+        known |= {name: datetime.fromisoformat(known[name]) for name in ("started_at", "fetched_at")}
+        return cls(**known)
+
+
+# --- the public face ---------------------------------------------------------------------------------------------
+
+
+async def download_recording(
+    cdr: Cdr,
+    directory: str | os.PathLike[str],
+    *,
+    hosts: Iterable[str] = DEFAULT_HOSTS,
+    timeout: float = 30.0,
+    max_bytes: int = 2**30,
+    max_attempts: int = 3,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Recording:
+    """Fetch the recording of one record into the folder, unless it is there.
+
+    It is written as ``….part`` and gets its name when it is whole; a ``.part`` is gone on with, be it of an earlier
+    run. ``hosts``: whom to ask, by exact name or as ``.suffix``; over https alone, but for this machine itself, which
+    has to be named (``127.0.0.1``). ``timeout``: seconds of silence after which an attempt is given up. ``max_bytes``:
+    what a recording may hold. ``max_attempts``: how often to try when the connection or the server fails; nothing else
+    is tried again. ``transport``: in place of the network; it is not closed.
+
+    Raises :class:`RecordingError` where there is no recording to be had, :class:`ConfigurationError` for options that
+    make no sense, ``OSError`` where it can't be written. Many are fetched by :func:`download_recordings`.
+    """
+    rules = _Rules.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
+    folder = _folder(directory)
+    async with aclosing(_Network(transport)) as network:
+        known = await asyncio.to_thread(read_manifest, folder)
+        return await _Downloads(folder, rules, network, known).fetch(cdr)
+
+
+def download_recordings(
+    records: AsyncIterable[Cdr],
+    directory: str | os.PathLike[str],
+    *,
+    concurrency: int = 4,
+    hosts: Iterable[str] = DEFAULT_HOSTS,
+    timeout: float = 30.0,
+    max_bytes: int = 2**30,
+    max_attempts: int = 3,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncGenerator[Recording, None]:
+    """Fetch the recordings of records as they come, such as ``client.iter_all(query)``; tells of each as it is done.
+
+    Records that expect no recording and have no link are passed over. What can't be fetched is told with its reason
+    (``failed``, ``missing``), noted in the manifest, and tried again by the next run; it stops nothing. What is there
+    is not fetched again. ``concurrency``: downloads at a time; the order is that in which they end. When the server
+    asks for a pause (429 with Retry-After), no new download begins until it is over.
+    The other options are those of :func:`download_recording`.
+
+    Use it under ``contextlib.aclosing``: leaving it ends the downloads under way, and their ``.part`` files stay.
+    Raises :class:`ConfigurationError` for options that make no sense, ``OSError`` where something can't be written or
+    another program fetches into the folder, and what ``records`` raises.
+    """
+    if concurrency < 1:
+        raise ConfigurationError("concurrency takes a whole number from 1")
+    rules = _Rules.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
+    return _run(records, _folder(directory), concurrency, rules, transport)
+
+
+async def _run(
+    records: AsyncIterable[Cdr],
+    folder: Path,
+    concurrency: int,
+    rules: _Rules,
+    transport: httpx.AsyncBaseTransport | None,
+) -> AsyncGenerator[Recording, None]:
+    source = aiter(records)
+    running: dict[asyncio.Task[Recording], str] = {}
+    ended: list[asyncio.Task[Recording]] = []
+    following: asyncio.Task[Cdr | None] | None = None
+    over = False
+    with alone(folder / MANIFEST):
+        network = _Network(transport)
+        downloads = _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
+        try:
+            while running or not over:
+                if following is None and not over and len(running) < concurrency:
+                    following = asyncio.create_task(_next(source))
+                waiting: set[asyncio.Task[Any]] = {*running, following} if following else {*running}
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                ended = [task for task in running if task in done]
+                for task in ended:  # before a new one begins: it may be for a later version of the same record
+                    del running[task]
+                if following in done:
+                    cdr, following = following.result(), None
+                    over = cdr is None
+                    if cdr is not None and _has_one(cdr) and cdr.key not in running.values():
+                        running[asyncio.create_task(downloads.told(cdr))] = cdr.key
+                for task in ended:
+                    yield task.result()
+        finally:
+            left: list[asyncio.Task[Any]] = [*running, *ended, *([following] if following else [])]
+            for unfinished in left:
+                unfinished.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            await network.aclose()
+
+
+async def _next(source: Any) -> Cdr | None:
+    """The next record; ``None`` behind the last."""
+    found: Cdr | None = await anext(source, None)
+    return found
+
+
+def _has_one(cdr: Cdr) -> bool:
+    return bool(cdr.record_url or cdr.record_expect)
+
+
+def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
+    """What is known of the recordings in a folder, by the key of the record; nothing where there is no manifest.
+
+    A line that is torn, as the last one can be after a power cut, is passed over: what it told is found out again.
+    """
+    known: dict[str, Recording] = {}
+    with contextlib.suppress(FileNotFoundError), (Path(directory) / MANIFEST).open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                recording = Recording.read(json.loads(line))
+                known[recording.key] = recording
+    return known
+
+
+# --- what is allowed ---------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class _Rules:
+    hosts: tuple[str, ...]
+    timeout: float
+    max_bytes: int
+    max_attempts: int
+
+    @classmethod
+    def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> _Rules:
+        if not (timeout > 0 and max_bytes > 0 and max_attempts > 0):
+            raise ConfigurationError("timeout, max_bytes and max_attempts take numbers above 0")
+        if isinstance(hosts, str):
+            raise ConfigurationError('hosts takes a list, such as [".voicenter.co.il"]')
+        return cls(hosts=tuple(map(_host, hosts)), timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
+
+    def check(self, url: httpx.URL) -> None:
+        """Refuse a link that leads elsewhere."""
+        host = url.raw_host.decode("ascii").lower()
+        named = _HOST.fullmatch(host) or _is_address(host)
+        if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
+            raise RecordingError("The link to the recording is no web address")
+        if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
+            shown = "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
+            raise RecordingError(
+                f"The link leads to {shown}, which is not among the hosts to ask",
+                mend="If you trust it, allow it: hosts=[*DEFAULT_HOSTS, …], or --hosts on the command line.",
+            )
+        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
+            raise RecordingError("The link is not https", mend="Ask Voicenter why; nothing was sent.")
+        if url.userinfo:
+            raise RecordingError("The link holds a credential", mend="Ask Voicenter why; nothing was sent.")
+
+
+def _host(name: str) -> str:
+    """One host to ask, checked."""
+    name = name.strip().lower()
+    if not (is_loopback(name) if _is_address(name) else _HOST.fullmatch(name)):
+        raise ConfigurationError(
+            "hosts takes names, such as cpanel.voicenter.co.il, or .voicenter.co.il for all below it",
+            mend="Leave out the scheme, the port and the path; of addresses, only 127.0.0.1 and ::1 can be named.",
+        )
+    return name
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def _folder(directory: str | os.PathLike[str]) -> Path:
+    folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"{folder} is a file; name a folder")
+    check_folder(folder.absolute().parent)
+    folder.mkdir(exist_ok=True)
+    check_folder(folder)
+    return folder
+
+
+# --- the network -------------------------------------------------------------------------------------------------
+
+
+class _Network:
+    """Bare transports: they know no cookies, no credentials and no redirects, and write no link to a log."""
+
+    def __init__(self, given: httpx.AsyncBaseTransport | None) -> None:
+        self._given = given
+        self._made: dict[str, httpx.AsyncBaseTransport] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    async def ask(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body still to be read."""
+        way = self._given or await self._way(request.url)
+        with discreetly():
+            return await way.handle_async_request(request)
+
+    async def _way(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        if self._tls is None:
+            self._tls = await tls_context()
+        proxy = proxy_for(str(url))
+        name = str(proxy.url) if proxy else ""
+        if name not in self._made:
+            limits = httpx.Limits(max_connections=None, keepalive_expiry=30.0)
+            self._made[name] = httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
+        return self._made[name]
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        for way in self._made.values():
+            await way.aclose()
+
+
+# --- downloads ---------------------------------------------------------------------------------------------------
+
+
+class _ChangedError(Exception):
+    """What is there of a file can't be gone on with."""
+
+
+@define
+class _Job:
+    """One link on its way to a file."""
+
+    url: httpx.URL
+    part: Path
+    etag: str | None = None
+
+
+class _Downloads:
+    """Downloads into one folder."""
+
+    def __init__(self, folder: Path, rules: _Rules, network: _Network, known: dict[str, Recording]) -> None:
+        self._folder = folder
+        self._rules = rules
+        self._network = network
+        self._known = known
+        self._resume_at = 0.0
+
+    async def told(self, cdr: Cdr) -> Recording:
+        """What became of a record's recording, also where that is a failure."""
+        try:
+            return await self.fetch(cdr)
+        except RecordingError as error:
+            tries = f" after {error.attempts} attempts" if (error.attempts or 0) > 1 else ""
+            status: RecordingStatus = "missing" if error.is_missing else "failed"
+            return self._noted(_of(cdr, status, reason=error.message + tries))
+
+    async def fetch(self, cdr: Cdr) -> Recording:
+        """The recording, on the disk. Raises :class:`RecordingError`."""
+        stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / _name(cdr)
+        if found := await self._found(cdr, stem):
+            return found
+        job = _Job(self._link(cdr), stem.with_name(stem.name + PART))
+        await self._pulled(job)
+        ending = await asyncio.to_thread(_ending, job.part)
+        path = job.part.replace(stem.with_name(stem.name + ending))
+        return self._noted(await self._described(cdr, path, "stored"))
+
+    def _link(self, cdr: Cdr) -> httpx.URL:
+        if not cdr.record_url:
+            raise RecordingError("The record has no link to a recording", is_missing=True)
+        try:
+            url = httpx.URL(cdr.record_url.strip())
+        except httpx.InvalidURL:
+            raise RecordingError("The link to the recording is no web address") from None
+        self._rules.check(url)
+        return url
+
+    # -- the manifest
+
+    async def _found(self, cdr: Cdr, stem: Path) -> Recording | None:
+        """The recording, if it is there: as the manifest has it, or else, without a line, under its name."""
+        known = self._known.get(cdr.key)
+        if known is not None and known.path is not None:
+            is_there = _size(self._folder / known.path) == known.size
+            return attrs.evolve(known, status="present") if is_there else None
+        path = _there(stem)
+        return None if path is None else self._noted(await self._described(cdr, path, "present"))
+
+    def _noted(self, recording: Recording) -> Recording:
+        known = self._known.get(recording.key)
+        if known is None or attrs.evolve(known, fetched_at=recording.fetched_at) != recording:
+            _append(self._folder / MANIFEST, recording)
+            self._known[recording.key] = recording
+        return recording
+
+    async def _described(self, cdr: Cdr, path: Path, status: RecordingStatus) -> Recording:
+        digest, size = await asyncio.to_thread(_digest, path)
+        media_type = next(media_type for ending, media_type, _ in _AUDIO if path.suffix == ending)
+        name = path.relative_to(self._folder).as_posix()
+        return _of(cdr, status, path=name, size=size, sha256=digest, media_type=media_type)
+
+    # -- attempts
+
+    async def _pulled(self, job: _Job) -> None:
+        """Bring the whole file into the part, in as many attempts as are allowed."""
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._rules.max_attempts),
+            wait=_pause,
+            retry=retry_if_exception(_passes),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        try:
+            await retrying(self._attempt, job)
+        except RecordingError as error:
+            error.attempts = int(retrying.statistics.get("attempt_number", 1))
+            raise
+
+    async def _attempt(self, job: _Job) -> None:
+        loop = asyncio.get_running_loop()
+        while (pause := self._resume_at - loop.time()) > 0:
+            await asyncio.sleep(pause)
+        try:
+            try:
+                await self._pull(job, _resume_point(job.part))
+            except _ChangedError:
+                _discard(job.part)
+                await self._pull(job, 0)
+        except httpx.RequestError as error:
+            what = f"The connection failed ({type(error).__name__})"
+            raise RecordingError(what, retryable=True) from error
+
+    async def _pull(self, job: _Job, start: int) -> None:
+        """One request for what is missing from ``start`` on. With a start, :class:`_ChangedError` says: not so."""
+        async with aclosing(await self._ask(job, start)) as response:
+            if response.status_code == 206 and start:
+                total = _total(response, start, job)
+            elif response.status_code == 200:
+                start, total = 0, _length(response)
+                _refuse_pages(response)
+            else:
+                raise self._refusal(response, start)
+            job.etag = response.headers.get("etag")
+            self._refuse_size(total or 0)
+            try:
+                await self._write(response, job.part, start)
+            except RecordingError:  # it is too large
+                _discard(job.part)
+                raise
+        size = _size(job.part)
+        if total is not None and size < total:
+            raise RecordingError("The answer broke off", retryable=True)
+        if total is not None and size > total:
+            _discard(job.part)
+            raise RecordingError("More came than the service had announced")
+
+    async def _ask(self, job: _Job, start: int) -> httpx.Response:
+        """The answer behind the redirects, each of which leads to an allowed host."""
+        headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "voicenter-cdr"}
+        if start:
+            headers["range"] = f"bytes={start}-"
+            if job.etag and _STRONG.fullmatch(job.etag):
+                headers["if-range"] = job.etag
+        timeout = httpx.Timeout(self._rules.timeout, connect=min(_CONNECT, self._rules.timeout)).as_dict()
+        url, seen = job.url, set[httpx.URL]()
+        while url not in seen and len(seen) <= _REDIRECTS:
+            self._rules.check(url)
+            seen.add(url)
+            response = await self._network.ask(
+                httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
+            )
+            if not response.has_redirect_location:
+                return response
+            await response.aclose()
+            try:
+                url = url.join(response.headers["location"])
+            except httpx.InvalidURL:
+                break
+        raise RecordingError("The link leads from one address to the next, and to no recording", status=302)
+
+    async def _write(self, response: httpx.Response, part: Path, start: int) -> None:
+        with _opened(part, start) as (file, known):
+            size = start
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:  # as sent: no compression was asked for, so none is taken off
+                size += len(chunk)
+                self._refuse_size(size)
+                same, chunk = chunk[: len(known)], chunk[len(known) :]
+                if not known.startswith(same):
+                    raise _ChangedError
+                known = known[len(same) :]
+                file.write(chunk)
+
+    def _refuse_size(self, size: int) -> None:
+        if size > self._rules.max_bytes:
+            raise RecordingError(
+                f"The recording holds more than {self._rules.max_bytes:,} bytes",
+                mend="Allow more with max_bytes, or --max-bytes on the command line.",
+            )
+
+    def _refusal(self, response: httpx.Response, start: int) -> Exception:
+        status = response.status_code
+        if start and status == 416:
+            return _ChangedError()
+        wait = retry_after(response.headers)
+        if status == 429:
+            if wait is not None:
+                pause = min(wait, _LONGEST_PAUSE)
+                _LOG.warning("the service refuses recordings for their rate; new ones wait %.1f s", pause)
+                self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
+            later = "" if wait is None else f"; it takes one again in {wait:.0f} s"
+            return RecordingError(
+                f"The service refuses the link for now (HTTP 429){later}",
+                status=status,
+                retry_after=wait,
+                retryable=True,
+                mend="Wait, then run it again: asking the same link at once makes it worse.",
+            )
+        if status >= 500:
+            what = f"The service failed (HTTP {status})"
+            return RecordingError(what, status=status, retry_after=wait, retryable=True)
+        if status in (404, 410):
+            return RecordingError(f"There is nothing behind the link (HTTP {status})", status=status, is_missing=True)
+        mend = None
+        if status in (401, 403):
+            mend = "Ask Voicenter to open the links of recordings to this address, then run it again."
+        return RecordingError(f"The service does not give the recording (HTTP {status})", status=status, mend=mend)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether another attempt is due."""
+    return isinstance(error, RecordingError) and error.retryable and error.status != 429
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return backoff(state.attempt_number, random.random(), getattr(error, "retry_after", None))
+
+
+# --- answers -----------------------------------------------------------------------------------------------------
+
+
+def _length(response: httpx.Response) -> int | None:
+    told = response.headers.get("content-length", "")
+    return int(told) if told.isdecimal() else None
+
+
+def _total(response: httpx.Response, start: int, job: _Job) -> int | None:
+    """How long the whole file is, by an answer that brings the rest of it."""
+    found = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
+    etag = response.headers.get("etag")
+    if found is None or int(found[1]) != start or (job.etag and etag and etag != job.etag):
+        raise _ChangedError
+    length, told = int(found[2]) + 1 - start, _length(response)
+    total = None if found[3] == "*" else int(found[3])
+    if (told is not None and told != length) or (total is not None and total < _size(job.part)):
+        raise _ChangedError
+    return total
+
+
+def _refuse_pages(response: httpx.Response) -> None:
+    if _PAGE.match(response.headers.get("content-type", "")):
+        raise _no_recording("a page or a text")
+
+
+def _no_recording(what: str) -> RecordingError:
+    return RecordingError(
+        f"What came is no recording, but {what}",
+        mend="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
+    )
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _of(cdr: Cdr, status: RecordingStatus, **more: Any) -> Recording:
+    kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
+    at = cdr.started_at.astimezone(UTC)
+    return Recording(key=cdr.key, call_id=cdr.call_id, cdr_type=kind, started_at=at, status=status, **more)
+
+
+def _name(cdr: Cdr) -> str:
+    """The name of the file without its ending: nothing of the service's that could lead out of the folder."""
+    safe = cdr.call_id is not None and _SAFE_ID.fullmatch(cdr.call_id)
+    return f"{cdr.call_id}-{cdr.key[:12]}" if safe else cdr.key
+
+
+def _there(stem: Path) -> Path | None:
+    """The finished file of this name, whatever its kind."""
+    paths = (stem.with_name(stem.name + ending) for ending, _, _ in _AUDIO)
+    return next((path for path in paths if _size(path)), None)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _resume_point(part: Path) -> int:
+    """From which byte on to ask."""
+    return max(0, _size(part) - _OVERLAP)
+
+
+@contextmanager
+def _opened(part: Path, start: int) -> Iterator[tuple[BinaryIO, bytes]]:
+    """The part, to be written at its end, and the bytes of it that will come again; from 0 on, it is emptied."""
+    part.parent.mkdir(exist_ok=True)
+    with alone(part), part.open("r+b") as file:
+        if not start:
+            file.truncate(0)
+        file.seek(start)
+        yield file, file.read()
+
+
+def _discard(part: Path) -> None:
+    """Remove what is no recording, and the folder of its day if nothing else is in it."""
+    drop(part)
+    with contextlib.suppress(OSError):
+        part.parent.rmdir()
+
+
+def _ending(part: Path) -> str:
+    """The ending for what a whole file is by its first bytes. Raises :class:`RecordingError` for what is no sound."""
+    with part.open("rb") as file:
+        front = file.read(_FRONT)
+    for ending, _, pattern in _AUDIO:
+        if pattern.match(front):
+            return ending
+    _discard(part)
+    begins = front.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    kinds = {b"": "nothing at all", b"<": "a page", b"{": "a text", b"[": "a text"}
+    raise _no_recording(kinds.get(begins, "something of no known kind"))
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def _append(path: Path, recording: Recording) -> None:
+    """Add a line, and first the end of one that was torn off."""
+    line = json.dumps(recording.spelled, ensure_ascii=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
