@@ -525,7 +525,7 @@ def test_exit_codes(
     service: Service, run: Run, fault: Fault | None, behaviour: dict[str, Any], code: int, name: str
 ) -> None:
     """Every kind of failure has its exit code, and says what to do on its last line, or as one object."""
-    words = ("export", "--from", "2026-07-12T13:00", "--to", "2026-07-15T11:00:01", "--max-wait", "1000")
+    words = ("export", "--from", "2026-07-12T13:00", "--to", "2026-07-15T11:00:01", "--max-wait", "9999")
     service.goes_wrong(then=fault, **behaviour)
     done = run(*words)
     assert done.code == code, done.err
