@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import assert_type
 
@@ -14,19 +14,24 @@ from voicenter_cdr import (
     CdrField,
     CdrQuery,
     CdrType,
+    Delivery,
     DialStatus,
+    Event,
     InvalidRecord,
     IvrStep,
     Limiter,
     Page,
     RateLimit,
     RateLimitError,
+    Rule,
     Sort,
     Stats,
     VoicenterError,
+    WatchStats,
 )
 from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
+from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.kpis import Kpis, Terms, Unreturned, kpis, unreturned
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.recordings import Recording, download_recording, download_recordings, read_manifest
@@ -41,6 +46,10 @@ query = CdrQuery(
     fields=["duration", CdrField.RECORD_URL],
     sort=[Sort("duration", "desc")],
 )
+
+
+async def told(event: Event) -> None:
+    assert_type(event.record, Cdr)
 
 
 class MyLimiter:
@@ -88,6 +97,16 @@ async def usage() -> None:
         assert_type(await write_pages(client.iter_pages(query), sink, pseudonymiser=names), int)
         assert_type([names.page(page) async for page in client.iter_pages(query)], list[Page])
         assert_type(names.number("0501234567"), str)
+        rules = [
+            Rule(name="call-back", types=[CdrType.QUEUE], statuses=["ABANDONE"], handler=Webhook("https://x.example/")),
+            Rule(name="lead", where=lambda cdr: cdr.duration == 0, handler=told, once=False),
+        ]
+        async with aclosing(client.watch(rules, query)) as deliveries:
+            async for delivery in deliveries:
+                assert_type(delivery, Delivery)
+                assert_type(delivery.error, Exception | None)
+            assert_type(deliveries.stats, WatchStats)
+        assert_type(query.parts(timedelta(days=1)), tuple[CdrQuery, ...])
     async with CdrClient.from_env(concurrency=1) as other:
         assert_type(other, CdrClient)
 
