@@ -103,10 +103,6 @@ async def test_a_service_that_fails_is_a_finding() -> None:
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One screen or one object; data on standard output; the exit code of what is wrong."""
-    assert main(["doctor", "--demo"]) == 0
-    out = capsys.readouterr()
-    assert len(out.out.splitlines()) < 24
-    assert "requests spent" in out.err
     assert main(["doctor", "--demo", "--json", "--quiet"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["healthy"] is True
@@ -119,6 +115,11 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: py
             return CdrClient.from_env(**{"transport": in_process(app)} | options)
 
     monkeypatch.setattr(session, "CdrClient", Client)
+    monkeypatch.setenv("VOICENTER_API_CODE", "sandbox-code")
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr()
+    assert len(out.out.splitlines()) < 24
+    assert "requests spent" in out.err
     monkeypatch.setenv("VOICENTER_API_CODE", "s3cret-wrong")
     assert main(["doctor"]) == 3
     out = capsys.readouterr()

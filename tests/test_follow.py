@@ -108,7 +108,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(STEPS)
 def test_every_version_once(steps: list[tuple[str, int]]) -> None:
     """Whatever appears, changes, changes back or vanishes, stopped and resumed after every step."""
@@ -133,7 +133,8 @@ def test_every_version_once(steps: list[tuple[str, int]]) -> None:
             desk.app.replace(Records(rows.values()))
             clock += 20 * 60
             wide = CdrQuery(NOW - timedelta(hours=6), NOW + timedelta(days=9))
-            async with desk.following(wide, lookback=timedelta(hours=12), resume_from=checkpoint) as changes:
+            options = {"lookback": timedelta(hours=12), "poll": timedelta(minutes=5), "resume_from": checkpoint}
+            async with desk.following(wide, **options) as changes:
                 got += await until(changes, clock)
                 checkpoint = changes.checkpoint
         versions = Counter((int(change.record.call_id[-9:]), change.record.ring_time) for change in got)  # type: ignore[index]

@@ -297,7 +297,7 @@ async def test_leaving_leaves_nothing() -> None:
     assert numbers(again.done) == [1, 2]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 240), st.integers(-110, 0)), max_size=6),
     st.lists(st.integers(1, 240), max_size=4),
