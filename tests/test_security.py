@@ -76,6 +76,11 @@ def everything(error: BaseException) -> str:
         chain += [other for other in (part.__cause__, part.__context__) if other is not None]
         texts += [str(part)]
         texts += [f"{frame.locals}" for frame in part.stack if frame.filename != __file__]
+    held = [cause for cause in (error.__cause__, error.__context__) if cause is not None]
+    while held:  # some programs pickle these, too, with all they hold
+        cause = held.pop()
+        held += [other for other in (cause.__cause__, cause.__context__) if other is not None]
+        texts += [repr(vars(cause)), repr(pickle.dumps(vars(cause)))]
     return "\n".join([*texts, repr(pickle.dumps(error)), str(pickle.loads(pickle.dumps(error)))])
 
 

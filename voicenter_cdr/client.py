@@ -913,6 +913,9 @@ class CdrClient:
         else:
             host = urlsplit(self._url).netloc
             failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
+        if isinstance(error, httpx.RequestError):
+            # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
+            error.request = httpx.Request("POST", self._url)
         # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
         failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else bare(error)
         return failure

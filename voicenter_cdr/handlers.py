@@ -97,11 +97,13 @@ class Webhook:
                     response = await http.send(request, stream=True)
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up
-            raise DeliveryError(f"The webhook could not be reached ({type(error).__name__})") from None
-        if not response.is_success:
+            failure = DeliveryError(f"The webhook could not be reached ({type(error).__name__})")
+        else:
+            if response.is_success:
+                return
             failure = DeliveryError(f"The webhook answered with status {response.status_code}")
             failure.retry_after = retry_after(response.headers)
-            raise failure
+        raise failure  # out here, so that it is chained to nothing that holds the address
 
     async def _open(self) -> httpx.AsyncClient:
         if self._http is None:

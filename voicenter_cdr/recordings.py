@@ -460,8 +460,10 @@ class _Downloads:
                 _discard(job.part)
                 await self._pull(job, 0)
         except httpx.RequestError as error:
-            what = f"The connection failed ({type(error).__name__})"
-            raise RecordingError(what, retryable=True) from error
+            failure = RecordingError(f"The connection failed ({type(error).__name__})", retryable=True)
+        else:
+            return
+        raise failure  # out here, so that it is chained to nothing that holds the link
 
     async def _pull(self, job: _Job, start: int) -> None:
         """One request for what is missing from ``start`` on. With a start, :class:`_ChangedError` says: not so."""
