@@ -263,6 +263,44 @@ async def test_what_ends_the_stream_is_raised_with_a_checkpoint() -> None:
     assert [event.id for event in again.done] == [told.calls[0].id]
 
 
+async def test_after_a_restart_only_those_who_had_not_done_it() -> None:
+    """Of two rules that one record met, the one whose handler did its work is left alone."""
+    done, failed = Told(), Told(lambda _: True)
+    desk = Desk(row(1))
+    both = (Rule(name="done", handler=done, once=False), Rule(name="failed", handler=failed, once=False))
+    async with desk.watching(*both) as stream:
+        await until(stream, 300)
+        saved = stream.checkpoint
+    failed.fails = lambda _: False
+    async with desk.watching(*both, resume_from=saved) as stream:
+        await until(stream, 3_600)
+    assert (len(done.done), len(failed.done)) == (1, 1)
+    assert failed.done[0].id == failed.calls[0].id
+
+
+async def test_leaving_while_a_handler_runs() -> None:
+    """It is cancelled where it stands, and its event is not taken for dealt with."""
+    begun: list[Event] = []
+
+    async def slow(event: Event) -> None:
+        begun.append(event)
+        await asyncio.sleep(100)
+
+    async with Desk(row(1)).watching(Rule(name="slow", handler=slow, timeout=200)) as stream:
+        assert await until(stream, 50) == []
+        assert list(json.loads(stream.checkpoint)["due"].values()) == [["slow"]]
+    assert len(begun) == 1
+
+
+async def test_a_watch_with_an_end() -> None:
+    """It is over one look-back behind the end of its query, when everything is settled."""
+    told = Told(lambda _: asyncio.get_running_loop().time() < 8 * 3_600)
+    query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+    async with Desk(row(1)).watching(Rule(name="all", handler=told), query=query) as stream:
+        assert [delivery.is_delivered async for delivery in stream] == [True]
+    assert 8 * 3_600 < asyncio.get_running_loop().time() < 8.2 * 3_600
+
+
 async def test_many_events_hold_up_the_stream_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than so many events are under way; the others wait with the service, and come."""
     monkeypatch.setattr(rules, "_ROOM", 3)

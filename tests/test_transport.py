@@ -53,6 +53,15 @@ def test_a_body_in_pieces(data: bytes, cuts: list[int], size: int, zeros: int) -
         assert all(0 < len(piece) <= size for piece in got[:-1])
 
 
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_gzip_that_ends_too_early(left: int, size: int) -> None:
+    """What came of it is the beginning of the body; that it is not all of it shows in the JSON."""
+    data = bytes(range(60)) + b"\0" * 400
+    got = b"".join(run_virtual(read(answer([gzip.compress(data)[:-left]], "gzip"), size)))
+    assert data.startswith(got)
+    assert len(got) > 100 or left > 8
+
+
 @pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(b"x" * 100)[:-8] + b"\xff" * 8], ids=["none", "sum"])
 def test_damaged_gzip(body: bytes) -> None:
     """Is said to be damaged."""
