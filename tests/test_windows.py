@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,22 @@ from hypothesis import strategies as st
 from strategies import services
 
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
-from voicenter_cdr.windows import Ask, PageFacts, Plan, Trust, Verdict, Window, check_clock, is_cut, prefix, suffix
+from voicenter_cdr.models import CdrType
+from voicenter_cdr.windows import (
+    Ask,
+    PageFacts,
+    Plan,
+    Rung,
+    Trust,
+    Verdict,
+    Window,
+    check_clock,
+    climb,
+    expected,
+    is_cut,
+    prefix,
+    suffix,
+)
 
 
 def rows_at(*seconds: int, kind: int = 8) -> list[Row]:
@@ -132,6 +148,37 @@ def test_a_prefix_ends_before_its_last_second() -> None:
 def test_a_suffix_begins_after_its_first_second() -> None:
     """Of a descending page the earliest second may go on behind the cut."""
     assert suffix(Window(10, 20), PageFacts([19, 17, 15, 15])) == ((Window(16, 20),), (Window(10, 16),))
+
+
+def test_rows_without_a_time_prove_nothing() -> None:
+    """Where no second can be told, all of the window remains."""
+    assert prefix(Window(10, 20), PageFacts([None, None])) == ((), (Window(10, 20),))
+    assert suffix(Window(10, 20), PageFacts([None, None])) == ((), (Window(10, 20),))
+
+
+@pytest.mark.parametrize(
+    ("window", "page", "hits"),
+    [
+        (Window(10, 20), PageFacts([9, 10, 12], 3), (2, True)),  # complete: its own rows
+        (Window(10, 20), PageFacts([10, 10, 11, 12, 14], 12), (12, True)),  # a total above the cap is counted
+        (Window(10, 20), PageFacts([10, 10, 11, 12, 14], 5), (10, False)),  # cut after half of the time
+        (Window(10, 20), PageFacts([14, 10, 11, 12, 10], 5), (5, False)),  # out of order: how far it reached is unknown
+        (Window(10, 12), PageFacts([10, 10, 10, 10, 10, 12]), (5, False)),  # never fewer than came
+        (Window(10, 20), PageFacts([9, 9, 9, 9, 9]), (0, False)),  # nothing of its own yet
+        (Window(10, 20), PageFacts([None] * 5), (0, False)),
+    ],
+)
+def test_how_many_rows_are_expected(window: Window, page: PageFacts, hits: tuple[int, bool]) -> None:
+    """By one ascending answer of at most five rows: counted where it can be, else a guess by its density."""
+    assert expected(window, page, cap=5) == hits
+
+
+def test_an_ask_of_no_plan() -> None:
+    """A window and a direction are all it needs."""
+    ask = Ask.single(Window(1, 5), descending=True)
+    assert (ask.window, ask.descending, ask.kinds, ask.by_id, ask.whole_rows) == (Window(1, 5), True, (), False, False)
+    assert Ask.single(Window(1, 5)).descending is False
+    assert (ask.piece.window, ask.piece.root.window) == (Window(1, 5), Window(1, 5))
 
 
 def test_windows_are_asked_one_second_wider() -> None:
@@ -283,6 +330,104 @@ def test_a_dense_second_ends_within_few_requests() -> None:
     service = Service(rows_at(*[500_000] * 31), Semantics(cap=10, totals="missing"))
     with pytest.raises(DenseWindowError):
         walk(service, Window(0, 1_000_000), limit=20)
+
+
+# --- the ladder, rung by rung
+
+
+def facts(ids: str, *, at: int = 10, total: int | None = None) -> PageFacts:
+    """A page of rows named by a letter each, all of one second."""
+    return PageFacts([at] * len(ids), total, len(ids), list(ids))
+
+
+def climbed(*answers: PageFacts, **how: Any) -> tuple[list[Rung], list[int | None]]:
+    """What is asked for the second 10 with pages of four rows, and the rows it ends with."""
+    ladder = climb(Window(10, 11), answers[0], **{"cap": 4, "kinds": (), "honest": False, "trust": Trust.EARNED} | how)
+    rungs = [next(ladder)]
+    try:
+        for page in answers[1:]:
+            rungs.append(ladder.send(page))
+    except StopIteration as done:
+        return rungs, done.value
+    raise AssertionError("more is asked than was answered")
+
+
+DOWN, UP = Rung(descending=True, by_id=True), Rung(by_id=True)
+
+
+def test_two_ends_that_overlap_are_the_whole() -> None:
+    """Two rows in both ends, one order for all: nothing lies between, each row counts once."""
+    assert climbed(facts("abcd"), facts("fedc"), facts("abcd")) == ([DOWN, UP], [10] * 6)
+
+
+def test_the_order_is_of_time_then_of_call_ids() -> None:
+    """Neighbouring seconds are in the answers, too, and ids are compared within a second only."""
+    z, a, b, c, d = (
+        Row(9, 0, 9, "z"),
+        *(Row(10, 0, kind, name) for kind, name in ((8, "a"), (8, "b"), (8, "c"), (1, "d"))),
+    )
+    up = PageFacts([9, 10, 10, 10], None, 4, [z, a, b, c])
+    down = PageFacts([11, 10, 10, 10], None, 4, [Row(11, 0, 4, "a"), d, c, b])
+    assert Counter(climbed(up, down, up)[1]) == {9: 1, 10: 4, 11: 1}
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("gfed", "abcd"),  # one row in both may be a tie at the edge of both
+        ("hgfe", "abcd"),  # none in both
+        ("fedb", "abcd"),  # c is missing from one of them
+        ("dcba", "abcd"),  # the same rows: such a service may sort only what it has chosen
+        ("efdc", "abcd"),  # out of order
+        ("fedc", "bacd"),
+    ],
+)
+def test_two_ends_that_prove_nothing(down: str, up: str) -> None:
+    """Whatever does not show one order for all rows ends with the second named, and how far it got."""
+    with pytest.raises(DenseWindowError) as caught:
+        climbed(facts(up), facts(down), facts(up))
+    assert caught.value.window == Window(10, 11).times
+    assert (caught.value.hits, caught.value.reached) == (None, len({*down, *up}))
+
+
+def test_ends_are_not_believed_without_trust() -> None:
+    """A service that was not seen to sort before it cuts may leave out what lies between."""
+    with pytest.raises(DenseWindowError):
+        climbed(facts("abcd"), facts("fedc"), facts("abcd"), trust=Trust.UNKNOWN)
+
+
+def test_a_descending_page_that_reaches_past_the_second_is_the_whole() -> None:
+    """With trust; without it, or out of order, it proves nothing."""
+    first = PageFacts([9, 9, 9, 10], None, 4, list("uvab"))
+    past = PageFacts([11, 10, 10, 9], None, 4, list("dcba"))
+    rungs, seconds = climbed(first, past)
+    assert rungs == [DOWN]
+    assert Counter(seconds) == {9: 3, 10: 2, 11: 1}
+    with pytest.raises(DenseWindowError):
+        climbed(first, past, first, trust=Trust.UNKNOWN)
+    with pytest.raises(DenseWindowError):
+        climbed(first, PageFacts([9, 10, 10, 11], None, 4, list("abcd")), first)
+
+
+def test_a_row_that_comes_twice_in_an_answer_counts_twice() -> None:
+    """As often as in the answer that has it most often, until the honest total is reached."""
+    rungs, seconds = climbed(facts("aabc", total=6), facts("edca"), facts("aabc"), trust=Trust.UNKNOWN, honest=True)
+    assert (rungs, seconds) == ([DOWN, UP], [10] * 6)
+
+
+def test_the_types_that_came_are_asked_for_beside_the_known_ones() -> None:
+    """In halves, as long as a part is cut; the sum is held against the total."""
+    rows = [Row(10, 0, 77, f"{n:02}") for n in range(4)]
+    first = PageFacts([10] * 4, 9, 4, rows)
+    every = (*sorted(map(int, CdrType)), 77)
+    half = len(every) // 2
+    rest = PageFacts([10] * 3, 3, 3, [Row(10, 0, 8, f"1{n}") for n in range(3)])
+    more = PageFacts([10] * 2, 2, 2, [Row(10, 0, 1, f"2{n}") for n in range(2)])
+    cut = PageFacts([10] * 4, 5, 4, rows)
+    rungs, seconds = climbed(first, first, first, cut, more, rest, trust=Trust.UNKNOWN)
+    asked = [Rung(kinds=kinds, by_id=True) for kinds in (every, every[:half], every[half:])]
+    assert rungs == [DOWN, UP, *asked]
+    assert seconds == [10] * 9
 
 
 # --- counts
@@ -458,5 +603,164 @@ def test_what_cannot_be_counted_again_is_missing() -> None:
     root.got, plan._pieces = 20, []
     recount = plan.take()
     assert recount is not None
-    with pytest.raises(CountMismatchError):
+    with pytest.raises(CountMismatchError) as caught:
         plan.refused(recount, OutOfRangeError(5))
+    assert (caught.value.expected, caught.value.received) == (25, 20)
+    assert caught.value.window == Window(0, 5 * 86_400).times
+
+
+# --- before rows are called missing
+
+
+def short_plan(got: int = 22) -> tuple[Plan, Ask]:
+    """A plan that has handed out everything, is short of rows, and the ask it then makes."""
+    plan = Plan([Window(0, 100)], cap=10)
+    root = plan._roots[0]
+    root.total, root.got, root.front, root.back = 25, got, 1, 1
+    plan._pieces = []
+    ask = plan.take()
+    assert ask is not None
+    return plan, ask
+
+
+def test_the_total_is_asked_for_once_more_and_only_once() -> None:
+    """Of the whole window; while that is under way there is nothing else to ask."""
+    plan, ask = short_plan()
+    assert ask.window == Window(0, 100)
+    assert plan.take() is None
+    assert not plan.done
+
+
+@pytest.mark.parametrize(
+    "page",
+    [PageFacts([50] * 4), PageFacts([50] * 4, 4), PageFacts([50] * 10), PageFacts([50] * 10, 24, 10)],
+)
+def test_rows_that_are_gone_are_not_missed(page: PageFacts) -> None:
+    """The recount is the total of a cut answer, where it has one; else its rows."""
+    plan, ask = short_plan()
+    assert plan.answer(ask, page) == Verdict()
+    assert plan.done
+
+
+@pytest.mark.parametrize("total", [25, 30])
+def test_rows_that_stay_missing_are_told_without_the_neighbours(total: int) -> None:
+    """Rows that came since do not count; nor do those of the seconds before and after."""
+    plan, ask = short_plan()
+    with pytest.raises(CountMismatchError) as caught:
+        plan.answer(ask, PageFacts([50] * 10, total, 10))
+    assert (caught.value.expected, caught.value.received) == (23, 22)
+    assert caught.value.window == Window(0, 100).times
+
+
+def test_a_window_is_counted_again_while_others_are_open() -> None:
+    """What is missing in one window is known before the next one ends."""
+    plan = Plan([Window(0, 100), Window(100, 200)], cap=10)
+    first = plan.take()
+    assert first is not None
+    plan.answer(first, PageFacts([5, 6]))
+    plan._roots[0].total = 3
+    assert list(plan.ready()) == [Window(0, 100)]
+    second = plan.take()
+    recount = plan.take()
+    assert second is not None
+    assert recount is not None
+    assert (second.window, recount.window) == (Window(100, 200), Window(0, 100))
+
+
+@pytest.mark.parametrize(
+    ("second", "front", "back"), [(0, math.inf, 0), (50, 0, 0), (99, 0, math.inf)], ids=["first", "inner", "last"]
+)
+def test_a_ladder_leaves_the_neighbours_of_its_second_unseen(second: int, front: float, back: float) -> None:
+    """At either end of a window its total can then not be held against what came."""
+    plan = Plan([Window(0, 100)])
+    root = plan._roots[0]
+    plan._unsure(root, Window(second, second + 1))
+    assert (root.front, root.back) == (front, back)
+
+
+# --- how work is cut
+
+
+def trusted(*windows: Window, hits: float, **how: Any) -> Plan:
+    """A plan that has earned its trust, with ``hits`` rows in its first window and pages of ten."""
+    plan = Plan(windows, cap=10, **how)
+    plan.trust = Trust.EARNED
+    plan._pieces[0].hits = hits
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("hold", "hits", "cut"),
+    [(12, 400, 193), (1, 40, 437), (1, 39, 1000), (12, 116, 1000), (12, 120, 645)],
+)
+def test_in_order_the_next_block_is_what_may_be_held(hold: int, hits: int, cut: int) -> None:
+    """Two thirds of the pages, less a quarter of one; what is little more than a block is not cut."""
+    plan = trusted(Window(0, 1000), Window(1000, 1500), hits=hits, hold=hold, lanes=4)
+    plan._pieces[0].counted = True
+    ask = plan.take()
+    assert ask is not None
+    rest = () if cut == 1000 else (Window(cut, 1000),)
+    assert plan.open == (Window(0, cut), *rest, Window(1000, 1500))
+    assert ask.window == Window(0, cut)
+    assert sum(piece.hits or 0 for piece in plan._pieces) == hits
+    if rest:
+        assert plan._pieces[0].hits == (7.75 if hold == 12 else 1.75) * 10
+        assert not plan._pieces[0].counted
+
+
+def test_a_single_second_is_not_cut() -> None:
+    """However much it holds."""
+    plan = trusted(Window(0, 1), hits=400, lanes=4)
+    plan.take()
+    assert plan.open == (Window(0, 1),)
+
+
+@pytest.mark.parametrize(("others", "cut"), [(0, 500), (1, 500), (2, 1000)])
+def test_out_of_order_every_two_lanes_get_a_part_of_their_own(others: int, cut: int) -> None:
+    """A window is halved until there is one open for every two requests in flight."""
+    rest = [Window(1000 + n, 1001 + n) for n in range(others)]
+    plan = trusted(Window(0, 1000), *rest, hits=400, lanes=6, in_order=False)
+    ask = plan.take()
+    assert ask is not None
+    assert ask.window == Window(0, cut)
+
+
+def test_a_counted_total_bounds_every_guess() -> None:
+    """Where five rows are left the other end is not worth a request, whatever the guess."""
+    plan = trusted(Window(0, 1000), hits=100, lanes=2)
+    plan._roots[0].total, plan._roots[0].got = 15, 10
+    assert plan.take() is not None
+    assert plan.take() is None
+
+
+def test_what_is_left_is_guessed_from_what_came() -> None:
+    """Ten rows in a hundred seconds make twenty in the next two hundred: two pages of ten."""
+    plan = Plan([Window(0, 100), Window(100, 300)], cap=10)
+    assert plan.remaining is None
+    ask = plan.take()
+    assert ask is not None
+    plan.answer(ask, PageFacts(list(range(0, 90, 10))))
+    assert plan.remaining == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize(("span", "longest"), [(4 * 86_400, 2 * 86_400), (4 * 86_400 + 1, 2 * 86_400 + 1)])
+def test_a_refused_period_is_halved(span: int, longest: int) -> None:
+    """The longer half comes first, and no period above it is asked for again."""
+    plan = Plan([Window(0, span)])
+    ask = plan.take()
+    assert ask is not None
+    plan.refused(ask, OutOfRangeError(5))
+    again = plan.take()
+    assert again is not None
+    assert again.window == Window(0, longest)
+    assert plan.open == (Window(0, longest), Window(longest, span))
+
+
+def test_a_cut_answer_is_held_until_it_is_judged() -> None:
+    """Without trust the first answer is kept for the second one."""
+    plan = Plan([Window(0, 100)], cap=3)
+    ask = plan.take()
+    assert ask is not None
+    assert not plan.holds(ask)
+    assert plan.answer(ask, PageFacts([1, 2, 3], 4, 3)).hold
+    assert plan.holds(ask)
