@@ -27,6 +27,7 @@ from voicenter_cdr.windows import (
     climb,
     expected,
     is_cut,
+    is_ordered,
     prefix,
     suffix,
 )
@@ -138,6 +139,13 @@ def test_a_full_page_is_cut_though_the_total_says_the_same() -> None:
 def test_a_total_above_the_rows_is_a_cut() -> None:
     """The service says that there is more."""
     assert is_cut(PageFacts([1, 2, 3], 4), cap=10_000, honest=False)
+
+
+def test_the_order_of_time_is_ascending() -> None:
+    """Unless the other one was asked for; rows without a time do not count."""
+    page = PageFacts([1, None, 2, 2])
+    assert is_ordered(page)
+    assert not is_ordered(page, descending=True)
 
 
 def test_a_prefix_ends_before_its_last_second() -> None:
@@ -362,10 +370,8 @@ def test_two_ends_that_overlap_are_the_whole() -> None:
 
 def test_the_order_is_of_time_then_of_call_ids() -> None:
     """Neighbouring seconds are in the answers, too, and ids are compared within a second only."""
-    z, a, b, c, d = (
-        Row(9, 0, 9, "z"),
-        *(Row(10, 0, kind, name) for kind, name in ((8, "a"), (8, "b"), (8, "c"), (1, "d"))),
-    )
+    ties = [Row(10, 0, kind, name) for kind, name in ((8, "a"), (8, "b"), (8, "c"), (1, "d"))]
+    z, a, b, c, d = Row(9, 0, 9, "z"), *ties
     up = PageFacts([9, 10, 10, 10], None, 4, [z, a, b, c])
     down = PageFacts([11, 10, 10, 10], None, 4, [Row(11, 0, 4, "a"), d, c, b])
     assert Counter(climbed(up, down, up)[1]) == {9: 1, 10: 4, 11: 1}
@@ -428,6 +434,38 @@ def test_the_types_that_came_are_asked_for_beside_the_known_ones() -> None:
     asked = [Rung(kinds=kinds, by_id=True) for kinds in (every, every[:half], every[half:])]
     assert rungs == [DOWN, UP, *asked]
     assert seconds == [10] * 9
+
+
+ONE, OTHER = Rung(kinds=(8,), by_id=True), Rung(kinds=(8,), descending=True, by_id=True)
+
+
+def test_one_type_from_both_ends() -> None:
+    """A type that is cut is asked for in the other direction, too; then its own total must be what came."""
+    full, ends = facts("abcd", total=6), (facts("abcd", total=6), facts("fedc", total=6))
+    rungs, seconds = climbed(full, full, full, *ends, kinds=(8,), trust=Trust.UNKNOWN)
+    assert (rungs, seconds) == ([DOWN, UP, ONE, OTHER], [10] * 6)
+    with pytest.raises(DenseWindowError):
+        climbed(full, full, full, facts("abcd", total=5), ends[1], kinds=(8,), trust=Trust.UNKNOWN)
+
+
+def test_one_type_with_a_total_of_exactly_a_page() -> None:
+    """Such a total may be a capped one, unless the larger total of all has come."""
+    full, part = facts("abcd"), facts("abcd", total=4)
+    with pytest.raises(DenseWindowError):
+        climbed(full, full, full, part, part, kinds=(8,), trust=Trust.UNKNOWN)
+    told = facts("abcd", total=5)
+    kinds = [Rung(kinds=kinds, by_id=True) for kinds in ((1, 8), (1,), (8,))]
+    answers = (told, told, told, facts("abcd", total=5), part, facts("e", total=1))
+    rungs, seconds = climbed(*answers, kinds=(1, 8), trust=Trust.UNKNOWN)
+    assert (rungs, seconds) == ([DOWN, UP, *kinds], [10] * 5)
+
+
+def test_every_type_is_asked_for() -> None:
+    """One that is proven from both ends leaves the others to be asked for."""
+    full, ends = facts("abcd"), (facts("abcd", total=6), facts("fedc", total=6))
+    rungs, seconds = climbed(full, full, full, full, *ends, facts("xy"), kinds=(8, 9), trust=Trust.UNKNOWN)
+    parts = (Rung(kinds=(8, 9), by_id=True), ONE, OTHER, Rung(kinds=(9,), by_id=True))
+    assert (rungs, seconds) == ([DOWN, UP, *parts], [10] * 8)
 
 
 # --- counts
