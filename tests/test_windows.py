@@ -802,3 +802,262 @@ def test_a_cut_answer_is_held_until_it_is_judged() -> None:
     assert not plan.holds(ask)
     assert plan.answer(ask, PageFacts([1, 2, 3], 4, 3)).hold
     assert plan.holds(ask)
+
+
+def test_windows_are_handed_out_in_order_unless_told_otherwise() -> None:
+    """In order nothing overtakes; else each window comes when it is proven."""
+    tiles = [Window(at, at + 100) for at in range(0, 400, 100)]
+    for in_order, ready in (({}, []), ({"in_order": False}, [tiles[1], tiles[3]])):
+        plan = Plan(tiles, cap=10, **in_order)
+        asks = [plan.take() for _ in tiles]
+        for ask in (asks[1], asks[3]):
+            assert ask is not None
+            plan.answer(ask, PageFacts([ask.window.start + 5]))
+        assert list(plan.ready()) == ready
+        assert plan.proven == 2
+
+
+def test_twelve_pages_are_held_beside_the_earliest() -> None:
+    """Thirteen windows are asked for, then the first answer has to come."""
+    plan = Plan([Window(at, at + 10) for at in range(0, 200, 10)], cap=10)
+    asks = 0
+    while plan.take() is not None:
+        asks += 1
+    assert asks == 13
+
+
+@pytest.mark.parametrize(
+    ("hits", "counted", "lanes", "trust", "asks"),
+    [
+        (11, True, 2, Trust.EARNED, 2),
+        (10, True, 2, Trust.EARNED, 1),
+        (13, False, 2, Trust.EARNED, 2),
+        (12, False, 2, Trust.EARNED, 1),
+        (35, False, 1, Trust.EARNED, 1),
+        (35, False, 2, Trust.UNKNOWN, 1),
+    ],
+)
+def test_the_other_end_is_asked_for_where_more_than_a_page_is_left(
+    hits: float, counted: bool, lanes: int, trust: Trust, asks: int
+) -> None:
+    """A fifth more if that is a guess; only with trust, and only if two requests may be in flight."""
+    plan = trusted(Window(0, 1000), hits=hits, lanes=lanes)
+    plan.trust, plan._pieces[0].counted = trust, counted
+    taken = [plan.take() for _ in range(3)]
+    assert sum(ask is not None for ask in taken) == asks
+    assert plan.open == (Window(0, 1000),)
+
+
+def test_one_lane_cuts_no_blocks() -> None:
+    """There is nothing to work on beside; with two lanes there is."""
+    for lanes, open_windows in ((1, 1), (2, 2)):
+        plan = trusted(Window(0, 1000), hits=400, lanes=lanes)
+        plan.take()
+        assert len(plan.open) == open_windows
+
+
+def test_a_held_answer_waits_for_one_other() -> None:
+    """The rest of a cut window, its twin or a rung are under way once."""
+    for window, page in (
+        (Window(0, 100), PageFacts([1, 2, 3], 4, 3)),
+        (Window(0, 100), PageFacts([1, 2, 3], 3, 3)),
+        (Window(0, 1), PageFacts([0, 0, 0], None, 3, [1, 2, 3])),
+    ):
+        plan = Plan([window], cap=3, lanes=2)
+        first = plan.take()
+        assert first is not None
+        assert plan.answer(first, page).hold
+        plan.trust, plan._pieces[0].hits = Trust.EARNED, 9
+        assert plan.take() is not None
+        assert plan.take() is None
+
+
+def test_parts_of_a_refused_period_are_counted_apart() -> None:
+    """Unless the whole was counted before."""
+    day = 86_400
+    for total in (None, 50):
+        plan = Plan([Window(0, 4 * day), Window(4 * day, 5 * day)])
+        plan._roots[0].total = total
+        ask = plan.take()
+        assert ask is not None
+        plan.refused(ask, OutOfRangeError(5))
+        for start in (0, 2 * day, 4 * day):
+            ask = plan.take()
+            assert ask is not None
+            assert ask.window.start == start
+        parts = (Window(0, 2 * day), Window(2 * day, 4 * day), Window(4 * day, 5 * day))
+        whole = (Window(0, 4 * day), Window(0, 4 * day), Window(4 * day, 5 * day))
+        assert plan.open == parts
+        assert tuple(piece.root.window for piece in plan._pieces) == (parts if total is None else whole)
+
+
+# --- what an answer is worth
+
+
+HUNDRED = Window(0, 100)
+
+
+def answered(page: PageFacts, *, cap: int = 3, window: Window = HUNDRED, **how: Any) -> tuple[Plan, Verdict]:
+    """A plan of one window without trust, after its first answer."""
+    plan = Plan([window], cap=cap, **how)
+    ask = plan.take()
+    assert ask is not None
+    return plan, plan.answer(ask, page)
+
+
+def then(plan: Plan, page: PageFacts) -> tuple[Ask, Verdict]:
+    """The next ask of a plan, and what it makes of the answer."""
+    ask = plan.take()
+    assert ask is not None
+    return ask, plan.answer(ask, page)
+
+
+def test_a_total_that_may_be_capped_is_not_expected() -> None:
+    """Only totals above the cap are believed."""
+    assert answered(PageFacts([1, 2, 3], 3, 3))[0].expected is None
+    assert answered(PageFacts([1, 2, 3], 4, 3))[0].expected == 4
+
+
+def test_every_answer_may_be_doubted_once() -> None:
+    """A good answer in between ends the doubt."""
+    plan, _ = answered(PageFacts([1, 2], 3, 2), cap=2)
+    assert plan._pieces[0].doubts == 0
+    plan, verdict = answered(PageFacts([1, 2], 2, 1), cap=2)
+    assert verdict == Verdict()
+    assert then(plan, PageFacts([1, 2], 3, 2))[1].hold
+    assert then(plan, PageFacts([2, 3], 2, 1))[1] == Verdict()
+
+
+def test_a_lower_cap_is_learnt_from_rows_only() -> None:
+    """One row of five twice shows a cap of one, and the answer is used; none of five is a contradiction."""
+    plan, _ = answered(PageFacts([7], 5, 1))
+    assert then(plan, PageFacts([7], 5, 1))[1].hold
+    assert plan.cap == 1
+    plan, _ = answered(PageFacts([], 5, 0))
+    with pytest.raises(CountMismatchError) as caught:
+        then(plan, PageFacts([], 5, 0))
+    assert (caught.value.expected, caught.value.received) == (5, 0)
+    assert caught.value.window == Window(0, 100).times
+
+
+def test_a_rest_with_fewer_rows_than_were_counted_loses_the_trust() -> None:
+    """The rows at hand and those of the rest must make the total."""
+    for rest, trust in (([60, 70], Trust.EARNED), ([60], Trust.LOST)):
+        plan, _ = answered(PageFacts([5, 20, 60], 4, 3))
+        ask, verdict = then(plan, PageFacts(rest, len(rest), len(rest)))
+        assert ask.window == Window(60, 100)
+        assert verdict.keep == (Window(60, 100),)
+        assert plan.trust is trust
+
+
+def test_the_rest_is_asked_for_where_it_fits_into_a_page() -> None:
+    """With nine tenths of a page or more behind the cut, the other end tells more."""
+    for total, descending in ((18, False), (19, True)):
+        plan, _ = answered(PageFacts(list(range(10)), total, 10), cap=10)
+        ask = plan.take()
+        assert ask is not None
+        assert ask.descending is descending
+
+
+def test_a_twin_that_is_complete_is_all_there_is() -> None:
+    """Rows that vanished since the first answer leave nothing to compare."""
+    plan, _ = answered(PageFacts([1, 2, 3], 3, 3))
+    ask, verdict = then(plan, PageFacts([50, 1], 2, 2))
+    assert ask.descending
+    assert verdict == Verdict(keep=(Window(0, 100),))
+
+
+@pytest.mark.parametrize(
+    ("first", "twin", "cap", "total", "trust"),
+    [
+        ([1, 2, 50], [60, 40, 3], 3, 6, Trust.LOST),  # six rows in all, and yet both ends overlap
+        ([1, 2, 50], [60, 55, 50], 3, 6, Trust.UNKNOWN),  # they meet in a second that both may share
+        ([1, 2, 50], [60, 40, 3], 3, 3, Trust.UNKNOWN),  # the total may be a capped one
+        ([*range(10)], [*range(18, 8, -1)], 10, 19, Trust.UNKNOWN),  # one row is in both
+        ([None] * 3, [None] * 3, 3, 3, Trust.UNKNOWN),  # no times, no proof
+        ([1, 2, 3], [60, 61, 62], 3, 6, Trust.LOST),  # the twin is out of order
+    ],
+)
+def test_twins_that_earn_no_trust(
+    first: list[int | None], twin: list[int | None], cap: int, total: int, trust: Trust
+) -> None:
+    """The window is asked for in parts; trust is lost only where sorting before cutting is ruled out."""
+    plan, _ = answered(PageFacts(first, total, cap), cap=cap)
+    assert then(plan, PageFacts(twin, total, cap))[1] == Verdict()
+    assert plan.trust is trust
+    assert len(plan.open) > 1
+
+
+def test_twins_with_other_totals_earn_no_trust() -> None:
+    """Rows came or went between the two answers."""
+    plan, _ = answered(PageFacts([1, 2, 3], 10, 3))
+    assert then(plan, PageFacts([90, 89, 88], 11, 3))[1] == Verdict()
+    assert plan.trust is Trust.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("total", "left", "kept"), [(10, 4, True), (33, 27, True), (34, 31, False)], ids=["near", "just", "far"]
+)
+def test_a_twin_is_kept_where_the_way_to_it_can_be_held(total: int, left: float, kept: bool) -> None:
+    """In order, up to nine pages may lie between both ends; else the end is asked for again later."""
+    plan, _ = answered(PageFacts([1, 2, 3], total, 3))
+    _, verdict = then(plan, PageFacts([90, 89, 88], total, 3))
+    assert verdict == Verdict(keep=(Window(89, 100),) if kept else (), keep_held=(Window(0, 3),))
+    piece = next(piece for piece in plan._pieces if not piece.proven)
+    assert (piece.window, piece.hits, piece.counted) == (Window(3, 89 if kept else 100), left, True)
+
+
+@pytest.mark.parametrize(
+    ("first", "begin", "in_order", "kept"),
+    [
+        ([1001, 1002, 1030], 1088, True, True),
+        ([1001, 1002, 1003], 1088, True, False),
+        ([1001, 1002, 1003], 1088, False, True),
+        ([1000, 1000, 1001], 1011, True, False),
+        ([1001, 1002, 1060], 1580, True, True),
+    ],
+)
+def test_without_totals_the_way_to_a_twin_is_guessed(first: list[int], begin: int, in_order: bool, kept: bool) -> None:
+    """By the density of the first answer."""
+    plan, _ = answered(PageFacts(first), window=Window(1000, 2000), in_order=in_order)
+    _, verdict = then(plan, PageFacts([begin + 2, begin + 1, begin]))
+    assert verdict.keep == ((Window(begin + 1, 2000),) if kept else ())
+    assert plan.trust is Trust.EARNED
+    piece = next(piece for piece in plan._pieces if not piece.proven)
+    assert (piece.hits, piece.counted) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("total", "hits", "left", "counted"),
+    [(35, None, 26, True), (35, 50, 26, True), (10, None, None, False), (10, 50, 41, False), (10, 5, 0, False)],
+)
+def test_what_is_left_of_a_cut_window(total: int, hits: float | None, left: float | None, counted: bool) -> None:
+    """Counted by an honest total, else what was guessed before less what came."""
+    plan = trusted(Window(0, 100), hits=0)
+    plan._pieces[0].hits = hits
+    _, verdict = then(plan, PageFacts(list(range(10)), total, 10))
+    assert verdict == Verdict(keep=(Window(0, 9),))
+    piece = plan._pieces[-1]
+    assert (piece.window, piece.hits, piece.counted) == (Window(9, 100), left, counted)
+
+
+@pytest.mark.parametrize("stop", [2, 100])
+def test_a_page_within_the_first_second_sets_it_apart(stop: int) -> None:
+    """With trust; what comes after it is a part of its own."""
+    plan = trusted(Window(0, stop), hits=50)
+    assert then(plan, PageFacts([0] * 10))[1] == Verdict()
+    assert plan.open == (Window(0, 1), Window(1, stop))
+
+
+def test_a_cut_second_climbs_and_two_seconds_do_not() -> None:
+    """Even without trust there is no other way for a single second."""
+    plan, verdict = answered(PageFacts([0, 0, 0], None, 3, [1, 2, 3]), window=Window(0, 1))
+    ask = plan.take()
+    assert ask is not None
+    assert verdict.hold
+    assert (ask.descending, ask.by_id, ask.whole_rows) == (True, True, True)
+    plan, verdict = answered(PageFacts([0, 0, 1], None, 3, [1, 2, 3]), window=Window(0, 2))
+    ask = plan.take()
+    assert ask is not None
+    assert verdict.hold
+    assert (ask.descending, ask.by_id, ask.whole_rows) == (True, False, False)
