@@ -167,6 +167,7 @@ def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
 def test_nobody_probes_an_answered_gate() -> None:
     """Every answer that counts ends the probe; a success without any refusal is none."""
     gate = ErrorGate(RateLimit())
+    assert gate.probing is False
     gate.passed(-1.0)
     assert (gate.is_open, gate.probing) == (True, False)
     gate.probing = True

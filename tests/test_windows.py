@@ -172,6 +172,7 @@ def test_rows_without_a_time_prove_nothing() -> None:
         (Window(10, 20), PageFacts([10, 10, 11, 12, 14], 5), (10, False)),  # cut after half of the time
         (Window(10, 20), PageFacts([14, 10, 11, 12, 10], 5), (5, False)),  # out of order: how far it reached is unknown
         (Window(10, 12), PageFacts([10, 10, 10, 10, 10, 12]), (5, False)),  # never fewer than came
+        (Window(10, 20), PageFacts([10, 10, 10, 10, 10]), (50, False)),  # all in its first second
         (Window(10, 20), PageFacts([9, 9, 9, 9, 9]), (0, False)),  # nothing of its own yet
         (Window(10, 20), PageFacts([None] * 5), (0, False)),
     ],
@@ -393,7 +394,7 @@ def test_two_ends_that_prove_nothing(down: str, up: str) -> None:
     with pytest.raises(DenseWindowError) as caught:
         climbed(facts(up), facts(down), facts(up))
     assert caught.value.window == Window(10, 11).times
-    assert (caught.value.hits, caught.value.reached) == (None, len({*down, *up}))
+    assert (caught.value.hits, caught.value.reached, caught.value.cap) == (None, len({*down, *up}), 4)
 
 
 def test_ends_are_not_believed_without_trust() -> None:
@@ -458,6 +459,13 @@ def test_one_type_with_a_total_of_exactly_a_page() -> None:
     answers = (told, told, told, facts("abcd", total=5), part, facts("e", total=1))
     rungs, seconds = climbed(*answers, kinds=(1, 8), trust=Trust.UNKNOWN)
     assert (rungs, seconds) == ([DOWN, UP, *kinds], [10] * 5)
+
+
+def test_rows_without_a_type_add_none() -> None:
+    """Then the known types are asked for."""
+    full = facts("abcd", total=6)
+    rungs, seconds = climbed(full, full, full, facts("abcdef", total=6), trust=Trust.UNKNOWN)
+    assert (rungs[-1], seconds) == (Rung(kinds=tuple(sorted(map(int, CdrType))), by_id=True), [10] * 6)
 
 
 def test_every_type_is_asked_for() -> None:
@@ -565,11 +573,32 @@ def test_rows_that_move_behind_the_run_are_an_error() -> None:
 # --- foreign times and ranges
 
 
-@pytest.mark.parametrize(("shift", "words"), [(-3 * 3600, "3.0 hours before"), (2 * 3600, "2.0 hours after")])
-def test_rows_from_another_zone_are_named(shift: int, words: str) -> None:
-    """Rows outside what was asked show that the service filters by another clock."""
-    with pytest.raises(IncompleteError, match=words):
-        check_clock(Window(100_000, 100_001), PageFacts([99_999 + shift if shift < 0 else 100_001 + shift]))
+@pytest.mark.parametrize(
+    ("stray", "words"),
+    [
+        (99_999 - 3 * 3600, "3.0 hours before"),
+        (200_000 + 1800, "0.5 hours after"),
+        (200_000 + 1000 * 3600, "1000.0 hours after"),
+    ],
+)
+def test_rows_from_another_zone_are_named(stray: int, words: str) -> None:
+    """Rows outside what was asked show that the service filters by another clock; rows on its edges do not."""
+    edges = [99_999, 200_000]
+    check_clock(Window(100_000, 200_000), PageFacts(edges))
+    with pytest.raises(IncompleteError) as caught:
+        check_clock(Window(100_000, 200_000), PageFacts([*edges, stray]))
+    assert (
+        str(caught.value)
+        .splitlines()[0]
+        .startswith(
+            f"The service sent records from {words} the window it was asked for; "
+            "it seems to read times in another zone than UTC"
+        )
+    )
+    assert str(caught.value).splitlines()[-1] == (
+        "Report it with the line above; until it is understood no window can be proven complete."
+    )
+    assert caught.value.window == Window(100_000, 200_000).times
 
 
 def test_a_period_that_is_too_long_is_halved_until_it_is_accepted() -> None:
@@ -733,12 +762,13 @@ def trusted(*windows: Window, hits: float, **how: Any) -> Plan:
 )
 def test_in_order_the_next_block_is_what_may_be_held(hold: int, hits: int, cut: int) -> None:
     """Two thirds of the pages, less a quarter of one; what is little more than a block is not cut."""
-    plan = trusted(Window(0, 1000), Window(1000, 1500), hits=hits, hold=hold, lanes=4)
+    later = (Window(1000, 1500), Window(1500, 1600))
+    plan = trusted(Window(0, 1000), *later, hits=hits, hold=hold, lanes=4)
     plan._pieces[0].counted = True
     ask = plan.take()
     assert ask is not None
     rest = () if cut == 1000 else (Window(cut, 1000),)
-    assert plan.open == (Window(0, cut), *rest, Window(1000, 1500))
+    assert plan.open == (Window(0, cut), *rest, *later)
     assert ask.window == Window(0, cut)
     assert sum(piece.hits or 0 for piece in plan._pieces) == hits
     if rest:
@@ -850,8 +880,9 @@ def test_the_other_end_is_asked_for_where_more_than_a_page_is_left(
 
 def test_one_lane_cuts_no_blocks() -> None:
     """There is nothing to work on beside; with two lanes there is."""
-    for lanes, open_windows in ((1, 1), (2, 2)):
-        plan = trusted(Window(0, 1000), hits=400, lanes=lanes)
+    lanes: list[tuple[dict[str, Any], int]] = [({}, 1), ({"lanes": 1}, 1), ({"lanes": 2}, 2)]
+    for how, open_windows in lanes:
+        plan = trusted(Window(0, 1000), hits=400, **how)
         plan.take()
         assert len(plan.open) == open_windows
 
@@ -973,7 +1004,7 @@ def test_a_twin_that_is_complete_is_all_there_is() -> None:
         ([1, 2, 50], [60, 40, 3], 3, 6, Trust.LOST),  # six rows in all, and yet both ends overlap
         ([1, 2, 50], [60, 55, 50], 3, 6, Trust.UNKNOWN),  # they meet in a second that both may share
         ([1, 2, 50], [60, 40, 3], 3, 3, Trust.UNKNOWN),  # the total may be a capped one
-        ([*range(10)], [*range(18, 8, -1)], 10, 19, Trust.UNKNOWN),  # one row is in both
+        ([*range(10)], [*range(17, 7, -1)], 10, 19, Trust.UNKNOWN),  # one row or more is in both
         ([None] * 3, [None] * 3, 3, 3, Trust.UNKNOWN),  # no times, no proof
         ([1, 2, 3], [60, 61, 62], 3, 6, Trust.LOST),  # the twin is out of order
     ],
@@ -1019,12 +1050,13 @@ def test_a_twin_is_kept_where_the_way_to_it_can_be_held(total: int, left: float,
 )
 def test_without_totals_the_way_to_a_twin_is_guessed(first: list[int], begin: int, in_order: bool, kept: bool) -> None:
     """By the density of the first answer."""
-    plan, _ = answered(PageFacts(first), window=Window(1000, 2000), in_order=in_order)
-    _, verdict = then(plan, PageFacts([begin + 2, begin + 1, begin]))
-    assert verdict.keep == ((Window(begin + 1, 2000),) if kept else ())
-    assert plan.trust is Trust.EARNED
-    piece = next(piece for piece in plan._pieces if not piece.proven)
-    assert (piece.hits, piece.counted) == (None, False)
+    for total in (None, 3):
+        plan, _ = answered(PageFacts(first, total), window=Window(1000, 2000), in_order=in_order)
+        _, verdict = then(plan, PageFacts([begin + 2, begin + 1, begin], total))
+        assert verdict.keep == ((Window(begin + 1, 2000),) if kept else ())
+        assert plan.trust is Trust.EARNED
+        piece = next(piece for piece in plan._pieces if not piece.proven)
+        assert (piece.hits, piece.counted) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -1056,8 +1088,75 @@ def test_a_cut_second_climbs_and_two_seconds_do_not() -> None:
     assert ask is not None
     assert verdict.hold
     assert (ask.descending, ask.by_id, ask.whole_rows) == (True, True, True)
+    assert plan.holds(ask)
     plan, verdict = answered(PageFacts([0, 0, 1], None, 3, [1, 2, 3]), window=Window(0, 2))
     ask = plan.take()
     assert ask is not None
     assert verdict.hold
     assert (ask.descending, ask.by_id, ask.whole_rows) == (True, False, False)
+
+
+def test_a_ladder_ends_with_all_held_rows() -> None:
+    """Where trust was earned, two ends that overlap are enough; nothing is held any longer."""
+    plan = Plan([Window(10, 11)], cap=4)
+    plan.trust = Trust.EARNED
+    verdicts = [then(plan, facts(ids)) for ids in ("abcd", "fedc", "abcd")]
+    assert [verdict for _, verdict in verdicts] == [
+        Verdict(hold=True),
+        Verdict(hold=True),
+        Verdict(merge=(Window(10, 11),)),
+    ]
+    assert not plan.holds(verdicts[0][0])
+    assert list(plan.ready()) == [Window(10, 11)]
+    assert plan.done
+
+
+def test_without_any_trust_windows_are_split() -> None:
+    """A second climbs; one that fills a page is set apart with its neighbours; else by the total, or in two."""
+    plan, _ = answered(PageFacts([5, 3, 9], None, 3))
+    assert plan.open == (Window(0, 50), Window(50, 100))
+    plan, _ = answered(PageFacts([5, 3, *range(10, 18)], 40, 10), cap=10)
+    assert plan.open == tuple(Window(at, at + 20) for at in range(0, 100, 20))
+    for window, page, left in (
+        (Window(0, 100), PageFacts([50] * 3), [0, 49, 50, 51, 52]),
+        (Window(0, 1), PageFacts([0] * 3, None, 3, [1, 2, 3]), [0]),
+    ):
+        plan = Plan([window], cap=3)
+        plan.trust = Trust.LOST
+        _, verdict = then(plan, page)
+        assert [part.start for part in plan.open] == left
+        assert verdict.hold == (window.span == 1)
+
+
+def test_the_other_answer_of_a_piece_that_is_gone_is_dropped() -> None:
+    """Its part is asked for anew."""
+    plan = trusted(Window(0, 100), hits=50, lanes=2, hold=40)
+    plan._pieces[0].hits = 15
+    up, down = plan.take(), plan.take()
+    assert up is not None
+    assert down is not None
+    plan.answer(up, PageFacts([0] * 10))
+    assert plan.answer(down, PageFacts(list(range(99, 89, -1)))) == Verdict()
+    assert plan.open == (Window(0, 1), Window(1, 100))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "total", "cap", "front", "back"),
+    [
+        ([9, 10, 20], None, 4, 1, 1),  # complete
+        ([9, 10, 20], None, 3, 1, math.inf),  # cut behind its end
+        ([20, 10, 9], None, 3, math.inf, 1),  # descending, cut before its start
+        ([20, 15, 10], None, 3, 0, 1),
+        ([9, 10, 20], 3, 3, 1, 1),  # an honest total of exactly a page
+        ([None, None, None], None, 3, 0, 0),
+    ],
+)
+def test_what_was_seen_of_the_neighbours(
+    seconds: list[int | None], total: int | None, cap: int, front: float, back: float
+) -> None:
+    """Rows beside a window are in its total; where an answer broke off among them their number is unknown."""
+    plan = Plan([Window(10, 20)], cap=cap)
+    plan.honest = True
+    root = plan._roots[0]
+    plan._proven(plan._pieces[0], PageFacts(seconds, total), Window(10, 20))
+    assert (root.front, root.back) == (front, back)
