@@ -522,6 +522,8 @@ def test_two_spellings_of_one_field_at_once() -> None:
     cdr = read(body({"callid": "other"} | RECORD)).rows[0]
     assert cdr.call_id == RECORD["CallID"]  # type: ignore[union-attr]
     assert cdr.extra == {"callid": "other"}  # type: ignore[union-attr]
+    later = one(callid="other", CALLID="third")
+    assert (later.call_id, later.extra) == (RECORD["CallID"], {"callid": "other", "CALLID": "third"})
 
 
 def test_rows_that_are_no_objects() -> None:
@@ -712,6 +714,51 @@ def test_what_is_no_json(data: bytes, truncated: bool) -> None:
         decode(200, {"content-type": "text/html; charset=utf-8"}, data)
     assert caught.value.truncated is truncated
     assert caught.value.retryable is truncated
+
+
+def test_what_stands_behind_the_list_counts_more() -> None:
+    """An error that was found out after the first rows were written."""
+    data = b'{"ERROR_NUMBER":0,"ERROR_DESCRIPTION":"OK","CDR_LIST":[' + json.dumps(RECORD).encode()
+    with pytest.raises(RateLimitError) as caught:
+        read(data + b'],"ERROR_NUMBER":1,"ERROR_DESCRIPTION":"slow down"}')
+    assert caught.value.description == "slow down"
+    assert len(read(data + b'],"ERROR_NUMBER":0,"TOTAL_HITS":1}').rows) == 1
+
+
+def test_a_mark_before_the_answer_is_no_part_of_it() -> None:
+    """Some servers put a byte order mark in front of UTF-8."""
+    assert len(read(b"\xef\xbb\xbf" + body(RECORD)).rows) == 1
+    assert read(b"\xef\xbb\xbf" + body(CDR_LIST=None, TOTAL_HITS=0)).rows == ()
+
+
+def test_rows_count_in_good_answers_only() -> None:
+    """200 to 299; whatever list stands in another one is nothing."""
+    assert len(read(body(RECORD), 299).rows) == 1
+    for status in (199, 300):
+        with pytest.raises(ApiError):
+            read(body(RECORD), status)
+
+
+def test_the_declared_type_is_told() -> None:
+    """From the header of the answer."""
+    with pytest.raises(DecodeError, match="not JSON but text/html, 1 bytes"):
+        decode(200, {"content-type": "text/html"}, b"<")
+
+
+def test_what_repeats_is_kept_once() -> None:
+    """Names, menus, and steps that stand in several menus, over all answers of a reader."""
+    steps = [{"LayerName": name, "DTMF": 1, "LayerNumber": "0"} for name in ("Main", "Sales")]
+    rows = [RECORD | {"DTMFData": steps[:count]} for count in (1, 1, 2)]
+    reader, cdrs = Reader(), list[Any]()
+    for _ in range(2):
+        decoder = Decoder(reader=reader)
+        decoder.feed(body(*rows))
+        cdrs += decoder.finish().records
+    assert cdrs[1].dtmf_data is cdrs[3].dtmf_data is cdrs[4].dtmf_data
+    assert cdrs[2].dtmf_data is cdrs[5].dtmf_data
+    assert cdrs[2].dtmf_data[0] is cdrs[0].dtmf_data[0]
+    assert cdrs[2].dtmf_data == (IvrStep("Main", "1", "0"), IvrStep("Sales", "1", "0"))
+    assert cdrs[0].queue_name is cdrs[5].queue_name
 
 
 MEND = "The service answered in a form that is not known; report it."
