@@ -402,6 +402,26 @@ def test_times_from_1970_on_in_any_company(value: str, moment: Any, monkeypatch:
         time.tzset()
 
 
+def test_the_date_counts_before_the_epoch() -> None:
+    """In a row that has to be read by itself, too; the second of every row is told beside it."""
+    dates = ("2026-07-14T08:31:10.75Z", "2026-07-14T08:31:11Z")
+    answer = read(body(RECORD | {"Date": dates[0]}, RECORD | {"Date": dates[1], "CustomData": 5}, None))
+    assert [record.started_at for record in answer.records] == [datetime.fromisoformat(date) for date in dates]
+    assert answer.seconds == (1784017870, 1784017871, None)
+
+
+def test_rows_are_parsed_by_what_was_given() -> None:
+    """A faster parser is used for the rows of an answer."""
+    parsed: list[bytes] = []
+
+    def loads(data: bytes) -> Any:
+        parsed.append(data)
+        return json.loads(data)
+
+    assert len(read(body(RECORD, RECORD), loads=loads).rows) == 2
+    assert parsed
+
+
 def test_the_epoch_begins_with_0() -> None:
     """The first second that can be told."""
     assert one(Date=..., DateEpoch=0).started_at == datetime(1970, 1, 1, tzinfo=UTC)
@@ -666,6 +686,7 @@ def test_no_list_is_an_error(value: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         read(body(CDR_LIST=value, TOTAL_HITS=...))
     assert not caught.value.retryable
+    assert caught.value.content_type == "application/json"
 
 
 @pytest.mark.parametrize("value", [..., None])
@@ -702,6 +723,7 @@ def test_a_late_error_number_still_raises() -> None:
     [
         (b"", True),
         (b"{", True),
+        (b"\xef\xbb\xbf{", True),
         (b"<html>login</html>", False),
         (b"null", False),
         (b'"x"', False),
