@@ -19,6 +19,7 @@ settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 settings.register_profile("deep", settings.get_profile("suite"), derandomize=False, max_examples=5_000)
+settings.register_profile("mutation", settings.get_profile("suite"), max_examples=20)
 settings.load_profile("suite")
 
 

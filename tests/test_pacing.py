@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +69,29 @@ def test_a_burst_after_idle_goes_out_at_once() -> None:
     assert 60 < window.delay(101.0) < 60.1
 
 
+def test_slots_come_back_a_thousandth_after_the_period() -> None:
+    """Written or not, a slot is back a period and the grace after it was taken; the thousandth is on top."""
+    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    slot = window.take(5.0)
+    assert slot.sent == 5.0
+    assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
+    window.written(slot, 7.0)
+    assert slot.sent == 7.0
+    assert window.delay(7.0) == pytest.approx(63.001, abs=1e-6)
+    window.answered(slot, 8.0)
+    assert window.delay(8.0) == pytest.approx(60.001, abs=1e-6)
+
+
+def test_a_slot_given_back_is_the_only_one() -> None:
+    """The others stay taken."""
+    window = SlotWindow(RateLimit(2, 10.0))
+    slots = [window.take(0.0) for _ in range(2)]
+    window.give_back(slots[0])
+    assert window.delay(0.0) == 0.0
+    window.take(0.0)
+    assert window.delay(0.0) > 10.0
+
+
 def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() -> None:
     """A slow answer does not hold its slot longer than the request can have been on its way."""
     window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
@@ -120,6 +145,39 @@ def test_refusals_of_one_event_count_once() -> None:
     assert gate.delay(5.0) == 10.0
 
 
+def test_the_first_pause_follows_the_period() -> None:
+    """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
+    for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
+        gate = ErrorGate(RateLimit(30, period))
+        gate.refused(0.0, 0.0, jitter=0.0)
+        assert gate.delay(0.0) == pause
+        assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
+
+
+def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
+    """Its refusal is an event of its own, its success opens the gate."""
+    gate = ErrorGate(RateLimit())
+    gate.refused(0.0, 5.0, jitter=0.0)
+    gate.refused(5.0, 6.0, jitter=0.0)
+    assert gate.delay(6.0) == 20.0
+    gate.passed(6.0)
+    assert gate.is_open
+
+
+def test_nobody_probes_an_answered_gate() -> None:
+    """Every answer that counts ends the probe; a success without any refusal is none."""
+    gate = ErrorGate(RateLimit())
+    assert gate.probing is False
+    gate.passed(-1.0)
+    assert (gate.is_open, gate.probing) == (True, False)
+    gate.probing = True
+    gate.refused(0.0, 1.0, jitter=0.0)
+    assert gate.probing is False
+    gate.probing = True
+    gate.passed(2.0)
+    assert gate.probing is False
+
+
 def test_an_old_success_does_not_open_the_gate() -> None:
     """A request that was sent before the refusal says nothing about now."""
     gate = ErrorGate(RateLimit())
@@ -143,11 +201,22 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
 
 
 @pytest.mark.parametrize(
-    ("requests", "lanes", "seconds"), [(0, 4, 0), (1, 4, 5), (30, 4, 45), (30, 30, 15), (130, 4, 267), (130, 1, 650)]
+    ("requests", "lanes", "seconds"),
+    [
+        (0, 4, 0),
+        (1, 4, 5),
+        (3, 4, 15),
+        (30, 4, 45),
+        (30, 30, 15),
+        (31, 30, 68),
+        (124, 4, 257),
+        (130, 4, 267),
+        (130, 1, 650),
+    ],
 )
 def test_how_long_requests_take(requests: int, lanes: int, seconds: float) -> None:
     """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
-    assert duration(requests, RateLimit(), 5.0, lanes) == pytest.approx(seconds, rel=0.02)
+    assert duration(requests, RateLimit(), 5.0, lanes) == seconds
 
 
 def test_backoff_doubles() -> None:
@@ -155,18 +224,37 @@ def test_backoff_doubles() -> None:
     assert [backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 
+def test_backoff_grows_by_its_jitter_and_by_what_was_asked() -> None:
+    """Up to half of it on top; Retry-After counts where it is longer, up to two minutes."""
+    assert backoff(3, 0.5) == 5.0
+    assert [backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]
+
+
+REQUESTS = r"^RateLimit\(requests=…\) must be a whole number above 0\n"
+PERIOD = r"^RateLimit\(period=…\) must be a number above 0\n"
+GRACE = r"^RateLimit\(grace=…\) must be a number from 0 up\n"
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "words"),
     [
-        lambda: RateLimit(0),
-        lambda: RateLimit(2.5),  # type: ignore[arg-type]
-        lambda: RateLimit(30, 0),
-        lambda: RateLimit(30, float("inf")),
-        lambda: RateLimit(30, 60, grace=-1),
-        lambda: RateLimit(30, 60, grace=float("inf")),
+        (lambda: RateLimit(0), REQUESTS),
+        (lambda: RateLimit(2.5), REQUESTS),  # type: ignore[arg-type]
+        (lambda: RateLimit(30, 0), PERIOD),
+        (lambda: RateLimit(30, float("inf")), PERIOD),
+        (lambda: RateLimit(30, "60"), PERIOD),  # type: ignore[arg-type]
+        (lambda: RateLimit(30, 60, grace=-1), GRACE),
+        (lambda: RateLimit(30, 60, grace=float("inf")), GRACE),
+        (lambda: RateLimit(30, 60, grace="3"), GRACE),  # type: ignore[arg-type]
     ],
 )
-def test_limits_that_make_no_sense(make: object) -> None:
-    """They are refused with our own error."""
-    with pytest.raises(ConfigurationError):
-        make()  # type: ignore[operator]
+def test_limits_that_make_no_sense(make: Callable[[], RateLimit], words: str) -> None:
+    """They are refused with our own error, which names the option."""
+    with pytest.raises(ConfigurationError, match=words):
+        make()
+
+
+def test_the_smallest_limits_make_sense() -> None:
+    """One request, a part of a second, no grace."""
+    limit = RateLimit(1, 0.5, grace=0)
+    assert (limit.requests, limit.period, limit.grace) == (1, 0.5, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,8 +31,10 @@ from voicenter_cdr import (
     Sort,
     UntrustedAddressError,
     VoicenterError,
+    wire,
 )
-from voicenter_cdr.wire import Answer, Credentials, Decoder, Reader, call_window, decode, encode
+from voicenter_cdr.errors import Problem
+from voicenter_cdr.wire import Answer, Credentials, Decoder, Reader, call_window, decode, encode, trimmed
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = datetime(2026, 7, 2, tzinfo=UTC)
@@ -125,6 +128,24 @@ def test_post_is_nested() -> None:
     assert len(sent["fields"]) == 25
 
 
+def test_the_headers_say_what_is_sent_and_wanted() -> None:
+    """JSON both ways; a GET has no body to name."""
+    query = CdrQuery(START, END, cdr_types=[1, 8])
+    accept, content = ("accept", "application/json"), ("content-type", "application/json")
+    token = ("authorization", "Bearer s3cret-token")
+    assert encode(query, 0, 1, CODE).headers == (accept, content)
+    assert encode(query, 0, 1, TOKEN).headers == (accept, token, content)
+    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, token)
+    assert "code" not in dict(encode(query, 0, 1, TOKEN, method="GET").params)
+
+
+def test_types_can_be_narrowed() -> None:
+    """What is asked for by type stands in place of the query's own types."""
+    query = CdrQuery(START, END, cdr_types=[1, 8])
+    assert json.loads(encode(query, 0, 1, CODE).body)["search"]["cdrTypes"] == [1, 8]
+    assert json.loads(encode(query, 0, 1, CODE, cdr_types=(8,)).body)["search"]["cdrTypes"] == [8]
+
+
 def test_absent_filters_are_not_sent() -> None:
     """Only the dates are mandatory."""
     sent = json.loads(encode(CdrQuery(START, END), 0, 1, CODE).body)
@@ -183,15 +204,17 @@ def test_nothing_shows_the_credential(credentials: Credentials) -> None:
 def test_a_call_id_tells_where_to_look() -> None:
     """A day on either side of the local time it begins with, whichever its offset."""
     first, last = call_window("20260714113106004512ab9c77de01f2")
-    assert first <= datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
-    assert last >= datetime(2026, 7, 15, 8, 31, 6, tzinfo=UTC)
+    assert first == datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
+    assert last == datetime(2026, 7, 15, 11, 31, 6, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("call_id", ["", "abc", "99999999999999x"])
 def test_a_call_id_without_a_date_asks_for_one(call_id: str) -> None:
     """The error says how to help."""
-    with pytest.raises(ConfigurationError, match="around="):
+    with pytest.raises(ConfigurationError) as caught:
         call_window(call_id)
+    words = "This call_id does not begin with a date and time; say when the call was: get_call(call_id, around=…)"
+    assert str(caught.value).splitlines()[0] == words
 
 
 # --- records
@@ -248,6 +271,7 @@ def test_both_spellings_of_an_extension(text: str) -> None:
         ("Price", 7.25, Decimal("7.25")),
         ("Price", "7", 7),
         ("Price", None, None),
+        ("Price", "", None),
         ("CallerNumber", 972501234567, "972501234567"),
         ("CallerNumber", "0501234567", "0501234567"),
         ("CallerNumber", "+972501234567", "+972501234567"),
@@ -301,6 +325,7 @@ def _names() -> dict[CdrField, str]:
         ("CallerNumber", 5e11),
         ("CdrType", "queue"),
         ("DialStatus", 1.5),
+        ("DialStatus", ["x"]),
         ("QueueName", ["x"]),
     ],
 )
@@ -312,6 +337,149 @@ def test_values_that_would_be_lost_are_refused(field: str, sent: Any) -> None:
     assert [problem.path for problem in bad.problems] == [f"$.CDR_LIST[1].{field}"]
     assert bad.raw[field] == sent
     assert "0521234567" not in repr(bad)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"CallerNumber": True}, Problem("$.CDR_LIST[0].CallerNumber", "text")),
+        ({"Duration": "x"}, Problem("$.CDR_LIST[0].Duration", "a whole number")),
+        ({"RecordExpect": "maybe"}, Problem("$.CDR_LIST[0].RecordExpect", "true or false")),
+        ({"Price": "free"}, Problem("$.CDR_LIST[0].Price", "an amount of agorot")),
+        ({"Date": "", "DateEpoch": ...}, Problem("$.CDR_LIST[0].Date", "a date and time")),
+        ({"Date": ..., "DateEpoch": -1}, Problem("$.CDR_LIST[0].Date", "a date and time")),
+    ],
+)
+def test_what_was_expected_is_said(changes: dict[str, Any], problem: Problem) -> None:
+    """In words, never with the value; the row is there as it came, with its time where that can be told."""
+    bad = one(**changes)
+    assert bad.problems == (problem,)
+    assert bad.raw == {name: value for name, value in (RECORD | changes).items() if value is not ...}
+    assert bad.started_at == (None if problem.path.endswith("Date") else datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC))
+    (nothing,) = read(body([])).invalid
+    assert (nothing.problems, nothing.raw) == ((Problem("$.CDR_LIST[0]", "an object"),), [])
+
+
+@pytest.mark.parametrize(
+    ("sent", "agorot"),
+    [
+        ("200", 200),
+        (200.0, 200),
+        ("999999999999999", 999_999_999_999_999),
+        ("1e15", Decimal("1e15")),
+        ("0.5", Decimal("0.5")),
+    ],
+)
+def test_whole_amounts_are_whole_numbers(sent: Any, agorot: Any) -> None:
+    """Up to fifteen digits; a text with an exponent beyond that is not written out."""
+    price = one(Price=sent).price_agorot
+    assert (type(price), price) == (type(agorot), agorot)
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("2026-07-14T08", datetime(2026, 7, 14, 8, tzinfo=UTC)),
+        ("2026-07-14T08:31:09", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+        ("2026-07-14T11:31:09+03:00", datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)),
+        ("20260714T08Z", None),  # twelve letters: too short to be sure that it has a time
+        ("1969-12-31T23:59:59Z", None),
+    ],
+)
+def test_times_from_1970_on_in_any_company(value: str, moment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read alone, among their like and after another, without DateEpoch; this machine's own zone counts nowhere."""
+    monkeypatch.setenv("TZ", "Asia/Jerusalem")
+    time.tzset()
+    try:
+        row = {name: value for name, value in RECORD.items() if name != "DateEpoch"} | {"Date": value}
+        for rows in ([row], [row, row], [row, RECORD], [row | {"Duration": "x"}]):
+            read_as = read(body(*rows)).rows[0]
+            assert read_as.started_at == moment
+            assert moment is None or read_as.started_at.tzinfo is UTC  # type: ignore[union-attr]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_date_counts_before_the_epoch() -> None:
+    """In a row that has to be read by itself, too; the second of every row is told beside it."""
+    dates = ("2026-07-14T08:31:10.75Z", "2026-07-14T08:31:11Z")
+    answer = read(body(RECORD | {"Date": dates[0]}, RECORD | {"Date": dates[1], "CustomData": 5}, None))
+    assert [record.started_at for record in answer.records] == [datetime.fromisoformat(date) for date in dates]
+    assert answer.seconds == (1784017870, 1784017871, None)
+
+
+def test_rows_are_parsed_by_what_was_given() -> None:
+    """A faster parser is used for the rows of an answer."""
+    parsed: list[bytes] = []
+
+    def loads(data: bytes) -> Any:
+        parsed.append(data)
+        return json.loads(data)
+
+    assert len(read(body(RECORD, RECORD), loads=loads).rows) == 2
+    assert parsed
+
+
+def test_the_epoch_begins_with_0() -> None:
+    """The first second that can be told."""
+    assert one(Date=..., DateEpoch=0).started_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_nothing_stays_nothing() -> None:
+    """Where a row is read by itself, too."""
+    blank = {"DTMFData": None, "CustomData": None, "RecordExpect": None, "Price": None, "Other": 1, "Date": ""}
+    for empty in (None, ""):
+        cdr = one(**{name: empty for name in blank if name != "Other"}, Other=1)
+        assert (cdr.dtmf_data, cdr.custom_data, cdr.record_expect, cdr.price_agorot) == (None,) * 4
+        assert cdr.extra == {"Other": 1}
+    flags = [
+        row.record_expect for row in read(body(*[RECORD | {"RecordExpect": x} for x in (None, "1", False)])).records
+    ]
+    assert flags == [None, True, False]
+
+
+def test_rows_of_one_shape_are_read_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No value of a regular slice costs a call of its own, with keys of ours alone and with others beside them."""
+    row = RECORD | {"DTMFData": []}  # the steps of a menu are read one by one, once
+    rows = [row, row | {"Duration": 5, "Date": "2026-07-14T08:31:10Z", "RecordExpect": None}]
+    naive = [row | {"Date": "1970-01-01T00:00:00", "RecordURL": "https://x.test/1"} for row in rows]
+    more = [row | {"Other": [number]} for number, row in enumerate(rows)]
+    two = [{"Date": "2026-07-14T08", "CallID": "a"}]
+    slow = [[read(body(row, None)).records[0] for row in part] for part in (rows, naive, more, two)]
+    for name in ("_text", "_whole", "_price", "_flag", "_cdr_type", "_started_at"):
+        monkeypatch.setattr(wire, name, lambda value: pytest.fail(f"{value} was read by itself"))
+    monkeypatch.setattr(Reader, "_apart", lambda *_: pytest.fail("rows were read one by one"))
+    for part, records in zip((rows, naive, more, two), slow, strict=True):
+        done: list[Any] = []
+        Reader().read_into(part, done, [])
+        assert done == records
+
+
+def test_a_row_of_its_own_shape_needs_no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of many shapes are read one by one by what is kept for each shape; only an odd one is explained."""
+    monkeypatch.setattr(Reader, "explain", lambda *_: pytest.fail("a regular row was explained"))
+    rows = [RECORD, RECORD | {"Other": 1}, {"Date": "2026-07-14T08", "CallID": "a"}, {"Date": "2026-07-14T08"}]
+    reader = Reader()
+    for _ in range(2):
+        decoder = Decoder(reader=reader)
+        decoder.feed(body(*rows))
+        records = decoder.finish().records
+        assert [record.call_id for record in records] == [RECORD["CallID"], RECORD["CallID"], "a", None]
+        assert [record.extra for record in records] == [{}, {"Other": 1}, {}, {}]
+    chosen = read(body(*rows), fields=["duration"]).records
+    assert [record.duration for record in chosen] == [64, 64, None, None]
+    assert {(record.queue_name, record.extra) for record in chosen} == {(None, chosen[0].extra)}
+    assert chosen[0].extra == {}
+
+
+def test_a_trimmed_record_has_what_was_chosen() -> None:
+    """And its time and identity; nothing else."""
+    cdr = trimmed(one(), ["duration"])
+    assert (cdr.duration, cdr.started_at, cdr.call_id) == (64, one().started_at, RECORD["CallID"])
+    assert cdr.key == one().key
+    assert (cdr.queue_name, cdr.custom_data, cdr.ring_time) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +542,8 @@ def test_two_spellings_of_one_field_at_once() -> None:
     cdr = read(body({"callid": "other"} | RECORD)).rows[0]
     assert cdr.call_id == RECORD["CallID"]  # type: ignore[union-attr]
     assert cdr.extra == {"callid": "other"}  # type: ignore[union-attr]
+    later = one(callid="other", CALLID="third")
+    assert (later.call_id, later.extra) == (RECORD["CallID"], {"callid": "other", "CALLID": "third"})
 
 
 def test_rows_that_are_no_objects() -> None:
@@ -516,6 +686,7 @@ def test_no_list_is_an_error(value: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         read(body(CDR_LIST=value, TOTAL_HITS=...))
     assert not caught.value.retryable
+    assert caught.value.content_type == "application/json"
 
 
 @pytest.mark.parametrize("value", [..., None])
@@ -552,6 +723,7 @@ def test_a_late_error_number_still_raises() -> None:
     [
         (b"", True),
         (b"{", True),
+        (b"\xef\xbb\xbf{", True),
         (b"<html>login</html>", False),
         (b"null", False),
         (b'"x"', False),
@@ -564,6 +736,172 @@ def test_what_is_no_json(data: bytes, truncated: bool) -> None:
         decode(200, {"content-type": "text/html; charset=utf-8"}, data)
     assert caught.value.truncated is truncated
     assert caught.value.retryable is truncated
+
+
+def test_what_stands_behind_the_list_counts_more() -> None:
+    """An error that was found out after the first rows were written."""
+    data = b'{"ERROR_NUMBER":0,"ERROR_DESCRIPTION":"OK","CDR_LIST":[' + json.dumps(RECORD).encode()
+    with pytest.raises(RateLimitError) as caught:
+        read(data + b'],"ERROR_NUMBER":1,"ERROR_DESCRIPTION":"slow down"}')
+    assert caught.value.description == "slow down"
+    assert len(read(data + b'],"ERROR_NUMBER":0,"TOTAL_HITS":1}').rows) == 1
+
+
+def test_a_mark_before_the_answer_is_no_part_of_it() -> None:
+    """Some servers put a byte order mark in front of UTF-8."""
+    assert len(read(b"\xef\xbb\xbf" + body(RECORD)).rows) == 1
+    assert read(b"\xef\xbb\xbf" + body(CDR_LIST=None, TOTAL_HITS=0)).rows == ()
+
+
+def test_rows_count_in_good_answers_only() -> None:
+    """200 to 299; whatever list stands in another one is nothing."""
+    assert len(read(body(RECORD), 299).rows) == 1
+    for status in (199, 300):
+        with pytest.raises(ApiError):
+            read(body(RECORD), status)
+
+
+def test_the_declared_type_is_told() -> None:
+    """From the header of the answer."""
+    with pytest.raises(DecodeError, match="not JSON but text/html, 1 bytes"):
+        decode(200, {"content-type": "text/html"}, b"<")
+
+
+def test_what_repeats_is_kept_once() -> None:
+    """Names, menus, and steps that stand in several menus, over all answers of a reader."""
+    steps = [{"LayerName": name, "DTMF": 1, "LayerNumber": "0"} for name in ("Main", "Sales")]
+    rows = [RECORD | {"DTMFData": steps[:count]} for count in (1, 1, 2)]
+    reader, cdrs = Reader(), list[Any]()
+    for _ in range(2):
+        decoder = Decoder(reader=reader)
+        decoder.feed(body(*rows))
+        cdrs += decoder.finish().records
+    assert cdrs[1].dtmf_data is cdrs[3].dtmf_data is cdrs[4].dtmf_data
+    assert cdrs[2].dtmf_data is cdrs[5].dtmf_data
+    assert cdrs[2].dtmf_data[0] is cdrs[0].dtmf_data[0]
+    assert cdrs[2].dtmf_data == (IvrStep("Main", "1", "0"), IvrStep("Sales", "1", "0"))
+    assert cdrs[0].queue_name is cdrs[5].queue_name
+
+
+MEND = "The service answered in a form that is not known; report it."
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "data", "lines"),
+    [
+        (
+            200,
+            "text/html; x",
+            b"<html>",
+            [
+                "The answer is not JSON but text/html, 6 bytes",
+                "Check base_url, and whether a proxy or a login page stands in between.",
+            ],
+        ),
+        (
+            200,
+            None,
+            b"<html>",
+            [
+                "The answer is not JSON but of no declared type, 6 bytes",
+                "Check base_url, and whether a proxy or a login page stands in between.",
+            ],
+        ),
+        (
+            200,
+            "application/json",
+            b'{"a',
+            [
+                "The answer broke off or is damaged",
+                "Run it again; if it stays, a proxy on the way may be cutting large answers.",
+            ],
+        ),
+        (
+            200,
+            None,
+            b'{"TOTAL_HITS":"x"}',
+            ["The answer's envelope can't be read ($.TOTAL_HITS: expected a whole number)", MEND],
+        ),
+        (
+            200,
+            None,
+            b'{"ERROR_NUMBER":0}',
+            ["The answer holds no list of records ($.CDR_LIST: expected an array)", MEND],
+        ),
+        (
+            299,
+            None,
+            b'{"CDR_LIST":[]}',
+            [
+                "An empty list without error number and total tells nothing ($.ERROR_NUMBER: expected a whole number)",
+                MEND,
+            ],
+        ),
+        (
+            404,
+            "text/html",
+            b"",
+            [
+                "The service answered with an error (HTTP 404): there is no such page",
+                "Check base_url; the API's ends with /hub/cdr/.",
+            ],
+        ),
+        (
+            300,
+            None,
+            b"",
+            [
+                "The service answered with an error (HTTP 300): it sends elsewhere",
+                "Set base_url to the service's own address.",
+            ],
+        ),
+    ],
+)
+def test_what_a_person_is_told(status: int, content_type: str | None, data: bytes, lines: list[str]) -> None:
+    """What is wrong, and what to do; the error carries the status and the declared type."""
+    decoder = Decoder(status=status, content_type=content_type)
+    decoder.feed(data)
+    with pytest.raises(VoicenterError) as caught:
+        decoder.finish()
+    assert str(caught.value).splitlines() == lines
+    assert caught.value.status == status  # type: ignore[attr-defined]
+    if isinstance(caught.value, DecodeError) and not caught.value.problems:
+        assert caught.value.content_type == content_type
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "kind"),
+    [
+        (200, 1, RateLimitError),
+        (200, 2, AuthenticationError),
+        (200, 4, UntrustedAddressError),
+        (200, 5, OutOfRangeError),
+        (200, 9, ApiError),
+        (301, 9, ApiError),
+        (404, 9, ApiError),
+        (503, 9, ServerError),
+        (503, None, ServerError),
+        (429, None, RateLimitError),
+        (403, None, AuthenticationError),
+        (400, None, ApiError),
+        (418, None, ApiError),
+    ],
+)
+def test_an_error_carries_what_came(status: int, number: int | None, kind: type[ApiError]) -> None:
+    """Number, words and status of the service; the wait where it asked for one."""
+    decoder = Decoder(status=status, retry_after=7.0)
+    decoder.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "told\tso"}).encode())
+    with pytest.raises(ApiError) as caught:
+        decoder.finish()
+    error = caught.value
+    assert type(error) is kind
+    assert (error.number, error.description, error.status) == (number, "told so", status)
+    assert error.retry_after == (7.0 if kind in (RateLimitError, ServerError) else None)
+    silent = Decoder(status=status)
+    silent.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "x" * 300 if number else 5}).encode())
+    with pytest.raises(ApiError) as caught:
+        silent.finish()
+    assert caught.value.description == ("x" * 200 if number else "")
 
 
 def test_totals_that_are_no_numbers() -> None:
@@ -667,6 +1005,22 @@ def test_a_page_of_many_rows_is_never_held_as_text() -> None:
         most = max(most, len(decoder._buffer))
     assert len(decoder.finish().rows) == 3_000
     assert most < 3 * 32_768
+
+
+def test_rows_are_read_as_they_come() -> None:
+    """What stands before the last row is read, whatever stands between the rows, and the rest of it is kept."""
+    for gap in ("", " ", "\r\n\t "):
+        decoder = Decoder()
+        decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[')
+        for number in range(3):
+            decoder.feed(f'{{"CallID":"{number}","Date":"2026-07-14T08:31:09Z"}}{gap},{gap}'.encode())
+            decoder.feed(b'{"CallID":')
+            assert len(decoder._rows) == number + 1
+            assert decoder._buffer.strip() == b'{"CallID":'
+            decoder.feed(b'"x","Date":"2026-07-14T08:31:09Z"}')
+            del decoder._buffer[-len(b'{"CallID":"x","Date":"2026-07-14T08:31:09Z"}') :]
+        decoder.feed(b'{"CallID":"3","Date":"2026-07-14T08:31:09Z"}' + gap.encode() + b"]}")
+        assert [record.call_id for record in decoder.finish().records] == ["0", "1", "2", "3"]
 
 
 def test_rows_of_changing_shape_stream_too() -> None:
