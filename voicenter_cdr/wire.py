@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from html import escape
-from itertools import repeat
-from operator import itemgetter
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter, sub
 from typing import Any, Final, Literal
 from urllib.parse import quote, quote_plus
 
@@ -459,6 +459,11 @@ Column = Sequence[Any]
 _TEXTS: Final = frozenset({str, type(None)})
 _FLAG_KINDS: Final = frozenset({bool, type(None)})
 _WHOLES: Final = frozenset({int})
+_LISTS: Final = frozenset({list, type(None)})
+_PRESSED: Final = frozenset({int, str, type(None)})
+_DICTS: Final = frozenset({dict})
+_ZONE_OF: Final = attrgetter("tzinfo")
+_START_OF: Final = attrgetter("started_at")
 _MENU_PARTS: Final = frozenset({"LayerName", "LayerNumber", "DTMF"})
 
 
@@ -480,6 +485,12 @@ def _flags(column: Column) -> Column:
     return column if _FLAG_KINDS.issuperset(map(type, column)) else [_flag(value) for value in column]
 
 
+def _customs(column: Column) -> Column:
+    if _DICTS.issuperset(map(type, column)):
+        return [_custom_data(value) if value else _EMPTY for value in column]
+    return [_custom_data(value) for value in column]
+
+
 def _cdr_types(column: Column) -> Column:
     try:
         if _WHOLES.issuperset(map(type, column)):  # for True would be found among the numbers
@@ -491,15 +502,23 @@ def _cdr_types(column: Column) -> Column:
 
 def _moments(column: Column) -> Column:
     try:
-        moments = [datetime.fromisoformat(value) for value in column]
-        zones = {moment.tzinfo for moment in moments}
+        moments = list(map(datetime.fromisoformat, column))
+        zones = set(map(_ZONE_OF, moments))
         if zones == {None}:
             moments = [moment.replace(tzinfo=UTC) for moment in moments]
-        if zones <= {None, UTC} and min(map(len, column)) > 12 and min(moments) >= _EPOCH:
+        if zones <= {None, UTC} and min(map(len, column)) > 12 and min(column) >= "1970":
             return moments
     except (ValueError, TypeError):
         pass
     return [_started_at(value) for value in column]
+
+
+def _seconds(moments: Sequence[datetime | None]) -> list[int | None]:
+    """Whole seconds since 1970, of those that are known."""
+    try:
+        return [gone.days * 86_400 + gone.seconds for gone in map(sub, moments, repeat(_EPOCH))]
+    except TypeError:
+        return [None if moment is None else (moment - _EPOCH) // _SECOND for moment in moments]
 
 
 _COLUMNS: Final[Mapping[Callable[..., Any], Callable[[Column], Column]]] = {
@@ -509,6 +528,7 @@ _COLUMNS: Final[Mapping[Callable[..., Any], Callable[[Column], Column]]] = {
     _flag: _flags,
     _cdr_type: _cdr_types,
     _started_at: _moments,
+    _custom_data: _customs,
 }
 """How a column is read at once, where that is quicker than value by value, which it must agree with."""
 
@@ -534,37 +554,40 @@ def _pooled(read: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Col
 
     def column_hook(column: Column) -> Column:
         try:
-            return [pool[value] for value in column]
+            values: Column = itemgetter(None, *column)(pool)  # all lookups in one step; of one key alone it is no tuple
+            return values[1:]
         except (KeyError, TypeError):
             return [hook(value) for value in column]
 
     return hook, column_hook
 
 
+def _is_plain_step(parts: tuple[Any, Any, Any]) -> bool:
+    name, number, pressed = map(type, parts)
+    return name in _TEXTS and number in _TEXTS and pressed in _PRESSED
+
+
 def _menu_reader() -> tuple[Callable[..., Any], Callable[[Column], Column]]:
-    """Reads the steps of voice menus, of one record and of a column; menus and steps that are equal are kept once."""
+    """Reads the steps of voice menus, of one record and of a column; equal ones of plain values are kept once."""
     parts = itemgetter("LayerName", "LayerNumber", "DTMF")
+    pressed = itemgetter("DTMF")
     steps: dict[tuple[Any, ...], IvrStep] = {}
-    menus: dict[Any, tuple[IvrStep, ...] | None] = {(): (), "": None, None: None}
+    menus: dict[tuple[Any, ...], tuple[IvrStep, ...]] = {(): ()}
 
     def hook(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
         made = _dtmf_data(value)
-        if (
-            made
-            and type(value) is list
-            and len(menus) < _POOL_SIZE
-            and all(_MENU_PARTS.issubset(item) for item in value)
-        ):
+        if made and type(value) is list and all(_MENU_PARTS.issubset(item) for item in value):
             key = tuple(map(parts, value))
-            made = tuple([steps.setdefault(part, step) for part, step in zip(key, made, strict=True)])
-            menus[key] = made
+            if len(menus) < _POOL_SIZE and all(map(_is_plain_step, key)):
+                made = tuple([steps.setdefault(part, step) for part, step in zip(key, made, strict=True)])
+                menus[key] = made
         return made
 
     def column_hook(column: Column) -> Column:
         try:
-            keys = [tuple(map(parts, value)) if type(value) is list else value for value in column]
-            if bool not in {type(part[2]) for key in keys if key for part in key}:
-                return [menus[key] for key in keys]
+            kinds = set(map(type, map(pressed, chain.from_iterable(filter(None, column)))))
+            if _LISTS.issuperset(map(type, column)) and _PRESSED.issuperset(kinds):  # for True would be found as 1
+                return [None if value is None else menus[tuple(map(parts, value))] for value in column]
         except (LookupError, TypeError):
             pass
         return [hook(value) for value in column]
@@ -625,8 +648,7 @@ class Reader:
     def read_into(self, rows: Sequence[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
         """Append the records of ``rows``, and their seconds since 1970, in order."""
         records = self._together(rows) or self._by_keys(rows, len(done))
-        epoch, second = _EPOCH, _SECOND
-        seconds += [None if record.started_at is None else (record.started_at - epoch) // second for record in records]
+        seconds += _seconds(list(map(_START_OF, records)))
         done += records
 
     def _together(self, rows: Sequence[Any]) -> list[Any] | None:
