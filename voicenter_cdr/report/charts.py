@@ -14,6 +14,8 @@ _LABELS: Final = 74
 _WIDTH: Final = 800
 _HEIGHT: Final = 180
 _FOOT: Final = 22
+_DARK: Final = 0.88
+"""From this share on a field is so dark that white reads better on it than black."""
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
@@ -60,7 +62,7 @@ def heatmap(
             share = value / most
             field = f"M{across(column) + 1} {top + 1}h{_CELL_WIDTH - 2}v{_CELL_HEIGHT - 2}h-{_CELL_WIDTH - 2}z"
             parts.append(f'<path class="{kind}" fill-opacity="{0.04 + 0.96 * share:.2f}" d="{field}"/>')
-            style = ' class="onheat"' if share > 0.55 else ""
+            style = ' class="dark"' if share > _DARK else ""
             parts.append(_label(across(column) + _CELL_WIDTH / 2, top + 17, told(value), style=style))
     return _svg(width, height, title, parts)
 

@@ -65,7 +65,7 @@ th,td{padding:4px 8px;text-align:start;border-bottom:1px solid var(--line);verti
 th{font-weight:600;font-size:13px}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 svg{width:100%;min-width:620px;height:auto;font:11px system-ui,sans-serif;fill:var(--ink)}
 text{text-anchor:middle}.end{text-anchor:end}
-.heat{fill:var(--main)}.onheat{fill:#fff}.good{fill:var(--main)}.rest{fill:var(--rest)}.grid{stroke:var(--line)}
+.heat{fill:var(--main)}.heat+text,.rest+text{fill:#000}.heat+.dark{fill:#fff}.good{fill:var(--main)}.rest{fill:var(--rest)}.grid{stroke:var(--line)}
 .line0,.line1{fill:none;stroke:var(--main);stroke-width:2}.line1{stroke:var(--rest);stroke-dasharray:5 4}
 .dot0{fill:var(--main)}.dot1{fill:var(--rest)}bdi{unicode-bidi:isolate}
 @media print{body{background:#fff;font-size:11px}main{max-width:none;padding:0}section,.card{break-inside:avoid;
