@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from html import escape
 from itertools import chain, repeat
-from operator import attrgetter, itemgetter, sub
+from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal
 from urllib.parse import quote, quote_plus
 
@@ -431,7 +431,6 @@ _MAY_FAIL: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = timedelta(seconds=1)
 
 
 # --- reading records ---------------------------------------------------------------------------------------------
@@ -513,12 +512,9 @@ def _moments(column: Column) -> Column:
     return [_started_at(value) for value in column]
 
 
-def _seconds(moments: Sequence[datetime | None]) -> list[int | None]:
+def _seconds(moments: Iterable[datetime | None]) -> list[int | None]:
     """Whole seconds since 1970, of those that are known."""
-    try:
-        return [gone.days * 86_400 + gone.seconds for gone in map(sub, moments, repeat(_EPOCH))]
-    except TypeError:
-        return [None if moment is None else (moment - _EPOCH) // _SECOND for moment in moments]
+    return [None if moment is None else (gone := moment - _EPOCH).days * 86_400 + gone.seconds for moment in moments]
 
 
 _COLUMNS: Final[Mapping[Callable[..., Any], Callable[[Column], Column]]] = {
@@ -648,7 +644,7 @@ class Reader:
     def read_into(self, rows: Sequence[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
         """Append the records of ``rows``, and their seconds since 1970, in order."""
         records = self._together(rows) or self._by_keys(rows, len(done))
-        seconds += _seconds(list(map(_START_OF, records)))
+        seconds += _seconds(map(_START_OF, records))
         done += records
 
     def _together(self, rows: Sequence[Any]) -> list[Any] | None:
