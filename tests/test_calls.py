@@ -180,9 +180,10 @@ kinds = st.sampled_from([1, 4, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19, 21, 22, 23,
 ids = st.one_of(st.none(), st.integers(0, 6).map("call-{}".format))
 origins = st.one_of(
     st.just({}),
-    st.tuples(st.sampled_from(["OriginalIvrUniqueID", "OriginallvrUniqueID", "originalivruniqueid"]), ids).map(
-        lambda pair: {pair[0]: pair[1]}
-    ),
+    st.tuples(
+        st.sampled_from(["OriginalIvrUniqueID", "OriginallvrUniqueID", "originalivruniqueid"]),
+        st.one_of(ids, st.sampled_from(["0", "null", " - ", 0, True, ["call-1"], {"a": "call-1"}, ' ",call-1" '])),
+    ).map(lambda pair: {pair[0]: pair[1]}),
 )
 cdrs = st.builds(
     lambda second, **more: at(second, **more),
@@ -190,7 +191,8 @@ cdrs = st.builds(
     cdr_type=kinds,
     call_id=ids,
     custom_data=origins,
-    dial_status=st.sampled_from(["ANSWER", "ABANDONE", "NOANSWER", None]),
+    dial_status=st.sampled_from(["ANSWER", "ABANDONE", "NOANSWER", "VOEND", "VOICEMAIL", None]),
+    did=st.sampled_from(["0722776700", None]),
     duration=st.sampled_from([None, 0, 30, 5_000]),
     ring_time=st.sampled_from([None, 0, 12]),
     caller_number=st.sampled_from(["0501112233", "972501112233", None]),

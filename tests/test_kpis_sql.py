@@ -111,6 +111,19 @@ def test_the_terms_reach_the_views(dialect: str, tmp_path: Path) -> None:
 
 
 @both
+def test_the_end_of_the_period_reaches_the_views(dialect: str, tmp_path: Path) -> None:
+    """Who had no time to call again is told by the end that is given, and by nothing naive."""
+    records = month()[1]
+    end = records[-1].started_at + timedelta(days=5)
+    connection = connected(dialect, tmp_path, records, end=end)
+    same(connection, kpis(records, end=end))
+    assert kpis(records, end=end)["repeat_callers"].denominator != kpis(records)["repeat_callers"].denominator
+    connection.close()
+    with pytest.raises(ConfigurationError, match="aware"):
+        views("duckdb", end=datetime(2026, 1, 1))
+
+
+@both
 @settings(max_examples=3)
 @example(records=[])
 @given(records=st.lists(cdrs, min_size=20, max_size=80))

@@ -200,6 +200,14 @@ def test_the_original_call_is_found_whatever_its_spelling(name: str) -> None:
     assert cdr().original_call_id is None
 
 
+@pytest.mark.parametrize(
+    "value", ["", " ", "0", "000", "-", "null", "None", "N/A", 0, True, None, [], ["2026"], {"a": 1}]
+)
+def test_what_stands_for_no_original_call_is_none(value: object) -> None:
+    """Programs write 0 or a word for an id that they have not; such calls are not one."""
+    assert cdr(custom_data=FrozenMap({"OriginalIvrUniqueID": value})).original_call_id is None
+
+
 @given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4)))
 def test_frozen_maps_are_mappings(values: dict[str, Any]) -> None:
     """They equal the dict they were made from, hash alike however ordered, and pickle."""

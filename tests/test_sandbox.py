@@ -448,7 +448,8 @@ def test_the_centre_has_all_kinds_of_calls(centre: CallCentre) -> None:
         by_id.setdefault(row["CallID"], []).append(row["CdrType"])
     assert any(sorted(types) == [9, 10] for types in by_id.values())
     handed_on = [row for row in rows if row["CdrType"] == 13]
-    assert all(row["CustomData"]["OriginalIvrUniqueID"] in by_id for row in handed_on)
+    assert all(row["CustomData"][name] in by_id for row in handed_on for name in row["CustomData"])
+    assert len({name for row in handed_on for name in row["CustomData"]}) == 3  # the spellings of the document
     assert 0.03 < sum(row["DialStatus"] == "ABANDONE" for row in rows) / kinds[8] < 0.3
     for row in rows[:200]:
         started = datetime.fromisoformat(row["Date"]).astimezone(ZoneInfo("Asia/Jerusalem"))

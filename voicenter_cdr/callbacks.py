@@ -1,8 +1,11 @@
-"""Whom to call back: callers whose last attempt was not answered and whom nobody reached since. Pure."""
+"""Whom to call back: callers whose last attempt was not answered and whom nobody reached since. Pure.
+
+Calls count, not legs: who was missed in a queue and then handed on to somebody who answered was spoken with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,13 +19,14 @@ from voicenter_cdr.calls import (
     direction,
     ended_at,
     is_counted,
+    is_later,
     outcome,
     rule,
 )
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
 
-__all__ = ["MISSED", "CallBacks", "Unreturned", "is_missed", "is_reached", "unreturned"]
+__all__ = ["COLUMNS", "MISSED", "CallBacks", "Family", "Unreturned", "is_missed", "is_reached", "unreturned"]
 
 MISSED: Final = (
     Outcome.ABANDONED,
@@ -37,7 +41,7 @@ _CUSTOMERS: Final = frozenset({Role.CUSTOMER, Role.TRANSFER})
 
 
 def is_missed(cdr: Cdr, *, menu: bool = False, voicemail: bool = False) -> bool:
-    """Whether this is a call from a customer that nobody answered.
+    """Whether this leg is a call from a customer that nobody answered on it; another may have been (:class:`Family`).
 
     Who hung up in the voice menu (VOEND) may have learned enough there, and who left a message was heard by a machine:
     both count on request only. A menu that ends the call by design (TE) misses nobody.
@@ -53,6 +57,55 @@ def is_missed(cdr: Cdr, *, menu: bool = False, voicemail: bool = False) -> bool:
 def is_reached(cdr: Cdr) -> bool:
     """Whether somebody spoke with the customer on this leg, whoever began; legs that were handed on count, too."""
     return rule(cdr).role in _CUSTOMERS and outcome(cdr) is Outcome.ANSWERED
+
+
+@define(eq=False)
+class Family:
+    """Which calls were answered on a leg they were handed on by, while records come, in any order.
+
+    Only such legs are remembered: those of a transfer, and those that name an original call.
+    """
+
+    parents: dict[str, set[str]] = field(factory=dict)
+    """The original calls that legs of a call name."""
+    answered: set[str] = field(factory=set)
+    """Calls of which such a leg was answered."""
+
+    def add(self, cdr: Cdr) -> None:
+        """Take one record."""
+        origin = cdr.original_call_id if is_later(cdr) else None
+        if origin is not None and cdr.call_id is not None:
+            self.parents.setdefault(cdr.call_id, set()).add(origin)
+        if (origin is not None or rule(cdr).role is Role.TRANSFER) and is_reached(cdr):
+            self.answered.update(name for name in (cdr.call_id, origin) if name is not None)
+
+    def merge(self, other: Family) -> None:
+        """Take what another one has seen."""
+        for name, parents in other.parents.items():
+            self.parents.setdefault(name, set()).update(parents)
+        self.answered |= other.answered
+
+    def settled(self) -> set[str]:
+        """Every call that was answered on a later leg, however many hands it went through."""
+        found, new = set[str](), self.answered
+        while new:
+            found |= new
+            new = {parent for name in new for parent in self.parents.get(name, ())} - found
+        return found
+
+
+COLUMNS: Final = (
+    "customer_number",
+    "attempts",
+    "first_attempt",
+    "last_attempt",
+    "open_seconds",
+    "waiting_seconds",
+    "dial_status",
+    "queue",
+    "department",
+)
+"""What :meth:`Unreturned.to_dict` tells, in its order."""
 
 
 @frozen(kw_only=True)
@@ -80,17 +133,18 @@ class Unreturned:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON: times in UTC, lengths in whole seconds."""
-        return {
-            "customer_number": self.customer_number,
-            "attempts": self.attempts,
-            "first_attempt": _said(self.first_attempt),
-            "last_attempt": _said(self.last_attempt),
-            "open_seconds": int(self.open_for.total_seconds()),
-            "waiting_seconds": self.waiting,
-            "dial_status": self.dial_status,
-            "queue": self.queue,
-            "department": self.department,
-        }
+        told = (
+            self.customer_number,
+            self.attempts,
+            _said(self.first_attempt),
+            _said(self.last_attempt),
+            int(self.open_for.total_seconds()),
+            self.waiting,
+            self.dial_status,
+            self.queue,
+            self.department,
+        )
+        return dict(zip(COLUMNS, told, strict=True))
 
 
 def _said(moment: datetime) -> str:
@@ -122,11 +176,13 @@ class CallBacks:
         self._menu = menu
         self._voicemail = voicemail
         self._callers: dict[str, _Caller] = {}
+        self._family = Family()
         self._last = datetime.min.replace(tzinfo=UTC)
 
     def add(self, cdr: Cdr) -> None:
         """Take one record."""
         self._last = max(self._last, ended_at(cdr))
+        self._family.add(cdr)
         number = customer_number(cdr)
         if number is None:
             return
@@ -139,8 +195,9 @@ class CallBacks:
         """Who waits by now, the longest waiting first."""
         if now is not None and now.utcoffset() is None:
             raise ConfigurationError("now takes an aware datetime")
-        until = now or self._last
-        found = [_waiting(number, caller.missed, until) for number, caller in self._callers.items() if caller.missed]
+        until, settled = now or self._last, self._family.settled()
+        open_ = ((number, caller.open(settled)) for number, caller in self._callers.items())
+        found = [_waiting(number, missed, until) for number, missed in open_ if missed]
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))
 
 
@@ -154,11 +211,16 @@ class _Caller:
     def reach(self, at: datetime) -> None:
         if self.reached is None or at > self.reached:
             self.reached = at
-            self.missed = [cdr for cdr in self.missed if cdr.started_at >= at]
+            self.missed = [cdr for cdr in self.missed if cdr.started_at > at]
 
     def miss(self, cdr: Cdr) -> None:
-        if self.reached is None or cdr.started_at >= self.reached:
+        if self.reached is None or cdr.started_at > self.reached:
             self.missed.append(cdr)
+
+    def open(self, settled: Collection[str]) -> list[Cdr]:
+        """The missed calls after the last one that was answered on a later leg."""
+        last = max((cdr.started_at for cdr in self.missed if cdr.call_id in settled), default=None)
+        return self.missed if last is None else [cdr for cdr in self.missed if cdr.started_at > last]
 
 
 def _waiting(number: str, missed: list[Cdr], now: datetime) -> Unreturned:

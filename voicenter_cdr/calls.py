@@ -29,16 +29,18 @@ __all__ = [
     "Agent",
     "Call",
     "Direction",
+    "LegRule",
     "Outcome",
     "Role",
-    "Rule",
     "Stitcher",
     "astitch",
     "customer_number",
     "direction",
     "ended_at",
     "is_counted",
+    "is_later",
     "is_number",
+    "is_talk",
     "normal_number",
     "outcome",
     "rule",
@@ -133,7 +135,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
 
 
 @frozen
-class Rule:
+class LegRule:
     """What is known of one type of record."""
 
     direction: Direction
@@ -143,41 +145,42 @@ class Rule:
     customer: Literal["caller", "target"] | None
     """Which of its two numbers is the customer's, if one is."""
     answered_by: Literal["status", "duration", "nobody"]
-    """What shows that it was answered: DialStatus is ANSWER, Duration is above zero, or it never is."""
+    """What shows that it was answered: DialStatus is ANSWER, Duration is above zero, or it never is. Voicenter's
+    voicemail (DialStatus VOICEMAIL) is no answer, however long it spoke."""
     talks: bool
     """Whether its Duration adds to the talk time of the call."""
 
 
 _IN, _OUT, _INTERNAL, _APART = Direction.INBOUND, Direction.OUTBOUND, Direction.INTERNAL, Direction.OTHER
 
-RULES: Final[Mapping[int, Rule]] = MappingProxyType(
+RULES: Final[Mapping[int, LegRule]] = MappingProxyType(
     {
         # A customer calls. The status is that of the leg itself.
-        CdrType.INCOMING: Rule(_IN, Role.CUSTOMER, "caller", "status", True),
-        CdrType.QUEUE: Rule(_IN, Role.CUSTOMER, "caller", "status", True),
-        CdrType.VOICEMAIL: Rule(_IN, Role.CUSTOMER, "caller", "nobody", False),
+        CdrType.INCOMING: LegRule(_IN, Role.CUSTOMER, "caller", "status", True),
+        CdrType.QUEUE: LegRule(_IN, Role.CUSTOMER, "caller", "status", True),
+        CdrType.VOICEMAIL: LegRule(_IN, Role.CUSTOMER, "caller", "nobody", False),
         # A customer is called. On two legs the status tells of the first, and ANSWER may be a machine: only
         # conversation shows that the customer was reached. The predictive dialer calls the customer first.
-        CdrType.EXTENSION_OUTGOING: Rule(_OUT, Role.CUSTOMER, "target", "duration", True),
-        CdrType.CLICK2CALL_LEG2: Rule(_OUT, Role.CUSTOMER, "target", "duration", True),
-        CdrType.PRODUCTIVE_CALL_LEG2: Rule(_OUT, Role.CUSTOMER, "target", "duration", True),
-        CdrType.CLICK2IVR: Rule(_OUT, Role.CUSTOMER, "target", "duration", True),
+        CdrType.EXTENSION_OUTGOING: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
+        CdrType.CLICK2CALL_LEG2: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
+        CdrType.PRODUCTIVE_CALL_LEG2: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
+        CdrType.CLICK2IVR: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
         # The agent is fetched for such a call. The time lies within that of the customer's leg.
-        CdrType.CLICK2CALL_LEG1: Rule(_OUT, Role.AGENT, None, "status", False),
-        CdrType.PRODUCTIVE_CALL_LEG1: Rule(_OUT, Role.AGENT, None, "status", False),
-        CdrType.CLICK2IVR_INCOMING: Rule(_OUT, Role.AGENT, None, "status", False),
-        CdrType.CLICK2QUEUE_INCOMING: Rule(_OUT, Role.AGENT, None, "status", False),
+        CdrType.CLICK2CALL_LEG1: LegRule(_OUT, Role.AGENT, None, "status", False),
+        CdrType.PRODUCTIVE_CALL_LEG1: LegRule(_OUT, Role.AGENT, None, "status", False),
+        CdrType.CLICK2IVR_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", False),
+        CdrType.CLICK2QUEUE_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", False),
         # A call goes on elsewhere. DID is shown for incoming calls only, so it tells which; the second leg of an
         # attended transfer exists for incoming calls only.
-        CdrType.TRANSFER: Rule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
-        CdrType.ATTENDED_TRANSFER_LEG1: Rule(_INTERNAL, Role.CONSULTATION, "caller", "status", True),
-        CdrType.ATTENDED_TRANSFER_LEG2: Rule(_IN, Role.TRANSFER, "caller", "status", True),
-        CdrType.AUTO_FORWARD: Rule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
+        CdrType.TRANSFER: LegRule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
+        CdrType.ATTENDED_TRANSFER_LEG1: LegRule(_INTERNAL, Role.CONSULTATION, "caller", "status", False),
+        CdrType.ATTENDED_TRANSFER_LEG2: LegRule(_IN, Role.TRANSFER, "caller", "status", True),
+        CdrType.AUTO_FORWARD: LegRule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
         # Services beside the call centre.
-        CdrType.CALLING_CARD: Rule(_APART, Role.OTHER, None, "status", True),
-        CdrType.CALLFERENCE: Rule(_APART, Role.OTHER, None, "status", True),
-        CdrType.SCRUBBER: Rule(_APART, Role.OTHER, None, "status", True),
-        CdrType.FAX: Rule(_APART, Role.OTHER, None, "status", True),
+        CdrType.CALLING_CARD: LegRule(_APART, Role.OTHER, None, "status", True),
+        CdrType.CALLFERENCE: LegRule(_APART, Role.OTHER, None, "status", True),
+        CdrType.SCRUBBER: LegRule(_APART, Role.OTHER, None, "status", True),
+        CdrType.FAX: LegRule(_APART, Role.OTHER, None, "status", True),
     }
 )
 """What is known of the legs, by type.
@@ -186,10 +189,10 @@ Source: the API document's tables of call types and statuses and its fields Dial
 of one Click2Call share a CallID, from the vendor's public plugin (evidence). That the other pairs do is expected.
 """
 
-_NO_RULE: Final = Rule(Direction.OTHER, Role.OTHER, None, "status", True)
+_NO_RULE: Final = LegRule(Direction.OTHER, Role.OTHER, None, "status", True)
 
 
-def rule(cdr: Cdr) -> Rule:
+def rule(cdr: Cdr) -> LegRule:
     """The rule for a record; one that claims nothing where its type is unknown."""
     kind = cdr.cdr_type
     return _NO_RULE if kind is None else RULES.get(kind, _NO_RULE)
@@ -265,7 +268,7 @@ def outcome(cdr: Cdr) -> Outcome:
         return Outcome.VOICEMAIL
     status = cdr.dial_status
     if by == "duration":
-        if cdr.duration is not None and cdr.duration > 0:
+        if cdr.duration is not None and cdr.duration > 0 and status != DialStatus.VOICEMAIL:
             return Outcome.ANSWERED
         if status == DialStatus.ANSWER:  # of the first leg, or of nothing that was said
             return Outcome.UNKNOWN if cdr.duration is None else Outcome.UNANSWERED
@@ -291,9 +294,20 @@ def is_counted(cdr: Cdr) -> bool:
 
     Customers' legs do, unless they name an original call: then they are a later part of it (API document, CustomData).
     """
-    if rule(cdr).role is not Role.CUSTOMER or direction(cdr) is Direction.INTERNAL:
+    return rule(cdr).role is Role.CUSTOMER and direction(cdr) is not Direction.INTERNAL and not is_later(cdr)
+
+
+def is_later(cdr: Cdr) -> bool:
+    """Whether this record is a later part of a call that it names."""
+    return bool(cdr.custom_data) and cdr.original_call_id not in (None, cdr.call_id)
+
+
+def is_talk(cdr: Cdr) -> bool:
+    """Whether its Duration is talk with a customer: on their own leg, or on one they were handed on by."""
+    known = rule(cdr)
+    if not known.talks or known.direction is Direction.OTHER:
         return False
-    return not cdr.custom_data or cdr.original_call_id in (None, cdr.call_id)
+    return direction(cdr) is not Direction.INTERNAL or (known.role is Role.TRANSFER and is_later(cdr))
 
 
 def ended_at(cdr: Cdr) -> datetime:
@@ -434,16 +448,31 @@ def _decisive(legs: tuple[Cdr, ...]) -> Cdr | None:
     return next(answered, next(reversed(heard or handed), None))
 
 
+_CALLS_OUT: Final = frozenset(kind for kind, known in RULES.items() if known.customer == "target")
+"""Types whose agent is the one who calls; elsewhere it is the one who is called."""
+
+
 def _agents(legs: tuple[Cdr, ...]) -> tuple[Agent, ...]:
-    found: dict[str, Agent] = {}
+    """Each who answered once, although not every leg may show the same of them."""
+    found: list[Agent] = []
     for cdr in legs:
-        name = cdr.representative_name or cdr.user_name
-        inbound = direction(cdr) is Direction.INBOUND or rule(cdr).role is Role.AGENT
-        extension = (cdr.target_extension if inbound else cdr.caller_extension) or None
-        who = cdr.representative_code or name or extension
-        if who is not None and outcome(cdr) is Outcome.ANSWERED:
-            found.setdefault(who, Agent(cdr.representative_code, name, extension))
-    return tuple(found.values())
+        extension = cdr.caller_extension if cdr.cdr_type in _CALLS_OUT else cdr.target_extension
+        agent = Agent(cdr.representative_code, cdr.representative_name or cdr.user_name or None, extension or None)
+        if agent == Agent() or outcome(cdr) is not Outcome.ANSWERED:
+            continue
+        place = next((place for place, other in enumerate(found) if _is_same(agent, other)), None)
+        if place is None:
+            found.append(agent)
+        elif found[place].code is None:
+            found[place] = agent if agent.code else found[place]
+    return tuple(found)
+
+
+def _is_same(one: Agent, other: Agent) -> bool:
+    """Whether it is one person: the code decides where both have one, for names are shared."""
+    if one.code and other.code:
+        return one.code == other.code
+    return bool((one.name and one.name == other.name) or (one.extension and one.extension == other.extension))
 
 
 # --- many calls --------------------------------------------------------------------------------------------------
@@ -506,17 +535,16 @@ class Stitcher:
     def _join(self, cdr: Cdr, ids: set[str]) -> None:
         until = _later(ended_at(cdr), self._patience)
         mine = {id(call): call for name in ids if (call := self._open.get(name)) is not None}
-        call, *others = mine.values() or (_Open([], set(), until),)
-        for other in others:
+        call, *others = sorted(mine.values(), key=lambda one: -len(one.records)) or (_Open([], set(), until),)
+        for other in others:  # the smaller into the larger, or a long chain would be moved with every link
             call.records += other.records
-            call.ids |= other.ids
             call.until = max(call.until, other.until)
+            ids |= other.ids
             other.records = []
         call.records.append(cdr)
         call.ids |= ids
         call.until = max(call.until, until)
-        for name in call.ids if others else ids:
-            self._open[name] = call
+        self._open.update(dict.fromkeys(ids, call))
         heapq.heappush(self._clock, (call.until, next(self._count), call))
 
     def _complete(self, now: datetime | None) -> list[Call]:

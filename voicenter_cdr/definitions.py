@@ -212,8 +212,8 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
             Measure("after_outbound", "{after_call} s for each reached customer", _REACHED, "after_call"),
             Measure(
                 "talk",
-                "Duration of all legs of calls from and to customers, but those that fetch the agent",
-                Records(talks=True, directions=_IN + _OUT),
+                "Duration of all legs of calls from and to customers, but those between agents",
+                Records(talks=True),
                 "talk",
             ),
             Measure(

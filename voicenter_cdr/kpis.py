@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
 
-from voicenter_cdr.callbacks import CallBacks, Unreturned, is_missed, is_reached, unreturned
-from voicenter_cdr.calls import Direction, customer_number, direction, is_counted, outcome, rule
+from voicenter_cdr.callbacks import CallBacks, Family, Unreturned, is_missed, is_reached, unreturned
+from voicenter_cdr.calls import Direction, customer_number, direction, is_counted, is_talk, outcome, rule
 from voicenter_cdr.definitions import (
     DEFINITIONS,
     DIMENSIONS,
@@ -199,9 +200,11 @@ def _described(definition: Definition) -> dict[str, Any]:
 
 _MICRO: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CALLED_BACK, _HANDED_ON, _SPOKE, _MISS, _CALLED = range(5)
-"""What a record is in the story of its caller. At one instant a talk comes before a miss, which it does not answer."""
+_MISS, _CALLED, _CALLED_BACK, _HANDED_ON, _SPOKE = range(5)
+"""What a record is in the story of its caller. At one instant a talk comes behind a miss, and settles it."""
 _STORIES: Final = 8
+_LONGEST: Final = 10**9
+"""Seconds that a record can last, as far as lines are counted: nothing that is longer was a call."""
 _QUARTER: Final = 900
 """Seconds within which no zone changes its offset."""
 
@@ -284,8 +287,10 @@ class Accumulator:
         self._sets: dict[Records, list[bool]] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._callers: dict[str, int] = {}
+        self._family = Family()
         self._who = array("q")
         self._what = array("q")
+        self._missed = array("Q")
         self._begins = array("q")
         self._ends = array("q")
         self._menu: dict[tuple[str, ...], Counter[str]] = {}
@@ -303,13 +308,16 @@ class Accumulator:
         if part is not None and number is not None:
             self._who.append(self._callers.setdefault(number, len(self._callers)))
             self._what.append(at * _STORIES + part)
-        length = max(0, cdr.ring_time or 0) + max(0, cdr.duration or 0)
+            self._missed.append(_mark(cdr.call_id) if part == _MISS else 0)
+        self._family.add(cdr)
+        length = min(_LONGEST, max(0, cdr.ring_time or 0) + max(0, cdr.duration or 0))
         if length:
             self._begins.append(at)
             self._ends.append(at + length * 1_000_000)
         if cdr.dtmf_data and leg.is_counted and leg.direction is Direction.INBOUND:
-            path = tuple(step.layer_name or "" for step in cdr.dtmf_data)
-            self._menu.setdefault(path, Counter())[str(leg.outcome)] += 1
+            path = tuple(step.layer_name for step in cdr.dtmf_data if step.layer_name)
+            if path:
+                self._menu.setdefault(path, Counter())[str(leg.outcome)] += 1
 
     def merge(self, other: Accumulator) -> None:
         """Take what another one has seen. Raises :class:`ConfigurationError` if its terms are others."""
@@ -322,6 +330,8 @@ class Accumulator:
         places = [self._callers.setdefault(number, len(self._callers)) for number in other._callers]
         self._who.extend([places[who] for who in other._who])
         self._what.extend(other._what)
+        self._missed.extend(other._missed)
+        self._family.merge(other._family)
         self._begins.extend(other._begins)
         self._ends.extend(other._ends)
         for path, outcomes in other._menu.items():
@@ -364,11 +374,11 @@ class Accumulator:
         if cdr.record_expect and (cdr.duration or 0) > 0:
             recording = "there" if cdr.record_url else "missing"
         talked = None if cdr.duration is None else cdr.duration > 0
-        key = (cdr.cdr_type, cdr.dial_status, talked, direction(cdr), is_counted(cdr), recording)
+        key = (cdr.cdr_type, cdr.dial_status, talked, direction(cdr), is_counted(cdr), is_talk(cdr), recording)
         found = self._seen.get(key)
         if found is None:
             known = rule(cdr)
-            leg = Leg(cdr.cdr_type, key[3], outcome(cdr), known.role, key[4], known.talks, recording)
+            leg = Leg(cdr.cdr_type, key[3], outcome(cdr), known.role, key[4], key[5], recording)
             found = self._seen[key] = leg, self._legs.setdefault(leg, len(self._legs)), self._part(cdr, leg)
         return found
 
@@ -407,7 +417,7 @@ class Accumulator:
         quarter = second // _QUARTER
         found = self._places.get(quarter)
         if found is None:
-            local = datetime.fromtimestamp(second, self.terms.zone)
+            local = _local(second, self.terms.zone)
             found = local.toordinal(), local.isoweekday() % 7 * 24 + local.hour
             self._places[quarter] = found
         return found
@@ -446,15 +456,16 @@ class Accumulator:
 
     def _stories(self) -> Iterator[list[tuple[int, int]]]:
         """What happened to each caller, in order of time: microseconds and what."""
-        order = sorted(zip(self._who, self._what, strict=True))
+        settled = set(map(_mark, self._family.settled()))
         story: list[tuple[int, int]] = []
         before = None
-        for who, what in order:
+        for who, what, missed in sorted(zip(self._who, self._what, self._missed, strict=True)):
             if who != before and story:
                 yield story
                 story = []
             before = who
-            story.append(divmod(what, _STORIES))
+            at, part = divmod(what, _STORIES)
+            story.append((at, _SPOKE if missed in settled else part))
         if story:
             yield story
 
@@ -483,6 +494,13 @@ class Accumulator:
         )
 
 
+def _mark(call_id: str | None) -> int:
+    """A few bytes that stand for a CallID, the same in every process; 0 for none."""
+    if call_id is None:
+        return 0
+    return int.from_bytes(blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
 _STORED: Final = ("queue", "representative", "department", "country", "day", "weekday_hour")
 
 
@@ -504,15 +522,24 @@ def _regrouped(tallies: Mapping[Any, _Tally], part: Callable[[int], int]) -> dic
     return made
 
 
+def _local(second: int, zone: ZoneInfo) -> datetime:
+    try:
+        return datetime.fromtimestamp(second, zone)
+    except (OverflowError, ValueError):  # a day at the end of time
+        return datetime.fromtimestamp(second, UTC)
+
+
 def _hours(start: datetime | None, end: datetime | None, zone: ZoneInfo) -> Counter[int]:
     """How many hours of the week of each kind the period has, the begun ones too; Sunday's first is 0."""
     found: Counter[int] = Counter()
-    if start is not None and end is not None:
-        at = start.replace(minute=0, second=0, microsecond=0)
-        while at < end or at == start:
-            local = at.astimezone(zone)
-            found[local.isoweekday() % 7 * 24 + local.hour] += 1
-            at += timedelta(hours=1)
+    if start is None or end is None:
+        return found
+    first, last = (int((moment - _EPOCH) // timedelta(seconds=1)) for moment in (start, end))
+    local = _local(first, zone)
+    first -= local.minute * 60 + local.second
+    for second in range(first, max(last, first + 1), 3_600):
+        local = _local(second, zone)
+        found[local.isoweekday() % 7 * 24 + local.hour] += 1
     return found
 
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from attrs import frozen
 
 from voicenter_cdr.callbacks import MISSED
-from voicenter_cdr.calls import RULES, Role, Rule
+from voicenter_cdr.calls import RULES, LegRule, Role
 from voicenter_cdr.definitions import (
     DEFINITIONS,
     DIMENSIONS,
@@ -42,6 +42,10 @@ LAST_YEAR: Final = 2050
 """SQLite knows no time zones: its views hold the changes of the clock between these years."""
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO: Final = timedelta(microseconds=1)
+
+
 @frozen
 class _Words:
     """What the two databases say differently."""
@@ -56,8 +60,6 @@ class _Words:
     """Its weekday, Sunday is 0."""
     hour: str
     """Its hour."""
-    origin: str
-    """The id of the original call in the custom data, in any of its spellings."""
     path: str
     """The names of the menu's layers, with an arrow between."""
     kept: str
@@ -70,9 +72,7 @@ _DUCKDB: Final = _Words(
     day="strftime(local_time, '%Y-%m-%d')",
     weekday="CAST(dayofweek(local_time) AS INTEGER)",
     hour="CAST(hour(local_time) AS INTEGER)",
-    origin="""CASE WHEN custom_data <> '{}' THEN nullif(nullif(regexp_extract(
-            custom_data, '(?i)"original[il]vruniqueid":"?([^",}]+)', 1), ''), 'null') END""",
-    path="array_to_string([coalesce(step.layer_name, '') for step in dtmf_data], ' > ')",
+    path="array_to_string([step.layer_name for step in dtmf_data if step.layer_name <> ''], ' > ')",
     kept="NOT MATERIALIZED",
 )
 _SQLITE: Final = _Words(
@@ -82,9 +82,7 @@ _SQLITE: Final = _Words(
     day="substr(local_time, 1, 10)",
     weekday="CAST(strftime('%w', local_time) AS INTEGER)",
     hour="CAST(substr(local_time, 12, 2) AS INTEGER)",
-    origin="""CASE WHEN custom_data <> '{}' THEN (SELECT value FROM json_each(custom_data)
-            WHERE lower(key) IN ('originalivruniqueid', 'originallvruniqueid') AND value NOT IN ('', 0) LIMIT 1) END""",
-    path="(SELECT group_concat(coalesce(json_extract(value, '$.layer_name'), ''), ' > ') FROM json_each(dtmf_data))",
+    path="(SELECT group_concat(nullif(json_extract(value, '$.layer_name'), ''), ' > ') FROM json_each(dtmf_data))",
     kept="MATERIALIZED",
 )
 _WORDS: Final[Mapping[str, _Words]] = {"duckdb": _DUCKDB, "sqlite": _SQLITE}
@@ -109,9 +107,10 @@ def create_views(
     terms: Terms | None = None,
     wait: str | None = None,
     table: str = TABLE,
+    end: datetime | None = None,
 ) -> None:
     """Make the views, or make them anew, through ``connection.execute``. For the rest see :func:`views`."""
-    made = views(dialect, terms=terms, wait=wait, table=table)
+    made = views(dialect, terms=terms, wait=wait, table=table, end=end)
     for name in reversed(made):
         execute(f"DROP VIEW IF EXISTS {quoted(name)}")
     for name, query in made.items():
@@ -119,23 +118,34 @@ def create_views(
 
 
 def views(
-    dialect: Dialect, *, terms: Terms | None = None, wait: str | None = None, table: str = TABLE
+    dialect: Dialect,
+    *,
+    terms: Terms | None = None,
+    wait: str | None = None,
+    table: str = TABLE,
+    end: datetime | None = None,
 ) -> dict[str, str]:
     """The queries of the views by name, each of them after those that it asks.
 
     ``kpi`` has a line for every number of the whole, with title, unit, formula, variant and source; ``kpi_overall`` is
     the same as one wide line, ``kpi_by_queue`` and so on a line for each group with its measures and numbers;
     ``kpi_unreturned`` is whom to call back and ``kpi_menu`` the ways through the voice menu. ``wait`` is the SQL of the
-    wait in seconds, by default ``ring_time``.
+    wait in seconds, by default ``ring_time``. ``end`` is the aware end of the period, by default the last record's
+    start: who was answered less than ``terms.repeat_within`` before it had no time to call again. SQLite's local times
+    are right from 1990 to 2050; outside they keep the offset of those years.
 
-    Raises :class:`ConfigurationError` for an unknown dialect, and for terms whose wait is Python with no ``wait`` here.
+    Raises :class:`ConfigurationError` for an unknown dialect, for a naive ``end``, and for terms whose wait is Python
+    with no ``wait`` here.
     """
     terms = terms or Terms()
     if dialect not in _WORDS:
         raise ConfigurationError(f"Views are made for {' and '.join(_WORDS)}")
     if wait is None and terms.wait != RING_TIME:
         raise ConfigurationError("A wait that is not RING_TIME has to be given to SQL as SQL: wait='…'")
+    if end is not None and end.utcoffset() is None:
+        raise ConfigurationError("end takes an aware datetime")
     words = _WORDS[dialect]
+    until = "max(start_us)" if end is None else str((end - _EPOCH) // _MICRO)
     made = {"kpi_leg": _leg(words, terms, wait or "ring_time", quoted(table))}
     for name in DIMENSIONS:
         key, label = _KEYS[name]
@@ -147,7 +157,7 @@ def views(
         )
     made["kpi_unreturned"] = _UNRETURNED
     made["kpi_menu"] = _MENU.format(path=words.path)
-    made["kpi_caller"] = _CALLER.format(soon=terms.repeat_within // timedelta(microseconds=1))
+    made["kpi_caller"] = _CALLER.format(soon=terms.repeat_within // _MICRO, until=until)
     made["kpi_callback"] = _CALLBACK
     made["kpi_wait"] = _WAIT
     made["kpi_overall"] = f"SELECT * FROM ({_grouped('', DEFINITIONS, terms, '')}) CROSS JOIN ({_WHOLE})"
@@ -162,12 +172,24 @@ def _leg(words: _Words, terms: Terms, wait: str, table: str) -> str:
     local = words.local.format(zone=_text(zone), offset=offset)
     customers = _list(_types(lambda rule: rule.role is Role.CUSTOMER))
     spoken = _list(_types(lambda rule: rule.role in (Role.CUSTOMER, Role.TRANSFER)))
+    handed_on = _list(_types(lambda rule: rule.role is Role.TRANSFER))
     silent = _list(_types(lambda rule: not rule.talks))
     missed = [f"outcome IN ({_list(MISSED)})"]
-    missed += ["dial_status = 'VOEND'"] if terms.menu else []
+    missed += ["(outcome = 'ended_in_menu' AND dial_status = 'VOEND')"] if terms.menu else []
     missed += ["outcome = 'voicemail'"] if terms.voicemail else []
+    # What Family in callbacks does: calls that were answered on a leg they were handed on by.
     return f"""
-WITH leg AS {words.kept} (
+WITH RECURSIVE link AS (
+    SELECT DISTINCT call_id, original_call_id FROM {table} WHERE original_call_id <> coalesce(call_id, '')
+), later AS (
+    SELECT call_id, CASE WHEN original_call_id <> coalesce(call_id, '') THEN original_call_id END AS original_call_id
+    FROM {table}
+    WHERE cdr_type IN ({spoken}) AND outcome = 'answered'
+        AND (cdr_type IN ({handed_on}) OR original_call_id <> coalesce(call_id, ''))
+), settled(id) AS (
+    SELECT id FROM (SELECT call_id AS id FROM later UNION SELECT original_call_id FROM later) AS answered
+    UNION SELECT link.original_call_id FROM settled JOIN link ON link.call_id = settled.id
+), leg AS {words.kept} (
     SELECT started_at, cdr_type, dial_status, duration, ring_time, price_agorot, customer_number, direction, outcome,
         queue_name, representative_code, representative_name, department_id, department_name, target_prefix_name,
         dtmf_data,
@@ -177,22 +199,27 @@ WITH leg AS {words.kept} (
         CASE WHEN ring_time > 0 THEN CAST(ring_time AS BIGINT) ELSE 0 END
             + CASE WHEN duration > 0 THEN CAST(duration AS BIGINT) ELSE 0 END AS seconds,
         coalesce(cdr_type IN ({customers}), FALSE) AND direction <> 'internal'
-            AND coalesce(origin = call_id, origin IS NULL) AS is_counted,
-        coalesce(cdr_type IN ({spoken}), FALSE) AND outcome = 'answered' AS is_reached,
-        NOT coalesce(cdr_type IN ({silent}), FALSE) AS talks,
+            AND coalesce(original_call_id = call_id, original_call_id IS NULL) AS is_counted,
+        call_id IN (SELECT id FROM settled WHERE id IS NOT NULL) AS is_settled,
+        coalesce(cdr_type IN ({spoken}), FALSE) AND outcome = 'answered' AS was_spoken,
+        NOT coalesce(cdr_type IN ({silent}), FALSE) AND (direction IN ('inbound', 'outbound')
+            OR coalesce(cdr_type IN ({handed_on}) AND original_call_id <> coalesce(call_id, ''), FALSE)) AS talks,
         CASE WHEN record_expect AND duration > 0
             THEN CASE WHEN coalesce(record_url, '') = '' THEN 'missing' ELSE 'there' END END AS recording
-    FROM (SELECT *, {words.origin} AS origin FROM {table}) AS told
+    FROM {table}
+), told AS (
+    SELECT *, is_counted AND direction = 'inbound' AND ({" OR ".join(missed)}) AS was_missed FROM leg
 )
 SELECT *,
-    is_counted AND direction = 'inbound' AND ({" OR ".join(missed)}) AS is_missed,
+    was_missed AND NOT coalesce(is_settled, FALSE) AS is_missed,
+    was_spoken OR (was_missed AND coalesce(is_settled, FALSE)) AS is_reached,
     {words.day} AS local_day,
     {words.weekday} AS local_weekday,
     {words.hour} AS local_hour
-FROM leg"""
+FROM told"""
 
 
-def _types(wanted: Callable[[Rule], bool]) -> list[int]:
+def _types(wanted: Callable[[LegRule], bool]) -> list[int]:
     return [int(kind) for kind, rule in RULES.items() if wanted(rule)]
 
 
@@ -285,7 +312,7 @@ WITH spoken AS (
         first_value(leg.dial_status) OVER (PARTITION BY leg.customer_number ORDER BY leg.start_us DESC) AS dial_status
     FROM kpi_leg AS leg LEFT JOIN spoken ON spoken.customer_number = leg.customer_number
     WHERE leg.is_missed AND leg.customer_number IS NOT NULL
-        AND (spoken.until_us IS NULL OR leg.start_us >= spoken.until_us)
+        AND (spoken.until_us IS NULL OR leg.start_us > spoken.until_us)
 )
 SELECT customer_number, count(*) AS attempts, min(started_at) AS first_attempt, max(started_at) AS last_attempt,
     sum(coalesce(ring_time, 0)) AS waiting_seconds, min(dial_status) AS dial_status, min(queue) AS queue,
@@ -299,8 +326,8 @@ WHERE path <> '' GROUP BY path, outcome"""
 
 _STORY: Final = """
     SELECT customer_number, start_us,
-        CASE WHEN is_reached THEN CASE WHEN is_counted AND direction = 'inbound' THEN 2
-            WHEN direction = 'outbound' THEN 0 ELSE 1 END WHEN is_missed THEN 3 ELSE 4 END AS what
+        CASE WHEN is_reached THEN CASE WHEN is_counted AND direction = 'inbound' THEN 4
+            WHEN direction = 'outbound' THEN 2 ELSE 3 END WHEN is_missed THEN 0 ELSE 1 END AS what
     FROM kpi_leg
     WHERE customer_number IS NOT NULL AND (is_reached OR (is_counted AND direction = 'inbound'))"""
 
@@ -309,31 +336,31 @@ WITH story AS ({_STORY}
 ), followed AS (
     SELECT customer_number, what, start_us, min(start_us) OVER (
         PARTITION BY customer_number ORDER BY start_us RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS next_us
-    FROM story WHERE what >= 2
+    FROM story WHERE what IN (0, 1, 4)
 )
 SELECT customer_number,
-    max(CASE WHEN what = 3 THEN 1 ELSE 0 END) AS was_missed,
-    max(CASE WHEN what = 2 AND start_us <= last_us - {{soon}} THEN 1 ELSE 0 END) AS was_answered,
-    max(CASE WHEN what = 2 AND start_us <= last_us - {{soon}} AND next_us <= start_us + {{soon}} THEN 1 ELSE 0 END)
+    max(CASE WHEN what = 0 THEN 1 ELSE 0 END) AS was_missed,
+    max(CASE WHEN what = 4 AND start_us <= last_us - {{soon}} THEN 1 ELSE 0 END) AS was_answered,
+    max(CASE WHEN what = 4 AND start_us <= last_us - {{soon}} AND next_us <= start_us + {{soon}} THEN 1 ELSE 0 END)
         AS called_again
-FROM followed CROSS JOIN (SELECT max(start_us) AS last_us FROM kpi_leg) AS period
+FROM followed CROSS JOIN (SELECT {{until}} AS last_us FROM kpi_leg LIMIT 1) AS period
 GROUP BY customer_number"""
 
 _CALLBACK: Final = f"""
 WITH story AS ({_STORY}
 ), talked AS (
-    SELECT customer_number, start_us, what, coalesce(sum(CASE WHEN what < 3 THEN 1 ELSE 0 END) OVER (
+    SELECT customer_number, start_us, what, coalesce(sum(CASE WHEN what >= 2 THEN 1 ELSE 0 END) OVER (
         PARTITION BY customer_number ORDER BY start_us, what ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
         AS talks
     FROM story
 ), since AS (
-    SELECT customer_number, start_us, what, min(CASE WHEN what = 3 THEN start_us END) OVER (
+    SELECT customer_number, start_us, what, min(CASE WHEN what = 0 THEN start_us END) OVER (
         PARTITION BY customer_number, talks) AS missed_us
     FROM talked
 )
 SELECT customer_number, (start_us - missed_us) / 1000000.0 AS seconds,
     row_number() OVER (ORDER BY start_us - missed_us) AS place, count(*) OVER () AS of
-FROM since WHERE what = 0 AND missed_us IS NOT NULL"""
+FROM since WHERE what = 2 AND missed_us IS NOT NULL"""
 
 _WAIT: Final = f"""
 SELECT wait, row_number() OVER (ORDER BY wait) AS place, count(*) OVER () AS of

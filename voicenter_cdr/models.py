@@ -305,6 +305,10 @@ def fingerprint(text: str, salt: str) -> str:
     return made.hex()
 
 
+_NO_ID: Final = frozenset({"", "null", "none", "nil", "nan", "undefined", "n/a"})
+"""What programs write for the id of a call that has none; zeros and dashes around it do not count."""
+
+
 def is_original_call_id(name: str) -> bool:
     """Whether a key of ``custom_data`` is the one of the original call's id, whatever its spelling."""
     return name.lower() in ("originalivruniqueid", "originallvruniqueid")
@@ -397,8 +401,9 @@ class Cdr:
     def original_call_id(self) -> str | None:
         """CallID of the call this one came from (transfers), from ``custom_data`` whatever its spelling there."""
         for name, value in (self.custom_data or {}).items():
-            if is_original_call_id(name) and value:
-                return str(value)
+            if is_original_call_id(name) and type(value) in (str, int):
+                text = str(value).strip()
+                return None if text.strip("0-").lower() in _NO_ID else text
         return None
 
     def __hash__(self) -> int:

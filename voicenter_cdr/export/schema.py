@@ -142,6 +142,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
         "Fields of the record without a column of their own, keys as sent.",
         lambda cdr: cdr.extra or None,
     ),
+    _derived(
+        "original_call_id",
+        Kind.TEXT,
+        "CallID of the call this one came from (transfers), from custom_data.",
+        operator.attrgetter("original_call_id"),
+    ),
     _derived("customer_number", Kind.TEXT, "The customer's number, Israeli ones in one spelling.", customer_number),
     _derived("direction", Kind.CATEGORY, "Who began: inbound, outbound, internal or other.", direction),
     _derived("outcome", Kind.CATEGORY, "How this leg ended: answered, abandoned, voicemail, …", outcome),

@@ -230,7 +230,7 @@ class CallCentre:
             ring, status = 0, "JOINEMPTY"
         elif chance < 0.022:
             ring, status = round(patience), "EXIT"
-        elif wait > 300:
+        elif chance < 0.032:
             ring, status = 300, "TIMEOUT"
         team = [agent for agent in self._agents if agent.department == department] or self._agents
         agent = rng.choice(team) if status == "ANSWER" else None
@@ -249,6 +249,8 @@ class CallCentre:
         call.outcome = status
         if agent is not None:
             self._hand_on(rng, call, first, agent)
+        elif status == "TIMEOUT" and rng.random() < 0.4:
+            self._forward(rng, call, first)
         return call
 
     def _hand_on(self, rng: random.Random, call: _Call, first: dict[str, Any], agent: _Agent) -> None:
@@ -258,7 +260,7 @@ class CallCentre:
         other = self._agents[
             (self._agents.index(agent) + rng.randrange(1, max(2, len(self._agents)))) % len(self._agents)
         ]
-        origin = {"OriginalIvrUniqueID": first["CallID"]}
+        origin = self._origin(rng, first)
         if chance < 0.05:
             status = "ANSWER" if rng.random() < 0.85 else "NOANSWER"
             self._row(rng, call, 13, status, rng.randrange(2, 25), agent=other, at=ended, CustomData=origin)
@@ -269,6 +271,17 @@ class CallCentre:
             self._row(rng, call, 22, "ANSWER", 0, agent=other, at=later, CallID=shared, CustomData=origin)
         elif chance < 0.095:
             self._row(rng, call, 23, "ANSWER", rng.randrange(3, 20), at=ended, talk=True, CustomData=origin)
+
+    def _forward(self, rng: random.Random, call: _Call, first: dict[str, Any]) -> None:
+        """Somebody outside takes the call that the queue let go. Nothing on this leg says who called."""
+        at = call.at + timedelta(seconds=first["RingTime"])
+        more: dict[str, Any] = {"DID": "", "CallerNumber": _MAIN, "CustomData": self._origin(rng, first)}
+        self._row(rng, call, 23, "ANSWER", rng.randrange(3, 20), at=at, talk=True, **more)
+        call.outcome = "ANSWER"
+
+    def _origin(self, rng: random.Random, first: dict[str, Any]) -> dict[str, str]:
+        """The id of the original call, in one of the spellings that the API document has."""
+        return {rng.choice(("OriginalIvrUniqueID", "OriginallvrUniqueID", "originalIvrUniqueID")): first["CallID"]}
 
     def _menu(self, rng: random.Random, at: datetime, customer: str) -> _Call:
         call = _Call(at, customer, "inbound", "VOEND" if rng.random() < 0.7 else "TE")
