@@ -253,6 +253,18 @@ async def test_a_call_id_leads_nowhere(tmp_path: Path, call_id: str) -> None:
     assert read_manifest(folder)[cdr.key].call_id == call_id
 
 
+async def test_what_is_odd_stops_nothing(tmp_path: Path) -> None:
+    """An odd link is a failure of its own, an odd CallID none at all: it stands in the manifest as it is."""
+    odd = [
+        call(1, record_url="https\ud83d://a"),
+        call(2, record_url="https://xn--zzz99.voicenter.com"),
+        call(call_id="\ud83d"),
+    ]
+    found = await fetch_all(Server(), tmp_path, odd, concurrency=1)
+    assert [recording.status for recording in found] == ["failed", "failed", "stored"]
+    assert read_manifest(tmp_path) == {recording.key: recording for recording in found}
+
+
 async def test_two_legs_of_one_call_are_two_recordings(tmp_path: Path) -> None:
     """Legs share their CallID; their recordings do not share a file."""
     legs = [call(cdr_type=9), call(cdr_type=10, record_url=LINK + "?leg=2")]
@@ -570,6 +582,9 @@ async def test_a_recording_that_is_too_large(tmp_path: Path) -> None:
         "https:///a.mp3",
         "https://[v1.x]/a.mp3",
         "https://cpanel.voicenter.co.il/a\x01.mp3",
+        "https://cpanel.voicenter.co.il/\ud83d",
+        "https\ud83d://cpanel.voicenter.co.il/a.mp3",
+        "https://xn--zzzzzzz99b999.voicenter.co.il/a.mp3",
         "nonsense",
     ],
 )
@@ -641,6 +656,7 @@ async def test_redirects_are_followed_by_hand(tmp_path: Path) -> None:
         ("https://127.0.0.1/", 1),
         ("https://[broken/", 1),
         ("https://[v1.x]/", 1),
+        ("https://xn--zzzzzzz99b999.voicenter.co.il/", 1),
         ("", 1),
         (LINK, 1),
     ],

@@ -294,6 +294,16 @@ class _Rules:
             raise RecordingError("The link holds a credential", mend="Ask Voicenter why; nothing was sent.")
 
 
+def _address(link: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Where a link leads, be it one of a page at ``base``. Raises :class:`RecordingError` for what is no address."""
+    try:
+        url = base.join(link) if base else httpx.URL(link)
+        _ = url.host  # decoded here, since it would fail in the request
+    except (httpx.InvalidURL, ValueError):
+        raise RecordingError("The link to the recording is no web address") from None
+    return url
+
+
 def _host(name: str) -> str:
     """One host to ask, checked."""
     name = name.strip().lower()
@@ -401,10 +411,7 @@ class _Downloads:
     def _link(self, cdr: Cdr) -> httpx.URL:
         if not cdr.record_url:
             raise RecordingError("The record has no link to a recording", is_missing=True)
-        try:
-            url = httpx.URL(cdr.record_url.strip())
-        except httpx.InvalidURL:
-            raise RecordingError("The link to the recording is no web address") from None
+        url = _address(cdr.record_url.strip())
         self._rules.check(url)
         return url
 
@@ -507,10 +514,7 @@ class _Downloads:
             if not response.has_redirect_location:
                 return response
             await response.aclose()
-            try:
-                url = url.join(response.headers["location"])
-            except httpx.InvalidURL:
-                break
+            url = _address(response.headers["location"], url)
         raise RecordingError("The link leads from one address to the next, and to no recording", status=302)
 
     async def _write(self, response: httpx.Response, part: Path, start: int) -> None:
@@ -673,7 +677,8 @@ def _digest(path: Path) -> tuple[str, int]:
 
 def _append(path: Path, recording: Recording) -> None:
     """Add a line, and first the end of one that was torn off."""
-    line = json.dumps(recording.spelled, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(recording.spelled, ensure_ascii=False)
+    line = text.encode(errors="backslashreplace") + b"\n"  # half a pair, as a CallID may have it, as JSON escapes it
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
