@@ -451,7 +451,7 @@ async def test_cancelling_leaves_a_part(tmp_path: Path) -> None:
     assert body.closed
     assert [Path(name).suffix for name in files(tmp_path)] == ["", ".part"]
     assert part_of(tmp_path, call()).read_bytes() == SOUND[:8000]
-    assert not (tmp_path / MANIFEST).exists()
+    assert read_manifest(tmp_path) == {}
     server = Server()
     await fetch(server, tmp_path)
     assert server.ranges == ["bytes=6976-"]
@@ -478,7 +478,7 @@ def test_killing_leaves_a_part(tmp_path: Path) -> None:
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     (left,) = [name for name in files(tmp_path) if "/" in name]
     assert left.endswith(".part")
-    assert not (tmp_path / MANIFEST).exists()
+    assert read_manifest(tmp_path) == {}
     kept = (tmp_path / left).read_bytes()
     assert SOUND.startswith(kept)
     recording = run_virtual(fetch(Server(), tmp_path))
@@ -829,9 +829,22 @@ async def test_two_programs_in_one_folder(tmp_path: Path) -> None:
 
 
 @POSIX
-async def test_one_recording_twice_at_once(tmp_path: Path) -> None:
-    """Two downloads never write into one part."""
-    done = await asyncio.gather(*(fetch(Server(), tmp_path) for _ in range(2)), return_exceptions=True)
+async def test_one_recording_beside_a_run(tmp_path: Path) -> None:
+    """A single recording is refused while a run fetches into the folder: the run goes on as if nobody had asked."""
+    running = asyncio.create_task(fetch_all(Server(), tmp_path, [call(1), call(2)], concurrency=1))
+    await asyncio.sleep(0.5)
+    with pytest.raises(OSError, match="another program"):
+        await fetch(Server(), tmp_path, call(2))
+    assert [recording.status for recording in await running] == ["stored", "stored"]
+    assert (await fetch(Server(), tmp_path, call(2))).status == "present"
+
+
+@POSIX
+@pytest.mark.parametrize("other", [1, 2])
+async def test_two_single_recordings_at_once(tmp_path: Path, other: int) -> None:
+    """Two single calls never fetch into one folder at once, be it for one recording or for two."""
+    calls = (fetch(Server(), tmp_path, call(number)) for number in (1, other))
+    done = await asyncio.gather(*calls, return_exceptions=True)
     assert sorted(type(result).__name__ for result in done) == ["OSError", "Recording"]
 
 

@@ -22,8 +22,8 @@ import os
 import random
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Self, get_args
@@ -157,13 +157,12 @@ async def download_recording(
     is tried again. ``transport``: in place of the network; it is not closed.
 
     Raises :class:`RecordingError` where there is no recording to be had, :class:`ConfigurationError` for options that
-    make no sense, ``OSError`` where it can't be written. Many are fetched by :func:`download_recordings`.
+    make no sense, ``OSError`` where it can't be written or somebody else fetches into the folder, be it another call of
+    this program. Many are fetched by :func:`download_recordings`.
     """
     rules = _Rules.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
-    folder = _folder(directory)
-    async with aclosing(_Network(transport)) as network:
-        known = await asyncio.to_thread(read_manifest, folder)
-        return await _Downloads(folder, rules, network, known).fetch(cdr)
+    async with _downloading(_folder(directory), rules, transport) as downloads:
+        return await downloads.fetch(cdr)
 
 
 def download_recordings(
@@ -187,7 +186,7 @@ def download_recordings(
 
     Use it under ``contextlib.aclosing``: leaving it ends the downloads under way, and their ``.part`` files stay.
     Raises :class:`ConfigurationError` for options that make no sense, ``OSError`` where something can't be written or
-    another program fetches into the folder, and what ``records`` raises.
+    somebody else fetches into the folder, and what ``records`` raises.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency takes a whole number from 1")
@@ -207,9 +206,7 @@ async def _run(
     ended: list[asyncio.Task[Recording]] = []
     following: asyncio.Task[Cdr | None] | None = None
     over = False
-    with alone(folder / MANIFEST):
-        network = _Network(transport)
-        downloads = _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
+    async with _downloading(folder, rules, transport) as downloads:
         try:
             while running or not over:
                 if following is None and not over and len(running) < concurrency:
@@ -231,7 +228,16 @@ async def _run(
             for unfinished in left:
                 unfinished.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            await network.aclose()
+
+
+@asynccontextmanager
+async def _downloading(
+    folder: Path, rules: _Rules, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[_Downloads]:
+    """Downloads into a folder that nobody else fetches into: two would take each other's parts and lines."""
+    with alone(folder / MANIFEST):
+        async with aclosing(_Network(transport)) as network:
+            yield _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
 
 
 async def _next(source: Any) -> Cdr | None:
@@ -643,9 +649,7 @@ def _resume_point(part: Path) -> int:
 def _opened(part: Path, start: int) -> Iterator[tuple[BinaryIO, bytes]]:
     """The part, to be written at its end, and the bytes of it that will come again; from 0 on, it is emptied."""
     part.parent.mkdir(exist_ok=True)
-    with alone(part), part.open("r+b") as file:
-        if not start:
-            file.truncate(0)
+    with part.open("r+b" if start else "w+b") as file:
         file.seek(start)
         yield file, file.read()
 
