@@ -145,8 +145,9 @@ def part_of(folder: Path, cdr: Cdr) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    """All that is in the folder but the manifest."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != MANIFEST)
+    """All files in the folder but the manifest."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 async def fetch(server: Server, folder: Path, cdr: Cdr | None = None, **options: Any) -> Recording:
@@ -167,7 +168,7 @@ async def test_a_recording_is_stored_and_listed(tmp_path: Path) -> None:
     recording = await fetch(Server(), tmp_path)
     cdr = call()
     assert recording.path == f"date=2026-07-14/{cdr.call_id}-{cdr.key[:12]}.mp3"
-    assert files(tmp_path) == ["date=2026-07-14", recording.path]
+    assert files(tmp_path) == [recording.path]
     assert (tmp_path / recording.path).read_bytes() == SOUND
     assert (recording.status, recording.reason) == ("stored", None)
     assert (recording.key, recording.call_id, recording.cdr_type) == (cdr.key, cdr.call_id, 8)
@@ -240,6 +241,14 @@ async def test_a_page_is_no_recording(tmp_path: Path, body: bytes, content_type:
     assert read_manifest(tmp_path) == {}
 
 
+async def test_a_page_takes_nothing_from_what_is_beside_it(tmp_path: Path) -> None:
+    """The folder of a day stays when a page in it is thrown away: another download may be about to write there."""
+    page = httpx.Response(200, headers={"content-type": "audio/mpeg"}, stream=Pieces(LOGIN))
+    with pytest.raises(RecordingError):
+        await fetch(Server(SOUND, page), tmp_path)
+    assert (tmp_path / "date=2026-07-14").is_dir()
+
+
 @pytest.mark.parametrize(
     "call_id", ["../../../evil", "/etc/passwd", "a/b", "a\\b", "..", "", "x" * 200, "ש", "a\n", "a b"]
 )
@@ -249,7 +258,7 @@ async def test_a_call_id_leads_nowhere(tmp_path: Path, call_id: str) -> None:
     cdr = call(call_id=call_id)
     recording = await fetch(Server(), folder, cdr)
     assert recording.path == f"date=2026-07-14/{cdr.key}.mp3"
-    assert files(tmp_path) == ["inner", "inner/date=2026-07-14", f"inner/{recording.path}"]
+    assert files(tmp_path) == [f"inner/{recording.path}"]
     assert read_manifest(folder)[cdr.key].call_id == call_id
 
 
@@ -284,7 +293,7 @@ async def test_a_broken_connection_is_gone_on_with(tmp_path: Path) -> None:
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
     assert server.ranges == [None, "bytes=11321-"]
     assert server.requests[1].headers["if-range"] == '"v1"'
-    assert files(tmp_path) == ["date=2026-07-14", recording.path]
+    assert files(tmp_path) == [recording.path]
 
 
 @given(
@@ -449,7 +458,7 @@ async def test_cancelling_leaves_a_part(tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             await fetch(Server(SOUND, silent), tmp_path)
     assert body.closed
-    assert [Path(name).suffix for name in files(tmp_path)] == ["", ".part"]
+    assert [Path(name).suffix for name in files(tmp_path)] == [".part"]
     assert part_of(tmp_path, call()).read_bytes() == SOUND[:8000]
     assert read_manifest(tmp_path) == {}
     server = Server()
@@ -476,7 +485,7 @@ def test_killing_leaves_a_part(tmp_path: Path) -> None:
     here = Path(__file__).parent
     words = [sys.executable, "-c", code, str(tmp_path), str(here), str(here.parent)]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    (left,) = [name for name in files(tmp_path) if "/" in name]
+    (left,) = files(tmp_path)
     assert left.endswith(".part")
     assert read_manifest(tmp_path) == {}
     kept = (tmp_path / left).read_bytes()
@@ -929,7 +938,7 @@ async def test_what_the_source_raises_comes_through(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no more"):
         async for _ in download_recordings(failing(), tmp_path, transport=Server().transport):
             pass
-    assert [Path(name).suffix for name in files(tmp_path)] == ["", ".part"]
+    assert [Path(name).suffix for name in files(tmp_path)] == [".part"]
     assert len(asyncio.all_tasks()) == 1
 
 

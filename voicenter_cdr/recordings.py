@@ -410,7 +410,7 @@ class _Downloads:
             return found
         job = _Job(self._link(cdr), stem.with_name(stem.name + PART))
         await self._pulled(job)
-        ending = await asyncio.to_thread(_ending, job.part)
+        ending = _ending(job.part)
         path = job.part.replace(stem.with_name(stem.name + ending))
         return self._noted(await self._described(cdr, path, "stored"))
 
@@ -470,7 +470,7 @@ class _Downloads:
             try:
                 await self._pull(job, _resume_point(job.part))
             except _ChangedError:
-                _discard(job.part)
+                drop(job.part)
                 await self._pull(job, 0)
         except httpx.RequestError as error:
             failure = RecordingError(f"The connection failed ({type(error).__name__})", retryable=True)
@@ -493,13 +493,13 @@ class _Downloads:
             try:
                 await self._write(response, job.part, start)
             except RecordingError:  # it is too large
-                _discard(job.part)
+                drop(job.part)
                 raise
         size = _size(job.part)
         if total is not None and size < total:
             raise RecordingError("The answer broke off", retryable=True)
         if total is not None and size > total:
-            _discard(job.part)
+            drop(job.part)
             raise RecordingError("More came than the service had announced")
 
     async def _ask(self, job: _Job, start: int) -> httpx.Response:
@@ -654,13 +654,6 @@ def _opened(part: Path, start: int) -> Iterator[tuple[BinaryIO, bytes]]:
         yield file, file.read()
 
 
-def _discard(part: Path) -> None:
-    """Remove what is no recording, and the folder of its day if nothing else is in it."""
-    drop(part)
-    with contextlib.suppress(OSError):
-        part.parent.rmdir()
-
-
 def _ending(part: Path) -> str:
     """The ending for what a whole file is by its first bytes. Raises :class:`RecordingError` for what is no sound."""
     with part.open("rb") as file:
@@ -668,7 +661,7 @@ def _ending(part: Path) -> str:
     for ending, _, pattern in _AUDIO:
         if pattern.match(front):
             return ending
-    _discard(part)
+    drop(part)
     begins = front.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     kinds = {b"": "nothing at all", b"<": "a page", b"{": "a text", b"[": "a text"}
     raise _no_recording(kinds.get(begins, "something of no known kind"))
