@@ -182,6 +182,21 @@ async def test_a_recording_is_stored_and_listed(tmp_path: Path) -> None:
     assert json.loads(line)["started_at"] == "2026-07-14T22:30:00Z"
 
 
+@POSIX
+async def test_a_name_stands_for_bytes_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording gets its name when its bytes are on the disk, and is told of when its name is, too."""
+    synced: list[tuple[int, list[str]]] = []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        fsync(handle)
+        synced.append((os.fstat(handle).st_ino, [Path(name).suffix for name in files(tmp_path)]))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    path = tmp_path / str((await fetch(Server(), tmp_path)).path)
+    assert synced == [(path.stat().st_ino, [".part"]), (path.parent.stat().st_ino, [".mp3"])]
+
+
 @pytest.mark.parametrize(
     ("front", "ending", "media_type"),
     [

@@ -34,7 +34,7 @@ from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from voicenter_cdr.errors import ConfigurationError, RecordingError
-from voicenter_cdr.export.places import PART, alone, check_folder, drop
+from voicenter_cdr.export.places import PART, alone, check_folder, drop, sync_file, sync_folder
 from voicenter_cdr.export.schema import moment
 from voicenter_cdr.export.trees import day_folder
 from voicenter_cdr.models import Cdr
@@ -411,7 +411,9 @@ class _Downloads:
         job = _Job(self._link(cdr), stem.with_name(stem.name + PART))
         await self._pulled(job)
         ending = _ending(job.part)
+        await asyncio.to_thread(sync_file, job.part)  # first the bytes, then the name that says that they are there
         path = job.part.replace(stem.with_name(stem.name + ending))
+        await asyncio.to_thread(sync_folder, path.parent)
         return self._noted(await self._described(cdr, path, "stored"))
 
     def _link(self, cdr: Cdr) -> httpx.URL:
@@ -424,7 +426,11 @@ class _Downloads:
     # -- the manifest
 
     async def _found(self, cdr: Cdr, stem: Path) -> Recording | None:
-        """The recording, if it is there: as the manifest has it, or else, without a line, under its name."""
+        """The recording, if it is there: as the manifest has it, or else, without a line, under its name.
+
+        Name and size are believed, since a file has its name only when all of it is on the disk: to read every one
+        again would take longer with every run. Who doubts them has ``sha256`` in the manifest.
+        """
         known = self._known.get(cdr.key)
         if known is not None and known.path is not None:
             is_there = _size(self._folder / known.path) == known.size
