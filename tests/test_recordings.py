@@ -97,6 +97,7 @@ class Server:
     def __init__(self, body: bytes = SOUND, *answers: Answer, etag: str | None = '"v1"', then: Answer = None) -> None:
         self.body = body
         self.etag = etag
+        self.heeds_if_range = True
         self.answers = list(answers)
         self.then = then
         self.requests: list[httpx.Request] = []
@@ -118,7 +119,8 @@ class Server:
         headers = {"content-type": "audio/mpeg"} | ({"etag": self.etag} if self.etag else {})
         start, status, size = 0, 200, len(self.body)
         wanted = request.headers.get("range")
-        if wanted and request.headers.get("if-range", self.etag) == self.etag:
+        same = not self.heeds_if_range or request.headers.get("if-range", self.etag) == self.etag
+        if wanted and same:
             start, status = int(wanted[6:-1]), 206
             if start >= size:
                 return httpx.Response(416, headers={"content-range": f"bytes */{size}"})
@@ -144,9 +146,18 @@ def part_of(folder: Path, cdr: Cdr) -> Path:
     return path
 
 
+async def broken_off(folder: Path, at: int = 15_000, *, body: bytes = SOUND, etag: str = '"v1"') -> None:
+    """A run that could fetch only so much of the recording."""
+    server = Server(body, etag=etag)
+    server.answers = [server.breaking(at)]
+    with pytest.raises(RecordingError):
+        await fetch(server, folder, max_attempts=1)
+
+
 def files(folder: Path) -> list[str]:
-    """All that is in the folder but the manifest."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != MANIFEST)
+    """All files in the folder but the manifest."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 async def fetch(server: Server, folder: Path, cdr: Cdr | None = None, **options: Any) -> Recording:
@@ -167,7 +178,7 @@ async def test_a_recording_is_stored_and_listed(tmp_path: Path) -> None:
     recording = await fetch(Server(), tmp_path)
     cdr = call()
     assert recording.path == f"date=2026-07-14/{cdr.call_id}-{cdr.key[:12]}.mp3"
-    assert files(tmp_path) == ["date=2026-07-14", recording.path]
+    assert files(tmp_path) == [recording.path]
     assert (tmp_path / recording.path).read_bytes() == SOUND
     assert (recording.status, recording.reason) == ("stored", None)
     assert (recording.key, recording.call_id, recording.cdr_type) == (cdr.key, cdr.call_id, 8)
@@ -179,6 +190,21 @@ async def test_a_recording_is_stored_and_listed(tmp_path: Path) -> None:
     assert "voicenter" not in line
     assert PHONE not in line
     assert json.loads(line)["started_at"] == "2026-07-14T22:30:00Z"
+
+
+@POSIX
+async def test_a_name_stands_for_bytes_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording gets its name when its bytes are on the disk, and is told of when its name is, too."""
+    synced: list[tuple[int, list[str]]] = []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        fsync(handle)
+        synced.append((os.fstat(handle).st_ino, [Path(name).suffix for name in files(tmp_path)]))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    path = tmp_path / str((await fetch(Server(), tmp_path)).path)
+    assert synced == [(path.stat().st_ino, [".part"]), (path.parent.stat().st_ino, [".mp3"])]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +266,14 @@ async def test_a_page_is_no_recording(tmp_path: Path, body: bytes, content_type:
     assert read_manifest(tmp_path) == {}
 
 
+async def test_a_page_takes_nothing_from_what_is_beside_it(tmp_path: Path) -> None:
+    """The folder of a day stays when a page in it is thrown away: another download may be about to write there."""
+    page = httpx.Response(200, headers={"content-type": "audio/mpeg"}, stream=Pieces(LOGIN))
+    with pytest.raises(RecordingError):
+        await fetch(Server(SOUND, page), tmp_path)
+    assert (tmp_path / "date=2026-07-14").is_dir()
+
+
 @pytest.mark.parametrize(
     "call_id", ["../../../evil", "/etc/passwd", "a/b", "a\\b", "..", "", "x" * 200, "ש", "a\n", "a b"]
 )
@@ -249,8 +283,20 @@ async def test_a_call_id_leads_nowhere(tmp_path: Path, call_id: str) -> None:
     cdr = call(call_id=call_id)
     recording = await fetch(Server(), folder, cdr)
     assert recording.path == f"date=2026-07-14/{cdr.key}.mp3"
-    assert files(tmp_path) == ["inner", "inner/date=2026-07-14", f"inner/{recording.path}"]
+    assert files(tmp_path) == [f"inner/{recording.path}"]
     assert read_manifest(folder)[cdr.key].call_id == call_id
+
+
+async def test_what_is_odd_stops_nothing(tmp_path: Path) -> None:
+    """An odd link is a failure of its own, an odd CallID none at all: it stands in the manifest as it is."""
+    odd = [
+        call(1, record_url="https\ud83d://a"),
+        call(2, record_url="https://xn--zzz99.voicenter.com"),
+        call(call_id="\ud83d"),
+    ]
+    found = await fetch_all(Server(), tmp_path, odd, concurrency=1)
+    assert [recording.status for recording in found] == ["failed", "failed", "stored"]
+    assert read_manifest(tmp_path) == {recording.key: recording for recording in found}
 
 
 async def test_two_legs_of_one_call_are_two_recordings(tmp_path: Path) -> None:
@@ -272,7 +318,7 @@ async def test_a_broken_connection_is_gone_on_with(tmp_path: Path) -> None:
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
     assert server.ranges == [None, "bytes=11321-"]
     assert server.requests[1].headers["if-range"] == '"v1"'
-    assert files(tmp_path) == ["date=2026-07-14", recording.path]
+    assert files(tmp_path) == [recording.path]
 
 
 @given(
@@ -310,27 +356,91 @@ def test_wherever_it_breaks_the_file_is_the_same(cuts: Sequence[int], etag: str 
 
 
 async def test_a_part_of_an_earlier_run_is_gone_on_with(tmp_path: Path) -> None:
-    """What another run left is not fetched again, but for the bytes that are compared."""
-    part_of(tmp_path, call()).write_bytes(SOUND[:15_000])
-    server = Server(etag=None)
+    """What another run left of the same file is not fetched again, but for the bytes that are compared."""
+    await broken_off(tmp_path, 10_000)
+    more = Server()
+    rest = more.right(httpx.Request("GET", LINK, headers={"range": "bytes=8976-"}))
+    rest.stream = Pieces(SOUND[8976:15_000], then=httpx.ReadError("gone"))
+    more.answers = [rest]
+    with pytest.raises(RecordingError):
+        await fetch(more, tmp_path, max_attempts=1)
+    server = Server()
     recording = await fetch(server, tmp_path)
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    assert more.ranges == ["bytes=8976-"]
     assert server.ranges == ["bytes=13976-"]
-    assert "if-range" not in server.requests[0].headers
+    assert server.requests[0].headers["if-range"] == '"v1"'
+    assert files(tmp_path) == [recording.path]
 
 
-async def test_a_part_that_is_whole_is_asked_for_its_end_only(tmp_path: Path) -> None:
-    """A run that ended right before the file got its name costs one small request."""
+SILENT = [b"RIFF\x24\x00\x00\x00WAVE" + sound(3988, n) + bytes(4000) + sound(12_000, n) for n in range(2)]
+"""Two sounds that are silent at the same place."""
+
+
+@pytest.mark.parametrize("before", ['"v1"', 'W/"v1"', "v1"])
+@pytest.mark.parametrize("after", ['"v1"', 'W/"v1"', '"v2"', None])
+@pytest.mark.parametrize("heeds", [True, False])
+async def test_silence_is_no_proof(tmp_path: Path, before: str, after: str | None, heeds: bool) -> None:
+    """Two files can be the same where they meet: only an ETag that stands for the very bytes joins them."""
+    await broken_off(tmp_path, 8000, body=SILENT[0], etag=before)
+    same = before == after == '"v1"'
+    server = Server(SILENT[0 if same else 1], etag=after)
+    server.heeds_if_range = heeds
+    recording = await fetch(server, tmp_path)
+    assert (tmp_path / str(recording.path)).read_bytes() == server.body
+    assert server.ranges[0] == ("bytes=6976-" if before == '"v1"' else None)
+
+
+async def test_a_part_that_is_whole_is_fetched_anew(tmp_path: Path) -> None:
+    """A run that was killed right before the file got its name left nothing that says what it is of."""
     part_of(tmp_path, call()).write_bytes(SOUND)
     server = Server()
     assert (await fetch(server, tmp_path)).sha256 == hashlib.sha256(SOUND).hexdigest()
-    assert server.ranges == [f"bytes={len(SOUND) - 1024}-"]
+    assert server.ranges == [None]
 
 
-@pytest.mark.parametrize("left", [sound(1500, seed=1), sound(15_000, seed=1), sound(30_000), SOUND + bytes(500)])
-async def test_a_part_of_another_file_is_not_gone_on_with(tmp_path: Path, left: bytes) -> None:
-    """If the bytes where they meet differ, or the part is longer than the file, it is fetched from the beginning."""
+@pytest.mark.parametrize("cut", [0, 1, 30])
+async def test_a_note_that_is_torn_is_none(tmp_path: Path, cut: int) -> None:
+    """Where it can't be read what a part is of, it is fetched from the beginning."""
+    await broken_off(tmp_path)
+    note = part_of(tmp_path, call()).with_suffix(".part.json")
+    note.write_bytes(note.read_bytes()[:cut])
+    server = Server()
+    recording = await fetch(server, tmp_path)
+    assert server.ranges == [None]
+    assert files(tmp_path) == [recording.path]
+
+
+@pytest.mark.parametrize("left", [b"", SOUND[:5000], SOUND[:16_000]])
+async def test_a_part_that_its_note_does_not_fit(tmp_path: Path, left: bytes) -> None:
+    """A part with fewer or more bytes than were noted, as after a power cut, is fetched from the beginning."""
+    await broken_off(tmp_path)
     part_of(tmp_path, call()).write_bytes(left)
+    server = Server()
+    recording = await fetch(server, tmp_path)
+    assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    assert server.ranges == [None]
+
+
+@POSIX
+async def test_a_note_stands_for_bytes_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a recording is noted when it is on the disk, and the note is gone while it is gone on with."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(files(tmp_path)))
+    await broken_off(tmp_path)
+    part = part_of(tmp_path, call()).relative_to(tmp_path).as_posix()
+    assert seen == [[part]]
+    assert files(tmp_path) == [part, f"{part}.json"]
+    going_on = asyncio.create_task(fetch(Server(), tmp_path))
+    await asyncio.sleep(1.03)
+    assert files(tmp_path) == [part]
+    await going_on
+
+
+@pytest.mark.parametrize("left", [sound(1500, seed=1), sound(15_000, seed=1)])
+async def test_a_part_of_another_file_is_not_gone_on_with(tmp_path: Path, left: bytes) -> None:
+    """If the bytes where they meet differ, whatever the ETag says, it is fetched from the beginning."""
+    await broken_off(tmp_path, len(left), body=left + bytes(len(SOUND) - len(left)))
     server = Server()
     recording = await fetch(server, tmp_path)
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
@@ -342,11 +452,15 @@ async def test_a_part_of_another_file_is_not_gone_on_with(tmp_path: Path, left: 
     [
         (416, {}),
         (206, {}),
-        (206, {"content-range": "bytes 0-19999/20000"}),
-        (206, {"content-range": "bytes 13976-19999/14000"}),
-        (206, {"content-range": "bytes 13976-19999/20000", "content-length": "17"}),
+        (206, {"content-range": "bytes 0-19999/20000", "etag": '"v1"'}),
+        (206, {"content-range": "bytes 13976-19999/14000", "etag": '"v1"'}),
+        (206, {"content-range": "bytes 13976-19999/30000", "etag": '"v1"'}),
+        (206, {"content-range": "bytes 13976-19999/20000", "etag": '"v1"', "content-length": "17"}),
         (206, {"content-range": "bytes 13976-19999/20000", "etag": '"v2"'}),
-        (206, {"content-range": "pages 13976-19999/20000"}),
+        (206, {"content-range": "bytes 13976-19999/20000"}),
+        (206, {"content-range": "bytes 13976-19999/*", "etag": '"v1"'}),
+        (206, {"content-range": "bytes 13976-14075/*", "etag": '"v1"'}),
+        (206, {"content-range": "pages 13976-19999/20000", "etag": '"v1"'}),
     ],
 )
 async def test_a_wrong_rest_means_from_the_beginning_once(tmp_path: Path, status: int, headers: dict[str, str]) -> None:
@@ -362,7 +476,7 @@ async def test_a_wrong_rest_means_from_the_beginning_once(tmp_path: Path, status
 @pytest.mark.parametrize("status", [206, 416])
 async def test_a_part_of_what_was_asked_as_a_whole_is_an_error(tmp_path: Path, status: int) -> None:
     """Once it is asked for from the beginning, only the whole will do."""
-    part_of(tmp_path, call()).write_bytes(SOUND[:5000])
+    await broken_off(tmp_path, 5000)
     server = Server(SOUND, httpx.Response(416), httpx.Response(status))
     with pytest.raises(RecordingError, match=f"HTTP {status}"):
         await fetch(server, tmp_path)
@@ -372,18 +486,32 @@ async def test_a_part_of_what_was_asked_as_a_whole_is_an_error(tmp_path: Path, s
 
 async def test_a_server_without_ranges_is_asked_for_the_whole(tmp_path: Path) -> None:
     """A 200 in answer to a range is the file from its beginning, not what is missing of it."""
-    part_of(tmp_path, call()).write_bytes(SOUND[:15_000])
+    await broken_off(tmp_path)
     whole = httpx.Response(200, headers={"content-length": str(len(SOUND))}, stream=Pieces(SOUND))
     recording = await fetch(Server(SOUND, whole), tmp_path)
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
 
 
-async def test_a_rest_of_unknown_length(tmp_path: Path) -> None:
-    """A server may not know how long the whole is."""
-    part_of(tmp_path, call()).write_bytes(SOUND[:15_000])
-    rest = httpx.Response(206, headers={"content-range": "bytes 13976-19999/*"}, stream=Pieces(SOUND[13_976:]))
-    recording = await fetch(Server(SOUND, rest), tmp_path)
+@pytest.mark.parametrize(("start", "end"), [(6976, 7075), (6976, 8975), (6976, 19_999)])
+@pytest.mark.parametrize("etag", [{"etag": '"v1"'}, {}])
+async def test_a_rest_of_unknown_length(tmp_path: Path, start: int, end: int, etag: dict[str, str]) -> None:
+    """An end without a length behind it may be the end of an answer only: it never makes a file whole."""
+    await broken_off(tmp_path, 8000)
+    headers = {"content-range": f"bytes {start}-{end}/*", **etag}
+    server = Server(SOUND, httpx.Response(206, headers=headers, stream=Pieces(SOUND[start : end + 1])))
+    recording = await fetch(server, tmp_path)
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    assert server.ranges == ["bytes=6976-", None]
+
+
+async def test_a_rest_that_ends_where_it_is_known(tmp_path: Path) -> None:
+    """An answer that ends before anything new came is no way on: it is fetched from the beginning at once."""
+    await broken_off(tmp_path, 8000)
+    headers = {"content-range": "bytes 6976-19999/20000", "etag": '"v1"'}
+    server = Server(SOUND, httpx.Response(206, headers=headers, stream=Pieces(SOUND[6976:7076])))
+    recording = await fetch(server, tmp_path, max_attempts=1)
+    assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    assert server.ranges == ["bytes=6976-", None]
 
 
 async def test_a_length_that_is_not_kept(tmp_path: Path) -> None:
@@ -432,14 +560,13 @@ async def test_real_connections_that_break_and_stall(tmp_path: Path) -> None:
 async def test_cancelling_leaves_a_part(tmp_path: Path) -> None:
     """A download that is cancelled closes its answer and leaves what came; the next one goes on with it."""
     body = Pieces(SOUND[:8000], silent=True)
-    silent = httpx.Response(200, headers={"content-length": str(len(SOUND))}, stream=body)
+    silent = httpx.Response(200, headers={"content-length": str(len(SOUND)), "etag": '"v1"'}, stream=body)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
             await fetch(Server(SOUND, silent), tmp_path)
     assert body.closed
-    assert [Path(name).suffix for name in files(tmp_path)] == ["", ".part"]
     assert part_of(tmp_path, call()).read_bytes() == SOUND[:8000]
-    assert not (tmp_path / MANIFEST).exists()
+    assert read_manifest(tmp_path) == {}
     server = Server()
     await fetch(server, tmp_path)
     assert server.ranges == ["bytes=6976-"]
@@ -447,7 +574,7 @@ async def test_cancelling_leaves_a_part(tmp_path: Path) -> None:
 
 @POSIX
 def test_killing_leaves_a_part(tmp_path: Path) -> None:
-    """After a kill in the middle there is a part, no file and no line; the next run brings the rest."""
+    """After a kill in the middle there is a part, no file and no line; the next run fetches it anew."""
     code = (
         "import asyncio, os, signal, sys, httpx\n"
         "sys.path[:0] = sys.argv[2:]\n"
@@ -458,19 +585,22 @@ def test_killing_leaves_a_part(tmp_path: Path) -> None:
         "        yield SOUND[:9000]\n"
         "        yield SOUND[9000:12000]\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Dying()))\n"
+        "told = {'etag': '\"v1\"', 'content-length': str(len(SOUND))}\n"
+        "transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=told, stream=Dying()))\n"
         "asyncio.run(download_recording(call(), sys.argv[1], transport=transport))\n"
     )
     here = Path(__file__).parent
     words = [sys.executable, "-c", code, str(tmp_path), str(here), str(here.parent)]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    (left,) = [name for name in files(tmp_path) if "/" in name]
+    (left,) = files(tmp_path)
     assert left.endswith(".part")
-    assert not (tmp_path / MANIFEST).exists()
+    assert read_manifest(tmp_path) == {}
     kept = (tmp_path / left).read_bytes()
     assert SOUND.startswith(kept)
-    recording = run_virtual(fetch(Server(), tmp_path))
+    server = Server()
+    recording = run_virtual(fetch(server, tmp_path))
     assert (tmp_path / str(recording.path)).read_bytes() == SOUND
+    assert server.ranges == [None]
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
@@ -570,6 +700,9 @@ async def test_a_recording_that_is_too_large(tmp_path: Path) -> None:
         "https:///a.mp3",
         "https://[v1.x]/a.mp3",
         "https://cpanel.voicenter.co.il/a\x01.mp3",
+        "https://cpanel.voicenter.co.il/\ud83d",
+        "https\ud83d://cpanel.voicenter.co.il/a.mp3",
+        "https://xn--zzzzzzz99b999.voicenter.co.il/a.mp3",
         "nonsense",
     ],
 )
@@ -641,6 +774,7 @@ async def test_redirects_are_followed_by_hand(tmp_path: Path) -> None:
         ("https://127.0.0.1/", 1),
         ("https://[broken/", 1),
         ("https://[v1.x]/", 1),
+        ("https://xn--zzzzzzz99b999.voicenter.co.il/", 1),
         ("", 1),
         (LINK, 1),
     ],
@@ -813,9 +947,22 @@ async def test_two_programs_in_one_folder(tmp_path: Path) -> None:
 
 
 @POSIX
-async def test_one_recording_twice_at_once(tmp_path: Path) -> None:
-    """Two downloads never write into one part."""
-    done = await asyncio.gather(*(fetch(Server(), tmp_path) for _ in range(2)), return_exceptions=True)
+async def test_one_recording_beside_a_run(tmp_path: Path) -> None:
+    """A single recording is refused while a run fetches into the folder: the run goes on as if nobody had asked."""
+    running = asyncio.create_task(fetch_all(Server(), tmp_path, [call(1), call(2)], concurrency=1))
+    await asyncio.sleep(0.5)
+    with pytest.raises(OSError, match="another program"):
+        await fetch(Server(), tmp_path, call(2))
+    assert [recording.status for recording in await running] == ["stored", "stored"]
+    assert (await fetch(Server(), tmp_path, call(2))).status == "present"
+
+
+@POSIX
+@pytest.mark.parametrize("other", [1, 2])
+async def test_two_single_recordings_at_once(tmp_path: Path, other: int) -> None:
+    """Two single calls never fetch into one folder at once, be it for one recording or for two."""
+    calls = (fetch(Server(), tmp_path, call(number)) for number in (1, other))
+    done = await asyncio.gather(*calls, return_exceptions=True)
     assert sorted(type(result).__name__ for result in done) == ["OSError", "Recording"]
 
 
@@ -900,7 +1047,7 @@ async def test_what_the_source_raises_comes_through(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no more"):
         async for _ in download_recordings(failing(), tmp_path, transport=Server().transport):
             pass
-    assert [Path(name).suffix for name in files(tmp_path)] == ["", ".part"]
+    assert sorted(Path(name).suffix for name in files(tmp_path)) == [".json", ".part"]
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -919,7 +1066,7 @@ async def test_leaving_early(tmp_path: Path) -> None:
     again = await fetch_all(Server(), tmp_path, records)
     assert sorted(recording.status for recording in again)[-1] == "stored"
     assert {(tmp_path / str(recording.path)).read_bytes() for recording in again} == {SOUND}
-    assert not [name for name in files(tmp_path) if name.endswith(".part")]
+    assert all(name.endswith(".mp3") for name in files(tmp_path))
 
 
 async def test_a_full_disk_ends_the_run(
@@ -969,7 +1116,12 @@ async def test_the_sandbox_over_http(tmp_path: Path) -> None:
         assert str(cdr.record_url).startswith(url.removesuffix("/hub/cdr/") + "/CallsHistory/PlayRecord/")
         first = await download_recording(cdr, tmp_path, hosts=["127.0.0.1"])
         body = (tmp_path / str(first.path)).read_bytes()
-        (tmp_path / str(first.path)).rename(tmp_path / re.sub(r"mp3$", "part", str(first.path)))
+        (tmp_path / str(first.path)).unlink()
+        async with httpx.AsyncClient(trust_env=False) as http:
+            told = dict((await http.get(str(cdr.record_url))).headers)
+        torn = httpx.Response(200, headers=told, stream=Pieces(body[:5000], then=httpx.ReadError("gone")))
+        with pytest.raises(RecordingError):
+            await fetch(Server(body, torn), tmp_path, cdr, hosts=["127.0.0.1"], max_attempts=1)
         again = await download_recording(cdr, tmp_path, hosts=["127.0.0.1"])
         assert again.sha256 == first.sha256
         assert (tmp_path / str(again.path)).read_bytes() == body

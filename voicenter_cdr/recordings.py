@@ -22,19 +22,19 @@ import os
 import random
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Self, get_args
 
 import attrs
 import httpx
-from attrs import define, field, frozen
+from attrs import field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from voicenter_cdr.errors import ConfigurationError, RecordingError
-from voicenter_cdr.export.places import PART, alone, check_folder, drop
+from voicenter_cdr.export.places import PART, alone, check_folder, drop, sync_file, sync_folder
 from voicenter_cdr.export.schema import moment
 from voicenter_cdr.export.trees import day_folder
 from voicenter_cdr.models import Cdr
@@ -88,7 +88,6 @@ _SAFE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
 _HOST: Final = re.compile(r"(?=.{1,253}$)\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _STRONG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 """An ETag that stands for these very bytes."""
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _LONG_NUMBER: Final = re.compile(r"\d{5,}")
 
 
@@ -150,20 +149,20 @@ async def download_recording(
 ) -> Recording:
     """Fetch the recording of one record into the folder, unless it is there.
 
-    It is written as ``….part`` and gets its name when it is whole; a ``.part`` is gone on with, be it of an earlier
-    run. ``hosts``: whom to ask, by exact name or as ``.suffix``; over https alone, but for this machine itself, which
-    has to be named (``127.0.0.1``). ``timeout``: seconds of silence after which an attempt is given up. ``max_bytes``:
-    what a recording may hold. ``max_attempts``: how often to try when the connection or the server fails; nothing else
-    is tried again. ``transport``: in place of the network; it is not closed.
+    It is written as ``….part`` and gets its name when it is whole. What broke off is gone on with, be it by a later
+    run, where a strong ETag says that it is the same file still; otherwise, and after a kill, it is fetched anew.
+    ``hosts``: whom to ask, by exact name or as ``.suffix``; over https alone, but for this machine itself, which has to
+    be named (``127.0.0.1``). ``timeout``: seconds of silence after which an attempt is given up. ``max_bytes``: what a
+    recording may hold. ``max_attempts``: how often to try when the connection or the server fails; nothing else is
+    tried again. ``transport``: in place of the network; it is not closed.
 
     Raises :class:`RecordingError` where there is no recording to be had, :class:`ConfigurationError` for options that
-    make no sense, ``OSError`` where it can't be written. Many are fetched by :func:`download_recordings`.
+    make no sense, ``OSError`` where it can't be written or somebody else fetches into the folder, be it another call of
+    this program. Many are fetched by :func:`download_recordings`.
     """
     rules = _Rules.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
-    folder = _folder(directory)
-    async with aclosing(_Network(transport)) as network:
-        known = await asyncio.to_thread(read_manifest, folder)
-        return await _Downloads(folder, rules, network, known).fetch(cdr)
+    async with _downloading(_folder(directory), rules, transport) as downloads:
+        return await downloads.fetch(cdr)
 
 
 def download_recordings(
@@ -187,7 +186,7 @@ def download_recordings(
 
     Use it under ``contextlib.aclosing``: leaving it ends the downloads under way, and their ``.part`` files stay.
     Raises :class:`ConfigurationError` for options that make no sense, ``OSError`` where something can't be written or
-    another program fetches into the folder, and what ``records`` raises.
+    somebody else fetches into the folder, and what ``records`` raises.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency takes a whole number from 1")
@@ -207,9 +206,7 @@ async def _run(
     ended: list[asyncio.Task[Recording]] = []
     following: asyncio.Task[Cdr | None] | None = None
     over = False
-    with alone(folder / MANIFEST):
-        network = _Network(transport)
-        downloads = _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
+    async with _downloading(folder, rules, transport) as downloads:
         try:
             while running or not over:
                 if following is None and not over and len(running) < concurrency:
@@ -231,7 +228,16 @@ async def _run(
             for unfinished in left:
                 unfinished.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            await network.aclose()
+
+
+@asynccontextmanager
+async def _downloading(
+    folder: Path, rules: _Rules, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[_Downloads]:
+    """Downloads into a folder that nobody else fetches into: two would take each other's parts and lines."""
+    with alone(folder / MANIFEST):
+        async with aclosing(_Network(transport)) as network:
+            yield _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
 
 
 async def _next(source: Any) -> Cdr | None:
@@ -292,6 +298,16 @@ class _Rules:
             raise RecordingError("The link is not https", mend="Ask Voicenter why; nothing was sent.")
         if url.userinfo:
             raise RecordingError("The link holds a credential", mend="Ask Voicenter why; nothing was sent.")
+
+
+def _address(link: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Where a link leads, be it one of a page at ``base``. Raises :class:`RecordingError` for what is no address."""
+    try:
+        url = base.join(link) if base else httpx.URL(link)
+        _ = url.host  # decoded here, since it would fail in the request
+    except (httpx.InvalidURL, ValueError):
+        raise RecordingError("The link to the recording is no web address") from None
+    return url
 
 
 def _host(name: str) -> str:
@@ -359,13 +375,40 @@ class _ChangedError(Exception):
     """What is there of a file can't be gone on with."""
 
 
-@define
-class _Job:
-    """One link on its way to a file."""
+@frozen(kw_only=True)
+class _Kept:
+    """What there is of a file, and by what its rest is known.
 
-    url: httpx.URL
-    part: Path
-    etag: str | None = None
+    It is noted beside a part that broke off, when the bytes of that are on the disk, and taken away before anybody
+    writes on: a kill or a power cut leaves a part without a note, which is fetched anew.
+    """
+
+    etag: str
+    total: int | None
+    size: int = 0
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> Self:
+        """Nothing yet of the file that an answer brings."""
+        return cls(etag=response.headers.get("etag", ""), total=_length(response))
+
+    @property
+    def start(self) -> int:
+        """From which byte on to ask."""
+        return max(0, self.size - _OVERLAP)
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether the rest can be asked for so that it can be of no other file."""
+        return bool(_STRONG.fullmatch(self.etag)) and _OVERLAP < self.size < (self.total or 0)
+
+    def check(self, response: httpx.Response) -> None:
+        """Refuse what is not the very rest. A range of ``…/*`` does not say that it reaches the end."""
+        assert self.total is not None
+        rest = f"bytes {self.start}-{self.total - 1}/{self.total}"
+        told = response.headers.get("content-range", "").strip(), response.headers.get("etag")
+        if told != (rest, self.etag) or _length(response) not in (None, self.total - self.start):
+            raise _ChangedError
 
 
 class _Downloads:
@@ -392,26 +435,29 @@ class _Downloads:
         stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / _name(cdr)
         if found := await self._found(cdr, stem):
             return found
-        job = _Job(self._link(cdr), stem.with_name(stem.name + PART))
-        await self._pulled(job)
-        ending = await asyncio.to_thread(_ending, job.part)
-        path = job.part.replace(stem.with_name(stem.name + ending))
+        part = stem.with_name(stem.name + PART)
+        await self._pulled(self._link(cdr), part)
+        ending = _ending(part)
+        await asyncio.to_thread(sync_file, part)  # first the bytes, then the name that says that they are there
+        path = part.replace(stem.with_name(stem.name + ending))
+        await asyncio.to_thread(sync_folder, path.parent)
         return self._noted(await self._described(cdr, path, "stored"))
 
     def _link(self, cdr: Cdr) -> httpx.URL:
         if not cdr.record_url:
             raise RecordingError("The record has no link to a recording", is_missing=True)
-        try:
-            url = httpx.URL(cdr.record_url.strip())
-        except httpx.InvalidURL:
-            raise RecordingError("The link to the recording is no web address") from None
+        url = _address(cdr.record_url.strip())
         self._rules.check(url)
         return url
 
     # -- the manifest
 
     async def _found(self, cdr: Cdr, stem: Path) -> Recording | None:
-        """The recording, if it is there: as the manifest has it, or else, without a line, under its name."""
+        """The recording, if it is there: as the manifest has it, or else, without a line, under its name.
+
+        Name and size are believed, since a file has its name only when all of it is on the disk: to read every one
+        again would take longer with every run. Who doubts them has ``sha256`` in the manifest.
+        """
         known = self._known.get(cdr.key)
         if known is not None and known.path is not None:
             is_there = _size(self._folder / known.path) == known.size
@@ -434,7 +480,7 @@ class _Downloads:
 
     # -- attempts
 
-    async def _pulled(self, job: _Job) -> None:
+    async def _pulled(self, link: httpx.URL, part: Path) -> None:
         """Bring the whole file into the part, in as many attempts as are allowed."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._rules.max_attempts),
@@ -444,60 +490,57 @@ class _Downloads:
             reraise=True,
         )
         try:
-            await retrying(self._attempt, job)
+            await retrying(self._attempt, link, part)
         except RecordingError as error:
             error.attempts = int(retrying.statistics.get("attempt_number", 1))
             raise
 
-    async def _attempt(self, job: _Job) -> None:
+    async def _attempt(self, link: httpx.URL, part: Path) -> None:
         loop = asyncio.get_running_loop()
         while (pause := self._resume_at - loop.time()) > 0:
             await asyncio.sleep(pause)
         try:
             try:
-                await self._pull(job, _resume_point(job.part))
+                await self._pull(link, part, _kept_of(part))
             except _ChangedError:
-                _discard(job.part)
-                await self._pull(job, 0)
+                _discard(part)
+                await self._pull(link, part, None)
         except httpx.RequestError as error:
             failure = RecordingError(f"The connection failed ({type(error).__name__})", retryable=True)
         else:
             return
         raise failure  # out here, so that it is chained to nothing that holds the link
 
-    async def _pull(self, job: _Job, start: int) -> None:
-        """One request for what is missing from ``start`` on. With a start, :class:`_ChangedError` says: not so."""
-        async with aclosing(await self._ask(job, start)) as response:
-            if response.status_code == 206 and start:
-                total = _total(response, start, job)
+    async def _pull(self, link: httpx.URL, part: Path, kept: _Kept | None) -> None:
+        """One request, for the rest of what is kept or for the whole. :class:`_ChangedError`: there is no such rest."""
+        async with aclosing(await self._ask(link, kept)) as response:
+            if response.status_code == 206 and kept is not None:
+                kept.check(response)
             elif response.status_code == 200:
-                start, total = 0, _length(response)
                 _refuse_pages(response)
+                kept = _Kept.of(response)
             else:
-                raise self._refusal(response, start)
-            job.etag = response.headers.get("etag")
-            self._refuse_size(total or 0)
+                raise self._refusal(response, is_rest=kept is not None)
+            self._refuse_size(kept.total or 0)
             try:
-                await self._write(response, job.part, start)
+                await self._write(response, part, kept)
             except RecordingError:  # it is too large
-                _discard(job.part)
+                _discard(part)
                 raise
-        size = _size(job.part)
-        if total is not None and size < total:
+        size = _size(part)
+        if kept.total is not None and size < kept.total:
             raise RecordingError("The answer broke off", retryable=True)
-        if total is not None and size > total:
-            _discard(job.part)
+        if kept.total is not None and size > kept.total:
+            _discard(part)
             raise RecordingError("More came than the service had announced")
 
-    async def _ask(self, job: _Job, start: int) -> httpx.Response:
+    async def _ask(self, url: httpx.URL, kept: _Kept | None) -> httpx.Response:
         """The answer behind the redirects, each of which leads to an allowed host."""
         headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "voicenter-cdr"}
-        if start:
-            headers["range"] = f"bytes={start}-"
-            if job.etag and _STRONG.fullmatch(job.etag):
-                headers["if-range"] = job.etag
+        if kept is not None:
+            headers |= {"range": f"bytes={kept.start}-", "if-range": kept.etag}
         timeout = httpx.Timeout(self._rules.timeout, connect=min(_CONNECT, self._rules.timeout)).as_dict()
-        url, seen = job.url, set[httpx.URL]()
+        seen = set[httpx.URL]()
         while url not in seen and len(seen) <= _REDIRECTS:
             self._rules.check(url)
             seen.add(url)
@@ -507,15 +550,12 @@ class _Downloads:
             if not response.has_redirect_location:
                 return response
             await response.aclose()
-            try:
-                url = url.join(response.headers["location"])
-            except httpx.InvalidURL:
-                break
+            url = _address(response.headers["location"], url)
         raise RecordingError("The link leads from one address to the next, and to no recording", status=302)
 
-    async def _write(self, response: httpx.Response, part: Path, start: int) -> None:
-        with _opened(part, start) as (file, known):
-            size = start
+    async def _write(self, response: httpx.Response, part: Path, kept: _Kept) -> None:
+        with _opened(part, kept) as (file, known):
+            size = kept.start
             assert isinstance(response.stream, httpx.AsyncByteStream)
             async for chunk in response.stream:  # as sent: no compression was asked for, so none is taken off
                 size += len(chunk)
@@ -525,6 +565,8 @@ class _Downloads:
                     raise _ChangedError
                 known = known[len(same) :]
                 file.write(chunk)
+            if known:  # not even what there was before came
+                raise _ChangedError
 
     def _refuse_size(self, size: int) -> None:
         if size > self._rules.max_bytes:
@@ -533,9 +575,9 @@ class _Downloads:
                 mend="Allow more with max_bytes, or --max-bytes on the command line.",
             )
 
-    def _refusal(self, response: httpx.Response, start: int) -> Exception:
+    def _refusal(self, response: httpx.Response, *, is_rest: bool) -> Exception:
         status = response.status_code
-        if start and status == 416:
+        if is_rest and status == 416:
             return _ChangedError()
         wait = retry_after(response.headers)
         if status == 429:
@@ -580,19 +622,6 @@ def _length(response: httpx.Response) -> int | None:
     return int(told) if told.isdecimal() else None
 
 
-def _total(response: httpx.Response, start: int, job: _Job) -> int | None:
-    """How long the whole file is, by an answer that brings the rest of it."""
-    found = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
-    etag = response.headers.get("etag")
-    if found is None or int(found[1]) != start or (job.etag and etag and etag != job.etag):
-        raise _ChangedError
-    length, told = int(found[2]) + 1 - start, _length(response)
-    total = None if found[3] == "*" else int(found[3])
-    if (told is not None and told != length) or (total is not None and total < _size(job.part)):
-        raise _ChangedError
-    return total
-
-
 def _refuse_pages(response: httpx.Response) -> None:
     if _PAGE.match(response.headers.get("content-type", "")):
         raise _no_recording("a page or a text")
@@ -630,27 +659,40 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _resume_point(part: Path) -> int:
-    """From which byte on to ask."""
-    return max(0, _size(part) - _OVERLAP)
+def _note(part: Path) -> Path:
+    """The file beside a part that tells what is kept."""
+    return part.with_name(part.name + ".json")
+
+
+def _kept_of(part: Path) -> _Kept | None:
+    """What is kept of a file, if it can be gone on with."""
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # there may be none, or a torn one
+        kept = _Kept(**json.loads(_note(part).read_bytes()))
+        return kept if kept.is_worth_it and kept.size == _size(part) else None
+    return None
 
 
 @contextmanager
-def _opened(part: Path, start: int) -> Iterator[tuple[BinaryIO, bytes]]:
-    """The part, to be written at its end, and the bytes of it that will come again; from 0 on, it is emptied."""
+def _opened(part: Path, kept: _Kept) -> Iterator[tuple[BinaryIO, bytes]]:
+    """The part, to be written at its end, and the bytes of it that will come again; what is left of it is noted."""
     part.parent.mkdir(exist_ok=True)
-    with alone(part), part.open("r+b") as file:
-        if not start:
-            file.truncate(0)
-        file.seek(start)
-        yield file, file.read()
+    _note(part).unlink(missing_ok=True)
+    with part.open("r+b" if kept.size else "w+b") as file:
+        file.seek(kept.start)
+        try:
+            yield file, file.read()
+        finally:
+            left = attrs.evolve(kept, size=file.tell())
+            if left.is_worth_it:
+                file.flush()
+                os.fsync(file.fileno())
+                _note(part).write_text(json.dumps(attrs.asdict(left)), "utf-8")
 
 
 def _discard(part: Path) -> None:
-    """Remove what is no recording, and the folder of its day if nothing else is in it."""
+    """Remove a part and its note."""
+    drop(_note(part))
     drop(part)
-    with contextlib.suppress(OSError):
-        part.parent.rmdir()
 
 
 def _ending(part: Path) -> str:
@@ -673,7 +715,8 @@ def _digest(path: Path) -> tuple[str, int]:
 
 def _append(path: Path, recording: Recording) -> None:
     """Add a line, and first the end of one that was torn off."""
-    line = json.dumps(recording.spelled, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(recording.spelled, ensure_ascii=False)
+    line = text.encode(errors="backslashreplace") + b"\n"  # half a pair, as a CallID may have it, as JSON escapes it
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
