@@ -837,19 +837,55 @@ def test_the_report_in_its_three_forms(run: Run, tmp_path: Path) -> None:
     assert groups["queue", "שירות", "inbound_calls"] == "3"
 
 
-@pytest.mark.usefixtures("service")
-def test_the_terms_of_a_report(run: Run, tmp_path: Path) -> None:
+def test_the_terms_of_a_report(service: Service, run: Run, tmp_path: Path) -> None:
     """Seconds and zone are flags; what makes no sense is refused before a request is spent."""
     told = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
     assert told["zone"] == "UTC"
-    assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s"
+    assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s, negative"
     for words in (
         ("--json", "--csv"),
         ("--zone", "Nowhere"),
         ("--answer-within", "-1"),
         ("-o", str(tmp_path / "none" / "report.html")),
+        ("-o", str(tmp_path / "report.pdf")),
+        ("-o", str(tmp_path / "report.html"), "--json"),
     ):
         assert run("report", "--last", "7d", *words).code == 2
+    assert not service.app.hits[1:]
+    assert "did you mean Asia/Jerusalem?" in run("count", "--from", "2026-07-01", "--tz", "Asia/Jeruslem").err
+
+
+@pytest.mark.usefixtures("service")
+def test_the_name_of_a_file_says_what_a_report_is(run: Run, tmp_path: Path) -> None:
+    """….json and ….csv hold the numbers alone; callers to call back go to a file, too."""
+    for name, begins in (("n.json", "{"), ("n.csv", "dimension,key,"), ("n.html", "<!DOCTYPE html>")):
+        assert run("report", "--last", "7d", "-o", str(tmp_path / name)).code == 0
+        assert (tmp_path / name).read_text("utf-8").startswith(begins)
+    assert run("missed", "--last", "7d", "-o", str(tmp_path / "missed.csv")).out == ""
+    assert (tmp_path / "missed.csv").read_text("utf-8") == run("missed", "--last", "7d", "--format", "csv").out
+    assert run("missed", "--last", "7d", "-o", str(tmp_path / "none" / "missed.csv")).code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_a_report_is_about_days_of_its_own_zone_and_of_the_past(run: Run) -> None:
+    """Dates are read in the zone of the page, unless --tz says otherwise; what is still to come is in no number."""
+    words = ("report", "--from", "2026-07-01", "--to", "2026-09-01", "--json")
+    told = json.loads(run(*words).out)
+    assert (told["start"], told["end"]) == ("2026-06-30T21:00:00+00:00", NOW.isoformat())
+    assert json.loads(run(*words, "--tz", "UTC").out)["start"] == "2026-07-01T00:00:00+00:00"
+    (caller,) = run("missed", "--from", "2026-07-01", "--to", "2026-09-01").records
+    assert caller["open_seconds"] == 3600
+
+
+def test_names_that_utf8_has_no_bytes_for(service: Service, run: Run, tmp_path: Path) -> None:
+    """Half of a surrogate pair in a name is shown as its escape, and stops no report and no list."""
+    missed = record(NOW - timedelta(hours=1), DialStatus="ABANDONE", QueueName="\ud83dVIP")
+    service.holds(Records([missed]))
+    assert "\\ud83dVIP" in run("report", "--last", "7d", "--csv").out
+    assert run("report", "--last", "7d", "-o", str(tmp_path / "report.html")).code == 0
+    assert "\\ud83dVIP" in (tmp_path / "report.html").read_text("utf-8")
+    for shape in ("jsonl", "csv", "table"):
+        assert "\\ud83dVIP" in run("missed", "--last", "7d", "--format", shape).out
 
 
 # --- recordings

@@ -1129,7 +1129,7 @@ def test_credentials_are_stripped() -> None:
 
 def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vendor's names, an alias, empty as absent; what is passed wins; two at once are refused."""
-    with pytest.raises(ConfigurationError, match="VOICENTER_API_CODE"):
+    with pytest.raises(ConfigurationError, match=r"Neither VOICENTER_API_CODE .*\n.*voicenter-cdr sandbox"):
         CdrClient.from_env()
     monkeypatch.setenv("VOICENTER_CODE", "alias")
     monkeypatch.setenv("VOICENTER_API_CODE", " ")

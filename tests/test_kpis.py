@@ -119,7 +119,7 @@ def test_the_terms_change_the_numbers_and_their_words() -> None:
     made = kpis(TEN, terms=terms)
     assert (made["service_level_negative"].numerator, made["abandonment_rate"].numerator) == (1, 3)
     assert made["handle_time"].value == 75
-    assert made["service_level_negative"].definition.title == "Service level, 30 s"
+    assert made["service_level_negative"].definition.title == "Service level, 30 s, negative"
     assert "15 s" in made["handle_time"].definition.variant
     told = made.to_dict()
     assert told["wait"] == "twice RingTime"

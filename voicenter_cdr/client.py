@@ -362,8 +362,7 @@ class _Outlet:
             again = error.retryable and budget.faults < budget.max_attempts
             what = "asking again" if again else "giving up"
             level = logging.WARNING if again else logging.INFO
-            name, attempt = type(error).__name__, budget.attempts
-            _LOG.log(level, "%s on attempt %d for %s; %s", name, attempt, _said(ask.window), what)
+            _LOG.log(level, "%s (attempt %d for %s); %s", error.message, budget.attempts, _said(ask.window), what)
             raise
         tally.answers, tally.answering = tally.answers + 1, tally.answering + loop.time() - begun
         total = "?" if answer.total_hits is None else answer.total_hits
@@ -526,6 +525,11 @@ class CdrClient:
                 raise ConfigurationError(
                     "Both VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set; unset one of them"
                 )
+            if not (_environment(*names["code"]) or _environment(*names["token"])):
+                raise ConfigurationError(
+                    "Neither VOICENTER_API_CODE nor VOICENTER_BEARER_TOKEN is set",
+                    mend="Set one of them. Without an account: voicenter-cdr sandbox prints what to set.",
+                )
         try:
             options = {name: value for name in names if (value := _environment(*names[name]))} | options
             return cls(**options)
@@ -669,9 +673,10 @@ class CdrClient:
     async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
         """What ``iter_all(query)`` will cost, for the price of one request: records, requests, time.
 
-        Where the service caps its totals the number is a guess from the first page. Raises what ``fetch`` raises.
+        Where the service caps its totals the number is a guess from the first page. The request asks for what the
+        iteration would ask for, so that its answer takes as long. Raises what ``fetch`` raises.
         """
-        query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
+        query = attrs.evolve(query, sort=())
         window, loop = Window(*query.seconds), asyncio.get_running_loop()
         outlet, tally = _Outlet(self, query, urgent=True, max_wait=max_wait), Tally()
         slot = await outlet.slot(tally)

@@ -543,7 +543,7 @@ _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 def _aware(name: str, value: object) -> datetime:
     if not isinstance(value, datetime):
-        raise ConfigurationError(f"{name} takes an aware datetime")
+        raise ConfigurationError(f"{name} takes an aware datetime, such as datetime(2026, 7, 1, tzinfo=UTC)")
     if value.utcoffset() is None:
         raise ConfigurationError(
             f"{name} has no time zone, and the service thinks in UTC while people think in local time; "

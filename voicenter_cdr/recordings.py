@@ -289,10 +289,12 @@ class _Rules:
         if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
             raise RecordingError("The link to the recording is no web address")
         if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
-            shown = "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
+            here = is_loopback(host)
+            shown = host if here else "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
+            example = f'"{host}"' if here else "…"
             raise RecordingError(
                 f"The link leads to {shown}, which is not among the hosts to ask",
-                mend="If you trust it, allow it: hosts=[*DEFAULT_HOSTS, …], or --hosts on the command line.",
+                mend=f"If you trust it, allow it: hosts=[*DEFAULT_HOSTS, {example}], or --hosts on the command line.",
             )
         if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
             raise RecordingError("The link is not https", mend="Ask Voicenter why; nothing was sent.")

@@ -7,17 +7,19 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
+import attrs
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from voicenter_cdr.callbacks import COLUMNS as CALLER
 from voicenter_cdr.cli import times
 from voicenter_cdr.cli.flags import (
     ACCESS,
@@ -37,6 +39,7 @@ from voicenter_cdr.cli.session import client_for
 from voicenter_cdr.cli.times import Period, said, span, zone_named
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, select
+from voicenter_cdr.export.places import write_whole
 from voicenter_cdr.kpis import Accumulator, CallBacks, Kpis, Terms, Unreturned
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.report import render
@@ -65,6 +68,7 @@ Shape = Literal["jsonl", "csv", "table"]
 
 def missed(
     *,
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
     format_: Annotated[Shape | None, Parameter(name="--format")] = None,
     queue: Annotated[tuple[str, ...], Parameter()] = (),
     menu: bool = False,
@@ -80,8 +84,10 @@ def missed(
 
     Parameters
     ----------
+    output
+        File to write; - is standard output, the default.
     format_
-        Default: a table on a terminal, else jsonl.
+        Default: csv for a file of that name, a table on a terminal, else jsonl.
     queue
         Only who called this queue last, by name. May be repeated.
     menu
@@ -89,15 +95,16 @@ def missed(
     voicemail
         Also who left a message.
     """
-    queues = set(split("--queue", queue))
-    start, end = span(period, now=times.now(), demo=access.demo, call_id=None)
+    if output != "-" and not Path(output).absolute().parent.is_dir():
+        raise ConfigurationError("The folder of --output does not exist")
+    queues, now = set(split("--queue", queue)), times.now()
+    start, end = span(period, now=now, demo=access.demo, call_id=None)
     query = query_of(start, end, Filters(), select(_NEEDED))
     zone, story = zone_named(period.tz), CallBacks(menu=menu, voicemail=voicemail)
     with logs(voice):
         records = asyncio.run(_told(query, access, voice, story.add))
-    found = [caller for caller in story.waiting(now=query.end) if not queues or caller.queue in queues]
-    _WRITERS[format_ or ("table" if sys.stdout.isatty() else "jsonl")](found, zone)
-    sys.stdout.flush()
+    found = [caller for caller in story.waiting(now=_until(query, now)) if not queues or caller.queue in queues]
+    _saved(output, _WRITERS[format_ or _usual(output)](found, zone))
     if not voice.quiet:
         say(f"{many(len(found), 'caller')} to call back (of {many(records, 'record')}), {said(query)}")
 
@@ -128,7 +135,7 @@ def report(
     Parameters
     ----------
     output
-        File to write; - is standard output, the default.
+        File to write: report.html, or numbers.json or numbers.csv; - is standard output, the default.
     language
         Of the page: en or he, which is read from right to left.
     title
@@ -138,7 +145,8 @@ def report(
     csv_
         The numbers as CSV, a line for every number of the whole and of every group.
     zone
-        Time zone of the days and hours in the report.
+        Time zone of the days and hours in the report, and of --from and --to where --tz does not say otherwise.
+        Default: Asia/Jerusalem.
     answer_within
         Seconds within which an answer meets the service level.
     short_abandon
@@ -150,10 +158,7 @@ def report(
     voicemail
         Who left a message is missed, too.
     """
-    if output != "-" and not Path(output).absolute().parent.is_dir():
-        raise ConfigurationError("The folder of --output does not exist")
-    if json_ and csv_:
-        raise ConfigurationError("--json and --csv are two forms of the same: choose one")
+    shape = _shape(output, json_=json_, csv_=csv_)
     terms = Terms(
         answer_within=answer_within,
         short_abandon=short_abandon,
@@ -162,7 +167,8 @@ def report(
         voicemail=voicemail,
         zone=zone_named(zone, flag="--zone"),
     )
-    query = to_query(period, filters, access, select([name for name in _TYPED if name != "date_epoch"]))
+    period = attrs.evolve(period, tz=period.tz or zone)
+    now, query = times.now(), to_query(period, filters, access, select([n for n in _TYPED if n != "date_epoch"]))
     made, keep = Accumulator(terms), to_filter(filters)
 
     def take(cdr: Cdr) -> None:
@@ -171,12 +177,45 @@ def report(
 
     with logs(voice):
         records = asyncio.run(_told(query, access, voice, take))
-    numbers = made.result(start=query.start, end=query.end)
-    shape = "json" if json_ else "csv" if csv_ else "html"
+    numbers = made.result(start=query.start, end=_until(query, now))
     _saved(output, _SHAPES[shape](numbers, language, title))
     if not voice.quiet:
         place = "standard output" if output == "-" else output
         say(f"{many(records, 'record')}, {said(query)}, {place}")
+
+
+def _usual(output: str) -> Shape:
+    if output == "-":
+        return "table" if sys.stdout.isatty() else "jsonl"
+    return "csv" if Path(output).suffix.lower() == ".csv" else "jsonl"
+
+
+def _until(query: CdrQuery, now: datetime) -> datetime:
+    """Where the period ends as far as it has been: nobody has called in what is to come."""
+    return max(query.start, min(query.end, now))
+
+
+def _shape(output: str, *, json_: bool, csv_: bool) -> str:
+    """What to write, by the flags or else by the name of the file."""
+    if json_ and csv_:
+        raise ConfigurationError("--json and --csv are two forms of the same: choose one")
+    chosen = "json" if json_ else "csv" if csv_ else None
+    if output == "-":
+        if chosen is None and sys.stdout.isatty():
+            raise ConfigurationError(
+                "A page is no text for a terminal", mend="Name a file: -o report.html. Or have the numbers: --json."
+            )
+        return chosen or "html"
+    path = Path(output)
+    if not path.absolute().parent.is_dir():
+        raise ConfigurationError("The folder of --output does not exist")
+    named = _ENDINGS.get(path.suffix.lower())
+    if named is None or chosen not in (None, named):
+        raise ConfigurationError("A report is named ….html, or ….json or ….csv for its numbers alone")
+    return named
+
+
+_ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
 
 
 def _page(numbers: Kpis, language: Literal["en", "he"], title: str | None) -> str:
@@ -189,8 +228,16 @@ def _as_json(numbers: Kpis, *_: object) -> str:
 
 def _as_csv(numbers: Kpis, *_: object) -> str:
     rows = list(numbers.to_rows())
+    return _csv(tuple(rows[0]), rows)
+
+
+def _caller_rows(found: Sequence[Unreturned], _: ZoneInfo) -> str:
+    return _csv(CALLER, [caller.to_dict() for caller in found])
+
+
+def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -206,12 +253,19 @@ _SHAPES: Final[Mapping[str, Callable[[Kpis, Literal["en", "he"], str | None], st
 def _saved(output: str, text: str) -> None:
     """Written whole, or not at all."""
     if output == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    part = Path(f"{output}.part")
-    part.write_text(text, "utf-8")
-    part.replace(output)
+        _shown(text)
+    else:
+        write_whole(Path(output), _bytes(text))
+
+
+def _shown(text: str) -> None:
+    sys.stdout.write(_bytes(text).decode())
+    sys.stdout.flush()
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, which has nothing for half of a surrogate pair: names may hold one."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[Cdr], None]) -> int:
@@ -227,23 +281,15 @@ async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[C
         return pages.stats.records
 
 
-def _write_lines(found: Sequence[Unreturned], _: ZoneInfo) -> None:
-    for caller in found:
-        sys.stdout.write(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n")
+def _lines(found: Sequence[Unreturned], _: ZoneInfo) -> str:
+    return "".join(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n" for caller in found)
 
 
-def _write_csv(found: Sequence[Unreturned], _: ZoneInfo) -> None:
-    out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(_COLUMNS)
-    out.writerows([*caller.to_dict().values()] for caller in found)
-
-
-def _write_table(found: Sequence[Unreturned], zone: ZoneInfo) -> None:
+def _table(found: Sequence[Unreturned], zone: ZoneInfo) -> str:
     table = Table(box=None, pad_edge=False)
-    for name in ("number", "attempts", f"last, {zone.key}", "open for", "waited"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("ended")
-    table.add_column("queue")
+    for name in ("number", "attempts", f"last, {zone.key}", "open for", "waited", "ended"):
+        table.add_column(name, no_wrap=name != "attempts", overflow="fold")
+    table.add_column("queue", overflow="fold")
     for caller in found:
         table.add_row(
             caller.customer_number,
@@ -254,7 +300,10 @@ def _write_table(found: Sequence[Unreturned], zone: ZoneInfo) -> None:
             caller.dial_status or "",
             caller.queue or "",
         )
-    Console(file=sys.stdout, markup=False, highlight=False, emoji=False).print(table)
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    with console.capture() as text:
+        console.print(table)
+    return text.get()
 
 
 def _length(time: timedelta) -> str:
@@ -262,18 +311,7 @@ def _length(time: timedelta) -> str:
     return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes:02} min"
 
 
-_COLUMNS: Final = (
-    "customer_number",
-    "attempts",
-    "first_attempt",
-    "last_attempt",
-    "open_seconds",
-    "waiting_seconds",
-    "dial_status",
-    "queue",
-    "department",
-)
-_WRITERS: Final = {"jsonl": _write_lines, "csv": _write_csv, "table": _write_table}
+_WRITERS: Final = {"jsonl": _lines, "csv": _caller_rows, "table": _table}
 
 MISSED_EXAMPLES: Final = """\
 Examples:

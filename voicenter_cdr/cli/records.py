@@ -165,7 +165,9 @@ def plan(
     if not voice.quiet:
         about = "" if estimate.is_exact else "about "
         cost = f"{about}{many(estimate.records, 'record')}, {many(estimate.requests, 'request')}"
-        say(f"{cost}, {estimate.seconds / 60:.1f} minutes, {said(query)}")
+        seconds = estimate.seconds
+        time_ = f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} minutes"
+        say(f"{cost}, {time_}, {said(query)}")
 
 
 async def _plan(query: CdrQuery, access: Access) -> Estimate:

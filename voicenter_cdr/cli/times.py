@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from attrs import frozen
 from cyclopts import Parameter
@@ -44,14 +45,14 @@ class Period:
         str | None, Parameter(help="The period that ends now: 90m, 24h, 7d, 2w. In place of --from and --to.")
     ] = None
     tz: Annotated[
-        str,
+        str | None,
         Parameter(
             env_var="VOICENTER_TZ",
             help="Time zone of dates and times without an offset, e.g. Asia/Jerusalem. A date alone is the first "
             "instant of its day. A time the clock shows twice means the first one for --from and the second one for "
             "--to; one it skips is refused. Default: UTC.",
         ),
-    ] = "UTC"
+    ] = None
 
 
 def now() -> datetime:
@@ -92,12 +93,14 @@ def _around(call_id: str) -> tuple[datetime, datetime]:
         ) from None
 
 
-def zone_named(name: str, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
-    """The time zone of this name."""
+def zone_named(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
+    """The time zone of this name; UTC for none."""
     try:
-        return ZoneInfo(name.strip() or "UTC")
+        return ZoneInfo((name or "").strip() or "UTC")
     except (KeyError, ValueError, OSError):
-        raise ConfigurationError(f"{flag} takes the name of a time zone, such as Asia/Jerusalem") from None
+        close = difflib.get_close_matches(name or "", sorted(available_timezones()), n=1)
+        hint = f"did you mean {close[0]}?" if close else "such as Asia/Jerusalem"
+        raise ConfigurationError(f"{flag} takes the name of a time zone; {hint}") from None
 
 
 def length(flag: str, text: str) -> timedelta:

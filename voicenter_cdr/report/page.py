@@ -144,7 +144,7 @@ def _value(kpi: Kpi, words: Words) -> str:
         case "seconds":
             shown = f"{value:.1f} {words['second']}" if value < 600 else str(timedelta(seconds=round(value)))
         case "ILS":
-            shown = f"₪{value:,.2f}"
+            shown = f"₪\N{NARROW NO-BREAK SPACE}{value:,.2f}"
         case _:
             shown = f"{value:,.0f}"
     return f"<bdi>{shown}</bdi>"

@@ -373,6 +373,7 @@ class CallCentre:
         local_number = "0" + call.customer.removeprefix("972") if rng.random() < 0.6 else call.customer
         extension = agent.extension if agent else ""
         outward = extension or _MAIN
+        shown = spoken or not (inbound or to_agent)  # who calls is there, whether somebody answers or not
         record: dict[str, Any] = {
             "CallerNumber": local_number if inbound else _MAIN,
             "TargetNumber": outward if inbound or to_agent else call.customer,
@@ -393,8 +394,8 @@ class CallCentre:
             "RecordExpect": recorded,
             "Price": 0 if inbound or to_agent else round(duration / 60 * 7.2),
             "RingTime": ring,
-            "RepresentativeName": agent.name if agent and spoken else "",
-            "RepresentativeCode": agent.code if agent and spoken else "",
+            "RepresentativeName": agent.name if shown and agent else "",
+            "RepresentativeCode": agent.code if shown and agent else "",
             "UserName": agent.name if agent else "",
             "DTMFData": self._steps(rng) if menu else [],
             "CustomData": {},

@@ -86,7 +86,7 @@ class Reply:
                 shown[bad - start] = _broken(shown[bad - start])
             if extra is not None and start <= extra < start + len(shown):
                 shown.insert(extra - start, _broken(shown[extra - start]))
-            pieces.append((b"," if start else b"") + _encode(shown)[1:-1].encode("utf-8", "replace"))
+            pieces.append((b"," if start else b"") + _encode(shown)[1:-1].encode("utf-8", "backslashreplace"))
             await asyncio.sleep(0)
         if extra is not None and extra >= len(rows):
             pieces.append((b"," if rows else b"") + _encode(_broken({"CallID": "", "Date": ""})).encode())
