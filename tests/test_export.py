@@ -301,13 +301,13 @@ def test_csv_raw_names() -> None:
 
 
 def test_a_name_stands_for_a_whole_file(tmp_path: Path) -> None:
-    """Until the commit there is only the .part file; after it only the file, replacing an older one at once."""
+    """Until the commit there are only the .part and a lock; after it only the file, replacing an older one at once."""
     path = tmp_path / "calls.jsonl"
     path.write_text("old")
     sink = open_sink(path)
     sink.write([FULL])
     assert path.read_text() == "old"
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["calls.jsonl", "calls.jsonl.part"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["calls.jsonl", "calls.jsonl.lock", "calls.jsonl.part"]
     sink.commit()
     assert json.loads(path.read_text())["call_id"] == FULL.call_id
     assert list(tmp_path.iterdir()) == [path]
@@ -578,13 +578,63 @@ async def test_a_cancellation_waits_for_the_thread() -> None:
     assert (sink.records, sink.ended) == ([FULL], "aborted")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open can't be renamed there")
-def test_two_programs_do_not_write_one_file(tmp_path: Path) -> None:
-    """The second one is refused, and the first one's file is whole."""
+# --- one program at a time
+
+
+def test_nobody_gets_in_before_the_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that begins while another one's file is about to take its name is refused, and spoils nothing."""
     first, second = open_sink(tmp_path / "a.jsonl"), open_sink(tmp_path / "a.jsonl")
-    first.write([Cdr(started_at=MOMENT)] * 3)
-    with pytest.raises(OSError, match="another program"):
-        second.write([Cdr(started_at=MOMENT)])
-    second.abort()
+    replace = Path.replace
+
+    def late(path: Path, name: Path) -> Path:
+        with pytest.raises(OSError, match="another program"), committing(second):
+            second.write([FULL])
+        return replace(path, name)
+
+    monkeypatch.setattr(Path, "replace", late)
+    first.write([FULL] * 3)
     first.commit()
-    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 3
+    assert (tmp_path / "a.jsonl").read_bytes() == written(JsonlSink, [[FULL] * 3])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock file stays there")
+def test_a_lock_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opened the lock file before its holder removed it takes the lock anew, and keeps a third one out."""
+    import fcntl
+
+    first, second, third = (open_sink(tmp_path / "a.jsonl") for _ in range(3))
+    first.write([FULL])
+    flock = fcntl.flock
+
+    def late(handle: Any, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.commit()
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second.write([FULL] * 2)
+    with pytest.raises(OSError, match="another program"), committing(third):
+        third.write([FULL] * 3)
+    second.commit()
+    assert (tmp_path / "a.jsonl").read_bytes() == written(JsonlSink, [[FULL] * 2])
+
+
+@pytest.mark.parametrize(("said", "left"), [("", ["a.jsonl"]), ("mine", ["a.jsonl", "a.jsonl.lock"])])
+def test_a_lock_file_that_is_there_holds_nobody_up(tmp_path: Path, said: str, left: list[str]) -> None:
+    """What a program that died left is taken over and removed; somebody's own file of that name stays as it is."""
+    lock = tmp_path / "a.jsonl.lock"
+    lock.write_text(said)
+    open_sink(tmp_path / "a.jsonl").commit()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert not said or lock.read_text() == said
+
+
+def test_a_part_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Where the .part can't be written the error comes through, and the abort behind it lets go of everything."""
+    mine = tmp_path / "a.jsonl.part" / "mine"
+    mine.mkdir(parents=True)
+    with pytest.raises(OSError), committing(open_sink(tmp_path / "a.jsonl")) as sink:  # noqa: PT011  # as the system says
+        sink.write([FULL])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl.part"]
+    assert mine.exists()

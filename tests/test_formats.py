@@ -328,6 +328,39 @@ def test_a_name_stands_for_a_whole_table(tmp_path: Path, name: str) -> None:
     assert whole_of(target) == truth([OTHER])
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
+    """A second export to a name is refused, and neither it nor its abort costs the first one a record."""
+    target, records = f"{tmp_path}/{name}", [FULL, OTHER]
+    first, second = open_sink(target), open_sink(target)
+    first.write(records)
+    with pytest.raises(OSError, match="another program") as refused, committing(second):
+        second.write([FULL])
+    assert (refused.value.errno, refused.value.filename) == (errno.EBUSY, target.rstrip("/"))
+    first.commit()
+    assert [path.name for path in tmp_path.iterdir()] == [name.strip("/")]
+    assert name not in TABLES or whole_of(target) == truth(records)
+    save(target, records)
+    assert second.kept is None
+
+
+@pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
+def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where a whole file can't take its name it stays as the .part, and that is told."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", refuse)
+        with pytest.raises(OSError, match="permitted"), committing(open_sink(f"{tmp_path}/{name}")) as sink:
+            sink.write([FULL])
+    assert sink.kept == tmp_path / f"{name}.part"
+    assert list(tmp_path.iterdir()) == [sink.kept]
+    sink.kept.rename(tmp_path / name)
+    assert name not in TABLES or whole_of(f"{tmp_path}/{name}") == truth([FULL])
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
     """What came before an abort is in the .part, which can be read; without a record nothing is left."""

@@ -49,7 +49,7 @@ from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
-from voicenter_cdr.sync.stores import DatabaseStore, TreeStore
+from voicenter_cdr.sync.stores import DatabaseStore, TreeStore, locked
 from voicenter_cdr.windows import DAY, Window
 
 NOW = BEGIN + timedelta(days=5)
@@ -600,8 +600,9 @@ async def test_columns_that_are_new_are_filled(account: Account, kind: str, monk
 
 @everywhere
 async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
-    """A second run on the same copy refuses at once, and the first one goes on."""
+    """A second run on the same copy refuses at once, and so does an export to it; the first one goes on."""
     refused: list[str] = []
+    export = open_sink(account.target(kind))  # before there is a copy
 
     async def again() -> None:
         transport = httpx.ASGITransport(account.app)
@@ -609,6 +610,8 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
             with pytest.raises(ConfigurationError, match="Another sync") as caught:
                 await sync(client, {}, account.target(kind), start=BEGIN)
             refused.append(str(caught.value))
+        with pytest.raises(OSError, match="another program"), committing(export):
+            export.write([Cdr(started_at=NOW)])
 
     tasks: list[asyncio.Task[None]] = []
 
@@ -620,6 +623,19 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
     await asyncio.gather(*tasks)
     assert report.is_complete
     assert len(refused) == 1
+    assert not list(account.folder.glob("*.lock"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@everywhere
+async def test_one_sync_at_a_time_by_any_name(account: Account, kind: str) -> None:
+    """A copy is one however it is called: through a link a second run is refused, too."""
+    link = f"other-{kind}"
+    Path(account.target(link.rstrip("/"))).symlink_to(account.target(kind.rstrip("/")))  # noqa: ASYNC240
+    with locked(Path(account.target(kind))), pytest.raises(ConfigurationError, match="Another sync"):
+        await account.sync(link, NOW)
+    assert account.app.hits == []
+    assert (await account.sync(kind, NOW)).is_complete
 
 
 @pytest.mark.parametrize(

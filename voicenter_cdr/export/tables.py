@@ -110,18 +110,18 @@ class TableSink:
     def abort(self) -> None:
         """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
         table, self._table = self._table, None
-        if table is None:
-            return
-        keep = False
-        with contextlib.suppress(Exception):  # after a failure the library may refuse everything
-            table.execute("COMMIT")
-            keep = self.written > 0
-        with contextlib.suppress(Exception):
-            table.close()
-        self._file.abort(keep=keep)
+        readable = table is None  # a commit has closed it, and could not give it its name
+        if table is not None:
+            with contextlib.suppress(Exception):  # after a failure the library may refuse everything
+                table.execute("COMMIT")
+                readable = True
+            with contextlib.suppress(Exception):
+                table.close()
+        self._file.abort(keep=readable and self.written > 0)
 
     def _begun(self) -> Table:
         if self._table is None:
+            self._file.begin()
             _clear(self._file.part)
             self._table = self._opened(self._file.part)
             self._table.create()

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.parquet import ParquetSink
-from voicenter_cdr.export.places import PART, check_folder, drop, sync_folder
+from voicenter_cdr.export.places import PART, Lock, check_folder, drop, sync_folder
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink, JsonlSink
 from voicenter_cdr.models import Cdr
@@ -88,6 +88,7 @@ class TreeSink:
         self._day: date | None = None
         self._open: FileSink | None = None
         self._parts: Counter[date] = Counter()
+        self._lock = Lock(self._root)
         self._begun = False
         self.written = 0
         """Records written so far."""
@@ -122,6 +123,8 @@ class TreeSink:
             raise
         sync_folder(self._root.parent)
         drop(old)
+        self._begun = False
+        self._lock.release()
 
     def abort(self) -> None:
         """Close without giving the folder its name. What came stays in ``<root>.part``, unless it is nothing."""
@@ -134,10 +137,13 @@ class TreeSink:
                     self.kept = self._part
                 else:
                     drop(self._part)
+            self._begun = False
+        self._lock.release()
 
     def _begin(self) -> None:
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if not self._begun:
+            self._lock.take()
             self._begun = True
             drop(self._part)
             self._part.mkdir()

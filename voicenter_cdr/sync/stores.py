@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ import attrs
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.duckdb import DuckdbTable
 from voicenter_cdr.export.opening import Format
-from voicenter_cdr.export.places import PART, check_folder, drop, sync_folder, write_whole
+from voicenter_cdr.export.places import PART, Lock, check_folder, drop, sync_folder, write_whole
 from voicenter_cdr.export.schema import TABLE, Column, moment, quoted
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.export.sqlite import SqliteTable
@@ -314,20 +314,18 @@ def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequenc
 
 @contextmanager
 def locked(destination: Path) -> Iterator[None]:
-    """Keep others from the destination; the system lets go of the lock with the process, however that ends."""
-    path = destination.with_name(destination.name + ".lock")
-    with path.open("ab") as handle:
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                f"Another sync is at work on {destination}", mend="Let it end, then run this one; nothing was sent."
-            ) from None
+    """Keep other syncs, and exports, from the destination, by whatever name they call it."""
+    lock = Lock(Path(os.path.realpath(destination)))
+    try:
+        lock.take()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise ConfigurationError(
+            f"Another sync, or an export, is at work on {destination}",
+            mend="Let it end, then run this one; nothing was sent.",
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
