@@ -415,6 +415,62 @@ def test_a_tree_is_laid_out_by_day(tmp_path: Path) -> None:
     ]
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing that follows it in the program is done."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], renames: int) -> None:
+    """Let the work end before its next rename of a folder, once there were so many."""
+    left, rename = iter(range(renames)), Path.rename
+
+    def renamed(path: Path, name: Path) -> Path:
+        if next(left, None) is None:
+            raise Killed
+        return rename(path, name)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "rename", renamed)
+        with pytest.raises(Killed):
+            work()
+
+
+def test_a_swap_that_was_killed_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while one tree takes the place of another: the next export finds the new one whole, and keeps it."""
+    target = f"{tmp_path}/lake/"
+    save(target, [FULL])
+    sink = open_sink(target)
+    sink.write([OTHER])
+    killed_at(monkeypatch, sink.commit, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake.lock", "lake.part", "lake.replaced"]
+    sink._lock.release()  # type: ignore[attr-defined]  # as the system does for who is dead
+    after = open_sink(target)
+    after.write([FULL])
+    assert whole_of(target) == truth([OTHER])
+    after.abort()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.part"]
+
+
+def test_a_folder_beside_a_tree_stays(tmp_path: Path) -> None:
+    """A folder that is called as people call what they put aside is left alone."""
+    (tmp_path / "lake.old").mkdir()
+    for _ in range(2):
+        save(f"{tmp_path}/lake/", [FULL])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.old"]
+
+
+def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """What is put into the folder while an export is at work is seen before the folder is replaced."""
+    save(f"{tmp_path}/lake/", [FULL])
+    sink = open_sink(tmp_path / "lake")
+    sink.write([OTHER])
+    (tmp_path / "lake" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigurationError, match="more than a tree"):
+        sink.commit()
+    sink.abort()
+    assert (tmp_path / "lake" / "letter.txt").exists()
+    assert sink.kept == tmp_path / "lake.part"
+
+
 def test_a_tree_of_lines(tmp_path: Path) -> None:
     """A folder of JSON Lines is the same tree, packed with gzip."""
     save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import duckdb
 import httpx
@@ -561,6 +562,24 @@ async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> 
         connection.close()
         with pytest.raises(CheckpointError):
             await account.sync(kind, NOW)
+
+
+async def test_a_refresh_that_was_killed_leaves_the_old_tree(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed with the old tree out of the way, a refresh leaves nothing that an export would take for a whole one."""
+    target = account.target("calls/")
+    with committing(open_sink(target)) as sink:
+        sink.write([Cdr(started_at=NOW)])
+    broken = open_sink(target)
+    broken.write([Cdr(started_at=NOW)] * 2)
+    broken.abort()
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "mkdir", Mock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await account.sync("calls/", NOW, full_refresh=True)
+    after = open_sink(target)
+    after.write([Cdr(started_at=NOW)] * 3)
+    assert len(stored(target)) == 1
+    after.abort()
 
 
 async def test_a_file_that_was_taken_away_is_fetched_again(account: Account) -> None:

@@ -21,7 +21,7 @@ from voicenter_cdr.export.schema import TABLE, Column, moment, quoted
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.export.sqlite import SqliteTable
 from voicenter_cdr.export.tables import Table
-from voicenter_cdr.export.trees import Leaf, check_tree, day_folder, leaf_ending, open_leaf, state_of
+from voicenter_cdr.export.trees import Leaf, check_tree, day_folder, leaf_ending, open_leaf, replaced, state_of
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
 from voicenter_cdr.windows import Window
@@ -231,8 +231,9 @@ class TreeStore:
 
     def reset(self, state: State) -> None:
         """Take the tree away, then begin: without its files no state takes a day for stored."""
-        old = self._root.with_name(self._root.name + ".old")
+        old = replaced(self._root)
         drop(old)
+        drop(self._part)  # before there is no tree: the part of one would be taken for it
         if self._root.exists():
             self._root.rename(old)
         self._root.mkdir()
