@@ -47,6 +47,7 @@ from voicenter_cdr.export import (
 from voicenter_cdr.export import duckdb as duckdb_room
 from voicenter_cdr.export import parquet as parquet_room
 from voicenter_cdr.export.schema import cells, moment
+from voicenter_cdr.kpis_sql import create_views
 
 NAMES = [column.name for column in COLUMNS]
 TABLES = ("calls.parquet", "calls.sqlite", "calls.duckdb", "calls/")
@@ -497,18 +498,56 @@ def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
 def test_databases_that_hold_more_are_refused(tmp_path: Path, name: str, module: Any) -> None:
-    """An export never replaces a database with other tables in it, nor a file that is none."""
-    connection = module.connect(str(tmp_path / name))
-    connection.execute("CREATE TABLE customers (name TEXT)")
-    connection.close()
-    with pytest.raises(ConfigurationError, match="holds other tables"):
-        open_sink(tmp_path / name)
+    """An export never replaces a database with anything else in it, nor a file that is none."""
+    foreign = ["TABLE customers (name TEXT)", "INDEX mine ON cdr (did)"]
+    foreign += [
+        "TRIGGER mine AFTER INSERT ON cdr BEGIN SELECT 1; END"
+        if module is sqlite3
+        else "SEQUENCE mine; CREATE MACRO half(a) AS a / 2; CREATE SCHEMA other"
+    ]
+    for number, statement in enumerate(foreign):
+        save(str(tmp_path / f"{number}{name}"), [FULL])
+        connection = module.connect(str(tmp_path / f"{number}{name}"))
+        connection.execute(f"CREATE {statement}")
+        connection.close()
+        with pytest.raises(ConfigurationError, match=r"more than records .*(customers|mine)"):
+            open_sink(tmp_path / f"{number}{name}")
     (tmp_path / f"b{name}").write_bytes(b"no database" * 1000)
     with pytest.raises(ConfigurationError, match="is no"):
         open_sink(tmp_path / f"b{name}")
     (tmp_path / f"c{name}-wal").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="in use"):
         open_sink(tmp_path / f"c{name}")
+
+
+@pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
+def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
+    """The views of a database are there when an export has replaced it, one's own and those of the numbers."""
+    target = str(tmp_path / name)
+    save(target, [FULL])
+    connection = module.connect(target)
+    create_views(connection.execute, "sqlite" if module is sqlite3 else "duckdb")
+    connection.execute("CREATE VIEW mine AS SELECT call_id AS id FROM cdr WHERE duration > 0")
+    connection.execute("CREATE VIEW a AS SELECT count(*) AS calls FROM mine")
+    connection.close()
+    for _ in range(2):
+        save(target, [FULL, OTHER])
+    connection = module.connect(target)
+    assert connection.execute("SELECT calls FROM a").fetchall() == [(2,)]
+    assert connection.execute("SELECT value FROM kpi WHERE name = 'records'").fetchall() == [(2,)]
+    connection.close()
+
+
+def test_a_view_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    """A view that can't be made of the columns asked for stops the export at its first record; the old file stays."""
+    target = str(tmp_path / "a.duckdb")
+    save(target, [FULL])
+    with duckdb.connect(target) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT duration FROM cdr")
+    with pytest.raises(ConfigurationError, match="view that does not go with"):
+        save(target, [OTHER], columns=select(["call_id"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.duckdb"]
+    assert whole_of(target) == truth([FULL])
 
 
 @pytest.mark.parametrize(
