@@ -536,14 +536,51 @@ async def test_a_torn_state_is_told(account: Account) -> None:
 
 
 async def test_the_state_may_be_elsewhere(account: Account) -> None:
-    """The state of a folder can be kept in a file of one's choice."""
+    """The state of a folder can be kept in a file of one's choice; the one beside it tells where."""
     state = account.folder / "states" / "mine.json"
     state.parent.mkdir()
     for hours in (0, 30):
         await account.sync("calls/", NOW + timedelta(hours=hours), state=state)
     assert json.loads(state.read_text())["watermark"] == "2026-07-07T11:00:00Z"
-    assert not (account.folder / "calls.state.json").exists()
+    assert json.loads((account.folder / "calls.state.json").read_text()) == {"kept_in": str(state)}
     assert stored(account.target("calls/")) == truth(NOW + timedelta(hours=30))
+
+
+async def test_a_copy_is_no_place_for_exports(account: Account) -> None:
+    """An export never replaces a copy, wherever its state is."""
+    for kind, state in (("a/", None), ("b/", account.folder / "mine.json"), ("c.sqlite", None), ("d.duckdb", None)):
+        await account.sync(kind, NOW, state=state)
+        with pytest.raises(ConfigurationError, match=r"kept by a sync|more than records \(.*_voicenter_sync"):
+            open_sink(account.target(kind))
+
+
+async def test_a_state_that_is_elsewhere_is_named(account: Account) -> None:
+    """A run with another state than that of the tree refuses, unless that one was moved or all is fetched anew."""
+    here, there = account.folder / "here.json", account.folder / "there.json"
+    await account.sync("calls/", NOW, state=here)
+    shutil.copy(here, there)
+    for state in (None, there):
+        with pytest.raises(CheckpointError, match=r"is kept in .*here\.json"):
+            await account.sync("calls/", NOW, state=state)
+        assert account.app.hits == []
+    here.unlink()
+    assert (await account.sync("calls/", NOW, state=there)).start == BEGIN
+    await account.sync("calls/", NOW, full_refresh=True)
+    assert (await account.sync("calls/", NOW)).is_complete
+    with pytest.raises(CheckpointError, match=r"is kept in .*calls\.state\.json"):
+        await account.sync("calls/", NOW, state=there)
+    assert stored(account.target("calls/")) == truth(NOW)
+
+
+@pytest.mark.parametrize("target", ["calls/", "folder.sqlite"])
+async def test_folders_where_files_belong(account: Account, target: str) -> None:
+    """A state within the tree it is about, and a folder called like a database, are told before any request."""
+    (account.folder / "folder.sqlite").mkdir()
+    state = account.folder / "calls" / "state.json" if target == "calls/" else None
+    with pytest.raises(ConfigurationError, match=r"which holds records alone|is a folder; name a file"):
+        await account.sync(target, NOW, state=state)
+    assert account.app.hits == []
+    assert [path.name for path in account.folder.iterdir()] == ["folder.sqlite"]
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
