@@ -22,7 +22,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from voicenter_cdr import Cdr, CdrType, ConfigurationError, DialStatus, FrozenMap, IvrStep, Page
+from voicenter_cdr import (
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    ConfigurationError,
+    DialStatus,
+    FrozenMap,
+    IvrStep,
+    Page,
+)
 from voicenter_cdr.export import (
     COLUMNS,
     CsvSink,
@@ -36,6 +46,8 @@ from voicenter_cdr.export import (
     select,
     write_pages,
 )
+from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_rows
 from voicenter_cdr.wire import API_NAMES
 
 NAMES = [column.name for column in COLUMNS]
@@ -267,7 +279,10 @@ def test_csv_of_one_empty_cell_keeps_its_line() -> None:
     assert list(csv.reader(io.StringIO(data.decode()))) == [["did"], [""]]
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+PLAIN, WIDE = "=+-@\t\r\n", "\uff1d\uff0b\uff0d\uff20"
+
+
+@pytest.mark.parametrize("start", [*PLAIN, *WIDE, " =", "\n=", "\u00a0-", "\ufeff=", "\ufeff @", " \uff1d"])
 def test_excel_disarms_formulas(start: str) -> None:
     """For a spreadsheet, text that could be a formula gets an apostrophe; otherwise it stays as it is."""
     record = Cdr(started_at=MOMENT, queue_name=f"{start}cmd", duration=-5)
@@ -534,6 +549,57 @@ async def test_a_failing_iteration_aborts_the_sink() -> None:
     with pytest.raises(ConfigurationError):
         await write_pages(pages(), sink)
     assert (sink.records, sink.ended) == ([FULL], "aborted")
+
+
+async def test_a_failing_sink_ends_the_fetching() -> None:
+    """When the sink fails the iteration is closed before the error comes through, and nothing more is asked."""
+    rows = make_rows(3_000, start=MOMENT, end=MOMENT + timedelta(days=30))
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=10))
+
+    class Full(Listed):
+        def write(self, records: Sequence[Cdr]) -> None:
+            del records
+            raise OSError(28, "full")
+
+    async with CdrClient(code="sandbox-code", transport=in_process(app), page_cap=10) as client:
+        before = asyncio.all_tasks()
+        with pytest.raises(OSError, match="full"):
+            await write_pages(client.iter_pages(CdrQuery(MOMENT, MOMENT + timedelta(days=30))), Full())
+        assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_was_iterated_is_closed(fails: bool) -> None:
+    """An iteration that is handed over is closed at the end, whole or not; one that can't be closed will do, too."""
+    closed, sink = [], Listed()
+
+    async def pages() -> AsyncIterator[Page]:
+        try:
+            yield page(FULL)
+            yield page(FULL)
+        finally:
+            closed.append(sink.ended)
+
+    class Plain:
+        def __init__(self) -> None:
+            self.left = [page(FULL)]
+
+        def __aiter__(self) -> Plain:
+            return self
+
+        async def __anext__(self) -> Page:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            await write_pages(pages(), sink, on_page=lambda _: 1 / 0)
+        assert closed == ["aborted"]
+    else:
+        assert await write_pages(pages(), sink) == 2
+        assert closed == [""]
+        assert await write_pages(Plain(), Listed()) == 1
 
 
 async def test_a_failing_commit_aborts_the_sink() -> None:
