@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import gzip
 import io
 import json
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -47,6 +49,7 @@ from voicenter_cdr.export import (
     write_pages,
 )
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
+from voicenter_cdr.sync.stores import locked
 from voicenter_cdr.testing import in_process, make_rows
 from voicenter_cdr.wire import API_NAMES
 
@@ -694,6 +697,16 @@ def test_a_lock_file_that_is_there_holds_nobody_up(tmp_path: Path, said: str, le
     open_sink(tmp_path / "a.jsonl").commit()
     assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert not said or lock.read_text() == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_place_without_locks_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system can't lock, that is what is said, and not that somebody else is at work."""
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
+    with pytest.raises(OSError, match="no locks"), committing(open_sink(tmp_path / "a.jsonl")) as sink:
+        sink.write([FULL])
+    with pytest.raises(OSError, match="no locks"), locked(tmp_path / "a.sqlite"):
+        pass
 
 
 def test_a_part_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -538,14 +538,27 @@ def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
     connection.close()
 
 
-def test_a_view_that_does_not_fit_is_told(tmp_path: Path) -> None:
-    """A view that can't be made of the columns asked for stops the export at its first record; the old file stays."""
+def test_a_view_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that can't be made of the columns asked for stops the export at its first record; the old file stays.
+
+    That there is no room for it is told as such.
+    """
     target = str(tmp_path / "a.duckdb")
     save(target, [FULL])
     with duckdb.connect(target) as connection:
         connection.execute("CREATE VIEW mine AS SELECT duration FROM cdr")
     with pytest.raises(ConfigurationError, match="view that does not go with"):
         save(target, [OTHER], columns=select(["call_id"]))
+    execute = duckdb_room.DuckdbTable.execute
+
+    def full(table: duckdb_room.DuckdbTable, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if statement.startswith("CREATE VIEW"):
+            raise OSError(errno.ENOSPC, "No space left")
+        return execute(table, statement, values)
+
+    monkeypatch.setattr(duckdb_room.DuckdbTable, "execute", full)
+    with pytest.raises(OSError, match="No space"):
+        save(target, [OTHER])
     assert [path.name for path in tmp_path.iterdir()] == ["a.duckdb"]
     assert whole_of(target) == truth([FULL])
 
