@@ -28,6 +28,7 @@ from voicenter_cdr.cli.times import Period
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.wire import API_NAMES
 
 NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
 CODE = "s3cret-Account-c0de"
@@ -168,6 +169,14 @@ def test_columns(service: Service, run: Run) -> None:
     assert "QueueName" not in service.app.hits[-1].fields
     assert run("export", "--last", "7d", "--fields", "extra").records[0] == {"extra": None}
     assert not service.app.hits[-1].fields
+
+
+def test_raw_names_lose_nothing(service: Service, run: Run) -> None:
+    """With the API's names all that the service sent is there, what could not be read too; what is derived is not."""
+    service.holds(Records([RECORDS[0] | {"DTMFData": "press 1"}]))
+    (made,) = run("export", "--last", "7d", "--raw-names").records
+    assert made["extra"] == {"DTMFData": "press 1"}
+    assert made.keys() == {*API_NAMES.values(), "extra"}
 
 
 @pytest.mark.usefixtures("service")

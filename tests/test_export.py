@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import gzip
 import io
 import json
@@ -16,13 +17,24 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from voicenter_cdr import Cdr, CdrType, ConfigurationError, DialStatus, FrozenMap, IvrStep, Page
+from voicenter_cdr import (
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    ConfigurationError,
+    DialStatus,
+    FrozenMap,
+    IvrStep,
+    Page,
+)
 from voicenter_cdr.export import (
     COLUMNS,
     CsvSink,
@@ -36,6 +48,9 @@ from voicenter_cdr.export import (
     select,
     write_pages,
 )
+from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
+from voicenter_cdr.sync.stores import locked
+from voicenter_cdr.testing import in_process, make_rows
 from voicenter_cdr.wire import API_NAMES
 
 NAMES = [column.name for column in COLUMNS]
@@ -267,7 +282,10 @@ def test_csv_of_one_empty_cell_keeps_its_line() -> None:
     assert list(csv.reader(io.StringIO(data.decode()))) == [["did"], [""]]
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+PLAIN, WIDE = "=+-@\t\r\n", "\uff1d\uff0b\uff0d\uff20"
+
+
+@pytest.mark.parametrize("start", [*PLAIN, *WIDE, " =", "\n=", "\u00a0-", "\ufeff=", "\ufeff @", " \uff1d"])
 def test_excel_disarms_formulas(start: str) -> None:
     """For a spreadsheet, text that could be a formula gets an apostrophe; otherwise it stays as it is."""
     record = Cdr(started_at=MOMENT, queue_name=f"{start}cmd", duration=-5)
@@ -301,13 +319,13 @@ def test_csv_raw_names() -> None:
 
 
 def test_a_name_stands_for_a_whole_file(tmp_path: Path) -> None:
-    """Until the commit there is only the .part file; after it only the file, replacing an older one at once."""
+    """Until the commit there are only the .part and a lock; after it only the file, replacing an older one at once."""
     path = tmp_path / "calls.jsonl"
     path.write_text("old")
     sink = open_sink(path)
     sink.write([FULL])
     assert path.read_text() == "old"
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["calls.jsonl", "calls.jsonl.part"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["calls.jsonl", "calls.jsonl.lock", "calls.jsonl.part"]
     sink.commit()
     assert json.loads(path.read_text())["call_id"] == FULL.call_id
     assert list(tmp_path.iterdir()) == [path]
@@ -536,6 +554,57 @@ async def test_a_failing_iteration_aborts_the_sink() -> None:
     assert (sink.records, sink.ended) == ([FULL], "aborted")
 
 
+async def test_a_failing_sink_ends_the_fetching() -> None:
+    """When the sink fails the iteration is closed before the error comes through, and nothing more is asked."""
+    rows = make_rows(3_000, start=MOMENT, end=MOMENT + timedelta(days=30))
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=10))
+
+    class Full(Listed):
+        def write(self, records: Sequence[Cdr]) -> None:
+            del records
+            raise OSError(28, "full")
+
+    async with CdrClient(code="sandbox-code", transport=in_process(app), page_cap=10) as client:
+        before = asyncio.all_tasks()
+        with pytest.raises(OSError, match="full"):
+            await write_pages(client.iter_pages(CdrQuery(MOMENT, MOMENT + timedelta(days=30))), Full())
+        assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_was_iterated_is_closed(fails: bool) -> None:
+    """An iteration that is handed over is closed at the end, whole or not; one that can't be closed will do, too."""
+    closed, sink = [], Listed()
+
+    async def pages() -> AsyncIterator[Page]:
+        try:
+            yield page(FULL)
+            yield page(FULL)
+        finally:
+            closed.append(sink.ended)
+
+    class Plain:
+        def __init__(self) -> None:
+            self.left = [page(FULL)]
+
+        def __aiter__(self) -> Plain:
+            return self
+
+        async def __anext__(self) -> Page:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            await write_pages(pages(), sink, on_page=lambda _: 1 / 0)
+        assert closed == ["aborted"]
+    else:
+        assert await write_pages(pages(), sink) == 2
+        assert closed == [""]
+        assert await write_pages(Plain(), Listed()) == 1
+
+
 async def test_a_failing_commit_aborts_the_sink() -> None:
     """A commit that fails is no commit."""
     sink = Listed()
@@ -578,13 +647,73 @@ async def test_a_cancellation_waits_for_the_thread() -> None:
     assert (sink.records, sink.ended) == ([FULL], "aborted")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open can't be renamed there")
-def test_two_programs_do_not_write_one_file(tmp_path: Path) -> None:
-    """The second one is refused, and the first one's file is whole."""
+# --- one program at a time
+
+
+def test_nobody_gets_in_before_the_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that begins while another one's file is about to take its name is refused, and spoils nothing."""
     first, second = open_sink(tmp_path / "a.jsonl"), open_sink(tmp_path / "a.jsonl")
-    first.write([Cdr(started_at=MOMENT)] * 3)
-    with pytest.raises(OSError, match="another program"):
-        second.write([Cdr(started_at=MOMENT)])
-    second.abort()
+    replace = Path.replace
+
+    def late(path: Path, name: Path) -> Path:
+        with pytest.raises(OSError, match="another program"), committing(second):
+            second.write([FULL])
+        return replace(path, name)
+
+    monkeypatch.setattr(Path, "replace", late)
+    first.write([FULL] * 3)
     first.commit()
-    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 3
+    assert (tmp_path / "a.jsonl").read_bytes() == written(JsonlSink, [[FULL] * 3])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock file stays there")
+def test_a_lock_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opened the lock file before its holder removed it takes the lock anew, and keeps a third one out."""
+    import fcntl
+
+    first, second, third = (open_sink(tmp_path / "a.jsonl") for _ in range(3))
+    first.write([FULL])
+    flock = fcntl.flock
+
+    def late(handle: Any, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.commit()
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second.write([FULL] * 2)
+    with pytest.raises(OSError, match="another program"), committing(third):
+        third.write([FULL] * 3)
+    second.commit()
+    assert (tmp_path / "a.jsonl").read_bytes() == written(JsonlSink, [[FULL] * 2])
+
+
+@pytest.mark.parametrize(("said", "left"), [("", ["a.jsonl"]), ("mine", ["a.jsonl", "a.jsonl.lock"])])
+def test_a_lock_file_that_is_there_holds_nobody_up(tmp_path: Path, said: str, left: list[str]) -> None:
+    """What a program that died left is taken over and removed; somebody's own file of that name stays as it is."""
+    lock = tmp_path / "a.jsonl.lock"
+    lock.write_text(said)
+    open_sink(tmp_path / "a.jsonl").commit()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert not said or lock.read_text() == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_place_without_locks_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system can't lock, that is what is said, and not that somebody else is at work."""
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
+    with pytest.raises(OSError, match="no locks"), committing(open_sink(tmp_path / "a.jsonl")) as sink:
+        sink.write([FULL])
+    with pytest.raises(OSError, match="no locks"), locked(tmp_path / "a.sqlite"):
+        pass
+
+
+def test_a_part_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Where the .part can't be written the error comes through, and the abort behind it lets go of everything."""
+    mine = tmp_path / "a.jsonl.part" / "mine"
+    mine.mkdir(parents=True)
+    with pytest.raises(OSError), committing(open_sink(tmp_path / "a.jsonl")) as sink:  # noqa: PT011  # as the system says
+        sink.write([FULL])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl.part"]
+    assert mine.exists()

@@ -47,6 +47,7 @@ from voicenter_cdr.export import (
 from voicenter_cdr.export import duckdb as duckdb_room
 from voicenter_cdr.export import parquet as parquet_room
 from voicenter_cdr.export.schema import cells, moment
+from voicenter_cdr.kpis_sql import create_views
 
 NAMES = [column.name for column in COLUMNS]
 TABLES = ("calls.parquet", "calls.sqlite", "calls.duckdb", "calls/")
@@ -328,6 +329,39 @@ def test_a_name_stands_for_a_whole_table(tmp_path: Path, name: str) -> None:
     assert whole_of(target) == truth([OTHER])
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
+    """A second export to a name is refused, and neither it nor its abort costs the first one a record."""
+    target, records = f"{tmp_path}/{name}", [FULL, OTHER]
+    first, second = open_sink(target), open_sink(target)
+    first.write(records)
+    with pytest.raises(OSError, match="another program") as refused, committing(second):
+        second.write([FULL])
+    assert (refused.value.errno, refused.value.filename) == (errno.EBUSY, target.rstrip("/"))
+    first.commit()
+    assert [path.name for path in tmp_path.iterdir()] == [name.strip("/")]
+    assert name not in TABLES or whole_of(target) == truth(records)
+    save(target, records)
+    assert second.kept is None
+
+
+@pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
+def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where a whole file can't take its name it stays as the .part, and that is told."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", refuse)
+        with pytest.raises(OSError, match="permitted"), committing(open_sink(f"{tmp_path}/{name}")) as sink:
+            sink.write([FULL])
+    assert sink.kept == tmp_path / f"{name}.part"
+    assert list(tmp_path.iterdir()) == [sink.kept]
+    sink.kept.rename(tmp_path / name)
+    assert name not in TABLES or whole_of(f"{tmp_path}/{name}") == truth([FULL])
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
     """What came before an abort is in the .part, which can be read; without a record nothing is left."""
@@ -382,6 +416,62 @@ def test_a_tree_is_laid_out_by_day(tmp_path: Path) -> None:
     ]
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing that follows it in the program is done."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], renames: int) -> None:
+    """Let the work end before its next rename of a folder, once there were so many."""
+    left, rename = iter(range(renames)), Path.rename
+
+    def renamed(path: Path, name: Path) -> Path:
+        if next(left, None) is None:
+            raise Killed
+        return rename(path, name)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "rename", renamed)
+        with pytest.raises(Killed):
+            work()
+
+
+def test_a_swap_that_was_killed_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while one tree takes the place of another: the next export finds the new one whole, and keeps it."""
+    target = f"{tmp_path}/lake/"
+    save(target, [FULL])
+    sink = open_sink(target)
+    sink.write([OTHER])
+    killed_at(monkeypatch, sink.commit, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake.lock", "lake.part", "lake.replaced"]
+    sink._lock.release()  # type: ignore[attr-defined]  # as the system does for who is dead
+    after = open_sink(target)
+    after.write([FULL])
+    assert whole_of(target) == truth([OTHER])
+    after.abort()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.part"]
+
+
+def test_a_folder_beside_a_tree_stays(tmp_path: Path) -> None:
+    """A folder that is called as people call what they put aside is left alone."""
+    (tmp_path / "lake.old").mkdir()
+    for _ in range(2):
+        save(f"{tmp_path}/lake/", [FULL])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.old"]
+
+
+def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """What is put into the folder while an export is at work is seen before the folder is replaced."""
+    save(f"{tmp_path}/lake/", [FULL])
+    sink = open_sink(tmp_path / "lake")
+    sink.write([OTHER])
+    (tmp_path / "lake" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigurationError, match="more than a tree"):
+        sink.commit()
+    sink.abort()
+    assert (tmp_path / "lake" / "letter.txt").exists()
+    assert sink.kept == tmp_path / "lake.part"
+
+
 def test_a_tree_of_lines(tmp_path: Path) -> None:
     """A folder of JSON Lines is the same tree, packed with gzip."""
     save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")
@@ -408,18 +498,69 @@ def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
 def test_databases_that_hold_more_are_refused(tmp_path: Path, name: str, module: Any) -> None:
-    """An export never replaces a database with other tables in it, nor a file that is none."""
-    connection = module.connect(str(tmp_path / name))
-    connection.execute("CREATE TABLE customers (name TEXT)")
-    connection.close()
-    with pytest.raises(ConfigurationError, match="holds other tables"):
-        open_sink(tmp_path / name)
+    """An export never replaces a database with anything else in it, nor a file that is none."""
+    foreign = ["TABLE customers (name TEXT)", "INDEX mine ON cdr (did)"]
+    foreign += [
+        "TRIGGER mine AFTER INSERT ON cdr BEGIN SELECT 1; END"
+        if module is sqlite3
+        else "SEQUENCE mine; CREATE MACRO half(a) AS a / 2; CREATE SCHEMA other"
+    ]
+    for number, statement in enumerate(foreign):
+        save(str(tmp_path / f"{number}{name}"), [FULL])
+        connection = module.connect(str(tmp_path / f"{number}{name}"))
+        connection.execute(f"CREATE {statement}")
+        connection.close()
+        with pytest.raises(ConfigurationError, match=r"more than records .*(customers|mine)"):
+            open_sink(tmp_path / f"{number}{name}")
     (tmp_path / f"b{name}").write_bytes(b"no database" * 1000)
     with pytest.raises(ConfigurationError, match="is no"):
         open_sink(tmp_path / f"b{name}")
     (tmp_path / f"c{name}-wal").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="in use"):
         open_sink(tmp_path / f"c{name}")
+
+
+@pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
+def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
+    """The views of a database are there when an export has replaced it, one's own and those of the numbers."""
+    target = str(tmp_path / name)
+    save(target, [FULL])
+    connection = module.connect(target)
+    create_views(connection.execute, "sqlite" if module is sqlite3 else "duckdb")
+    connection.execute("CREATE VIEW mine AS SELECT call_id AS id FROM cdr WHERE duration > 0")
+    connection.execute("CREATE VIEW a AS SELECT count(*) AS calls FROM mine")
+    connection.close()
+    for _ in range(2):
+        save(target, [FULL, OTHER])
+    connection = module.connect(target)
+    assert connection.execute("SELECT calls FROM a").fetchall() == [(2,)]
+    assert connection.execute("SELECT value FROM kpi WHERE name = 'records'").fetchall() == [(2,)]
+    connection.close()
+
+
+def test_a_view_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that can't be made of the columns asked for stops the export at its first record; the old file stays.
+
+    That there is no room for it is told as such.
+    """
+    target = str(tmp_path / "a.duckdb")
+    save(target, [FULL])
+    with duckdb.connect(target) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT duration FROM cdr")
+    with pytest.raises(ConfigurationError, match="view that does not go with"):
+        save(target, [OTHER], columns=select(["call_id"]))
+    execute = duckdb_room.DuckdbTable.execute
+
+    def full(table: duckdb_room.DuckdbTable, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if statement.startswith("CREATE VIEW"):
+            raise OSError(errno.ENOSPC, "No space left")
+        return execute(table, statement, values)
+
+    monkeypatch.setattr(duckdb_room.DuckdbTable, "execute", full)
+    with pytest.raises(OSError, match="No space"):
+        save(target, [OTHER])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.duckdb"]
+    assert whole_of(target) == truth([FULL])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import duckdb
 import httpx
@@ -49,7 +50,7 @@ from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
-from voicenter_cdr.sync.stores import DatabaseStore, TreeStore
+from voicenter_cdr.sync.stores import DatabaseStore, TreeStore, locked
 from voicenter_cdr.windows import DAY, Window
 
 NOW = BEGIN + timedelta(days=5)
@@ -535,14 +536,51 @@ async def test_a_torn_state_is_told(account: Account) -> None:
 
 
 async def test_the_state_may_be_elsewhere(account: Account) -> None:
-    """The state of a folder can be kept in a file of one's choice."""
+    """The state of a folder can be kept in a file of one's choice; the one beside it tells where."""
     state = account.folder / "states" / "mine.json"
     state.parent.mkdir()
     for hours in (0, 30):
         await account.sync("calls/", NOW + timedelta(hours=hours), state=state)
     assert json.loads(state.read_text())["watermark"] == "2026-07-07T11:00:00Z"
-    assert not (account.folder / "calls.state.json").exists()
+    assert json.loads((account.folder / "calls.state.json").read_text()) == {"kept_in": str(state)}
     assert stored(account.target("calls/")) == truth(NOW + timedelta(hours=30))
+
+
+async def test_a_copy_is_no_place_for_exports(account: Account) -> None:
+    """An export never replaces a copy, wherever its state is."""
+    for kind, state in (("a/", None), ("b/", account.folder / "mine.json"), ("c.sqlite", None), ("d.duckdb", None)):
+        await account.sync(kind, NOW, state=state)
+        with pytest.raises(ConfigurationError, match=r"kept by a sync|more than records \(.*_voicenter_sync"):
+            open_sink(account.target(kind))
+
+
+async def test_a_state_that_is_elsewhere_is_named(account: Account) -> None:
+    """A run with another state than that of the tree refuses, unless that one was moved or all is fetched anew."""
+    here, there = account.folder / "here.json", account.folder / "there.json"
+    await account.sync("calls/", NOW, state=here)
+    shutil.copy(here, there)
+    for state in (None, there):
+        with pytest.raises(CheckpointError, match=r"is kept in .*here\.json"):
+            await account.sync("calls/", NOW, state=state)
+        assert account.app.hits == []
+    here.unlink()
+    assert (await account.sync("calls/", NOW, state=there)).start == BEGIN
+    await account.sync("calls/", NOW, full_refresh=True)
+    assert (await account.sync("calls/", NOW)).is_complete
+    with pytest.raises(CheckpointError, match=r"is kept in .*calls\.state\.json"):
+        await account.sync("calls/", NOW, state=there)
+    assert stored(account.target("calls/")) == truth(NOW)
+
+
+@pytest.mark.parametrize("target", ["calls/", "folder.sqlite"])
+async def test_folders_where_files_belong(account: Account, target: str) -> None:
+    """A state within the tree it is about, and a folder called like a database, are told before any request."""
+    (account.folder / "folder.sqlite").mkdir()
+    state = account.folder / "calls" / "state.json" if target == "calls/" else None
+    with pytest.raises(ConfigurationError, match=r"which holds records alone|is a folder; name a file"):
+        await account.sync(target, NOW, state=state)
+    assert account.app.hits == []
+    assert [path.name for path in account.folder.iterdir()] == ["folder.sqlite"]
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -561,6 +599,24 @@ async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> 
         connection.close()
         with pytest.raises(CheckpointError):
             await account.sync(kind, NOW)
+
+
+async def test_a_refresh_that_was_killed_leaves_the_old_tree(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed with the old tree out of the way, a refresh leaves nothing that an export would take for a whole one."""
+    target = account.target("calls/")
+    with committing(open_sink(target)) as sink:
+        sink.write([Cdr(started_at=NOW)])
+    broken = open_sink(target)
+    broken.write([Cdr(started_at=NOW)] * 2)
+    broken.abort()
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "mkdir", Mock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await account.sync("calls/", NOW, full_refresh=True)
+    after = open_sink(target)
+    after.write([Cdr(started_at=NOW)] * 3)
+    assert len(stored(target)) == 1
+    after.abort()
 
 
 async def test_a_file_that_was_taken_away_is_fetched_again(account: Account) -> None:
@@ -600,8 +656,9 @@ async def test_columns_that_are_new_are_filled(account: Account, kind: str, monk
 
 @everywhere
 async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
-    """A second run on the same copy refuses at once, and the first one goes on."""
+    """A second run on the same copy refuses at once, and so does an export to it; the first one goes on."""
     refused: list[str] = []
+    export = open_sink(account.target(kind))  # before there is a copy
 
     async def again() -> None:
         transport = httpx.ASGITransport(account.app)
@@ -609,6 +666,8 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
             with pytest.raises(ConfigurationError, match="Another sync") as caught:
                 await sync(client, {}, account.target(kind), start=BEGIN)
             refused.append(str(caught.value))
+        with pytest.raises(OSError, match="another program"), committing(export):
+            export.write([Cdr(started_at=NOW)])
 
     tasks: list[asyncio.Task[None]] = []
 
@@ -620,6 +679,19 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
     await asyncio.gather(*tasks)
     assert report.is_complete
     assert len(refused) == 1
+    assert not list(account.folder.glob("*.lock"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@everywhere
+async def test_one_sync_at_a_time_by_any_name(account: Account, kind: str) -> None:
+    """A copy is one however it is called: through a link a second run is refused, too."""
+    link = f"other-{kind}"
+    Path(account.target(link.rstrip("/"))).symlink_to(account.target(kind.rstrip("/")))  # noqa: ASYNC240
+    with locked(Path(account.target(kind))), pytest.raises(ConfigurationError, match="Another sync"):
+        await account.sync(link, NOW)
+    assert account.app.hits == []
+    assert (await account.sync(kind, NOW)).is_complete
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from contextlib import aclosing
 from typing import Annotated, Final, Literal
 
+import attrs
 from cyclopts import Parameter
 
 from voicenter_cdr.cli.failure import telling_of
@@ -28,7 +29,7 @@ from voicenter_cdr.cli.messages import logs, many, progress, say
 from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period, said
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
-from voicenter_cdr.models import CdrQuery, Estimate
+from voicenter_cdr.models import Cdr, CdrQuery, Estimate
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
 __all__ = ["COUNT_EXAMPLES", "EXPORT_EXAMPLES", "PLAN_EXAMPLES", "count", "export", "plan"]
@@ -73,8 +74,8 @@ def export(
     pseudonymise_key_file
         Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used.
     """
-    # The API's names are for the API's fields: what is derived from them has none.
-    every = tuple(column for column in COLUMNS if not (raw_names and column.derive))
+    # The API's names are for what a record holds: what is made from it has none.
+    every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
     columns = select(split("--fields", fields)) if fields else every
     query = to_query(period, filters, access, columns if fields else None)
     pseudonymiser = pseudonymiser_of(pseudonymise_key_file)

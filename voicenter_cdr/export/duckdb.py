@@ -40,6 +40,16 @@ _CAUSES: Final = (
 )
 """Words by which DuckDB's own text tells what the system refused."""
 
+_HELD: Final = (
+    ("table_name", "duckdb_tables() WHERE NOT internal"),
+    ("index_name", "duckdb_indexes()"),
+    ("sequence_name", "duckdb_sequences()"),
+    ("function_name", "duckdb_functions() WHERE NOT internal"),
+    ("type_name", "duckdb_types() WHERE NOT internal"),
+    ("''", "duckdb_schemas() WHERE NOT internal"),
+)
+"""Where DuckDB lists what is in a file, besides views."""
+
 
 class DuckdbTable:
     """An open DuckDB file with a table of records.
@@ -69,6 +79,15 @@ class DuckdbTable:
     def tables(self) -> set[str]:
         """What the tables in it are called."""
         return {name for (name,) in self.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal")}
+
+    def foreign(self) -> set[str]:
+        """What an export has not made is called: all but the table of records, and views."""
+        found = self.execute(" UNION ALL ".join(f"SELECT schema_name, {name} FROM {source}" for name, source in _HELD))
+        return {f"{schema}.{name}" for schema, name in found} - {f"main.{TABLE}"}
+
+    def views(self) -> list[str]:
+        """The statements that make its views."""
+        return [made for (made,) in self.execute("SELECT sql FROM duckdb_views() WHERE NOT internal")]
 
     def create(self) -> None:
         """Make the table of records, or add the columns it has not got."""
@@ -149,7 +168,8 @@ def _text(value: str) -> str:
 class DuckdbSink(TableSink):
     """A DuckDB file with the table ``cdr``.
 
-    Replaces an earlier such file; one with other tables is refused (:class:`ConfigurationError`).
+    Replaces an earlier such file and makes its views anew; one with anything else in it is refused
+    (:class:`ConfigurationError`).
     """
 
     def __init__(

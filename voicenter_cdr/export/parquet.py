@@ -104,7 +104,9 @@ class ParquetSink:
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
         if records:
-            self._batches.append(arrow_batch(records, self._columns, raw_names=self._raw_names))
+            batch = arrow_batch(records, self._columns, raw_names=self._raw_names)
+            self._begin()  # not with the first row group: nobody else should fetch for this name meanwhile
+            self._batches.append(batch)
             self.written += len(records)
             if sum(batch.num_rows for batch in self._batches) >= _GROUP:
                 self._flush()
@@ -126,10 +128,13 @@ class ParquetSink:
             keep = False  # without its end nobody can read it
         self._bytes.abort(keep=keep)
 
-    def _flush(self) -> None:
+    def _begin(self) -> None:
         if self._writer is None:
             schema = arrow_schema(self._columns, raw_names=self._raw_names)
             self._writer = self._parquet.ParquetWriter(_Counted(self._bytes), schema, compression="zstd")
+
+    def _flush(self) -> None:
+        self._begin()
         batches, self._batches = self._batches, []
         if batches:
             table = _pyarrow().Table.from_batches(batches).unify_dictionaries()

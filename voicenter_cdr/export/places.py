@@ -1,4 +1,8 @@
-"""Where a sink's bytes go: to a stream, or to a file that takes its name only when it is whole."""
+"""Where a sink's bytes go: to a stream, or to a file that takes its name only when it is whole.
+
+Whatever writes to a name holds the lock of that name (:class:`Lock`) from its first byte until the result bears it, so
+that nobody else gets at the ``.part`` meanwhile, whatever the format.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,20 @@ import errno
 import gzip
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from voicenter_cdr.errors import ConfigurationError
 
-try:
-    import fcntl
-except ImportError:  # there a file that is open can't be renamed, which keeps two programs apart
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = [
     "PART",
+    "Lock",
     "Part",
     "Target",
     "alone",
     "bytes_to",
+    "check_file",
     "check_folder",
     "drop",
     "sync_file",
@@ -34,6 +36,88 @@ PART: Final = ".part"
 """What is behind the name of something that is not whole yet."""
 Target = str | os.PathLike[str] | BinaryIO
 """A path, or a stream that takes bytes."""
+_BEYOND: Final = 2**30
+"""A place behind the end of any file that is locked: on Windows nobody else may touch what is."""
+
+
+class Lock:
+    """One program at a time for a destination, by ``<name>.lock`` beside it.
+
+    The system lets go of it with the process, however that ends; a lock file that is left over holds nobody up.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self._destination = destination
+        self._path = destination.with_name(destination.name + ".lock")
+        self._handle: BinaryIO | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it is taken, by this one."""
+        return self._handle is not None
+
+    def take(self) -> None:
+        """Take it, unless it is held already. Raises ``OSError`` (``EBUSY``) where somebody else has it."""
+        while self._handle is None:
+            handle = _seized(self._path)
+            if handle is None:
+                raise _busy(self._destination)
+            if _is_at(handle, self._path):
+                self._handle = handle
+            else:
+                handle.close()  # whoever had it has removed it since it was opened
+
+    def release(self) -> None:
+        """Let go of it, and take the file away. Does nothing where it is not held."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            if not os.fstat(handle.fileno()).st_size:  # else it is somebody's file that happens to be called so
+                self._path.unlink()
+        handle.close()
+
+
+def alone(path: Path) -> BinaryIO:
+    """The file, opened to append to, and for nobody else to have it so as long as it is open."""
+    handle = _seized(path)
+    if handle is None:
+        raise _busy(path)
+    return handle
+
+
+def _seized(path: Path) -> BinaryIO | None:
+    """The file, opened and locked; ``None`` where somebody else has it locked."""
+    handle = path.open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            handle.seek(_BEYOND)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        handle.close()
+        return None
+    except BaseException:
+        handle.close()
+        raise
+    return handle
+
+
+def _is_at(handle: BinaryIO, path: Path) -> bool:
+    """Whether the open file is the one that bears the name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _busy(path: Path) -> OSError:
+    return OSError(errno.EBUSY, "another program is writing it; let it end first", str(path))
 
 
 class _Stream:
@@ -67,25 +151,36 @@ class Part:
         self.path = Path(os.path.realpath(path))  # a link stays one, its target is replaced
         self.part = self.path.with_name(self.path.name + PART)
         self.kept: Path | None = None
-        if self.path.is_dir():
-            raise ConfigurationError(f"{self.path} is a folder; name a file in it")
-        check_folder(self.path.parent)
+        self._lock = Lock(self.path)
+        check_file(self.path)
+
+    def begin(self) -> None:
+        """Keep others from it until :meth:`commit` or :meth:`abort`. Raises ``OSError`` where somebody has it."""
+        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
+        self._lock.take()
 
     def commit(self) -> None:
         """Give the file its name."""
-        if self.path.exists():
-            shutil.copymode(self.path, self.part)
         sync_file(self.part)
-        self.part.replace(self.path)
-        sync_folder(self.path.parent)
+        self._rename()
 
     def abort(self, *, keep: bool) -> None:
-        """Let the part stay as what is kept, or remove it."""
+        """Let the part stay as what is kept, or remove it. Does nothing where it was not begun, or has its name."""
+        if not self._lock.held:
+            return
         with contextlib.suppress(OSError):
             if keep:
                 self.kept = self.part if self.part.exists() else None
             else:
-                drop(self.part)
+                self.part.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _rename(self) -> None:
+        if self.path.exists():
+            shutil.copymode(self.path, self.part)
+        self.part.replace(self.path)
+        sync_folder(self.path.parent)
+        self._lock.release()
 
 
 class _File(Part):
@@ -97,10 +192,9 @@ class _File(Part):
         self._out: Any = None
 
     def _open(self) -> Any:
-        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if self._out is None:
-            self._raw = alone(self.part)
-            self._raw.truncate(0)
+            self.begin()
+            self._raw = self.part.open("wb")
             if self.path.exists():
                 shutil.copymode(self.path, self.part)
             packed = self.path.suffix.lower() == ".gz"
@@ -118,28 +212,21 @@ class _File(Part):
         raw.flush()
         os.fsync(raw.fileno())
         raw.close()
-        self.part.replace(self.path)
-        sync_folder(self.path.parent)
+        self._rename()
 
     def abort(self, *, keep: bool) -> None:
-        if self._raw is None:
-            return
         for stream in (self._out, self._raw):
             with contextlib.suppress(OSError, ValueError):
-                stream.close()
+                if stream is not None:
+                    stream.close()
         super().abort(keep=keep)
 
 
-def alone(path: Path) -> BinaryIO:
-    """The file, opened to append to, and for nobody else to have it so as long as it is open."""
-    handle = path.open("ab")
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise OSError(errno.EBUSY, "another program is writing it") from None
-    return handle
+def check_file(path: Path) -> None:
+    """Refuse before any request is spent a name that no file can have."""
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; name a file in it")
+    check_folder(path.parent)
 
 
 def check_folder(folder: Path) -> None:

@@ -83,15 +83,15 @@ async def write_pages(
 
     ``keep`` chooses among the records, ``pseudonymiser`` then replaces their numbers, ``on_page`` is told of every page
     (as it came) that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets it
-    through.
+    through. Closes the iteration, however it ends: nothing goes on being fetched for a sink that failed.
     """
 
     def write(records: Sequence[Cdr]) -> None:
         sink.write(records if pseudonymiser is None else pseudonymiser.records(records))
 
-    written = 0
+    written, iteration = 0, aiter(pages)
     try:
-        async for page in pages:
+        async for page in iteration:
             records = page.records if keep is None else tuple(filter(keep, page.records))
             await in_thread(write, records)
             written += len(records)
@@ -101,6 +101,10 @@ async def write_pages(
     except BaseException:
         sink.abort()
         raise
+    finally:
+        close = getattr(iteration, "aclose", None)  # a plain iterator has none
+        if close is not None:
+            await close()
     return written
 
 
@@ -194,7 +198,8 @@ def _line(record: dict[str, Any]) -> str:
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
-_FORMULA: Final = re.compile("[=+\\-@\t\r]")
+_FORMULA: Final = re.compile("[\\s\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""What a spreadsheet may take for a formula; some skip space before it, or take full-width signs for plain ones."""
 
 
 class CsvSink(_TextSink):

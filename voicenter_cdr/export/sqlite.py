@@ -25,6 +25,7 @@ from voicenter_cdr.export.schema import (
     named,
     number,
     quoted,
+    select,
     sqlite_ddl,
     sqlite_type,
 )
@@ -39,6 +40,8 @@ _ERRNO: Final = {
     sqlite3.SQLITE_LOCKED: errno.EBUSY,
     sqlite3.SQLITE_READONLY: errno.EROFS,
 }
+_TIMES: Final = [name for column in select(["started_at"]) for name in (column.name, column.api_name)]
+"""What the column that has an index is called, in either spelling."""
 _PATIENCE: Final = 30.0
 """Seconds to wait for somebody else who is writing to the database."""
 
@@ -67,6 +70,15 @@ class SqliteTable:
         """What the tables in it are called."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
+    def foreign(self) -> set[str]:
+        """What an export has not made is called: all but the table of records, its index, and views."""
+        found = self.execute("SELECT name FROM sqlite_master WHERE type <> 'view'")
+        return {name for (name,) in found if not name.startswith("sqlite_")} - {TABLE, *map(_index, _TIMES)}
+
+    def views(self) -> list[str]:
+        """The statements that make its views."""
+        return [made for (made,) in self.execute("SELECT sql FROM sqlite_master WHERE type = 'view'")]
+
     def create(self) -> None:
         """Make the table of records and its index by time, or add the columns it has not got."""
         self.execute(sqlite_ddl(self._columns, raw_names=self._raw_names))
@@ -74,11 +86,9 @@ class SqliteTable:
         for column, name in zip(self._columns, self._names, strict=True):
             if name not in there:
                 self.execute(f"ALTER TABLE {quoted(TABLE)} ADD COLUMN {quoted(name)} {sqlite_type(column)}")
-        for column, name in zip(self._columns, self._names, strict=True):
-            if column.name == "started_at":
-                self.execute(
-                    f"CREATE INDEX IF NOT EXISTS {quoted(f'{TABLE}_{name}')} ON {quoted(TABLE)} ({quoted(name)})"
-                )
+        for name in self._names:
+            if name in _TIMES:
+                self.execute(f"CREATE INDEX IF NOT EXISTS {quoted(_index(name))} ON {quoted(TABLE)} ({quoted(name)})")
 
     def insert(self, records: Sequence[Cdr]) -> None:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
@@ -113,6 +123,10 @@ class SqliteTable:
             raise
 
 
+def _index(name: str) -> str:
+    return f"{TABLE}_{name}"
+
+
 def _spelled(column: Column, values: list[Any]) -> list[Any]:
     """The values of a column as SQLite has them."""
     if column.kind is Kind.DECIMAL:
@@ -138,7 +152,8 @@ _SPELLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
 class SqliteSink(TableSink):
     """A SQLite file with the table ``cdr`` and an index by time. See :class:`SqliteTable` for the spelling.
 
-    Replaces an earlier such file; one with other tables is refused (:class:`ConfigurationError`).
+    Replaces an earlier such file and makes its views anew; one with anything else in it is refused
+    (:class:`ConfigurationError`).
     """
 
     def __init__(

@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.places import Part, drop
-from voicenter_cdr.export.schema import TABLE
 from voicenter_cdr.models import Cdr
 
 __all__ = ["Table", "TableSink"]
@@ -30,6 +29,14 @@ class Table(Protocol):
 
     def tables(self) -> set[str]:
         """What the tables in it are called."""
+        ...
+
+    def foreign(self) -> set[str]:
+        """What an export has not made is called: all but the table of records, its index, and views."""
+        ...
+
+    def views(self) -> list[str]:
+        """The statements that make its views, in any order."""
         ...
 
     def create(self) -> None:
@@ -52,14 +59,15 @@ class Table(Protocol):
 class TableSink:
     """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
 
-    A file that is there already is replaced if it holds that table alone; anything else in it would be lost, so it is
-    refused.
+    A file that is there already is replaced if it holds that table alone. Views of it are made anew in the new file;
+    anything else would be lost, so it is refused.
     """
 
     def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], Table]) -> None:
         self._file = Part(Path(path))
         self._opened = opened
         self._table: Table | None = None
+        self._views: list[str] = []
         self._held = 0
         self.written = 0
         """Records written so far."""
@@ -73,12 +81,12 @@ class TableSink:
             return
         table = self._opened(path)
         try:
-            foreign = table.tables() - {TABLE}
+            foreign, self._views = table.foreign(), table.views()
         finally:
             table.close()
         if foreign:
             raise ConfigurationError(
-                f"{path} holds other tables, which an export would replace",
+                f"{path} holds more than records ({', '.join(sorted(foreign)[:3])}), which an export would replace",
                 mend="Export to a new file; to keep a database up to date, use sync.",
             )
 
@@ -110,23 +118,46 @@ class TableSink:
     def abort(self) -> None:
         """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
         table, self._table = self._table, None
-        if table is None:
-            return
-        keep = False
-        with contextlib.suppress(Exception):  # after a failure the library may refuse everything
-            table.execute("COMMIT")
-            keep = self.written > 0
-        with contextlib.suppress(Exception):
-            table.close()
-        self._file.abort(keep=keep)
+        readable = table is None  # a commit has closed it, and could not give it its name
+        if table is not None:
+            with contextlib.suppress(Exception):  # after a failure the library may refuse everything
+                table.execute("COMMIT")
+                readable = True
+            with contextlib.suppress(Exception):
+                table.close()
+        self._file.abort(keep=readable and self.written > 0)
 
     def _begun(self) -> Table:
         if self._table is None:
+            self._file.begin()
             _clear(self._file.part)
             self._table = self._opened(self._file.part)
             self._table.create()
+            self._carry(self._table)
             self._table.execute("BEGIN")
         return self._table
+
+    def _carry(self, table: Table) -> None:
+        """Make the views of the file that is replaced; before there are records, so that it fails early if at all."""
+        left = self._views
+        while left:
+            later = [view for view in left if not _made(table, view)]  # it may ask one that is not there yet
+            if len(later) == len(left):
+                raise ConfigurationError(
+                    f"{self._file.path} holds a view that does not go with the new columns",
+                    mend="Drop that view, export all columns, or export to a new file.",
+                )
+            left = later
+
+
+def _made(table: Table, view: str) -> bool:
+    try:
+        table.execute(view)
+    except OSError:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def _beside(path: Path) -> list[Path]:

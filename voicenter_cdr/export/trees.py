@@ -14,12 +14,23 @@ from typing import Final, Literal
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.parquet import ParquetSink
-from voicenter_cdr.export.places import PART, check_folder, drop, sync_folder
+from voicenter_cdr.export.places import PART, Lock, check_folder, drop, sync_folder
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink, JsonlSink
 from voicenter_cdr.models import Cdr
 
-__all__ = ["Leaf", "TreeSink", "by_day", "check_tree", "day_folder", "leaf_ending", "open_leaf", "state_of"]
+__all__ = [
+    "Leaf",
+    "TreeSink",
+    "by_day",
+    "check_tree",
+    "day_folder",
+    "leaf_ending",
+    "open_leaf",
+    "replaced",
+    "settle",
+    "state_of",
+]
 
 Leaf = Literal["parquet", "jsonl"]
 """What the files of a tree are."""
@@ -52,6 +63,19 @@ def day_folder(root: Path, day: date) -> Path:
 def state_of(root: Path) -> Path:
     """The file beside a tree in which a sync keeps its state."""
     return root.with_name(root.name + ".state.json")
+
+
+def replaced(root: Path) -> Path:
+    """Where a tree is while another one takes its place; no name anybody would choose for a folder to keep."""
+    return root.with_name(root.name + ".replaced")
+
+
+def settle(root: Path) -> None:
+    """End what a program that was killed had begun: a tree that was whole takes its place, or the old one is back."""
+    old, part = replaced(root), root.with_name(root.name + PART)
+    if old.exists() and not root.exists():
+        (part if part.exists() else old).rename(root)
+    drop(old)
 
 
 def check_tree(root: Path, leaf: Leaf) -> None:
@@ -88,12 +112,16 @@ class TreeSink:
         self._day: date | None = None
         self._open: FileSink | None = None
         self._parts: Counter[date] = Counter()
+        self._lock = Lock(self._root)
         self._begun = False
         self.written = 0
         """Records written so far."""
         self.kept: Path | None = None
         """After :meth:`abort`: the folder that holds what came so far."""
-        check_tree(self._root, leaf)
+        self._check()
+
+    def _check(self) -> None:
+        check_tree(self._root, self._leaf)
         if state_of(self._root).exists():
             raise ConfigurationError(
                 f"The folder {self._root} is kept by a sync", mend="Export to another folder, or run the sync."
@@ -110,9 +138,9 @@ class TreeSink:
         self._begin()
         self._close()
         sync_folder(self._part)
-        old = self._root.with_name(self._root.name + ".old")
+        self._check()  # again: what is there now would be lost
+        old = replaced(self._root)
         if self._root.exists():
-            drop(old)
             self._root.rename(old)
         try:
             self._part.rename(self._root)
@@ -122,6 +150,8 @@ class TreeSink:
             raise
         sync_folder(self._root.parent)
         drop(old)
+        self._begun = False
+        self._lock.release()
 
     def abort(self) -> None:
         """Close without giving the folder its name. What came stays in ``<root>.part``, unless it is nothing."""
@@ -134,10 +164,14 @@ class TreeSink:
                     self.kept = self._part
                 else:
                     drop(self._part)
+            self._begun = False
+        self._lock.release()
 
     def _begin(self) -> None:
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if not self._begun:
+            self._lock.take()
+            settle(self._root)
             self._begun = True
             drop(self._part)
             self._part.mkdir()

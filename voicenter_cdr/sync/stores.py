@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +16,12 @@ import attrs
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.duckdb import DuckdbTable
 from voicenter_cdr.export.opening import Format
-from voicenter_cdr.export.places import PART, check_folder, drop, sync_folder, write_whole
+from voicenter_cdr.export.places import PART, Lock, check_file, drop, sync_folder, write_whole
 from voicenter_cdr.export.schema import TABLE, Column, moment, quoted
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.export.sqlite import SqliteTable
 from voicenter_cdr.export.tables import Table
-from voicenter_cdr.export.trees import Leaf, check_tree, day_folder, leaf_ending, open_leaf, state_of
+from voicenter_cdr.export.trees import Leaf, check_tree, day_folder, leaf_ending, open_leaf, replaced, state_of
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
 from voicenter_cdr.windows import Window
@@ -192,21 +192,36 @@ class DatabaseStore:
 
 
 class TreeStore:
-    """A file a day, replaced at once, and the state in a file beside the tree, written behind it."""
+    """A file a day, replaced at once, and the state in a file beside the tree, written behind it.
+
+    A state that is kept elsewhere is named by the file beside the tree: exports leave such a folder alone.
+    """
 
     def __init__(self, root: Path, leaf: Leaf, columns: Sequence[Column], state: Path | None) -> None:
         self._root = Path(os.path.realpath(root))
         self._leaf: Leaf = leaf
         self._columns = columns
-        self._state = state_of(self._root) if state is None else state
+        self._beside = state_of(self._root)
+        self._state = self._beside if state is None else Path(os.path.realpath(state))
         self._part = self._root.with_name(self._root.name + PART)
         self._window: Window | None = None
         self._file: FileSink | None = None
         check_tree(self._root, leaf)
-        check_folder(self._state.absolute().parent)
+        if self._root in self._state.parents:
+            raise ConfigurationError(
+                f"The state can't be kept in the folder {self._root}, which holds records alone",
+                mend="Name a file outside of it.",
+            )
+        check_file(self._state)
 
     def load(self) -> State | None:
         """What the file knows, as far as the tree bears it out. Raises :class:`CheckpointError` for a tree alone."""
+        kept = self._kept_in()
+        if kept and kept != self._state and (self._state == self._beside or kept.exists()):
+            raise CheckpointError(
+                f"The state of {self._root} is kept in {kept}",
+                mend=f"Name that file (state=…, --state), or run {AFRESH}.",
+            )
         if not self._state.exists():
             if self._root.exists() and any(self._root.iterdir()):
                 raise CheckpointError(
@@ -223,6 +238,15 @@ class TreeStore:
         there = {day: entry for day, entry in state.ledger.items() if not entry.rows or self._place(entry).exists()}
         return attrs.evolve(state, ledger=there)  # a file that somebody took away is fetched again
 
+    def _kept_in(self) -> Path | None:
+        """Which file the one beside the tree says the state is in, itself or another; ``None`` if there is none."""
+        if not self._beside.exists():
+            return None
+        try:
+            return Path(json.loads(self._beside.read_bytes())["kept_in"])
+        except (ValueError, TypeError, KeyError):
+            return self._beside
+
     def _place(self, entry: SyncWindow) -> Path:
         return self._path(entry.window)
 
@@ -231,8 +255,9 @@ class TreeStore:
 
     def reset(self, state: State) -> None:
         """Take the tree away, then begin: without its files no state takes a day for stored."""
-        old = self._root.with_name(self._root.name + ".old")
+        old = replaced(self._root)
         drop(old)
+        drop(self._part)  # before there is no tree: the part of one would be taken for it
         if self._root.exists():
             self._root.rename(old)
         self._root.mkdir()
@@ -242,6 +267,11 @@ class TreeStore:
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Put the state in the place of the old one, at once."""
         del entries  # the state holds them all
+        if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the tree knows whose it is
+            write_whole(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
+        self._save(state)
+
+    def _save(self, state: State) -> None:
         said = state.header | {
             "windows": [entry.spelled for _, entry in sorted(state.ledger.items())],
             "gaps": [[moment(entry.start), moment(entry.end)] for entry in state.gaps],
@@ -276,7 +306,7 @@ class TreeStore:
                 path.parent.rmdir()
         self._window = self._file = None
         drop(self._part)
-        self.adopt(state)
+        self._save(state)
 
     def rollback(self) -> None:
         """Throw away what is beside the tree."""
@@ -306,7 +336,8 @@ def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequenc
         )
     if state is not None:
         raise ConfigurationError("A database holds its state itself: leave the state out")
-    check_folder(destination.absolute().parent)
+    destination = Path(os.path.realpath(destination))
+    check_file(destination)
     if chosen == "sqlite":
         return DatabaseStore(destination, lambda path: SqliteTable(path, columns), _SQLITE)
     return DatabaseStore(destination, lambda path: DuckdbTable(path, columns))
@@ -314,20 +345,18 @@ def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequenc
 
 @contextmanager
 def locked(destination: Path) -> Iterator[None]:
-    """Keep others from the destination; the system lets go of the lock with the process, however that ends."""
-    path = destination.with_name(destination.name + ".lock")
-    with path.open("ab") as handle:
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                f"Another sync is at work on {destination}", mend="Let it end, then run this one; nothing was sent."
-            ) from None
+    """Keep other syncs, and exports, from the destination, by whatever name they call it."""
+    lock = Lock(Path(os.path.realpath(destination)))
+    try:
+        lock.take()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise ConfigurationError(
+            f"Another sync, or an export, is at work on {destination}",
+            mend="Let it end, then run this one; nothing was sent.",
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
