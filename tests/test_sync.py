@@ -18,11 +18,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import duckdb
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from dying_sync import BEGIN, Row, cheap_scrypt, stored, truth, world
+from dying_sync import BEGIN, Row, cheap_scrypt, stored, truth, watermark, world
 from dying_sync import run as whole_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ from voicenter_cdr.export import COLUMNS, committing, open_sink
 from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
-from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
+from voicenter_cdr.sync.ledger import State, cut, raster, spans, wanted
 from voicenter_cdr.sync.stores import DatabaseStore, TreeStore
 from voicenter_cdr.windows import DAY, Window
 
@@ -151,6 +152,38 @@ def test_what_is_wanted() -> None:
     assert wanted({1: entry(DAY, 2 * DAY, 9 * DAY, status="gap")}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
     assert wanted({1: entry(DAY, DAY + hour, 9 * DAY)}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
     assert wanted({1: entry(DAY, 2 * DAY, 2 * DAY)}, DAY + hour, DAY + 2 * hour, day) == [Window(DAY, 2 * DAY)]
+
+
+def test_the_watermark_stops_at_what_is_not_proven() -> None:
+    """It is the end of what is known without a break: gaps, missing days and days read too early end it."""
+    days = [entry(n * DAY, (n + 1) * DAY, 9 * DAY) for n in range(4)]
+    state = State(salt="", account="", filters="", columns="", start=_utc(0))
+    assert state.watermark is None
+    for start, third, until in (
+        (0, days[2], 4),
+        (0, entry(2 * DAY, 3 * DAY, 9 * DAY, status="gap"), 2),
+        (0, entry(2 * DAY, 3 * DAY - 1, 9 * DAY), 3 - 1 / DAY),
+        (0, entry(2 * DAY, 3 * DAY, 2 * DAY), 2),
+        (-1, days[2], None),
+    ):
+        ledger = dict(enumerate([*days[:2], third, days[3]]))
+        found = attrs.evolve(state, start=_utc(start), ledger=ledger).watermark
+        assert found == (None if until is None else _utc(round(until * DAY)))
+
+
+def test_what_a_clock_that_was_ahead_has_read() -> None:
+    """It counts as read too early, as far as it has settled by now; of days to come nothing is known."""
+    state = State(salt="", account="", filters="", columns="", start=_utc(0))
+    ledger = {0: entry(0, DAY, 2 * DAY), **{n: entry(n * DAY, (n + 1) * DAY, 60 * DAY) for n in range(1, 9)}}
+    now, settled = _utc(3 * DAY + 500), _utc(3 * DAY + 200)
+    found = attrs.evolve(state, ledger=ledger).as_of(now, settled)
+    assert found.ledger[0] == ledger[0]
+    assert [(known.start, known.end) for known in found.ledger.values()] == [
+        *((_utc(n * DAY), _utc((n + 1) * DAY)) for n in range(3)),
+        (_utc(3 * DAY), settled),
+    ]
+    assert found.watermark == _utc(DAY)
+    assert wanted(found.ledger, 0, 3 * DAY + 200, timedelta(0)) == raster(DAY, 3 * DAY + 200)
 
 
 def test_gaps_are_asked_by_themselves() -> None:
@@ -320,6 +353,24 @@ async def test_an_earlier_start_fetches_what_lies_before(account: Account, kind:
 
 
 @everywhere
+@pytest.mark.parametrize("ends", [1, 60])
+async def test_a_clock_that_was_ahead(account: Account, kind: str, ends: int) -> None:
+    """Days read by a clock that was ahead are read again, also when that time has come, even if a run fails."""
+    await account.sync(kind, NOW)
+    ahead = await account.sync(kind, NOW + timedelta(days=60), records=world(NOW))
+    assert ahead.watermark == NOW + timedelta(days=60)
+    account.app.faults = lambda *_: Fault(status=500)
+    with pytest.raises(ServerError):
+        await account.sync(kind, NOW)
+    account.app.faults = None
+    assert watermark(account.target(kind)) == BEGIN.replace(hour=0) + timedelta(days=4)
+    later = NOW + timedelta(days=ends)
+    report = await account.sync(kind, later)
+    assert (report.watermark, report.windows[0].start.day) == (later, 5)
+    assert stored(account.target(kind)) == truth(later)
+
+
+@everywhere
 async def test_a_closed_period(account: Account, kind: str) -> None:
     """A query's period bounds the copy; its end moved back takes nothing away."""
     end = BEGIN + timedelta(days=2, hours=3)
@@ -381,12 +432,13 @@ async def test_a_gap_heals(account: Account, kind: str) -> None:
     account.app.behaviour = Behaviour(cap=40, totals="capped")
     report = await account.sync(kind, NOW, records=world(NOW).plus(crowd))
     (gap,) = report.gaps
-    assert (gap.start, gap.reason, report.watermark) == (dense.replace(hour=0), "DenseWindowError", NOW)
+    assert (gap.start, gap.reason) == (dense.replace(hour=0), "DenseWindowError")
+    assert report.watermark == gap.start
     expected = [row for row in truth(NOW) if row[1].date() != dense.date()]
     kept = [row for row in old if row[1].date() == dense.date()]
     assert stored(account.target(kind)) == sorted(expected + kept)
     report = await account.sync(kind, NOW)
-    assert report.gaps == ()
+    assert (report.gaps, report.watermark) == ((), NOW)
     assert (gap.start, gap.end) in account.asked
     assert [window.start.day for window in report.windows] == [3, 5, 6]
     assert stored(account.target(kind)) == truth(NOW)

@@ -121,8 +121,13 @@ class State:
 
     @property
     def watermark(self) -> datetime | None:
-        """End of the last window that is complete and stored."""
-        return max((entry.end for entry in self.ledger.values() if not entry.is_gap), default=None)
+        """End of the unbroken run of windows, from the start on, that are complete and stored."""
+        until = self.start
+        for _, entry in sorted(self.ledger.items()):
+            if entry.is_gap or entry.start > until or entry.fetched_at < entry.end:
+                break
+            until = entry.end
+        return until if until > self.start else None
 
     @property
     def gaps(self) -> tuple[SyncWindow, ...]:
@@ -132,6 +137,19 @@ class State:
     def with_entry(self, entry: SyncWindow) -> State:
         """The same, with what is known of one window put in the place of what was."""
         return attrs.evolve(self, ledger={**self.ledger, entry.window.start // DAY: entry})
+
+    def as_of(self, now: datetime, settled: datetime) -> State:
+        """The same as it can be known by now: what a clock that was ahead has read, it has read too early.
+
+        Of windows that have not settled yet it can know nothing; left in, they would count as read when they have.
+        """
+        kept: dict[int, SyncWindow] = {}
+        for day, entry in self.ledger.items():
+            ahead = entry.fetched_at > now
+            known = attrs.evolve(entry, end=min(entry.end, settled), fetched_at=entry.start) if ahead else entry
+            if known.start < known.end:
+                kept[day] = known
+        return attrs.evolve(self, ledger=kept)
 
     def with_columns(self, columns: str) -> State:
         """The same where the columns are these; where they are others, every window counts as read too early."""

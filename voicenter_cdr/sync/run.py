@@ -43,7 +43,7 @@ class SyncReport:
     end: datetime
     """First instant that was not asked for yet: the present less the settle delay, or the end of the query."""
     watermark: datetime | None
-    """End of the last window that is complete and stored."""
+    """End of the unbroken run of windows, from the start on, that are complete and stored; behind it may be more."""
     windows: tuple[SyncWindow, ...] = ()
     """The windows this run has fetched, in the order it ended with them; of a dry run, those it would fetch."""
     gaps: tuple[SyncWindow, ...] = ()
@@ -263,6 +263,7 @@ async def sync(
     now = _aware("now", now or datetime.now(UTC))
     if min(lookback, settle) < timedelta(0):
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    settled = datetime.fromtimestamp(math.floor((now - settle).timestamp()), UTC)
     template, first, bound = _period(query, start, end, now)
     path, folder = Path(destination), is_folder(destination)
     columns = (*COLUMNS, _synced_at(now))
@@ -271,12 +272,13 @@ async def sync(
         if not dry_run:
             stack.enter_context(locked(path))
         stack.callback(store.close)
-        salt, known = await _known(store, full_refresh)
+        salt, stored = await _known(store, full_refresh)
+        known = None if stored is None else stored.as_of(now, settled)
         account = await in_thread(client.account_fingerprint, salt)
         filters = fingerprint(_said(template, pseudonymiser), salt)
         made = _bound(known, salt, account, filters, first, ",".join(column.name for column in columns))
-        origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
-        stop = max(origin, settled if bound is None else min(settled, bound))
+        origin, stop = int(made.start.timestamp()), int(settled.timestamp())
+        stop = max(origin, stop if bound is None else min(stop, bound))
         windows = wanted(made.ledger, origin, stop, lookback)
         report = SyncReport(
             start=made.start, end=datetime.fromtimestamp(stop, UTC), watermark=made.watermark, dry_run=dry_run
@@ -284,10 +286,11 @@ async def sync(
         if dry_run:
             planned = [_planned(window, made, now) for window in windows]
             return attrs.evolve(report, windows=tuple(planned), gaps=made.gaps)
-        if known is None:
+        if stored is None:
             await in_thread(store.reset, made)
         else:
-            await in_thread(store.adopt, made, () if made.columns == known.columns else tuple(made.ledger.values()))
+            anew = [entry for day, entry in made.ledger.items() if entry != stored.ledger[day]]
+            await in_thread(store.adopt, made, anew)
         run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser)
         await run.fetch(windows)
         return attrs.evolve(

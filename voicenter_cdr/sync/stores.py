@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
-        """Go on with this state, which knows these windows anew; no record changes."""
+        """Go on with this state, which knows these windows anew, and none behind its last; no record changes."""
         ...
 
     def begin(self, window: Window) -> None:
@@ -131,8 +131,10 @@ class DatabaseStore:
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Ledger and state in one step, and columns that are new."""
         self._set()
+        end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
             self._table.create()
+            self._table.execute(f'DELETE FROM {quoted(self._LEDGER)} WHERE "from" >= ?', (moment(end),))
             self._put(state, *entries)
 
     def begin(self, window: Window) -> None:
