@@ -31,6 +31,7 @@ from test_cli import Run, Service, run, service  # noqa: F401  # fixtures
 from test_formats import in_a_small_world
 
 from voicenter_cdr import (
+    AuthenticationError,
     Cdr,
     CdrClient,
     CdrQuery,
@@ -526,6 +527,60 @@ async def test_a_record_that_does_not_fit(account: Account, kind: str) -> None:
     assert [row[3] for row in stored(account.target(kind))] == [0, 1, 3]
 
 
+# --- a full refresh
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault.refuse(2), AuthenticationError),
+        (Fault(status=500), ServerError),
+        (Fault.disconnect(), ServiceUnreachableError),
+        (Fault.lose(1_000), None),
+    ],
+)
+async def test_a_full_refresh_that_brings_nothing_costs_nothing(
+    account: Account, kind: str, fault: Fault, error: type[Exception] | None
+) -> None:
+    """Where no day comes, by an error or by gaps, the copy stays as it was, and the next run goes on with it."""
+    await account.sync(kind, NOW)
+    account.app.faults = lambda *_: fault
+    options = {"full_refresh": True, "start": None, "filters": {"cdr_types": [9]}}
+    if error is None:
+        report = await account.sync(kind, NOW, **options)
+        assert (len(report.gaps), report.watermark) == (6, None)
+    else:
+        with pytest.raises(error):
+            await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
+    account.app.faults = None
+    report = await account.sync(kind, NOW, start=None)
+    assert ([window.start.day for window in report.windows], report.is_complete) == ([5, 6], True)
+
+
+@everywhere
+async def test_a_full_refresh_keeps_start_and_gaps(account: Account, kind: str) -> None:
+    """It begins where the copy began, if no start is named; gaps before the first day that comes are known after it."""
+    await account.sync(kind, NOW)
+    first = int((BEGIN + timedelta(days=1)).replace(hour=0).timestamp())
+    account.app.faults = lambda _, hit: Fault.lose(1_000) if hit.window and hit.window[0] < first - 1 else None
+    report = await account.sync(kind, NOW, start=None, full_refresh=True)
+    assert (report.start, [gap.start for gap in report.gaps]) == (BEGIN, [BEGIN])
+    assert stored(account.target(kind)) == [row for row in truth(NOW) if row[1].timestamp() >= first]
+    account.app.faults = None
+    assert (await account.sync(kind, NOW, start=None)).windows[0].start == BEGIN
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
+async def test_a_full_refresh_without_a_day(account: Account, kind: str) -> None:
+    """From a start that is yet to come it leaves an empty copy."""
+    await account.sync(kind, NOW)
+    report = await account.sync(kind, NOW, start=NOW + timedelta(days=1), full_refresh=True)
+    assert (report.windows, account.app.hits, stored(account.target(kind))) == ((), [], [])
+
+
 # --- whose copy it is
 
 
@@ -577,7 +632,7 @@ async def test_a_torn_state_is_told(account: Account) -> None:
         state.write_text(text)
         with pytest.raises(CheckpointError) as caught:
             await account.sync("calls/", NOW)
-        assert "--full-refresh" in str(caught.value).splitlines()[-1]
+        assert "--full-refresh --from" in str(caught.value).splitlines()[-1]
         assert (state.read_text(), account.app.hits) == (text, [])
     state.unlink()
     with pytest.raises(CheckpointError, match=r"no calls\.state\.json"):
@@ -606,13 +661,19 @@ async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> 
         await account.sync(kind, NOW)
     await account.sync(kind, NOW, full_refresh=True)
     module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
-    for statement in ("UPDATE _voicenter_sync SET version = 9", "DELETE FROM _voicenter_sync"):
+    for statement in (
+        "UPDATE _voicenter_sync SET version = 9",
+        "DELETE FROM _voicenter_sync",
+        "DROP TABLE _voicenter_sync_windows",
+    ):
         connection = module.connect(account.target(kind))
         connection.execute(statement)
         connection.commit()
         connection.close()
         with pytest.raises(CheckpointError):
             await account.sync(kind, NOW)
+    await account.sync(kind, NOW, full_refresh=True)
+    assert stored(account.target(kind)) == truth(NOW)
 
 
 async def test_a_file_that_was_taken_away_is_fetched_again(account: Account) -> None:

@@ -63,7 +63,8 @@ def sync(
     state
         File for the state of a folder. Default: NAME.state.json beside it.
     full_refresh
-        Empty the destination and fetch everything anew, also with other filters or another account.
+        Fetch everything anew, also with other filters or another account. What is there goes when the first day has
+        come. Without --from it begins where the copy began.
     dry_run
         Only say which days would be fetched.
     on_invalid

@@ -31,8 +31,10 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
-AFRESH: Final = "a full refresh (full_refresh=True, --full-refresh), which fetches everything anew"
-"""The way out of a state that is of no use."""
+AFRESH: Final = (
+    "a full refresh with a start (full_refresh=True, start=…; --full-refresh --from …), which fetches everything anew"
+)
+"""The way out of a state that is of no use: it does not tell the start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
 """``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read, as was asked for

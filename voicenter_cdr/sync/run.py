@@ -25,7 +25,7 @@ from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import Cdr, CdrQuery, Stats, fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.stream import OnInvalid
-from voicenter_cdr.sync.ledger import AFRESH, Piece, State, SyncWindow, cut, spans, wanted
+from voicenter_cdr.sync.ledger import Piece, State, SyncWindow, cut, spans, wanted
 from voicenter_cdr.sync.stores import Store, locked, open_store
 from voicenter_cdr.windows import DAY, Window
 
@@ -93,6 +93,7 @@ class _Run:
     max_wait: float | None
     on_window: OnWindow | None
     pseudonymiser: Pseudonymiser | None
+    anew: bool
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
     _open: _Open | None = None
@@ -139,6 +140,7 @@ class _Run:
 
     async def _take(self, piece: Piece, left: deque[Window]) -> None:
         if self._open is None:
+            await self._empty()
             self._open = _Open(piece.window)
             await in_thread(self.store.begin, piece.window)
         opened = self._open
@@ -155,6 +157,12 @@ class _Run:
         if piece.over:
             await self._finish(opened)
             left.popleft()
+
+    async def _empty(self) -> None:
+        """Begin a copy anew, now that something comes in its place: a request that fails costs nothing."""
+        if self.anew:
+            await in_thread(self.store.reset, self.state)
+            self.anew = False
 
     def _write(self, records: Sequence[Cdr]) -> None:
         self.store.write(records if self.pseudonymiser is None else self.pseudonymiser.records(records))
@@ -184,7 +192,8 @@ class _Run:
         state = self.state
         for entry in entries:
             state = state.with_entry(entry)
-        await in_thread(self.store.adopt, state, entries)
+        if not self.anew:
+            await in_thread(self.store.adopt, state, entries)
         self.state = state
         for entry in entries:
             self._tell(entry)
@@ -248,10 +257,11 @@ async def sync(
     slash at its end) for Parquet by day, or JSON Lines by ``format="jsonl"``. ``start``: from when on; needed the first
     time and kept afterwards; an earlier one fetches what lies before. ``end``: until when, if not until now.
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
-    ``full_refresh`` empties the destination and begins anew; ``dry_run`` only says what would be fetched. ``state``:
-    where the state beside a folder is kept. ``on_invalid``: whether a day with records that can't be read is a gap, or
-    stored without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every
-    time. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
+    ``full_refresh`` begins anew, from the start that is kept if no other is named; the destination is emptied when the
+    first day has come. ``dry_run`` only says what would be fetched. ``state``: where the state beside a folder is kept.
+    ``on_invalid``: whether a day with records that can't be read is a gap, or stored without them. ``pseudonymiser``:
+    replaces the numbers of all that is stored; the same one (or none) every time. ``now`` is the clock's, fixed at the
+    start. ``on_window`` is told of every day that is done.
 
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 
@@ -272,10 +282,12 @@ async def sync(
         if not dry_run:
             stack.enter_context(locked(path))
         stack.callback(store.close)
-        salt, stored = await _known(store, full_refresh)
-        known = None if stored is None else stored.as_of(now, settled)
+        stored = await _stored(store, full_refresh)
+        known = None if stored is None or full_refresh else stored.as_of(now, settled)
+        salt = secrets.token_hex(16) if known is None else known.salt
         account = await in_thread(client.account_fingerprint, salt)
         filters = fingerprint(_said(template, pseudonymiser), salt)
+        first = stored.start if first is None and stored is not None else first
         made = _bound(known, salt, account, filters, first, ",".join(column.name for column in columns))
         origin, stop = int(made.start.timestamp()), int(settled.timestamp())
         stop = max(origin, stop if bound is None else min(stop, bound))
@@ -286,12 +298,13 @@ async def sync(
         if dry_run:
             planned = [_planned(window, made, now) for window in windows]
             return attrs.evolve(report, windows=tuple(planned), gaps=made.gaps)
-        if stored is None:
+        anew = full_refresh and bool(windows)
+        if known is not None and stored is not None:
+            changed = [entry for day, entry in made.ledger.items() if entry != stored.ledger[day]]
+            await in_thread(store.adopt, made, changed)
+        elif not anew:
             await in_thread(store.reset, made)
-        else:
-            anew = [entry for day, entry in made.ledger.items() if entry != stored.ledger[day]]
-            await in_thread(store.adopt, made, anew)
-        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser)
+        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser, anew)
         await run.fetch(windows)
         return attrs.evolve(
             report,
@@ -337,12 +350,14 @@ def _second(name: str, instant: datetime) -> int:
     return math.ceil(_aware(name, instant).timestamp())
 
 
-async def _known(store: Store, full_refresh: bool) -> tuple[str, State | None]:
-    """The salt, and what the destination knows of itself unless that is to be forgotten."""
-    if full_refresh:
-        return secrets.token_hex(16), None
-    known = await in_thread(store.load)
-    return (secrets.token_hex(16) if known is None else known.salt), known
+async def _stored(store: Store, full_refresh: bool) -> State | None:
+    """What the destination knows of itself. For a full refresh that need not be of use."""
+    try:
+        return await in_thread(store.load)
+    except CheckpointError:
+        if not full_refresh:
+            raise
+        return None
 
 
 def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
@@ -363,7 +378,8 @@ def _bound(known: State | None, salt: str, account: str, filters: str, start: da
         if there != here:
             raise CheckpointError(
                 f"The destination was filled with {what}",
-                mend=f"Use what it was begun with, choose another destination, or run {AFRESH}.",
+                mend="Use what it was begun with, choose another destination, or run a full refresh "
+                "(full_refresh=True, --full-refresh), which fetches everything anew.",
             )
     return attrs.evolve(known.with_columns(columns), start=min(known.start, start or known.start))
 

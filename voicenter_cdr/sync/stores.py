@@ -99,7 +99,7 @@ class DatabaseStore:
                 )
             return None
         header = self._rows(self._STATE, self._HEADER)
-        if len(header) != 1:
+        if len(header) != 1 or self._LEDGER not in there:
             raise torn(self._path)
         return State.read(header[0], self._rows(self._LEDGER, self._ENTRY), self._path)
 
@@ -122,7 +122,7 @@ class DatabaseStore:
                 '"rows" BIGINT, fetched_at TEXT, status TEXT, reason TEXT)'
             )
             self._table.create()
-            self._put(state)
+            self._put(state, *state.ledger.values())
 
     def _set(self) -> None:
         for setting in self._settings:
