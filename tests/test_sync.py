@@ -461,6 +461,83 @@ async def test_a_record_that_never_comes_is_a_gap(account: Account) -> None:
     assert stored(account.target("calls.sqlite")) == truth(NOW)
 
 
+LAST = NOW.replace(hour=0)
+
+
+@pytest.mark.parametrize("kind", KINDS[::2])
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault.disconnect(), Fault.truncate(40)])
+@pytest.mark.parametrize(
+    ("second", "days"),
+    [
+        (BEGIN + timedelta(hours=1), [1]),
+        (BEGIN + timedelta(days=2), [3]),
+        (LAST + timedelta(hours=1), [6]),
+        (BEGIN.replace(hour=0) + timedelta(days=1), [1, 2]),
+        (BEGIN.replace(hour=0) + timedelta(days=3), [3, 4]),
+    ],
+)
+async def test_a_service_that_fails_for_one_second(
+    account: Account, kind: str, fault: Fault, second: datetime, days: list[int]
+) -> None:
+    """Only the days whose questions hold it are gaps, wherever they lie and as long as it stays; others are stored."""
+
+    def fails(_: int, hit: Any) -> Fault | None:
+        return fault if hit.window and hit.window[0] <= second.timestamp() <= hit.window[1] else None
+
+    account.app.faults = fails
+    for _ in range(2):
+        report = await account.sync(kind, NOW)
+        assert [gap.start.day for gap in report.gaps] == days
+        assert stored(account.target(kind)) == [row for row in truth(NOW) if row[1].day not in days]
+    account.app.faults = None
+    assert (await account.sync(kind, NOW)).is_complete
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+async def test_a_service_that_is_too_slow_for_many_days(account: Account) -> None:
+    """Where answers about all days take too long, and those about one do not, the copy is made day by day."""
+    account.app.behaviour = Behaviour(cap=40, per_row=3.2)  # 128 s where it sends all it may; 120 s are waited
+    report = await account.sync("calls.sqlite", NOW)
+    assert (report.is_complete, report.requests) == (True, 5 + 6)
+    assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
+@everywhere
+async def test_an_outage_is_no_gap(account: Account, kind: str) -> None:
+    """It ends the run after all days, the first and the last; what is stored stays, and no day becomes a gap."""
+    await account.sync(kind, NOW)
+    account.app.faults = lambda *_: Fault(status=503)
+    with pytest.raises(ServerError):
+        await account.sync(kind, NOW + timedelta(days=3))
+    assert len(account.app.hits) == 3 * 5
+    account.app.faults = None
+    assert stored(account.target(kind)) == truth(NOW)
+    report = await account.sync(kind, NOW + timedelta(days=3))
+    assert (report.is_complete, account.asked[0]) == (True, (LAST - timedelta(days=1), NOW + timedelta(days=3)))
+
+
+async def test_the_last_two_days_fail(account: Account) -> None:
+    """Nothing tells them from an outage until there is a day behind them; the days before them are stored."""
+    edge = LAST.timestamp()
+    account.app.faults = lambda _, hit: Fault(status=500) if hit.window[0] <= edge <= hit.window[1] else None
+    with pytest.raises(ServerError):
+        await account.sync("calls.sqlite", NOW)
+    assert stored(account.target("calls.sqlite")) == [row for row in truth(NOW) if row[1].day < 5]
+    report = await account.sync("calls.sqlite", NOW + timedelta(days=1))
+    assert [gap.start.day for gap in report.gaps] == [5, 6]
+
+
+async def test_an_outage_in_the_middle(account: Account) -> None:
+    """A day that failed before another came is a gap by then; the outage behind it is told as such."""
+    account.app.faults = lambda place, _: None if place in (10, 11) else Fault(status=500)
+    with pytest.raises(ServerError):
+        await account.sync("calls.sqlite", NOW)
+    account.app.faults = None
+    report = await account.sync("calls.sqlite", NOW, dry_run=True)
+    assert [gap.start for gap in report.gaps] == [BEGIN]
+    assert [window.start.day for window in report.windows] == [1, 3, 4, 5, 6]
+
+
 class Doubtful:
     """A client whose service contradicts, at the very end, the counts of all days of a question of several."""
 
@@ -516,6 +593,22 @@ async def test_a_record_that_cannot_be_read(account: Account, kind: str, broken:
     assert {window.status for window in report.windows if window.rows != window.expected} == {"unreadable"}
     assert sum(window.rows for window in report.windows) < sum(window.expected or 0 for window in report.windows)
     assert (await account.sync(kind, NOW + timedelta(days=3), records=records)).windows[0].start.day > 3
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "collect"])
+async def test_a_record_without_a_time(account: Account, on_invalid: str) -> None:
+    """It is of the day whose answer brings it, which the same run finds out; the days beside it are whole."""
+    second = (BEGIN + timedelta(days=2)).timestamp()
+    account.app.behaviour = Behaviour(cap=1_000)
+    account.app.faults = lambda _, hit: Fault(extra_row=3) if hit.window[0] <= second <= hit.window[1] else None
+    records = Records([record(BEGIN + timedelta(hours=4 * n)) for n in range(30)])
+    report = await account.sync("calls.sqlite", NOW, records=records, on_invalid=on_invalid)
+    if on_invalid == "raise":
+        assert [(gap.start.day, gap.reason) for gap in report.gaps] == [(3, "DecodeError")]
+    else:
+        assert [day.start.day for day in report.windows if day.status == "unreadable"] == [3]
+    assert len(stored(account.target("calls.sqlite"))) == (30 if on_invalid == "collect" else 24)
+    assert report.requests == 1 + 6
 
 
 @everywhere

@@ -9,9 +9,11 @@ How it stays right:
 3. Records show up minutes after their call has *ended* and are filed under the time it *began*, and they still change
    (API document; evidence). So nothing younger than the settle delay is asked for, and a window is read again by
    every run until it was read at least the look-back after its end.
-4. The watermark is the end of the last window that was proven complete and stored, never the newest time seen.
-5. Windows that can't be proven complete together are asked one by one. One that can't be proven by itself, or holds a
-   record that can't be read, is a gap: it keeps what was stored of it, is listed, and is asked by the next run.
+4. The watermark is the end of the windows that were proven complete and stored without a break, never the newest time
+   seen.
+5. Windows that can't be proven complete together, or for which the service fails, are asked one by one. One that can't
+   be proven by itself, holds a record that can't be read, or fails while the service answers for another, is a gap: it
+   keeps what was stored of it, is listed, and is asked by the next run.
 
 The next run asks for what is missing, for gaps, and for what was read too early; nothing else. A version of this
 package with other columns reads every window again, once.

@@ -18,7 +18,14 @@ import attrs
 from attrs import define, field, frozen
 
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeError, IncompleteError
+from voicenter_cdr.errors import (
+    CheckpointError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    RateLimitError,
+    VoicenterError,
+)
 from voicenter_cdr.export.opening import Format, format_of, is_folder
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, moment
 from voicenter_cdr.export.sinks import in_thread
@@ -97,6 +104,7 @@ class _Run:
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
     _open: _Open | None = None
+    _failed: tuple[Window, VoicenterError] | None = None
 
     async def fetch(self, windows: Sequence[Window]) -> None:
         """All of them, each stored when the records have passed its end."""
@@ -109,16 +117,49 @@ class _Run:
                     await self._stream(left)
                 except IncompleteError as error:
                     self._forget()
-                    bad = _concerned(error, span, left)
-                    if not bad:
+                    todo.extendleft(reversed(await self._doubt(error, span, left)))
+                except VoicenterError as error:
+                    self._forget()
+                    if not error.retryable or isinstance(error, RateLimitError):
                         raise
-                    await self._give_up(bad, type(error).__name__)
-                    # What is in doubt is asked by itself, since the doubt may be about one of them.
-                    rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
-                    todo.extendleft(reversed(spans(rest, self.state.ledger)))
+                    self._fail(error, span, left, todo)
+            if self._failed is not None and not self.done:
+                raise self._failed[1]
+            await self._blame()
         except BaseException:
             self._forget()
             raise
+
+    async def _doubt(self, error: IncompleteError, span: list[Window], left: Iterable[Window]) -> list[list[Window]]:
+        """What can't be proven is a gap until it is asked by itself, since the doubt may be about one window of it."""
+        bad = _concerned(error, span, left)
+        if not bad:
+            raise error
+        await self._give_up(bad, type(error).__name__)
+        rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
+        return spans(rest, self.state.ledger)
+
+    def _fail(
+        self, error: VoicenterError, span: list[Window], left: Iterable[Window], todo: deque[list[Window]]
+    ) -> None:
+        """The service fails: for one day, for so many at once, or for all.
+
+        So days are asked one by one; behind one that fails comes the one farthest from it. If that fails, too, it is
+        no matter of days.
+        """
+        if len(span) > 1:
+            todo.extendleft([window] for window in reversed(list(left)))
+        elif self._failed is None:
+            self._failed = span[0], error
+            todo.rotate(1)
+        else:
+            raise error
+
+    async def _blame(self) -> None:
+        """The service answers for another day, so that the one it failed for is a gap."""
+        if self._failed is not None:
+            (window, error), self._failed = self._failed, None
+            await self._give_up([window], type(error).__name__)
 
     async def _stream(self, left: deque[Window]) -> None:
         query = attrs.evolve(self.query, start=left[0].times[0], end=left[-1].times[1])
@@ -126,6 +167,8 @@ class _Run:
         async with aclosing(self.client.iter_pages(query, on_invalid="collect", max_wait=self.max_wait)) as pages:
             try:
                 async for page in pages:
+                    if len(left) > 1 and any(bad.started_at is None for bad in page.invalid):
+                        raise IncompleteError("A record tells no day", window=(page.start, page.end))
                     for piece in cut(page, tuple(left)):
                         await self._take(piece, left)
             finally:
@@ -157,6 +200,7 @@ class _Run:
         if piece.over:
             await self._finish(opened)
             left.popleft()
+            await self._blame()
 
     async def _empty(self) -> None:
         """Begin a copy anew, now that something comes in its place: a request that fails costs nothing."""
