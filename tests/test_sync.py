@@ -620,6 +620,21 @@ async def test_a_record_that_does_not_fit(account: Account, kind: str) -> None:
     assert [row[3] for row in stored(account.target(kind))] == [0, 1, 3]
 
 
+@everywhere
+async def test_a_record_that_does_not_fit_is_left_out(account: Account, kind: str) -> None:
+    """On request the others of its day are stored, in order, and the ledger tells of it; its day is not asked again."""
+    durations = [2**40 if n in (0, 7, 8, 23) else n for n in range(24)]
+    start = BEGIN.replace(hour=0)
+    records = Records([record(start + timedelta(hours=n), Duration=value) for n, value in enumerate(durations)])
+    report = await account.sync(kind, NOW, records=records, start=start, on_invalid="collect")
+    assert [(day.status, day.expected, day.rows) for day in report.windows][:2] == [
+        ("unreadable", 24, 20),
+        ("complete", 0, 0),
+    ]
+    assert [row[3] for row in stored(account.target(kind))] == [value for value in durations if value < 2**40]
+    assert (await account.sync(kind, NOW, records=records)).windows[0].start.day == 5
+
+
 # --- a full refresh
 
 
@@ -1015,6 +1030,10 @@ def test_the_command_names_gaps(service: Service, run: Run, tmp_path: Path) -> N
     *_, error = done.err.splitlines()
     assert (done.code, json.loads(error)["error"]) == (4, "IncompleteError")
     assert "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z (DecodeError)" in error
+    assert "--on-invalid collect" in json.loads(error)["mend"]
+    assert run("sync", f"{tmp_path}/lake/", "--on-invalid", "collect").code == 0
+    service.goes_wrong(then=Fault.lose(9))
+    assert "--on-invalid" not in run("sync", f"{tmp_path}/other/", "--from", "7d").err
     service.goes_wrong()
     assert run("sync", f"{tmp_path}/lake/").code == 0
 

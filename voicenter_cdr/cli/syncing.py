@@ -16,7 +16,7 @@ from voicenter_cdr.cli.flags import ACCESS, FILTERS, MESSAGES, PERIOD, Access, F
 from voicenter_cdr.cli.messages import logs, many, say, steps
 from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period
-from voicenter_cdr.errors import ConfigurationError, IncompleteError
+from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.sync import SyncReport, SyncWindow
 from voicenter_cdr.sync import sync as run_sync
@@ -68,7 +68,7 @@ def sync(
     dry_run
         Only say which days would be fetched.
     on_invalid
-        Days with records that can't be read: leave them as gaps, or store the readable ones.
+        Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the others.
     pseudonymise_key_file
         Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used. The same
         file every time.
@@ -131,9 +131,12 @@ def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) ->
     if report.gaps and not report.dry_run:
         named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
         more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
+        odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
+        other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
         raise IncompleteError(
             f"{many(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
-            mend="Run the same command again: it asks for these once more. Everything else is stored.",
+            mend="Run the same command again: it asks for these once more. Everything else is stored."
+            + (other if odd else ""),
         )
 
 

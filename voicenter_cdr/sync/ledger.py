@@ -37,7 +37,7 @@ AFRESH: Final = (
 """The way out of a state that is of no use: it does not tell the start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
-"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read, as was asked for
+"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read or stored, as was asked for
 (``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
 
 

@@ -192,8 +192,7 @@ class _Run:
             opened.reason = DecodeError.__name__
         if piece.records and opened.reason is None:
             try:
-                await in_thread(self._write, piece.records)
-                opened.rows += len(piece.records)
+                opened.rows += await in_thread(self._write, piece.records)
             except DecodeError as error:
                 opened.reason = type(error).__name__
                 _LOG.warning("%s", error.message)
@@ -208,8 +207,25 @@ class _Run:
             await in_thread(self.store.reset, self.state)
             self.anew = False
 
-    def _write(self, records: Sequence[Cdr]) -> None:
-        self.store.write(records if self.pseudonymiser is None else self.pseudonymiser.records(records))
+    def _write(self, records: Sequence[Cdr]) -> int:
+        """How many there are, or how many of them fit, where that is what was asked for."""
+        named = records if self.pseudonymiser is None else self.pseudonymiser.records(records)
+        return self._fitting(named) if self.on_invalid == "collect" else self._all(named)
+
+    def _all(self, records: Sequence[Cdr]) -> int:
+        self.store.write(records)
+        return len(records)
+
+    def _fitting(self, records: Sequence[Cdr]) -> int:
+        """A batch that does not fit is halved until what does not is by itself."""
+        try:
+            return self._all(records)
+        except DecodeError as error:
+            if len(records) == 1:
+                _LOG.warning("%s; it is left out", error.message)
+                return 0
+            middle = len(records) // 2
+            return self._fitting(records[:middle]) + self._fitting(records[middle:])
 
     async def _finish(self, opened: _Open) -> None:
         if opened.reason is not None:
@@ -303,9 +319,9 @@ async def sync(
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
     ``full_refresh`` begins anew, from the start that is kept if no other is named; the destination is emptied when the
     first day has come. ``dry_run`` only says what would be fetched. ``state``: where the state beside a folder is kept.
-    ``on_invalid``: whether a day with records that can't be read is a gap, or stored without them. ``pseudonymiser``:
-    replaces the numbers of all that is stored; the same one (or none) every time. ``now`` is the clock's, fixed at the
-    start. ``on_window`` is told of every day that is done.
+    ``on_invalid``: whether a day with records that can't be read, or that do not fit their columns, is a gap, or stored
+    without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every time.
+    ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
 
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 
