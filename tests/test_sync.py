@@ -712,6 +712,38 @@ async def test_another_account_or_other_filters_are_refused(account: Account, ki
 
 
 @everywhere
+async def test_an_account_by_name(account: Account, kind: str) -> None:
+    """A copy that knows its account by a name takes any credential and no other name."""
+    await account.sync(kind, NOW, account="main")
+    report = await account.sync(kind, NOW, account="main", code="another")
+    assert [window.start.day for window in report.windows] == [5, 6]
+    for options in ({"account": "second"}, {}):
+        with pytest.raises(CheckpointError, match="another account or credential"):
+            await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
+async def test_a_copy_is_adopted(account: Account, kind: str) -> None:
+    """On request a copy is taken over by another name or credential, with all that is stored; other filters are not."""
+    await account.sync(kind, NOW)
+    with pytest.raises(CheckpointError, match="other filters"):
+        await account.sync(kind, NOW, adopt=True, filters={"cdr_types": [9]})
+    for options in ({"code": "another"}, {"account": "main"}):
+        with pytest.raises(CheckpointError, match="another account") as caught:
+            await account.sync(kind, NOW, **options)
+        assert "--adopt" in str(caught.value)
+        assert account.app.hits == []
+        await account.sync(kind, NOW, adopt=True, dry_run=True, **options)
+        with pytest.raises(CheckpointError, match="another account"):
+            await account.sync(kind, NOW, **options)
+        report = await account.sync(kind, NOW, adopt=True, **options)
+        assert [window.start.day for window in report.windows] == [5, 6]
+        await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
 async def test_no_secret_and_no_number_in_the_state(account: Account, kind: str) -> None:
     """Neither the code nor a number that is filtered by can be found in what is stored, nor told from it."""
     await account.sync(kind, NOW, filters={"phones": [PHONE]}, records=Records([]))
@@ -856,6 +888,7 @@ async def test_one_sync_at_a_time(account: Account, kind: str) -> None:
         ("a.db", {"filters": {"numbers": []}}, "Unknown filter; known: phones"),
         ("a.db", {"filters": {"start": NOW}}, "The period is start="),
         ("a.db", {"settle": timedelta(-1)}, "from zero up"),
+        ("a.db", {"account": " "}, "has no name"),
         ("a.db", {"now": NOW.replace(tzinfo=None)}, "no time zone"),
         ("a.db", {"filters": CdrQuery(BEGIN, NOW, sort=[Sort("duration")])}, "leave sort out"),
     ],

@@ -35,6 +35,8 @@ def sync(
     lookback: str = "24h",
     settle: str = "5m",
     state: str | None = None,
+    account: str | None = None,
+    adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
     on_invalid: Literal["raise", "collect"] = "raise",
@@ -62,6 +64,10 @@ def sync(
         How young a record may not be. Default: 5m.
     state
         File for the state of a folder. Default: NAME.state.json beside it.
+    account
+        Name of your choice by which the copy knows its account. Default: by the credential, which must not change.
+    adopt
+        Say, once, that a copy known by another name or credential is this account's.
     full_refresh
         Fetch everything anew, also with other filters or another account. What is there goes when the first day has
         come. Without --from it begins where the copy began.
@@ -86,6 +92,8 @@ def sync(
         "lookback": times.length("--lookback", lookback),
         "settle": times.length("--settle", settle),
         "state": state,
+        "account": account,
+        "adopt": adopt,
         "full_refresh": full_refresh,
         "dry_run": dry_run,
         "format": format_,

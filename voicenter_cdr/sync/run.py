@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -300,6 +301,8 @@ async def sync(
     end: datetime | None = None,
     lookback: timedelta = timedelta(hours=24),
     settle: timedelta = timedelta(minutes=5),
+    account: str | None = None,
+    adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
     format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
@@ -317,6 +320,8 @@ async def sync(
     slash at its end) for Parquet by day, or JSON Lines by ``format="jsonl"``. ``start``: from when on; needed the first
     time and kept afterwards; an earlier one fetches what lies before. ``end``: until when, if not until now.
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
+    ``account``: a name of your choice by which the copy knows its account; without one it is known by the credential,
+    and a new one is refused. ``adopt`` says, once, that a copy known by another name or credential is this account's.
     ``full_refresh`` begins anew, from the start that is kept if no other is named; the destination is emptied when the
     first day has come. ``dry_run`` only says what would be fetched. ``state``: where the state beside a folder is kept.
     ``on_invalid``: whether a day with records that can't be read, or that do not fit their columns, is a gap, or stored
@@ -333,6 +338,8 @@ async def sync(
     now = _aware("now", now or datetime.now(UTC))
     if min(lookback, settle) < timedelta(0):
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    if account is not None and not account.strip():
+        raise ConfigurationError("The account has no name; leave it out to know it by its credential")
     settled = datetime.fromtimestamp(math.floor((now - settle).timestamp()), UTC)
     template, first, bound = _period(query, start, end, now)
     path, folder = Path(destination), is_folder(destination)
@@ -345,10 +352,10 @@ async def sync(
         stored = await _stored(store, full_refresh)
         known = None if stored is None or full_refresh else stored.as_of(now, settled)
         salt = secrets.token_hex(16) if known is None else known.salt
-        account = await in_thread(client.account_fingerprint, salt)
+        owner = await in_thread(client.account_fingerprint if account is None else partial(fingerprint, account), salt)
         filters = fingerprint(_said(template, pseudonymiser), salt)
         first = stored.start if first is None and stored is not None else first
-        made = _bound(known, salt, account, filters, first, ",".join(column.name for column in columns))
+        made = _bound(known, salt, owner, filters, first, ",".join(column.name for column in columns), adopt=adopt)
         origin, stop = int(made.start.timestamp()), int(settled.timestamp())
         stop = max(origin, stop if bound is None else min(stop, bound))
         windows = wanted(made.ledger, origin, stop, lookback)
@@ -427,21 +434,28 @@ def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
     return f"{query.fingerprint} {fields}{named}"
 
 
-def _bound(known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str) -> State:
+def _bound(
+    known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str, *, adopt: bool
+) -> State:
     """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
     if known is None:
         if start is None:
             raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
         return State(salt=salt, account=account, filters=filters, columns=columns, start=start)
-    others = "other filters, or with other pseudonyms"
-    for what, there, here in (("another account", known.account, account), (others, known.filters, filters)):
-        if there != here:
-            raise CheckpointError(
-                f"The destination was filled with {what}",
-                mend="Use what it was begun with, choose another destination, or run a full refresh "
-                "(full_refresh=True, --full-refresh), which fetches everything anew.",
-            )
-    return attrs.evolve(known.with_columns(columns), start=min(known.start, start or known.start))
+    if known.account != account and not adopt:
+        raise _foreign("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
+    if known.filters != filters:
+        raise _foreign("other filters, or with other pseudonyms", "Use what it was begun with")
+    made = known.with_columns(columns)
+    return attrs.evolve(made, account=account, start=min(known.start, start or known.start))
+
+
+def _foreign(what: str, mend: str) -> CheckpointError:
+    return CheckpointError(
+        f"The destination was filled with {what}",
+        mend=f"{mend}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
+        "fetches everything anew.",
+    )
 
 
 def _planned(window: Window, state: State, now: datetime) -> SyncWindow:
