@@ -1036,9 +1036,14 @@ def test_the_command(run: Run, tmp_path: Path) -> None:  # noqa: F811
     assert f"up to 2026-07-15T11:55:00Z, {target}" in done.err
     assert "3 records of 2 days" in run("sync", target).err
     assert run("sync", target, "--quiet").err == ""
-    assert "other filters" in run("sync", target, "--type", "queue").err
-    assert run("sync", target, "--type", "queue").code == 2
-    assert "3 records of 8 days" in run("sync", target, "--type", "queue", "--full-refresh", "--from", "7d").err
+    assert run("sync", target, "--lookback", "0h", "--dry-run").err == "would fetch nothing\n"
+    assert "another account" in run("sync", target, "--account", "main").err
+    assert run("sync", target, "--account", "main", "--adopt").code == 0
+    target = target, "--account", "main", "--type", "queue"
+    assert "other filters" in run("sync", *target).err
+    assert run("sync", *target).code == 2
+    assert "3 records of 8 days" in run("sync", *target, "--full-refresh").err
+    assert "3 records of 3 days" in run("sync", *target, "--full-refresh", "--from", "2d").err
 
 
 @pytest.mark.usefixtures("service")

@@ -130,7 +130,7 @@ async def _sync(query: CdrQuery, destination: str, access: Access, voice: Voice,
 def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) -> None:
     """What was done, on standard error; gaps end the command with an error."""
     if report.dry_run:
-        for line in _planned(report.windows):
+        for line in _planned(report.windows) or ["would fetch nothing"]:
             say(line)
     elif not voice.quiet:
         cost = f"{many(report.requests, 'request')}, {seconds:.1f} s"
