@@ -102,10 +102,12 @@ class _Run:
     on_window: OnWindow | None
     pseudonymiser: Pseudonymiser | None
     anew: bool
+    """Whether the copy is still to be emptied."""
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
     _open: _Open | None = None
     _failed: tuple[Window, VoicenterError] | None = None
+    """The day the service failed for, while nothing tells yet whether it would have for any other."""
 
     async def fetch(self, windows: Sequence[Window]) -> None:
         """All of them, each stored when the records have passed its end."""
