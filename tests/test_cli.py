@@ -546,6 +546,17 @@ def test_exit_codes(
     assert CODE not in done.err
 
 
+@pytest.mark.parametrize("place", ["notes.txt", "nowhere/budget.db"])
+def test_a_shared_limit_that_cannot_be_used(service: Service, run: Run, tmp_path: Path, place: str) -> None:
+    """Waiting does not mend it: the last line says what does; where a slot comes too late, it tells of --max-wait."""
+    (tmp_path / "notes.txt").write_text("no database, but a text that is long enough to be taken for one" * 20)
+    done = run("count", "--last", "7d", "--share", str(tmp_path / place))
+    assert (done.code, service.app.hits) == (6, [])
+    assert "make its file writable" in done.err.splitlines()[-1]
+    service.goes_wrong(then=Fault.refuse(1))
+    assert "--max-wait" in run("export", "--last", "7d", "--max-wait", "1").err.splitlines()[-1]
+
+
 def test_json_error_tells_all(service: Service, run: Run, tmp_path: Path) -> None:
     """The object holds what a program needs to go on, and always the same keys."""
     service.goes_wrong(then=Fault.refuse(1))

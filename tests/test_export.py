@@ -54,7 +54,7 @@ from voicenter_cdr.testing import in_process, make_rows
 from voicenter_cdr.wire import API_NAMES
 
 NAMES = [column.name for column in COLUMNS]
-DERIVED = ["customer_number", "direction", "outcome"]
+DERIVED = ["original_call_id", "customer_number", "direction", "outcome"]
 MOMENT = datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
 FULL = Cdr(
     started_at=MOMENT,
@@ -117,12 +117,12 @@ def page(*records: Cdr) -> Page:
 def test_every_format_says_whose_call_it_was() -> None:
     """Customer, direction and outcome are columns, made from the record."""
     made = row(Cdr(started_at=MOMENT, cdr_type=8, dial_status="ABANDONE", caller_number="0501112233"))
-    assert [made[name] for name in DERIVED] == ["972501112233", "inbound", "abandoned"]
+    assert [made[name] for name in DERIVED] == [None, "972501112233", "inbound", "abandoned"]
 
 
 def test_columns_are_those_of_a_record() -> None:
     """Every field of a record has exactly one column, named alike, with the API's name; then come the derived ones."""
-    assert NAMES[-4:] == ["extra", *DERIVED]
+    assert NAMES[-5:] == ["extra", *DERIVED]
     assert sorted(NAMES) == sorted([*DERIVED, *(attribute.name for attribute in attrs.fields(Cdr))])
     assert {c.name: c.api_name for c in COLUMNS if not c.derive} == {str(k): v for k, v in API_NAMES.items()}
     assert all(column.doc for column in COLUMNS)

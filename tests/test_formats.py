@@ -277,7 +277,10 @@ def test_a_whole_second_parts_times(tmp_path: Path, fraction: int) -> None:
         ("department_id", 2**63, "64 bits"),
         ("price_agorot", 10**14, "14 digits before the point and 4 behind"),
         ("price_agorot", Decimal("0.12345"), "4 behind"),
+        ("price_agorot", Decimal("0.300000001"), "4 behind"),
         ("price_agorot", Decimal("NaN"), "a number"),
+        ("price_agorot", Decimal("sNaN"), "a number"),
+        ("price_agorot", Decimal("-Infinity"), "a number"),
         ("price_agorot", Decimal("1E+999999"), "a number"),
     ],
 )
@@ -288,6 +291,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, name: str, field: str, val
     assert caught.value.problems[0].path == field
     assert str(value) not in str(caught.value)
     assert not Path(tmp_path, name).exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(("sum_", "price"), [(0.1 + 0.2, "0.3"), (-(1.1 + 2.2), "-3.3"), (1e-10, "0"), (7.25, "7.25")])
+def test_the_noise_of_floats_is_no_part_of_a_price(tmp_path: Path, name: str, sum_: float, price: str) -> None:
+    """A price that somebody has added up from floats is stored as the number that was meant."""
+    noisy, meant = (attrs.evolve(FULL, price_agorot=Decimal(text)) for text in (repr(sum_), price))
+    save(f"{tmp_path}/{name}", [noisy])
+    save(f"{tmp_path}/meant-{name}", [meant])
+    assert whole_of(f"{tmp_path}/{name}") == whole_of(f"{tmp_path}/meant-{name}")
 
 
 def test_sqlite_refuses_a_price_it_would_round(tmp_path: Path) -> None:

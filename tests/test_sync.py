@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import attrs
 import duckdb
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from dying_sync import BEGIN, Row, cheap_scrypt, stored, truth, world
+from dying_sync import BEGIN, Row, cheap_scrypt, stored, truth, watermark, world
 from dying_sync import run as whole_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from test_cli import Run, Service, run, service  # noqa: F401  # fixtures
 from test_formats import in_a_small_world
 
 from voicenter_cdr import (
+    AuthenticationError,
     Cdr,
     CdrClient,
     CdrQuery,
@@ -49,7 +51,7 @@ from voicenter_cdr.export import COLUMNS, committing, open_sink
 from voicenter_cdr.models import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
-from voicenter_cdr.sync.ledger import cut, raster, spans, wanted
+from voicenter_cdr.sync.ledger import State, cut, raster, spans, wanted
 from voicenter_cdr.sync.stores import DatabaseStore, TreeStore, locked
 from voicenter_cdr.windows import DAY, Window
 
@@ -152,6 +154,38 @@ def test_what_is_wanted() -> None:
     assert wanted({1: entry(DAY, 2 * DAY, 9 * DAY, status="gap")}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
     assert wanted({1: entry(DAY, DAY + hour, 9 * DAY)}, DAY, 2 * DAY, day) == [Window(DAY, 2 * DAY)]
     assert wanted({1: entry(DAY, 2 * DAY, 2 * DAY)}, DAY + hour, DAY + 2 * hour, day) == [Window(DAY, 2 * DAY)]
+
+
+def test_the_watermark_stops_at_what_is_not_proven() -> None:
+    """It is the end of what is known without a break: gaps, missing days and days read too early end it."""
+    days = [entry(n * DAY, (n + 1) * DAY, 9 * DAY) for n in range(4)]
+    state = State(salt="", account="", filters="", columns="", start=_utc(0))
+    assert state.watermark is None
+    for start, third, until in (
+        (0, days[2], 4),
+        (0, entry(2 * DAY, 3 * DAY, 9 * DAY, status="gap"), 2),
+        (0, entry(2 * DAY, 3 * DAY - 1, 9 * DAY), 3 - 1 / DAY),
+        (0, entry(2 * DAY, 3 * DAY, 2 * DAY), 2),
+        (-1, days[2], None),
+    ):
+        ledger = dict(enumerate([*days[:2], third, days[3]]))
+        found = attrs.evolve(state, start=_utc(start), ledger=ledger).watermark
+        assert found == (None if until is None else _utc(round(until * DAY)))
+
+
+def test_what_a_clock_that_was_ahead_has_read() -> None:
+    """It counts as read too early, as far as it has settled by now; of days to come nothing is known."""
+    state = State(salt="", account="", filters="", columns="", start=_utc(0))
+    ledger = {0: entry(0, DAY, 2 * DAY), **{n: entry(n * DAY, (n + 1) * DAY, 60 * DAY) for n in range(1, 9)}}
+    now, settled = _utc(3 * DAY + 500), _utc(3 * DAY + 200)
+    found = attrs.evolve(state, ledger=ledger).as_of(now, settled)
+    assert found.ledger[0] == ledger[0]
+    assert [(known.start, known.end) for known in found.ledger.values()] == [
+        *((_utc(n * DAY), _utc((n + 1) * DAY)) for n in range(3)),
+        (_utc(3 * DAY), settled),
+    ]
+    assert found.watermark == _utc(DAY)
+    assert wanted(found.ledger, 0, 3 * DAY + 200, timedelta(0)) == raster(DAY, 3 * DAY + 200)
 
 
 def test_gaps_are_asked_by_themselves() -> None:
@@ -321,6 +355,24 @@ async def test_an_earlier_start_fetches_what_lies_before(account: Account, kind:
 
 
 @everywhere
+@pytest.mark.parametrize("ends", [1, 60])
+async def test_a_clock_that_was_ahead(account: Account, kind: str, ends: int) -> None:
+    """Days read by a clock that was ahead are read again, also when that time has come, even if a run fails."""
+    await account.sync(kind, NOW)
+    ahead = await account.sync(kind, NOW + timedelta(days=60), records=world(NOW))
+    assert ahead.watermark == NOW + timedelta(days=60)
+    account.app.faults = lambda *_: Fault(status=500)
+    with pytest.raises(ServerError):
+        await account.sync(kind, NOW)
+    account.app.faults = None
+    assert watermark(account.target(kind)) == BEGIN.replace(hour=0) + timedelta(days=4)
+    later = NOW + timedelta(days=ends)
+    report = await account.sync(kind, later)
+    assert (report.watermark, report.windows[0].start.day) == (later, 5)
+    assert stored(account.target(kind)) == truth(later)
+
+
+@everywhere
 async def test_a_closed_period(account: Account, kind: str) -> None:
     """A query's period bounds the copy; its end moved back takes nothing away."""
     end = BEGIN + timedelta(days=2, hours=3)
@@ -382,12 +434,13 @@ async def test_a_gap_heals(account: Account, kind: str) -> None:
     account.app.behaviour = Behaviour(cap=40, totals="capped")
     report = await account.sync(kind, NOW, records=world(NOW).plus(crowd))
     (gap,) = report.gaps
-    assert (gap.start, gap.reason, report.watermark) == (dense.replace(hour=0), "DenseWindowError", NOW)
+    assert (gap.start, gap.reason) == (dense.replace(hour=0), "DenseWindowError")
+    assert report.watermark == gap.start
     expected = [row for row in truth(NOW) if row[1].date() != dense.date()]
     kept = [row for row in old if row[1].date() == dense.date()]
     assert stored(account.target(kind)) == sorted(expected + kept)
     report = await account.sync(kind, NOW)
-    assert report.gaps == ()
+    assert (report.gaps, report.watermark) == ((), NOW)
     assert (gap.start, gap.end) in account.asked
     assert [window.start.day for window in report.windows] == [3, 5, 6]
     assert stored(account.target(kind)) == truth(NOW)
@@ -407,6 +460,83 @@ async def test_a_record_that_never_comes_is_a_gap(account: Account) -> None:
     account.app.faults = None
     assert (await account.sync("calls.sqlite", NOW)).is_complete
     assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
+LAST = NOW.replace(hour=0)
+
+
+@pytest.mark.parametrize("kind", KINDS[::2])
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault.disconnect(), Fault.truncate(40)])
+@pytest.mark.parametrize(
+    ("second", "days"),
+    [
+        (BEGIN + timedelta(hours=1), [1]),
+        (BEGIN + timedelta(days=2), [3]),
+        (LAST + timedelta(hours=1), [6]),
+        (BEGIN.replace(hour=0) + timedelta(days=1), [1, 2]),
+        (BEGIN.replace(hour=0) + timedelta(days=3), [3, 4]),
+    ],
+)
+async def test_a_service_that_fails_for_one_second(
+    account: Account, kind: str, fault: Fault, second: datetime, days: list[int]
+) -> None:
+    """Only the days whose questions hold it are gaps, wherever they lie and as long as it stays; others are stored."""
+
+    def fails(_: int, hit: Any) -> Fault | None:
+        return fault if hit.window and hit.window[0] <= second.timestamp() <= hit.window[1] else None
+
+    account.app.faults = fails
+    for _ in range(2):
+        report = await account.sync(kind, NOW)
+        assert [gap.start.day for gap in report.gaps] == days
+        assert stored(account.target(kind)) == [row for row in truth(NOW) if row[1].day not in days]
+    account.app.faults = None
+    assert (await account.sync(kind, NOW)).is_complete
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+async def test_a_service_that_is_too_slow_for_many_days(account: Account) -> None:
+    """Where answers about all days take too long, and those about one do not, the copy is made day by day."""
+    account.app.behaviour = Behaviour(cap=40, per_row=3.2)  # 128 s where it sends all it may; 120 s are waited
+    report = await account.sync("calls.sqlite", NOW)
+    assert (report.is_complete, report.requests) == (True, 5 + 6)
+    assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
+@everywhere
+async def test_an_outage_is_no_gap(account: Account, kind: str) -> None:
+    """It ends the run after all days, the first and the last; what is stored stays, and no day becomes a gap."""
+    await account.sync(kind, NOW)
+    account.app.faults = lambda *_: Fault(status=503)
+    with pytest.raises(ServerError):
+        await account.sync(kind, NOW + timedelta(days=3))
+    assert len(account.app.hits) == 3 * 5
+    account.app.faults = None
+    assert stored(account.target(kind)) == truth(NOW)
+    report = await account.sync(kind, NOW + timedelta(days=3))
+    assert (report.is_complete, account.asked[0]) == (True, (LAST - timedelta(days=1), NOW + timedelta(days=3)))
+
+
+async def test_the_last_two_days_fail(account: Account) -> None:
+    """Nothing tells them from an outage until there is a day behind them; the days before them are stored."""
+    edge = LAST.timestamp()
+    account.app.faults = lambda _, hit: Fault(status=500) if hit.window[0] <= edge <= hit.window[1] else None
+    with pytest.raises(ServerError):
+        await account.sync("calls.sqlite", NOW)
+    assert stored(account.target("calls.sqlite")) == [row for row in truth(NOW) if row[1].day < 5]
+    report = await account.sync("calls.sqlite", NOW + timedelta(days=1))
+    assert [gap.start.day for gap in report.gaps] == [5, 6]
+
+
+async def test_an_outage_in_the_middle(account: Account) -> None:
+    """A day that failed before another came is a gap by then; the outage behind it is told as such."""
+    account.app.faults = lambda place, _: None if place in (10, 11) else Fault(status=500)
+    with pytest.raises(ServerError):
+        await account.sync("calls.sqlite", NOW)
+    account.app.faults = None
+    report = await account.sync("calls.sqlite", NOW, dry_run=True)
+    assert [gap.start for gap in report.gaps] == [BEGIN]
+    assert [window.start.day for window in report.windows] == [1, 3, 4, 5, 6]
 
 
 class Doubtful:
@@ -466,6 +596,22 @@ async def test_a_record_that_cannot_be_read(account: Account, kind: str, broken:
     assert (await account.sync(kind, NOW + timedelta(days=3), records=records)).windows[0].start.day > 3
 
 
+@pytest.mark.parametrize("on_invalid", ["raise", "collect"])
+async def test_a_record_without_a_time(account: Account, on_invalid: str) -> None:
+    """It is of the day whose answer brings it, which the same run finds out; the days beside it are whole."""
+    second = (BEGIN + timedelta(days=2)).timestamp()
+    account.app.behaviour = Behaviour(cap=1_000)
+    account.app.faults = lambda _, hit: Fault(extra_row=3) if hit.window[0] <= second <= hit.window[1] else None
+    records = Records([record(BEGIN + timedelta(hours=4 * n)) for n in range(30)])
+    report = await account.sync("calls.sqlite", NOW, records=records, on_invalid=on_invalid)
+    if on_invalid == "raise":
+        assert [(gap.start.day, gap.reason) for gap in report.gaps] == [(3, "DecodeError")]
+    else:
+        assert [day.start.day for day in report.windows if day.status == "unreadable"] == [3]
+    assert len(stored(account.target("calls.sqlite"))) == (30 if on_invalid == "collect" else 24)
+    assert report.requests == 1 + 6
+
+
 @everywhere
 async def test_a_record_that_does_not_fit(account: Account, kind: str) -> None:
     """A number beyond its column makes a gap of its day, in every kind of copy; the others are stored."""
@@ -473,6 +619,75 @@ async def test_a_record_that_does_not_fit(account: Account, kind: str) -> None:
     report = await account.sync(kind, NOW, records=records)
     assert [(gap.start.day, gap.reason) for gap in report.gaps] == [(3, "DecodeError")]
     assert [row[3] for row in stored(account.target(kind))] == [0, 1, 3]
+
+
+@everywhere
+async def test_a_record_that_does_not_fit_is_left_out(account: Account, kind: str) -> None:
+    """On request the others of its day are stored, in order, and the ledger tells of it; its day is not asked again."""
+    durations = [2**40 if n in (0, 7, 8, 23) else n for n in range(24)]
+    start = BEGIN.replace(hour=0)
+    records = Records([record(start + timedelta(hours=n), Duration=value) for n, value in enumerate(durations)])
+    report = await account.sync(kind, NOW, records=records, start=start, on_invalid="collect")
+    assert [(day.status, day.expected, day.rows) for day in report.windows][:2] == [
+        ("unreadable", 24, 20),
+        ("complete", 0, 0),
+    ]
+    assert [row[3] for row in stored(account.target(kind))] == [value for value in durations if value < 2**40]
+    assert (await account.sync(kind, NOW, records=records)).windows[0].start.day == 5
+
+
+# --- a full refresh
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault.refuse(2), AuthenticationError),
+        (Fault(status=500), ServerError),
+        (Fault.disconnect(), ServiceUnreachableError),
+        (Fault.lose(1_000), None),
+    ],
+)
+async def test_a_full_refresh_that_brings_nothing_costs_nothing(
+    account: Account, kind: str, fault: Fault, error: type[Exception] | None
+) -> None:
+    """Where no day comes, by an error or by gaps, the copy stays as it was, and the next run goes on with it."""
+    await account.sync(kind, NOW)
+    account.app.faults = lambda *_: fault
+    options = {"full_refresh": True, "start": None, "filters": {"cdr_types": [9]}}
+    if error is None:
+        report = await account.sync(kind, NOW, **options)
+        assert (len(report.gaps), report.watermark) == (6, None)
+    else:
+        with pytest.raises(error):
+            await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
+    account.app.faults = None
+    report = await account.sync(kind, NOW, start=None)
+    assert ([window.start.day for window in report.windows], report.is_complete) == ([5, 6], True)
+
+
+@everywhere
+async def test_a_full_refresh_keeps_start_and_gaps(account: Account, kind: str) -> None:
+    """It begins where the copy began, if no start is named; gaps before the first day that comes are known after it."""
+    await account.sync(kind, NOW)
+    first = int((BEGIN + timedelta(days=1)).replace(hour=0).timestamp())
+    account.app.faults = lambda _, hit: Fault.lose(1_000) if hit.window and hit.window[0] < first - 1 else None
+    report = await account.sync(kind, NOW, start=None, full_refresh=True)
+    assert (report.start, [gap.start for gap in report.gaps]) == (BEGIN, [BEGIN])
+    assert stored(account.target(kind)) == [row for row in truth(NOW) if row[1].timestamp() >= first]
+    account.app.faults = None
+    assert (await account.sync(kind, NOW, start=None)).windows[0].start == BEGIN
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
+async def test_a_full_refresh_without_a_day(account: Account, kind: str) -> None:
+    """From a start that is yet to come it leaves an empty copy."""
+    await account.sync(kind, NOW)
+    report = await account.sync(kind, NOW, start=NOW + timedelta(days=1), full_refresh=True)
+    assert (report.windows, account.app.hits, stored(account.target(kind))) == ((), [], [])
 
 
 # --- whose copy it is
@@ -495,6 +710,38 @@ async def test_another_account_or_other_filters_are_refused(account: Account, ki
     assert stored(account.target(kind)) == before
     await account.sync(kind, NOW, full_refresh=True, filters={"cdr_types": [CdrType.CLICK2CALL_LEG1]})
     assert stored(account.target(kind)) == [row for row in before if row[2] == 9]
+
+
+@everywhere
+async def test_an_account_by_name(account: Account, kind: str) -> None:
+    """A copy that knows its account by a name takes any credential and no other name."""
+    await account.sync(kind, NOW, account="main")
+    report = await account.sync(kind, NOW, account="main", code="another")
+    assert [window.start.day for window in report.windows] == [5, 6]
+    for options in ({"account": "second"}, {}):
+        with pytest.raises(CheckpointError, match="another account or credential"):
+            await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
+
+
+@everywhere
+async def test_a_copy_is_adopted(account: Account, kind: str) -> None:
+    """On request a copy is taken over by another name or credential, with all that is stored; other filters are not."""
+    await account.sync(kind, NOW)
+    with pytest.raises(CheckpointError, match="other filters"):
+        await account.sync(kind, NOW, adopt=True, filters={"cdr_types": [9]})
+    for options in ({"code": "another"}, {"account": "main"}):
+        with pytest.raises(CheckpointError, match="another account") as caught:
+            await account.sync(kind, NOW, **options)
+        assert "--adopt" in str(caught.value)
+        assert account.app.hits == []
+        await account.sync(kind, NOW, adopt=True, dry_run=True, **options)
+        with pytest.raises(CheckpointError, match="another account"):
+            await account.sync(kind, NOW, **options)
+        report = await account.sync(kind, NOW, adopt=True, **options)
+        assert [window.start.day for window in report.windows] == [5, 6]
+        await account.sync(kind, NOW, **options)
+    assert stored(account.target(kind)) == truth(NOW)
 
 
 @everywhere
@@ -526,7 +773,7 @@ async def test_a_torn_state_is_told(account: Account) -> None:
         state.write_text(text)
         with pytest.raises(CheckpointError) as caught:
             await account.sync("calls/", NOW)
-        assert "--full-refresh" in str(caught.value).splitlines()[-1]
+        assert "--full-refresh --from" in str(caught.value).splitlines()[-1]
         assert (state.read_text(), account.app.hits) == (text, [])
     state.unlink()
     with pytest.raises(CheckpointError, match=r"no calls\.state\.json"):
@@ -592,13 +839,19 @@ async def test_a_database_that_no_sync_has_made(account: Account, kind: str) -> 
         await account.sync(kind, NOW)
     await account.sync(kind, NOW, full_refresh=True)
     module: Any = sqlite3 if kind.endswith("sqlite") else duckdb
-    for statement in ("UPDATE _voicenter_sync SET version = 9", "DELETE FROM _voicenter_sync"):
+    for statement in (
+        "UPDATE _voicenter_sync SET version = 9",
+        "DELETE FROM _voicenter_sync",
+        "DROP TABLE _voicenter_sync_windows",
+    ):
         connection = module.connect(account.target(kind))
         connection.execute(statement)
         connection.commit()
         connection.close()
         with pytest.raises(CheckpointError):
             await account.sync(kind, NOW)
+    await account.sync(kind, NOW, full_refresh=True)
+    assert stored(account.target(kind)) == truth(NOW)
 
 
 async def test_a_refresh_that_was_killed_leaves_the_old_tree(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -707,6 +960,7 @@ async def test_one_sync_at_a_time_by_any_name(account: Account, kind: str) -> No
         ("a.db", {"filters": {"numbers": []}}, "Unknown filter; known: phones"),
         ("a.db", {"filters": {"start": NOW}}, "The period is start="),
         ("a.db", {"settle": timedelta(-1)}, "from zero up"),
+        ("a.db", {"account": " "}, "has no name"),
         ("a.db", {"now": NOW.replace(tzinfo=None)}, "no time zone"),
         ("a.db", {"filters": CdrQuery(BEGIN, NOW, sort=[Sort("duration")])}, "leave sort out"),
     ],
@@ -854,9 +1108,14 @@ def test_the_command(run: Run, tmp_path: Path) -> None:  # noqa: F811
     assert f"up to 2026-07-15T11:55:00Z, {target}" in done.err
     assert "3 records of 2 days" in run("sync", target).err
     assert run("sync", target, "--quiet").err == ""
-    assert "other filters" in run("sync", target, "--type", "queue").err
-    assert run("sync", target, "--type", "queue").code == 2
-    assert "3 records of 8 days" in run("sync", target, "--type", "queue", "--full-refresh", "--from", "7d").err
+    assert run("sync", target, "--lookback", "0h", "--dry-run").err == "would fetch nothing\n"
+    assert "another account" in run("sync", target, "--account", "main").err
+    assert run("sync", target, "--account", "main", "--adopt").code == 0
+    target = target, "--account", "main", "--type", "queue"
+    assert "other filters" in run("sync", *target).err
+    assert run("sync", *target).code == 2
+    assert "3 records of 8 days" in run("sync", *target, "--full-refresh").err
+    assert "3 records of 3 days" in run("sync", *target, "--full-refresh", "--from", "2d").err
 
 
 @pytest.mark.usefixtures("service")
@@ -881,6 +1140,10 @@ def test_the_command_names_gaps(service: Service, run: Run, tmp_path: Path) -> N
     *_, error = done.err.splitlines()
     assert (done.code, json.loads(error)["error"]) == (4, "IncompleteError")
     assert "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z (DecodeError)" in error
+    assert "--on-invalid collect" in json.loads(error)["mend"]
+    assert run("sync", f"{tmp_path}/lake/", "--on-invalid", "collect").code == 0
+    service.goes_wrong(then=Fault.lose(9))
+    assert "--on-invalid" not in run("sync", f"{tmp_path}/other/", "--from", "7d").err
     service.goes_wrong()
     assert run("sync", f"{tmp_path}/lake/").code == 0
 

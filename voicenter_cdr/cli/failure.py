@@ -101,7 +101,7 @@ def texts(error: BaseException) -> tuple[str, str]:
     """What happened, and what a person should do."""
     if isinstance(error, VoicenterError):
         message, _, mend = str(error).rpartition("\n")
-        if isinstance(error, RateLimitError) and error.status is None:
+        if isinstance(error, RateLimitError) and error.status is None and mend == RateLimitError.mend:
             mend = "Wait, or allow more with --max-wait; all programs of an account share its requests."
         return message, mend
     if isinstance(error, KeyboardInterrupt):

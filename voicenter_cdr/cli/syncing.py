@@ -16,7 +16,7 @@ from voicenter_cdr.cli.flags import ACCESS, FILTERS, MESSAGES, PERIOD, Access, F
 from voicenter_cdr.cli.messages import logs, many, say, steps
 from voicenter_cdr.cli.session import client_for, pseudonymiser_of, without_digests
 from voicenter_cdr.cli.times import Period
-from voicenter_cdr.errors import ConfigurationError, IncompleteError
+from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.sync import SyncReport, SyncWindow
 from voicenter_cdr.sync import sync as run_sync
@@ -35,6 +35,8 @@ def sync(
     lookback: str = "24h",
     settle: str = "5m",
     state: str | None = None,
+    account: str | None = None,
+    adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
     on_invalid: Literal["raise", "collect"] = "raise",
@@ -62,12 +64,17 @@ def sync(
         How young a record may not be. Default: 5m.
     state
         File for the state of a folder. Default: NAME.state.json beside it.
+    account
+        Name of your choice by which the copy knows its account. Default: by the credential, which must not change.
+    adopt
+        Say, once, that a copy known by another name or credential is this account's.
     full_refresh
-        Empty the destination and fetch everything anew, also with other filters or another account.
+        Fetch everything anew, also with other filters or another account. What is there goes when the first day has
+        come. Without --from it begins where the copy began.
     dry_run
         Only say which days would be fetched.
     on_invalid
-        Days with records that can't be read: leave them as gaps, or store the readable ones.
+        Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the others.
     pseudonymise_key_file
         Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used. The same
         file every time.
@@ -85,6 +92,8 @@ def sync(
         "lookback": times.length("--lookback", lookback),
         "settle": times.length("--settle", settle),
         "state": state,
+        "account": account,
+        "adopt": adopt,
         "full_refresh": full_refresh,
         "dry_run": dry_run,
         "format": format_,
@@ -121,7 +130,7 @@ async def _sync(query: CdrQuery, destination: str, access: Access, voice: Voice,
 def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) -> None:
     """What was done, on standard error; gaps end the command with an error."""
     if report.dry_run:
-        for line in _planned(report.windows):
+        for line in _planned(report.windows) or ["would fetch nothing"]:
             say(line)
     elif not voice.quiet:
         cost = f"{many(report.requests, 'request')}, {seconds:.1f} s"
@@ -130,9 +139,12 @@ def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) ->
     if report.gaps and not report.dry_run:
         named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
         more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
+        odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
+        other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
         raise IncompleteError(
             f"{many(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
-            mend="Run the same command again: it asks for these once more. Everything else is stored.",
+            mend="Run the same command again: it asks for these once more. Everything else is stored."
+            + (other if odd else ""),
         )
 
 

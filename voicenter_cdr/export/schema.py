@@ -4,8 +4,9 @@ Pure. What a column is called, which kind of value it holds, how that value look
 and nowhere else. The columns do not depend on the data: a column without a value is null, never missing.
 
 Tables (Arrow, Parquet, SQLite, DuckDB) have types, and a type has an end: a number that does not fit its column is
-refused with the name of the column (:class:`DecodeError`), never cut, rounded or made null. JSON Lines and CSV hold
-any number. Text that UTF-8 has no bytes for (half of a surrogate pair) is written as its escape, ``\\ud83d``.
+refused with the name of the column (:class:`DecodeError`), never cut, rounded or made null; only the noise of a float
+is taken from a price (0.30000000000000004). JSON Lines and CSV hold any number. Text that UTF-8 has no bytes for (half
+of a surrogate pair) is written as its escape, ``\\ud83d``.
 """
 
 from __future__ import annotations
@@ -303,6 +304,8 @@ _BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 
 _DIGITS: Final = (18, 4)
 _UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
 _EXACT: Final = Context(prec=_DIGITS[0])
+_NOISE: Final = Decimal("1e-9")
+"""What is less is no part of a price, but comes from adding floats."""
 
 compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """A value as JSON text without spaces, Hebrew as Hebrew."""
@@ -359,7 +362,7 @@ def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) ->
     if column.kind in _BITS:
         _check_bits(column, values)
     elif column.kind is Kind.DECIMAL:
-        _check_digits(column, values)
+        return [None if value is None else _price(column, value) for value in values]
     elif column.kind is Kind.STEPS:
         return _sound_steps(values)
     elif column.kind in _TEXTS:
@@ -383,18 +386,16 @@ def _check_bits(column: Column, values: Sequence[int | None]) -> None:
         raise misfit(column, f"a whole number of {_BITS[column.kind]} bits")
 
 
-def _check_digits(column: Column, values: Sequence[Decimal | None]) -> None:
-    whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
-    for value in values:
-        if value is not None and not _fits(value):
-            raise misfit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
-
-
-def _fits(value: Decimal) -> bool:
+def _price(column: Column, value: Decimal) -> Decimal:
+    """A price as its column holds it."""
     try:
-        return value.is_finite() and value.quantize(_UNIT, context=_EXACT) == value
-    except InvalidOperation:
-        return False
+        made = value.quantize(_UNIT, context=_EXACT)
+        if value.is_finite() and abs(value - made) < _NOISE:
+            return made
+    except InvalidOperation:  # more digits than the column has, or no number
+        pass
+    whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
+    raise misfit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
 
 
 def _sound(values: list[Any]) -> list[Any]:

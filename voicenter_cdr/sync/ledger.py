@@ -31,11 +31,13 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
-AFRESH: Final = "a full refresh (full_refresh=True, --full-refresh), which fetches everything anew"
-"""The way out of a state that is of no use."""
+AFRESH: Final = (
+    "a full refresh with a start (full_refresh=True, start=…; --full-refresh --from …), which fetches everything anew"
+)
+"""The way out of a state that is of no use: it does not tell the start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
-"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read, as was asked for
+"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read or stored, as was asked for
 (``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
 
 
@@ -121,8 +123,13 @@ class State:
 
     @property
     def watermark(self) -> datetime | None:
-        """End of the last window that is complete and stored."""
-        return max((entry.end for entry in self.ledger.values() if not entry.is_gap), default=None)
+        """End of the unbroken run of windows, from the start on, that are complete and stored."""
+        until = self.start
+        for _, entry in sorted(self.ledger.items()):
+            if entry.is_gap or entry.start > until or entry.fetched_at < entry.end:
+                break
+            until = entry.end
+        return until if until > self.start else None
 
     @property
     def gaps(self) -> tuple[SyncWindow, ...]:
@@ -132,6 +139,19 @@ class State:
     def with_entry(self, entry: SyncWindow) -> State:
         """The same, with what is known of one window put in the place of what was."""
         return attrs.evolve(self, ledger={**self.ledger, entry.window.start // DAY: entry})
+
+    def as_of(self, now: datetime, settled: datetime) -> State:
+        """The same as it can be known by now: what a clock that was ahead has read, it has read too early.
+
+        Of windows that have not settled yet it can know nothing; left in, they would count as read when they have.
+        """
+        kept: dict[int, SyncWindow] = {}
+        for day, entry in self.ledger.items():
+            ahead = entry.fetched_at > now
+            known = attrs.evolve(entry, end=min(entry.end, settled), fetched_at=entry.start) if ahead else entry
+            if known.start < known.end:
+                kept[day] = known
+        return attrs.evolve(self, ledger=kept)
 
     def with_columns(self, columns: str) -> State:
         """The same where the columns are these; where they are others, every window counts as read too early."""

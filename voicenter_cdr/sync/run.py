@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +19,21 @@ import attrs
 from attrs import define, field, frozen
 
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.errors import CheckpointError, ConfigurationError, DecodeError, IncompleteError
+from voicenter_cdr.errors import (
+    CheckpointError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    RateLimitError,
+    VoicenterError,
+)
 from voicenter_cdr.export.opening import Format, format_of, is_folder
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, moment
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import Cdr, CdrQuery, Stats, fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.stream import OnInvalid
-from voicenter_cdr.sync.ledger import AFRESH, Piece, State, SyncWindow, cut, spans, wanted
+from voicenter_cdr.sync.ledger import Piece, State, SyncWindow, cut, spans, wanted
 from voicenter_cdr.sync.stores import Store, locked, open_store
 from voicenter_cdr.windows import DAY, Window
 
@@ -43,7 +51,7 @@ class SyncReport:
     end: datetime
     """First instant that was not asked for yet: the present less the settle delay, or the end of the query."""
     watermark: datetime | None
-    """End of the last window that is complete and stored."""
+    """End of the unbroken run of windows, from the start on, that are complete and stored; behind it may be more."""
     windows: tuple[SyncWindow, ...] = ()
     """The windows this run has fetched, in the order it ended with them; of a dry run, those it would fetch."""
     gaps: tuple[SyncWindow, ...] = ()
@@ -93,9 +101,13 @@ class _Run:
     max_wait: float | None
     on_window: OnWindow | None
     pseudonymiser: Pseudonymiser | None
+    anew: bool
+    """Whether the copy is still to be emptied."""
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
     _open: _Open | None = None
+    _failed: tuple[Window, VoicenterError] | None = None
+    """The day the service failed for, while nothing tells yet whether it would have for any other."""
 
     async def fetch(self, windows: Sequence[Window]) -> None:
         """All of them, each stored when the records have passed its end."""
@@ -108,16 +120,49 @@ class _Run:
                     await self._stream(left)
                 except IncompleteError as error:
                     self._forget()
-                    bad = _concerned(error, span, left)
-                    if not bad:
+                    todo.extendleft(reversed(await self._doubt(error, span, left)))
+                except VoicenterError as error:
+                    self._forget()
+                    if not error.retryable or isinstance(error, RateLimitError):
                         raise
-                    await self._give_up(bad, type(error).__name__)
-                    # What is in doubt is asked by itself, since the doubt may be about one of them.
-                    rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
-                    todo.extendleft(reversed(spans(rest, self.state.ledger)))
+                    self._fail(error, span, left, todo)
+            if self._failed is not None and not self.done:
+                raise self._failed[1]
+            await self._blame()
         except BaseException:
             self._forget()
             raise
+
+    async def _doubt(self, error: IncompleteError, span: list[Window], left: Iterable[Window]) -> list[list[Window]]:
+        """What can't be proven is a gap until it is asked by itself, since the doubt may be about one window of it."""
+        bad = _concerned(error, span, left)
+        if not bad:
+            raise error
+        await self._give_up(bad, type(error).__name__)
+        rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
+        return spans(rest, self.state.ledger)
+
+    def _fail(
+        self, error: VoicenterError, span: list[Window], left: Iterable[Window], todo: deque[list[Window]]
+    ) -> None:
+        """The service fails: for one day, for so many at once, or for all.
+
+        So days are asked one by one; behind one that fails comes the one farthest from it. If that fails, too, it is
+        no matter of days.
+        """
+        if len(span) > 1:
+            todo.extendleft([window] for window in reversed(list(left)))
+        elif self._failed is None:
+            self._failed = span[0], error
+            todo.rotate(1)
+        else:
+            raise error
+
+    async def _blame(self) -> None:
+        """The service answers for another day, so that the one it failed for is a gap."""
+        if self._failed is not None:
+            (window, error), self._failed = self._failed, None
+            await self._give_up([window], type(error).__name__)
 
     async def _stream(self, left: deque[Window]) -> None:
         query = attrs.evolve(self.query, start=left[0].times[0], end=left[-1].times[1])
@@ -125,6 +170,8 @@ class _Run:
         async with aclosing(self.client.iter_pages(query, on_invalid="collect", max_wait=self.max_wait)) as pages:
             try:
                 async for page in pages:
+                    if len(left) > 1 and any(bad.started_at is None for bad in page.invalid):
+                        raise IncompleteError("A record tells no day", window=(page.start, page.end))
                     for piece in cut(page, tuple(left)):
                         await self._take(piece, left)
             finally:
@@ -139,6 +186,7 @@ class _Run:
 
     async def _take(self, piece: Piece, left: deque[Window]) -> None:
         if self._open is None:
+            await self._empty()
             self._open = _Open(piece.window)
             await in_thread(self.store.begin, piece.window)
         opened = self._open
@@ -147,17 +195,40 @@ class _Run:
             opened.reason = DecodeError.__name__
         if piece.records and opened.reason is None:
             try:
-                await in_thread(self._write, piece.records)
-                opened.rows += len(piece.records)
+                opened.rows += await in_thread(self._write, piece.records)
             except DecodeError as error:
                 opened.reason = type(error).__name__
                 _LOG.warning("%s", error.message)
         if piece.over:
             await self._finish(opened)
             left.popleft()
+            await self._blame()
 
-    def _write(self, records: Sequence[Cdr]) -> None:
-        self.store.write(records if self.pseudonymiser is None else self.pseudonymiser.records(records))
+    async def _empty(self) -> None:
+        """Begin a copy anew, now that something comes in its place: a request that fails costs nothing."""
+        if self.anew:
+            await in_thread(self.store.reset, self.state)
+            self.anew = False
+
+    def _write(self, records: Sequence[Cdr]) -> int:
+        """How many there are, or how many of them fit, where that is what was asked for."""
+        named = records if self.pseudonymiser is None else self.pseudonymiser.records(records)
+        return self._fitting(named) if self.on_invalid == "collect" else self._all(named)
+
+    def _all(self, records: Sequence[Cdr]) -> int:
+        self.store.write(records)
+        return len(records)
+
+    def _fitting(self, records: Sequence[Cdr]) -> int:
+        """A batch that does not fit is halved until what does not is by itself."""
+        try:
+            return self._all(records)
+        except DecodeError as error:
+            if len(records) == 1:
+                _LOG.warning("%s; it is left out", error.message)
+                return 0
+            middle = len(records) // 2
+            return self._fitting(records[:middle]) + self._fitting(records[middle:])
 
     async def _finish(self, opened: _Open) -> None:
         if opened.reason is not None:
@@ -184,7 +255,8 @@ class _Run:
         state = self.state
         for entry in entries:
             state = state.with_entry(entry)
-        await in_thread(self.store.adopt, state, entries)
+        if not self.anew:
+            await in_thread(self.store.adopt, state, entries)
         self.state = state
         for entry in entries:
             self._tell(entry)
@@ -231,6 +303,8 @@ async def sync(
     end: datetime | None = None,
     lookback: timedelta = timedelta(hours=24),
     settle: timedelta = timedelta(minutes=5),
+    account: str | None = None,
+    adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
     format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
@@ -248,10 +322,13 @@ async def sync(
     slash at its end) for Parquet by day, or JSON Lines by ``format="jsonl"``. ``start``: from when on; needed the first
     time and kept afterwards; an earlier one fetches what lies before. ``end``: until when, if not until now.
     ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
-    ``full_refresh`` empties the destination and begins anew; ``dry_run`` only says what would be fetched. ``state``:
-    where the state beside a folder is kept. ``on_invalid``: whether a day with records that can't be read is a gap, or
-    stored without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every
-    time. ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
+    ``account``: a name of your choice by which the copy knows its account; without one it is known by the credential,
+    and a new one is refused. ``adopt`` says, once, that a copy known by another name or credential is this account's.
+    ``full_refresh`` begins anew, from the start that is kept if no other is named; the destination is emptied when the
+    first day has come. ``dry_run`` only says what would be fetched. ``state``: where the state beside a folder is kept.
+    ``on_invalid``: whether a day with records that can't be read, or that do not fit their columns, is a gap, or stored
+    without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every time.
+    ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
 
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 
@@ -263,6 +340,9 @@ async def sync(
     now = _aware("now", now or datetime.now(UTC))
     if min(lookback, settle) < timedelta(0):
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    if account is not None and not account.strip():
+        raise ConfigurationError("The account has no name; leave it out to know it by its credential")
+    settled = datetime.fromtimestamp(math.floor((now - settle).timestamp()), UTC)
     template, first, bound = _period(query, start, end, now)
     path, folder = Path(destination), is_folder(destination)
     columns = (*COLUMNS, _synced_at(now))
@@ -271,12 +351,15 @@ async def sync(
         if not dry_run:
             stack.enter_context(locked(path))
         stack.callback(store.close)
-        salt, known = await _known(store, full_refresh)
-        account = await in_thread(client.account_fingerprint, salt)
+        stored = await _stored(store, full_refresh)
+        known = None if stored is None or full_refresh else stored.as_of(now, settled)
+        salt = secrets.token_hex(16) if known is None else known.salt
+        owner = await in_thread(client.account_fingerprint if account is None else partial(fingerprint, account), salt)
         filters = fingerprint(_said(template, pseudonymiser), salt)
-        made = _bound(known, salt, account, filters, first, ",".join(column.name for column in columns))
-        origin, settled = int(made.start.timestamp()), math.floor((now - settle).timestamp())
-        stop = max(origin, settled if bound is None else min(settled, bound))
+        first = stored.start if first is None and stored is not None else first
+        made = _bound(known, salt, owner, filters, first, ",".join(column.name for column in columns), adopt=adopt)
+        origin, stop = int(made.start.timestamp()), int(settled.timestamp())
+        stop = max(origin, stop if bound is None else min(stop, bound))
         windows = wanted(made.ledger, origin, stop, lookback)
         report = SyncReport(
             start=made.start, end=datetime.fromtimestamp(stop, UTC), watermark=made.watermark, dry_run=dry_run
@@ -284,11 +367,13 @@ async def sync(
         if dry_run:
             planned = [_planned(window, made, now) for window in windows]
             return attrs.evolve(report, windows=tuple(planned), gaps=made.gaps)
-        if known is None:
+        anew = full_refresh and bool(windows)
+        if known is not None and stored is not None:
+            changed = [entry for day, entry in made.ledger.items() if entry != stored.ledger[day]]
+            await in_thread(store.adopt, made, changed)
+        elif not anew:
             await in_thread(store.reset, made)
-        else:
-            await in_thread(store.adopt, made, () if made.columns == known.columns else tuple(made.ledger.values()))
-        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser)
+        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser, anew)
         await run.fetch(windows)
         return attrs.evolve(
             report,
@@ -334,12 +419,14 @@ def _second(name: str, instant: datetime) -> int:
     return math.ceil(_aware(name, instant).timestamp())
 
 
-async def _known(store: Store, full_refresh: bool) -> tuple[str, State | None]:
-    """The salt, and what the destination knows of itself unless that is to be forgotten."""
-    if full_refresh:
-        return secrets.token_hex(16), None
-    known = await in_thread(store.load)
-    return (secrets.token_hex(16) if known is None else known.salt), known
+async def _stored(store: Store, full_refresh: bool) -> State | None:
+    """What the destination knows of itself. For a full refresh that need not be of use."""
+    try:
+        return await in_thread(store.load)
+    except CheckpointError:
+        if not full_refresh:
+            raise
+        return None
 
 
 def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
@@ -349,20 +436,28 @@ def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
     return f"{query.fingerprint} {fields}{named}"
 
 
-def _bound(known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str) -> State:
+def _bound(
+    known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str, *, adopt: bool
+) -> State:
     """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
     if known is None:
         if start is None:
             raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
         return State(salt=salt, account=account, filters=filters, columns=columns, start=start)
-    others = "other filters, or with other pseudonyms"
-    for what, there, here in (("another account", known.account, account), (others, known.filters, filters)):
-        if there != here:
-            raise CheckpointError(
-                f"The destination was filled with {what}",
-                mend=f"Use what it was begun with, choose another destination, or run {AFRESH}.",
-            )
-    return attrs.evolve(known.with_columns(columns), start=min(known.start, start or known.start))
+    if known.account != account and not adopt:
+        raise _foreign("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
+    if known.filters != filters:
+        raise _foreign("other filters, or with other pseudonyms", "Use what it was begun with")
+    made = known.with_columns(columns)
+    return attrs.evolve(made, account=account, start=min(known.start, start or known.start))
+
+
+def _foreign(what: str, mend: str) -> CheckpointError:
+    return CheckpointError(
+        f"The destination was filled with {what}",
+        mend=f"{mend}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
+        "fetches everything anew.",
+    )
 
 
 def _planned(window: Window, state: State, now: datetime) -> SyncWindow:

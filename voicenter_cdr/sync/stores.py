@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
-        """Go on with this state, which knows these windows anew; no record changes."""
+        """Go on with this state, which knows these windows anew, and none behind its last; no record changes."""
         ...
 
     def begin(self, window: Window) -> None:
@@ -99,7 +99,7 @@ class DatabaseStore:
                 )
             return None
         header = self._rows(self._STATE, self._HEADER)
-        if len(header) != 1:
+        if len(header) != 1 or self._LEDGER not in there:
             raise torn(self._path)
         return State.read(header[0], self._rows(self._LEDGER, self._ENTRY), self._path)
 
@@ -122,7 +122,7 @@ class DatabaseStore:
                 '"rows" BIGINT, fetched_at TEXT, status TEXT, reason TEXT)'
             )
             self._table.create()
-            self._put(state)
+            self._put(state, *state.ledger.values())
 
     def _set(self) -> None:
         for setting in self._settings:
@@ -131,8 +131,10 @@ class DatabaseStore:
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Ledger and state in one step, and columns that are new."""
         self._set()
+        end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
             self._table.create()
+            self._table.execute(f'DELETE FROM {quoted(self._LEDGER)} WHERE "from" >= ?', (moment(end),))
             self._put(state, *entries)
 
     def begin(self, window: Window) -> None:
