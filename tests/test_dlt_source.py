@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -109,6 +110,44 @@ def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     assert rows[4]["CallID"] in kept
     assert len(second) == (6 if mode == "merge" else 5)
     assert [line[0] for line in second].count("20260701030000one") == 2
+
+
+def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, Any]]:
+    """Four records of three days, two of them soon after a midnight; none before so many seconds."""
+    midnights = [chance.randrange(3) * 86_400 + chance.randrange(90) for _ in range(2)]
+    seconds = [*midnights, chance.randrange(259_200), chance.randrange(259_200)]
+    return [row(first + n, max(at, since) / 3600, Duration=chance.randrange(600)) for n, at in enumerate(seconds)]
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
+    """Wherever in its day the newest record lies, and whatever came, changed or vanished in the look-back before it."""
+    chance = random.Random(seed)
+    lookback = timedelta(hours=chance.choice([0, 5, 24, 30]))
+    rows = some(chance, 1)
+    app = Sandbox(Records(rows))
+    with service(app) as url:
+        for turn in range(4):
+            loaded = run(url, mode=mode, lookback=lookback, columns="call_id, duration")
+            assert loaded == sorted((line["CallID"], line["Duration"]) for line in rows)
+            if turn:  # the second run finds what the first one did
+                since = int(max(line["DateEpoch"] for line in rows) - lookback.total_seconds())
+                early = [line for line in rows if line["DateEpoch"] < since]
+                again = [line | {"Duration": 700 + turn} for line in rows if line["DateEpoch"] >= since]
+                late = some(chance, 10 * turn, since - int(START.timestamp()))
+                rows = [*early, *(again if mode == "merge" else again[1:]), *late]
+                app.replace(Records(rows))
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_a_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
+    """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
+    with service(Sandbox(Records([row(1, 1), row(2, 25), row(3, 40)]))) as url:
+        for hours in (0, 30):
+            loaded = run(url, mode="replace", start=START + timedelta(hours=hours), columns="call_id")
+            assert len(loaded) == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries

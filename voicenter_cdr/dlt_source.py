@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
 from voicenter_cdr.client import BASE_URL, CdrClient
@@ -73,7 +73,8 @@ def voicenter(
     ``lookback`` before the newest record there is, since records come late and change.
 
     ``mode="merge"``: a record takes the place of the one with its ``key``. ``mode="replace"``: whole days (UTC) are
-    read and take the place of the stored ones, so that what vanished is gone, as long as its day has other records.
+    read, from that of ``start`` on, and take the place of the stored ones, so that what vanished is gone, as long as
+    its day has other records; ``lookback`` is rounded up to days.
 
     ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``. ``limiter``: makes one that
     several workers share; it is called in the worker. ``pseudonymiser`` replaces the numbers of all records, the same
@@ -117,14 +118,18 @@ def _read(
     code: str | None,
     token: str | None,
 ) -> Callable[..., AsyncIterator[list[dict[str, Any]]]]:
-    since = dlt.sources.incremental(
-        "started_at", initial_value=start, lag=lookback.total_seconds(), on_cursor_value_missing="include"
-    )
+    # dlt drops what lies before the cursor less its lag: where whole days are replaced, the cursor is the day.
+    begin: date
+    if mode == "merge":
+        cursor, begin, lag = "started_at", start, lookback.total_seconds()
+    else:
+        cursor, begin, lag = "day", start.astimezone(UTC).date(), float(-(-lookback // timedelta(days=1)))
+    # Without a key dlt keeps what it has seen of the newest instant, too: it may have changed.
+    since = dlt.sources.incremental(cursor, initial_value=begin, lag=lag, primary_key=())
 
-    async def cdr(started_at: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
-        first = max(start, started_at.last_value)
-        if mode == "replace":
-            first = max(start, datetime.combine(first.astimezone(UTC).date(), time(tzinfo=UTC)))
+    async def cdr(since: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
+        known = max(begin, since.last_value)
+        first = known if isinstance(known, datetime) else datetime.combine(known, time(tzinfo=UTC))
         last = end or datetime.now(UTC) - settle
         if first >= last:
             return
