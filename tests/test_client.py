@@ -497,6 +497,75 @@ async def test_a_limiter_of_ones_own_is_asked_for_every_attempt() -> None:
     assert limiter.asked == 2
 
 
+class Permits:
+    """Counts what it is asked for, and fails from a given time on."""
+
+    def __init__(self, until: int = 1_000) -> None:
+        self.asked = 0
+        self.until = until
+
+    async def acquire(self) -> None:
+        self.asked += 1
+        if self.asked > self.until:
+            raise RateLimitError.unshared("gone")
+
+
+@pytest.mark.parametrize(("delay", "asked"), [(0.0, 1), (1.9, 1), (2.1, 2), (70.0, 2)])
+async def test_a_permit_is_used_while_it_is_fresh(delay: float, asked: int) -> None:
+    """A limiter counts from its permit: where the request is written much later, it is asked again before."""
+    limiter = Permits()
+    async with CdrClient(code=CODE, transport=SlowToConnect([delay]), limiter=limiter) as client:
+        await client.fetch(query())
+    assert limiter.asked == asked
+
+
+async def test_the_way_to_a_proxy_does_not_make_a_permit_younger() -> None:
+    """What is written to a proxy first is not the request."""
+
+    class Proxied(SlowToConnect):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(1.5)
+            await request.extensions["trace"]("http11.send_request_headers.started", {})
+            return await super().handle_async_request(request)
+
+    limiter = Permits()
+    async with CdrClient(code=CODE, transport=Proxied([1.5]), limiter=limiter) as client:
+        await client.fetch(query())
+    assert limiter.asked == 2
+
+
+async def test_a_limiter_that_fails_when_it_is_asked_again() -> None:
+    """Nothing is sent, and the others do not wait as for a refusal of the service."""
+    transport = SlowToConnect([3.0, 3.0])
+    async with CdrClient(code=CODE, transport=transport, limiter=Permits(until=1)) as client:
+        with pytest.raises(RateLimitError, match="shared limit"):
+            await client.fetch(query())
+    async with CdrClient(code=CODE, transport=transport, limiter=(limiter := Permits(until=1))) as client:
+        with pytest.raises(RateLimitError, match="shared limit"):
+            await client.fetch_raw(query())
+        limiter.until = 1_000
+        before = asyncio.get_running_loop().time()
+        await client.fetch(query())
+        assert asyncio.get_running_loop().time() - before < 1
+    assert len(transport.starts) == 1
+
+
+async def test_a_limiter_is_asked_by_one_caller_at_a_time() -> None:
+    """Also by those that ask again."""
+
+    class Narrow:
+        inside = 0
+
+        async def acquire(self) -> None:
+            assert not self.inside
+            self.inside += 1
+            await asyncio.sleep(3)
+            self.inside -= 1
+
+    async with CdrClient(code=CODE, transport=SlowToConnect([5.0] * 6), limiter=Narrow()) as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(6)])
+
+
 async def test_a_single_call_passes_a_bulk_run() -> None:
     """With bulk requests waiting for the rate, a fetch starts within two slots; the bulk run still gets through."""
     service = Service(minute_rows(700), cap=10, latency=0.1)
@@ -559,8 +628,14 @@ async def test_a_turn_that_comes_in_the_moment_of_leaving_is_passed_on() -> None
     assert [type(result).__name__ for result in done] == ["Page", "CancelledError", "Page"]
 
 
-async def test_a_slot_without_a_question_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What there was to ask may be gone when the slot comes; the slot then serves the next one."""
+@pytest.mark.parametrize("limiter", [None, Permits()])
+async def test_a_slot_without_a_question_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, limiter: Permits | None
+) -> None:
+    """What there was to ask may be gone when the slot comes; the slot then serves the next one.
+
+    A limiter of one's own is asked again: its permit is not fresh any more.
+    """
 
     class Flighty(Plan):
         refused = 0
@@ -572,9 +647,10 @@ async def test_a_slot_without_a_question_costs_nothing(monkeypatch: pytest.Monke
             return super().take()
 
     monkeypatch.setattr("voicenter_cdr.stream.Plan", Flighty)
-    async with Service(minute_rows(5)).client(rate_limit=RateLimit(1, 100.0)) as client:
+    async with Service(minute_rows(5)).client(rate_limit=RateLimit(1, 100.0), limiter=limiter) as client:
         assert await _count(client.iter_all(query())) == 5
         assert Flighty.refused == 3
+        assert limiter is None or limiter.asked == 4
         assert asyncio.get_running_loop().time() < 1
 
 

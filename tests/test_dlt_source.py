@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,9 +17,10 @@ import duckdb
 import pytest
 from servers import postgres, service
 
-from voicenter_cdr import ConfigurationError
+from voicenter_cdr import ConfigurationError, DecodeError
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records, Sandbox
+from voicenter_cdr.sqlite_pacing import SqliteLimiter
 from voicenter_cdr.testing import make_row
 
 dlt: Any = pytest.importorskip("dlt")
@@ -109,6 +111,97 @@ def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     assert rows[4]["CallID"] in kept
     assert len(second) == (6 if mode == "merge" else 5)
     assert [line[0] for line in second].count("20260701030000one") == 2
+
+
+def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, Any]]:
+    """Four records of three days, two of them soon after a midnight; none before so many seconds."""
+    midnights = [chance.randrange(3) * 86_400 + chance.randrange(90) for _ in range(2)]
+    seconds = [*midnights, chance.randrange(259_200), chance.randrange(259_200)]
+    return [row(first + n, max(at, since) / 3600, Duration=chance.randrange(600)) for n, at in enumerate(seconds)]
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
+    """Wherever in its day the newest record lies, and whatever came, changed or vanished in the look-back before it."""
+    chance = random.Random(seed)
+    lookback = timedelta(hours=chance.choice([0, 5, 24, 30]))
+    rows = some(chance, 1)
+    app = Sandbox(Records(rows))
+    with service(app) as url:
+        for turn in range(4):
+            loaded = run(url, mode=mode, lookback=lookback, columns="call_id, duration")
+            assert loaded == sorted((line["CallID"], line["Duration"]) for line in rows)
+            if turn:  # the second run finds what the first one did
+                since = int(max(line["DateEpoch"] for line in rows) - lookback.total_seconds())
+                early = [line for line in rows if line["DateEpoch"] < since]
+                again = [line | {"Duration": 700 + turn} for line in rows if line["DateEpoch"] >= since]
+                late = some(chance, 10 * turn, since - int(START.timestamp()))
+                rows = [*early, *(again if mode == "merge" else again[1:]), *late]
+                app.replace(Records(rows))
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_a_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
+    """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
+    with service(Sandbox(Records([row(1, 1), row(2, 25), row(3, 40)]))) as url:
+        for hours in (0, 30):
+            loaded = run(url, mode="replace", start=START + timedelta(hours=hours), columns="call_id")
+            assert len(loaded) == 3
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_twins_stay_two(run: Any, mode: str) -> None:
+    """Records that differ in nothing their key is made from are all loaded, and once, in every run."""
+    twins = [row(1, 30, QueueName=name) for name in ("Sales", "Service", "Sales")]
+    with service(Sandbox(Records([*twins, row(2, 31)]))) as url:
+        for _ in range(2):
+            loaded = run(url, mode=mode, columns="queue_name, call_id")
+            assert [name for name, call_id in loaded if call_id == twins[0]["CallID"]] == ["Sales", "Sales", "Service"]
+            assert len(loaded) == 4
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize(("odd", "column"), [({"DepartmentId": 2**64}, "department_id"), ({"Price": 1e40}, "price")])
+def test_what_fits_no_column_is_refused_by_its_name(run: Any, odd: dict[str, Any], column: str) -> None:
+    """The error is one of ours, and says which column."""
+    with service(Sandbox(Records([row(1, 1, **odd)]))) as url, pytest.raises(Exception, match=column) as raised:
+        run(url)
+    causes = [raised.value]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
+    assert any(isinstance(cause, DecodeError) for cause in causes)
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_what_json_columns_can_hold(run: Any) -> None:
+    """A whole number beyond 64 bits is text there, half a surrogate pair its escape; nothing else changes."""
+    data = {"big": 2**70, "deep": [{"least": -(2**63)}, -(2**63) - 1], "half": "\ud83d", "sure": True, "none": None}
+    with service(Sandbox(Records([row(1, 1, CustomData=json.dumps(data))]))) as url:
+        ((loaded,),) = run(url, columns="CAST(custom_data AS text)")
+    same = {"sure": True, "none": None, "half": "\\ud83d"}
+    assert json.loads(loaded) == {"big": str(2**70), "deep": [{"least": -(2**63)}, str(-(2**63) - 1)]} | same
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_a_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) -> None:
+    """It lives as long as a run; one that has nothing to close will do, too."""
+    closed = list[bool]()
+
+    class Shared(SqliteLimiter):
+        async def aclose(self) -> None:
+            await super().aclose()
+            closed.append(True)
+
+    class Free:
+        async def acquire(self) -> None: ...
+
+    with service(Sandbox(Records([row(1, 1)]))) as url:
+        run(url, limiter=lambda: Shared(tmp_path / "rate.db"))
+        assert closed == [True]
+        run(url, limiter=Free)
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from voicenter_cdr import CdrClient
@@ -99,6 +100,57 @@ async def test_a_service_that_fails_is_a_finding() -> None:
         assert not later.is_healthy
     empty = await look(Sandbox(Records([])))
     assert level(empty, "records")[0] == "notice"
+
+
+@pytest.mark.parametrize("names", [("code",), ("code", "token")])
+async def test_a_month_that_is_too_long(names: tuple[str, ...]) -> None:
+    """Where the service refuses a month for its length, a day tells the same; five requests are enough."""
+    found = await look(secrets=[{name: f"sandbox-{name}"} for name in names], max_range=7 * 86_400.0)
+    assert found.is_healthy
+    assert level(found, "period")[0] == "notice"
+    assert {finding.subject for finding in found.findings} >= {"totals", "keys", "zone", "types", "sort"}
+    nothing = await look(Sandbox(Records([]), behaviour=Behaviour(max_range=7 * 86_400.0)))
+    assert "none in the last day" in level(nothing, "records")[1]
+
+
+@pytest.mark.parametrize("epoch", [10**400, int(NOW.timestamp() * 1000), -(10**400)], ids=["after", "ms", "before"])
+async def test_an_epoch_far_from_any_time(epoch: int) -> None:
+    """It is told as such, and not in hours."""
+    found = await look(Sandbox(Records([row | {"DateEpoch": epoch} for row in ROWS])))
+    assert level(found, "zone") == (
+        "notice",
+        "DateEpoch is farther from Date than any two zones are; Date is what counts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("date", "seen"),
+    [
+        (f"{NOW:%a, %d %b %Y %H:%M:%S} -0000", "ok"),
+        (f"{NOW:%a, %d %b %Y %H:%M:%S} GMT", "ok"),
+        (f"{NOW - timedelta(hours=1):%a, %d %b %Y %H:%M:%S} -0000", "problem"),
+        ("noon", None),
+        ("", None),
+    ],
+)
+async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
+    """A date whose zone is written as unknown is UTC; what is no date tells nothing."""
+    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "RETURN_HITS": 0, "CDR_LIST": []}
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, headers={"date": date}, json=page))
+    async with CdrClient(code="some-code", transport=answers) as client:
+        found = await examine({"code": client}, now=lambda: NOW)
+    assert next((finding.level for finding in found.findings if finding.subject == "clock"), None) == seen
+
+
+async def test_rows_without_a_time() -> None:
+    """Nothing can be said of their zone and order, and that is all."""
+    bare = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
+    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": bare * 170}
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
+    async with CdrClient(code="some-code", transport=answers) as client:
+        found = await examine({"code": client}, now=lambda: NOW)
+    assert level(found, "records")[0] == "problem"
+    assert "sort" not in {finding.subject for finding in found.findings}
 
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

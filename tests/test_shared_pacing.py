@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import servers
 from hypothesis import given, settings
@@ -65,16 +66,6 @@ def test_three_processes_use_one_budget(place: str) -> None:
     gaps = [later - earlier for earlier, later in zip(at, at[LIMIT.requests :], strict=False)]
     assert len(gaps) > LIMIT.requests
     assert LIMIT.period / statistics.mean(gaps) >= 0.9
-
-
-async def _sharing(limiter: RedisLimiter | SqliteLimiter) -> list[float]:
-    """Thirty-five permits, as they come."""
-    loop, got = asyncio.get_running_loop(), []
-    async with limiter:
-        for _ in range(35):
-            await limiter.acquire()
-            got.append(loop.time())
-    return got
 
 
 @settings(max_examples=25)
@@ -143,19 +134,131 @@ async def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
         assert app.hits == []
 
 
-def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
-    """Permits from a far future are of a clock that was wrong; they hold nobody up for ever."""
+@pytest.mark.parametrize(
+    ("before", "after", "waits"),
+    [
+        (1_000.0, 20.0, 45.0),  # the last permits may be 20 seconds old: they count until this run is 65 seconds old
+        (1_000.0, 300.0, 0.0),  # they are older than that
+        (1_000.0, 1_010.0, 55.0),  # they can't be told from those of this run
+    ],
+)
+def test_a_machine_that_was_started_again(tmp_path: Path, before: float, after: float, waits: float) -> None:
+    """What was reserved before counts as long as it may have to, and then holds nobody up."""
 
-    async def main() -> float:
+    async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with SqliteLimiter(tmp_path / "rate.db", clock=lambda: loop.time() + 1e6) as limiter:
+        async with SqliteLimiter(tmp_path / "rate.db", clock=lambda: before + loop.time()) as limiter:
             for _ in range(30):
                 await limiter.acquire()
-        async with SqliteLimiter(tmp_path / "rate.db", clock=loop.time) as limiter:
-            await limiter.acquire()
-        return loop.time()
+        begun = loop.time()
+        async with SqliteLimiter(tmp_path / "rate.db", clock=lambda: after + loop.time() - begun) as limiter:
+            for _ in range(30):
+                await limiter.acquire()
+        assert loop.time() - begun == pytest.approx(waits, abs=0.1)
 
-    assert run_virtual(main()) < 100
+    run_virtual(main())
+
+
+async def test_the_clock_of_a_file_is_the_machines_own(tmp_path: Path) -> None:
+    """It runs since the machine was started, so that setting the time of day changes nothing."""
+    before = time.monotonic()
+    async with SqliteLimiter(tmp_path / "rate.db") as limiter:
+        await limiter.acquire()
+    with contextlib.closing(sqlite3.connect(tmp_path / "rate.db")) as base:
+        ((made, free),) = base.execute("SELECT made, free FROM reservations").fetchall()
+    assert before <= made <= time.monotonic()
+    assert free == made + 65.0
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """A file that somebody else is writing to; a limiter waits half a second for it."""
+    monkeypatch.setattr("voicenter_cdr.sqlite_pacing._TURN", 0.02)
+    monkeypatch.setattr("voicenter_cdr.sqlite_pacing._TURNS", 25)
+    with contextlib.closing(sqlite3.connect(tmp_path / "rate.db", isolation_level=None)) as base:
+        base.execute("BEGIN EXCLUSIVE")
+        yield base
+
+
+async def test_a_file_that_stays_locked(locked: sqlite3.Connection, tmp_path: Path) -> None:
+    """It is waited for, and not for ever."""
+    async with SqliteLimiter(tmp_path / "rate.db") as limiter:
+        with pytest.raises(RateLimitError, match="locked"):
+            await limiter.acquire()
+        locked.execute("COMMIT")
+        await limiter.acquire()
+
+
+def test_leaving_while_a_file_is_locked(locked: sqlite3.Connection, tmp_path: Path) -> None:
+    """Who leaves is gone at once, without another error; nothing is left behind."""
+
+    async def main() -> None:
+        async with SqliteLimiter(tmp_path / "rate.db") as limiter:
+            waiting = asyncio.create_task(limiter.acquire())
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            before = time.monotonic()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert time.monotonic() - before < 0.3
+            locked.execute("COMMIT")
+            await limiter.acquire()
+
+    asyncio.run(main())
+    assert locked.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
+
+
+def test_leaving_while_the_file_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A permit that can't be given back stays taken; who leaves gets no other error."""
+
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async def main() -> None:
+        async with SqliteLimiter(tmp_path / "rate.db", limit=RateLimit(1, 60.0)) as limiter:
+            await limiter.acquire()
+            waiting = asyncio.create_task(limiter.acquire())
+            await asyncio.sleep(1)
+            monkeypatch.setattr(limiter, "_forget", broken)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    run_virtual(main())
+
+
+class SlowToConnect(httpx.AsyncBaseTransport):
+    """The way to the sandbox, where the first connections take a while to come about."""
+
+    def __init__(self, app: Sandbox, delays: list[float]) -> None:
+        self.inner = in_process(app)
+        self.delays = delays
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.delays.pop(0) if self.delays else 0.0)
+        await request.extensions["trace"]("http11.send_request_headers.started", {})
+        return await self.inner.handle_async_request(request)
+
+
+@pytest.mark.parametrize("delay", [1.9, 6.0, 30.0, 63.0])
+async def test_connections_that_take_long_do_not_overdraw_a_shared_budget(tmp_path: Path, delay: float) -> None:
+    """However late requests are written, the clients together keep to the limit: none is refused."""
+    app = Sandbox(Bulk(range(int(START.timestamp()) * 1000, int(START.timestamp()) * 1000 + 3_600_000, 9_000)))
+    app.behaviour = Behaviour(cap=20)
+    loop = asyncio.get_running_loop()
+
+    async def one(delays: list[float], after: float) -> int:
+        await asyncio.sleep(after)
+        async with (
+            SqliteLimiter(tmp_path / "rate.db", clock=loop.time) as shared,
+            CdrClient(code="sandbox-code", transport=SlowToConnect(app, delays), page_cap=20, limiter=shared) as client,
+        ):
+            return len([cdr async for cdr in client.iter_all(CdrQuery(START, START + timedelta(hours=1)))])
+
+    slow = one([0.0, delay, delay, delay, delay], 0.0)
+    assert await asyncio.gather(slow, *[one([], 1.0) for _ in range(3)]) == [400] * 4
+    assert app.busiest() <= 30
+    assert not any(hit.number for hit in app.hits)
 
 
 def test_the_file_does_not_tell_the_account(tmp_path: Path) -> None:
@@ -172,7 +275,7 @@ def test_the_file_does_not_tell_the_account(tmp_path: Path) -> None:
     run_virtual(main())
     assert b"s3cret" not in (tmp_path / "rate.db").read_bytes()
     with contextlib.closing(sqlite3.connect(tmp_path / "rate.db")) as base:
-        assert base.execute("SELECT count(*) FROM permits").fetchone()[0] <= 60
+        assert base.execute("SELECT count(*) FROM reservations").fetchone()[0] <= 60
 
 
 def test_redis_that_goes_away(tmp_path: Path) -> None:

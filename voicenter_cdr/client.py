@@ -65,6 +65,8 @@ _SLICE: Final = 65_536
 """Bytes of an answer that are decoded before the event loop gets a turn."""
 _PATIENCE: Final = 900.0
 """Seconds one request goes on trying while the service refuses it for its rate."""
+_FRESH: Final = 2.0
+"""Seconds a permit of somebody else's limiter is good for: such a budget counts from it, not from what is written."""
 _URGENT_IN_A_ROW: Final = 4
 """Single calls that may pass waiting bulk requests before one of those has its turn."""
 
@@ -89,6 +91,7 @@ class _Pace:
         """Begin in the running event loop; what was sent before still counts."""
         self._bucket: Limiter = self._own or AsyncLimiter(self._limit.requests, self._limit.period)
         self._paid = 0
+        self._paying = asyncio.Lock()
         self._busy = False
         self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
         self._passed = 0
@@ -124,12 +127,17 @@ class _Pace:
                 if self._paid:
                     self._paid -= 1
                 else:
-                    await self._bucket.acquire()
+                    await self._pay()
                 await self._free()
             except BaseException:
                 self._end_probe()  # if this was to be the probe, another one will be
                 raise
             return self._window.take(asyncio.get_running_loop().time())
+
+    async def _pay(self) -> None:
+        """Ask the bucket, one caller at a time."""
+        async with self._paying:
+            await self._bucket.acquire()
 
     async def _free(self) -> None:
         """Wait until the window has a slot."""
@@ -183,14 +191,22 @@ class _Pace:
                 return
 
     def give_back(self, slot: Slot) -> None:
-        """The slot was not used; what the bucket took for it is good for the next one."""
+        """The slot was not used; what our own bucket took for it is good for the next one."""
         self._window.give_back(slot)
-        self._paid += 1
+        self._paid += self._own is None
         self._end_probe()
 
-    def written(self, slot: Slot) -> None:
-        """The slot's request is on its way only now."""
-        self._window.written(slot, asyncio.get_running_loop().time())
+    async def write(self, slot: Slot, permitted: float) -> float:
+        """The slot's request can be written only now: when its permit came, which is another one if that was too old.
+
+        So a connection that came about slowly pays a shared budget twice, and never too little.
+        """
+        loop = asyncio.get_running_loop()
+        if self._own is not None and loop.time() - permitted > _FRESH:
+            await self._pay()
+            permitted = loop.time()
+        self._window.written(slot, loop.time())
+        return permitted
 
     def answered(self, slot: Slot) -> None:
         """The slot's answer has begun to arrive, or its request was given up."""
@@ -451,7 +467,8 @@ class CdrClient:
     Use it in ``async with``, in one event loop at a time, and share it: its pace holds for all that is sent through it.
 
     - ``base_url``: the API's address.
-    - ``rate_limit``: what the account may send; ``limiter``: one to be asked as well, for a budget shared with others.
+    - ``rate_limit``: what the account may send; ``limiter``: one to be asked as well, for a budget shared with others,
+      and once more where a request is written more than 2 seconds after its permit.
     - ``timeout``: seconds for one attempt as a whole, ``None`` for no end.
     - ``max_attempts``: how often a request is sent when the network or the service fails.
     - ``concurrency``: requests in flight in one iteration; 1 asks for the next page only when the last one was taken.
@@ -629,8 +646,11 @@ class CdrClient:
         window = Window(*query.seconds)
         outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, sort=query.sort)
         slot, seen = await outlet.slot(Tally()), _Seen()
-        with contextlib.suppress(ApiError, DecodeError):
+        try:
             await self._send(outlet.encode(Ask.single(window)), slot, None, timeout, seen)
+        except (ApiError, DecodeError):
+            if not seen.status:  # nothing was sent
+                raise
         return RawAnswer(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
 
     def parse(self, raw: RawAnswer) -> Answer:
@@ -894,7 +914,10 @@ class CdrClient:
             pace.passed(slot)
             return answer
         except RateLimitError as error:
-            pace.refused(slot, error.retry_after)
+            if error.status is None:  # a shared limiter's, before anything was written
+                pace.given_up(slot)
+            else:
+                pace.refused(slot, error.retry_after)
             failure = bare(error)
         except (ApiError, DecodeError) as error:
             pace.passed(slot)
@@ -929,11 +952,12 @@ class CdrClient:
         self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
     ) -> Answer:
         """Bytes out, bytes in, decoded as they come; ``seen`` keeps them."""
-        http = await self._open()
+        http, permitted = await self._open(), slot.sent
 
         async def trace(event: str, _: Any) -> None:
-            if event.endswith("send_request_headers.started"):
-                self._pace.written(slot)
+            nonlocal permitted
+            if event.endswith("send_request_headers.started"):  # to a proxy, too
+                permitted = await self._pace.write(slot, permitted)
 
         message = http.build_request(
             request.method,

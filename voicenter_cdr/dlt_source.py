@@ -13,13 +13,16 @@ The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sou
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
 from voicenter_cdr.client import BASE_URL, CdrClient
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export import COLUMNS, Kind, rows
+from voicenter_cdr.export import COLUMNS, Column, Kind, rows
+from voicenter_cdr.export.schema import cells
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pacing import Limiter
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -48,9 +51,47 @@ _HINTS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def _row(cdr: Cdr, row: dict[str, Any]) -> dict[str, Any]:
-    price = cdr.price_agorot
-    return {"key": cdr.key, "day": cdr.started_at.date(), **row, "started_at": cdr.started_at, "price_agorot": price}
+class _Keys:
+    """The keys of records in order of time, unique within a run: the twin of a record gets a number behind its key.
+
+    Twins begin in one instant, so a run reads all of them or none, and gives them the same keys as the last one did.
+    """
+
+    def __init__(self) -> None:
+        self._instant: datetime | None = None
+        self._seen = Counter[str]()
+
+    def of(self, records: Sequence[Cdr]) -> Iterator[str]:
+        for cdr in records:
+            if cdr.started_at != self._instant:
+                self._instant, self._seen = cdr.started_at, Counter()
+            key = cdr.key
+            self._seen[key] += 1
+            yield key if self._seen[key] == 1 else f"{key}-{self._seen[key]}"
+
+
+def _rows(records: Sequence[Cdr], keys: _Keys) -> list[dict[str, Any]]:
+    """The rows of a page. Raises :class:`DecodeError`, with the column's name, for a number that does not fit."""
+    days = [cdr.started_at.date() for cdr in records]
+    columns = [_values(records, column) for column in COLUMNS]
+    return [dict(zip(_HINTS, row, strict=True)) for row in zip(keys.of(records), days, *columns, strict=True)]
+
+
+def _values(records: Sequence[Cdr], column: Column) -> list[Any]:
+    if column.kind is not Kind.JSON:
+        return cells(records, column)
+    return [_portable(row[column.name]) for row in rows(records, (column,))]
+
+
+def _portable(value: Any) -> Any:
+    """A JSON value that dlt can write: a whole number beyond 64 bits is text, and text has bytes in UTF-8."""
+    if isinstance(value, dict):
+        return {_portable(key): _portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def voicenter(
@@ -72,12 +113,16 @@ def voicenter(
     The first run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago). Later ones begin
     ``lookback`` before the newest record there is, since records come late and change.
 
-    ``mode="merge"``: a record takes the place of the one with its ``key``. ``mode="replace"``: whole days (UTC) are
-    read and take the place of the stored ones, so that what vanished is gone, as long as its day has other records.
+    ``mode="merge"``: a record takes the place of the one with its ``key``; where several records have one key, those
+    behind the first get a number behind it. ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on,
+    and take the place of the stored ones, so that what vanished is gone, as long as its day has other records;
+    ``lookback`` is rounded up to days.
 
     ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``. ``limiter``: makes one that
-    several workers share; it is called in the worker. ``pseudonymiser`` replaces the numbers of all records, the same
-    one in every run: ``key`` is made from what it gives. Lists and objects are JSON columns, not tables.
+    several workers share; it is called in the worker, and what it makes is closed there. ``pseudonymiser`` replaces the
+    numbers of all records, the same one in every run: ``key`` is made from what it gives. Lists and objects are JSON
+    columns, not tables; whole numbers in them that 64 bits do not hold are text. A number that does not fit its column
+    ends the load with a :class:`DecodeError` that names the column.
 
     Raises :class:`ConfigurationError` for times without a zone and unknown modes.
     """
@@ -117,22 +162,30 @@ def _read(
     code: str | None,
     token: str | None,
 ) -> Callable[..., AsyncIterator[list[dict[str, Any]]]]:
-    since = dlt.sources.incremental(
-        "started_at", initial_value=start, lag=lookback.total_seconds(), on_cursor_value_missing="include"
-    )
+    # dlt drops what lies before the cursor less its lag: where whole days are replaced, the cursor is the day.
+    begin: date
+    if mode == "merge":
+        cursor, begin, lag = "started_at", start, lookback.total_seconds()
+    else:
+        cursor, begin, lag = "day", start.astimezone(UTC).date(), float(-(-lookback // timedelta(days=1)))
+    # Without a key dlt keeps what it has seen of the newest instant, too: it may have changed.
+    since = dlt.sources.incremental(cursor, initial_value=begin, lag=lag, primary_key=())
 
-    async def cdr(started_at: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
-        first = max(start, started_at.last_value)
-        if mode == "replace":
-            first = max(start, datetime.combine(first.astimezone(UTC).date(), time(tzinfo=UTC)))
+    async def cdr(since: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
+        known = max(begin, since.last_value)
+        first = known if isinstance(known, datetime) else datetime.combine(known, time(tzinfo=UTC))
         last = end or datetime.now(UTC) - settle
         if first >= last:
             return
-        shared = limiter() if limiter is not None else None
-        # Made here, since dlt has an event loop of its own.
-        async with CdrClient(code=code, token=token, base_url=base_url, limiter=shared) as client:
+        keys = _Keys()
+        async with AsyncExitStack() as stack:  # made here, since dlt has an event loop of its own
+            shared: Any = None if limiter is None else limiter()
+            if hasattr(shared, "aclose"):
+                stack.push_async_callback(shared.aclose)
+            client = CdrClient(code=code, token=token, base_url=base_url, limiter=shared)
+            await stack.enter_async_context(client)
             async for page in client.iter_pages(CdrQuery(first, last, **filters)):
                 records = page.records if pseudonymiser is None else pseudonymiser.records(page.records)
-                yield [_row(record, row) for record, row in zip(records, rows(records), strict=True)]
+                yield _rows(records, keys)
 
     return cdr

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.errors import DecodeError, UntrustedAddressError, VoicenterError
+from voicenter_cdr.errors import DecodeError, OutOfRangeError, UntrustedAddressError, VoicenterError
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, RawAnswer, Sort, SortOrder
 from voicenter_cdr.wire import API_NAMES, Answer
 
@@ -26,9 +26,12 @@ __all__ = ["Diagnosis", "Finding", "Level", "examine"]
 Level = Literal["ok", "notice", "problem"]
 """Fine; worth knowing, and taken care of; or something a person has to mend."""
 
+_DAY: Final = timedelta(days=1)
 _MONTH: Final = timedelta(days=30)
 _CAP: Final = 10_000
 _CLOCK: Final = 120.0
+_ZONES: Final = 26 * 2
+"""Half hours between the zones that are farthest apart."""
 _SHOWN: Final = 5
 
 
@@ -68,14 +71,14 @@ async def examine(
 ) -> Diagnosis:
     """Ask the service through each client (by the name of its credential), and look closely with the first that works.
 
-    Spends one request for each client and three more, at most five. ``now`` is this machine's clock. Nothing is raised
-    for what the service does: it is a finding.
+    Spends one request for each client and at most three more, so five at most. ``now`` is this machine's clock. Nothing
+    is raised for what the service does: it is a finding.
     """
     findings: list[Finding] = []
     spent, good, failed = 0, None, None
     end = now()
     for name, client in list(clients.items())[:2]:
-        raw, answer, error = await _ask(client, CdrQuery(end - timedelta(days=1), end))
+        raw, answer, error = await _ask(client, CdrQuery(end - _DAY, end))
         spent += 1
         findings.append(_credential(name, answer, error))
         if answer is not None and good is None:
@@ -84,13 +87,19 @@ async def examine(
         failed = failed or error
     if good is None:
         return Diagnosis(findings=tuple(findings), requests=spent, error=failed)
-    period = CdrQuery(end - _MONTH, end, fields="*")
+    what, period = "month", CdrQuery(end - _MONTH, end, fields="*")
     raw, up, error = await _ask(good, period)
     spent += 1
+    if isinstance(error, OutOfRangeError):
+        found = "a month is refused as too long (error 5): an iteration asks for less at a time, nothing is lost"
+        findings.append(Finding(subject="period", level="notice", found=found))
+        what, period = "day", CdrQuery(end - _DAY, end, fields="*")
+        raw, up, error = await _ask(good, period)
+        spent += 1
     if up is None or raw is None:
-        findings.append(_unread("a month", error))
+        findings.append(_unread(f"a {what}", error))
         return Diagnosis(findings=tuple(findings), requests=spent, error=error)
-    findings += _looks(raw, up)
+    findings += _looks(raw, up, what)
     if up.seconds:
         sort = [Sort(CdrField.STARTED_AT, SortOrder.DESC)]
         _, down, _ = await _ask(good, CdrQuery(period.start, period.end, fields="*", sort=sort))
@@ -128,9 +137,11 @@ def _unread(what: str, error: VoicenterError | None) -> Finding:
 def _clock(raw: RawAnswer | None, now: datetime) -> Iterator[Finding]:
     told = raw.headers.get("date") if raw is not None else None
     try:
-        ahead = (now - parsedate_to_datetime(told or "")).total_seconds()
+        theirs = parsedate_to_datetime(told or "")
     except (ValueError, OverflowError):
         return
+    # Without a zone it is UTC: that is what "-0000" means.
+    ahead = (now - (theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs)).total_seconds()
     if abs(ahead) <= _CLOCK:
         found = f"this machine's and the service's differ by {abs(ahead):.0f} s"
         yield Finding(subject="clock", level="ok", found=found)
@@ -141,16 +152,16 @@ def _clock(raw: RawAnswer | None, now: datetime) -> Iterator[Finding]:
         yield Finding(subject="clock", level="problem", found=found, mend=mend)
 
 
-def _looks(raw: RawAnswer, answer: Answer) -> Iterator[Finding]:
-    """What one answer of a month tells."""
-    records, rows = answer.records, _rows(raw.body)
-    yield _totals(answer)
-    if not rows:
-        yield Finding(
-            subject="records", level="notice", found="none in the last month: little can be said of their form"
-        )
+def _looks(raw: RawAnswer, answer: Answer, what: str) -> Iterator[Finding]:
+    """What one answer of a month, or of a day, tells."""
+    records = answer.records
+    yield _totals(answer, what)
+    if not answer.rows:
+        found = f"none in the last {what}: little can be said of their form"
+        yield Finding(subject="records", level="notice", found=found)
         return
-    yield _casing(rows)
+    if rows := _rows(raw.body):
+        yield _casing(rows)
     if answer.invalid:
         path = "; ".join(str(problem) for problem in answer.invalid[0].problems[:3])
         found = f"{len(answer.invalid)} of {len(answer.rows)} could not be read; the first: {path}"
@@ -166,13 +177,13 @@ def _looks(raw: RawAnswer, answer: Answer) -> Iterator[Finding]:
 def _rows(body: bytes) -> list[dict[str, Any]]:
     try:
         envelope = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the client's own parser may take what json does not
         return []
     found = next((v for k, v in envelope.items() if re.sub(r"[\s_]", "", k).lower() == "cdrlist"), None)
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _totals(answer: Answer) -> Finding:
+def _totals(answer: Answer, what: str) -> Finding:
     rows, total = len(answer.rows), answer.total_hits
     if total is None:
         found = f"TOTAL_HITS is missing, beside {rows} records: completeness is proven without it"
@@ -183,7 +194,7 @@ def _totals(answer: Answer) -> Finding:
         mend = "" if honest else "Report it: where the counts stay wrong, an export ends with exit code 4."
         return Finding(subject="totals", level="ok" if honest else "problem", found=found, mend=mend)
     if total > rows:
-        return Finding(subject="totals", level="ok", found=f"{total} told for a month, more than one answer holds")
+        return Finding(subject="totals", level="ok", found=f"{total} told for a {what}, more than one answer holds")
     found = f"TOTAL_HITS stops at {total}: completeness is proven without it, and progress is a guess"
     return Finding(subject="totals", level="notice", found=found)
 
@@ -203,16 +214,20 @@ def _casing(rows: Sequence[Mapping[str, Any]]) -> Finding:
 def _zone(records: Sequence[Cdr]) -> Finding:
     """Whether Date and DateEpoch tell the same instant."""
     offsets = Counter(
-        round((record.started_at.timestamp() - record.date_epoch) / 1800) / 2
+        (int(record.started_at.timestamp()) - record.date_epoch + 900) // 1800  # whole numbers, of any length
         for record in records
         if record.date_epoch is not None
     )
     if not offsets:
         return Finding(subject="zone", level="notice", found="no record has a DateEpoch to hold against its Date")
-    hours, _ = offsets.most_common(1)[0]
-    if hours == 0:
+    halves, _ = offsets.most_common(1)[0]
+    if halves == 0:
         return Finding(subject="zone", level="ok", found="Date and DateEpoch tell the same instant")
-    found = f"Date is {abs(hours):g} hours {'ahead of' if hours > 0 else 'behind'} DateEpoch; Date is what counts"
+    if abs(halves) > _ZONES:
+        found = "DateEpoch is farther from Date than any two zones are; Date is what counts"
+    else:
+        way = "ahead of" if halves > 0 else "behind"
+        found = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is what counts"
     mend = "Compare one call with CPanel, and report what differs."
     return Finding(subject="zone", level="notice", found=found, mend=mend)
 
@@ -227,10 +242,10 @@ def _unknown(what: str, values: Sequence[str]) -> Finding:
 
 
 def _order(up: Answer, down: Answer | None) -> Iterator[Finding]:
-    if down is None:
-        return
     rising = [second for second in up.seconds if second is not None]
-    falling = [second for second in down.seconds if second is not None]
+    falling = [second for second in down.seconds if second is not None] if down is not None else []
+    if not rising or not falling:
+        return
     honoured = rising == sorted(rising) and falling == sorted(falling, reverse=True)
     cut = len(up.rows) >= _CAP
     if honoured and (not cut or rising[0] < falling[-1] or up.total_hits == len(up.rows)):

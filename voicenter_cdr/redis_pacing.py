@@ -3,6 +3,9 @@
 Every program that passes a :class:`RedisLimiter` of the same server and account to its client draws from one budget.
 One round trip reserves a permit, atomically and by the server's clock, so that the clocks of the machines need not
 agree; who comes next waits for the place that is free first, in order of arrival.
+
+The server's clock (``TIME``) is one that can be set. A step forward frees places too early, a step back makes everybody
+wait until it has caught up: let it be slewed, as NTP does, and never stepped while programs run.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ class RedisLimiter:
 
     ``url``: the server, such as ``redis://127.0.0.1:6379/0`` or ``rediss://…``. ``account``: any text that is the same
     for all programs of an account, such as its name; the key in Redis is a hash of it. A place is free again
-    ``limit.period + limit.grace`` seconds after its permit, so that ``grace`` covers a request's way to the service.
+    ``limit.period + limit.grace`` seconds after its permit: ``grace`` covers the 2 seconds within which a client writes
+    its request (or asks for another permit), and the request's way to the service.
 
     ``fail``: what happens where Redis can't be reached. ``"closed"``: :class:`RateLimitError`, and no request is sent.
     ``"open"``: each client keeps to its own limit alone, so several of them may together exceed the account's.

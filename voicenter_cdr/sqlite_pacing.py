@@ -3,6 +3,10 @@
 Every program that passes a :class:`SqliteLimiter` of the same file and account to its client draws from one budget. A
 permit is a reservation: it is written down with the time from which its place is free again, and who comes next waits
 for that, in order of arrival. Use a local disk: SQLite's locks are not to be trusted on a network's.
+
+Times are those of the clock that runs since the machine was started: all its programs have the same, containers
+included, and nobody sets it. A reservation that was made later than now is of a run of the machine that has ended: its
+request was sent before this one began, so its place is free when this run is one hold old, or at once.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import os
 import sqlite3
 import threading
@@ -24,12 +29,15 @@ from voicenter_cdr.pacing import RateLimit
 
 __all__ = ["SqliteLimiter"]
 
-_TABLE: Final = "CREATE TABLE IF NOT EXISTS permits (id INTEGER PRIMARY KEY, account TEXT NOT NULL, free REAL NOT NULL)"
-_INDEX: Final = "CREATE INDEX IF NOT EXISTS permits_by_time ON permits (account, free)"
-_PATIENCE: Final = 30.0
-"""Seconds to wait for another program that is writing."""
-_FAR: Final = 100
-"""Reservations so many holds ahead are of a clock that was set back since."""
+_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS reservations "
+    "(id INTEGER PRIMARY KEY, account TEXT NOT NULL, made REAL NOT NULL, free REAL NOT NULL)"
+)
+_INDEX: Final = "CREATE INDEX IF NOT EXISTS reservations_by_time ON reservations (account, free)"
+_TURN: Final = 0.25
+"""Seconds to wait for another program that is writing; then it shows whether the permit is still wanted."""
+_TURNS: Final = 120
+"""How often to wait so long."""
 
 
 class SqliteLimiter:
@@ -37,7 +45,8 @@ class SqliteLimiter:
 
     ``path``: the file; it is made if it is not there, its folder must be. ``account``: any text that is the same for
     all programs of an account, such as its name; it is kept as a hash. A place is free again ``limit.period +
-    limit.grace`` seconds after its permit, so that ``grace`` covers a request's way to the service.
+    limit.grace`` seconds after its permit: ``grace`` covers the 2 seconds within which a client writes its request (or
+    asks for another permit), and the request's way to the service. ``clock``: seconds since the machine was started.
 
     Pass it as ``CdrClient(limiter=…)``, with the same ``rate_limit``. Nothing is opened before the first permit.
     ``acquire`` raises :class:`RateLimitError` where the file can't be used.
@@ -49,7 +58,7 @@ class SqliteLimiter:
         *,
         account: str = "",
         limit: RateLimit = RateLimit(grace=5.0),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = Path(path)
         self._account = hashlib.blake2b(account.encode(), digest_size=16).hexdigest()
@@ -75,19 +84,21 @@ class SqliteLimiter:
 
     async def acquire(self) -> None:
         """Return when one request may be sent. A permit that is not waited for is given back."""
-        reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve))
-        try:
-            ident, start = await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            ident, _ = await reserving
-            await asyncio.to_thread(self._forget, ident)
-            raise
-        try:
-            while (delay := start - self._clock()) > 0:
-                await asyncio.sleep(delay)
-        except asyncio.CancelledError:
-            await asyncio.to_thread(self._forget, ident)
-            raise
+        for turn in itertools.count(1):
+            reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve))
+            try:
+                _, start = await asyncio.shield(reserving)
+                while (delay := start - self._clock()) > 0:
+                    await asyncio.sleep(delay)
+                return
+            except asyncio.CancelledError:
+                with contextlib.suppress(sqlite3.Error):
+                    ident, _ = await reserving
+                    await asyncio.to_thread(self._forget, ident)
+                raise
+            except sqlite3.Error as error:
+                if turn >= _TURNS or not _is_busy(error):
+                    raise RateLimitError.unshared(f"{type(error).__name__}: {error}") from error
 
     # -- in threads
 
@@ -96,37 +107,37 @@ class SqliteLimiter:
         hold = self._limit.period + self._limit.grace
         with self._using() as base:
             now = self._clock()
-            base.execute("DELETE FROM permits WHERE free <= ? OR free > ?", (now, now + _FAR * hold))
+            base.execute("UPDATE reservations SET free = ? WHERE account = ? AND made > ?", (hold, self._account, now))
+            base.execute("DELETE FROM reservations WHERE free <= ?", (now,))
             found = base.execute(
-                "SELECT free FROM permits WHERE account = ? ORDER BY free DESC LIMIT 1 OFFSET ?",
+                "SELECT free FROM reservations WHERE account = ? ORDER BY free DESC LIMIT 1 OFFSET ?",
                 (self._account, self._limit.requests - 1),
             ).fetchone()
             start = now if found is None else float(found[0])
-            row = base.execute("INSERT INTO permits (account, free) VALUES (?, ?)", (self._account, start + hold))
+            row = base.execute(
+                "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (self._account, now, start + hold)
+            )
             return int(row.lastrowid or 0), start
 
     def _forget(self, ident: int) -> None:
         with self._using() as base:
-            base.execute("DELETE FROM permits WHERE id = ?", (ident,))
+            base.execute("DELETE FROM reservations WHERE id = ?", (ident,))
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            base = self._open()
+            base.execute("BEGIN IMMEDIATE")
             try:
-                base = self._open()
-                base.execute("BEGIN IMMEDIATE")
-                try:
-                    yield base
-                except BaseException:
-                    base.execute("ROLLBACK")
-                    raise
+                yield base
                 base.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise RateLimitError.unshared(f"{type(error).__name__}: {error}") from error
+            except BaseException:
+                base.execute("ROLLBACK")
+                raise
 
     def _open(self) -> sqlite3.Connection:
         if self._base is None:
-            base = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            base = sqlite3.connect(self._path, timeout=_TURN, isolation_level=None, check_same_thread=False)
             base.execute(_TABLE)
             base.execute(_INDEX)
             self._base = base
@@ -137,3 +148,8 @@ class SqliteLimiter:
             base, self._base = self._base, None
             if base is not None:
                 base.close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Whether another program is writing."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
