@@ -121,7 +121,7 @@ class _Pace:
 
     async def _acquire(self, urgent: bool) -> Slot:
         async with self._turn(urgent):
-            await self._through_gate()
+            probes = await self._through_gate()
             try:
                 await self._free()  # before the bucket is asked: what it gives is to be used at once
                 if self._paid:
@@ -130,9 +130,12 @@ class _Pace:
                     await self._pay()
                 await self._free()
             except BaseException:
-                self._end_probe()  # if this was to be the probe, another one will be
+                if probes:  # another one will
+                    self._end_probe()
                 raise
-            return self._window.take(asyncio.get_running_loop().time())
+            slot = self._window.take(asyncio.get_running_loop().time())
+            slot.probes = probes
+            return slot
 
     async def _pay(self) -> None:
         """Ask the bucket, one caller at a time."""
@@ -178,7 +181,8 @@ class _Pace:
         else:
             turn.set_result(None)
 
-    async def _through_gate(self) -> None:
+    async def _through_gate(self) -> bool:
+        """Wait until requests flow freely, or until it is on this one to find out: then ``True``."""
         loop = asyncio.get_running_loop()
         while not self._gate.is_open:
             if self._gate.probing:
@@ -188,13 +192,15 @@ class _Pace:
                 await asyncio.sleep(delay)
             else:
                 self._gate.probing = True
-                return
+                return True
+        return False
 
     def give_back(self, slot: Slot) -> None:
         """The slot was not used; what our own bucket took for it is good for the next one."""
         self._window.give_back(slot)
         self._paid += self._own is None
-        self._end_probe()
+        if slot.probes:
+            self._end_probe()
 
     async def write(self, slot: Slot, permitted: float) -> float:
         """The slot's request can be written only now: when its permit came, which is another one if that was too old.
@@ -209,7 +215,7 @@ class _Pace:
         return permitted
 
     def answered(self, slot: Slot) -> None:
-        """The slot's answer has begun to arrive, or its request was given up."""
+        """The slot's answer has begun to arrive."""
         self._window.answered(slot, asyncio.get_running_loop().time())
 
     def refused(self, slot: Slot, retry_after: float | None) -> None:
@@ -230,8 +236,9 @@ class _Pace:
 
     def given_up(self, slot: Slot) -> None:
         """Nobody knows what the service thought of the slot's request."""
-        self.answered(slot)
-        self._end_probe()
+        self._window.given_up(slot, asyncio.get_running_loop().time())
+        if slot.probes:
+            self._end_probe()
 
 
 # --- sending -----------------------------------------------------------------------------------------------------
@@ -314,6 +321,10 @@ class _Outlet:
     max_wait: float | None = field(default=None, validator=_not_negative)
     timeout: Timeout = field(default="default", validator=_seconds)
     sort: tuple[Sort, ...] = ()
+    closings: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.closings = self.client._closings
 
     async def slot(self, tally: Tally) -> Slot:
         return await self.client._slot(self.urgent, self.max_wait, tally)
@@ -358,6 +369,11 @@ class _Outlet:
     async def _attempt(self, ask: Ask, request: Request, slots: list[Slot], budget: _Try, tally: Tally) -> Answer:
         """One request, paid for by the slot that is there or by a new one."""
         loop = asyncio.get_running_loop()
+        if self.client._closings != self.closings:  # else the next attempt would open it again
+            raise ConfigurationError(
+                "The client was closed while it was asking",
+                mend="Await every call inside of 'async with CdrClient(…) as client'.",
+            )
         if slots:
             slot = slots.pop()
         else:
@@ -527,6 +543,7 @@ class CdrClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = Turns()
         self._running: set[asyncio.Task[None]] = set()
+        self._closings = 0
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -582,6 +599,7 @@ class CdrClient:
 
         May be called twice; using the client again opens new connections.
         """
+        self._closings += 1
         loop = asyncio.get_running_loop()
         running = [task for task in self._running if task.get_loop() is loop]
         for task in running:
@@ -614,7 +632,7 @@ class CdrClient:
         _one_of("on_invalid", on_invalid, ("raise", "collect"))
         window = Window(*query.seconds)
         answer = await self._ask(query, window, max_wait=max_wait, timeout=timeout, sort=query.sort)
-        rows = own([answer], window)
+        rows = own(answer, window)
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         readable = tuple(row for row in rows if isinstance(row, Cdr))
         told = facts(answer)
@@ -966,7 +984,7 @@ class CdrClient:
             content=request.body or None,
             extensions={
                 "trace": trace,
-                "voicenter_url": httpx.URL(self._url, params=request.params) if request.params else None,
+                "voicenter_url": _with_params(self._url, request.params) if request.params else None,
             },
         )
         response = await http.send(message, stream=True)
@@ -992,6 +1010,17 @@ class CdrClient:
                 return decoder.finish()
         finally:
             await response.aclose()
+
+
+def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    try:
+        return httpx.URL(url, params=params)
+    except httpx.InvalidURL:
+        pass
+    raise ConfigurationError(
+        "The query is too long for a GET",
+        mend='Leave out method="GET", or ask for fewer phones or extensions at a time.',
+    )
 
 
 def _count_between(window: Window, up: PageFacts, down: PageFacts) -> int | None:

@@ -398,6 +398,16 @@ class Cdr:
         )
 
     @property
+    def version(self) -> str:
+        """What tells this version of the record from others, 32 hex digits: the same for the same :attr:`key` and content.
+
+        The same on every machine, whatever the order of keys in ``custom_data``; for noticing changes. No number can be
+        read from it by eye.
+        """
+        told = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
+        return _blake((self.key, told))
+
+    @property
     def original_call_id(self) -> str | None:
         """CallID of the call this one came from (transfers), from ``custom_data`` whatever its spelling there."""
         for name, value in (self.custom_data or {}).items():
@@ -408,6 +418,20 @@ class Cdr:
 
     def __hash__(self) -> int:
         return hash((self.call_id, self.cdr_type, self.started_at))
+
+
+_NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
+
+
+def _content(value: Any) -> Any:
+    """A value in plain types, whose ``repr`` stays what it is when this package learns another name for it."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return sorted((str(name), repr(_content(item))) for name, item in value.items())
+    if isinstance(value, IvrStep):
+        return attrs.astuple(value)
+    return [_content(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 @frozen
@@ -516,7 +540,7 @@ def _call_id(value: str | None) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError("call_id takes the id as non-empty text")
-    return value.strip()
+    return _texts("call_id", [value])[0]
 
 
 def _fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:

@@ -5,8 +5,8 @@ Pure: nothing here reads a clock, sleeps or draws a random number.
 The guarantee. The service counts a request somewhere between its sending and the first byte of its answer. A slot
 that is free again one period after that first byte can therefore never be counted twice within one period, whatever
 the way there did: with ``requests`` slots, no period holds more than ``requests`` requests. Where an answer takes
-long, the slot is free ``grace`` seconds after the request was written plus one period: a request is not longer
-than that on its way.
+long, or nobody waits for it any more, the slot is free ``grace`` seconds after the request was written plus one period:
+a request is not longer than that on its way. That is the one thing assumed.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Slot:
     """When the request was written, or at least when it was begun."""
     free: float = float("inf")
     """When the place is free again; not to be told before the request is written, or answered, or given up."""
+    probes: bool = False
+    """Whether all others wait for what becomes of its request."""
 
 
 class SlotWindow:
@@ -107,8 +109,12 @@ class SlotWindow:
         slot.free = now + self._limit.grace + self._limit.period + _TICK
 
     def answered(self, slot: Slot, now: float) -> None:
-        """The first byte of the slot's answer is here, or its request was given up."""
+        """The first byte of the slot's answer is here."""
         slot.free = min(slot.free, now + self._limit.period + _TICK)
+
+    def given_up(self, slot: Slot, now: float) -> None:
+        """Nobody waits for the slot's answer any more; what was written of its request may still be on its way."""
+        slot.free = min(slot.free, now + self._limit.grace + self._limit.period + _TICK)
 
     def give_back(self, slot: Slot) -> None:
         """The slot's request was never begun."""

@@ -38,6 +38,8 @@ OnInvalid = Literal["raise", "collect"]
 
 _TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
+_FEW: Final = 100
+"""Records that are compared, or made anew, in one turn."""
 _SURPLUS: Final = 1.05
 """Requests for each page of what is left: what the planner needs beyond them, about."""
 
@@ -113,32 +115,57 @@ class Batch:
     invalid: tuple[InvalidRecord, ...]
 
 
-def facts(answer: Answer, *, rows: bool = False) -> PageFacts:
-    """What the planner wants to know of an answer; with its rows where they are to be compared."""
-    identities = [_identity(row) for row in answer.rows] if rows else ()
-    return PageFacts(answer.seconds, answer.total_hits, answer.return_hits, identities)
+@frozen(eq=False)
+class _Same:
+    """Stands for all rows that are equal. What is compared again and again is which one it is, and not its fields."""
+
+    row: Cdr | InvalidRecord
+    key: str
+    call_id: str | None
+    cdr_type: int | None
+
+    @classmethod
+    def of(cls, row: Cdr | InvalidRecord, name: Any) -> _Same:
+        if isinstance(row, Cdr):
+            return cls(row, row.key, row.call_id, row.cdr_type)
+        return cls(row, str(name), None, None)
 
 
 def _identity(row: Cdr | InvalidRecord) -> Any:
     return row if isinstance(row, Cdr) else json.dumps(row.raw, sort_keys=True, default=str)
 
 
-def own(answers: Sequence[Answer], window: Window) -> list[Cdr | InvalidRecord]:
-    """The rows whose second the window owns, or can't be told; one that is in several answers counts once."""
-    rows = [
-        row
-        for answer in answers
-        for row, second in zip(answer.rows, answer.seconds, strict=True)
-        if second is None or window.start <= second < window.stop
+@frozen
+class _Taken:
+    """An answer, and what its rows are if they are to be compared with those of others."""
+
+    answer: Answer
+    rows: Sequence[_Same] = ()
+
+
+def facts(answer: Answer, rows: Sequence[_Same] = ()) -> PageFacts:
+    """What the planner wants to know of an answer; with its rows where they are to be compared."""
+    return PageFacts(answer.seconds, answer.total_hits, answer.return_hits, rows)
+
+
+def own(answer: Answer, window: Window) -> list[Cdr | InvalidRecord]:
+    """The rows whose second the window owns, or can't be told."""
+    start, stop = window.start, window.stop
+    return [
+        row for row, second in zip(answer.rows, answer.seconds, strict=True) if second is None or start <= second < stop
     ]
-    if len(answers) == 1:
-        return rows
-    # A row is there as often as in the answer that has it most often: two that are equal stay two.
-    counts: Counter[Any] = Counter()
-    for answer in answers:
-        counts |= Counter(map(_identity, answer.rows))
-    once = {_identity(row): row for row in rows}
-    return [row for identity, row in once.items() for _ in range(counts[identity])]
+
+
+def _merged(answers: Sequence[_Taken], window: Window) -> list[Cdr | InvalidRecord]:
+    """The same of several answers: a row as often as in the one that has it most often, so that two equal stay two."""
+    often: Counter[_Same] = Counter()
+    owned: dict[_Same, None] = {}
+    for taken in answers:
+        often |= Counter(taken.rows)
+        for row, second in zip(taken.rows, taken.answer.seconds, strict=True):
+            if second is None or window.start <= second < window.stop:
+                owned[row] = None
+    return [same.row for same in owned for _ in range(often[same])]
 
 
 def in_time(records: Iterable[Cdr]) -> list[Cdr]:
@@ -150,6 +177,11 @@ def _second(record: Cdr) -> int:
     return int(record.started_at.timestamp())
 
 
+def _mark(record: Cdr) -> str:
+    """By what a record is recognised that was handed out before."""
+    return f"{record.key}-{record.version}"
+
+
 class _Lanes:
     """Several requests in flight for one plan; hands out its records window by window as they are proven."""
 
@@ -159,8 +191,10 @@ class _Lanes:
         self._outlet = outlet
         self._tally = tally
         self._lanes = lanes
-        self._held: dict[Any, list[Answer]] = {}
-        self._proven: dict[Window, tuple[list[Answer], bool]] = {}
+        self._held: dict[Any, list[_Taken]] = {}
+        self._known: dict[Any, dict[Any, _Same]] = {}
+        """For a piece whose rows are compared: every different one so far."""
+        self._proven: dict[Window, tuple[list[_Taken], bool]] = {}
         self._ready = plan.ready()
         self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
@@ -232,10 +266,22 @@ class _Lanes:
             answer = await self._outlet.exchange(ask, slot, self._tally)
         except OutOfRangeError as error:
             self._plan.refused(ask, error)
+            self._forget(ask)
         else:
+            taken = _Taken(answer, await self._compared(ask, answer) if ask.whole_rows else ())
             async with self._outlet.turns:
                 if self._failed is None:  # else the plan is not to be asked any more
-                    self._judge(ask, answer)
+                    self._judge(ask, taken)
+
+    async def _compared(self, ask: Ask, answer: Answer) -> list[_Same]:
+        """What the rows are among those of their piece."""
+        known, same = self._known.setdefault(ask.piece, {}), list[_Same]()
+        for start in range(0, len(answer.rows), _FEW):
+            async with self._outlet.turns:
+                for row in answer.rows[start : start + _FEW]:
+                    name = _identity(row)
+                    same.append(known.get(name) or known.setdefault(name, _Same.of(row, name)))
+        return same
 
     async def _work(self) -> None:
         """Wait until the plan has something to ask. Only the lane whose turn it is comes here."""
@@ -243,30 +289,38 @@ class _Lanes:
             self._room.clear()
             await self._room.wait()
 
-    def _judge(self, ask: Ask, answer: Answer) -> None:
-        verdict = self._plan.answer(ask, facts(answer, rows=ask.whole_rows))
+    def _judge(self, ask: Ask, taken: _Taken) -> None:
+        verdict = self._plan.answer(ask, facts(taken.answer, taken.rows))
         held = self._held.get(ask.piece, [])
-        sources = ((verdict.keep, [answer]), (verdict.keep_held, held[-1:]), (verdict.merge, [*held, answer]))
+        sources = ((verdict.keep, [taken]), (verdict.keep_held, held[-1:]), (verdict.merge, [*held, taken]))
         for windows, answers in sources:
             for window in windows:
                 self._proven[window] = list(answers), ask.whole_rows
         if verdict.hold:
-            self._held[ask.piece] = [*held, answer]
-        elif not self._plan.holds(ask):
+            self._held[ask.piece] = [*held, taken]
+        else:
+            self._forget(ask)
+
+    def _forget(self, ask: Ask) -> None:
+        """Let go what was held for the ask's piece, if it is not needed any more."""
+        if not self._plan.holds(ask):
             self._held.pop(ask.piece, None)
+            self._known.pop(ask.piece, None)
 
     async def _batch(self, window: Window) -> Batch:
         """The records of a proven window, picked out when they are wanted, with turns of the event loop in between."""
         answers, trim = self._proven.pop(window)
         turns = self._outlet.turns
         async with turns:
-            rows = own(answers, window)
+            rows = own(answers[0].answer, window) if len(answers) == 1 else _merged(answers, window)
         async with turns:
             records = [row for row in rows if isinstance(row, Cdr)]
             invalid = tuple(row for row in rows if isinstance(row, InvalidRecord)) if len(rows) > len(records) else ()
         if trim and self._fields is not None:
-            async with turns:
-                records = [trimmed(record, self._fields) for record in records]
+            whole, records = records, []
+            for start in range(0, len(whole), _FEW):
+                async with turns:
+                    records += [trimmed(record, self._fields) for record in whole[start : start + _FEW]]
         async with turns:
             records = in_time(records)
         return Batch(window, records, invalid)
@@ -291,12 +345,10 @@ class _Progress:
 
     def enter(self, batch: Batch) -> list[Cdr]:
         """Begin with a batch, and take its records; of a resumed window, leave out what was handed out before."""
-        self.done = []
-        if self.skip:
-            fresh: list[Cdr] = []
-            for record in batch.records:
-                (self.done if self._skipped(record) else fresh).append(record)
-            batch.records[:] = fresh
+        self.done = self._seen(batch) if self.skip else []
+        if self.done:
+            seen = set(map(id, self.done))
+            batch.records[:] = [record for record in batch.records if id(record) not in seen]
         batch.records.reverse()
         self.window, self.left = batch.window, batch.records
         self.invalid += batch.invalid
@@ -317,12 +369,23 @@ class _Progress:
             return None
         return self.outlet.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
 
-    def _skipped(self, record: Cdr) -> bool:
-        key = record.key
-        if self.skip[key] > 0:
-            self.skip[key] -= 1
-            return True
-        return False
+    def _seen(self, batch: Batch) -> list[Cdr]:
+        """What was handed out of the batch's first second before: first by content, since two records can share a key,
+        then by the key of those that have changed since."""
+        first = [record for record in batch.records if _second(record) == batch.window.start]
+        seen = [record for record in first if self._skipped(_mark(record))]
+        for record in first:
+            changed = next((mark for mark in self.skip if mark.startswith(record.key)), None)
+            if changed is not None and record not in seen:
+                seen += [record] if self._skipped(changed) else []
+        return seen
+
+    def _skipped(self, mark: str) -> bool:
+        if not self.skip[mark]:
+            del self.skip[mark]
+            return False
+        self.skip[mark] -= 1
+        return True
 
     @property
     def checkpoint(self) -> str:
@@ -333,12 +396,12 @@ class _Progress:
             left = [bounds for bounds in left if bounds != (window.start, window.stop)]
         if window is not None and self.left:
             last = _second(self.done[-1]) if self.done else window.start
-            seen += [record.key for record in reversed(self.done) if _second(record) == last]
+            seen += [_mark(record) for record in reversed(self.done) if _second(record) == last]
             left.append((last, window.stop))
         start, end = self.query.seconds
         return json.dumps(
             {
-                "version": 1,
+                "version": 2,
                 "query": self.query.fingerprint,
                 "period": [start, end],
                 "left": sorted(left),
@@ -373,7 +436,7 @@ def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Coun
         seen = Counter(str(key) for key in state["seen"])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise CheckpointError("The checkpoint is torn, or none of this package") from None
-    if version != 1:
+    if version != 2:
         raise CheckpointError("The checkpoint is of another version of this package")
     if bound != query.fingerprint or whole != period:
         raise CheckpointError("The checkpoint is of another query or another period")
@@ -406,6 +469,8 @@ class Iteration(AsyncIterator[T]):
     async def __anext__(self) -> T:
         if self._broken is not None:
             raise self._broken
+        if self._running is not None and self._running.ag_running:
+            raise ConfigurationError("The iteration is waiting for its next item already; one task at a time iterates")
         if self._running is None:
             self._running = self._run()
         try:

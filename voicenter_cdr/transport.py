@@ -65,8 +65,17 @@ def is_loopback(host: str) -> bool:
 
 
 async def tls_context() -> ssl.SSLContext:
-    """What certificates are checked with. Reading them takes some 20 ms, in which the event loop goes on."""
-    return await asyncio.to_thread(httpx.create_ssl_context)
+    """What certificates are checked with. Reading them takes some 20 ms, in which the event loop goes on.
+
+    Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
+    """
+    try:
+        return await asyncio.to_thread(httpx.create_ssl_context)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"The certificates to trust can't be read ({type(error).__name__})",
+            mend="Check the file that SSL_CERT_FILE names, or unset it to trust the usual authorities.",
+        ) from None
 
 
 def http_client(

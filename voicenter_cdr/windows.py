@@ -208,25 +208,31 @@ def climb(
     first: PageFacts,
     *,
     cap: int,
+    ceiling: int,
     kinds: tuple[int, ...],
     honest: bool,
     trust: Trust,
-) -> Generator[Rung, PageFacts, list[int | None]]:
+) -> Generator[Rung, PageFacts, list[int | None] | None]:
     """The ladder for a second whose ascending answer ``first`` is cut; yields what to ask, is sent the answers.
 
     Returns the seconds of all rows once all answers together hold them all, each as often as the answer that has it
-    most often; else raises :class:`DenseWindowError`. ``kinds`` are the call types the query is limited to. A union of
+    most often; ``None`` if a record changed meanwhile, so that nothing is sure; else raises :class:`DenseWindowError`.
+    ``ceiling`` is what a capped total says at most, ``kinds`` are the call types the query is limited to. A union of
     types is believed only if the counts add up or the query names its types, since a type that nobody knows may exist.
     """
     seen: dict[Hashable, int | None] = {}
     often: Counter[Hashable] = Counter()
+    keys: Counter[Hashable] = Counter()
 
     def note(page: PageFacts) -> PageFacts:
         seen.update(zip(page.rows, page.seconds, strict=True))
         often.update(Counter(page.rows) - often)
+        keys.update(Counter(getattr(row, "key", row) for row in page.rows) - keys)
         return page
 
-    def everything() -> list[int | None]:
+    def everything() -> list[int | None] | None:
+        if often.total() != keys.total():  # two versions of one record, which no answer has both of
+            return None
         return [second for row, second in seen.items() for _ in range(often[row])]
 
     note(first)
@@ -235,7 +241,7 @@ def climb(
         return everything()
     up = note((yield Rung(by_id=True)))
     told = max((page.total for page in (first, down, up) if page.total is not None), default=None)
-    total = told if told is not None and (honest or told > cap) else None
+    total = told if told is not None and (honest or told > ceiling) else None
     if often.total() == total or (trust is Trust.EARNED and _meet(up, down)):
         return everything()
     sure = total is not None or bool(kinds)
@@ -249,7 +255,7 @@ def climb(
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
         other = note((yield Rung(kinds=part, descending=True, by_id=True)))
-        sure = page.total is not None and page.total == (Counter(page.rows) | Counter(other.rows)).total() > cap
+        sure = page.total is not None and page.total == (Counter(page.rows) | Counter(other.rows)).total() > ceiling
         if not sure:
             break
     if not sure or often.total() < (total or 0):
@@ -310,7 +316,7 @@ class _Piece:
     step: _Step = _Step.PAGE
     doubts: int = 0
     first: PageFacts | None = None
-    ladder: Generator[Rung, PageFacts, list[int | None]] | None = None
+    ladder: Generator[Rung, PageFacts, list[int | None] | None] | None = None
     rung: Rung = Rung()
 
     @property
@@ -389,6 +395,8 @@ class Plan:
         self._hold = hold
         self._lanes = lanes
         self._lowered = False
+        self._ceiling = cap
+        self._again: set[Window] = set()
         self._max_span: int | None = None
         self._rows = 0
         self._span = 0
@@ -483,6 +491,8 @@ class Plan:
     def _wants(self, piece: _Piece) -> bool:
         if not piece.flying:
             return True
+        if piece.window.span == 1:  # a second that is cut climbs a ladder, for which nothing else may be in flight
+            return False
         both_ends = self.trust is Trust.EARNED and self._lanes > 1
         if piece.flying > 1 or not both_ends or piece.step is not _Step.PAGE or piece.ladder is not None:
             return False
@@ -567,7 +577,7 @@ class Plan:
             return self._on_ladder(piece, page)
         if piece.step is _Step.RECOUNT:
             return self._on_recount(piece, page)
-        self.honest |= page.total is not None and page.total > self.cap
+        self.honest |= page.total is not None and page.total > self._ceiling
         if self._doubtful(ask, page):
             piece.doubts += 1
             return Verdict()
@@ -675,7 +685,15 @@ class Plan:
         if piece.flying or len(page.rows) < len(page.seconds):  # what came or is to come for it is no rung
             return self._replace(piece, ())
         piece.first = page
-        piece.ladder = climb(piece.window, page, cap=self.cap, kinds=self._kinds, honest=self.honest, trust=self.trust)
+        piece.ladder = climb(
+            piece.window,
+            page,
+            cap=self.cap,
+            ceiling=self._ceiling,
+            kinds=self._kinds,
+            honest=self.honest,
+            trust=self.trust,
+        )
         piece.rung = next(piece.ladder)
         return Verdict(hold=True)
 
@@ -686,10 +704,23 @@ class Plan:
         except StopIteration as done:
             piece.first = None
             window = piece.window
+            if done.value is None:
+                return self._climb_again(piece)
             self._prove(piece, PageFacts(done.value), keep=(window,))
             self._unsure(piece.root, window)
             return Verdict(merge=(window,))
         return Verdict(hold=True)
+
+    def _climb_again(self, piece: _Piece) -> Verdict:
+        """Records changed between two answers, so that versions can't be told from records: once more, from below."""
+        if piece.window in self._again:
+            raise IncompleteError(
+                "Records of a crowded second change faster than they can be read",
+                window=piece.window.times,
+                mend="Run it again later, when its calls are over.",
+            )
+        self._again.add(piece.window)
+        return self._replace(piece, ())
 
     def _unsure(self, root: _Root, window: Window) -> None:
         """A ladder need not have seen the whole of the neighbouring seconds."""
@@ -699,10 +730,12 @@ class Plan:
     def _on_recount(self, piece: _Piece, page: PageFacts) -> Verdict:
         root = piece.root
         cut = is_cut(page, cap=self.cap, honest=self.honest)
-        total = page.total if cut and page.total is not None else len(page.seconds)
-        root.total = min(total, root.total or total)
+        total = page.total if cut else len(page.seconds)
+        if total is not None:  # a cut answer without a total counts nothing
+            root.total = min(total, root.total or total)
         if root.short:
-            raise CountMismatchError(root.total - int(root.front + root.back), root.got, window=root.window.times)
+            missed = (root.total or 0) - int(root.front + root.back)
+            raise CountMismatchError(missed, root.got, window=root.window.times)
         return Verdict()
 
     # -- the pieces
