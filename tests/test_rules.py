@@ -138,6 +138,21 @@ async def test_the_documents_two_examples() -> None:
     assert stats.follow.new == 8
 
 
+async def test_a_plain_function() -> None:
+    """It is a handler, too: called once if it returns, again if it raises."""
+    calls: list[Event] = []
+
+    def plain(event: Event) -> None:
+        calls.append(event)
+        if len(calls) == 1:
+            raise OSError
+
+    async with Desk(row(1)).watching(Rule(name="plain", handler=plain)) as stream:
+        (delivery,) = await until(stream, 3_600)
+    assert delivery.is_delivered
+    assert [event.attempt for event in calls] == [1, 2]
+
+
 async def test_once_a_record_or_once_a_version() -> None:
     """A record that gains its recording fires again only where every version was asked for."""
     first, each = Told(), Told()

@@ -8,11 +8,12 @@ comes back at the next look, and after a restart.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import random
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -62,8 +63,11 @@ class Event:
     """1 for the first call of the handler, then one more for each; 0 if there never was room for one."""
 
 
-Handler = Callable[[Event], Awaitable[object]]
-"""What is done about a record. It is called again if it raises; where it is called twice, ``event.id`` is the same."""
+Handler = Callable[[Event], object]
+"""What is done about a record: an async function, or a plain one that does not block, since everything waits for it.
+
+It is called again if it raises; where it is called twice, ``event.id`` is the same.
+"""
 
 
 def _named(_: object, __: Any, value: Any) -> None:
@@ -376,7 +380,9 @@ class WatchStream(Iteration[Delivery]):
         async with self._turns[rule.name]:
             try:
                 async with asyncio.timeout(rule.timeout):
-                    await rule.handler(event)
+                    result = rule.handler(event)
+                    if inspect.isawaitable(result):
+                        await result
             except asyncio.CancelledError:
                 if task is None or task.cancelling():
                     raise
