@@ -138,6 +138,19 @@ async def test_the_documents_two_examples() -> None:
     assert stats.follow.new == 8
 
 
+async def test_a_status_by_its_name() -> None:
+    """The service spells ABANDONED in its own way; a rule understands both."""
+    assert Rule(name="a", handler=Told(), statuses=["ABANDONED", "NO_ANSWER", "NEW"]).statuses == {
+        DialStatus.ABANDONED,
+        DialStatus.NO_ANSWER,
+        "NEW",
+    }
+    told = Told()
+    async with Desk(row(1, status="ABANDONE")).watching(Rule(name="a", handler=told, statuses=["ABANDONED"])) as stream:
+        await until(stream, 60)
+    assert numbers(told.done) == [1]
+
+
 async def test_a_plain_function() -> None:
     """It is a handler, too: called once if it returns, again if it raises."""
     calls: list[Event] = []

@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
 from voicenter_cdr.follow import Change, FollowStats, FollowStream
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr, CdrQuery, DialStatus
 from voicenter_cdr.pacing import backoff
 from voicenter_cdr.stream import Iteration
 
@@ -100,7 +100,9 @@ def _kinds(values: Iterable[int]) -> frozenset[int]:
 
 
 def _statuses(values: Iterable[str]) -> frozenset[str]:
-    return _listed(values, str, "statuses are a list of DialStatus or of words")
+    """As the service spells them, also where a member of DialStatus is meant by its name: ABANDONED is "ABANDONE"."""
+    listed = _listed(values, str, "statuses are a list of DialStatus or of words")
+    return frozenset(DialStatus.__members__.get(word, word) for word in listed)
 
 
 def _listed(values: Any, kind: type, said: str) -> frozenset[Any]:
@@ -125,7 +127,7 @@ class Rule:
     types: Collection[int] = field(default=(), converter=_kinds)
     """Types of call (:class:`CdrType`)."""
     statuses: Collection[str] = field(default=(), converter=_statuses)
-    """How the call ended (:class:`DialStatus`)."""
+    """How the call ended (:class:`DialStatus`, the name of one, or a word as the service spells it)."""
     where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=_callable)
     """Whether a record is meant, by anything it says. If it raises, the watch ends with that, and nothing is lost."""
     once: bool = True
