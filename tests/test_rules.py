@@ -732,6 +732,15 @@ async def test_a_webhook_that_fails(
         assert "0521234567" not in shown
 
 
+async def test_a_webhook_and_half_a_surrogate_pair() -> None:
+    """A name that was cut in the middle of a letter is sent as JSON has it, and does not fail for a day."""
+    hook = Hook()
+    async with Webhook(PLACE, columns=["queue_name"], transport=hook.transport) as call:
+        await call(event(record=make_record(at=NOW, QueueName="a\ud83d")))
+    ((_, body),) = hook.got
+    assert json.loads(body)["data"]["queue_name"] == "a\ud83d"
+
+
 async def test_a_webhook_that_hangs() -> None:
     """It has so many seconds."""
 
