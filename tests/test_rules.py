@@ -10,9 +10,12 @@ import hmac
 import io
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -37,7 +40,7 @@ from voicenter_cdr import (
     Rule,
     rules,
 )
-from voicenter_cdr.calls import Outcome, outcome
+from voicenter_cdr.calls import Outcome, customer_number, outcome
 from voicenter_cdr.handlers import JsonLines, Webhook
 from voicenter_cdr.rules import WatchStream
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
@@ -122,10 +125,16 @@ async def test_the_documents_two_examples() -> None:
         row(6, kind=4, status="ANSWER", Duration=60),
         row(7, kind=10, status="ANSWER", Duration=0),
         row(8, kind=9, status="NOANSWER", Duration=0),
+        row(9, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
     )
     unreached = (Outcome.UNANSWERED, Outcome.FAILED)
     chosen = (
-        Rule(name="lead", handler=lead, types=[4, 10, 15], where=lambda cdr: outcome(cdr) in unreached),
+        Rule(
+            name="lead",
+            handler=lead,
+            types=[4, 10, 15],
+            where=lambda cdr: outcome(cdr) in unreached and customer_number(cdr),
+        ),
         Rule(name="task", handler=task, types=[CdrType.QUEUE], statuses=[DialStatus.ABANDONED, DialStatus.FULL]),
     )
     async with desk.watching(*chosen) as stream:
@@ -135,7 +144,30 @@ async def test_the_documents_two_examples() -> None:
     assert Counter(delivery.event.rule for delivery in settled) == {"lead": 2, "task": 2}
     assert all(delivery.is_delivered for delivery in settled)
     assert (stats.fired, stats.delivered, stats.failures, stats.given_up, stats.waiting) == (4, 4, 0, 0, 0)
-    assert stats.follow.new == 8
+    assert stats.follow.new == 9
+
+
+async def test_readmes_recipe(tmp_path: Path) -> None:
+    """As it stands there: a message to the lead, not to a colleague; a request for the one who gave up."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S) if "follow_up" in text)
+    hook, said = Hook(), list[str]()
+    names: dict[str, Any] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
+    exec(compile(recipe, "README.md", "exec"), names)
+    names["Webhook"] = partial(Webhook, transport=hook.transport)
+    desk = Desk(
+        row(1, kind=8, status="ABANDONE"),
+        row(2, kind=4, status="NOANSWER", Duration=0, TargetNumber="0521234567"),
+        row(3, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
+    )
+    async with CdrClient(code="sandbox-code", transport=in_process(desk.app), page_cap=5) as client:
+        client.watch = partial(client.watch, query=QUERY, now=desk.now)  # type: ignore[method-assign]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(600):
+                await names["follow_up"](client, tmp_path / "state", SECRET)
+    assert said == ["we tried to reach you: 972521234567"]
+    assert [json.loads(body)["type"] for _, body in hook.got] == ["call-back"]
+    assert len(json.loads((tmp_path / "state").read_text())["done"]) == 2
 
 
 async def test_a_status_by_its_name() -> None:
