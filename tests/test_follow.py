@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,76 @@ async def test_what_a_record_says_is_all_of_it() -> None:
     async with desk.following(resume_from=changes.checkpoint) as changes:
         later = await anext(changes)
     assert (first.is_new, later.is_new) == (True, False)
+
+
+async def test_a_change_that_is_held_comes_again() -> None:
+    """At every look, as it came first, in no checkpoint; until it is not held, or is not there any more."""
+    desk = Desk(row(1, -100), row(2, -5))
+    async with desk.following() as changes:
+        first = [await anext(changes)]
+        changes.hold(first[0])
+        await anext(changes)
+        first.append(await anext(changes))
+        assert asyncio.get_running_loop().time() > 890
+        changes.hold(first[1])
+        saved = changes.checkpoint
+    await asyncio.sleep(3_600)
+    async with desk.following(resume_from=saved) as changes:
+        first.append(await anext(changes))
+        assert [change.record.call_id for change in first] == [row(1, -100)["CallID"]] * 3
+        assert [change.is_new for change in first] == [True, True, True]
+        assert first[0].held_for == timedelta(0)
+        for change in first[1:]:
+            assert timedelta(seconds=890) < change.held_for < timedelta(seconds=920)
+        assert (changes.stats.new, changes.stats.remembered) == (0, 2)
+        changes.hold(first[2])
+        desk.app.replace(Records([row(2, -5)]))
+        assert await until(changes, 10_000) == []
+        assert changes.stats.remembered == 1
+
+
+async def test_what_is_held_is_read_however_old() -> None:
+    """The look-back begins with it, also after a restart; once it is let go, it does not come again."""
+    desk, held = Desk(row(1, -5)), 0
+    async with desk.following(poll=timedelta(minutes=10)) as changes:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(1.5 * 86_400):
+                async for change in changes:
+                    held += 1
+                    changes.hold(change)
+        saved = changes.checkpoint
+    assert held > 100
+    async with desk.following(poll=timedelta(minutes=10), resume_from=saved) as changes:
+        assert len(await until(changes, 2 * 86_400)) == 1
+        assert json.loads(changes.checkpoint)["whole_until"] > NOW.timestamp()
+        assert changes.stats.remembered == 0
+
+
+async def test_held_beyond_the_end() -> None:
+    """The end waits for what is held."""
+    query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+    async with Desk(row(1, -5)).following(query) as changes:
+        async for change in changes:
+            if asyncio.get_running_loop().time() < 9 * 3_600:
+                changes.hold(change)
+    assert asyncio.get_running_loop().time() == pytest.approx(9 * 3_600, abs=1_200)
+
+
+async def test_a_look_back_of_minutes() -> None:
+    """No poll reads more than it: what it saw beyond could not be read again after a restart."""
+    desk = Desk()
+    times = {"lookback": timedelta(minutes=10), "sweep": timedelta(minutes=5)}
+    desk.app.replace(Records([row(1, -30), row(2, 0)], appears=[NOW.timestamp() + 400] * 2))
+    async with desk.following(**times) as changes:
+        assert [change.record.call_id for change in await until(changes, 800)] == [row(2, 0)["CallID"]]
+
+
+async def test_begun_when_all_is_over() -> None:
+    """What is there is read once, and that is all."""
+    await asyncio.sleep(9 * 3_600)
+    async with Desk(row(1, -5)).following(CdrQuery(NOW - timedelta(hours=1), NOW)) as changes:
+        assert len([change async for change in changes]) == 1
+    assert asyncio.get_running_loop().time() < 9.1 * 3_600
 
 
 STEPS = st.lists(
@@ -217,7 +288,7 @@ async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
         "{}",
         "[]",
         '{"version": 1}',
-        '{"version": 9, "query": "", "start": 0, "whole_until": null, "versions": {}, "keys": {}}',
+        '{"version": 9, "query": "", "start": 0, "whole_until": null, "versions": {}, "waiting": {}, "keys": {}}',
     ],
 )
 async def test_torn_checkpoints(checkpoint: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -75,6 +76,14 @@ def test_the_state_remembers_what_was_delivered(say: Say, tmp_path: Path) -> Non
     assert "another query" in err
 
 
+def test_the_state_is_on_the_disk(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut it is as it was saved: it is brought to the disk before it gets its name."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    say(*WORDS, "--state", str(tmp_path / "watch.state"))
+    assert synced
+
+
 def test_a_webhook_that_was_down(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it did not take is not in the state, and comes again under the same id."""
     monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
@@ -117,6 +126,7 @@ def test_a_reader_that_has_gone(say: Say, monkeypatch: pytest.MonkeyPatch) -> No
         ("--webhook", "http://crm.example.com/"),
         ("--signing-key-file", "/dev/null"),
         ("--state", "/nowhere/at/all"),
+        ("--state", "watch.state.gz"),
         ("--demo", "--state", "x"),
         ("--name", "05212"),
         ("--poll", "soon"),

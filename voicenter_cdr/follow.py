@@ -44,6 +44,8 @@ class Change:
     """Whether no earlier version of it was handed out."""
     version: str
     """32 hex digits that are the same for this record with this content, on every machine and after every restart."""
+    held_for: timedelta = timedelta(0)
+    """How long ago it was held first (see ``FollowStream.hold``), without the time between two runs."""
 
 
 @frozen(kw_only=True)
@@ -64,32 +66,56 @@ class FollowStats:
     """Versions kept in mind; bounded by what the look-back holds."""
 
 
+@frozen
+class _Waiting:
+    """What is known of a version that was handed out and is not dealt with. No record: there may be many."""
+
+    second: int
+    is_new: bool
+    since: datetime
+
+
 class _Memory:
     """What was handed out, with the second of each record."""
 
     def __init__(self) -> None:
         self.versions: dict[str, int] = {}
+        """Dealt with."""
+        self.waiting: dict[str, _Waiting] = {}
+        """Not dealt with: to be handed out again."""
         self.keys: dict[str, int] = {}
 
-    def notice(self, record: Cdr) -> Change | None:
-        """The record as a change, unless this version of it is known."""
+    def notice(self, record: Cdr, now: datetime) -> Change | None:
+        """The record as a change, unless this version of it is dealt with."""
         key = record.key
         text = f"{key}{_content(record)}".encode("utf-8", "surrogatepass")
         version = hashlib.blake2b(text, digest_size=16).hexdigest()
         if version in self.versions:
             return None
-        return Change(record=record, is_new=key not in self.keys, version=version)
+        first = self.waiting.get(version)
+        if first is None:
+            return Change(record=record, is_new=key not in self.keys, version=version)
+        return Change(record=record, is_new=first.is_new, version=version, held_for=now - first.since)
 
     def keep(self, change: Change) -> None:
-        """The change was handed out."""
-        second = int(change.record.started_at.timestamp())
-        self.versions[change.version] = self.keys[change.record.key] = second
+        """The change is dealt with."""
+        self.waiting.pop(change.version, None)
+        self.versions[change.version] = self.keys[change.record.key] = _second(change)
+
+    def hold(self, change: Change, now: datetime) -> None:
+        """The change was handed out, and is to be handed out again."""
+        self.keys[change.record.key] = second = _second(change)
+        self.waiting.setdefault(change.version, _Waiting(second, change.is_new, now))
 
     def forget(self, before: datetime) -> None:
         """Drop what is too old to come again."""
         limit = before.timestamp()
         self.versions = {name: second for name, second in self.versions.items() if second >= limit}
         self.keys = {name: second for name, second in self.keys.items() if second >= limit}
+
+
+def _second(change: Change) -> int:
+    return int(change.record.started_at.timestamp())
 
 
 def _content(record: Cdr) -> str:
@@ -133,40 +159,56 @@ class FollowStream(Iteration[Change]):
         self._memory = _Memory()
         self._stats = FollowStats()
         self._whole_until: datetime | None = None
-        self.waiting: dict[str, Change] = {}
-        """Changes that were handed out and are not dealt with, by version: no checkpoint covers them."""
+        self._held: Change | None = None
+        self.hurried = False
+        """Whether the next look is at the whole look-back, however short ago the last one was."""
         if resume_from is not None:
             self._resume(resume_from)
 
     @property
     def stats(self) -> FollowStats:
         """How it has gone so far."""
-        return attrs.evolve(self._stats, remembered=len(self._memory.versions))
+        return attrs.evolve(self._stats, remembered=len(self._memory.versions) + len(self._memory.waiting))
 
     @property
     def checkpoint(self) -> str:
         """From where to go on (``resume_from=…``): JSON text that holds digests, and no number.
 
-        It covers the changes the consumer has finished with: one counts as finished when the next is asked for.
+        It covers the changes the consumer has finished with: one counts as finished when the next is asked for, unless
+        it was held.
         """
-        whole, waiting, memory = self._whole_until, self.waiting, self._memory
-        if waiting and whole is not None:  # what waits has to be read again
-            whole = min(whole, self._oldest(whole) + self._lookback)
-        new = {change.record.key for change in waiting.values() if change.is_new}
+        now, whole, memory = self._now(), self.whole_until, self._memory
         return json.dumps(
             {
                 "version": 1,
                 "query": self._query.fingerprint,
                 "start": int(self._query.start.timestamp()),
                 "whole_until": None if whole is None else int(whole.timestamp()),
-                "versions": {name: at for name, at in memory.versions.items() if name not in waiting},
-                "keys": {name: at for name, at in memory.keys.items() if name not in new},
+                "versions": memory.versions,
+                "waiting": {
+                    version: [waiting.second, waiting.is_new, int((now - waiting.since).total_seconds())]
+                    for version, waiting in memory.waiting.items()
+                },
+                "keys": memory.keys,
             }
         )
 
-    def _oldest(self, moment: datetime) -> datetime:
-        """The instant, or the earliest one of a change that waits."""
-        return min([moment, *(change.record.started_at for change in self.waiting.values())])
+    @property
+    def whole_until(self) -> datetime | None:
+        """One look-back before this is where the next sweep begins: nothing older is left to be dealt with."""
+        if self._whole_until is None or not self._memory.waiting:
+            return self._whole_until
+        oldest = min(waiting.second for waiting in self._memory.waiting.values())
+        return min(self._whole_until, datetime.fromtimestamp(oldest, UTC) + self._lookback)
+
+    def hold(self, change: Change) -> None:
+        """Say that a change is not dealt with, before the next one is asked for.
+
+        It is handed out again at every look, for as long as the service shows it and until it is not held any more. No
+        checkpoint covers it until then.
+        """
+        self._held = change
+        self._memory.hold(change, self._now())
 
     def _resume(self, checkpoint: str) -> None:
         try:
@@ -175,6 +217,10 @@ class FollowStream(Iteration[Change]):
             whole = state["whole_until"]
             self._whole_until = None if whole is None else datetime.fromtimestamp(int(whole), UTC)
             self._memory.versions = {str(name): int(second) for name, second in state["versions"].items()}
+            self._memory.waiting = {
+                str(name): _Waiting(int(second), bool(is_new), self._now() - timedelta(seconds=int(seconds)))
+                for name, (second, is_new, seconds) in state["waiting"].items()
+            }
             self._memory.keys = {str(name): int(second) for name, second in state["keys"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
             raise CheckpointError("The checkpoint is torn, or none of following") from None
@@ -187,33 +233,45 @@ class FollowStream(Iteration[Change]):
         swept: datetime | None = None
         while True:
             now = self._now()
-            if now >= self._query.end + self._lookback:
+            over = now >= self._query.end + self._lookback and swept is not None
+            if over and not self._memory.waiting:
                 return
-            sweeping = swept is None or now - swept >= self._sweep
+            sweeping = swept is None or self.hurried or now - swept >= self._sweep
             period = self._period(now, sweeping=sweeping)
             if period is not None:
-                done = False
+                self.hurried = done = False
+                held: set[str] = set()
                 async with aclosing(self._changes(period)) as changes:
                     async for change in changes:
                         if change is None:
                             done = True
+                            continue
+                        yield change
+                        if change is self._held:
+                            held.add(change.version)
                         else:
-                            yield change
                             self._memory.keep(change)
-                if done and sweeping:
-                    swept = now
-                    self._whole_until = min(now, self._query.end)
-                    self._memory.forget(self._oldest(now - self._lookback - _DAY))
-                    self._count(sweeps=1)
+                if sweeping:
+                    swept = now if done else None
+                if sweeping and done:
+                    self._all_read(now, held)
             await asyncio.sleep(max(0.0, (now + self._poll - self._now()).total_seconds()))
+
+    def _all_read(self, now: datetime, held: set[str]) -> None:
+        """Nothing but what was held this time waits any longer, and what can't come again is dropped."""
+        memory = self._memory
+        memory.waiting = {version: waiting for version, waiting in memory.waiting.items() if version in held}
+        self._whole_until = whole = min(now, self._query.end)
+        memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+        self._count(sweeps=1)
 
     def _period(self, now: datetime, *, sweeping: bool) -> CdrQuery | None:
         """What to read now: the last hour, or everything that can still come or change."""
-        start, end = self._query.start, min(now + _AHEAD, self._query.end)
+        start, end, whole = self._query.start, min(now + _AHEAD, self._query.end), self.whole_until
         if not sweeping:
-            start = max(start, now - _RECENT)
-        elif self._whole_until is not None:
-            start = max(start, self._whole_until - self._lookback)
+            start = max(start, now - min(_RECENT, self._lookback))  # nothing that the next sweep would not see again
+        elif whole is not None:
+            start = max(start, whole - self._lookback)
         empty = int(start.timestamp()) >= int(end.timestamp())
         return None if empty else attrs.evolve(self._query, start=start, end=end, sort=())
 
@@ -223,10 +281,12 @@ class FollowStream(Iteration[Change]):
             async with aclosing(self._read(period)) as pages:
                 async for page in pages:
                     for record in page.records:
-                        change = self._memory.notice(record)
-                        if change is not None:
+                        change = self._memory.notice(record, self._now())
+                        if change is None:
+                            continue
+                        if change.version not in self._memory.waiting:
                             self._count(new=int(change.is_new), changed=int(not change.is_new))
-                            yield change
+                        yield change
                     await asyncio.sleep(0)
             self._count(polls=1)
             yield None

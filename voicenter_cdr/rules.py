@@ -1,17 +1,19 @@
 """Rules that fire: what a record has to be, and what is done about it. At least once, each version once.
 
 A rule's handler is called beside the stream, so that one that fails or is slow holds up neither the stream nor another
-rule. What is not dealt with is in no checkpoint: after a restart it is read again, and handled then.
+rule. What a rule has not dealt with, or has no room for, is handed out by the stream again and is in no checkpoint: it
+comes back at the next look, and after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import random
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -21,7 +23,7 @@ from attrs import field, frozen
 
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
 from voicenter_cdr.follow import Change, FollowStats, FollowStream
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr, CdrQuery, DialStatus
 from voicenter_cdr.pacing import backoff
 from voicenter_cdr.stream import Iteration
 
@@ -32,7 +34,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,49}")
 _DAY: Final = timedelta(days=1)
 _LONGEST_PAUSE: Final = 300.0
 _ROOM: Final = 1_000
-"""Events that may be under way before the stream waits for some of them."""
+"""Events of one rule that may be under way; what is more waits with the service."""
 _FOREVER: Final = timedelta(days=3650)
 
 
@@ -51,17 +53,21 @@ class Event:
     """Whether no earlier version of the record was seen."""
     version: str
     """32 hex digits that are the same for this record with this content."""
+    id: str
+    """The same at every attempt and after every restart: whoever gets an event twice knows it by this.
+
+    The rule's name, and digits made from what fires once: the record (its ``key``, whatever version of it a restart
+    finds) or, with ``once=False``, its version.
+    """
     attempt: int
-    """1 for the first call of the handler, then one more for each."""
-
-    @property
-    def id(self) -> str:
-        """The same at every attempt and after every restart: whoever gets an event twice knows it by this."""
-        return f"{self.rule}-{self.version}"
+    """1 for the first call of the handler, then one more for each; 0 if there never was room for one."""
 
 
-Handler = Callable[[Event], Awaitable[object]]
-"""What is done about a record. It is called again if it raises; where it is called twice, ``event.id`` is the same."""
+Handler = Callable[[Event], object]
+"""What is done about a record: an async function, or a plain one that does not block, since everything waits for it.
+
+It is called again if it raises; where it is called twice, ``event.id`` is the same.
+"""
 
 
 def _named(_: object, __: Any, value: Any) -> None:
@@ -94,7 +100,9 @@ def _kinds(values: Iterable[int]) -> frozenset[int]:
 
 
 def _statuses(values: Iterable[str]) -> frozenset[str]:
-    return _listed(values, str, "statuses are a list of DialStatus or of words")
+    """As the service spells them, also where a member of DialStatus is meant by its name: ABANDONED is "ABANDONE"."""
+    listed = _listed(values, str, "statuses are a list of DialStatus or of words")
+    return frozenset(DialStatus.__members__.get(word, word) for word in listed)
 
 
 def _listed(values: Any, kind: type, said: str) -> frozenset[Any]:
@@ -119,12 +127,12 @@ class Rule:
     types: Collection[int] = field(default=(), converter=_kinds)
     """Types of call (:class:`CdrType`)."""
     statuses: Collection[str] = field(default=(), converter=_statuses)
-    """How the call ended (:class:`DialStatus`)."""
+    """How the call ended (:class:`DialStatus`, the name of one, or a word as the service spells it)."""
     where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=_callable)
     """Whether a record is meant, by anything it says. If it raises, the watch ends with that, and nothing is lost."""
     once: bool = True
-    """Only the first version of a record that meets the rule, or each of them: a record changes when its recording
-    comes, for instance."""
+    """Once for a record, at its first version that meets the rule, or for each such version: a record changes when
+    its recording comes, for instance."""
     timeout: float = field(default=30.0, validator=_seconds)
     """Seconds one call of the handler may take."""
     retry_for: timedelta = field(default=_DAY, validator=_at_most_a_day)
@@ -148,7 +156,7 @@ class Delivery:
     event: Event
     """What was to be dealt with, at its last attempt."""
     error: Exception | None = field(default=None, repr=False)
-    """What the handler raised at last; ``None`` if it did its work."""
+    """What the handler raised at last; ``None`` if it did its work, ``TimeoutError`` if there was no room for it."""
 
     @property
     def is_delivered(self) -> bool:
@@ -169,7 +177,7 @@ class WatchStats:
     failures: int = 0
     """Calls of a handler that failed."""
     given_up: int = 0
-    """Events that failed for as long as their rule tries."""
+    """Events that failed for as long as their rule tries, or that it had no room for in a day."""
     waiting: int = 0
     """Events under way."""
 
@@ -184,10 +192,8 @@ class _Start:
     start: datetime
     end: datetime
     follow: str | None = None
-    due: dict[str, list[str]] = field(factory=dict)
-    """Rules that have not dealt with a version, by version."""
-    fired: dict[str, dict[str, int]] = field(factory=dict)
-    """Records that were seen to, with their seconds, by rule."""
+    done: dict[str, int] = field(factory=dict)
+    """Ids of events that were dealt with, with their records' seconds."""
 
     @classmethod
     def of(cls, checkpoint: str | None, now: datetime) -> _Start:
@@ -197,16 +203,12 @@ class _Start:
             state = json.loads(checkpoint)
             version, follow = state["version"], json.dumps(state["follow"])
             start, end = (datetime.fromtimestamp(int(state[name]), UTC) for name in ("start", "end"))
-            due = {str(name): [str(rule) for rule in rules] for name, rules in state["due"].items()}
-            fired = {
-                str(rule): {str(key): int(second) for key, second in keys.items()}
-                for rule, keys in state["fired"].items()
-            }
+            done = {str(name): int(second) for name, second in state["done"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
             raise CheckpointError("The checkpoint is torn, or none of a watch") from None
         if version != 1:
             raise CheckpointError("The checkpoint is of another version of this package")
-        return cls(start, end, follow, due, fired)
+        return cls(start, end, follow, done)
 
 
 class WatchStream(Iteration[Delivery]):
@@ -232,10 +234,10 @@ class WatchStream(Iteration[Delivery]):
         if resume_from is not None:
             self._query = attrs.evolve(self._query, start=start.start)
         self._changes = follow(self._query, start.follow)
-        self._due, self._fired = start.due, start.fired
+        self._done = start.done
         self._turns = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
-        self._room = asyncio.Semaphore(_ROOM)
-        self._open: dict[str, set[str]] = {}
+        self._open: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
+        self._crowded: set[str] = set()
         self._settled: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = WatchStats(follow=self._changes.stats)
@@ -247,30 +249,22 @@ class WatchStream(Iteration[Delivery]):
     @property
     def stats(self) -> WatchStats:
         """How it has gone so far."""
-        waiting = sum(map(len, self._open.values()))
-        return attrs.evolve(self._stats, follow=self._changes.stats, waiting=waiting)
+        stats = self._stats
+        waiting = stats.fired - stats.delivered - stats.given_up
+        return attrs.evolve(stats, follow=self._changes.stats, waiting=waiting)
 
     @property
     def checkpoint(self) -> str:
         """From where to go on (``resume_from=…``): JSON text that holds digests, and no number.
 
-        It covers what was dealt with. Everything else fires again, if the record is still there in the same version.
+        It covers what was dealt with. Everything else fires again, if its record is still there and meets the rule.
         """
-        again = {
-            (rule, change.record.key)
-            for version, change in self._changes.waiting.items()
-            for rule in self._open.get(version, ())
-        }
         return json.dumps(
             {
                 "version": 1,
                 "start": int(self._query.start.timestamp()),
                 "end": int(self._query.end.timestamp()),
-                "due": self._due | {version: sorted(rules) for version, rules in self._open.items()},
-                "fired": {
-                    rule: {key: second for key, second in keys.items() if (rule, key) not in again}
-                    for rule, keys in self._fired.items()
-                },
+                "done": self._done,
                 "follow": json.loads(self._changes.checkpoint),
             }
         )
@@ -279,7 +273,7 @@ class WatchStream(Iteration[Delivery]):
         reading = self._task(self._read())
         try:
             while (delivery := await self._settled.get()) is not None:
-                self._room.release()
+                self._leave(delivery.event)
                 yield delivery
             await reading
         finally:
@@ -299,57 +293,76 @@ class WatchStream(Iteration[Delivery]):
         try:
             async with aclosing(self._changes) as changes:
                 async for change in changes:
-                    await self._take(change)
+                    self._take(change)
             await asyncio.gather(*self._tasks - {asyncio.current_task()})
         finally:
             self._settled.put_nowait(None)
 
-    async def _take(self, change: Change) -> None:
+    def _take(self, change: Change) -> None:
+        """Take a change to the rules it meets; as long as one of them has not dealt with it, it comes again.
+
+        At once, without a wait: no checkpoint can be made between the beginning of an event and the holding.
+        """
         self._forget()
-        left = self._due.pop(change.version, None)
-        rules = [rule for rule in self._rules if self._fires(rule, change, left)]
-        if not rules:
-            return
-        # From here on the change waits, before anything else can happen: no checkpoint takes it for done.
-        self._open[change.version] = {rule.name for rule in rules}
-        self._changes.waiting[change.version] = change
-        for rule in rules:
-            if rule.once:
-                self._remember(rule, change.record)
+        met = [rule for rule in self._rules if rule.meets(change.record)]
+        done = [self._is_done(rule, change) for rule in met]
+        if not all(done):
+            self._changes.hold(change)
+
+    def _is_done(self, rule: Rule, change: Change) -> bool:
+        """Whether a rule has dealt with a change; if not, it begins now, unless it has begun before or has no room."""
+        event = Event(
+            rule=rule.name,
+            record=change.record,
+            is_new=change.is_new,
+            version=change.version,
+            id=f"{rule.name}-{change.record.key if rule.once else change.version}",
+            attempt=0,
+        )
+        places = self._open[rule.name]
+        if event.id not in self._done and event.id not in places:
+            if len(places) < _ROOM:
+                places.add(event.id)
+                self._count(fired=1)
+                self._task(self._deliver(rule, event))
+            else:
+                self._pass_over(event, change.held_for)
+        return event.id in self._done
+
+    def _pass_over(self, event: Event, held_for: timedelta) -> None:
+        """Leave an event for later, for a day: no rule is so far behind that memory and sweeps grow without end."""
+        self._crowded.add(event.rule)
+        if held_for >= _DAY and self._settled.qsize() < _ROOM:
+            _LOG.error("rule %s: no room in a day, given up", event.rule)
             self._count(fired=1)
-        for rule in rules:
-            await self._room.acquire()
-            self._task(self._deliver(rule, change))
+            self._settle(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
 
-    def _fires(self, rule: Rule, change: Change, left: list[str] | None) -> bool:
-        if left is not None and rule.name not in left:
-            return False
-        return rule.meets(change.record) and change.record.key not in self._fired.get(rule.name, ())
-
-    def _remember(self, rule: Rule, cdr: Cdr) -> None:
-        self._fired.setdefault(rule.name, {})[cdr.key] = int(cdr.started_at.timestamp())
+    def _leave(self, event: Event) -> None:
+        """Free an event's place; when there are places enough, those that were passed over are looked for."""
+        places = self._open[event.rule]
+        places.discard(event.id)
+        if event.rule in self._crowded and len(places) <= _ROOM // 2:
+            self._crowded.discard(event.rule)
+            self._changes.hurried = True
 
     def _forget(self) -> None:
-        """Drop what is too old to come again, and what has not come again when all was read."""
+        """Drop what is too old to come again."""
         sweeps = self._changes.stats.sweeps
-        if sweeps == self._swept:
-            return
-        self._swept = sweeps
-        self._due.clear()
-        limit = (self._now() - self._kept).timestamp()
-        for rule, keys in self._fired.items():
-            self._fired[rule] = {key: second for key, second in keys.items() if second >= limit}
+        if sweeps > self._swept and (whole := self._changes.whole_until) is not None:
+            self._swept = sweeps
+            limit = (whole - self._kept).timestamp()
+            self._done = {name: second for name, second in self._done.items() if second >= limit}
 
-    async def _deliver(self, rule: Rule, change: Change) -> None:
+    async def _deliver(self, rule: Rule, event: Event) -> None:
         """Call the handler until it does its work, or the rule's time is up."""
-        first = Event(rule=rule.name, record=change.record, is_new=change.is_new, version=change.version, attempt=1)
         deadline = asyncio.get_running_loop().time() + rule.retry_for.total_seconds()
-        attempt, error = 1, await self._called(rule, first)
-        while error is not None and (pause := self._pause(rule, error, attempt, deadline)) is not None:
+        while True:
+            event = attrs.evolve(event, attempt=event.attempt + 1)
+            error = await self._called(rule, event)
+            pause = None if error is None else self._pause(rule, error, event.attempt, deadline)
+            if pause is None:
+                return self._settle(Delivery(event=event, error=error))
             await asyncio.sleep(pause)
-            attempt += 1
-            error = await self._called(rule, attrs.evolve(first, attempt=attempt))
-        self._settle(rule, change, Delivery(event=attrs.evolve(first, attempt=attempt), error=error))
 
     def _pause(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
         """Seconds until the handler is called again, if it is."""
@@ -369,7 +382,9 @@ class WatchStream(Iteration[Delivery]):
         async with self._turns[rule.name]:
             try:
                 async with asyncio.timeout(rule.timeout):
-                    await rule.handler(event)
+                    result = rule.handler(event)
+                    if inspect.isawaitable(result):
+                        await result
             except asyncio.CancelledError:
                 if task is None or task.cancelling():
                     raise
@@ -378,13 +393,9 @@ class WatchStream(Iteration[Delivery]):
                 return error
             return None
 
-    def _settle(self, rule: Rule, change: Change, delivery: Delivery) -> None:
+    def _settle(self, delivery: Delivery) -> None:
         self._count(delivered=int(delivery.is_delivered), given_up=int(not delivery.is_delivered))
-        rules = self._open[change.version]
-        rules.discard(rule.name)
-        if not rules:
-            del self._open[change.version]
-            del self._changes.waiting[change.version]
+        self._done[delivery.event.id] = int(delivery.event.record.started_at.timestamp())
         self._settled.put_nowait(delivery)
 
     def _count(self, **more: int) -> None:

@@ -18,6 +18,7 @@ from voicenter_cdr.cli.flags import ACCESS, FILTERS, MESSAGES, Access, Filters, 
 from voicenter_cdr.cli.messages import logs, many, say
 from voicenter_cdr.cli.session import client_for, secret_of
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.places import write_whole
 from voicenter_cdr.handlers import JsonLines, Webhook
 from voicenter_cdr.rules import Handler, Rule, WatchStats, WatchStream
 
@@ -84,6 +85,8 @@ def watch(
     place = None if state is None else Path(state)
     if place is not None and not place.absolute().parent.is_dir():
         raise ConfigurationError("The folder of --state does not exist")
+    if place is not None and place.suffix.lower() == ".gz":
+        raise ConfigurationError("--state names a file that is not compressed: leave out .gz")
     now = times.now()
     start = now if since is None else times.before(now, "--since", since)
     query = query_of(start, now + _FOREVER, filters, None)
@@ -148,12 +151,9 @@ async def _kept(stream: WatchStream, state: Path | None) -> None:
 
 
 def _save(stream: WatchStream, state: Path | None) -> None:
-    """Whole, or as it was before."""
-    if state is None:
-        return
-    part = state.with_name(state.name + ".part")
-    part.write_text(stream.checkpoint, "utf-8")
-    part.replace(state)
+    """Whole, or as it was before, also after a power cut."""
+    if state is not None:
+        write_whole(state, stream.checkpoint.encode())
 
 
 WATCH_EXAMPLES: Final = """\
