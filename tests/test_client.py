@@ -45,9 +45,10 @@ from voicenter_cdr import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.client import BASE_URL
+from voicenter_cdr.client import BASE_URL, _Pace
+from voicenter_cdr.pacing import Slot
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
-from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.testing import in_process, make_row, run_virtual
 from voicenter_cdr.transport import proxy_for
 from voicenter_cdr.windows import Plan
 
@@ -370,6 +371,76 @@ async def test_a_dense_second_streams_with_chosen_fields() -> None:
     assert sorted(ids(got)) == list(range(18))
     assert {cdr.duration for cdr in got} == {None}
     assert {len(cdr.extra) for cdr in got} == {0}
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+async def test_seconds_denser_than_a_page_end_with_any_lanes(lanes: int) -> None:
+    """A crowded second is asked from one end only, however dense its neighbours: nothing is asked for ever."""
+    counts = [14, 25, 0, 17, 0, 3, 25]
+    rows = [
+        make_row(
+            at=START + timedelta(seconds=second), number=second * 100 + place, CdrType=(1, 2, 4, 8, 9, 10)[place % 6]
+        )
+        for second, count in enumerate(counts)
+        for place in range(count)
+    ]
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=10, requests=1_000, gzip=False))
+    limit = RateLimit(1_000, 60.0)
+    async with CdrClient(
+        code="sandbox-code", transport=in_process(app), page_cap=10, rate_limit=limit, concurrency=lanes
+    ) as client:
+        got = [cdr async for cdr in client.iter_all(query(60))]
+    assert Counter(cdr.call_id for cdr in got) == Counter(row["CallID"] for row in rows)
+    assert len(app.hits) < 200
+
+
+def changing(count: int, *, every: int, first: int) -> Service:
+    """Rows of one second, sorted by id, one of which gets another link before some of the requests."""
+    service = Service([raw(number, 500) for number in range(count)], cap=20)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        place = len(service.starts)
+        if place >= first and (place - first) % every == 0:
+            service.rows[0]["RecordURL"] = f"https://x/{place}.mp3"
+        asked = json.loads(request.content)
+        low, high = asked["search"]["fromdate"] + "Z", asked["search"]["todate"] + "Z"
+        hits = [row for row in service.rows if low <= row["Date"] <= high]
+        if 8 not in asked["search"].get("cdrTypes", [8]):
+            hits = []
+        hits = hits[::-1] if asked["sort"][0]["order"] == "desc" else hits
+        return page(*hits[:20], total=len(hits))
+
+    service.script = dict.fromkeys(range(300), answer)  # type: ignore[arg-type]
+    return service
+
+
+@pytest.mark.parametrize("count", [21, 30, 39, 40])
+@pytest.mark.parametrize("first", [2, 4, 6, 9, 11])
+async def test_a_record_that_changes_while_a_crowded_second_is_read_comes_once(count: int, first: int) -> None:
+    """Its versions are not taken for two records: the second is read anew."""
+    async with changing(count, every=1_000, first=first).client(page_cap=20, concurrency=1) as client:
+        got = [cdr async for cdr in client.iter_all(query())]
+    assert sorted(ids(got)) == list(range(count))
+
+
+async def test_a_crowded_second_that_never_rests_is_refused() -> None:
+    """Where versions can't be told from records, nothing is handed out as the whole; with the second's name."""
+    async with changing(30, every=1, first=1).client(page_cap=20, concurrency=1) as client:
+        with pytest.raises(IncompleteError, match="change faster") as caught:
+            await into([], client.iter_all(query()))
+    begun, ended = caught.value.window or (START, START)
+    assert ended - begun == timedelta(seconds=1)
+    assert abs(begun - START - timedelta(seconds=500)) <= timedelta(seconds=1)  # its neighbours' answers hold it, too
+
+
+async def test_a_tie_of_two_tasks_over_one_iteration_is_refused() -> None:
+    """The second one is told, and the first goes on as if nothing had been."""
+    async with Service(minute_rows(), latency=1.0).client() as client:
+        records = client.iter_all(query())
+        first, second = await asyncio.gather(anext(records), anext(records), return_exceptions=True)
+        assert isinstance(first, Cdr)
+        assert isinstance(second, ConfigurationError)
+        assert len([cdr async for cdr in records]) == 99
 
 
 # --- the pace
@@ -914,6 +985,44 @@ def test_resuming_after_any_record_brings_the_rest(taken: int, dense: int, order
     run_virtual(main())
 
 
+@pytest.mark.parametrize("ties", ["reversed", "stable", "scrambled"])
+async def test_resuming_between_two_records_with_one_key(ties: Any) -> None:
+    """Legs that differ only in what a key does not hold are told apart, in whatever order they come again."""
+    rows = [
+        make_row(at=START + timedelta(seconds=20 * number), number=number, QueueName=queue)
+        for queue in ("First", "Second")
+        for number in range(12)
+    ]
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=7, ties=ties, requests=100_000))
+    options: dict[str, Any] = {"page_cap": 7, "rate_limit": RateLimit(100_000, 1.0)}
+    async with CdrClient(code="sandbox-code", transport=in_process(app), **options) as client:
+        for stop in range(1, 24):
+            async with aclosing(client.iter_all(query())) as first:
+                got = [cdr async for _, cdr in azip(range(stop), first)]
+                checkpoint = first.checkpoint
+            got = got[:-1]  # the last one was not finished with
+            got += [cdr async for cdr in client.iter_all(query(), resume_from=checkpoint)]
+            assert len(Counter((cdr.call_id, cdr.queue_name) for cdr in got)) == len(got) == 24
+
+
+async def azip(numbers: range, records: Any) -> AsyncIterator[tuple[int, Cdr]]:
+    """As many as there are numbers."""
+    for number in numbers:
+        yield number, await anext(records)
+
+
+async def test_a_record_that_changed_since_is_not_handed_out_again() -> None:
+    """What was taken of a second before the stop is recognised by its key where its content is another by now."""
+    service = Service([raw(number, 100) for number in range(3)])
+    async with service.client() as client:
+        async with aclosing(client.iter_all(query())) as first:
+            assert ids([await anext(first), await anext(first)]) == [0, 1]
+            checkpoint = first.checkpoint
+        service.rows[0]["RecordURL"] = "https://x/0.mp3"
+        rest = [cdr async for cdr in client.iter_all(query(), resume_from=checkpoint)]
+    assert ids(rest) == [1, 2]
+
+
 async def test_an_error_carries_its_checkpoint() -> None:
     """After a failure in the middle the iteration goes on from there."""
     service = Service(minute_rows())
@@ -1201,6 +1310,72 @@ def test_clients_that_make_no_sense(options: dict[str, Any], words: str) -> None
 def test_credentials_are_stripped() -> None:
     """A newline at the end of a pasted key is nobody's intention."""
     assert CdrClient(code=f"{CODE}\n")._credentials.code == CODE
+
+
+async def test_closing_ends_a_call_that_is_asking_again() -> None:
+    """It is told why, and does not open the client anew behind its back."""
+    service = Service([])
+    service.script = dict.fromkeys(range(9), httpx.ReadError("reset"))  # type: ignore[arg-type]
+    client = service.client()
+    call = asyncio.create_task(client.fetch(query()))
+    await asyncio.sleep(0.5)
+    await client.aclose()
+    with pytest.raises(ConfigurationError, match="closed while it was asking"):
+        await call
+    assert client._http is None
+    assert len(service.starts) == 1
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_certificates_that_cannot_be_read_are_told(
+    content: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A wrong SSL_CERT_FILE is an error of ours with what to do, before anything is sent."""
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        async with CdrClient(code=CODE):
+            pass
+
+
+async def test_a_query_that_no_address_can_hold() -> None:
+    """It is refused by name where it was to go into the URL, and goes out in a body."""
+    many = query(phones=[f"9725{number:08}" for number in range(4_000)])
+    service = Service([])
+    async with service.client(method="GET") as client:
+        with pytest.raises(ConfigurationError, match="too long for a GET"):
+            await client.fetch(many)
+    async with service.client() as client:
+        assert (await client.fetch(many)).is_complete
+    with pytest.raises(ConfigurationError, match="call_id holds text that can't be sent"):
+        query(call_id="2026\ud800")
+
+
+async def test_only_the_probe_ends_the_probing() -> None:
+    """After a refusal one request finds out for all: what becomes of an older one lets no second one out."""
+    pace = _Pace(RateLimit(), None)
+
+    async def slot() -> Slot:
+        return await pace.acquire(urgent=False, max_wait=None)
+
+    old, refused, unused = await slot(), await slot(), await slot()
+    pace.refused(refused, None)
+    probe = await slot()
+    waiting = asyncio.create_task(slot())
+    await asyncio.sleep(1)
+    pace.given_up(old)
+    pace.give_back(unused)
+    await asyncio.sleep(60)
+    assert not waiting.done()
+    pace.give_back(probe)
+    another = await waiting
+    last = asyncio.create_task(slot())
+    await asyncio.sleep(1)
+    assert not last.done()
+    pace.given_up(another)
+    assert (await last).probes
 
 
 def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:

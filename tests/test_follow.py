@@ -57,6 +57,50 @@ def row(number: int, minutes: float, **fields: Any) -> dict[str, Any]:
     return make_row(at=NOW + timedelta(minutes=minutes), number=number, **fields)
 
 
+async def test_a_start_long_ago_is_not_remembered() -> None:
+    """What lies a look-back behind can't change any more: only the look-back and a day are kept, and read again."""
+    desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
+    query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
+    async with desk.following(query) as changes:
+        got = await until(changes, 600)
+        assert len(got) == 479
+        assert changes.stats.remembered <= 50 + 30  # a page, and the hours of the look-back and a day
+        state = json.loads(changes.checkpoint)
+        assert len(state["versions"]) <= 80
+
+
+async def test_a_long_first_look_goes_on_where_it_was() -> None:
+    """What was passed of a start long ago is not read again when the look breaks off."""
+    desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
+    query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
+    async with desk.following(query) as changes:
+        got = [await anext(changes) for _ in range(300)]
+        saved = changes.checkpoint
+    before = len(desk.app.hits)
+    async with desk.following(query, resume_from=saved) as changes:
+        got += await until(changes, 600)
+    assert len({change.version for change in got}) == 479
+    assert len(got) <= 479 + 1  # the one in hand comes again
+    first = min(hit.window[0] for hit in desk.app.hits[before:])
+    assert first > (NOW - timedelta(days=12)).timestamp()
+
+
+async def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
+    """After it is set right the look-back is read as before, and a late record is seen at the next sweep."""
+    desk = Desk(row(1, -100))
+    ahead = timedelta(days=3)
+    clock = {"ahead": ahead}
+    long = CdrQuery(NOW - timedelta(hours=2), NOW + timedelta(days=9))
+    async with desk.following(long, now=lambda: desk.now() + clock["ahead"]) as changes:
+        assert (await anext(changes)).record.started_at == NOW - timedelta(minutes=100)
+        later = asyncio.create_task(anext(changes))
+        await asyncio.sleep(200)
+        clock["ahead"] = timedelta(0)
+        desk.app.replace(Records([row(1, -100), row(2, -110)]))
+        async with asyncio.timeout(20 * 60):
+            assert (await later).record.started_at == NOW - timedelta(minutes=110)
+
+
 async def test_what_is_there_then_what_is_new_then_what_changes() -> None:
     """New records once; a record that gains its recording again, as a later version."""
     desk = Desk(row(1, -100), row(2, -5))

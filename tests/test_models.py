@@ -200,6 +200,18 @@ def test_the_original_call_is_found_whatever_its_spelling(name: str) -> None:
     assert cdr().original_call_id is None
 
 
+def test_a_version_is_of_all_that_a_record_says() -> None:
+    """Equal records have one, whatever the order of keys; a change of any field makes another; the key stays."""
+    custom = FrozenMap({"a": "1", "b": {"c": [1, None]}})
+    one = cdr(custom_data=custom, dtmf_data=(IvrStep("Main", "1", "0"),), cdr_type=CdrType.QUEUE)
+    same = attrs.evolve(one, custom_data=FrozenMap({"b": {"c": [1, None]}, "a": "1"}), cdr_type=8)
+    assert one.version == same.version
+    changes: list[dict[str, Any]] = [{"record_url": "x"}, {"dtmf_data": ()}, {"custom_data": FrozenMap({"a": 1})}]
+    for changed in (*changes, {"dial_status": "X"}):
+        other = attrs.evolve(one, **changed)
+        assert (other.version != one.version, other.key == one.key) == (True, True), changed
+
+
 @pytest.mark.parametrize(
     "value", ["", " ", "0", "000", "-", "null", "None", "N/A", 0, True, None, [], ["2026"], {"a": 1}]
 )

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from attrs import frozen
 from fake_service import Row, Semantics, Service, walk
 from hypothesis import given
 from hypothesis import strategies as st
@@ -417,6 +418,39 @@ def test_a_descending_page_that_reaches_past_the_second_is_the_whole() -> None:
         climbed(first, past, first, trust=Trust.UNKNOWN)
     with pytest.raises(DenseWindowError):
         climbed(first, PageFacts([9, 10, 10, 11], None, 4, list("abcd")), first)
+
+
+@frozen(eq=False)
+class Versioned:
+    """A row that is equal to no other, with what stays when it changes."""
+
+    key: str
+
+
+def test_versions_of_a_record_are_no_records() -> None:
+    """A record that is another in each answer, and two in none, has changed meanwhile: nothing is sure."""
+    first, second, *others = map(Versioned, "aabcdef")
+    up = PageFacts([10] * 4, 6, 4, [first, *others[:3]])
+    later = PageFacts([10] * 4, 6, 4, [second, *others[:3]])
+    down = PageFacts([10] * 4, 6, 4, others[:0:-1])
+    rungs, seconds = climbed(up, down, later, honest=True)
+    assert (rungs, seconds) == ([DOWN, UP], None)
+    twins = PageFacts([10] * 4, 7, 4, [first, second, *others[:2]])
+    assert climbed(twins, down, twins, honest=True)[1] == [10] * 7
+
+
+def test_a_lowered_cap_makes_no_total_honest() -> None:
+    """A capped total says at most what the plan was given, not what an answer that counts wrong made of it."""
+    plan = Plan([Window(0, 100), Window(100, 200)], cap=50)
+    for _ in range(2):
+        ask = plan.take()
+        assert ask is not None
+        plan.answer(ask, PageFacts([*range(30)], 31, 30))
+    assert plan.cap == 30
+    ask = next(ask for ask in iter(plan.take, None) if ask.window.start >= 100)
+    plan.answer(ask, PageFacts([*range(100, 150)], 50, 50))
+    assert not plan.honest
+    assert not plan.done
 
 
 def test_a_row_that_comes_twice_in_an_answer_counts_twice() -> None:

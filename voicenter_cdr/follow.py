@@ -9,10 +9,9 @@ come again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -87,9 +86,7 @@ class _Memory:
 
     def notice(self, record: Cdr, now: datetime) -> Change | None:
         """The record as a change, unless this version of it is dealt with."""
-        key = record.key
-        text = f"{key}{_content(record)}".encode("utf-8", "surrogatepass")
-        version = hashlib.blake2b(text, digest_size=16).hexdigest()
+        key, version = record.key, record.version
         if version in self.versions:
             return None
         first = self.waiting.get(version)
@@ -116,22 +113,6 @@ class _Memory:
 
 def _second(change: Change) -> int:
     return int(change.record.started_at.timestamp())
-
-
-def _content(record: Cdr) -> str:
-    """Everything a record says, the same for the same content whatever the order of keys."""
-    values = attrs.asdict(record, recurse=False)
-    for name in ("custom_data", "extra"):
-        values[name] = None if values[name] is None else sorted(map(repr, map(tuple, _flat(values[name]))))
-    return repr(list(values.values()))
-
-
-def _flat(mapping: object, *path: str) -> Iterator[tuple[object, ...]]:
-    if isinstance(mapping, Mapping):
-        for name, value in mapping.items():
-            yield from _flat(value, *path, str(name))
-    else:
-        yield (*path, mapping)
 
 
 class FollowStream(Iteration[Change]):
@@ -236,7 +217,8 @@ class FollowStream(Iteration[Change]):
             over = now >= self._query.end + self._lookback and swept is not None
             if over and not self._memory.waiting:
                 return
-            sweeping = swept is None or self.hurried or now - swept >= self._sweep
+            # A clock that was set back since the last sweep is no reason to wait for the time it showed then.
+            sweeping = swept is None or self.hurried or not swept <= now < swept + self._sweep
             period = self._period(now, sweeping=sweeping)
             if period is not None:
                 self.hurried = done = False
@@ -265,13 +247,21 @@ class FollowStream(Iteration[Change]):
         memory.forget((self.whole_until or whole) - self._lookback - _DAY)
         self._count(sweeps=1)
 
+    def _passed(self, end: datetime) -> None:
+        """All before this instant was read. What lies a look-back behind can't come or change any more: a stream that
+        begins long ago neither remembers it nor reads it again."""
+        whole = end + self._lookback
+        if whole <= self._now() and (self._whole_until is None or whole > self._whole_until):
+            self._whole_until = whole
+            self._memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+
     def _period(self, now: datetime, *, sweeping: bool) -> CdrQuery | None:
         """What to read now: the last hour, or everything that can still come or change."""
         start, end, whole = self._query.start, min(now + _AHEAD, self._query.end), self.whole_until
         if not sweeping:
             start = max(start, now - min(_RECENT, self._lookback))  # nothing that the next sweep would not see again
         elif whole is not None:
-            start = max(start, whole - self._lookback)
+            start = max(start, min(whole, now) - self._lookback)
         empty = int(start.timestamp()) >= int(end.timestamp())
         return None if empty else attrs.evolve(self._query, start=start, end=end, sort=())
 
@@ -287,6 +277,7 @@ class FollowStream(Iteration[Change]):
                         if change.version not in self._memory.waiting:
                             self._count(new=int(change.is_new), changed=int(not change.is_new))
                         yield change
+                    self._passed(page.end)
                     await asyncio.sleep(0)
             self._count(polls=1)
             yield None

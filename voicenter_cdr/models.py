@@ -399,10 +399,10 @@ class Cdr:
 
     @property
     def version(self) -> str:
-        """What tells this version of the record from others, 32 hex digits: the same for the same :attr:`key` and content.
+        """What tells this version of the record from others: 32 hex digits, the same for the same key and content.
 
-        The same on every machine, whatever the order of keys in ``custom_data``; for noticing changes. No number can be
-        read from it by eye.
+        The same on every machine, and whatever the order of keys in ``custom_data``; for noticing changes. No number
+        can be read from it by eye.
         """
         told = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
         return _blake((self.key, told))

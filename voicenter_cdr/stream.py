@@ -401,7 +401,7 @@ class _Progress:
         start, end = self.query.seconds
         return json.dumps(
             {
-                "version": 2,
+                "version": 1,
                 "query": self.query.fingerprint,
                 "period": [start, end],
                 "left": sorted(left),
@@ -436,7 +436,7 @@ def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Coun
         seen = Counter(str(key) for key in state["seen"])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise CheckpointError("The checkpoint is torn, or none of this package") from None
-    if version != 2:
+    if version != 1:
         raise CheckpointError("The checkpoint is of another version of this package")
     if bound != query.fingerprint or whole != period:
         raise CheckpointError("The checkpoint is of another query or another period")
@@ -454,6 +454,7 @@ class Iteration(AsyncIterator[T]):
 
     _running: AsyncGenerator[T, None] | None = None
     _broken: VoicenterError | None = None
+    _taking = False
 
     @property
     @abstractmethod
@@ -469,10 +470,11 @@ class Iteration(AsyncIterator[T]):
     async def __anext__(self) -> T:
         if self._broken is not None:
             raise self._broken
-        if self._running is not None and self._running.ag_running:
+        if self._taking:
             raise ConfigurationError("The iteration is waiting for its next item already; one task at a time iterates")
         if self._running is None:
             self._running = self._run()
+        self._taking = True
         try:
             return await anext(self._running)
         except StopAsyncIteration:
@@ -488,6 +490,8 @@ class Iteration(AsyncIterator[T]):
             )
             self._broken.checkpoint = self.checkpoint
             raise
+        finally:
+            self._taking = False
 
     async def aclose(self) -> None:
         """End the iteration: nothing is asked any more and nothing is left behind."""
