@@ -280,6 +280,65 @@ def test_a_transferred_call_is_one_call() -> None:
     assert "x/a" not in repr(call)
 
 
+def test_a_record_that_names_two_calls_makes_them_one() -> None:
+    """Both were open; what belongs to either from then on belongs to the whole, however often that happens."""
+    apart = [at(second, cdr_type=8, call_id=f"call-{second}") for second in range(6)]
+    links = [
+        at(
+            60 + second,
+            cdr_type=13,
+            call_id=f"call-{second}",
+            custom_data={"OriginalIvrUniqueID": f"call-{second + 1}"},
+        )
+        for second in (4, 0, 2, 1, 3)
+    ]
+    late = at(120, cdr_type=23, call_id="call-5")
+    (call,) = stitch([*apart, *links, late])
+    assert len(call.records) == 12
+
+
+ANSWERED: dict[str, Any] = {"call_id": "a", "dial_status": "ANSWER", "duration": 9}
+
+
+@pytest.mark.parametrize(
+    ("legs", "codes"),
+    [
+        ([{"representative_code": "7", "representative_name": "Dana"}, {"user_name": "Dana"}], ["7"]),
+        ([{"user_name": "Dana"}, {"representative_code": "7", "representative_name": "Dana"}], ["7"]),
+        ([{"user_name": "Dana", "target_extension": "X1"}, {"target_extension": "X1"}], [None]),
+        (
+            [{"representative_code": "7", "user_name": "Dana"}, {"representative_code": "8", "user_name": "Dana"}],
+            ["7", "8"],
+        ),
+        ([{"user_name": "Dana"}, {"user_name": "Omer"}], [None, None]),
+        ([{}, {"target_extension": "X1", "dial_status": "NOANSWER"}], []),
+    ],
+    ids=["code, then name", "name, then code", "extension", "namesakes", "two", "nobody"],
+)
+def test_who_answered_is_told_once(legs: list[dict[str, Any]], codes: list[str | None]) -> None:
+    """Whatever a leg shows of them; the code decides where there is one."""
+    kinds = (8, 13)
+    (call,) = stitch(
+        [at(n, cdr_type=kind, **ANSWERED | leg) for n, (kind, leg) in enumerate(zip(kinds, legs, strict=True))]
+    )
+    assert [agent.code for agent in call.agents] == codes
+
+
+def test_who_takes_a_transferred_call_answers_it() -> None:
+    """The extension that was called, and not the one that handed the call on, whether the leg has a DID or not."""
+    ends = {"caller_extension": "FROM", "target_extension": "TO"}
+    (call,) = stitch([at(0, cdr_type=13, **ANSWERED | ends)])
+    assert [agent.extension for agent in call.agents] == ["TO"]
+    (call,) = stitch([at(0, cdr_type=4, target_number="0501112233", **ANSWERED | ends)])
+    assert [agent.extension for agent in call.agents] == ["FROM"]
+
+
+def test_voicemail_is_no_answer_however_long_it_spoke() -> None:
+    """Also on a call to a customer, where talk alone shows an answer."""
+    message = at(0, cdr_type=10, dial_status="VOICEMAIL", duration=30, target_number="0501112233")
+    assert outcome(message) is Outcome.VOICEMAIL
+
+
 def test_a_parent_outside_of_the_records_is_no_trouble() -> None:
     """Two parts of a call whose beginning is not there are one call, which is not counted."""
     link = {"OriginalIvrUniqueID": "lost"}

@@ -585,8 +585,10 @@ def test_the_month_of_real_calls_is_one_call_a_record() -> None:
 def test_an_empty_part_adds_nothing() -> None:
     """An accumulator that saw nothing can be merged, either way."""
     full, empty = Accumulator(), Accumulator()
-    for cdr in (*TEN, queue("ANSWER", 3, dtmf_data=(IvrStep("Main menu", "1", "0"),))):
+    menus = ((IvrStep("Main menu", "1", "0"), IvrStep(None, "2", "1")), (IvrStep(None, "1", "0"),))
+    for cdr in (*TEN, *(queue("ANSWER", 3, dtmf_data=steps) for steps in menus)):
         full.add(cdr)
+    assert [path.layers for path in full.result().menu] == [("Main menu",)]
     whole = full.result().to_dict()
     full.merge(empty)
     assert full.result().to_dict() == whole
