@@ -18,7 +18,8 @@ from typing import Any
 from attrs import define
 
 from voicenter_cdr.pacing import RateLimit, SlotWindow
-from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
+from voicenter_cdr.plan import Ask, Plan
+from voicenter_cdr.windows import PageFacts, Window
 
 CAP = 10_000
 YEAR = 365 * 86_400

@@ -7,7 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
-from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
+from voicenter_cdr.plan import Ask, Plan
+from voicenter_cdr.windows import PageFacts, Window
 
 
 @frozen

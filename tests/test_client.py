@@ -47,10 +47,10 @@ from voicenter_cdr import (
 )
 from voicenter_cdr.client import BASE_URL, _Pace
 from voicenter_cdr.pacing import Slot
+from voicenter_cdr.plan import Plan
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row, run_virtual
 from voicenter_cdr.transport import proxy_for
-from voicenter_cdr.windows import Plan
 
 CODE = "c0de-that-nobody-may-see"
 PHONE = "0521234567"

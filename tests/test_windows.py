@@ -15,17 +15,14 @@ from hypothesis import strategies as st
 from strategies import services
 
 from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
+from voicenter_cdr.ladder import Rung, climb
 from voicenter_cdr.models import CdrType
+from voicenter_cdr.plan import Ask, Plan, Verdict
 from voicenter_cdr.windows import (
-    Ask,
     PageFacts,
-    Plan,
-    Rung,
     Trust,
-    Verdict,
     Window,
     check_clock,
-    climb,
     expected,
     is_cut,
     is_ordered,

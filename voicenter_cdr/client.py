@@ -49,10 +49,11 @@ from voicenter_cdr.models import (
     fingerprint,
 )
 from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
+from voicenter_cdr.plan import Ask
 from voicenter_cdr.rules import Rule, WatchStream
 from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, Turns, facts, in_time, own
 from voicenter_cdr.transport import checked_address, discreetly, http_client, pieces, retry_after, tls_context
-from voicenter_cdr.windows import Ask, PageFacts, Window, check_clock, expected, is_cut, is_ordered
+from voicenter_cdr.windows import DAY, PageFacts, Window, check_clock, expected, is_cut, is_ordered
 from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
 
 __all__ = ["BASE_URL", "CdrClient"]
@@ -703,7 +704,7 @@ class CdrClient:
                 if exact is not None:
                     return exact
         except OutOfRangeError:
-            if window.span <= 86_400:
+            if window.span <= DAY:
                 raise
         pages = self.iter_pages(query, order="any", on_invalid="collect", max_wait=max_wait)
         return sum([page.rows async for page in pages])

@@ -26,7 +26,8 @@ from voicenter_cdr.errors import (
 )
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 from voicenter_cdr.pacing import Slot
-from voicenter_cdr.windows import Ask, PageFacts, Plan, Window
+from voicenter_cdr.plan import Ask, Plan
+from voicenter_cdr.windows import PageFacts, Window
 from voicenter_cdr.wire import Answer, trimmed
 
 __all__ = ["Iteration", "OnInvalid", "Order", "Outlet", "PageStream", "RecordStream", "Tally", "Turns"]
