@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import gzip
 import io
 import json
@@ -24,9 +25,11 @@ from attrs import frozen
 import voicenter_cdr
 from voicenter_cdr import CdrClient, CdrField, CdrQuery, CdrType, IdentityCriteria, cli
 from voicenter_cdr.cli import records, session, times
+from voicenter_cdr.cli.failure import texts
 from voicenter_cdr.cli.times import Period
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records, Sandbox
+from voicenter_cdr.sync.stores import locked
 from voicenter_cdr.testing import run_virtual
 from voicenter_cdr.wire import API_NAMES
 
@@ -641,6 +644,44 @@ def test_an_interrupt_keeps_what_came(
     assert f"is in {path}.part" in done.err
     assert "Run the same command again" in done.err.splitlines()[-1]
     assert not path.exists()
+
+
+@POSIX
+@pytest.mark.usefixtures("service")
+def test_another_program_at_work_has_a_code_of_its_own(run: Run, tmp_path: Path) -> None:
+    """A crontab can tell that the last night's run is still at work from everything that needs a look."""
+    with locked(tmp_path / "calls.sqlite"):
+        for words in (("sync", str(tmp_path / "calls.sqlite")), ("export", "-o", str(tmp_path / "calls.sqlite"))):
+            done = run(*words, "--last", "7d")
+            assert done.code == 7
+            assert "another program is writing it" in done.err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [("sync", "goes on from there"), ("export", "the whole"), ("watch", "--state")]
+)
+def test_what_an_interruption_leaves_to_do(command: str, said: str) -> None:
+    """Each command goes on in its own way."""
+    what, mend = texts(KeyboardInterrupt(), command)
+    assert what == "Interrupted."
+    assert said in mend
+
+
+def test_no_room_and_no_right_are_two_things() -> None:
+    """Room is asked for where there is none, and only there."""
+    assert "Make room" in texts(OSError(errno.ENOSPC, "No space left on device"))[1]
+    assert "Make room" not in texts(OSError(errno.EACCES, "Permission denied"))[1]
+
+
+def test_quiet_says_no_warnings(service: Service, run: Run) -> None:
+    """Not even what Python says of itself where nobody listens: a crontab would mail it."""
+    service.goes_wrong(Fault.refuse(1), Fault(status=503))
+    done = run("export", "--last", "7d", "--quiet")
+    assert (done.code, done.err, len(done.records)) == (0, "", 4)
+    service.goes_wrong(Fault.refuse(1), Fault(status=503))
+    loud = run("export", "--last", "7d").err
+    assert "refuses for the rate" in loud
+    assert "HTTP 503" in loud
 
 
 @pytest.mark.usefixtures("service")

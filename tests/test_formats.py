@@ -225,7 +225,10 @@ def test_every_table_brings_back_every_value(tmp_path_factory: pytest.TempPathFa
     lines = duckdb_room.DuckdbTable(folder / "lines.duckdb")
     lines._by_arrow = False
     lines.create()
+    staged = folder / "lines.duckdb.staged"
+    staged.write_text("of a run that was killed")
     lines.insert(records)
+    assert not staged.exists()
     assert lines.execute("SELECT * FROM cdr") == expected
     lines.close()
     assert sorted(path.name for path in folder.iterdir()) == sorted([*(n.strip("/") for n in TABLES), "lines.duckdb"])

@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> int:
         if isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
             _hush()
             return 0
-        return report_failure(error, as_json=as_json)
+        return report_failure(error, as_json=as_json, command=words[0] if words else "")
     return 0
 
 

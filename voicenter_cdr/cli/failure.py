@@ -68,17 +68,30 @@ def telling_of(sink: FileSink) -> Iterator[None]:
         raise StoppedError(error, sink.kept, sink.written) from error
 
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BUSY: Final = 7
+"""Another program is at work on what was to be written: no reason for alarm in a crontab."""
+_AGAIN: Final = {
+    "sync": "What came is stored, and the next run goes on from there.",
+    "recordings": "What came is stored, and the next run goes on from there.",
+    "watch": "With --state the same command goes on from here.",
+}
+"""What is to be done after an interruption, by command."""
+
+
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, DecodeError) and error.truncated:
         return 5  # damaged on its way, again and again: no record is to blame
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return _BUSY
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
-def report_failure(error: BaseException, *, as_json: bool) -> int:
+def report_failure(error: BaseException, *, as_json: bool, command: str = "") -> int:
     """Say on standard error what happened and what to do; return the exit code."""
     stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
     error, code = stopped.cause, _exit_code(stopped.cause)
-    message, mend = texts(error)
+    message, mend = texts(error, command)
     if as_json:
         name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
         fields: dict[str, Any] = {"error": name, "message": message, "mend": mend}
@@ -97,7 +110,7 @@ def spelled(value: Any) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
-def texts(error: BaseException) -> tuple[str, str]:
+def texts(error: BaseException, command: str = "") -> tuple[str, str]:
     """What happened, and what a person should do."""
     if isinstance(error, VoicenterError):
         message, _, mend = str(error).rpartition("\n")
@@ -106,12 +119,13 @@ def texts(error: BaseException) -> tuple[str, str]:
         return message, mend
     if isinstance(error, KeyboardInterrupt):
         what = "Ended from outside." if isinstance(error, TerminatedError) else "Interrupted."
-        return what, "Run the same command again for the whole."
+        return what, _AGAIN.get(command, "Run the same command again for the whole.")
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         if error.errno == errno.EBUSY:
             return f"Writing failed: {what}", "Another program has the file open: let it close it, then run this again."
-        return f"Writing failed: {what}", "Make room, or choose another place to write to; then run it again."
+        room = "Make room" if error.errno in _FULL else "See that it may be written"
+        return f"Writing failed: {what}", f"{room}, or choose another place to write to; then run it again."
     # Neither the text of an unexpected error nor the values in it: they may be those of a record.
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.mend

@@ -51,10 +51,9 @@ class _Said(logging.Handler):
 @contextmanager
 def logs(voice: Voice) -> Iterator[None]:
     """The package's own log on standard error for as long as the block lasts: all of it, or what delays the work."""
-    if not voice.json_logs and (voice.quiet or voice.error_format == "json"):
-        yield
-        return
-    logger, handler = logging.getLogger("voicenter_cdr"), _Said()
+    silent = not voice.json_logs and (voice.quiet or voice.error_format == "json")
+    logger = logging.getLogger("voicenter_cdr")
+    handler = logging.NullHandler() if silent else _Said()  # with none at all, Python would say warnings itself
     handler.setFormatter(_JsonLines() if voice.json_logs else None)
     level = logger.level
     logger.addHandler(handler)

@@ -99,7 +99,7 @@ def watch(
     }
     seconds = None if for_ is None else times.length("--for", for_).total_seconds()
 
-    async def run() -> WatchStats:
+    async def run() -> None:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(client_for(access, query))
             # Who read our standard output and has gone will not come back; a webhook may.
@@ -114,14 +114,21 @@ def watch(
                 retry_for=timedelta(days=1) if hook else timedelta(0),
             )
             stream = client.watch([rule], query, **options)
-            await _followed(stream, place, seconds, until_it_fails=not hook)
-            return stream.stats
+            if not voice.quiet:
+                say(f"Watching calls from {start:%Y-%m-%dT%H:%M:%SZ} on; Ctrl-C ends it.")
+            try:
+                await _followed(stream, place, seconds, until_it_fails=not hook)
+            finally:
+                if not voice.quiet:
+                    _tell(stream.stats)
 
     with logs(voice):
-        stats = asyncio.run(run())
-    if not voice.quiet:
-        fired = f"{many(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
-        say(f"{fired}, {many(stats.follow.polls, 'look')} at the service")
+        asyncio.run(run())
+
+
+def _tell(stats: WatchStats) -> None:
+    fired = f"{many(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
+    say(f"{fired}, {many(stats.follow.polls, 'look')} at the service")
 
 
 async def _followed(stream: WatchStream, state: Path | None, seconds: float | None, *, until_it_fails: bool) -> None:

@@ -6,7 +6,6 @@ import errno
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -51,6 +50,11 @@ _HELD: Final = (
 """Where DuckDB lists what is in a file, besides views."""
 
 
+def staged(path: Path) -> Path:
+    """Where records wait to be loaded. It has one name, so that what a kill leaves does not stay."""
+    return path.with_name(path.name + ".staged")
+
+
 class DuckdbTable:
     """An open DuckDB file with a table of records.
 
@@ -67,6 +71,7 @@ class DuckdbTable:
         self._by_arrow = importlib.util.find_spec("pyarrow") is not None
         if path.exists() and not path.stat().st_size:
             path.unlink()  # DuckDB takes an empty file for a damaged one
+        staged(path).unlink(missing_ok=True)  # of a run that was killed
         with self._said():
             self._open = self._duckdb.connect(str(path))
 
@@ -131,14 +136,17 @@ class DuckdbTable:
             for name, column in zip(self._names, self._columns, strict=True)
         }
         values = [cells(records, column, raw_names=self._raw_names) for column in self._columns]
-        with tempfile.TemporaryDirectory(prefix=self._path.name, dir=self._path.parent) as folder:
-            lines = Path(folder) / "staged.jsonl"
-            with lines.open("w", encoding="utf-8") as out:
+        lines = staged(self._path)
+        try:
+            own = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # as a temporary file is
+            with os.fdopen(own, "w", encoding="utf-8") as out:
                 for line in zip(*values, strict=True):
                     out.write(json.dumps(dict(zip(self._names, line, strict=True)), default=_spelled) + "\n")
             struct = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
             source = f"read_json(?, format = 'newline_delimited', columns = {{{struct}}})"
             self._load(source, [str(lines)])
+        finally:
+            lines.unlink(missing_ok=True)
 
     @contextmanager
     def _said(self) -> Iterator[None]:

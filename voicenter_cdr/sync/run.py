@@ -333,8 +333,8 @@ async def sync(
     Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
 
     Raises :class:`CheckpointError` for a destination of another account, other filters or another key for pseudonyms,
-    and for a state that is torn or missing; :class:`ConfigurationError` before any request, also where another sync is
-    at work there; ``OSError`` where the system does not take the records; and the errors of the service. What was
+    and for a state that is torn or missing; :class:`ConfigurationError` before any request; ``OSError`` where another
+    sync is at work there (``EBUSY``) or the system does not take the records; and the errors of the service. What was
     stored by then stays, and the next run goes on from it.
     """
     now = _aware("now", now or datetime.now(UTC))

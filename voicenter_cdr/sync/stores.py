@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -347,17 +346,12 @@ def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequenc
 
 @contextmanager
 def locked(destination: Path) -> Iterator[None]:
-    """Keep other syncs, and exports, from the destination, by whatever name they call it."""
+    """Keep other syncs, and exports, from the destination, by whatever name they call it.
+
+    Raises ``OSError`` (``EBUSY``) where one of them is at work on it.
+    """
     lock = Lock(Path(os.path.realpath(destination)))
-    try:
-        lock.take()
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        raise ConfigurationError(
-            f"Another sync, or an export, is at work on {destination}",
-            mend="Let it end, then run this one; nothing was sent.",
-        ) from None
+    lock.take()
     try:
         yield
     finally:
