@@ -938,6 +938,17 @@ def test_a_report_is_about_days_of_its_own_zone_and_of_the_past(run: Run) -> Non
     assert caller["open_seconds"] == 3600
 
 
+def test_numbers_for_a_spreadsheet(service: Service, run: Run) -> None:
+    """On request, no name is a formula there: in the numbers and in the list of callers."""
+    service.holds(Records([record(NOW - timedelta(hours=1), DialStatus="ABANDONE", QueueName="=1+1")]))
+    for words in (("report", "--csv"), ("missed", "--format", "csv")):
+        assert ",=1+1," in run(*words, "--last", "7d").out
+        safe = run(*words, "--last", "7d", "--excel").out
+        assert safe.startswith("\ufeff")
+        assert ",'=1+1," in safe
+        assert ",=1+1," not in safe
+
+
 def test_names_that_utf8_has_no_bytes_for(service: Service, run: Run, tmp_path: Path) -> None:
     """Half of a surrogate pair in a name is shown as its escape, and stops no report and no list."""
     missed = record(NOW - timedelta(hours=1), DialStatus="ABANDONE", QueueName="\ud83dVIP")

@@ -72,7 +72,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     destination, ask = request.getfixturevalue(getattr(request, "param", "duck"))
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
-    def once(url: str, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
+    def once(url: str | None, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
         pipeline = dlt.pipeline(
             "calls", destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
         )
@@ -81,6 +81,15 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         return sorted(ask(f"SELECT {columns} FROM telephony.cdr"))
 
     return once
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("name", ["VOICENTER_BASE_URL", "SOURCES__VOICENTER__BASE_URL"])
+def test_the_address_may_come_from_outside(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From dlt's configuration or from the environment: who sets it for a sandbox asks no other service."""
+    with service(Sandbox(Records([row(1, 1)]))) as url:
+        monkeypatch.setenv(name, url)
+        assert len(run(None)) == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries

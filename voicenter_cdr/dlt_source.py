@@ -13,6 +13,7 @@ The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sou
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -102,7 +103,7 @@ def voicenter(
     lookback: timedelta = timedelta(hours=24),
     settle: timedelta = timedelta(minutes=5),
     filters: Mapping[str, Any] | None = None,
-    base_url: str = BASE_URL,
+    base_url: str | None = None,
     limiter: Callable[[], Limiter] | None = None,
     pseudonymiser: Pseudonymiser | None = None,
     code: str | None = None,
@@ -118,11 +119,13 @@ def voicenter(
     and take the place of the stored ones, so that what vanished is gone, as long as its day has other records;
     ``lookback`` is rounded up to days.
 
-    ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``. ``limiter``: makes one that
-    several workers share; it is called in the worker, and what it makes is closed there. ``pseudonymiser`` replaces the
-    numbers of all records, the same one in every run: ``key`` is made from what it gives. Lists and objects are JSON
-    columns, not tables; whole numbers in them that 64 bits do not hold are text. A number that does not fit its column
-    ends the load with a :class:`DecodeError` that names the column.
+    ``base_url``: the service's address; else that of dlt's configuration (``sources.voicenter.base_url``), else
+    ``VOICENTER_BASE_URL``, else Voicenter's. ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as
+    ``{"cdr_types": [8]}``. ``limiter``: makes one that several workers share; it is called in the worker, and what it
+    makes is closed there. ``pseudonymiser`` replaces the numbers of all records, the same one in every run: ``key`` is
+    made from what it gives. Lists and objects are JSON columns, not tables; whole numbers in them that 64 bits do not
+    hold are text. A number that does not fit its column ends the load with a :class:`DecodeError` that names the
+    column.
 
     Raises :class:`ConfigurationError` for times without a zone and unknown modes.
     """
@@ -130,12 +133,11 @@ def voicenter(
         raise ConfigurationError(f"mode takes 'merge' or 'replace', not {mode!r}")
     CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))  # what is wrong shows here
 
-    def source(code: str | None = None, token: str | None = None) -> Any:
+    def source(code: str | None = None, token: str | None = None, base_url: str | None = None) -> Any:
+        url = base_url or os.environ.get("VOICENTER_BASE_URL", "").strip() or BASE_URL
         keys = {"primary_key": "key"} if mode == "merge" else {"merge_key": "day"}
         return dlt.resource(
-            _read(
-                start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, pseudonymiser, code, token
-            ),
+            _read(start, end, mode, lookback, settle, dict(filters or {}), url, limiter, pseudonymiser, code, token),
             name="cdr",
             write_disposition={"disposition": "merge", "strategy": "delete-insert"},
             columns=_HINTS,
@@ -143,9 +145,13 @@ def voicenter(
             **keys,
         )
 
-    source.__annotations__ = {"code": dlt.TSecretStrValue | None, "token": dlt.TSecretStrValue | None}
+    source.__annotations__ = {
+        "code": dlt.TSecretStrValue | None,
+        "token": dlt.TSecretStrValue | None,
+        "base_url": str | None,
+    }
     made = dlt.source(source, name="voicenter", section="voicenter", max_table_nesting=0)
-    given = {name: value for name, value in (("code", code), ("token", token)) if value}
+    given = {name: value for name, value in (("code", code), ("token", token), ("base_url", base_url)) if value}
     return made(**given)
 
 

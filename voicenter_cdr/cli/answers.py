@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -40,6 +38,7 @@ from voicenter_cdr.cli.times import Period, said, span, zone_named
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, select
 from voicenter_cdr.export.places import write_whole
+from voicenter_cdr.export.sinks import csv_text
 from voicenter_cdr.kpis import Accumulator, CallBacks, Kpis, Terms, Unreturned
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.report import render
@@ -70,6 +69,7 @@ def missed(
     *,
     output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
     format_: Annotated[Shape | None, Parameter(name="--format")] = None,
+    excel: bool = False,
     queue: Annotated[tuple[str, ...], Parameter()] = (),
     menu: bool = False,
     voicemail: bool = False,
@@ -88,6 +88,8 @@ def missed(
         File to write; - is standard output, the default.
     format_
         Default: csv for a file of that name, a table on a terminal, else jsonl.
+    excel
+        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
     queue
         Only who called this queue last, by name. May be repeated.
     menu
@@ -104,7 +106,7 @@ def missed(
     with logs(voice):
         records = asyncio.run(_told(query, access, voice, story.add))
     found = [caller for caller in story.waiting(now=_until(query, now)) if not queues or caller.queue in queues]
-    _saved(output, _WRITERS[format_ or _usual(output)](found, zone))
+    _saved(output, _callers(found, format_ or _usual(output), zone, excel=excel))
     if not voice.quiet:
         say(f"{many(len(found), 'caller')} to call back (of {many(records, 'record')}), {said(query)}")
 
@@ -116,6 +118,7 @@ def report(
     title: str | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
     csv_: Annotated[bool, Parameter(name="--csv")] = False,
+    excel: bool = False,
     zone: str = "Asia/Jerusalem",
     answer_within: int = 20,
     short_abandon: int = 5,
@@ -144,6 +147,8 @@ def report(
         The numbers as one JSON object, with their definitions.
     csv_
         The numbers as CSV, a line for every number of the whole and of every group.
+    excel
+        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
     zone
         Time zone of the days and hours in the report, and of --from and --to where --tz does not say otherwise.
         Default: Asia/Jerusalem.
@@ -178,7 +183,7 @@ def report(
     with logs(voice):
         records = asyncio.run(_told(query, access, voice, take))
     numbers = made.result(start=query.start, end=_until(query, now))
-    _saved(output, _SHAPES[shape](numbers, language, title))
+    _saved(output, _report(numbers, shape, language, title, excel=excel))
     if not voice.quiet:
         place = "standard output" if output == "-" else output
         say(f"{many(records, 'record')}, {said(query)}, {place}")
@@ -218,36 +223,13 @@ def _shape(output: str, *, json_: bool, csv_: bool) -> str:
 _ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
 
 
-def _page(numbers: Kpis, language: Literal["en", "he"], title: str | None) -> str:
-    return render(numbers, language=language, title=title)
-
-
-def _as_json(numbers: Kpis, *_: object) -> str:
-    return json.dumps(numbers.to_dict(), ensure_ascii=False) + "\n"
-
-
-def _as_csv(numbers: Kpis, *_: object) -> str:
+def _report(numbers: Kpis, shape: str, language: Literal["en", "he"], title: str | None, *, excel: bool) -> str:
+    if shape == "html":
+        return render(numbers, language=language, title=title)
+    if shape == "json":
+        return json.dumps(numbers.to_dict(), ensure_ascii=False) + "\n"
     rows = list(numbers.to_rows())
-    return _csv(tuple(rows[0]), rows)
-
-
-def _caller_rows(found: Sequence[Unreturned], _: ZoneInfo) -> str:
-    return _csv(CALLER, [caller.to_dict() for caller in found])
-
-
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-_SHAPES: Final[Mapping[str, Callable[[Kpis, Literal["en", "he"], str | None], str]]] = {
-    "html": _page,
-    "json": _as_json,
-    "csv": _as_csv,
-}
+    return csv_text([rows[0], *(row.values() for row in rows)], excel=excel, is_first=True)
 
 
 def _saved(output: str, text: str) -> None:
@@ -281,7 +263,11 @@ async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[C
         return pages.stats.records
 
 
-def _lines(found: Sequence[Unreturned], _: ZoneInfo) -> str:
+def _callers(found: Sequence[Unreturned], shape: Shape, zone: ZoneInfo, *, excel: bool) -> str:
+    if shape == "table":
+        return _table(found, zone)
+    if shape == "csv":
+        return csv_text([CALLER, *(caller.to_dict().values() for caller in found)], excel=excel, is_first=True)
     return "".join(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n" for caller in found)
 
 
@@ -310,8 +296,6 @@ def _length(time: timedelta) -> str:
     hours, minutes = divmod(int(time.total_seconds()) // 60, 60)
     return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes:02} min"
 
-
-_WRITERS: Final = {"jsonl": _lines, "csv": _caller_rows, "table": _table}
 
 MISSED_EXAMPLES: Final = """\
 Examples:

@@ -11,7 +11,7 @@ import contextvars
 import functools
 import json
 import re
-from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
@@ -219,17 +219,20 @@ class CsvSink(_TextSink):
         excel: bool = False,
     ) -> None:
         super().__init__(target, columns=columns, raw_names=raw_names)
-        self._end = "\r\n" if excel else "\n"
-        self._cell = _excel_cell if excel else _cell
-        names = named(self._columns, raw_names=raw_names)
-        self._head = (("\ufeff" if excel else "") + ",".join(names) + self._end).encode()
+        self._excel = excel
+        self._head = csv_text([named(self._columns, raw_names=raw_names)], excel=excel, is_first=True).encode()
 
     def _encode(self, records: Sequence[Cdr]) -> bytes:
         made = rows(records, self._columns, raw_names=self._raw_names)
-        cell, end = self._cell, self._end
-        # A line of one empty cell would be no line at all.
-        lines = [(",".join([cell(value) for value in record.values()]) or '""') + end for record in made]
-        return "".join(lines).encode("utf-8", "backslashreplace")
+        return csv_text((record.values() for record in made), excel=self._excel).encode("utf-8", "backslashreplace")
+
+
+def csv_text(lines: Iterable[Iterable[Any]], *, excel: bool = False, is_first: bool = False) -> str:
+    """Lines of CSV; the first ones begin with the mark that spreadsheets know, for those."""
+    cell, end = (_excel_cell, "\r\n") if excel else (_cell, "\n")
+    mark = "\ufeff" if excel and is_first else ""
+    # A line of one empty cell would be no line at all.
+    return mark + "".join([(",".join([cell(value) for value in line]) or '""') + end for line in lines])
 
 
 def _cell(value: Any) -> str:
