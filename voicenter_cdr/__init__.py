@@ -42,7 +42,7 @@ from voicenter_cdr.models import (
 from voicenter_cdr.pacing import Limiter, RateLimit
 from voicenter_cdr.rules import Delivery, Event, Rule, WatchStats
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ApiError",
