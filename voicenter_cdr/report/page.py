@@ -142,12 +142,17 @@ def _value(kpi: Kpi, words: Words) -> str:
         case "share":
             shown = f"{value:.1%}"
         case "seconds":
-            shown = f"{value:.1f} {words['second']}" if value < 600 else str(timedelta(seconds=round(value)))
+            shown = f"{value:.1f} {words['second']}" if value < 600 else _clock(round(value))
         case "ILS":
-            shown = f"₪\N{NARROW NO-BREAK SPACE}{value:,.2f}"
+            shown = f"₪\N{NO-BREAK SPACE}{value:,.2f}"
         case _:
             shown = f"{value:,.0f}"
     return f"<bdi>{shown}</bdi>"
+
+
+def _clock(seconds: int) -> str:
+    """Hours, minutes and seconds, in no language."""
+    return f"{seconds // 3600:,}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def _pictures(kpis: Kpis, words: Words) -> Iterable[str]:
