@@ -424,6 +424,14 @@ class Versioned:
     key: str
 
 
+def test_a_crowd_without_times_is_told_by_its_window() -> None:
+    """Rows whose time can't be told may be all there are: then the second that was asked for is named."""
+    timeless = PageFacts([None] * 4, 9, 4, list("abcd"))
+    with pytest.raises(DenseWindowError) as caught:
+        climbed(timeless, timeless, timeless, timeless, timeless, kinds=(8,), trust=Trust.UNKNOWN)
+    assert caught.value.window == Window(10, 11).times
+
+
 def test_versions_of_a_record_are_no_records() -> None:
     """A record that is another in each answer, and two in none, has changed meanwhile: nothing is sure."""
     first, second, *others = map(Versioned, "aabcdef")

@@ -97,7 +97,8 @@ def climb(
         if not sure:
             break
     if not sure or often.total() < (total or 0):
-        at = Counter(second for second in seen.values() if second is not None).most_common(1)[0][0]
+        known = Counter(second for second in seen.values() if second is not None)
+        at = max(known, key=known.__getitem__, default=window.start)  # the rows of a neighbour may be what is too much
         raise DenseWindowError(window=Window(at, at + 1).times, hits=told, reached=often.total(), cap=cap)
     return everything()
 
