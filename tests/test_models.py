@@ -224,6 +224,20 @@ def test_frozen_maps_are_mappings(values: dict[str, Any]) -> None:
     assert repr(frozen) == f"FrozenMap(<{len(values)} keys>)"
 
 
+@given(st.integers(0, 50))
+def test_frozen_maps_are_walked_in_one_go(count: int) -> None:
+    """No name is searched for, so that a map that a service made large costs no more than its size."""
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            pytest.fail("two names were compared")
+
+    frozen = FrozenMap.of((*map(Name, range(count)), *range(count)))
+    assert [value for _, value in frozen.items()] == list(frozen.values()) == list(range(count))
+
+
 def test_pages_hold_records() -> None:
     """A page can be counted and walked like a list."""
     page = Page(records=(cdr(), cdr(call_id="x")), start=START, end=END, is_complete=True)
