@@ -1083,6 +1083,45 @@ def test_a_page_of_many_rows_is_never_held_as_text() -> None:
     assert most < 3 * 32_768
 
 
+ROW = b'{"ERROR_NUMBER":0,"CDR_LIST":[{"Date":"2026-07-14T08:31:09Z","CallID":"a"},{"CallID":"'
+
+
+@pytest.mark.parametrize(
+    ("status", "begin", "more", "kind", "words"),
+    [
+        (200, b"<html>", b" ", DecodeError, "The answer is not JSON but text/html"),
+        (200, b"{", b" ", DecodeError, r"no list of records \(\$\.CDR_LIST: expected an array\)"),
+        (200, b'{"CDR_LIST":{', b'"1":{},', DecodeError, "no list of records"),
+        (200, ROW, b"x", DecodeError, r"\$\.CDR_LIST\[1\]: expected a record of at most 1,048,576 bytes"),
+        (200, b'{"CDR_LIST":[', b" ", DecodeError, r"\$\.CDR_LIST\[0\]: expected a record"),
+        (503, b"{", b" ", ServerError, "HTTP 503"),
+        (404, b"<html>", b" ", ApiError, "no such page"),
+    ],
+)
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+def test_what_is_no_answer_is_not_kept(
+    status: int, begin: bytes, more: bytes, kind: type[VoicenterError], words: str, size: int
+) -> None:
+    """The error comes after 1 MiB, not at the end: a few packed bytes can hold any number of them."""
+    decoder = Decoder(status=status, content_type="text/html")
+    decoder.feed(begin)
+    for _ in range(1_000_000 // size):
+        decoder.feed(more * (size // len(more)))
+    with pytest.raises(kind, match=words) as caught:
+        decoder.feed(more * (100_000 // len(more)))
+    assert caught.value.retryable is (status == 503)
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 2_000_000])
+def test_a_long_record_is_a_record(size: int) -> None:
+    """Of a thousand times the usual length."""
+    long = RECORD | {"CustomData": {"text": "x" * 900_000}}
+    whole, decoder = body(RECORD, long, RECORD), Decoder()
+    for at in range(0, len(whole), size):
+        decoder.feed(whole[at : at + size])
+    assert [record.custom_data for record in decoder.finish().records][1] == long["CustomData"]
+
+
 def test_rows_are_read_as_they_come() -> None:
     """What stands before the last row is read, whatever stands between the rows, and the rest of it is kept."""
     for gap in ("", " ", "\r\n\t "):

@@ -801,7 +801,11 @@ class Answer:
 
 _LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
 _HEAD_LIMIT: Final = 65_536
+"""Where the list of records has to begin, or else the answer is read whole."""
+_UNREAD_LIMIT: Final = 1_048_576
+"""How much may lie unread: the service's records are a thousandth of it, and a few packed bytes can hold much more."""
 _COMMA: Final = ord(",")
+_BLANK: Final = re.compile(r"[ \n\r\t]+")
 _LONG_DIGITS: Final = re.compile(r"[+(]*\d(?:[\s.\-/()]*\d){6,}")
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
 
@@ -841,13 +845,15 @@ class Decoder:
         self._seconds: list[int | None] = []
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Take the next bytes of the body.
+
+        Raises what :meth:`finish` would as soon as they can't become an answer, however many follow.
+        """
         self._buffer += chunk
-        if self._whole or not 200 <= self._status < 300:
-            return
-        if self._head is None and not self._open():
-            return
-        self._cut()
+        if 200 <= self._status < 300 and not self._whole and (self._head is not None or self._open()):
+            self._cut()
+        if len(self._buffer) > _UNREAD_LIMIT:
+            raise self._endless()
 
     def finish(self) -> Answer:
         """The answer, once its last byte was fed.
@@ -863,13 +869,7 @@ class Decoder:
         if self._head is None:
             if not isinstance(rows, list):
                 if rows is not None or total != 0 or "errornumber" not in envelope:
-                    raise DecodeError(
-                        "The answer holds no list of records",
-                        problems=[Problem("$.CDR_LIST", "an array")],
-                        status=self._status,
-                        content_type=self._content_type,
-                        mend="The service answered in a form that is not known; report it.",
-                    )
+                    raise self._no_list()
                 rows = []
             self._reader.read_into(rows, self._rows, self._seconds)
         if not self._seconds and total is None and "errornumber" not in envelope:
@@ -885,9 +885,9 @@ class Decoder:
 
     def _open(self) -> bool:
         """Find where the list of records begins, and prove it to be the envelope's own."""
-        found = _LIST.search(self._buffer)
+        found = _LIST.search(self._buffer, 0, _HEAD_LIMIT)
         if found is None:
-            self._whole = len(self._buffer) > _HEAD_LIMIT
+            self._whole = len(self._buffer) >= _HEAD_LIMIT
             return False
         head = _object(_strip(bytes(self._buffer[: found.end()])) + b"]}")
         if head is None or head.get("cdrlist") != []:
@@ -900,10 +900,7 @@ class Decoder:
     def _cut(self) -> None:
         """Structure the rows that are whole, as far as one cut reaches."""
         if not self._border:
-            first = self._buffer.find(b":")
-            if first < 0:
-                return
-            self._border = bytes(self._buffer[:first]).strip()
+            self._border = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
         at = self._buffer.rfind(self._border) if self._border[:1] == b"{" else -1
         if at > 0:
             rows = self._slice(at)
@@ -1012,13 +1009,38 @@ class Decoder:
             return ApiError(None, "it sends elsewhere", status, mend="Set base_url to the service's own address.")
         return ApiError(number, description, status)
 
+    def _no_list(self) -> DecodeError:
+        return DecodeError(
+            "The answer holds no list of records",
+            problems=[Problem("$.CDR_LIST", "an array")],
+            status=self._status,
+            content_type=self._content_type,
+            mend="The service answered in a form that is not known; report it.",
+        )
+
+    def _endless(self) -> ApiError | DecodeError:
+        """What an answer is of which too much came without a list of records, or without the end of one of these."""
+        if self._head is not None:
+            return DecodeError(
+                "The answer holds a record without end",
+                problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", f"a record of at most {_UNREAD_LIMIT:,} bytes")],
+                status=self._status,
+                content_type=self._content_type,
+                mend="The service answered in a form that is not known; report it.",
+            )
+        return self._no_list() if self._begun and 200 <= self._status < 300 else self._not_json()
+
+    @property
+    def _begun(self) -> bool:
+        """Whether what came may be the beginning of an answer."""
+        return self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
+
     def _not_json(self) -> ApiError | DecodeError:
         if not 200 <= self._status < 300:
             return self._api_error(None, {})
         size = len(self._buffer)
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
-        begun = self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
-        if begun:
+        if self._begun:
             return DecodeError(
                 "The answer broke off or is damaged",
                 truncated=True,
@@ -1065,9 +1087,8 @@ def _strip(data: bytes) -> bytes:
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
-        at += 1
-    return at
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
 
 
 def _utf8(data: bytearray) -> bool:
