@@ -130,13 +130,14 @@ def test_post_is_nested() -> None:
 
 
 def test_the_headers_say_what_is_sent_and_wanted() -> None:
-    """JSON both ways; a GET has no body to name."""
+    """JSON both ways, packed in the one way that is unpacked a little at a time; a GET has no body to name."""
     query = CdrQuery(START, END, cdr_types=[1, 8])
     accept, content = ("accept", "application/json"), ("content-type", "application/json")
+    packed = ("accept-encoding", "gzip")
     token = ("authorization", "Bearer s3cret-token")
-    assert encode(query, 0, 1, CODE).headers == (accept, content)
-    assert encode(query, 0, 1, TOKEN).headers == (accept, token, content)
-    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, token)
+    assert encode(query, 0, 1, CODE).headers == (accept, packed, content)
+    assert encode(query, 0, 1, TOKEN).headers == (accept, packed, token, content)
+    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, packed, token)
     assert "code" not in dict(encode(query, 0, 1, TOKEN, method="GET").params)
 
 

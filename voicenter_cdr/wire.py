@@ -199,7 +199,7 @@ def encode(
     carries a code in its URL.
     """
     search = _search(query, first, last, cdr_types)
-    headers = [("accept", "application/json")]
+    headers = [("accept", "application/json"), ("accept-encoding", "gzip")]  # what can be unpacked a little at a time
     if credentials.token:
         headers.append(("authorization", f"Bearer {credentials.token}"))
     if method == "GET":
