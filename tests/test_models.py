@@ -32,6 +32,7 @@ from voicenter_cdr import (
     Sort,
     SortOrder,
 )
+from voicenter_cdr.models import fingerprint
 from voicenter_cdr.wire import API_NAMES
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -236,6 +237,27 @@ def test_frozen_maps_are_mappings(values: dict[str, Any]) -> None:
     assert repr(frozen) == f"FrozenMap(<{len(values)} keys>)"
 
 
+@given(st.integers(0, 50))
+def test_frozen_maps_are_walked_in_one_go(count: int) -> None:
+    """No name is searched for, so that a map that a service made large costs no more than its size."""
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            pytest.fail("two names were compared")
+
+    frozen = FrozenMap.of((*map(Name, range(count)), *range(count)))
+    assert [value for _, value in frozen.items()] == list(frozen.values()) == list(range(count))
+
+
+def test_a_text_has_a_fingerprint_of_its_own_for_every_salt() -> None:
+    """Four hex digits, the same each time."""
+    made = fingerprint("0521234567", "a")
+    assert made == fingerprint("0521234567", "a") != fingerprint("0521234567", "b")
+    assert len(bytes.fromhex(made)) == 2
+
+
 def test_pages_hold_records() -> None:
     """A page can be counted and walked like a list."""
     page = Page(records=(cdr(), cdr(call_id="x")), start=START, end=END, is_complete=True)
@@ -260,6 +282,7 @@ def test_pages_hold_records() -> None:
         (lambda: CdrQuery(START, END, phones=[521234567]), "quotes"),
         (lambda: CdrQuery(START, END, phones=[" "]), "non-empty"),
         (lambda: CdrQuery(START, END, phones=5), "takes a list"),
+        (lambda: CdrQuery(START, END, phones=["\ud800"]), "can't be sent"),
         (lambda: CdrQuery(START, END, extensions=[""]), "non-empty"),
         (lambda: CdrQuery(START, END, cdr_types=["queue"]), "whole numbers"),
         (lambda: CdrQuery(START, END, cdr_types=[True]), "whole numbers"),

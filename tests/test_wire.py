@@ -7,6 +7,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -129,13 +130,14 @@ def test_post_is_nested() -> None:
 
 
 def test_the_headers_say_what_is_sent_and_wanted() -> None:
-    """JSON both ways; a GET has no body to name."""
+    """JSON both ways, packed in the one way that is unpacked a little at a time; a GET has no body to name."""
     query = CdrQuery(START, END, cdr_types=[1, 8])
     accept, content = ("accept", "application/json"), ("content-type", "application/json")
+    packed = ("accept-encoding", "gzip")
     token = ("authorization", "Bearer s3cret-token")
-    assert encode(query, 0, 1, CODE).headers == (accept, content)
-    assert encode(query, 0, 1, TOKEN).headers == (accept, token, content)
-    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, token)
+    assert encode(query, 0, 1, CODE).headers == (accept, packed, content)
+    assert encode(query, 0, 1, TOKEN).headers == (accept, packed, token, content)
+    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, packed, token)
     assert "code" not in dict(encode(query, 0, 1, TOKEN, method="GET").params)
 
 
@@ -199,6 +201,7 @@ def test_nothing_shows_the_credential(credentials: Credentials) -> None:
     request = encode(CdrQuery(START, END), 0, 1, credentials)
     assert "s3cret" not in repr(request) + repr(credentials)
     assert "s3cret" not in repr(encode(CdrQuery(START, END), 0, 1, credentials, method="GET"))
+    assert credentials.secret.startswith("s3cret-")
 
 
 def test_a_call_id_tells_where_to_look() -> None:
@@ -402,6 +405,16 @@ def test_times_from_1970_on_in_any_company(value: str, moment: Any, monkeypatch:
         time.tzset()
 
 
+def test_dates_of_several_forms_in_one_slice() -> None:
+    """All of them become aware, those that name no zone too."""
+    dates = ["2026-07-14T08:31:09Z", "2026-07-14T08:31:09", "2026-07-14T11:31:09+03:00", ""]
+    done, seconds = list[Any](), list[int | None]()
+    for rows in (dates[:2], dates):
+        Reader().read_into([RECORD | {"Date": date} for date in rows], done, seconds)
+    assert {record.started_at for record in done} == {datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)}
+    assert seconds == [1784017869] * 6
+
+
 def test_the_date_counts_before_the_epoch() -> None:
     """In a row that has to be read by itself, too; the second of every row is told beside it."""
     dates = ("2026-07-14T08:31:10.75Z", "2026-07-14T08:31:11Z")
@@ -447,31 +460,34 @@ def test_rows_of_one_shape_are_read_by_columns(monkeypatch: pytest.MonkeyPatch) 
     naive = [row | {"Date": "1970-01-01T00:00:00", "RecordURL": "https://x.test/1"} for row in rows]
     more = [row | {"Other": [number]} for number, row in enumerate(rows)]
     two = [{"Date": "2026-07-14T08", "CallID": "a"}]
-    slow = [[read(body(row, None)).records[0] for row in part] for part in (rows, naive, more, two)]
+    some = [row, {key: value for key, value in row.items() if value not in ("", False)}]
+    slow = [[read(body(row, None)).records[0] for row in part] for part in (rows, naive, more, two, some)]
     for name in ("_text", "_whole", "_price", "_flag", "_cdr_type", "_started_at"):
         monkeypatch.setattr(wire, name, lambda value: pytest.fail(f"{value} was read by itself"))
-    monkeypatch.setattr(Reader, "_apart", lambda *_: pytest.fail("rows were read one by one"))
-    for part, records in zip((rows, naive, more, two), slow, strict=True):
+    monkeypatch.setattr(Reader, "_alone", lambda *_: pytest.fail("a row was read by itself"))
+    for part, records in zip((rows, naive, more, two, some), slow, strict=True):
         done: list[Any] = []
         Reader().read_into(part, done, [])
         assert done == records
 
 
-def test_a_row_of_its_own_shape_needs_no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of many shapes are read one by one by what is kept for each shape; only an odd one is explained."""
-    monkeypatch.setattr(Reader, "explain", lambda *_: pytest.fail("a regular row was explained"))
-    rows = [RECORD, RECORD | {"Other": 1}, {"Date": "2026-07-14T08", "CallID": "a"}, {"Date": "2026-07-14T08"}]
-    reader = Reader()
-    for _ in range(2):
-        decoder = Decoder(reader=reader)
-        decoder.feed(body(*rows))
-        records = decoder.finish().records
-        assert [record.call_id for record in records] == [RECORD["CallID"], RECORD["CallID"], "a", None]
-        assert [record.extra for record in records] == [{}, {"Other": 1}, {}, {}]
+def test_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lists of keys and spellings a slice has; and one that can't be read makes no other row odd."""
+    alone: list[str] = []
+    careful = Reader._alone
+    monkeypatch.setattr(Reader, "_alone", lambda reader, row, path: alone.append(path) or careful(reader, row, path))
+    names = list(RECORD)
+    rows = [{name: RECORD[name] for name in ["Date", *names[at % 7 :: at + 1]]} for at in range(20)]
+    rows += [{name.lower(): value for name, value in row.items()} | {f"More{at}": at} for at, row in enumerate(rows)]
+    for bad in ({"Duration": "x"}, {"Date": ""}, {"CustomData": 5}, {"more": json.loads("[" * 101 + "]" * 101)}):
+        alone.clear()
+        done: list[Any] = []
+        Reader().read_into([*rows, RECORD | bad, *rows], done, [])
+        assert alone == ["$.CDR_LIST[40]"]
+        assert [record.extra for record in done[20:40]] == [{f"More{at}": at} for at in range(20)]
     chosen = read(body(*rows), fields=["duration"]).records
-    assert [record.duration for record in chosen] == [64, 64, None, None]
-    assert {(record.queue_name, record.extra) for record in chosen} == {(None, chosen[0].extra)}
-    assert chosen[0].extra == {}
+    assert [record.duration for record in chosen] == [row.get("Duration", row.get("duration")) for row in rows]
+    assert {(record.queue_name, len(record.extra)) for record in chosen} == {(None, 0)}
 
 
 def test_a_trimmed_record_has_what_was_chosen() -> None:
@@ -520,6 +536,19 @@ def test_unknown_fields_are_kept() -> None:
     assert hash(cdr) == hash(one())
 
 
+@pytest.mark.parametrize("field", ["CustomData", "Other"])
+@pytest.mark.parametrize(("opened", "closed"), [('{"a":', "}"), ("[", "]"), ('[{"a":', "}]")])
+def test_values_are_kept_to_a_depth(field: str, opened: str, closed: str) -> None:
+    """Down to a hundred levels as they are; a row with one that goes deeper can't be read, and says so."""
+    each = opened.count("{") + opened.count("[")
+    for levels, room in ((90 // each, True), (120 // each, False), (900 // each, False)):
+        value = json.loads(opened * levels + "1" + closed * levels)
+        cdr = one(**{field: value})
+        assert isinstance(cdr, InvalidRecord) is not room
+        if not room:
+            assert cdr.problems == (Problem("$.CDR_LIST[0]", "values nested at most 100 deep"),)
+
+
 def test_unreadable_containers_do_not_cost_the_record() -> None:
     """A DTMFData or CustomData of no known form is kept as sent."""
     cdr = one(DTMFData="{{", CustomData=5)
@@ -544,6 +573,8 @@ def test_two_spellings_of_one_field_at_once() -> None:
     assert cdr.extra == {"callid": "other"}  # type: ignore[union-attr]
     later = one(callid="other", CALLID="third")
     assert (later.call_id, later.extra) == (RECORD["CallID"], {"callid": "other", "CALLID": "third"})
+    neither = one(CallID=..., callid="other", CALLID="third")
+    assert (neither.call_id, neither.extra) == ("third", {"callid": "other"})
 
 
 def test_rows_that_are_no_objects() -> None:
@@ -560,14 +591,20 @@ def test_only_chosen_fields_are_filled() -> None:
     assert cdr.duration == 64  # type: ignore[union-attr]
     assert cdr.queue_name is None  # type: ignore[union-attr]
     assert cdr.call_id == RECORD["CallID"]  # type: ignore[union-attr]
-    odd = read(body(RECORD | {"Date": ""}), fields=[CdrField.DURATION]).rows[0]
-    assert odd.queue_name is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("date", [RECORD["Date"], ""])
+def test_fields_that_were_not_chosen_are_not_judged(date: str) -> None:
+    """Whether a row is read by itself or not; of the chosen ones, what can't be read is kept."""
+    row = RECORD | {"Date": date, "QueueName": ["x"], "Price": "free", "DTMFData": "{{", "CustomData": 5, "Other": 1}
+    (cdr,) = read(body(row), fields=[CdrField.DURATION, CdrField.CUSTOM_DATA]).records
+    assert (cdr.duration, cdr.queue_name, cdr.price_agorot, cdr.extra) == (64, None, None, {"CustomData": 5})
 
 
 def test_what_is_learnt_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts, steps and key shapes beyond what is kept are read all the same."""
+    """Texts, steps and lists of keys beyond what is kept are read all the same."""
     monkeypatch.setattr("voicenter_cdr.wire._POOL_SIZE", 2)
-    monkeypatch.setattr("voicenter_cdr.wire._SHAPES_KEPT", 2)
+    monkeypatch.setattr("voicenter_cdr.wire._KEYS_KEPT", 2)
     reader = Reader()
     for number in range(6):
         step = {"LayerName": f"layer {number}", "DTMF": number, "LayerNumber": "0"}
@@ -589,6 +626,18 @@ def test_equal_values_of_other_types_are_not_mixed_up() -> None:
     good, bad = read(body(RECORD | {"DTMFData": [steps[0]]}, RECORD | {"DTMFData": [steps[1]]})).records
     assert good.dtmf_data == (IvrStep("A", "1", "0"),)
     assert bad.dtmf_data is None
+
+
+def test_a_step_of_other_keys_is_not_taken_for_a_plain_one() -> None:
+    """What was read of a step with two spellings of a part stays its own, in whatever order the two come."""
+    plain = {"LayerName": "A", "DTMF": 1, "LayerNumber": "0"}
+    twice = plain | {"layername": "B"}
+    for steps in ([plain, twice, plain], [twice, plain, twice]):
+        done: list[Any] = []
+        reader = Reader()
+        for step in steps:
+            reader.read_into([RECORD | {"DTMFData": [step]}], done, [])
+        assert [cdr.dtmf_data for cdr in done] == [one(DTMFData=[step]).dtmf_data for step in steps]
 
 
 def test_lone_surrogates_survive() -> None:
@@ -964,23 +1013,51 @@ VALUES = st.sampled_from(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from([*RECORD, "Other"]), VALUES, max_size=3), max_size=6))
-def test_a_row_is_read_the_same_in_any_company(changes: list[dict[str, Any]]) -> None:
+STEP = {"LayerName": "A", "DTMF": 1, "LayerNumber": "0"}
+LIKELY = st.sampled_from(
+    [("Date", f"2026-07-14T08:31:09{zone}") for zone in ("", "Z", ".5", "+03:00")]
+    + [("DTMFData", [step]) for step in (STEP, STEP | {"layername": "B"}, STEP | {"DTMF": True}, {"LayerName": "A"})]
+    + [("Duration", 5), ("Duration", GONE), ("QueueName", GONE), ("QueueName", ""), ("Other", 1), ("Other", [{}])]
+)
+ODD = st.tuples(st.sampled_from([*RECORD, "Other"]), VALUES | st.deferred(lambda: json_values))
+SPELLED = st.tuples(st.sampled_from([str, str.lower, str.upper]), ODD).map(
+    lambda drawn: (drawn[0](drawn[1][0]), drawn[1][1])
+)
+CHOSEN = {name: RECORD[name] for name in ("CallID", "Date", "Duration")}
+SOME_ROWS = st.builds(
+    lambda base, likely, more: {key: value for key, value in (base | dict(likely + more)).items() if value is not GONE},
+    st.sampled_from([RECORD, CHOSEN, CHOSEN, {}, {key.lower(): value for key, value in RECORD.items()}]),
+    st.lists(LIKELY, max_size=3),
+    st.just([]) | st.lists(SPELLED, max_size=3),
+)
+SLICES = st.lists(SOME_ROWS, max_size=4) | st.lists(SOME_ROWS | st.deferred(lambda: json_values), max_size=4)
+
+
+def as_text(row: Any) -> str:
+    """All there is to a row; 1, 1.0 and True are told apart, and so is the order of what is kept."""
+    if isinstance(row, InvalidRecord):
+        return repr([row.raw, row.started_at, *(str(problem) for problem in row.problems)])
+    return repr([type(row), attrs.astuple(row), [*(row.custom_data or {}).items()], [*row.extra.items()]])
+
+
+@given(
+    st.lists(SLICES, max_size=4),
+    st.none() | st.sets(st.sampled_from(list(CdrField)), min_size=1, max_size=4),
+)
+def test_a_row_is_read_the_same_in_any_company(slices: list[list[Any]], fields: set[CdrField] | None) -> None:
     """What else stands in the slice, and what was read before it, makes no difference to a record."""
-    rows = [{key: value for key, value in (RECORD | change).items() if value is not GONE} for change in changes]
-    reader = Reader()
-    for _ in range(2):
-        decoder = Decoder(reader=reader)
-        decoder.feed(body(*rows))
-        for at, (together, alone) in enumerate(
-            zip(decoder.finish().rows, [read(body(row)).rows[0] for row in rows], strict=True)
-        ):
-            assert type(together) is type(alone)
-            if isinstance(alone, InvalidRecord) and isinstance(together, InvalidRecord):
-                problems = [(str(problem).replace("[0]", f"[{at}]")) for problem in alone.problems]
-                assert [str(problem) for problem in together.problems] == problems
-            else:
-                assert repr(attrs.astuple(together)) == repr(attrs.astuple(alone))  # 1, 1.0 and True are told apart
+    chosen = None if fields is None else tuple(fields)
+    reader = Reader(chosen)
+    together, seconds = list[Any](), list[Any]()
+    for part in [*slices, *reversed(slices)]:
+        reader.read_into(part, together, seconds)
+    alone, own = list[Any](), list[Any]()
+    for at, row in enumerate(chain.from_iterable([*slices, *reversed(slices)])):
+        done = [None] * at  # so that its path is the same
+        Reader(chosen).read_into([row], done, own)  # type: ignore[arg-type]
+        alone.append(done[at])
+    assert list(map(as_text, together)) == list(map(as_text, alone))
+    assert seconds == own
 
 
 @given(st.integers(1, 12), st.data())
@@ -1005,6 +1082,45 @@ def test_a_page_of_many_rows_is_never_held_as_text() -> None:
         most = max(most, len(decoder._buffer))
     assert len(decoder.finish().rows) == 3_000
     assert most < 3 * 32_768
+
+
+ROW = b'{"ERROR_NUMBER":0,"CDR_LIST":[{"Date":"2026-07-14T08:31:09Z","CallID":"a"},{"CallID":"'
+
+
+@pytest.mark.parametrize(
+    ("status", "begin", "more", "kind", "words"),
+    [
+        (200, b"<html>", b" ", DecodeError, "The answer is not JSON but text/html"),
+        (200, b"{", b" ", DecodeError, r"no list of records \(\$\.CDR_LIST: expected an array\)"),
+        (200, b'{"CDR_LIST":{', b'"1":{},', DecodeError, "no list of records"),
+        (200, ROW, b"x", DecodeError, r"\$\.CDR_LIST\[1\]: expected a record of at most 1,048,576 bytes"),
+        (200, b'{"CDR_LIST":[', b" ", DecodeError, r"\$\.CDR_LIST\[0\]: expected a record"),
+        (503, b"{", b" ", ServerError, "HTTP 503"),
+        (404, b"<html>", b" ", ApiError, "no such page"),
+    ],
+)
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+def test_what_is_no_answer_is_not_kept(
+    status: int, begin: bytes, more: bytes, kind: type[VoicenterError], words: str, size: int
+) -> None:
+    """The error comes after 1 MiB, not at the end: a few packed bytes can hold any number of them."""
+    decoder = Decoder(status=status, content_type="text/html")
+    decoder.feed(begin)
+    for _ in range(1_000_000 // size):
+        decoder.feed(more * (size // len(more)))
+    with pytest.raises(kind, match=words) as caught:
+        decoder.feed(more * (100_000 // len(more)))
+    assert caught.value.retryable is (status == 503)
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 2_000_000])
+def test_a_long_record_is_a_record(size: int) -> None:
+    """Of a thousand times the usual length."""
+    long = RECORD | {"CustomData": {"text": "x" * 900_000}}
+    whole, decoder = body(RECORD, long, RECORD), Decoder()
+    for at in range(0, len(whole), size):
+        decoder.feed(whole[at : at + size])
+    assert [record.custom_data for record in decoder.finish().records][1] == long["CustomData"]
 
 
 def test_rows_are_read_as_they_come() -> None:

@@ -10,7 +10,7 @@ import difflib
 import enum
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -260,16 +260,24 @@ class FrozenMap(Mapping[str, Any]):
         return made
 
     def __getitem__(self, key: str) -> Any:
-        for name, value in zip(self, self._parts[len(self) :], strict=True):
-            if name == key:
-                return value
-        raise KeyError(key)
+        try:
+            return self._parts[self._parts.index(key, 0, len(self)) + len(self)]
+        except ValueError:
+            raise KeyError(key) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts[: len(self)])
 
     def __len__(self) -> int:
         return len(self._parts) // 2
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values, without a search for each name."""
+        return dict(zip(self, self._parts[len(self) :], strict=True)).items()
+
+    def values(self) -> ValuesView[Any]:
+        """The values, in the order of the names."""
+        return dict(self.items()).values()
 
     def __hash__(self) -> int:
         return hash(frozenset(self))

@@ -33,7 +33,7 @@ __all__ = [
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
-_GZIP: Final = 16 + zlib.MAX_WBITS
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
 def checked_address(name: str, url: str, *, example: str) -> str:
@@ -106,12 +106,12 @@ async def pieces(response: httpx.Response, size: int) -> AsyncGenerator[bytes, N
     A few packed bytes can hold a whole page: unpacked at once they would stop the event loop. Raises
     ``httpx.DecodingError`` for damaged ones.
     """
-    if response.headers.get("content-encoding", "").strip().lower() != "gzip":
+    if response.headers.get("content-encoding", "").strip().lower() not in ("gzip", "deflate"):
         async with aclosing(response.aiter_bytes(size)) as arriving:  # type: ignore[type-var]  # it is a generator
             async for chunk in arriving:
                 yield chunk
         return
-    inflate = zlib.decompressobj(_GZIP)
+    inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         async with aclosing(response.aiter_raw()) as arriving:  # type: ignore[type-var]  # it is a generator
             async for packed in arriving:
@@ -123,7 +123,7 @@ async def pieces(response: httpx.Response, size: int) -> AsyncGenerator[bytes, N
         if rest := inflate.flush():
             yield rest
     except zlib.error:
-        raise httpx.DecodingError("damaged gzip", request=response.request) from None
+        raise httpx.DecodingError("damaged compression", request=response.request) from None
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache, partial
 from html import escape
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
@@ -21,9 +22,9 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, quote_plus
 
 import attrs
-from attrs import define, field, frozen
-from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn_from_attrs, override
+from attrs import field, frozen
+from cattrs import ClassValidationError, Converter
+from cattrs.gen import make_dict_structure_fn, override
 
 from voicenter_cdr.errors import (
     ApiError,
@@ -198,7 +199,7 @@ def encode(
     carries a code in its URL.
     """
     search = _search(query, first, last, cdr_types)
-    headers = [("accept", "application/json")]
+    headers = [("accept", "application/json"), ("accept-encoding", "gzip")]  # what can be unpacked a little at a time
     if credentials.token:
         headers.append(("authorization", f"Bearer {credentials.token}"))
     if method == "GET":
@@ -227,7 +228,7 @@ class _UnreadableError(Exception):
     """A value that is not what its field says; the text is what was expected."""
 
 
-def _text(value: Any, _: Any = None) -> str | None:
+def _text(value: Any) -> str | None:
     if type(value) is str:
         return value or None
     if value is None:
@@ -240,7 +241,7 @@ def _text(value: Any, _: Any = None) -> str | None:
 _WHOLE_TEXT: Final = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
-def _whole(value: Any, _: Any = None) -> int | None:
+def _whole(value: Any) -> int | None:
     if type(value) is int:
         return value
     if value is None or value == "":
@@ -266,7 +267,7 @@ _FLAGS: Final[Mapping[Any, bool | None]] = {
 }
 
 
-def _flag(value: Any, _: Any = None) -> bool | None:
+def _flag(value: Any) -> bool | None:
     if value is True or value is False or value is None:
         return value
     try:
@@ -275,7 +276,7 @@ def _flag(value: Any, _: Any = None) -> bool | None:
         raise _UnreadableError("true or false") from None
 
 
-def _price(value: Any, _: Any = None) -> int | Decimal | None:
+def _price(value: Any) -> int | Decimal | None:
     if type(value) is int:
         return value
     if value is None or value == "":
@@ -294,12 +295,12 @@ _TYPES: Final[Mapping[int, CdrType]] = {int(kind): kind for kind in CdrType}
 _STATUSES: Final[Mapping[str, DialStatus]] = {str(status): status for status in DialStatus}
 
 
-def _cdr_type(value: Any, _: Any = None) -> CdrType | int | None:
+def _cdr_type(value: Any) -> CdrType | int | None:
     number = value if type(value) is int else _whole(value)
     return number if number is None else _TYPES.get(number, number)
 
 
-def _dial_status(value: Any, _: Any = None) -> DialStatus | str | None:
+def _dial_status(value: Any) -> DialStatus | str | None:
     known = _STATUSES.get(value) if type(value) is str else None
     if known is not None:
         return known
@@ -307,7 +308,7 @@ def _dial_status(value: Any, _: Any = None) -> DialStatus | str | None:
     return text if text is None else _STATUSES.get(text.strip().upper(), text)
 
 
-def _started_at(value: Any, _: Any = None) -> datetime:
+def _started_at(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
         if len(value) > 12 and moment.year >= 1970:
@@ -351,7 +352,7 @@ def _step(item: Any) -> IvrStep:
     return IvrStep(_text(folded.get("layername")), _text(folded.get("dtmf")), _text(folded.get("layernumber")))
 
 
-def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
+def _dtmf_data(value: Any) -> tuple[IvrStep, ...] | None:
     if value is None or value == "":
         return None
     if type(value) is str:
@@ -364,18 +365,24 @@ def _dtmf_data(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
     return tuple([_step(item) for item in value])
 
 
-def _frozen_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return FrozenMap({key: _frozen_value(item) for key, item in value.items()})
-    return tuple(map(_frozen_value, value)) if isinstance(value, list) else value
+_DEEPEST: Final = 100
+"""How deep values of our keeping may be nested: the same everywhere, whatever Python's own limit leaves."""
+
+
+def _frozen_value(value: Any, room: int = _DEEPEST) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    if not room:
+        raise _UnreadableError(f"values nested at most {_DEEPEST} deep")
+    if isinstance(value, list):
+        return tuple([_frozen_value(item, room - 1) for item in value])
+    return FrozenMap({key: _frozen_value(item, room - 1) for key, item in value.items()})
 
 
 _EMPTY: Final = FrozenMap()
 
 
-def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
-    if value == {}:
-        return _EMPTY
+def _custom_data(value: Any) -> FrozenMap | None:
     if type(value) is dict:
         parts = (*value, *value.values())
         try:
@@ -383,7 +390,7 @@ def _custom_data(value: Any, _: Any = None) -> FrozenMap | None:
         except TypeError:
             pass
         else:
-            return FrozenMap.of(parts)
+            return FrozenMap.of(parts) if parts else _EMPTY
     if type(value) is str and value:
         value = _embedded(value)
     if value is None or value == "":
@@ -436,9 +443,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # --- reading records ---------------------------------------------------------------------------------------------
 
 _POOL_SIZE: Final = 4_096
-_SHAPES_KEPT: Final = 64
+_KEYS_KEPT: Final = 64
 _FIELDS: Final[tuple[attrs.Attribute[Any], ...]] = tuple(attrs.fields(Cdr))
-_ATTRIBUTES: Final = {attribute.name: attribute.evolve(default=attrs.NOTHING) for attribute in _FIELDS}
 _PLACES: Final = {attribute.name: place for place, attribute in enumerate(_FIELDS)}
 
 # A frozen class sets each attribute through object.__setattr__, which costs four times as much as plain assignment. So
@@ -454,62 +460,56 @@ _Draft: Final[Any] = attrs.make_class(
 
 Column = Sequence[Any]
 """What the rows of a slice hold for one field."""
+Table = Mapping[str, Column]
+"""What rows with the same keys hold under each."""
 
 _TEXTS: Final = frozenset({str, type(None)})
 _FLAG_KINDS: Final = frozenset({bool, type(None)})
-_WHOLES: Final = frozenset({int})
+_WHOLES: Final = frozenset({int, type(None)})
+_NUMBERS: Final = frozenset({int})
 _LISTS: Final = frozenset({list, type(None)})
 _PRESSED: Final = frozenset({int, str, type(None)})
 _DICTS: Final = frozenset({dict})
+_CONTAINERS: Final = frozenset({dict, list})
 _ZONE_OF: Final = attrgetter("tzinfo")
 _START_OF: Final = attrgetter("started_at")
-_MENU_PARTS: Final = frozenset({"LayerName", "LayerNumber", "DTMF"})
+_MENU_PARTS: Final = ("LayerName", "LayerNumber", "DTMF")
 
 
-def _texts(column: Column) -> Column:
-    if _TEXTS.issuperset(map(type, column)):
-        return [value or None for value in column] if "" in column else column
-    return [_text(value) for value in column]
+def _texts(column: Column) -> Column | None:
+    if not _TEXTS.issuperset(map(type, column)):
+        return None
+    return [value or None for value in column] if "" in column else column
 
 
-def _wholes(column: Column) -> Column:
-    return column if _WHOLES.issuperset(map(type, column)) else [_whole(value) for value in column]
+def _wholes(column: Column) -> Column | None:
+    return column if _WHOLES.issuperset(map(type, column)) else None
 
 
-def _prices(column: Column) -> Column:
-    return column if _WHOLES.issuperset(map(type, column)) else [_price(value) for value in column]
+def _flags(column: Column) -> Column | None:
+    return column if _FLAG_KINDS.issuperset(map(type, column)) else None
 
 
-def _flags(column: Column) -> Column:
-    return column if _FLAG_KINDS.issuperset(map(type, column)) else [_flag(value) for value in column]
+def _customs(column: Column) -> Column | None:
+    if not _DICTS.issuperset(map(type, column)):
+        return None
+    return [_custom_data(value) if value else _EMPTY for value in column]
 
 
-def _customs(column: Column) -> Column:
-    if _DICTS.issuperset(map(type, column)):
-        return [_custom_data(value) if value else _EMPTY for value in column]
-    return [_custom_data(value) for value in column]
+def _cdr_types(column: Column) -> Column | None:
+    if not _NUMBERS.issuperset(map(type, column)):  # True would be found among the numbers
+        return None
+    return [_TYPES[value] for value in column]
 
 
-def _cdr_types(column: Column) -> Column:
-    try:
-        if _WHOLES.issuperset(map(type, column)):  # for True would be found among the numbers
-            return [_TYPES[value] for value in column]
-    except KeyError:
-        pass
-    return [_cdr_type(value) for value in column]
-
-
-def _moments(column: Column) -> Column:
-    try:
-        moments = list(map(datetime.fromisoformat, column))
-        zones = set(map(_ZONE_OF, moments))
-        if zones == {None}:
-            moments = [moment.replace(tzinfo=UTC) for moment in moments]
-        if zones <= {None, UTC} and min(map(len, column)) > 12 and min(column) >= "1970":
-            return moments
-    except (ValueError, TypeError):
-        pass
-    return [_started_at(value) for value in column]
+def _moments(column: Column) -> Column | None:
+    moments = list(map(datetime.fromisoformat, column))
+    if min(map(len, column)) <= 12 or min(column) < "1970":
+        return None
+    zones = set(map(_ZONE_OF, moments))
+    if zones == {None}:
+        return [moment.replace(tzinfo=UTC) for moment in moments]
+    return moments if zones == {UTC} else None
 
 
 def _seconds(moments: Iterable[datetime | None]) -> list[int | None]:
@@ -517,45 +517,62 @@ def _seconds(moments: Iterable[datetime | None]) -> list[int | None]:
     return [None if moment is None else (gone := moment - _EPOCH).days * 86_400 + gone.seconds for moment in moments]
 
 
-_COLUMNS: Final[Mapping[Callable[..., Any], Callable[[Column], Column]]] = {
+@frozen
+class _Way:
+    """How a field is read: its column at once where all values are plain, as they mostly are, else one by one."""
+
+    one: Callable[[Any], Any]
+    """Reads a value."""
+    at_once: Callable[[Column], Column | None]
+    """Reads all, as ``one`` would; ``None``, or an exception, where they are not plain."""
+
+    def column(self, values: Column, odd: set[int]) -> Column:
+        """What the values mean; the places of those that can't be read go into ``odd``."""
+        try:
+            made = self.at_once(values)
+        except (LookupError, TypeError, ValueError, _UnreadableError):
+            made = None
+        return _one_by_one(self.one, values, odd) if made is None else made
+
+
+def _one_by_one(read: Callable[[Any], Any], values: Iterable[Any], odd: set[int]) -> Column:
+    column = []
+    for at, value in enumerate(values):
+        try:
+            column.append(read(value))
+        except _UnreadableError:
+            odd.add(at)
+            column.append(None)
+    return column
+
+
+_AT_ONCE: Final[Mapping[Callable[[Any], Any], Callable[[Column], Column | None]]] = {
     _text: _texts,
     _whole: _wholes,
-    _price: _prices,
+    _price: _wholes,
     _flag: _flags,
     _cdr_type: _cdr_types,
     _started_at: _moments,
     _custom_data: _customs,
 }
-"""How a column is read at once, where that is quicker than value by value, which it must agree with."""
 
 
-def _one_by_one(read: Callable[..., Any]) -> Callable[[Column], Column]:
-    return lambda column: [read(value) for value in column]
-
-
-def _pooled(read: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Column], Column]]:
-    """``read`` for texts that repeat, for a value and for a column: each different one is read, and kept, once."""
+def _pooled(read: Callable[[Any], Any]) -> _Way:
+    """The way for texts that repeat: each different one is read, and kept, once."""
     pool: dict[Any, Any] = {None: None}
 
-    def hook(value: Any, _: Any = None) -> Any:
-        try:
-            return pool[value]
-        except KeyError:
-            result = read(value)
-            if len(pool) < _POOL_SIZE and type(value) is str:
-                pool[value] = result
-            return result
-        except TypeError:  # a list has no hash
+    def one(value: Any) -> Any:
+        if type(value) is not str:
             return read(value)
+        if value not in pool and len(pool) < _POOL_SIZE:
+            pool[value] = read(value)
+        return pool[value] if value in pool else read(value)
 
-    def column_hook(column: Column) -> Column:
-        try:
-            values: Column = itemgetter(None, *column)(pool)  # all lookups in one step; of one key alone it is no tuple
-            return values[1:]
-        except (KeyError, TypeError):
-            return [hook(value) for value in column]
+    def at_once(column: Column) -> Column:
+        values: Column = itemgetter(None, *column)(pool)  # all lookups in one step; of one key alone it is no tuple
+        return values[1:]
 
-    return hook, column_hook
+    return _Way(one, at_once)
 
 
 def _is_plain_step(parts: tuple[Any, Any, Any]) -> bool:
@@ -563,225 +580,196 @@ def _is_plain_step(parts: tuple[Any, Any, Any]) -> bool:
     return name in _TEXTS and number in _TEXTS and pressed in _PRESSED
 
 
-def _menu_reader() -> tuple[Callable[..., Any], Callable[[Column], Column]]:
-    """Reads the steps of voice menus, of one record and of a column; equal ones of plain values are kept once."""
-    parts = itemgetter("LayerName", "LayerNumber", "DTMF")
-    pressed = itemgetter("DTMF")
+def _menus() -> _Way:
+    """The way for voice menus: equal ones are kept once, if their steps hold the documented parts and nothing else."""
+    parts, pressed = itemgetter(*_MENU_PARTS), itemgetter("DTMF")
     steps: dict[tuple[Any, ...], IvrStep] = {}
     menus: dict[tuple[Any, ...], tuple[IvrStep, ...]] = {(): ()}
 
-    def hook(value: Any, _: Any = None) -> tuple[IvrStep, ...] | None:
+    def one(value: Any) -> tuple[IvrStep, ...] | None:
         made = _dtmf_data(value)
-        if made and type(value) is list and all(_MENU_PARTS.issubset(item) for item in value):
+        if made and type(value) is list and all(item.keys() == {*_MENU_PARTS} for item in value):
             key = tuple(map(parts, value))
             if len(menus) < _POOL_SIZE and all(map(_is_plain_step, key)):
                 made = tuple([steps.setdefault(part, step) for part, step in zip(key, made, strict=True)])
                 menus[key] = made
         return made
 
-    def column_hook(column: Column) -> Column:
+    def at_once(column: Column) -> Column | None:
+        every = list(chain.from_iterable(filter(None, column)))
+        if not (_LISTS.issuperset(map(type, column)) and {len(_MENU_PARTS)}.issuperset(map(len, every))):
+            return None
+        if not _PRESSED.issuperset(map(type, map(pressed, every))):  # True would be found as 1
+            return None
+        return [None if value is None else menus[tuple(map(parts, value))] for value in column]
+
+    return _Way(one, at_once)
+
+
+@frozen
+class _Keys:
+    """What the keys of some rows stand for."""
+
+    spelled: Mapping[CdrField, Sequence[str]]
+    """Those of each wanted field. The first counts: the document's spelling, or else the alphabet's first."""
+    unknown: Sequence[str]
+    """Those that are no field's, in an order that does not hang on the rows around."""
+
+    @property
+    def spare(self) -> list[str]:
+        """Those whose values no field takes, in a row that has all of the keys."""
+        return [*self.unknown, *chain.from_iterable(keys[1:] for keys in self.spelled.values())]
+
+
+def _understood(wanted: Container[CdrField | None], keys: Iterable[str]) -> _Keys:
+    """The keys of what is wanted; ``None`` stands for what is no field."""
+    spelled: dict[CdrField, list[str]] = {}
+    unknown: list[str] = []
+    for key in sorted(keys):
+        name = _BY_KEY.get(key.lower())
+        if name not in wanted:
+            continue
+        found = unknown if name is None else spelled.setdefault(name, [])
+        found.insert(0 if name and key == API_NAMES[name] else len(found), key)
+    return _Keys(spelled, unknown)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table | None:
+    """The columns of rows, if all of these have the same keys."""
+    keys = tuple(rows[0])
+    if len(keys) < 2 or {len(keys)} != set(map(len, rows)):  # of one key alone the getter makes no tuple
+        return None
+    try:
+        return dict(zip(keys, zip(*map(itemgetter(*keys), rows), strict=True), strict=True))
+    except KeyError:
+        return None
+
+
+def _column(rows: Sequence[dict[str, Any]], keys: Sequence[str], odd: set[int]) -> Column:
+    """What rows hold for a field, under any of its keys; the places of those that have it twice go into ``odd``."""
+    if len(keys) == 1:
+        return [row.get(keys[0]) for row in rows]
+    found = [[row[key] for key in keys if key in row] for row in rows]
+    odd.update(at for at, values in enumerate(found) if len(values) > 1)
+    return [values[0] if values else None for values in found]
+
+
+def _leaves(column: Column) -> Column | None:
+    return column if _CONTAINERS.isdisjoint(map(type, column)) else None
+
+
+_SPARE: Final = _Way(_frozen_value, _leaves)
+
+
+def _extras(table: Table, keys: Sequence[str], odd: set[int]) -> Iterable[FrozenMap]:
+    """What rows hold under the spare ones of their keys."""
+    columns = [_SPARE.column(table[key], odd) for key in keys]
+    return [FrozenMap.of((*keys, *values)) for values in zip(*columns, strict=True)] if keys else repeat(_EMPTY)
+
+
+def _kept(row: Mapping[str, Any], keys: Iterable[str]) -> FrozenMap:
+    """What one row holds under those of the keys that it has."""
+    found = [key for key in keys if key in row]
+    return FrozenMap.of((*found, *[_frozen_value(row[key]) for key in found])) if found else _EMPTY
+
+
+def _when(sent: Mapping[str, Any]) -> datetime | None:
+    """The time of a row: by its Date, or else by its DateEpoch."""
+    for read, name in ((_started_at, CdrField.STARTED_AT), (_from_epoch, CdrField.DATE_EPOCH)):
         try:
-            kinds = set(map(type, map(pressed, chain.from_iterable(filter(None, column)))))
-            if _LISTS.issuperset(map(type, column)) and _PRESSED.issuperset(kinds):  # for True would be found as 1
-                return [None if value is None else menus[tuple(map(parts, value))] for value in column]
-        except (LookupError, TypeError):
+            return read(sent.get(name))
+        except _UnreadableError:
             pass
-        return [hook(value) for value in column]
-
-    return hook, column_hook
+    return None
 
 
-@define
-class _Shape:
-    """How rows with one list of keys are read: whole columns at once, or a row by itself."""
-
-    keys: tuple[str, ...]
-    get: Callable[[Any], tuple[Any, ...]]
-    """The values of a row that are wanted, in the order of ``readers``."""
-    readers: tuple[tuple[int, Callable[[Column], Column]], ...]
-    """For each wanted value: which attribute it becomes, and how a column of them is read."""
-    extra: tuple[str, ...]
-    """Keys without a name of ours."""
-    structure: Callable[[Any, Any], Any]
-    """Reads one row."""
-
-    def read(self, rows: Sequence[Any]) -> list[Any]:
-        """Drafts of all rows, or an exception if any of them is not as it should be."""
-        if set(map(len, rows)) != {len(self.keys)}:
-            raise KeyError
-        columns: list[Iterable[Any]] = [repeat(None)] * len(_FIELDS)
-        columns[-1] = repeat(_EMPTY)
-        for (at, read), column in zip(self.readers, zip(*map(self.get, rows), strict=True), strict=True):
-            columns[at] = read(column)
-        if self.extra:
-            columns[-1] = [_kept(row, self.extra) for row in rows]
-        return list(map(_Draft, *columns))
+def _known_time(moment: datetime | None) -> datetime:
+    if moment is None:
+        raise _UnreadableError("a date and time")
+    return moment
 
 
-def _kept(raw: Mapping[str, Any], keys: Sequence[str]) -> FrozenMap:
-    return FrozenMap.of((*keys, *[_frozen_value(raw[key]) for key in keys]))
+def _hook(read: Callable[[Any], Any]) -> Any:
+    return override(struct_hook=lambda value, _: read(value))
+
+
+_HOOKS: Final[dict[str, Any]] = {
+    **{str(name): _hook(read) for name, read in _READERS.items()},
+    **dict.fromkeys(_MAY_FAIL, _hook(lambda value: value)),  # these were read before
+    "started_at": _hook(_known_time),
+    "extra": _hook(lambda kept: _kept(kept, kept)),
+}
+_carefully: Final = make_dict_structure_fn(Cdr, Converter(), _cattrs_detailed_validation=True, **_HOOKS)
+"""Makes a record of one row's values, by our names; what it raises tells all that are wrong."""
 
 
 class Reader:
-    """Turns the service's objects into records: one way for every list of keys they come with.
+    """Turns the service's objects into records.
 
     The rows of a slice are read a field at a time, which is how most of the work is done without a step of Python for
-    each value; where one of them is not as it should be, those rows are read one by one, by functions that cattrs
-    makes. Keep a reader for as long as records come: what it has learnt of their keys and of texts that repeat is used
-    again. ``fields`` limits records to the chosen ones and those every record has.
+    each value. A row in which anything is not as it should be is read by itself, by a function that cattrs makes. Keep
+    a reader for as long as records come: texts that repeat are kept once. ``fields`` limits records to the chosen ones
+    and those every record has.
     """
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
-        self._chosen = None if fields is None else frozenset({*fields, *_NEEDED})
-        self._converter = Converter(detailed_validation=False)
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
-        self._readers = dict(_READERS)
-        self._columns = {name: _COLUMNS.get(read) or _one_by_one(read) for name, read in _READERS.items()}
-        for name in _REPEATING:
-            self._readers[name], self._columns[name] = _pooled(_READERS[name])
-        self._readers[CdrField.DTMF_DATA], self._columns[CdrField.DTMF_DATA] = _menu_reader()
+        wanted: Iterable[CdrField | None] = (None, *CdrField) if fields is None else map(CdrField, (*fields, *_NEEDED))
+        self._understood = lru_cache(_KEYS_KEPT)(partial(_understood, frozenset(wanted)))
+        self._ways = {name: _Way(read, _AT_ONCE[read]) for name, read in _READERS.items() if read in _AT_ONCE}
+        self._ways |= {name: _pooled(_READERS[name]) for name in _REPEATING}
+        self._ways[CdrField.DTMF_DATA] = _menus()
 
     def read_into(self, rows: Sequence[Any], done: list[Cdr | InvalidRecord], seconds: list[int | None]) -> None:
         """Append the records of ``rows``, and their seconds since 1970, in order."""
-        records = self._together(rows) or self._by_keys(rows, len(done))
+        if not rows:
+            return
+        odd: set[int] = set()
+        records = self._together([row if type(row) is dict else {} for row in rows], odd)
+        for at in odd:
+            records[at] = self._alone(rows[at], f"$.CDR_LIST[{len(done) + at}]")
         seconds += _seconds(map(_START_OF, records))
         done += records
 
-    def _together(self, rows: Sequence[Any]) -> list[Any] | None:
-        """All rows, if they have the same keys and nothing is wrong with any."""
-        try:
-            keys = tuple(rows[0])
-            records = (self._shapes.get(keys) or self._shape(keys)).read(rows)
-        except (_UnreadableError, LookupError, TypeError):
-            return None
+    def _together(self, rows: Sequence[dict[str, Any]], odd: set[int]) -> list[Any]:
+        """The records of all rows; the places of those that have to be read by themselves go into ``odd``."""
+        table = _table(rows)
+        keys = self._understood(tuple(table or dict.fromkeys(chain.from_iterable(rows))))
+        if CdrField.STARTED_AT not in keys.spelled:
+            odd.update(range(len(rows)))
+            return [None] * len(rows)
+        columns: list[Iterable[Any]] = [repeat(None)] * len(_FIELDS)
+        for name, found in keys.spelled.items():
+            values = table[found[0]] if table else _column(rows, found, odd)
+            columns[_PLACES[name]] = self._ways[name].column(values, odd)
+        if table:
+            columns[_PLACES["extra"]] = _extras(table, keys.spare, odd)
+        else:
+            columns[_PLACES["extra"]] = _one_by_one(partial(_kept, keys=keys.unknown), rows, odd)
+        records = list(map(_Draft, *columns))
         for record in records:
             record.__class__ = Cdr
         return records
 
-    def _by_keys(self, rows: Sequence[Any], before: int) -> list[Any]:
-        """Rows of several lists of keys, those of one list together where that goes."""
-        places: dict[tuple[str, ...], list[int]] = {}
-        for at, raw in enumerate(rows):
-            places.setdefault(tuple(raw) if type(raw) is dict else (), []).append(at)
-        if len(places) == 1:
-            return self._apart(rows, range(before, before + len(rows)))
-        records: list[Any] = [None] * len(rows)
-        for found in places.values():
-            part = [rows[at] for at in found]
-            made = self._together(part) or self._apart(part, [before + at for at in found])
-            for at, record in zip(found, made, strict=True):
-                records[at] = record
-        return records
-
-    def _apart(self, rows: Sequence[Any], places: Iterable[int]) -> list[Any]:
-        """Each row by itself and, where the rules have to be bent or it can't be read, as :meth:`explain` says."""
-        records = []
-        for at, raw in zip(places, rows, strict=True):
+    def _alone(self, row: Any, path: str) -> Cdr | InvalidRecord:
+        """The record, where the exceptions to the rules make it readable, or else what is wrong with it."""
+        if type(row) is not dict:
+            return InvalidRecord((Problem(path, "an object"),), row)
+        keys = self._understood(tuple(row))
+        sent: dict[str, Any] = {name: row[found[0]] for name, found in keys.spelled.items()}
+        kept = {key: row[key] for key in keys.spare}
+        for name in _MAY_FAIL:
             try:
-                keys = tuple(raw) if type(raw) is dict else ()
-                record = (self._shapes.get(keys) or self._shape(keys)).structure(raw, None)
-                record.__class__ = Cdr
+                sent[name] = _READERS[name](sent.get(name))
             except _UnreadableError:
-                record = self.explain(raw, f"$.CDR_LIST[{at}]")
-            records.append(record)
-        return records
-
-    def explain(self, raw: Any, path: str) -> Cdr | InvalidRecord:
-        """The record if the exceptions to the rules make it readable, else what is wrong with it."""
-        if not isinstance(raw, dict):
-            return InvalidRecord((Problem(path, "an object"),), raw)
-        known, extra = self._split(tuple(raw))
-        values: dict[str, Any] = {}
-        kept = {key: _frozen_value(raw[key]) for key in extra}
-        problems: list[Problem] = []
-        for key, name in known.items():
-            try:
-                values[name] = _READERS[name](raw[key])
-            except _UnreadableError as unreadable:
-                if name in _MAY_FAIL:
-                    kept[key] = _frozen_value(raw[key])
-                else:
-                    problems.append(Problem(f"{path}.{key}", str(unreadable)))
-        if "started_at" not in values:
-            problems = [problem for problem in problems if not problem.path.lower().endswith(".date")]
-            try:
-                values["started_at"] = _from_epoch(values.get("date_epoch"))
-            except _UnreadableError as unreadable:
-                problems.append(Problem(f"{path}.Date", str(unreadable)))
-        if problems:
-            return InvalidRecord(tuple(problems), raw, values.get("started_at"))
-        chosen = self._chosen
-        if chosen is not None:
-            values, kept = {name: value for name, value in values.items() if name in chosen}, {}
-        return Cdr(**values, extra=FrozenMap(kept) if kept else _EMPTY)
-
-    def _split(self, keys: tuple[str, ...]) -> tuple[dict[str, CdrField], list[str]]:
-        """Known keys with their fields, and the unknown ones. Of two spellings of one field the document's counts."""
-        known: dict[CdrField, str] = {}
-        extra: list[str] = []
-        for key in keys:
-            name = _BY_KEY.get(key.lower())
-            if name is None:
-                extra.append(key)
-            elif name not in known:
-                known[name] = key
-            else:
-                better = API_NAMES[name] == key
-                extra.append(known[name] if better else key)
-                known[name] = key if better else known[name]
-        return {key: name for name, key in known.items()}, extra
-
-    def _shape(self, keys: tuple[str, ...]) -> _Shape:
-        known, extra = self._split(keys)
-        wanted = {key: name for key, name in known.items() if self._chosen is None or name in self._chosen}
-        extra = [] if self._chosen is not None else extra
-        complete = CdrField.STARTED_AT in wanted.values()
-        shape = _Shape(
-            keys,
-            itemgetter(*wanted) if complete and len(wanted) > 1 else _nothing,
-            tuple((_PLACES[name], self._columns[name]) for name in wanted.values()),
-            tuple(extra),
-            self._structure(wanted, tuple(extra)) if complete else _never,
-        )
-        if len(self._shapes) < _SHAPES_KEPT:
-            self._shapes[keys] = shape
-        return shape
-
-    def _structure(self, wanted: Mapping[str, CdrField], extra: tuple[str, ...]) -> Callable[[Any, Any], Any]:
-        """Reads one row with these keys, as cattrs writes it."""
-        overrides: dict[str, Any] = {
-            str(name): override(rename=key, struct_hook=self._readers[name]) for key, name in wanted.items()
-        }
-        if extra:
-            overrides["extra"] = override(rename="", struct_hook=_as_is)
-        made = make_dict_structure_fn_from_attrs(
-            [_ATTRIBUTES[name] for name in overrides],
-            _Draft,
-            self._converter,
-            _cattrs_use_alias=False,
-            _cattrs_detailed_validation=False,
-            **overrides,
-        )
-        return _with_extra(made, extra) if extra else made
-
-
-def _as_is(value: Any, _: Any = None) -> Any:
-    return value
-
-
-def _never(_: Any, __: Any) -> Any:
-    raise _UnreadableError("a date and time")
-
-
-def _nothing(_: Any) -> Any:
-    raise KeyError
-
-
-def _with_extra(made: Callable[[Any, Any], Any], extra: tuple[str, ...]) -> Callable[[Any, Any], Any]:
-    def structure(raw: dict[str, Any], kind: Any) -> Any:
-        return made({**raw, "": _kept(raw, extra)}, kind)
-
-    return structure
+                kept[keys.spelled[name][0]] = sent.pop(name)
+        moment = _when(sent)
+        try:
+            return _carefully(sent | {"started_at": moment, "extra": kept}, Cdr)
+        except ClassValidationError as error:
+            paths = {"started_at": f"{path}.Date", "extra": path}
+            paths |= {name: f"{path}.{found[0]}" for name, found in keys.spelled.items()}
+            told = {note.name: str(wrong) for wrong, note in error.group_exceptions()[0]}
+            return InvalidRecord(tuple(Problem(paths[name], text) for name, text in told.items()), row, moment)
 
 
 # --- reading answers ---------------------------------------------------------------------------------------------
@@ -813,7 +801,11 @@ class Answer:
 
 _LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
 _HEAD_LIMIT: Final = 65_536
+"""Where the list of records has to begin, or else the answer is read whole."""
+_UNREAD_LIMIT: Final = 1_048_576
+"""How much may lie unread: the service's records are a thousandth of it, and a few packed bytes can hold much more."""
 _COMMA: Final = ord(",")
+_BLANK: Final = re.compile(r"[ \n\r\t]+")
 _LONG_DIGITS: Final = re.compile(r"[+(]*\d(?:[\s.\-/()]*\d){6,}")
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
 
@@ -853,13 +845,15 @@ class Decoder:
         self._seconds: list[int | None] = []
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Take the next bytes of the body.
+
+        Raises what :meth:`finish` would as soon as they can't become an answer, however many follow.
+        """
         self._buffer += chunk
-        if self._whole or not 200 <= self._status < 300:
-            return
-        if self._head is None and not self._open():
-            return
-        self._cut()
+        if 200 <= self._status < 300 and not self._whole and (self._head is not None or self._open()):
+            self._cut()
+        if len(self._buffer) > _UNREAD_LIMIT:
+            raise self._endless()
 
     def finish(self) -> Answer:
         """The answer, once its last byte was fed.
@@ -875,13 +869,7 @@ class Decoder:
         if self._head is None:
             if not isinstance(rows, list):
                 if rows is not None or total != 0 or "errornumber" not in envelope:
-                    raise DecodeError(
-                        "The answer holds no list of records",
-                        problems=[Problem("$.CDR_LIST", "an array")],
-                        status=self._status,
-                        content_type=self._content_type,
-                        mend="The service answered in a form that is not known; report it.",
-                    )
+                    raise self._no_list()
                 rows = []
             self._reader.read_into(rows, self._rows, self._seconds)
         if not self._seconds and total is None and "errornumber" not in envelope:
@@ -897,9 +885,9 @@ class Decoder:
 
     def _open(self) -> bool:
         """Find where the list of records begins, and prove it to be the envelope's own."""
-        found = _LIST.search(self._buffer)
+        found = _LIST.search(self._buffer, 0, _HEAD_LIMIT)
         if found is None:
-            self._whole = len(self._buffer) > _HEAD_LIMIT
+            self._whole = len(self._buffer) >= _HEAD_LIMIT
             return False
         head = _object(_strip(bytes(self._buffer[: found.end()])) + b"]}")
         if head is None or head.get("cdrlist") != []:
@@ -912,10 +900,7 @@ class Decoder:
     def _cut(self) -> None:
         """Structure the rows that are whole, as far as one cut reaches."""
         if not self._border:
-            first = self._buffer.find(b":")
-            if first < 0:
-                return
-            self._border = bytes(self._buffer[:first]).strip()
+            self._border = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
         at = self._buffer.rfind(self._border) if self._border[:1] == b"{" else -1
         if at > 0:
             rows = self._slice(at)
@@ -1024,13 +1009,38 @@ class Decoder:
             return ApiError(None, "it sends elsewhere", status, mend="Set base_url to the service's own address.")
         return ApiError(number, description, status)
 
+    def _no_list(self) -> DecodeError:
+        return DecodeError(
+            "The answer holds no list of records",
+            problems=[Problem("$.CDR_LIST", "an array")],
+            status=self._status,
+            content_type=self._content_type,
+            mend="The service answered in a form that is not known; report it.",
+        )
+
+    def _endless(self) -> ApiError | DecodeError:
+        """What an answer is of which too much came without a list of records, or without the end of one of these."""
+        if self._head is not None:
+            return DecodeError(
+                "The answer holds a record without end",
+                problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", f"a record of at most {_UNREAD_LIMIT:,} bytes")],
+                status=self._status,
+                content_type=self._content_type,
+                mend="The service answered in a form that is not known; report it.",
+            )
+        return self._no_list() if self._begun and 200 <= self._status < 300 else self._not_json()
+
+    @property
+    def _begun(self) -> bool:
+        """Whether what came may be the beginning of an answer."""
+        return self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
+
     def _not_json(self) -> ApiError | DecodeError:
         if not 200 <= self._status < 300:
             return self._api_error(None, {})
         size = len(self._buffer)
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
-        begun = self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
-        if begun:
+        if self._begun:
             return DecodeError(
                 "The answer broke off or is damaged",
                 truncated=True,
@@ -1077,9 +1087,8 @@ def _strip(data: bytes) -> bytes:
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
-        at += 1
-    return at
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
 
 
 def _utf8(data: bytearray) -> bool:
