@@ -84,6 +84,19 @@ def test_slots_come_back_a_thousandth_after_the_period() -> None:
     assert window.delay(8.0) == pytest.approx(60.001, abs=1e-6)
 
 
+def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way() -> None:
+    """From when it was written, or where that is not known, from when it was given up; the thousandth is on top."""
+    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    slot = window.take(5.0)
+    window.given_up(slot, 6.0)
+    assert window.delay(6.0) == pytest.approx(63.001, abs=1e-6)
+    other = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    slot = other.take(5.0)
+    other.written(slot, 5.5)
+    other.given_up(slot, 9.0)
+    assert other.delay(5.5) == pytest.approx(63.001, abs=1e-6)
+
+
 def test_a_slot_given_back_is_the_only_one() -> None:
     """The others stay taken."""
     window = SlotWindow(RateLimit(2, 10.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -422,6 +423,32 @@ class Versioned:
     """A row that is equal to no other, with what stays when it changes."""
 
     key: str
+
+
+def changing(ask: Ask, others: list[Versioned], *, rests: bool) -> PageFacts:
+    """An answer of six rows of one second, of which pages of four hold an end; one is another each time, or rests."""
+    rows = [others[0] if rests else Versioned("a"), *others[1:]]
+    shown = rows if ask.kinds else rows[:1:-1] if ask.descending else rows[:4]
+    return PageFacts([10] * len(shown), 6, len(shown), shown)
+
+
+@pytest.mark.parametrize("restless", [1, 99])
+def test_a_crowded_second_is_read_anew_once(restless: int) -> None:
+    """From the first rung on, if a record of it changed meanwhile; if it does so again, the window is named."""
+    plan, others = Plan([Window(10, 11)], cap=4), list(map(Versioned, "abcdef"))
+    begun, verdict = 0, Verdict()
+    with pytest.raises(IncompleteError, match="change faster") if restless > 1 else nullcontext() as caught:
+        while (ask := plan.take()) is not None:
+            begun += not (ask.descending or ask.by_id or ask.kinds)
+            verdict = plan.answer(ask, changing(ask, others, rests=begun > restless))
+            assert not verdict.merge or begun == 2
+    assert begun == 2
+    if caught is not None:
+        assert caught.value.window == Window(10, 11).times
+        assert "Run it again later" in str(caught.value)
+    else:
+        assert verdict.merge == (Window(10, 11),)
+        assert list(plan.ready()) == [Window(10, 11)]
 
 
 def test_a_crowd_without_times_is_told_by_its_window() -> None:
