@@ -537,7 +537,7 @@ def test_what_a_command_leaves_behind(way: str, variable: str, fails: bool, tmp_
     assert not [line for line in server.lines if SECRET in line]
     assert not leaks(said.getvalue())
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) >= 2
+    assert files
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     if not fails:
         with sqlite3.connect(folder / "calls.sqlite") as database:
