@@ -42,7 +42,10 @@ def one(name: str) -> dict[str, Any]:
     found: dict[str, Any] = ALL[name].run_full() if name in LONG else ALL[name].run()
     spent = time.perf_counter() - began
     held = [f"- {'met' if goal.met else 'MISSED'}: {goal}" for goal in goals(name, found)]
-    sys.stdout.write("\n".join([f"## {name} ({spent:.0f} s)", "", *ALL[name].lines(found), "", *held, ""]) + "\n")
+    sys.stdout.write(
+        "\n".join([f"## {name} ({spent:.0f} s)", "", *ALL[name].lines(found), *([""] if held else []), *held, ""])
+        + "\n"
+    )
     sys.stdout.flush()
     return found
 
