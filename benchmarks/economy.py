@@ -17,6 +17,7 @@ from typing import Any
 
 from attrs import define
 
+from benchmarks.goals import Goal
 from voicenter_cdr.pacing import RateLimit, SlotWindow
 from voicenter_cdr.plan import Ask, Plan
 from voicenter_cdr.windows import PageFacts, Window
@@ -60,6 +61,10 @@ def population(kind: str, count: int, seed: int = 0) -> array[int]:
     return array(
         "q", sorted(START + int(at) for at in POPULATIONS[kind](count, random.Random(f"{kind}:{count}:{seed}")))
     )
+
+
+BOUNDS = {"one lane": (1.005, 2), "in order": (1.10, 5), "any order": (1.01, 8)}
+"""Requests for so many pages: a factor, and a few more."""
 
 
 @define
@@ -193,11 +198,24 @@ def run(sizes: tuple[int, ...] = (50_000, 200_000, 1_000_000, 5_000_000)) -> dic
     return table
 
 
+def goals(results: dict[str, Any]) -> list[Goal]:
+    """The worst of all populations, for each way."""
+    return [
+        Goal(
+            f"requests {way}, beyond {factor:g} n",
+            round(max(row[way]["requests"] - factor * row["pages"] for row in results.values()), 1),
+            more,
+        )
+        for way, (factor, more) in BOUNDS.items()
+    ]
+
+
 def lines(results: dict[str, Any]) -> list[str]:
     """The table in Markdown."""
     rivals = list(next(iter(results.values()))["rivals, requests per page"])
-    ours = ("one lane", "in order", "any order")
-    out = ["| requests per page (finish / floor) | pages | " + " | ".join([*ours, *rivals]) + " |"]
+    ours = list(BOUNDS)
+    held = [f"{way} (≤ {BOUNDS[way][0]:g} n + {BOUNDS[way][1]})" for way in ours]
+    out = ["| requests per page (finish / floor) | pages n | " + " | ".join([*held, *rivals]) + " |"]
     out.append("|---" * (2 + len(ours) + len(rivals)) + "|")
     for name, row in results.items():
         mine = [f"{row[way]['per_page']} ({row[way]['times_the_floor']})" for way in ours]

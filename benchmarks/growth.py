@@ -12,15 +12,19 @@ import math
 import subprocess
 import sys
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
+from benchmarks.economy import BOUNDS
+from benchmarks.goals import Goal
 from benchmarks.memory import peak_mb
 from voicenter_cdr import CdrClient, CdrQuery
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.testing import run_virtual
+from voicenter_cdr.wire import decode
 
 CAP = 10_000
 START = datetime(2016, 1, 1, tzinfo=UTC)
@@ -103,6 +107,24 @@ def measure(records: int, days: int, order: Any, lanes: int) -> dict[str, Any]:
     }
 
 
+def traced(records: int, lanes: int) -> float:
+    """The most Python objects take at once, in MB, beyond the answers the service is making up."""
+    span = 365 * 86_400
+    run_virtual(drain(Service(100, span), span, "time", lanes))
+    service = Service(CAP, span)
+    peaks = []
+    tracemalloc.start()
+    for work in (
+        lambda: [service._page(range(CAP), CAP) for _ in range(lanes)],
+        lambda: run_virtual(drain(Service(records, span), span, "time", lanes)),
+    ):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    return round((peaks[1] - peaks[0]) / 2**20, 1)
+
+
 RUNS: dict[str, tuple[int, int, str, int]] = {
     "50 thousand, 1 year": (50_000, 365, "time", 4),
     "500 thousand, 1 year": (500_000, 365, "time", 4),
@@ -110,10 +132,17 @@ RUNS: dict[str, tuple[int, int, str, int]] = {
     "500 thousand, 1 day": (500_000, 1, "time", 4),
     "500 thousand, 10 years": (500_000, 3_652, "time", 4),
     "1 million, 1 year": (1_000_000, 365, "time", 4),
-    "10 million, 10 years": (10_000_000, 3_652, "time", 4),
     "1 million, any order": (1_000_000, 365, "any", 4),
     "1 million, one lane": (1_000_000, 365, "time", 1),
 }
+
+FULL = {"10 million, 10 years": (10_000_000, 3_652, "time", 4)}
+"""Takes as long as all the others together."""
+WAYS = {("time", 1): "one lane", ("time", 4): "in order", ("any", 4): "any order"}
+HELD = {4: 12 + 4, 1: 2}
+"""Pages of typed records that may be there at once, by lanes: a buffer and those in flight."""
+SAME = 1.10
+"""How many times the peak of a million records that of more may be."""
 
 COLUMNS = (
     "requests",
@@ -126,20 +155,32 @@ COLUMNS = (
 
 
 def run() -> dict[str, Any]:
+    """All but the longest."""
+    return _apart(RUNS)
+
+
+def run_full() -> dict[str, Any]:
+    """With the longest."""
+    return _apart(RUNS | FULL)
+
+
+def _apart(runs: dict[str, tuple[int, int, str, int]]) -> dict[str, Any]:
     """Each run in a process of its own."""
-    table = {}
-    for name, arguments in RUNS.items():
-        command = [sys.executable, "-m", "benchmarks.growth", json.dumps(arguments)]
-        table[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {"runs": table, "mb_a_page_of_typed_records": _page_mb()}
+    return {
+        "runs": {name: _own_process(*arguments) for name, arguments in runs.items()},
+        "mb_held_at_most": {str(lanes): _own_process(20 * CAP, lanes) for lanes in HELD},
+        "mb_a_page_of_typed_records": _page_mb(),
+        "mb_a_page_of_bytes": round(len(Service(CAP, 86_400)._page(range(CAP), CAP)) / 2**20, 1),
+    }
+
+
+def _own_process(*arguments: Any) -> Any:
+    command = [sys.executable, "-m", "benchmarks.growth", json.dumps(arguments)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def _page_mb() -> float:
     """What ten thousand such records take."""
-    import tracemalloc
-
-    from voicenter_cdr.wire import decode
-
     body = Service(CAP, 86_400)._page(range(CAP), CAP)
     decode(200, {}, body)
     tracemalloc.start()
@@ -147,6 +188,25 @@ def _page_mb() -> float:
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     return round(used / len(records) * CAP / 2**20, 1)
+
+
+def goals(results: dict[str, Any]) -> list[Goal]:
+    """Requests of every run; what may be held; and the same memory however many records."""
+    found, peaks = [], {name: row["peak_mb"] for name, row in results["runs"].items()}
+    for name, (records, _, order, lanes) in (RUNS | FULL).items():
+        if name in results["runs"]:
+            factor, more = BOUNDS[WAYS[order, lanes]]
+            most = round(factor * math.ceil(records / CAP) + more, 1)
+            found.append(Goal(f"requests, {name}", results["runs"][name]["requests"], most))
+    for lanes, pages in HELD.items():
+        most = pages * results["mb_a_page_of_typed_records"] + results["mb_a_page_of_bytes"]
+        found.append(Goal(f"MB held, {lanes} in flight", results["mb_held_at_most"][str(lanes)], round(most, 1)))
+    for name in ("5 million, 1 year", *FULL):
+        if name in peaks:
+            found.append(
+                Goal(f"peak of {name} / of 1 million", round(peaks[name] / peaks["1 million, 1 year"], 2), SAME)
+            )
+    return found
 
 
 def lines(results: dict[str, Any]) -> list[str]:
@@ -159,8 +219,15 @@ def lines(results: dict[str, Any]) -> list[str]:
         f"| {name} | " + " | ".join(str(row[column]) for column in COLUMNS) + " |"
         for name, row in results["runs"].items()
     ]
-    return [*out, "", f"A page of 10,000 typed records of these runs takes {results['mb_a_page_of_typed_records']} MB."]
+    held, page = results["mb_held_at_most"], results["mb_a_page_of_typed_records"]
+    return [
+        *out,
+        "",
+        f"A page of 10,000 typed records of these runs takes {page} MB; by Python's own count a run holds "
+        f"{held['4']} MB at most, and with one lane {held['1']} MB.",
+    ]
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(*json.loads(sys.argv[1]))))
+    arguments = json.loads(sys.argv[1])
+    sys.stdout.write(json.dumps((measure if len(arguments) > 2 else traced)(*arguments)))

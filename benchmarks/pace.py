@@ -14,10 +14,16 @@ from typing import Any
 import httpx
 
 from benchmarks.economy import START, YEAR, population
+from benchmarks.goals import Goal
 from voicenter_cdr import CdrClient, CdrQuery
 from voicenter_cdr.sandbox import Behaviour, Bulk, Sandbox
 from voicenter_cdr.testing import run_virtual
 
+FINISH = {0.5: 1.20, 2.0: 1.20, 5.0: 1.20, 8.0: 1.45}
+"""Seconds an answer takes, and how many times the floor a run may take then."""
+SUSTAINED = 0.93
+"""Part of the rate that is used while an answer takes 5 seconds or less. At 8 the lanes are what bounds it: four
+requests in flight for 8 seconds each are 30 a minute only without a single pause."""
 CAP = 1_000
 PAGES = 100
 FIRST = datetime.fromtimestamp(START, UTC)
@@ -72,7 +78,7 @@ def _sustained(starts: list[float]) -> float:
 def finish() -> dict[str, Any]:
     """Time against the floor: what the rate allows, and never less than one answer."""
     table = {}
-    for latency in (0.5, 2.0, 5.0, 8.0):
+    for latency in FINISH:
         app = sandbox(latency)
         row = run_virtual(backfill(app, transport=httpx.ASGITransport(app)))
         assert row["records"] == CAP * PAGES
@@ -127,12 +133,39 @@ def run() -> dict[str, Any]:
     }
 
 
+def goals(results: dict[str, Any]) -> list[Goal]:
+    """Time, rate and refusals."""
+    finish, every = results["finish"], results["finish"] | results["jitter"]
+    return [
+        *(
+            Goal(f"time / floor at {latency:g} s a page", finish[f"{latency:g} s a page"]["times_the_floor"], most)
+            for latency, most in FINISH.items()
+        ),
+        Goal("rate used at 5 s a page or less", min(_held(every)), SUSTAINED, at_least=True),
+        Goal("refused", sum(row["refused"] for row in every.values()), 0),
+        Goal("busiest minute", max(row["busiest_minute"] for row in every.values()), 30),
+        Goal("seconds for 30 requests after idle", results["thirty_requests_after_idle_in_seconds"], 5),
+        Goal("bulk requests before a single call", results["requests_of_a_bulk_run_before_a_single_call"], 2),
+    ]
+
+
+def _held(rows: dict[str, Any]) -> list[float]:
+    return [row["rate_used"] for name, row in rows.items() if name != "8 s a page"]
+
+
 def lines(results: dict[str, Any]) -> list[str]:
     """The table in Markdown."""
-    out = ["| 100 pages, in order | time / floor | rate used | busiest minute | refused |", "|---|---|---|---|---|"]
+    out = [
+        "| 100 pages, in order | time / floor | rate used | busiest minute (≤ 30) | refused (0) |",
+        "|---|---|---|---|---|",
+    ]
+    most = {f"{latency:g} s a page": f" (≤ {bound:.2f})" for latency, bound in FINISH.items()}
     for name, row in (results["finish"] | results["jitter"]).items():
-        floor = row.get("times_the_floor", "")
-        out.append(f"| {name} | {floor} | {row['rate_used']} | {row['busiest_minute']} | {row['refused']} |")
+        floor, least = row.get("times_the_floor", ""), "" if name == "8 s a page" else f" (≥ {SUSTAINED})"
+        out.append(
+            f"| {name} | {floor}{most.get(name, '')} | {row['rate_used']}{least} | {row['busiest_minute']} | "
+            f"{row['refused']} |"
+        )
     out += [
         "",
         f"30 requests after idle go out within {results['thirty_requests_after_idle_in_seconds']} s; a single call "

@@ -1,37 +1,48 @@
 """What can go wrong with an answer, and what becomes of an iteration then; run it to print the table.
 
-Each row is run in every phase of an iteration by tests/test_dossier.py, in virtual time; over real HTTP where it is
-about the connection.
+tests/test_dossier.py runs each row in every phase of an iteration, one request after the other and several at once, in
+virtual time; over real HTTP where it is about a connection. Then it runs every fault together with every answer.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
+import httpx
 from attrs import frozen
 
 from voicenter_cdr.sandbox import Fault
 
 WHOLE = "whole"
+OR = " or "
 
 
-@frozen
+@frozen(eq=False)
 class Row:
     """One thing that goes wrong: what comes of it if it happens once, and if it stays."""
 
     name: str
-    fault: Fault
+    fault: Fault | None = None
     once: str = WHOLE
     stays: str = WHOLE
-    told: int = 0
-    """Records that the error tells of, and that a resumed iteration passes over."""
+    raises: Callable[[], httpx.TransportError] | None = None
+    """What httpx raises where there is no connection on which a service could fail."""
+    totals: str | None = None
+    """What TOTAL_HITS is, from the first answer to the last: how a service is, not what happens to it."""
+
+    def strike(self) -> Fault | None:
+        """Go wrong."""
+        if self.raises is not None:
+            raise self.raises()
+        return self.fault
 
     @property
     def is_of_the_wire(self) -> bool:
         """Whether only a real connection can show it."""
         fault = self.fault
-        return bool(
+        return fault is not None and bool(
             fault.drop or fault.cut_at is not None or fault.drip or fault.damage_gzip or "connection" in fault.headers
         )
 
@@ -41,17 +52,33 @@ def _page(status: int, retry_after: str | None = None) -> Fault:
     return Fault(status=status, body=b"<html><body>sorry</body></html>", content_type="text/html", headers=headers)
 
 
-def _refused(name: str, number: int, error: str) -> tuple[Row, Row]:
-    """An error number, under the status of the document and as if all were well."""
-    return (
-        Row(name, Fault.refuse(number), once=error, stays=error),
-        Row(f"{name}, HTTP 200", Fault(error=number, status=200), once=error, stays=error),
+def _refused(name: str, number: int, error: str, once: str | None = None) -> tuple[Row, ...]:
+    """An error number, whatever the status: the number decides."""
+    return tuple(
+        Row(f"{name}, HTTP {status}", Fault(error=number, status=status), once=once or error, stays=error)
+        for status in (403, 404, 200)
     )
 
 
+UNLESS_IT_ADDS_UP = f"{WHOLE}{OR}CountMismatchError"
+"""Other answers can hold what is missing in these, and the counts show it."""
 _LATER = formatdate(4_102_444_800, usegmt=True)
 
-ROWS = (
+
+def _lost(text: str) -> Callable[[], httpx.TransportError]:
+    return lambda: httpx.ConnectError(text)
+
+
+TOTALS = {"as text": "text", "missing": "missing", "null": "null", "capped": "capped"}
+
+FAULTS = (
+    Row("connection refused", raises=_lost("All connection attempts failed"), stays="ServiceUnreachableError"),
+    Row("TLS failure", raises=_lost("[SSL: CERTIFICATE_VERIFY_FAILED]"), stays="ServiceUnreachableError"),
+    Row(
+        "connection closed while it was idle",
+        raises=lambda: httpx.RemoteProtocolError("Server disconnected without sending a response."),
+        stays="ServiceUnreachableError",
+    ),
     Row("connection broken before the answer", Fault.disconnect(), stays="ServiceUnreachableError"),
     Row("connection broken after ten silent seconds", Fault.disconnect(after=10), stays="ServiceUnreachableError"),
     Row(
@@ -88,8 +115,11 @@ ROWS = (
     Row("504, Retry-After nonsense", _page(504, "nan"), stays="ServerError"),
     Row("404 without a number", _page(404), once="ApiError", stays="ApiError"),
     Row("a redirect", _page(302), once="ApiError", stays="ApiError"),
-    Row("error 1 (rate), HTTP 403", Fault.refuse(1), stays="RateLimitError"),
-    Row("error 1 (rate), HTTP 200", Fault(error=1, status=200), stays="RateLimitError"),
+)
+"""What can become of an answer on its way."""
+
+ANSWERS = (
+    *_refused("error 1 (rate)", 1, "RateLimitError", once=WHOLE),
     *_refused("error 2 (authorization)", 2, "AuthenticationError"),
     *_refused("error 4 (address)", 4, "UntrustedAddressError"),
     *_refused("error 5 (range), for a day or less", 5, "OutOfRangeError"),
@@ -98,18 +128,36 @@ ROWS = (
     Row("CDR_LIST missing", Fault.no_list(), once="DecodeError", stays="DecodeError"),
     Row("CDR_LIST null", Fault.no_list("null"), once="DecodeError", stays="DecodeError"),
     Row("CDR_LIST an object", Fault.no_list("object"), once="DecodeError", stays="DecodeError"),
-    Row("RETURN_HITS that is not the number of rows", Fault.miscount(3), stays="CountMismatchError"),
-    Row("rows missing from an answer", Fault.lose(2), stays="CountMismatchError"),
-    Row("a row nobody can read", Fault.unreadable(0), once="DecodeError", stays="DecodeError", told=1),
+    Row("RETURN_HITS that is not the number of rows", Fault.miscount(3), stays=UNLESS_IT_ADDS_UP),
+    Row("rows missing from an answer", Fault.lose(2), stays=UNLESS_IT_ADDS_UP),
+    Row("a row nobody can read", Fault.unreadable(0), once="DecodeError", stays="DecodeError"),
+    *(Row(f"TOTAL_HITS {how}", totals=totals) for how, totals in TOTALS.items()),
 )
+"""What the API can answer."""
+
+ROWS = FAULTS + ANSWERS
+
+
+def ends(rows: Sequence[Row], *, stays: bool = False) -> set[str]:
+    """What may come of these, one after the other; ``stays``: the last of them does.
+
+    An error that no other attempt mends, if there is one; of two, either may be the first to be told: several requests
+    are in flight, and a record that can't be read waits for its turn.
+    """
+    told = [row.stays if stays and row is rows[-1] else row.once for row in rows]
+    return {end for either in told if either != WHOLE for end in either.split(OR)} or {WHOLE}
+
+
+def _shown(end: str) -> str:
+    return end if end == WHOLE else f"`{end}`"
 
 
 def table() -> list[str]:
     """The table as README shows it."""
     out = ["| what goes wrong | once | as long as it stays |", "|---|---|---|"]
     for row in ROWS:
-        once, stays = (name if name == WHOLE else f"`{name}`" for name in (row.once, row.stays))
-        out.append(f"| {row.name} | {once} | {stays} |")
+        once, stays = (OR.join(map(_shown, end.split(OR))) for end in (row.once, row.stays))
+        out.append(f"| {row.name} | {once if row.totals is None else ''} | {stays} |")
     return out
 
 

@@ -1054,7 +1054,16 @@ async def test_pages_resume_after_the_last_one_that_was_finished() -> None:
 
 @pytest.mark.parametrize(
     "checkpoint",
-    ["", "{", "[]", "{}", "null", '{"version":1}', '{"version":1,"query":"x","period":[0,1],"left":5,"seen":[]}'],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        '{"version":1}',
+        '{"version":2,"query":"x","period":[0,1],"left":5,"seen":[]}',
+        '{"version":2,"query":"x","period":[0,1],"left":[],"seen":["k"]}',
+    ],
 )
 async def test_torn_checkpoints_are_refused(checkpoint: str) -> None:
     """Before any request."""
@@ -1074,7 +1083,7 @@ async def test_foreign_checkpoints_are_refused() -> None:
             with pytest.raises(CheckpointError, match="another"):
                 client.iter_all(other, resume_from=json.dumps(state))
         with pytest.raises(CheckpointError, match="version"):
-            client.iter_all(query(), resume_from=json.dumps(state | {"version": 2}))
+            client.iter_all(query(), resume_from=json.dumps(state | {"version": 1}))
         with pytest.raises(CheckpointError, match="contradicts"):
             client.iter_all(query(), resume_from=json.dumps(state | {"left": [[0, 10**12]]}))
 
@@ -1686,7 +1695,7 @@ async def test_arguments_nobody_means() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"version": 1, "query": "", "period": [0, Infinity], "left": [[0, Infinity]], "seen": []}', "[" * 200_000]
+    "text", ['{"version": 2, "query": "", "period": [0, Infinity], "left": [[0, Infinity]], "seen": []}', "[" * 200_000]
 )
 def test_checkpoints_of_no_shape(text: str) -> None:
     """Torn, whatever they hold."""

@@ -451,6 +451,21 @@ def test_a_crowded_second_is_read_anew_once(restless: int) -> None:
         assert list(plan.ready()) == [Window(10, 11)]
 
 
+def test_a_rung_whose_counts_contradict_it_is_asked_again() -> None:
+    """On the ladder as elsewhere: once more, and then it is told."""
+    plan, others = Plan([Window(10, 11)], cap=4), list(map(Versioned, "abcdef"))
+    first = plan.take()
+    assert first is not None
+    plan.answer(first, changing(first, others, rests=True))
+    for _ in range(2):
+        rung = plan.take()
+        assert rung is not None
+        assert (rung.descending, rung.by_id) == (True, True)
+        with nullcontext() if not rung.piece.doubts else pytest.raises(CountMismatchError):
+            plan.answer(rung, PageFacts([10] * 3, 6, 4, others[3:]))
+    assert plan.holds(rung)
+
+
 def test_a_crowd_without_times_is_told_by_its_window() -> None:
     """Rows whose time can't be told may be all there are: then the second that was asked for is named."""
     timeless = PageFacts([None] * 4, 9, 4, list("abcd"))

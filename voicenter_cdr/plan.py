@@ -332,8 +332,6 @@ class Plan:
         piece.up, piece.down = (piece.up, False) if ask.descending and not piece.ladder else (False, piece.down)
         if piece.step is _Step.GONE:
             return Verdict()
-        if piece.ladder is not None:
-            return self._on_ladder(piece, page)
         if piece.step is _Step.RECOUNT:
             return self._on_recount(piece, page)
         self.honest |= page.total is not None and page.total > self._ceiling
@@ -341,6 +339,8 @@ class Plan:
             piece.doubts += 1
             return Verdict()
         piece.doubts = 0
+        if piece.ladder is not None:
+            return self._on_ladder(piece, page)
         if not is_cut(page, cap=self.cap, honest=self.honest):
             return self._on_whole(ask, page)
         if self.honest and piece.root.total is None and ask.window == piece.root.window:

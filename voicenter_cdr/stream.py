@@ -179,8 +179,8 @@ def _second(record: Cdr) -> int:
 
 
 def _mark(record: Cdr) -> str:
-    """By what a record is recognised that was handed out before."""
-    return f"{record.key}-{record.version}"
+    """By what a record is recognised that was handed out before: its second, its key and its content."""
+    return f"{_second(record)}-{record.key}-{record.version}"
 
 
 class _Lanes:
@@ -371,27 +371,30 @@ class _Progress:
         return self.outlet.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
 
     def _seen(self, batch: Batch) -> list[Cdr]:
-        """What was handed out of the batch's first second before: first by content, since two records can share a key,
-        then by the key of those that have changed since."""
-        first = [record for record in batch.records if _second(record) == batch.window.start]
-        seen = [record for record in first if self._skipped(_mark(record))]
-        for record in first:
-            changed = next((mark for mark in self.skip if mark.startswith(record.key)), None)
-            if changed is not None and record not in seen:
-                seen += [record] if self._skipped(changed) else []
+        """What of a batch was handed out before: by content, since two records can share a key, then by the key alone,
+        since a record may have changed."""
+        seconds = {int(mark.partition("-")[0]) for mark in self.skip}
+        known = {id(record): record for record in batch.records if _second(record) in seconds}
+        seen = [record for record in known.values() if self._skipped(_mark(record))]
+        for record in seen:
+            del known[id(record)]
+        for record in known.values():
+            same = _mark(record).rpartition("-")[0]
+            changed = next((mark for mark in self.skip if mark.startswith(same)), "")
+            seen += [record] if self._skipped(changed) else []
         return seen
 
     def _skipped(self, mark: str) -> bool:
-        if not self.skip[mark]:
-            del self.skip[mark]
-            return False
+        """Whether a record with this mark was handed out before, which is then ticked off."""
         self.skip[mark] -= 1
-        return True
+        was_there = self.skip[mark] >= 0
+        self.skip += Counter()  # drops what is not above zero
+        return was_there
 
     @property
     def checkpoint(self) -> str:
         left = [(window.start, window.stop) for window in self.plan.open]
-        seen: list[str] = [key for key, count in self.skip.items() for _ in range(count)]
+        seen = [*self.skip.elements()]
         window = self.window
         if window is not None:
             left = [bounds for bounds in left if bounds != (window.start, window.stop)]
@@ -402,7 +405,7 @@ class _Progress:
         start, end = self.query.seconds
         return json.dumps(
             {
-                "version": 1,
+                "version": 2,
                 "query": self.query.fingerprint,
                 "period": [start, end],
                 "left": sorted(left),
@@ -434,17 +437,28 @@ def _resume(query: CdrQuery, checkpoint: str | None) -> tuple[list[Window], Coun
         state = json.loads(checkpoint)
         version, bound, whole = state["version"], state["query"], tuple(state["period"])
         left = [Window(int(start), int(stop)) for start, stop in state["left"]]
-        seen = Counter(str(key) for key in state["seen"])
+        seen = Counter(str(mark) for mark in state["seen"])
+        if not all(mark.partition("-")[0].isdecimal() for mark in seen):
+            raise ValueError
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise CheckpointError("The checkpoint is torn, or none of this package") from None
-    if version != 1:
+    if version != 2:
         raise CheckpointError("The checkpoint is of another version of this package")
     if bound != query.fingerprint or whole != period:
         raise CheckpointError("The checkpoint is of another query or another period")
     edges = [edge for window in left for edge in (window.start, window.stop)]
     if edges != sorted(edges) or any(not period[0] <= edge <= period[1] for edge in edges):
         raise CheckpointError("The checkpoint contradicts itself")
-    return left, seen
+    return _joined(left), seen
+
+
+def _joined(windows: Iterable[Window]) -> list[Window]:
+    """The same time with no borders that are not needed: a window that is a crowded second alone is hard to prove."""
+    joined: list[Window] = []
+    for window in windows:
+        start = joined.pop().start if joined and joined[-1].stop == window.start else window.start
+        joined.append(Window(start, window.stop))
+    return joined
 
 
 class Iteration(AsyncIterator[T]):
