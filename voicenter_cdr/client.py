@@ -62,6 +62,7 @@ BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
+_NOTHING: Final = httpx.ByteStream(b"")
 _SLICE: Final = 65_536
 """Bytes of an answer that are decoded before the event loop gets a turn."""
 _PATIENCE: Final = 900.0
@@ -1011,6 +1012,7 @@ class CdrClient:
                 return decoder.finish()
         finally:
             await response.aclose()
+            response.stream = _NOTHING  # httpx ties an answer and its body together until the collector comes
 
 
 def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
