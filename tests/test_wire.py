@@ -1277,3 +1277,86 @@ def test_a_second_list_is_not_understood() -> None:
 def test_only_digits_are_a_number(value: str) -> None:
     """What Python would read as a number is not one."""
     assert isinstance(one(Duration=value), InvalidRecord)
+
+
+# --- columns, and what is taken out of an answer's words
+
+PLAIN_COLUMNS: list[tuple[Any, Any]] = [
+    (wire._text, ["a", "", None, "0521234567"]),
+    (wire._whole, [0, 5, -1]),
+    (wire._price, [0, 7]),
+    (wire._flag, [True, False, None]),
+    (wire._cdr_type, [8, 1, 8]),
+    (wire._started_at, ["1970-01-01T00:00:00Z", "2026-07-14T08:31:09+00:00", "2026-07-14T08Z"]),
+    (wire._started_at, ["2026-07-14T08:31:09", "1970-01-01 00:00:00"]),
+    (wire._started_at, ["2026-07-14T08", "2026-07-14T08:31:09"]),
+    (wire._custom_data, [{}, {"var_leadID": "L-1"}, {"a": {"b": [1]}}]),
+]
+
+
+@pytest.mark.parametrize(("read", "column"), PLAIN_COLUMNS)
+def test_plain_columns_are_read_at_once(read: Any, column: list[Any]) -> None:
+    """Without a step for each value, and as if there had been one."""
+    assert wire._AT_ONCE[read](column) == [read(value) for value in column]
+
+
+@given(
+    st.sampled_from(list(wire._AT_ONCE)),
+    st.lists(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-5, 30),
+            st.sampled_from(["", "8", "true", "1969-12-31T23:59:59Z", "2026-07-14", "2026-07-14T08:31:09Z"]),
+            st.sampled_from(["2026-07-14T08:31:09", "2026-07-14T08:31:09+02:00", 1.0, [], {}, {"a": "b"}, {"a": 1}]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_column_at_once_is_the_column_value_by_value(read: Any, column: list[Any]) -> None:
+    """Or it is not read at once: then values are looked at one by one."""
+    odd: set[int] = set()
+    expected = wire._one_by_one(read, column, odd)
+    try:
+        at_once = wire._AT_ONCE[read](column)
+    except (LookupError, TypeError, ValueError, wire._UnreadableError):
+        at_once = None
+    assert at_once is None or (not odd and [*map(repr, at_once)] == [*map(repr, expected)])
+
+
+SECRET = "a/b c&'é\\"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        SECRET,
+        SECRET.upper(),
+        repr(SECRET)[1:-1],
+        "a%2Fb%20c%26%27%C3%A9%5C",
+        "a/b%20c%26%27%C3%A9%5C",
+        "a%2Fb+c%26%27%C3%A9%5C",
+        "a/b c&amp;&#x27;é\\",
+        "a/b c&'\\u00e9\\\\",
+    ],
+)
+def test_a_credential_in_any_spelling_is_taken_out(spelled: str) -> None:
+    """As it is, and as addresses, pages, JSON and programs spell it."""
+    body = {"ERROR_NUMBER": 9, "ERROR_DESCRIPTION": f"No {spelled} here"}
+    with pytest.raises(ApiError) as raised:
+        decode(500, {}, json.dumps(body).encode(), secret=SECRET)
+    assert raised.value.description == "No … here"
+
+
+def test_a_record_without_end_is_told_whole() -> None:
+    """With its place, the status and what to do."""
+    decoder = Decoder(content_type="application/json", status=203)
+    decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[{"CallID":"1","Date":"2026-07-14T08:31:09Z"},{"CallID":"2","Date":"')
+    with pytest.raises(DecodeError) as raised:
+        decoder.feed(b"x" * 2**21)
+    assert str(raised.value) == (
+        "The answer holds a record without end ($.CDR_LIST[1]: expected a record of at most 1,048,576 bytes)\n"
+        "The service answered in a form that is not known; report it."
+    )
+    assert (raised.value.status, raised.value.content_type) == (203, "application/json")
