@@ -569,7 +569,7 @@ def test_json_error_tells_all(service: Service, run: Run, tmp_path: Path) -> Non
     assert list(error) == keys
     assert (error["number"], error["window"]) == (1, ["2026-07-08T12:00:00Z", "2026-07-15T12:00:00Z"])
     assert error["retry_after"] > 0
-    assert json.loads(error["checkpoint"])["version"] == 1
+    assert json.loads(error["checkpoint"])["version"] == 2
     assert list(run("nonsense", "--error-format", "json").error) == keys
 
 
