@@ -94,10 +94,9 @@ def main() -> None:
     about = {"python": platform.python_version(), "machine": platform.machine(), "missed": missed}
     for file in files:
         Path(file).write_text(json.dumps(about | results, indent=2) + "\n", "utf-8")
+    met = f"{len(held) - len(missed)} of {len(held)} goals met" if held else "nothing here is held to a goal"
     told = "".join(f"\n- MISSED {line}" for line in missed)
-    sys.stdout.write(
-        f"{len(held) - len(missed)} of {len(held)} goals met, in {time.perf_counter() - began:.0f} s.{told}\n"
-    )
+    sys.stdout.write(f"{met}, in {time.perf_counter() - began:.0f} s.{told}\n")
     sys.exit(1 if missed else 0)
 
 
