@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, Iterator
@@ -12,6 +13,7 @@ from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -64,13 +66,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _authorities() -> ssl.SSLContext:
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        Path(named).stat()  # httpx 0.27 passes over a file that is not there
+    return httpx.create_ssl_context()
+
+
 async def tls_context() -> ssl.SSLContext:
     """What certificates are checked with. Reading them takes some 20 ms, in which the event loop goes on.
 
     Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
     """
     try:
-        return await asyncio.to_thread(httpx.create_ssl_context)
+        return await asyncio.to_thread(_authorities)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
             f"The certificates to trust can't be read ({type(error).__name__})",
