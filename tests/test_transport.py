@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import ssl
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr.testing import run_virtual
-from voicenter_cdr.transport import checked_address, pieces
+from voicenter_cdr.transport import checked_address, pieces, tls_context
 
 EXAMPLE = "https://example.com/"
 
@@ -123,3 +124,11 @@ def test_addresses_that_may_not(url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url") as raised:
         checked_address("base_url", url, example=EXAMPLE)
     assert "t0ken" not in str(raised.value)
+
+
+async def test_the_usual_authorities_are_trusted_where_none_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty SSL_CERT_FILE names none; certificates are checked all the same."""
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    context = await tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
