@@ -13,14 +13,13 @@ The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sou
 from __future__ import annotations
 
 import importlib
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
-from voicenter_cdr.client import BASE_URL, CdrClient
+from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, Column, Kind, rows
 from voicenter_cdr.export.schema import cells
@@ -134,10 +133,11 @@ def voicenter(
     CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))  # what is wrong shows here
 
     def source(code: str | None = None, token: str | None = None, base_url: str | None = None) -> Any:
-        url = base_url or os.environ.get("VOICENTER_BASE_URL", "").strip() or BASE_URL
         keys = {"primary_key": "key"} if mode == "merge" else {"merge_key": "day"}
         return dlt.resource(
-            _read(start, end, mode, lookback, settle, dict(filters or {}), url, limiter, pseudonymiser, code, token),
+            _read(
+                start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, pseudonymiser, code, token
+            ),
             name="cdr",
             write_disposition={"disposition": "merge", "strategy": "delete-insert"},
             columns=_HINTS,
@@ -162,7 +162,7 @@ def _read(
     lookback: timedelta,
     settle: timedelta,
     filters: dict[str, Any],
-    base_url: str,
+    base_url: str | None,
     limiter: Callable[[], Limiter] | None,
     pseudonymiser: Pseudonymiser | None,
     code: str | None,
@@ -188,7 +188,8 @@ def _read(
             shared: Any = None if limiter is None else limiter()
             if hasattr(shared, "aclose"):
                 stack.push_async_callback(shared.aclose)
-            client = CdrClient(code=code, token=token, base_url=base_url, limiter=shared)
+            address = {"base_url": base_url} if base_url else {}  # else the environment's
+            client = CdrClient.from_env(code=code, token=token, limiter=shared, **address)
             await stack.enter_async_context(client)
             async for page in client.iter_pages(CdrQuery(first, last, **filters)):
                 records = page.records if pseudonymiser is None else pseudonymiser.records(page.records)

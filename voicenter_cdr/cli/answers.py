@@ -37,7 +37,7 @@ from voicenter_cdr.cli.session import client_for
 from voicenter_cdr.cli.times import Period, said, span, zone_named
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, select
-from voicenter_cdr.export.places import write_whole
+from voicenter_cdr.export.places import check_file, write_whole
 from voicenter_cdr.export.sinks import csv_text
 from voicenter_cdr.kpis import Accumulator, CallBacks, Kpis, Terms, Unreturned
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -97,8 +97,8 @@ def missed(
     voicemail
         Also who left a message.
     """
-    if output != "-" and not Path(output).absolute().parent.is_dir():
-        raise ConfigurationError("The folder of --output does not exist")
+    if output != "-":
+        check_file(Path(output).absolute())
     queues, now = set(split("--queue", queue)), times.now()
     start, end = span(period, now=now, demo=access.demo, call_id=None)
     query = query_of(start, end, Filters(), select(_NEEDED))
@@ -212,8 +212,7 @@ def _shape(output: str, *, json_: bool, csv_: bool) -> str:
             )
         return chosen or "html"
     path = Path(output)
-    if not path.absolute().parent.is_dir():
-        raise ConfigurationError("The folder of --output does not exist")
+    check_file(path.absolute())
     named = _ENDINGS.get(path.suffix.lower())
     if named is None or chosen not in (None, named):
         raise ConfigurationError("A report is named ….html, or ….json or ….csv for its numbers alone")
