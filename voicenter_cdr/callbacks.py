@@ -73,10 +73,13 @@ class Family:
 
     def add(self, cdr: Cdr) -> None:
         """Take one record."""
+        handed_on = rule(cdr).role is Role.TRANSFER
+        if not (handed_on or cdr.custom_data):  # nothing else tells of another leg
+            return
         origin = cdr.original_call_id if is_later(cdr) else None
         if origin is not None and cdr.call_id is not None:
             self.parents.setdefault(cdr.call_id, set()).add(origin)
-        if (origin is not None or rule(cdr).role is Role.TRANSFER) and is_reached(cdr):
+        if (origin is not None or handed_on) and is_reached(cdr):
             self.answered.update(name for name in (cdr.call_id, origin) if name is not None)
 
     def merge(self, other: Family) -> None:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from attrs import define, field, frozen
 
 from voicenter_cdr.callbacks import CallBacks, Family, Unreturned, is_missed, is_reached, unreturned
-from voicenter_cdr.calls import Direction, Role, customer_number, direction, is_counted, is_talk, outcome, rule
+from voicenter_cdr.calls import Direction, customer_number, direction, is_counted, is_talk, outcome, rule
 from voicenter_cdr.definitions import (
     DEFINITIONS,
     DIMENSIONS,
@@ -309,8 +309,7 @@ class Accumulator:
             self._who.append(self._callers.setdefault(number, len(self._callers)))
             self._what.append(at * _STORIES + part)
             self._missed.append(_mark(cdr.call_id) if part == _MISS else 0)
-        if cdr.custom_data or leg.role is Role.TRANSFER:  # nothing else tells of another leg
-            self._family.add(cdr)
+        self._family.add(cdr)
         length = min(_LONGEST, max(0, cdr.ring_time or 0) + max(0, cdr.duration or 0))
         if length:
             self._begins.append(at)
