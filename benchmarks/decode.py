@@ -17,9 +17,10 @@ import attrs
 from cattrs import Converter
 
 from benchmarks.goals import Goal
+from voicenter_cdr.core.protocol.responses import Decoder
+from voicenter_cdr.core.protocol.rows import Reader
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sandbox import CallCentre
-from voicenter_cdr.wire import Decoder, Reader
 
 BOUNDS = {"voicenter_cdr": 1.7, "voicenter_cdr, loads=orjson.loads": 1.25}
 """Times json.loads of the same page."""

@@ -18,9 +18,9 @@ from typing import Any
 from attrs import define
 
 from benchmarks.goals import Goal
-from voicenter_cdr.pacing import RateLimit, SlotWindow
-from voicenter_cdr.plan import Ask, Plan
-from voicenter_cdr.windows import PageFacts, Window
+from voicenter_cdr.core.planning.planner import Ask, Plan
+from voicenter_cdr.core.planning.windows import PageFacts, Window
+from voicenter_cdr.core.ratelimit.policy import RateLimit, SlotWindow
 
 CAP = 10_000
 YEAR = 365 * 86_400

@@ -19,11 +19,12 @@ from typing import Any
 
 from benchmarks.decode import ROWS, SLICE
 from benchmarks.memory import peak_mb
+from voicenter_cdr.core.protocol.responses import Decoder
+from voicenter_cdr.core.protocol.rows import Reader
 from voicenter_cdr.export import COLUMNS, arrow_batch, arrow_schema, duckdb_ddl, open_sink, rows, sqlite_ddl
-from voicenter_cdr.export.schema import cells
+from voicenter_cdr.export.cells import cells
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sandbox import Bulk
-from voicenter_cdr.wire import Decoder, Reader
 
 PAGES = 5
 NAMES = [column.name for column in COLUMNS]

@@ -22,9 +22,9 @@ from benchmarks.economy import BOUNDS
 from benchmarks.goals import Goal
 from benchmarks.memory import peak_mb
 from voicenter_cdr import CdrClient, CdrQuery
+from voicenter_cdr.core.protocol.responses import decode
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.testing import run_virtual
-from voicenter_cdr.wire import decode
 
 CAP = 10_000
 START = datetime(2016, 1, 1, tzinfo=UTC)

@@ -16,9 +16,8 @@ from typing import Any
 
 from benchmarks.formats import pages
 from benchmarks.memory import peak_mb
+from voicenter_cdr.analytics import DIMENSIONS, Accumulator, create_views
 from voicenter_cdr.export import open_sink
-from voicenter_cdr.kpis import DIMENSIONS, Accumulator
-from voicenter_cdr.kpis_sql import create_views
 
 PAGES = 30
 """A million records take 100; they are run by name."""

@@ -28,8 +28,8 @@ from benchmarks import soak_processes
 from benchmarks.goals import Goal
 from benchmarks.memory import now_mb
 from voicenter_cdr import CdrClient, CdrQuery, VoicenterError
+from voicenter_cdr.limiters import SqliteLimiter
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Fault, Hit, Sandbox, serving
-from voicenter_cdr.sqlite_pacing import SqliteLimiter
 from voicenter_cdr.sync import sync
 from voicenter_cdr.testing import run_virtual
 

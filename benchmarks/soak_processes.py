@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
+from voicenter_cdr.limiters import SqliteLimiter
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Hit, Sandbox, serving
-from voicenter_cdr.sqlite_pacing import SqliteLimiter
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PERIOD = CdrQuery(START, START + timedelta(days=1))

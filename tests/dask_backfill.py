@@ -9,7 +9,7 @@ from dask.distributed import Client
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
 from voicenter_cdr.export import open_sink, write_pages
-from voicenter_cdr.redis_pacing import RedisLimiter
+from voicenter_cdr.limiters import RedisLimiter
 
 LIMIT = RateLimit(requests=10, period=1.0, grace=2.0)  # busy machines are slow
 

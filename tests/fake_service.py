@@ -7,8 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
-from voicenter_cdr.plan import Ask, Plan
-from voicenter_cdr.windows import PageFacts, Window
+from voicenter_cdr.core.planning.planner import Ask, Plan
+from voicenter_cdr.core.planning.windows import PageFacts, Window
 
 
 @frozen

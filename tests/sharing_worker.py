@@ -8,9 +8,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
-from voicenter_cdr.pacing import Limiter
-from voicenter_cdr.redis_pacing import RedisLimiter
-from voicenter_cdr.sqlite_pacing import SqliteLimiter
+from voicenter_cdr.core.ratelimit.policy import Limiter
+from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 
 LIMIT = RateLimit(requests=10, period=4.0, grace=0.3)
 START = datetime(2026, 7, 1, tzinfo=UTC)

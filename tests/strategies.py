@@ -5,7 +5,7 @@ from __future__ import annotations
 from fake_service import Row, Semantics, Service
 from hypothesis import strategies as st
 
-from voicenter_cdr.windows import Window
+from voicenter_cdr.core.planning.windows import Window
 
 START = 1_000_000
 

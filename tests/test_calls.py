@@ -29,8 +29,8 @@ from voicenter_cdr.calls import (
     outcome,
     stitch,
 )
+from voicenter_cdr.core.protocol.responses import decode
 from voicenter_cdr.sandbox import CallCentre
-from voicenter_cdr.wire import decode
 
 START = datetime(2026, 7, 14, 8, tzinfo=UTC)
 

@@ -24,14 +24,16 @@ from attrs import frozen
 
 import voicenter_cdr
 from voicenter_cdr import CdrClient, CdrField, CdrQuery, CdrType, IdentityCriteria, cli
-from voicenter_cdr.cli import records, session, times
-from voicenter_cdr.cli.failure import texts
-from voicenter_cdr.cli.times import Period
+from voicenter_cdr.cli import clients as session
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.commands import export as records
+from voicenter_cdr.cli.errors import texts
+from voicenter_cdr.cli.periods import Period
+from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records, Sandbox
 from voicenter_cdr.sync.stores import locked
 from voicenter_cdr.testing import run_virtual
-from voicenter_cdr.wire import API_NAMES
 
 NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
 CODE = "s3cret-Account-c0de"

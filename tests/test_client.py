@@ -45,12 +45,13 @@ from voicenter_cdr import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.client import BASE_URL, _Pace
-from voicenter_cdr.pacing import Slot
-from voicenter_cdr.plan import Plan
+from voicenter_cdr.client import BASE_URL
+from voicenter_cdr.core.http.transport import proxy_for
+from voicenter_cdr.core.planning.planner import Plan
+from voicenter_cdr.core.ratelimit.policy import Slot
+from voicenter_cdr.core.ratelimit.scheduler import _Pace
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row, run_virtual
-from voicenter_cdr.transport import proxy_for
 
 CODE = "c0de-that-nobody-may-see"
 PHONE = "0521234567"

@@ -18,9 +18,9 @@ import pytest
 from servers import postgres, service
 
 from voicenter_cdr import ConfigurationError, DecodeError
+from voicenter_cdr.limiters import SqliteLimiter
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records, Sandbox
-from voicenter_cdr.sqlite_pacing import SqliteLimiter
 from voicenter_cdr.testing import make_row
 
 dlt: Any = pytest.importorskip("dlt")

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient
-from voicenter_cdr.cli import main, session
-from voicenter_cdr.doctor import Diagnosis, examine
+from voicenter_cdr.cli import clients as session
+from voicenter_cdr.cli import main
+from voicenter_cdr.diagnostics import Diagnosis, examine
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
 

@@ -35,6 +35,7 @@ from voicenter_cdr import (
     IvrStep,
     Page,
 )
+from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.export import (
     COLUMNS,
     CsvSink,
@@ -51,7 +52,6 @@ from voicenter_cdr.export import (
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.sync.stores import locked
 from voicenter_cdr.testing import in_process, make_rows
-from voicenter_cdr.wire import API_NAMES
 
 NAMES = [column.name for column in COLUMNS]
 DERIVED = ["original_call_id", "customer_number", "direction", "outcome"]

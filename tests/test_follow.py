@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicenter_cdr import AuthenticationError, CdrClient, CdrQuery, Change, CheckpointError, ConfigurationError
-from voicenter_cdr.follow import FollowStream
+from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row, run_virtual
 

@@ -29,6 +29,7 @@ from test_cli import Run, run, service  # noqa: F401  # fixtures
 from test_export import FULL, MOMENT, maps, steps, texts
 
 from voicenter_cdr import Cdr, CdrType, ConfigurationError, DecodeError, DialStatus, FrozenMap
+from voicenter_cdr.analytics import create_views
 from voicenter_cdr.export import (
     COLUMNS,
     Column,
@@ -46,8 +47,8 @@ from voicenter_cdr.export import (
 )
 from voicenter_cdr.export import duckdb as duckdb_room
 from voicenter_cdr.export import parquet as parquet_room
-from voicenter_cdr.export.schema import cells, moment
-from voicenter_cdr.kpis_sql import create_views
+from voicenter_cdr.export.cells import cells
+from voicenter_cdr.export.schema import moment
 
 NAMES = [column.name for column in COLUMNS]
 TABLES = ("calls.parquet", "calls.sqlite", "calls.duckdb", "calls/")

@@ -23,9 +23,7 @@ from hypothesis import strategies as st
 from test_calls import at, cdrs, records_of
 
 from voicenter_cdr import Cdr, ConfigurationError, IvrStep
-from voicenter_cdr.callbacks import is_missed, is_reached
-from voicenter_cdr.calls import Outcome, customer_number, is_counted, normal_number, stitch
-from voicenter_cdr.kpis import (
+from voicenter_cdr.analytics import (
     DEFINITIONS,
     DIMENSIONS,
     MEASURES,
@@ -34,11 +32,14 @@ from voicenter_cdr.kpis import (
     Terms,
     Wait,
     akpis,
+    is_missed,
+    is_reached,
     kpis,
     unreturned,
 )
+from voicenter_cdr.calls import Outcome, customer_number, is_counted, normal_number, stitch
+from voicenter_cdr.core.protocol.responses import decode
 from voicenter_cdr.sandbox import CallCentre
-from voicenter_cdr.wire import decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bank-january-1999.jsonl.gz"
 START = datetime(2026, 6, 1, tzinfo=UTC)

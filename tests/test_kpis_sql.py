@@ -17,9 +17,8 @@ from test_calls import cdrs
 from test_kpis import TEN, bank, month, with_data
 
 from voicenter_cdr import Cdr, ConfigurationError
+from voicenter_cdr.analytics import DIMENSIONS, Kpis, Terms, Wait, create_views, kpis, unreturned, views
 from voicenter_cdr.export import committing, open_sink
-from voicenter_cdr.kpis import DIMENSIONS, Kpis, Terms, Wait, kpis, unreturned
-from voicenter_cdr.kpis_sql import create_views, views
 
 CONNECT: dict[str, Callable[[str], Any]] = {"duckdb": duckdb.connect, "sqlite": sqlite3.connect}
 both = pytest.mark.parametrize("dialect", list(CONNECT))

@@ -32,8 +32,8 @@ from voicenter_cdr import (
     Sort,
     SortOrder,
 )
-from voicenter_cdr.models import fingerprint
-from voicenter_cdr.wire import API_NAMES
+from voicenter_cdr.core.protocol.fields import API_NAMES
+from voicenter_cdr.models.records import fingerprint
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = datetime(2026, 7, 2, tzinfo=UTC)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit
-from voicenter_cdr.pacing import ErrorGate, SlotWindow, backoff, duration
+from voicenter_cdr.core.ratelimit.backoff import ErrorGate, backoff, duration
+from voicenter_cdr.core.ratelimit.policy import SlotWindow
 
 
 def busiest(counted: list[float], period: float) -> int:

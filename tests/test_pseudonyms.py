@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from test_cli import NOW, PHONE, RECORDS, Run, Service, record, run, service  # noqa: F401  # fixtures
 
 from voicenter_cdr import Cdr, CdrClient, CdrType, CheckpointError, ConfigurationError, InvalidRecord, Page, Problem
-from voicenter_cdr.callbacks import unreturned
+from voicenter_cdr.analytics import unreturned
 from voicenter_cdr.calls import RULES, customer_number, direction, normal_number, outcome, stitch
 from voicenter_cdr.export import JsonlSink, row, write_pages
 from voicenter_cdr.pseudonyms import Pseudonymiser

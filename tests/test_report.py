@@ -15,10 +15,10 @@ from test_calls import at
 from test_kpis import TEN, bank, month, with_data
 
 from voicenter_cdr import ConfigurationError
+from voicenter_cdr.analytics import MEASURES, Terms, kpis
+from voicenter_cdr.analytics.report.page import render
+from voicenter_cdr.analytics.report.words import words_in
 from voicenter_cdr.calls import customer_number
-from voicenter_cdr.kpis import MEASURES, Terms, kpis
-from voicenter_cdr.report import render
-from voicenter_cdr.report.words import words_in
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "rect", "path", "circle", "br"}

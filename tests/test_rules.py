@@ -38,11 +38,11 @@ from voicenter_cdr import (
     Event,
     IncompleteError,
     Rule,
-    rules,
 )
 from voicenter_cdr.calls import Outcome, customer_number, outcome
+from voicenter_cdr.core.streaming import rules
+from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.handlers import JsonLines, Webhook
-from voicenter_cdr.rules import WatchStream
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_record, make_row, run_virtual
 

@@ -41,7 +41,7 @@ from voicenter_cdr import (
 )
 from voicenter_cdr.client import BASE_URL
 from voicenter_cdr.export import JsonlSink, write_pages
-from voicenter_cdr.redis_pacing import RedisLimiter
+from voicenter_cdr.limiters import RedisLimiter
 from voicenter_cdr.sandbox import Fault, Records, Sandbox, serving
 from voicenter_cdr.testing import in_process, make_row, make_rows
 

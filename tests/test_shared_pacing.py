@@ -22,11 +22,10 @@ from hypothesis import strategies as st
 from sharing_worker import LIMIT
 
 from voicenter_cdr import CdrClient, CdrQuery, ConfigurationError, RateLimit, RateLimitError
-from voicenter_cdr.redis_pacing import RedisLimiter
+from voicenter_cdr.core.planning.windows import Window
+from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 from voicenter_cdr.sandbox import Behaviour, Bulk, Sandbox, serving
-from voicenter_cdr.sqlite_pacing import SqliteLimiter
 from voicenter_cdr.testing import in_process, run_virtual
-from voicenter_cdr.windows import Window
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 SECONDS = 9.0

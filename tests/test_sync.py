@@ -47,13 +47,15 @@ from voicenter_cdr import (
     Sort,
     Stats,
 )
+from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.export import COLUMNS, committing, open_sink
-from voicenter_cdr.models import fingerprint
+from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
+from voicenter_cdr.sync.database_store import DatabaseStore
+from voicenter_cdr.sync.dataset_store import TreeStore
 from voicenter_cdr.sync.ledger import State, cut, raster, spans, wanted
-from voicenter_cdr.sync.stores import DatabaseStore, TreeStore, locked
-from voicenter_cdr.windows import DAY, Window
+from voicenter_cdr.sync.stores import locked
 
 NOW = BEGIN + timedelta(days=5)
 KINDS = ("calls.sqlite", "calls.duckdb", "calls/")

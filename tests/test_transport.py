@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError
+from voicenter_cdr.core.http.decompression import pieces
+from voicenter_cdr.core.http.transport import checked_address, tls_context
 from voicenter_cdr.testing import run_virtual
-from voicenter_cdr.transport import checked_address, pieces, tls_context
 
 EXAMPLE = "https://example.com/"
 

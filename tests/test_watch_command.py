@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import session, times, watching
+from voicenter_cdr.cli import clients as session
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.commands import watch as watching
 from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.sandbox import Records, Sandbox
 from voicenter_cdr.testing import make_row, run_virtual

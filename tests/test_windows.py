@@ -15,21 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import services
 
-from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
-from voicenter_cdr.ladder import Rung, climb
-from voicenter_cdr.models import CdrType
-from voicenter_cdr.plan import Ask, Plan, Verdict
-from voicenter_cdr.windows import (
+from voicenter_cdr.core.planning.dense_second import Rung, climb
+from voicenter_cdr.core.planning.estimates import expected
+from voicenter_cdr.core.planning.planner import Ask, Plan, Verdict
+from voicenter_cdr.core.planning.windows import (
     PageFacts,
     Trust,
     Window,
     check_clock,
-    expected,
     is_cut,
     is_ordered,
     prefix,
     suffix,
 )
+from voicenter_cdr.errors import CountMismatchError, DenseWindowError, IncompleteError, OutOfRangeError
+from voicenter_cdr.models import CdrType
 
 
 def rows_at(*seconds: int, kind: int = 8) -> list[Row]:

@@ -32,10 +32,12 @@ from voicenter_cdr import (
     Sort,
     UntrustedAddressError,
     VoicenterError,
-    wire,
 )
+from voicenter_cdr.core.protocol import values as wire
+from voicenter_cdr.core.protocol.requests import Credentials, call_window, encode
+from voicenter_cdr.core.protocol.responses import Answer, Decoder, decode
+from voicenter_cdr.core.protocol.rows import Reader, trimmed
 from voicenter_cdr.errors import Problem
-from voicenter_cdr.wire import Answer, Credentials, Decoder, Reader, call_window, decode, encode, trimmed
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = datetime(2026, 7, 2, tzinfo=UTC)
@@ -307,7 +309,7 @@ def test_loose_values(field: str, sent: Any, read_as: Any) -> None:
 
 
 def _names() -> dict[CdrField, str]:
-    from voicenter_cdr.wire import API_NAMES
+    from voicenter_cdr.core.protocol.fields import API_NAMES
 
     return dict(API_NAMES)
 

@@ -1,6 +1,9 @@
 """Every call detail record (CDR) out of Voicenter's Call Log API: once, in order, at the pace it allows."""
 
 from voicenter_cdr.client import CdrClient
+from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
+from voicenter_cdr.core.streaming.follow import Change, FollowStats
+from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
 from voicenter_cdr.errors import (
     ApiError,
     AuthenticationError,
@@ -20,7 +23,6 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.follow import Change, FollowStats
 from voicenter_cdr.models import (
     Cdr,
     CdrField,
@@ -39,8 +41,6 @@ from voicenter_cdr.models import (
     SortOrder,
     Stats,
 )
-from voicenter_cdr.pacing import Limiter, RateLimit
-from voicenter_cdr.rules import Delivery, Event, Rule, WatchStats
 
 __version__ = "0.2.0"
 

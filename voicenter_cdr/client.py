@@ -7,22 +7,36 @@ import contextlib
 import json
 import logging
 import os
-import random
 import ssl
 import warnings
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 import attrs
 import httpx
-from aiolimiter import AsyncLimiter
 from attrs import define, field
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, retry_if_exception
 
+from voicenter_cdr.core.http.decompression import pieces
+from voicenter_cdr.core.http.fairness import Turns
+from voicenter_cdr.core.http.retry import _Try, _worth_another
+from voicenter_cdr.core.http.transport import checked_address, discreetly, http_client, retry_after, tls_context
+from voicenter_cdr.core.planning.estimates import _count_between, expected
+from voicenter_cdr.core.planning.planner import Ask
+from voicenter_cdr.core.planning.windows import DAY, Window, check_clock, is_cut
+from voicenter_cdr.core.protocol.requests import Credentials, Request, call_window, encode
+from voicenter_cdr.core.protocol.responses import Answer, Decoder, Loads, decode
+from voicenter_cdr.core.protocol.rows import Reader
+from voicenter_cdr.core.ratelimit.backoff import duration
+from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit, Slot
+from voicenter_cdr.core.ratelimit.scheduler import _Pace
+from voicenter_cdr.core.streaming.follow import FollowStream
+from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
+from voicenter_cdr.core.streaming.rules import Rule
+from voicenter_cdr.core.streaming.watch import WatchStream
+from voicenter_cdr.core.streaming.workers import Tally, facts, in_time, own
 from voicenter_cdr.errors import (
     ApiError,
     ConfigurationError,
@@ -33,9 +47,7 @@ from voicenter_cdr.errors import (
     VoicenterError,
     bare,
 )
-from voicenter_cdr.follow import FollowStream
 from voicenter_cdr.models import (
-    PAGE_CAP,
     Cdr,
     CdrField,
     CdrQuery,
@@ -46,15 +58,9 @@ from voicenter_cdr.models import (
     RawAnswer,
     Sort,
     SortOrder,
-    fingerprint,
 )
-from voicenter_cdr.pacing import ErrorGate, Limiter, RateLimit, Slot, SlotWindow, backoff, duration
-from voicenter_cdr.plan import Ask
-from voicenter_cdr.rules import Rule, WatchStream
-from voicenter_cdr.stream import OnInvalid, Order, PageStream, RecordStream, Tally, Turns, facts, in_time, own
-from voicenter_cdr.transport import checked_address, discreetly, http_client, pieces, retry_after, tls_context
-from voicenter_cdr.windows import DAY, PageFacts, Window, check_clock, expected, is_cut, is_ordered
-from voicenter_cdr.wire import Answer, Credentials, Decoder, Loads, Reader, Request, call_window, decode, encode
+from voicenter_cdr.models.records import fingerprint
+from voicenter_cdr.models.results import PAGE_CAP
 
 __all__ = ["BASE_URL", "CdrClient"]
 
@@ -62,231 +68,14 @@ BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
+
 _NOTHING: Final = httpx.ByteStream(b"")
+
 _SLICE: Final = 65_536
 """Bytes of an answer that are decoded before the event loop gets a turn."""
-_PATIENCE: Final = 900.0
-"""Seconds one request goes on trying while the service refuses it for its rate."""
-_FRESH: Final = 2.0
-"""Seconds a permit of somebody else's limiter is good for: such a budget counts from it, not from what is written."""
-_URGENT_IN_A_ROW: Final = 4
-"""Single calls that may pass waiting bulk requests before one of those has its turn."""
 
 Timeout = float | Literal["default"] | None
 """Seconds for one attempt as a whole, ``None`` for no end, ``"default"`` for the client's own."""
-
-
-# --- pace --------------------------------------------------------------------------------------------------------
-
-
-class _Pace:
-    """One line for all requests of a client, single calls before bulk ones: through gate, bucket and window."""
-
-    def __init__(self, limit: RateLimit, limiter: Limiter | None) -> None:
-        self._limit = limit
-        self._own = limiter
-        self._window = SlotWindow(limit)
-        self._gate = ErrorGate(limit)
-        self.bind()
-
-    def bind(self) -> None:
-        """Begin in the running event loop; what was sent before still counts."""
-        self._bucket: Limiter = self._own or AsyncLimiter(self._limit.requests, self._limit.period)
-        self._paid = 0
-        self._paying = asyncio.Lock()
-        self._busy = False
-        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
-        self._passed = 0
-        self._gate.probing = False
-        self._probed = asyncio.Event()
-
-    async def acquire(self, *, urgent: bool, max_wait: float | None) -> Slot:
-        """A slot to send one request in.
-
-        Raises :class:`RateLimitError` at once where none can come within ``max_wait`` seconds.
-        """
-        if max_wait is None:
-            return await self._acquire(urgent)
-        expected = self._expected(urgent)
-        if expected > max_wait:
-            raise RateLimitError.beyond(max_wait, expected)
-        try:
-            async with asyncio.timeout(max_wait):
-                return await self._acquire(urgent)
-        except TimeoutError:
-            raise RateLimitError.beyond(max_wait, max(self._expected(urgent), 1.0)) from None
-
-    def _expected(self, urgent: bool) -> float:
-        now = asyncio.get_running_loop().time()
-        ahead = int(self._busy) + len(self._waiting[True]) + (0 if urgent else len(self._waiting[False]))
-        return max(self._gate.delay(now), self._window.delay(now, ahead))
-
-    async def _acquire(self, urgent: bool) -> Slot:
-        async with self._turn(urgent):
-            probes = await self._through_gate()
-            try:
-                await self._free()  # before the bucket is asked: what it gives is to be used at once
-                if self._paid:
-                    self._paid -= 1
-                else:
-                    await self._pay()
-                await self._free()
-            except BaseException:
-                if probes:  # another one will
-                    self._end_probe()
-                raise
-            slot = self._window.take(asyncio.get_running_loop().time())
-            slot.probes = probes
-            return slot
-
-    async def _pay(self) -> None:
-        """Ask the bucket, one caller at a time."""
-        async with self._paying:
-            await self._bucket.acquire()
-
-    async def _free(self) -> None:
-        """Wait until the window has a slot."""
-        loop = asyncio.get_running_loop()
-        while (delay := self._window.delay(loop.time())) > 0:
-            await asyncio.sleep(delay)
-
-    @asynccontextmanager
-    async def _turn(self, urgent: bool) -> AsyncIterator[None]:
-        if self._busy:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting[urgent].append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._next()
-                elif turn in self._waiting[urgent]:
-                    self._waiting[urgent].remove(turn)
-                raise
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._next()
-
-    def _next(self) -> None:
-        """Let the next one in: a single call, unless several have passed a waiting bulk request."""
-        urgent, bulk = self._waiting[True], self._waiting[False]
-        self._busy = bool(urgent or bulk)
-        if not self._busy:
-            return
-        pass_bulk = bool(urgent) and (not bulk or self._passed < _URGENT_IN_A_ROW)
-        self._passed = self._passed + 1 if pass_bulk and bulk else 0
-        turn = (urgent if pass_bulk else bulk).popleft()
-        if turn.cancelled():
-            self._next()
-        else:
-            turn.set_result(None)
-
-    async def _through_gate(self) -> bool:
-        """Wait until requests flow freely, or until it is on this one to find out: then ``True``."""
-        loop = asyncio.get_running_loop()
-        while not self._gate.is_open:
-            if self._gate.probing:
-                self._probed.clear()
-                await self._probed.wait()
-            elif (delay := self._gate.delay(loop.time())) > 0:
-                await asyncio.sleep(delay)
-            else:
-                self._gate.probing = True
-                return True
-        return False
-
-    def give_back(self, slot: Slot) -> None:
-        """The slot was not used; what our own bucket took for it is good for the next one."""
-        self._window.give_back(slot)
-        self._paid += self._own is None
-        if slot.probes:
-            self._end_probe()
-
-    async def write(self, slot: Slot, permitted: float) -> float:
-        """The slot's request can be written only now: when its permit came, which is another one if that was too old.
-
-        So a connection that came about slowly pays a shared budget twice, and never too little.
-        """
-        loop = asyncio.get_running_loop()
-        if self._own is not None and loop.time() - permitted > _FRESH:
-            await self._pay()
-            permitted = loop.time()
-        self._window.written(slot, loop.time())
-        return permitted
-
-    def answered(self, slot: Slot) -> None:
-        """The slot's answer has begun to arrive."""
-        self._window.answered(slot, asyncio.get_running_loop().time())
-
-    def refused(self, slot: Slot, retry_after: float | None) -> None:
-        """The service answered with error 1: everybody waits."""
-        now = asyncio.get_running_loop().time()
-        self._gate.refused(slot.sent, now, jitter=random.random(), retry_after=retry_after)
-        self._probed.set()
-        _LOG.warning("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
-
-    def passed(self, slot: Slot) -> None:
-        """The slot's request was not refused for its rate."""
-        self._gate.passed(slot.sent)
-        self._probed.set()
-
-    def _end_probe(self) -> None:
-        self._gate.probing = False
-        self._probed.set()
-
-    def given_up(self, slot: Slot) -> None:
-        """Nobody knows what the service thought of the slot's request."""
-        self._window.given_up(slot, asyncio.get_running_loop().time())
-        if slot.probes:
-            self._end_probe()
-
-
-# --- sending -----------------------------------------------------------------------------------------------------
-
-
-@define
-class _Try:
-    """The budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait``."""
-
-    max_attempts: int
-    max_wait: float | None
-    begun: float
-    attempts: int = 0
-    faults: int = 0
-    waited: float = 0.0
-    jitter: float = field(factory=random.random)
-    refused_at: float | None = None
-
-    def spent(self, state: RetryCallState) -> bool:
-        """Whether the last failure was one too many, or the pause behind it would be too long."""
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RateLimitError):
-            now = asyncio.get_running_loop().time()
-            self.refused_at = now if self.refused_at is None else self.refused_at
-            return now - self.refused_at > _PATIENCE
-        left = self.left
-        return self.faults >= self.max_attempts or (left is not None and self.pause(state) > left)
-
-    def pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt, the same however often it is asked; after error 1 the gate sees to them."""
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RateLimitError):
-            return 0.0
-        retry_after = error.retry_after if isinstance(error, VoicenterError) else None
-        return backoff(self.faults, self.jitter, retry_after)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait for the next attempt; it counts for ``max_wait``."""
-        self.waited += seconds
-        await asyncio.sleep(seconds)
-        self.jitter = random.random()
-
-    @property
-    def left(self) -> float | None:
-        """What remains of ``max_wait``."""
-        return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)
 
 
 @define
@@ -296,11 +85,6 @@ class _Seen:
     status: int = 0
     headers: dict[str, str] = field(factory=dict, repr=False)
     body: bytearray = field(factory=bytearray, repr=False)
-
-
-def _worth_another(error: BaseException) -> bool:
-    local = isinstance(error, RateLimitError) and error.status is None
-    return isinstance(error, VoicenterError) and error.retryable and not local
 
 
 def _not_negative(_: object, __: Any, value: float | None) -> None:
@@ -438,9 +222,6 @@ def _utc_now() -> datetime:
 def _said(window: Window) -> str:
     start, end = window.times
     return f"[{start:%Y-%m-%dT%H:%M:%SZ}, {end:%Y-%m-%dT%H:%M:%SZ})"
-
-
-# --- the client --------------------------------------------------------------------------------------------------
 
 
 def _credentials(code: str | None, token: str | None) -> Credentials | str:
@@ -1024,15 +805,3 @@ def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
         "The query is too long for a GET",
         mend='Leave out method="GET", or ask for fewer phones or extensions at a time.',
     )
-
-
-def _count_between(window: Window, up: PageFacts, down: PageFacts) -> int | None:
-    """The exact number of a window's rows from both ends of its answer, if they prove the order and the total."""
-    if not (is_ordered(up) and is_ordered(down, descending=True) and up.known and down.known):
-        return None
-    if up.known[-1] >= down.known[-1] or up.total != down.total:
-        return None
-    before = sum(second < window.start for second in up.known)
-    behind = sum(second >= window.stop for second in down.known)
-    whole = up.known[-1] >= window.start and down.known[-1] < window.stop
-    return (up.total or 0) - before - behind if whole else None

@@ -20,11 +20,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
 from voicenter_cdr.client import CdrClient
+from voicenter_cdr.core.ratelimit.policy import Limiter
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, Column, Kind, rows
-from voicenter_cdr.export.schema import cells
+from voicenter_cdr.export.cells import cells
 from voicenter_cdr.models import Cdr, CdrQuery
-from voicenter_cdr.pacing import Limiter
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
 try:

@@ -16,10 +16,10 @@ from typing import BinaryIO, Final, Self
 
 import httpx
 
+from voicenter_cdr.core.http.transport import checked_address, discreetly, http_client, retry_after, tls_context
+from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export.schema import COLUMNS, Column, moment, row, select
-from voicenter_cdr.rules import Event
-from voicenter_cdr.transport import checked_address, discreetly, http_client, retry_after, tls_context
 
 __all__ = ["JsonLines", "Webhook", "signature"]
 

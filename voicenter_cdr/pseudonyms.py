@@ -36,7 +36,8 @@ import attrs
 
 from voicenter_cdr.calls import PUNCTUATION, is_number, normal_number
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, IvrStep, Page, is_original_call_id
+from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, IvrStep, Page
+from voicenter_cdr.models.records import is_original_call_id
 
 __all__ = ["Pseudonymiser"]
 

@@ -29,13 +29,13 @@ from voicenter_cdr import (
     VoicenterError,
     WatchStats,
 )
+from voicenter_cdr.analytics import Kpis, Terms, Unreturned, kpis, unreturned
+from voicenter_cdr.analytics.report.page import render
 from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
 from voicenter_cdr.handlers import Webhook
-from voicenter_cdr.kpis import Kpis, Terms, Unreturned, kpis, unreturned
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.recordings import Recording, download_recording, download_recordings, read_manifest
-from voicenter_cdr.report import render
 from voicenter_cdr.sync import SyncReport, SyncWindow, sync
 
 query = CdrQuery(

@@ -15,15 +15,18 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 import voicenter_cdr
-from voicenter_cdr.cli.answers import MISSED_EXAMPLES, REPORT_EXAMPLES, missed, report
-from voicenter_cdr.cli.diagnosis import DOCTOR_EXAMPLES, doctor
-from voicenter_cdr.cli.failure import StoppedError, TerminatedError, report_failure
-from voicenter_cdr.cli.flags import OUTPUT, PLAIN_WORD
-from voicenter_cdr.cli.recording import RECORDINGS_EXAMPLES, recordings
-from voicenter_cdr.cli.records import COUNT_EXAMPLES, EXPORT_EXAMPLES, PLAN_EXAMPLES, count, export, plan
-from voicenter_cdr.cli.service import sandbox
-from voicenter_cdr.cli.syncing import SYNC_EXAMPLES, sync
-from voicenter_cdr.cli.watching import WATCH_EXAMPLES, watch
+from voicenter_cdr.cli.commands.count import COUNT_EXAMPLES, count
+from voicenter_cdr.cli.commands.doctor import DOCTOR_EXAMPLES, doctor
+from voicenter_cdr.cli.commands.export import EXPORT_EXAMPLES, export
+from voicenter_cdr.cli.commands.missed import MISSED_EXAMPLES, missed
+from voicenter_cdr.cli.commands.plan import PLAN_EXAMPLES, plan
+from voicenter_cdr.cli.commands.recordings import RECORDINGS_EXAMPLES, recordings
+from voicenter_cdr.cli.commands.report import REPORT_EXAMPLES, report
+from voicenter_cdr.cli.commands.sandbox import sandbox
+from voicenter_cdr.cli.commands.sync import SYNC_EXAMPLES, sync
+from voicenter_cdr.cli.commands.watch import WATCH_EXAMPLES, watch
+from voicenter_cdr.cli.errors import StoppedError, TerminatedError, report_failure
+from voicenter_cdr.cli.options import OUTPUT, PLAIN_WORD
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["run"]

@@ -1,12 +1,14 @@
 """Records into files, tables and streams: the columns they have, and the sinks that take them."""
 
+from voicenter_cdr.export.dataset import TreeSink
+from voicenter_cdr.export.ddl import duckdb_ddl, sqlite_ddl
 from voicenter_cdr.export.duckdb import DuckdbSink
-from voicenter_cdr.export.opening import Format, open_sink
+from voicenter_cdr.export.formats import Format, open_sink
 from voicenter_cdr.export.parquet import ParquetSink, arrow_batch, arrow_schema
-from voicenter_cdr.export.schema import COLUMNS, Column, Kind, duckdb_ddl, row, rows, select, sqlite_ddl
-from voicenter_cdr.export.sinks import CsvSink, FileSink, JsonlSink, Sink, committing, write_pages
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, row, rows, select
+from voicenter_cdr.export.sinks import FileSink, Sink, committing, write_pages
 from voicenter_cdr.export.sqlite import SqliteSink
-from voicenter_cdr.export.trees import TreeSink
+from voicenter_cdr.export.text import CsvSink, JsonlSink
 
 __all__ = [
     "COLUMNS",

@@ -13,20 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from voicenter_cdr._extras import extra
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.extras import extra
+from voicenter_cdr.export.cells import cells
+from voicenter_cdr.export.database import TableSink
+from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quoted
 from voicenter_cdr.export.parquet import arrow_batch
-from voicenter_cdr.export.schema import (
-    COLUMNS,
-    TABLE,
-    Column,
-    cells,
-    duckdb_ddl,
-    duckdb_type,
-    named,
-    quoted,
-)
-from voicenter_cdr.export.tables import TableSink
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, named
 from voicenter_cdr.models import Cdr
 
 __all__ = ["DuckdbSink", "DuckdbTable"]

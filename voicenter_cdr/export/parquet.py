@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr.export.extras import extra
-from voicenter_cdr.export.places import Target, bytes_to
-from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, cells, named
+from voicenter_cdr._extras import extra
+from voicenter_cdr._files import Target, bytes_to
+from voicenter_cdr.export.cells import cells
+from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, named
 from voicenter_cdr.models import Cdr
 
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema"]

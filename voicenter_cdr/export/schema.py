@@ -13,42 +13,21 @@ from __future__ import annotations
 
 import difflib
 import enum
-import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from attrs import field, frozen
 
 from voicenter_cdr.calls import customer_number, direction, outcome
-from voicenter_cdr.errors import ConfigurationError, DecodeError, Problem
+from voicenter_cdr.core.protocol.fields import API_NAMES
+from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrField, IvrStep
-from voicenter_cdr.wire import API_NAMES
 
-__all__ = [
-    "COLUMNS",
-    "STEP_NAMES",
-    "TABLE",
-    "Column",
-    "Kind",
-    "cells",
-    "compact",
-    "duckdb_ddl",
-    "duckdb_type",
-    "misfit",
-    "moment",
-    "named",
-    "number",
-    "quoted",
-    "row",
-    "rows",
-    "select",
-    "sqlite_ddl",
-    "sqlite_type",
-]
+__all__ = ["COLUMNS", "STEP_NAMES", "TABLE", "Column", "Kind", "moment", "named", "number", "row", "rows", "select"]
 
 TABLE: Final = "cdr"
 """What the table of records is called in a database."""
@@ -158,9 +137,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
 _BY_NAME: Final[Mapping[str, Column]] = {
     name.lower(): column for column in COLUMNS for name in (column.name, column.api_name)
 }
+
 STEP_NAMES: Final = ("layer_name", "dtmf", "layer_number")
 """The parts of a step through the voice menu."""
+
 _API_STEP_NAMES: Final = ("LayerName", "DTMF", "LayerNumber")
+
 _EXACT_DIGITS: Final = 30
 """Whole decimals up to this many digits are written as such; beyond, a short exponent could stand for gigabytes."""
 
@@ -271,160 +253,5 @@ _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.JSON: _object,
 }
 """How a value becomes plain; the other kinds are plain already."""
+
 _API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(_API_STEP_NAMES)}
-
-
-# --- tables ------------------------------------------------------------------------------------------------------
-
-_SQLITE: Final[Mapping[Kind, str]] = {
-    Kind.TEXT: "TEXT",
-    Kind.CATEGORY: "TEXT",
-    Kind.INT16: "INTEGER",
-    Kind.INT32: "INTEGER",
-    Kind.INT64: "INTEGER",
-    Kind.TIMESTAMP: "TEXT",
-    Kind.BOOL: "INTEGER",
-    Kind.DECIMAL: "NUMERIC",
-    Kind.STEPS: "TEXT",
-    Kind.JSON: "TEXT",
-}
-_DUCKDB: Final[Mapping[Kind, str]] = {
-    Kind.TEXT: "VARCHAR",
-    Kind.CATEGORY: "VARCHAR",
-    Kind.INT16: "SMALLINT",
-    Kind.INT32: "INTEGER",
-    Kind.INT64: "BIGINT",
-    Kind.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-    Kind.BOOL: "BOOLEAN",
-    Kind.DECIMAL: "DECIMAL(18,4)",
-    Kind.STEPS: "STRUCT({} VARCHAR, {} VARCHAR, {} VARCHAR)[]",
-    Kind.JSON: "VARCHAR",
-}
-_BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 64}
-_DIGITS: Final = (18, 4)
-_UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
-_EXACT: Final = Context(prec=_DIGITS[0])
-_NOISE: Final = Decimal("1e-9")
-"""What is less is no part of a price, but comes from adding floats."""
-
-compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""A value as JSON text without spaces, Hebrew as Hebrew."""
-
-
-def sqlite_type(column: Column) -> str:
-    """The column's type in SQLite."""
-    return _SQLITE[column.kind]
-
-
-def duckdb_type(column: Column, *, raw_names: bool = False) -> str:
-    """The column's type in DuckDB."""
-    return _DUCKDB[column.kind].format(*map(quoted, _API_STEP_NAMES if raw_names else STEP_NAMES))
-
-
-def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
-    """The SQL that makes the table in SQLite, if it is not there.
-
-    Times are ISO text with a Z; true and false are 1 and 0; steps and objects are JSON text; prices are numbers.
-    """
-    return _ddl(columns, [sqlite_type(column) for column in columns], table, raw_names)
-
-
-def duckdb_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
-    """The SQL that makes the table in DuckDB, if it is not there."""
-    return _ddl(columns, [duckdb_type(column, raw_names=raw_names) for column in columns], table, raw_names)
-
-
-def _ddl(columns: Sequence[Column], kinds: Sequence[str], table: str, raw_names: bool) -> str:
-    lines = [
-        f"{quoted(name)} {kind}{' NOT NULL' if column.required else ''}"
-        for column, name, kind in zip(columns, named(columns, raw_names=raw_names), kinds, strict=True)
-    ]
-    return f"CREATE TABLE IF NOT EXISTS {quoted(table)} (\n    " + ",\n    ".join(lines) + "\n)"
-
-
-def quoted(name: str) -> str:
-    """A name as SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) -> list[Any]:
-    """The values of one column as tables take them, ``None`` where absent; every one of them fits the column.
-
-    Text and JSON are ``str`` that UTF-8 has bytes for, times are aware in UTC, prices ``Decimal``, steps ``dict``.
-    Raises :class:`DecodeError` for a number that does not fit; it names the column and not the value.
-    """
-    read = column.value
-    found = [read(cdr) for cdr in records]
-    convert = _TABLED.get(column.kind)
-    if column.kind is Kind.STEPS:
-        convert = _steps(_API_STEP_NAMES if raw_names else STEP_NAMES)
-    values: list[Any] = [None if value is None else convert(value) for value in found] if convert else found
-    if column.kind in _BITS:
-        _check_bits(column, values)
-    elif column.kind is Kind.DECIMAL:
-        return [None if value is None else _price(column, value) for value in values]
-    elif column.kind is Kind.STEPS:
-        return _sound_steps(values)
-    elif column.kind in _TEXTS:
-        return _sound(values)
-    return values
-
-
-def misfit(column: Column, expected: str) -> DecodeError:
-    """The error for a value that does not fit its column."""
-    return DecodeError(
-        "A record does not fit into its table",
-        problems=[Problem(column.name, expected)],
-        mend="Leave that column out, or write JSON Lines or CSV, which hold any value; and report the line above.",
-    )
-
-
-def _check_bits(column: Column, values: Sequence[int | None]) -> None:
-    end = 2 ** (_BITS[column.kind] - 1)
-    known = [value for value in values if value is not None]
-    if known and not -end <= min(known) <= max(known) < end:
-        raise misfit(column, f"a whole number of {_BITS[column.kind]} bits")
-
-
-def _price(column: Column, value: Decimal) -> Decimal:
-    """A price as its column holds it."""
-    try:
-        made = value.quantize(_UNIT, context=_EXACT)
-        if value.is_finite() and abs(value - made) < _NOISE:
-            return made
-    except InvalidOperation:  # more digits than the column has, or no number
-        pass
-    whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
-    raise misfit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
-
-
-def _sound(values: list[Any]) -> list[Any]:
-    """The same texts, or such that UTF-8 has bytes for them."""
-    try:
-        "".join(filter(None, values)).encode()
-    except UnicodeEncodeError:
-        return [_mended(value) for value in values]
-    return values
-
-
-def _sound_steps(values: list[Any]) -> list[Any]:
-    parts = [part for steps in values if steps for step in steps for part in step.values()]
-    return values if _sound(parts) is parts else [_mended(value) for value in values]
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list):
-        return [{name: _mended(part) for name, part in step.items()} for step in value]
-    return value
-
-
-_TABLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.CATEGORY: str,
-    Kind.INT16: int,
-    Kind.TIMESTAMP: lambda value: value.astimezone(UTC),
-    Kind.DECIMAL: Decimal,
-    Kind.JSON: lambda value: compact(_object(value)),
-}
-_TEXTS: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.JSON})

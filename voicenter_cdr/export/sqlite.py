@@ -13,23 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.schema import (
-    COLUMNS,
-    TABLE,
-    Column,
-    Kind,
-    cells,
-    compact,
-    misfit,
-    moment,
-    named,
-    number,
-    quoted,
-    select,
-    sqlite_ddl,
-    sqlite_type,
-)
-from voicenter_cdr.export.tables import TableSink
+from voicenter_cdr.export.cells import cells, compact, misfit
+from voicenter_cdr.export.database import TableSink
+from voicenter_cdr.export.ddl import quoted, sqlite_ddl, sqlite_type
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, moment, named, number, select
 from voicenter_cdr.models import Cdr
 
 __all__ = ["SqliteSink", "SqliteTable"]

@@ -12,13 +12,13 @@ from typing import Any
 import attrs
 
 from voicenter_cdr.sandbox.behaviour import Behaviour
-from voicenter_cdr.sandbox.choice import choose
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError, Fault, Faults, Hit
-from voicenter_cdr.sandbox.looks import Looks
 from voicenter_cdr.sandbox.population import Population
 from voicenter_cdr.sandbox.recordings import played
-from voicenter_cdr.sandbox.reply import Reply, Send
+from voicenter_cdr.sandbox.rendering import Looks
 from voicenter_cdr.sandbox.request import Asked, understand
+from voicenter_cdr.sandbox.response import Reply, Send
+from voicenter_cdr.sandbox.selection import choose
 
 __all__ = ["Sandbox"]
 

@@ -26,7 +26,8 @@ some 0.6 KB for each record of the fullest day.
 ``ledger`` is the arithmetic of this, ``stores`` where copies are kept, ``run`` what goes on between them and a client.
 """
 
+from voicenter_cdr.sync.api import sync
 from voicenter_cdr.sync.ledger import SyncWindow, WindowStatus
-from voicenter_cdr.sync.run import SyncReport, sync
+from voicenter_cdr.sync.runner import SyncReport
 
 __all__ = ["SyncReport", "SyncWindow", "WindowStatus", "sync"]

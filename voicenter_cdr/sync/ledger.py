@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 from attrs import field, frozen
 
+from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.schema import moment
 from voicenter_cdr.models import Cdr, InvalidRecord, Page
-from voicenter_cdr.windows import DAY, Window
 
 __all__ = [
     "AFRESH",

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from voicenter_cdr.core.protocol.responses import decode
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.wire import decode
 
 __all__ = ["make_record", "make_row", "make_rows"]
 

@@ -1,0 +1,124 @@
+"""The client a command asks with: the account's, or one for a made-up call centre in this process."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.options import Access
+from voicenter_cdr.client import CdrClient
+from voicenter_cdr.errors import ConfigurationError, VoicenterError
+from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
+from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
+
+__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of", "secret_of", "this_machine", "without_digests"]
+
+SANDBOX_CODE: Final = "sandbox-code"
+"""What the made-up service takes for a credential."""
+
+_DEMO_URL: Final = "http://127.0.0.1/"
+
+_SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOKEN")
+
+
+@asynccontextmanager
+async def client_for(access: Access, query: CdrQuery, *, recordings: bool = False) -> AsyncIterator[CdrClient]:
+    """A client for as long as the block lasts; of a made-up call centre, with recordings to be had from it or not."""
+    options: dict[str, Any] = {"concurrency": access.concurrency}
+    options |= {"base_url": access.base_url} if access.base_url else {}
+    options |= {"code": secret_of("--code-file", access.code_file)} if access.code_file else {}
+    options |= {"token": secret_of("--token-file", access.token_file)} if access.token_file else {}
+    async with AsyncExitStack() as stack:
+        if access.demo:
+            if len(options) > 1:
+                raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
+            options |= await stack.enter_async_context(_demo(query, recordings))
+        elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
+            raise ConfigurationError(
+                "No credential",
+                mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
+                "or try it without an account: --demo.",
+            )
+        if re.match(r"[^/]*//[^/]*@", access.share or ""):
+            raise ConfigurationError(
+                "A password on the command line shows in the list of processes",
+                mend="Give the address as VOICENTER_SHARE and leave out --share.",
+            )
+        share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
+        if share and not access.demo:
+            options["limiter"] = await stack.enter_async_context(_shared(share))
+        yield await stack.enter_async_context(CdrClient.from_env(**options))
+
+
+def this_machine(access: Access) -> tuple[str, ...]:
+    """The host of the service that is asked, if it is this machine: its recordings may be here, too."""
+    url = _DEMO_URL if access.demo else access.base_url or os.environ.get("VOICENTER_BASE_URL", "")
+    host = urlsplit(url).hostname or ""
+    return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
+
+
+def _shared(place: str) -> SqliteLimiter | RedisLimiter:
+    """The limiter of all who name the same place."""
+    if place.startswith(("redis://", "rediss://", "unix://")):
+        return RedisLimiter(place)
+    return SqliteLimiter(place)
+
+
+@asynccontextmanager
+async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
+    """A made-up call centre on a port of this machine, for as long as the block lasts.
+
+    Its days are the same in every run; those that the query can't see are not made up. Where the query goes on, so
+    does the call centre, for a day. Where recordings are wanted, the links to them lead to the port.
+    """
+    behaviour = Behaviour(recordings="here" if recordings else "as_stored")
+    now = times.now()
+    start = max(query.start, now - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
+    end = max(now, min(query.end, now + timedelta(days=1)))
+    async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,), behaviour=behaviour)) as url:
+        yield {"base_url": url, "code": SANDBOX_CODE}
+
+
+def pseudonymiser_of(path: str | None) -> Pseudonymiser | None:
+    """What makes pseudonyms with the key in a file; nothing without one."""
+    return None if path is None else Pseudonymiser(_content("--pseudonymise-key-file", path))
+
+
+@contextmanager
+def without_digests(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
+    """Where numbers have pseudonyms, an error tells no checkpoint: its digests are of records with their numbers."""
+    try:
+        yield
+    except VoicenterError as error:
+        if pseudonymiser is not None:
+            error.checkpoint = None
+        raise
+
+
+def _content(flag: str, path: str) -> bytes:
+    # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
+
+
+def secret_of(flag: str, path: str) -> str:
+    """The secret in a file, or on standard input."""
+    try:
+        text = sys.stdin.readline() if path == "-" else _content(flag, path).decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The file given by {flag} holds no text") from None
+    if not text.strip():
+        raise ConfigurationError(f"There is nothing in what {flag} names")
+    return text.strip()

@@ -1,0 +1,99 @@
+"""The command that looks at an account and the service: doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Annotated, Final
+
+import attrs
+from cyclopts import Parameter
+
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.clients import client_for
+from voicenter_cdr.cli.console import logs, many, say
+from voicenter_cdr.cli.options import ACCESS, MESSAGES, Access, Voice
+from voicenter_cdr.client import CdrClient
+from voicenter_cdr.diagnostics import Diagnosis, examine
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models import CdrQuery
+
+__all__ = ["DOCTOR_EXAMPLES", "doctor"]
+
+_MARKS: Final = {"ok": "ok", "notice": "note", "problem": "MEND"}
+
+
+def doctor(
+    *,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Say in one screen how the service answers this account, and what has to be mended. Five requests at most.
+
+    Looks at the credential (at both, where VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set), the address, clocks,
+    the casing of keys, totals, the sort, and unknown types, statuses and fields. Exit code 0 where nothing has to be
+    mended; else that of what is wrong.
+
+    Parameters
+    ----------
+    json_
+        One JSON object in place of the screen.
+    """
+    with logs(voice):
+        found = asyncio.run(_doctor(access))
+    if json_:
+        findings = [attrs.asdict(finding) for finding in found.findings]
+        told = {"healthy": found.is_healthy, "requests": found.requests, "findings": findings}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("".join(_lines(found)))
+    sys.stdout.flush()
+    if not voice.quiet and not json_:
+        say(f"{many(found.requests, 'request')} spent.")
+    if found.error is not None:
+        raise found.error
+    if not found.is_healthy:
+        raise ConfigurationError("Something has to be mended", mend="The lines marked MEND say what to do.")
+
+
+def _lines(found: Diagnosis) -> list[str]:
+    width = max(len(finding.subject) for finding in found.findings)
+    return [
+        f"{_MARKS[finding.level]:<5}{finding.subject:<{width}}  {finding.found}\n"
+        + (f"{'':5}{'':<{width}}  -> {finding.mend}\n" if finding.mend else "")
+        for finding in found.findings
+    ]
+
+
+async def _doctor(access: Access) -> Diagnosis:
+    now = times.now()
+    query = CdrQuery(now - timedelta(days=31), now)
+    async with AsyncExitStack() as stack:
+        clients: dict[str, CdrClient] = {}
+        if access.demo or access.code_file or access.token_file or not _both():
+            client = await stack.enter_async_context(client_for(access, query))
+            clients["token" if client.uses_token else "code"] = client
+        else:
+            for name, variable in (("code", "VOICENTER_API_CODE"), ("token", "VOICENTER_BEARER_TOKEN")):
+                given = {name: os.environ[variable].strip()}
+                options = given | ({"base_url": access.base_url} if access.base_url else {})
+                clients[name] = await stack.enter_async_context(CdrClient.from_env(**options))
+        return await examine(clients)
+
+
+def _both() -> bool:
+    return all(os.environ.get(name, "").strip() for name in ("VOICENTER_API_CODE", "VOICENTER_BEARER_TOKEN"))
+
+
+DOCTOR_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr doctor
+  voicenter-cdr doctor --demo
+  voicenter-cdr doctor --json --quiet
+"""

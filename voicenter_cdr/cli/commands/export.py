@@ -1,0 +1,128 @@
+"""The commands about records: export, count, plan."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import aclosing
+from typing import Annotated, Final, Literal
+
+import attrs
+from cyclopts import Parameter
+
+from voicenter_cdr.cli.clients import client_for, pseudonymiser_of, without_digests
+from voicenter_cdr.cli.console import logs, many, progress, say
+from voicenter_cdr.cli.errors import telling_of
+from voicenter_cdr.cli.options import (
+    ACCESS,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    Access,
+    Filters,
+    Voice,
+    split,
+    to_filter,
+    to_query,
+)
+from voicenter_cdr.cli.periods import Period, said
+from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
+from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.pseudonyms import Pseudonymiser
+
+__all__ = ["EXPORT_EXAMPLES", "export"]
+
+
+def export(
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
+    format_: Annotated[Format | None, Parameter(name="--format")] = None,
+    fields: Annotated[tuple[str, ...], Parameter()] = (),
+    raw_names: bool = False,
+    excel: bool = False,
+    order: Literal["time", "any"] = "time",
+    on_invalid: Literal["raise", "collect"] = "raise",
+    pseudonymise_key_file: str | None = None,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Write every record of a period to a file, a database, a folder or standard output.
+
+    It is written as NAME.part and gets its name when it is whole; if the export stops early, the .part stays.
+
+    Parameters
+    ----------
+    output
+        File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a folder,
+        with a slash at its end, for Parquet files by day; - is standard output, the default.
+    format_
+        Default: by the name of the file, parquet in a folder, jsonl on standard output.
+    fields
+        Columns wanted, in this order, separated by commas. Default: all.
+    raw_names
+        Name the columns as the API does.
+    excel
+        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+    order
+        Records in order of time, or as they come.
+    on_invalid
+        Records that can't be read: stop with exit code 4, or leave them out and say so.
+    pseudonymise_key_file
+        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used.
+    """
+    # The API's names are for what a record holds: what is made from it has none.
+    every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
+    columns = select(split("--fields", fields)) if fields else every
+    query = to_query(period, filters, access, columns if fields else None)
+    pseudonymiser = pseudonymiser_of(pseudonymise_key_file)
+    sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
+    with telling_of(sink), logs(voice), without_digests(pseudonymiser):
+        asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid, pseudonymiser))
+
+
+async def _export(
+    query: CdrQuery,
+    sink: FileSink,
+    output: str,
+    filters: Filters,
+    access: Access,
+    voice: Voice,
+    order: Literal["time", "any"],
+    on_invalid: Literal["raise", "collect"],
+    pseudonymiser: Pseudonymiser | None,
+) -> None:
+    async with (
+        client_for(access, query) as client,
+        aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=access.max_wait)) as pages,
+        progress(
+            pages, query, shown=not voice.quiet and not voice.json_logs and not (output == "-" and sys.stdout.isatty())
+        ),
+    ):
+        begun = time.monotonic()
+        written = await write_pages(pages, sink, keep=to_filter(filters), pseudonymiser=pseudonymiser)
+        seconds, stats = time.monotonic() - begun, pages.stats
+    if stats.invalid:
+        first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
+        say(f"{many(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
+    if not voice.quiet:
+        of = "" if written == stats.records else f" (of {many(stats.records, 'record')})"
+        place = "standard output" if output == "-" else output
+        cost = f"{many(stats.requests, 'request')}, {seconds:.1f} s"
+        say(f"{many(written, 'record')}{of}, {cost}, {said(query)}, {place}")
+
+
+EXPORT_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr export --demo --last 7d -o calls.csv
+  voicenter-cdr export --from 2026-11-01 --to 2026-12-01 -o november.jsonl.gz
+  voicenter-cdr export --since 24h --type queue --status ABANDONE,TIMEOUT
+  voicenter-cdr export --last 2w --fields started_at,duration -o short.csv
+  voicenter-cdr export --last 2w --format csv --excel > calls.csv
+  voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o calls.duckdb
+  voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o lake/
+  voicenter-cdr export --last 7d -o calls.csv --pseudonymise-key-file pseudonyms.key
+"""

@@ -1,0 +1,158 @@
+"""The command about sound: recordings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import aclosing
+from typing import Annotated, Final
+
+from attrs import define, field
+from cyclopts import Parameter
+
+from voicenter_cdr.cli.clients import client_for, this_machine
+from voicenter_cdr.cli.console import logs, many, say, telling
+from voicenter_cdr.cli.options import (
+    ACCESS,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    Access,
+    Filters,
+    Voice,
+    split,
+    to_filter,
+    to_query,
+)
+from voicenter_cdr.cli.periods import Period, said
+from voicenter_cdr.errors import IncompleteError
+from voicenter_cdr.export import select
+from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.recordings import DEFAULT_HOSTS, Recording, RecordingStatus, download_recordings
+
+__all__ = ["RECORDINGS_EXAMPLES", "recordings"]
+
+_NEEDED: Final = (
+    "call_id",
+    "cdr_type",
+    "started_at",
+    "caller_number",
+    "target_number",
+    "caller_extension",
+    "target_extension",
+    "record_url",
+    "record_expect",
+)
+"""The link, and what the key of a record is made from."""
+
+_SHOWN: Final = 3
+"""Reasons that are named."""
+
+
+@define
+class _Tally:
+    """What became of the recordings so far."""
+
+    counts: Counter[RecordingStatus] = field(factory=Counter)
+    reasons: Counter[str] = field(factory=Counter)
+    size: int = 0
+
+    def add(self, recording: Recording) -> None:
+        self.counts[recording.status] += 1
+        if recording.status == "stored":
+            self.size += recording.size or 0
+        if recording.status == "failed":
+            self.reasons[recording.reason or ""] += 1
+
+    def __str__(self) -> str:
+        told = f"{many(self.counts['stored'], 'recording')} stored ({self.size / 1e6:,.1f} MB)"
+        others: tuple[RecordingStatus, ...] = ("present", "missing", "failed")
+        return ", ".join([told, *(f"{self.counts[name]:,} {name}" for name in others if self.counts[name])])
+
+
+def recordings(
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"))],
+    hosts: tuple[str, ...] = (),
+    downloads: int = 4,
+    max_bytes: int = 2**30,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Fetch the recordings of a period's calls into a folder by day, with a manifest beside them.
+
+    What is there is not fetched again, what broke off is gone on with, so run it as often as you like. manifest.jsonl
+    tells of every recording, by key and call_id. Exit code 4: some could not be fetched; the next run tries them again.
+
+    Parameters
+    ----------
+    output
+        Folder to write to.
+    hosts
+        Other hosts to ask, by name or as .suffix. Always asked: those of Voicenter.
+    downloads
+        Recordings fetched at a time. Default: 4.
+    max_bytes
+        What one recording may hold. Default: 1073741824.
+    """
+    query = to_query(period, filters, access, select(_NEEDED))
+    asked = (*DEFAULT_HOSTS, *this_machine(access), *(split("--hosts", hosts) if hosts else ()))
+    tally, begun = _Tally(), time.monotonic()
+
+    def fetched(records: AsyncIterable[Cdr]) -> AsyncGenerator[Recording, None]:
+        return download_recordings(records, output, concurrency=downloads, hosts=asked, max_bytes=max_bytes)
+
+    with logs(voice):
+        requests = asyncio.run(_fetch(query, filters, access, voice, fetched, tally))
+    if not voice.quiet:
+        cost = f"{many(requests, 'request')}, {time.monotonic() - begun:.1f} s"
+        say(f"{tally}, {cost}, {said(query)}, {output}")
+    if tally.reasons:
+        named = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(_SHOWN))
+        more = f"; and {len(tally.reasons) - _SHOWN} other reasons" if len(tally.reasons) > _SHOWN else ""
+        raise IncompleteError(
+            f"{many(tally.counts['failed'], 'recording')} could not be fetched: {named}{more}",
+            mend="Run the same command again: it tries these once more. Everything else is stored. "
+            "Other hosts are allowed with --hosts.",
+        )
+
+
+async def _fetch(
+    query: CdrQuery,
+    filters: Filters,
+    access: Access,
+    voice: Voice,
+    fetched: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
+    tally: _Tally,
+) -> int:
+    """Fetch them all; how many requests the records took."""
+    async with (
+        client_for(access, query, recordings=True) as client,
+        aclosing(client.iter_all(query, order="any", max_wait=access.max_wait)) as records,
+        aclosing(fetched(_wanted(records, to_filter(filters)))) as found,
+    ):
+        with telling(shown=not voice.quiet and not voice.json_logs) as tell:
+            tell("looking for recordings")
+            async for recording in found:
+                tally.add(recording)
+                tell(f"{tally}, {recording.started_at:%Y-%m-%d}")
+        return records.stats.requests
+
+
+async def _wanted(records: AsyncIterable[Cdr], keep: Callable[[Cdr], bool] | None) -> AsyncGenerator[Cdr, None]:
+    async for cdr in records:
+        if keep is None or keep(cdr):
+            yield cdr
+
+
+RECORDINGS_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr recordings -o recordings/ --last 7d
+  voicenter-cdr recordings -o sales/ --from 2026-11-01 --type queue,outgoing
+  voicenter-cdr recordings -o recordings/ --demo --last 1d
+"""

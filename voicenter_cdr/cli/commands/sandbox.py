@@ -1,0 +1,82 @@
+"""The command that serves a made-up service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Final
+
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.clients import SANDBOX_CODE
+from voicenter_cdr.cli.console import many, say
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Population, Sandbox, load_jsonl, serving
+
+__all__ = ["sandbox"]
+
+_LONGEST_DEMO: Final = 366
+
+
+def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    data: str | None = None,
+    days: int = times.DEMO_DAYS,
+    seed: int = 0,
+) -> None:
+    """Serve a made-up Call Log service on this machine until interrupted, with the API's limits and errors.
+
+    Parameters
+    ----------
+    host
+        Address to listen on. Default: 127.0.0.1, which only this machine can reach.
+    port
+        Port to listen on; 0 takes a free one. Default: 8000.
+    data
+        JSON Lines to serve in place of a made-up call centre, as export --raw-names writes them; may be packed (.gz).
+    days
+        Days until now the made-up call centre has been at work. Default: 90.
+    seed
+        Another number makes up another call centre. Default: 0.
+    """
+    if not 0 <= port < 65_536:
+        raise ConfigurationError("--port takes a whole number from 0 to 65535")
+    say("Making up calls …" if data is None else "Reading calls …")
+    with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
+        behaviour = Behaviour(recordings="here" if data is None else "as_stored")
+        app = Sandbox(_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
+        asyncio.run(_serve(app, host, port))
+
+
+async def _serve(app: Sandbox, host: str, port: int) -> None:
+    async with serving(app, host=host, port=port) as url:
+        say(
+            f"{many(len(app.population.times), 'record')} at {url}. In another shell:\n\n"
+            f"  export VOICENTER_BASE_URL={url} VOICENTER_API_CODE={SANDBOX_CODE}\n"
+            "  voicenter-cdr export --last 7d -o calls.csv\n\nCtrl-C ends it."
+        )
+        await asyncio.Event().wait()
+
+
+def _population(data: str | None, days: int, seed: int) -> Population:
+    if data is None:
+        return centre(days, seed)
+    try:
+        return load_jsonl(data)
+    except (OSError, EOFError) as error:
+        what = getattr(error, "strerror", None) or "it is not whole"
+        raise ConfigurationError(f"The file given by --data can't be read: {what}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigurationError(
+            "The file given by --data holds a line that is no record with a Date or DateEpoch",
+            mend="Give it JSON Lines in the API's spelling, such as voicenter-cdr export --raw-names writes.",
+        ) from None
+
+
+def centre(days: int, seed: int) -> CallCentre:
+    if not 0 < days <= _LONGEST_DEMO:
+        raise ConfigurationError(f"--days takes a whole number from 1 to {_LONGEST_DEMO}")
+    end = times.now()
+    return CallCentre(end - timedelta(days=days), end, seed=seed)

@@ -1,0 +1,172 @@
+"""The command that keeps a copy up to date: sync."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+
+import attrs
+from cyclopts import Parameter
+
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.clients import client_for, pseudonymiser_of, without_digests
+from voicenter_cdr.cli.console import logs, many, say, steps
+from voicenter_cdr.cli.options import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, query_of
+from voicenter_cdr.cli.periods import Period
+from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
+from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.sync import SyncReport, SyncWindow
+from voicenter_cdr.sync import sync as run_sync
+
+__all__ = ["SYNC_EXAMPLES", "sync"]
+
+_SHOWN: Final = 10
+"""Gaps that are named one by one."""
+
+
+def sync(
+    destination: str,
+    /,
+    *,
+    format_: Annotated[Literal["parquet", "jsonl", "sqlite", "duckdb"] | None, Parameter(name="--format")] = None,
+    lookback: str = "24h",
+    settle: str = "5m",
+    state: str | None = None,
+    account: str | None = None,
+    adopt: bool = False,
+    full_refresh: bool = False,
+    dry_run: bool = False,
+    on_invalid: Literal["raise", "collect"] = "raise",
+    pseudonymise_key_file: str | None = None,
+    period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
+    filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
+    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+) -> None:
+    """Bring a copy of the records up to date: run it every night, or every hour, and again after whatever ended it.
+
+    Fetches what is missing, and every day again until it was read --lookback after its end, since records come late
+    and change. --from is needed the first time only. Exit code 4: some days could not be proven whole; they are named,
+    and asked again by the next run.
+
+    Parameters
+    ----------
+    destination
+        A .sqlite, .db or .duckdb file, or a folder, with a slash at its end, for Parquet files by day.
+    format_
+        Default: by the name; jsonl makes a folder of JSON Lines by day.
+    lookback
+        How long after its end a day is read again: 24h, 7d. Default: 24h.
+    settle
+        How young a record may not be. Default: 5m.
+    state
+        File for the state of a folder. Default: NAME.state.json beside it.
+    account
+        Name of your choice by which the copy knows its account. Default: by the credential, which must not change.
+    adopt
+        Say, once, that a copy known by another name or credential is this account's.
+    full_refresh
+        Fetch everything anew, also with other filters or another account. What is there goes when the first day has
+        come. Without --from it begins where the copy began.
+    dry_run
+        Only say which days would be fetched.
+    on_invalid
+        Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the others.
+    pseudonymise_key_file
+        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used. The same
+        file every time.
+    """
+    if filters.status:
+        raise ConfigurationError(
+            "--status is chosen by us, not by the API", mend="Leave it out: a sync keeps all, and SQL can choose."
+        )
+    now = times.now()
+    start, end = _bounds(period, now, demo=access.demo)
+    query = query_of(start or now - timedelta(days=1), now, filters, None)
+    options: dict[str, Any] = {
+        "start": start,
+        "end": end,
+        "lookback": times.length("--lookback", lookback),
+        "settle": times.length("--settle", settle),
+        "state": state,
+        "account": account,
+        "adopt": adopt,
+        "full_refresh": full_refresh,
+        "dry_run": dry_run,
+        "format": format_,
+        "on_invalid": on_invalid,
+        "max_wait": access.max_wait,
+        "pseudonymiser": pseudonymiser_of(pseudonymise_key_file),
+        "now": now,
+    }
+    begun = time.monotonic()
+    with logs(voice), without_digests(options["pseudonymiser"]):
+        report = asyncio.run(_sync(query, destination, access, voice, options))
+    _tell(report, destination, time.monotonic() - begun, voice)
+
+
+def _bounds(period: Period, now: datetime, *, demo: bool) -> tuple[datetime | None, datetime | None]:
+    """The start and the end, as far as they were named."""
+    if period.start is not None or period.last is not None or demo:
+        start, end = times.span(period, now=now, demo=demo, call_id=None)
+        return start, None if period.end is None else end
+    if period.end is None:
+        return None, None
+    return None, times.instant("--to", period.end, times.zone_named(period.tz), now, second=True)
+
+
+async def _sync(query: CdrQuery, destination: str, access: Access, voice: Voice, options: dict[str, Any]) -> SyncReport:
+    filters = {item.name: getattr(query, item.name) for item in attrs.fields(CdrQuery) if item.kw_only}
+    async with client_for(access, query) as client:
+        with steps(shown=not voice.quiet and not voice.json_logs) as step:
+            return await run_sync(
+                client, filters, destination, on_window=lambda day: step(day.end, day.rows), **options
+            )
+
+
+def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) -> None:
+    """What was done, on standard error; gaps end the command with an error."""
+    if report.dry_run:
+        for line in _planned(report.windows) or ["would fetch nothing"]:
+            say(line)
+    elif not voice.quiet:
+        cost = f"{many(report.requests, 'request')}, {seconds:.1f} s"
+        until = "nothing yet" if report.watermark is None else f"up to {report.watermark:%Y-%m-%dT%H:%M:%SZ}"
+        say(f"{many(report.rows, 'record')} of {many(len(report.windows), 'day')}, {cost}, {until}, {destination}")
+    if report.gaps and not report.dry_run:
+        named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
+        more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
+        odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
+        other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
+        raise IncompleteError(
+            f"{many(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
+            mend="Run the same command again: it asks for these once more. Everything else is stored."
+            + (other if odd else ""),
+        )
+
+
+def _planned(windows: Sequence[SyncWindow]) -> list[str]:
+    """What a run would fetch, days in a row together."""
+    first = [day for at, day in enumerate(windows) if not at or windows[at - 1].end != day.start]
+    last = [day for at, day in enumerate(windows) if day is windows[-1] or windows[at + 1].start != day.end]
+    return [
+        f"would fetch {a.start:%Y-%m-%dT%H:%M:%SZ} to {b.end:%Y-%m-%dT%H:%M:%SZ}"
+        for a, b in zip(first, last, strict=True)
+    ]
+
+
+def _span(entry: SyncWindow) -> str:
+    return f"{entry.start:%Y-%m-%dT%H:%M:%SZ} to {entry.end:%Y-%m-%dT%H:%M:%SZ}"
+
+
+SYNC_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr sync calls.duckdb --from 2026-01-01
+  voicenter-cdr sync lake/ --last 90d --type queue
+  voicenter-cdr sync calls.sqlite --dry-run
+  voicenter-cdr sync calls.sqlite --from 2026-01-01 --pseudonymise-key-file pseudonyms.key
+"""

@@ -1,0 +1,133 @@
+"""What went wrong, for people and for programs, and the exit code for it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from voicenter_cdr.cli.console import many, say
+from voicenter_cdr.errors import (
+    ApiError,
+    AuthenticationError,
+    CheckpointError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    RateLimitError,
+    ServiceUnreachableError,
+    UntrustedAddressError,
+    VoicenterError,
+)
+from voicenter_cdr.export import FileSink
+
+__all__ = ["StoppedError", "TerminatedError", "report_failure", "telling_of"]
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): as an interruption, what is under way is left in order."""
+
+
+_EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (ConfigurationError, 2),
+    (CheckpointError, 2),
+    (AuthenticationError, 3),
+    (UntrustedAddressError, 3),
+    (RateLimitError, 6),
+    (IncompleteError, 4),
+    (DecodeError, 4),
+    (ServiceUnreachableError, 5),
+    (ApiError, 5),
+    (TerminatedError, 143),
+    (KeyboardInterrupt, 130),
+)
+
+
+class StoppedError(Exception):
+    """An export that ended early: why, and where the records are that came so far."""
+
+    def __init__(self, cause: BaseException, kept: Path | None, written: int) -> None:
+        super().__init__()
+        self.cause = cause
+        self.kept = kept
+        self.written = written
+
+
+@contextmanager
+def telling_of(sink: FileSink) -> Iterator[None]:
+    """Let what fails in the block tell where the records are that came so far."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        sink.abort()  # for what stopped before there was a record
+        raise StoppedError(error, sink.kept, sink.written) from error
+
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_BUSY: Final = 7
+"""Another program is at work on what was to be written: no reason for alarm in a crontab."""
+
+_AGAIN: Final = {
+    "sync": "What came is stored, and the next run goes on from there.",
+    "recordings": "What came is stored, and the next run goes on from there.",
+    "watch": "With --state the same command goes on from here.",
+}
+"""What is to be done after an interruption, by command."""
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, DecodeError) and error.truncated:
+        return 5  # damaged on its way, again and again: no record is to blame
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return _BUSY
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def report_failure(error: BaseException, *, as_json: bool, command: str = "") -> int:
+    """Say on standard error what happened and what to do; return the exit code."""
+    stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
+    error, code = stopped.cause, _exit_code(stopped.cause)
+    message, mend = texts(error, command)
+    if as_json:
+        name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+        fields: dict[str, Any] = {"error": name, "message": message, "mend": mend}
+        fields |= {name: getattr(error, name, None) for name in ("number", "window", "retry_after", "checkpoint")}
+        fields |= {"kept": stopped.kept, "exit_code": code}
+        say(json.dumps(fields, ensure_ascii=False, default=spelled))
+        return code
+    say(message)
+    if stopped.kept is not None:
+        say(f"What came so far ({many(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole.")
+    say(mend)
+    return code
+
+
+def spelled(value: Any) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def texts(error: BaseException, command: str = "") -> tuple[str, str]:
+    """What happened, and what a person should do."""
+    if isinstance(error, VoicenterError):
+        message, _, mend = str(error).rpartition("\n")
+        if isinstance(error, RateLimitError) and error.status is None and mend == RateLimitError.mend:
+            mend = "Wait, or allow more with --max-wait; all programs of an account share its requests."
+        return message, mend
+    if isinstance(error, KeyboardInterrupt):
+        what = "Ended from outside." if isinstance(error, TerminatedError) else "Interrupted."
+        return what, _AGAIN.get(command, "Run the same command again for the whole.")
+    if isinstance(error, OSError):
+        what = error.strerror or type(error).__name__
+        if error.errno == errno.EBUSY:
+            return f"Writing failed: {what}", "Another program has the file open: let it close it, then run this again."
+        room = "Make room" if error.errno in _FULL else "See that it may be written"
+        return f"Writing failed: {what}", f"{room}, or choose another place to write to; then run it again."
+    # Neither the text of an unexpected error nor the values in it: they may be those of a record.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.mend

@@ -1,0 +1,208 @@
+"""What can be said on the command line, in groups that commands share, and the queries it stands for."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli.periods import Period
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export import Column
+from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
+
+__all__ = [
+    "ACCESS",
+    "FILTERS",
+    "MESSAGES",
+    "OUTPUT",
+    "PERIOD",
+    "PLAIN_WORD",
+    "Access",
+    "Filters",
+    "Voice",
+    "query_of",
+    "split",
+    "statuses_of",
+    "to_filter",
+    "to_query",
+]
+
+OUTPUT, PERIOD, FILTERS, ACCESS, MESSAGES = (
+    Group(name, sort_key=place)
+    for place, name in enumerate(("Output", "Period", "Filters", "Access", "Messages"), start=1)
+)
+
+PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
+"""What may be shown of a command line: it is neither a number nor a credential."""
+
+
+@frozen(kw_only=True)
+class Filters:
+    """Which calls. All kinds of filter given have to hold."""
+
+    type_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--type", help="Kind of call, by name (queue, incoming, …) or number. Repeat it, or use commas."
+        ),
+    ] = ()
+    status: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="How the call ended (ANSWER, ABANDONE, …). The API can't filter by it: the calls are fetched, and "
+            "left out here."
+        ),
+    ] = ()
+    phone: Annotated[tuple[str, ...], Parameter(help="Number, with country code. May be repeated.")] = ()
+    extension: Annotated[tuple[str, ...], Parameter(help="SIP extension. May be repeated.")] = ()
+    identity: Annotated[str | None, Parameter(help="Whose calls: account, hierarchical, department or user.")] = None
+    call_id: Annotated[
+        str | None, Parameter(help="One call's id. Without a period, the days around the date in the id are searched.")
+    ] = None
+    queue_id: Annotated[tuple[int, ...], Parameter(help="Queue, by id. May be repeated.")] = ()
+    campaign_id: Annotated[tuple[int, ...], Parameter(help="Campaign, by id. May be repeated.")] = ()
+
+
+@frozen(kw_only=True)
+class Access:
+    """Whom to ask, and how."""
+
+    code_file: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="File that holds the account code; - reads it from standard input. Else VOICENTER_API_CODE.",
+        ),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True, help="File that holds the bearer token, or -. Else VOICENTER_BEARER_TOKEN."
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None, Parameter(help="Address of the API. Else VOICENTER_BASE_URL, else Voicenter's.")
+    ] = None
+    demo: Annotated[
+        bool,
+        Parameter(
+            help="Ask a call centre made up in this process, which has worked for 90 days, at the real limits. "
+            "Needs no account. Default period: all of it."
+        ),
+    ] = False
+    concurrency: Annotated[int, Parameter(help="Requests in flight. Default: 4.")] = 4
+    share: Annotated[
+        str | None,
+        Parameter(
+            help="Share the account's requests with other commands and programs: through a file of this machine, or "
+            "through Redis (redis://…, with the extra redis). Else VOICENTER_SHARE, else each for itself.",
+        ),
+    ] = None
+    max_wait: Annotated[
+        float | None, Parameter(help="Longest wait for the rate limit before one request, in seconds. Default: no end.")
+    ] = None
+
+
+@frozen(kw_only=True)
+class Voice:
+    """What is said on standard error."""
+
+    quiet: Annotated[bool, Parameter(help="No progress and no summary; errors only.")] = False
+    json_logs: Annotated[
+        bool,
+        Parameter(
+            help="Log windows, counts and waits as they come, a JSON object a line, in place of the progress bar."
+        ),
+    ] = False
+    error_format: Annotated[
+        Literal["text", "json"], Parameter(help="An error as lines to read, or as one JSON object.")
+    ] = "text"
+
+
+def to_query(period: Period, filters: Filters, access: Access, columns: Sequence[Column] | None) -> CdrQuery:
+    """What to ask for, so that these columns can be filled; no columns mean whatever the service sends unasked."""
+    start, end = times.span(period, now=times.now(), demo=access.demo, call_id=filters.call_id)
+    return query_of(start, end, filters, columns)
+
+
+def query_of(start: datetime, end: datetime, filters: Filters, columns: Sequence[Column] | None) -> CdrQuery:
+    """The same for a period that is known."""
+    return CdrQuery(
+        start,
+        end,
+        phones=split("--phone", filters.phone),
+        extensions=split("--extension", filters.extension),
+        identity=filters.identity,
+        call_id=filters.call_id,
+        cdr_types=[_kind(name) for name in split("--type", filters.type_)],
+        campaign_ids=filters.campaign_id,
+        queue_ids=filters.queue_id,
+        fields=None if columns is None else _fields(columns, with_status=bool(filters.status)),
+    )
+
+
+def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"] | None:
+    """What to ask the service for, so that these columns can be filled."""
+    names = [column.name for column in columns]
+    if "extra" in names:
+        return "*"
+    if any(column.derive for column in columns):
+        return None  # what is derived may need any of the documented fields
+    return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
+
+
+def split(flag: str, values: Iterable[str]) -> list[str]:
+    """The values of a flag that may be repeated, and may hold several with commas between.
+
+    An empty one is refused: a variable of the shell that is not set would otherwise ask for everything.
+    """
+    parts = [part.strip() for value in values for part in value.split(",")]
+    if not all(parts):
+        raise ConfigurationError(f"{flag} holds an empty value", mend=f"Give {flag} a value, or leave it out.")
+    return parts
+
+
+def _kind(name: str) -> int:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return CdrType[re.sub(r"[\s-]+", "_", name).upper()]
+    except KeyError:
+        known = [kind.name.lower().replace("_", "-") for kind in CdrType]
+        raise _unknown("--type", name, known) from None
+
+
+def to_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
+    """Whether a record is wanted, as far as the service could not be asked for it."""
+    wanted = statuses_of(filters)
+    return (lambda cdr: cdr.dial_status in wanted) if wanted else None
+
+
+def statuses_of(filters: Filters) -> frozenset[DialStatus]:
+    """The ways to end that are wanted; none of them named means all."""
+    return frozenset(_status(name) for name in split("--status", filters.status))
+
+
+def _status(name: str) -> DialStatus:
+    word = name.upper()
+    try:
+        return DialStatus(word)
+    except ValueError:
+        with contextlib.suppress(KeyError):
+            return DialStatus[re.sub(r"[\s-]+", "_", word)]
+        raise _unknown("--status", name, [str(status) for status in DialStatus]) from None
+
+
+def _unknown(flag: str, name: str, known: Sequence[str]) -> ConfigurationError:
+    close = difflib.get_close_matches(name.lower(), [word.lower() for word in known], n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+    shown = name if PLAIN_WORD.fullmatch(name.lower()) else "this value"
+    return ConfigurationError(f"{flag} does not know {shown}; {hint}")

@@ -1,0 +1,185 @@
+"""The way out of this machine: which addresses may be asked, through which proxy, and with nothing said in a log."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["checked_address", "discreetly", "http_client", "is_loopback", "proxy_for", "retry_after", "tls_context"]
+
+_CONNECT: Final = 15.0
+"""Seconds a connection may take to come about."""
+
+
+def checked_address(name: str, url: str, *, example: str) -> str:
+    """The address, if it may be asked: https with checked certificates, or this machine itself.
+
+    Raises :class:`ConfigurationError`, which shows ``name`` and never the address: it may hold a secret.
+    """
+    unusable = ConfigurationError(f"{name} must be a whole address, such as {example}")
+    try:
+        parts = urlsplit(url)
+        host = str(httpx.URL(url).host) and parts.hostname
+    except (ValueError, TypeError, AttributeError, httpx.InvalidURL):
+        raise unusable from None
+    if not host or parts.scheme not in ("https", "http"):
+        raise unusable
+    if parts.username or parts.password or parts.fragment:
+        raise ConfigurationError(f"{name} takes no user and no fragment; a credential has its own place")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(f"{name} must be https: over http anybody on the way can read what is sent")
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name is this machine; no name is looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _authorities() -> ssl.SSLContext:
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        Path(named).stat()  # httpx 0.27 passes over a file that is not there
+    return httpx.create_ssl_context()
+
+
+async def tls_context() -> ssl.SSLContext:
+    """What certificates are checked with. Reading them takes some 20 ms, in which the event loop goes on.
+
+    Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
+    """
+    try:
+        return await asyncio.to_thread(_authorities)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"The certificates to trust can't be read ({type(error).__name__})",
+            mend="Check the file that SSL_CERT_FILE names, or unset it to trust the usual authorities.",
+        ) from None
+
+
+def http_client(
+    url: str, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Connections to the host of ``url``, or through a ``transport`` that stays its owner's to close.
+
+    Certificates are checked, redirects are not followed, and cookies, netrc and the like play no part. A request whose
+    address nobody should read gets it as the extension ``voicenter_url``.
+    """
+    _HTTP_LOG.addFilter(_DISCREET)
+    inner = transport or httpx.AsyncHTTPTransport(
+        verify=True if tls is None else tls,
+        proxy=proxy_for(url),
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
+    )
+    return httpx.AsyncClient(
+        transport=_Door(inner, owned=transport is None),
+        timeout=httpx.Timeout(None, connect=_CONNECT),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+@contextmanager
+def discreetly() -> Iterator[None]:
+    """Within the block, httpcore's log does not quote what comes in."""
+    asking = _ASKING.set(True)
+    try:
+        yield
+    finally:
+        _ASKING.reset(asking)
+
+
+class _Discreet(logging.Filter):
+    """Keeps what came to us out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
+
+    A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.getMessage().partition(" ")[0]
+        if _ASKING.get() and (event == "receive_response_headers.complete" or event.endswith(".failed")):
+            record.msg, record.args = event, ()
+        return True
+
+
+_ASKING: Final = ContextVar("voicenter_cdr_asking", default=False)
+
+_HTTP_LOG: Final = logging.getLogger("httpcore.http11")
+
+_DISCREET: Final = _Discreet()
+
+
+class _Door(httpx.AsyncBaseTransport):
+    """Puts the real address in behind the back of ``AsyncClient``, which writes every URL it knows to its log."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, *, owned: bool) -> None:
+        self._inner = inner
+        self._owned = owned
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and forget in what words the status came: they are anybody's, and would be logged."""
+        url = request.extensions.get("voicenter_url")
+        if url is not None:
+            request = httpx.Request(
+                request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
+            )
+        response = await self._inner.handle_async_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._inner.aclose()
+
+
+def proxy_for(url: str) -> httpx.Proxy | None:
+    """The proxy of the environment for an address. Its own address may hold a password and is never shown."""
+    parts = urlsplit(url)
+    proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    try:
+        made = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+        if made.url.scheme in ("http", "https") and made.url.host:
+            return made
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise ConfigurationError(
+        "The proxy that the environment names can't be used",
+        mend="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
+    )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
+        seconds = (until - datetime.now(UTC)).total_seconds()
+    return seconds if 0 <= seconds < float("inf") else None

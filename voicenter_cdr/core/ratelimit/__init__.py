@@ -1,0 +1,1 @@
+"""The rate limit, and the scheduler that keeps it."""

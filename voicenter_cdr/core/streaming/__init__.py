@@ -1,0 +1,1 @@
+"""Streams of records, pages, changes and events."""

@@ -1,0 +1,74 @@
+"""Base of all resumable streams."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+
+from voicenter_cdr.errors import ConfigurationError, IncompleteError, VoicenterError
+
+__all__ = ["Iteration"]
+
+T = TypeVar("T")
+
+
+class Iteration(AsyncIterator[T]):
+    """What every iterator of this package does: it breaks for good, knows from where to go on, and can be ended.
+
+    Work under ``contextlib.aclosing`` where you may leave early.
+    """
+
+    _running: AsyncGenerator[T, None] | None = None
+    _broken: VoicenterError | None = None
+    _taking = False
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> str:
+        """From where to go on (``resume_from=…``)."""
+
+    @abstractmethod
+    def _run(self) -> AsyncGenerator[T, None]: ...
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._broken is not None:
+            raise self._broken
+        if self._taking:
+            raise ConfigurationError("The iteration is waiting for its next item already; one task at a time iterates")
+        if self._running is None:
+            self._running = self._run()
+        self._taking = True
+        try:
+            return await anext(self._running)
+        except StopAsyncIteration:
+            raise
+        except VoicenterError as error:
+            error.checkpoint = self.checkpoint
+            self._broken = error
+            raise
+        except BaseException:
+            self._broken = IncompleteError(
+                "The iteration was interrupted, and can't go on by itself",
+                mend="Begin another one with resume_from=checkpoint.",
+            )
+            self._broken.checkpoint = self.checkpoint
+            raise
+        finally:
+            self._taking = False
+
+    async def aclose(self) -> None:
+        """End the iteration: nothing is asked any more and nothing is left behind."""
+        if self._running is not None:
+            await self._running.aclose()
+
+    if not TYPE_CHECKING:  # pragma: no branch
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("an iteration is not awaited: write 'async for … in …'")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("records come asynchronously: write 'async for', inside 'async def'")

@@ -1,0 +1,169 @@
+"""Records as the table of a database file: what SQLite and DuckDB share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from voicenter_cdr._files import Part, drop
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models import Cdr
+
+__all__ = ["Table", "TableSink"]
+
+_CHUNK: Final = 100_000
+"""Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
+
+
+class Table(Protocol):
+    """An open database file with a table of records. System errors reach the caller as ``OSError``."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; ``?`` stand for the values."""
+        ...
+
+    def tables(self) -> set[str]:
+        """What the tables in it are called."""
+        ...
+
+    def foreign(self) -> set[str]:
+        """What an export has not made is called: all but the table of records, its index, and views."""
+        ...
+
+    def views(self) -> list[str]:
+        """The statements that make its views, in any order."""
+        ...
+
+    def create(self) -> None:
+        """Make the table of records, or add the columns it has not got."""
+        ...
+
+    def insert(self, records: Sequence[Cdr]) -> None:
+        """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
+        ...
+
+    def bound(self, instant: datetime) -> Any:
+        """A whole second as it is compared with a column of times."""
+        ...
+
+    def close(self) -> None:
+        """Bring everything to the file. May be called twice."""
+        ...
+
+
+class TableSink:
+    """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
+
+    A file that is there already is replaced if it holds that table alone. Views of it are made anew in the new file;
+    anything else would be lost, so it is refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], Table]) -> None:
+        self._file = Part(Path(path))
+        self._opened = opened
+        self._table: Table | None = None
+        self._views: list[str] = []
+        self._held = 0
+        self.written = 0
+        """Records written so far."""
+        self._check()
+
+    def _check(self) -> None:
+        path = self._file.path
+        if any(other.exists() for other in _beside(path)):
+            raise ConfigurationError(f"{path} is in use, or was not closed: a file beside it says so")
+        if not path.exists() or not path.stat().st_size:
+            return
+        table = self._opened(path)
+        try:
+            foreign, self._views = table.foreign(), table.views()
+        finally:
+            table.close()
+        if foreign:
+            raise ConfigurationError(
+                f"{path} holds more than records ({', '.join(sorted(foreign)[:3])}), which an export would replace",
+                mend="Export to a new file; to keep a database up to date, use sync.",
+            )
+
+    @property
+    def kept(self) -> Path | None:
+        """After :meth:`abort`: where the records are that came so far."""
+        return self._file.kept
+
+    def write(self, records: Sequence[Cdr]) -> None:
+        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        if records:
+            table = self._begun()
+            if self._held >= _CHUNK:
+                table.execute("COMMIT")
+                table.execute("BEGIN")
+                self._held = 0
+            table.insert(records)
+            self._held += len(records)
+            self.written += len(records)
+
+    def commit(self) -> None:
+        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        table = self._begun()
+        table.execute("COMMIT")
+        table.close()
+        self._table = None
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
+        table, self._table = self._table, None
+        readable = table is None  # a commit has closed it, and could not give it its name
+        if table is not None:
+            with contextlib.suppress(Exception):  # after a failure the library may refuse everything
+                table.execute("COMMIT")
+                readable = True
+            with contextlib.suppress(Exception):
+                table.close()
+        self._file.abort(keep=readable and self.written > 0)
+
+    def _begun(self) -> Table:
+        if self._table is None:
+            self._file.begin()
+            _clear(self._file.part)
+            self._table = self._opened(self._file.part)
+            self._table.create()
+            self._carry(self._table)
+            self._table.execute("BEGIN")
+        return self._table
+
+    def _carry(self, table: Table) -> None:
+        """Make the views of the file that is replaced; before there are records, so that it fails early if at all."""
+        left = self._views
+        while left:
+            later = [view for view in left if not _made(table, view)]  # it may ask one that is not there yet
+            if len(later) == len(left):
+                raise ConfigurationError(
+                    f"{self._file.path} holds a view that does not go with the new columns",
+                    mend="Drop that view, export all columns, or export to a new file.",
+                )
+            left = later
+
+
+def _made(table: Table, view: str) -> bool:
+    try:
+        table.execute(view)
+    except OSError:
+        raise
+    except Exception:
+        return False
+    return True
+
+
+def _beside(path: Path) -> list[Path]:
+    """Files a database has beside its own while it is open."""
+    return [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", ".wal")]
+
+
+def _clear(path: Path) -> None:
+    for file in (path, *_beside(path)):
+        drop(file)

@@ -1,0 +1,128 @@
+"""Which sink a name stands for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from voicenter_cdr._files import Target
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.dataset import TreeSink
+from voicenter_cdr.export.duckdb import DuckdbSink
+from voicenter_cdr.export.parquet import ParquetSink
+from voicenter_cdr.export.schema import COLUMNS, Column
+from voicenter_cdr.export.sinks import FileSink
+from voicenter_cdr.export.sqlite import SqliteSink
+from voicenter_cdr.export.text import CsvSink, JsonlSink
+
+__all__ = ["Format", "format_of", "is_folder", "open_sink"]
+
+Format = Literal["jsonl", "csv", "parquet", "sqlite", "duckdb"]
+"""JSON Lines, comma-separated values, Parquet, or a database file."""
+
+_FORMATS: Final[dict[str, Format]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
+    ".duckdb": "duckdb",
+}
+
+_PACKED: Final = ("jsonl", "csv")
+
+_KNOWN: Final = "known: .jsonl, .ndjson and .csv, each also with .gz behind it, .parquet, .sqlite, .db and .duckdb"
+
+
+def open_sink(
+    target: Target,
+    format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
+    *,
+    columns: Sequence[Column] = COLUMNS,
+    raw_names: bool = False,
+    excel: bool = False,
+) -> FileSink:
+    """The sink for a path, ``"-"`` (standard output) or a stream of bytes.
+
+    The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
+    ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``. A folder (one that exists, or a name that ends
+    with a slash) becomes a tree of Parquet files by day, or of JSON Lines with the format ``"jsonl"``. Streams get
+    JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
+
+    Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, for a place where
+    no file can be written, and where the library for a format is not installed.
+    """
+    chosen = format_of(target, format)
+    if excel and chosen != "csv":
+        raise ConfigurationError("excel is for CSV; name a .csv file or choose the format csv")
+    if is_folder(target):
+        return _tree(target, chosen, columns, raw_names)
+    if isinstance(target, str) and target == "-":
+        target = sys.stdout.buffer
+    if chosen == "csv":
+        return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel)
+    if chosen == "jsonl":
+        return JsonlSink(target, columns=columns, raw_names=raw_names)
+    if chosen == "parquet":
+        return ParquetSink(target, columns=columns, raw_names=raw_names)
+    if not isinstance(target, str | os.PathLike):
+        raise ConfigurationError(f"A {chosen} database is a file: give its name")
+    return (SqliteSink if chosen == "sqlite" else DuckdbSink)(target, columns=columns, raw_names=raw_names)
+
+
+def _tree(target: Target, chosen: Format, columns: Sequence[Column], raw_names: bool) -> TreeSink:
+    assert isinstance(target, str | os.PathLike)
+    if chosen not in ("parquet", "jsonl"):
+        raise ConfigurationError(f"A folder holds Parquet or JSON Lines; name a file for {chosen}")
+    if raw_names:
+        raise ConfigurationError("A tree by day has a column date of its own, which the API's Date would hide")
+    return TreeSink(target, columns=columns, leaf=chosen)
+
+
+def is_folder(target: Target) -> bool:
+    """Whether a name stands for a folder: it ends with a slash, or is one and has no ending that tells a format."""
+    if not isinstance(target, str | os.PathLike):
+        return False
+    text = os.fspath(target)
+    return text.endswith(("/", os.sep)) or (Path(text).is_dir() and not _ending(text))
+
+
+def _ending(target: str | os.PathLike[str]) -> str:
+    suffixes = [suffix.lower() for suffix in Path(target).suffixes]
+    return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+
+
+def format_of(target: Target, wanted: str | None) -> Format:
+    """The format of a target. Raises :class:`ConfigurationError` where there is none, or ``wanted`` contradicts it."""
+    formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
+    asked = None if wanted is None else formats.get(wanted)
+    if asked is None and wanted is not None:
+        raise ConfigurationError(f"Unknown format {wanted!r}; known: {', '.join(formats)}.")
+    if target == "-" or not isinstance(target, str | os.PathLike):
+        return asked or "jsonl"
+    if is_folder(target):
+        return asked or "parquet"
+    ending = _ending(target)
+    named = _FORMATS.get(ending)
+    if named is None and asked is None:
+        raise ConfigurationError(_unknown_ending(ending))
+    if named is not None and asked not in (None, named):
+        raise ConfigurationError(f"The name ends with {ending}, but the format asked for is {asked}")
+    chosen = named or asked or "jsonl"
+    if Path(target).suffix.lower() == ".gz" and chosen not in _PACKED:
+        raise ConfigurationError(f"A {chosen} file is packed already: leave out .gz")
+    return chosen
+
+
+def _unknown_ending(ending: str) -> str:
+    known = f"{_KNOWN}; or give the format"
+    if ending == ".json":
+        return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"
+    if ending:
+        return f"The name ends with {ending!r}, which tells no format; {known}"
+    return f"No ending in name; {known}; a folder for Parquet files by day ends with a slash"

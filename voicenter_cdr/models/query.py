@@ -1,0 +1,256 @@
+"""The words: what a query, a record and a page are. Values only; how they are spelled on the wire is not known here.
+
+All times are aware; a record's are in UTC. Absent is ``None``, never 0 or "". The facts stand in the
+Call Log API document unless a docstring names another source.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import attrs
+from attrs import field, frozen
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, SortOrder
+from voicenter_cdr.models.records import _blake
+
+__all__ = ["CdrQuery", "Sort"]
+
+
+def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
+    names = [str(item) for item in known]
+    close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."
+    return ConfigurationError(f"Unknown {what} {name!r}; {hint}")
+
+
+def _cdr_field(value: str) -> CdrField:
+    try:
+        return CdrField(value)
+    except ValueError:
+        raise _name_error("field", value, CdrField) from None
+
+
+def _sort_order(value: str) -> SortOrder:
+    try:
+        return SortOrder(value)
+    except ValueError:
+        raise _name_error("sort order", value, SortOrder) from None
+
+
+@frozen
+class Sort:
+    """One level of sorting: a field and an order, e.g. ``Sort("duration", "desc")``."""
+
+    field: CdrField = attrs.field(converter=_cdr_field)
+    """The field to sort by."""
+    order: SortOrder = attrs.field(default=SortOrder.ASC, converter=_sort_order)
+    """Which way."""
+
+
+def _items(name: str, value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} takes a list; put a single value into brackets: {name}=[…]")
+    return tuple(value)
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    items = _items(name, value)
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise ConfigurationError(
+            f"{name} takes non-empty text, so that leading zeros are kept: write each value in quotes"
+        )
+    try:
+        "".join(items).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} holds text that can't be sent") from None
+    return tuple(item.strip() for item in items)
+
+
+def _whole(name: str, value: object) -> tuple[int, ...]:
+    items = _items(name, value)
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        raise ConfigurationError(f"{name} takes whole numbers")
+    return items
+
+
+def _phones(value: Iterable[str]) -> tuple[str, ...]:
+    return _texts("phones", value)
+
+
+def _extensions(value: Iterable[str]) -> tuple[str, ...]:
+    return _texts("extensions", value)
+
+
+def _campaign_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _whole("campaign_ids", value)
+
+
+def _queue_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _whole("queue_ids", value)
+
+
+def _types(value: Iterable[int]) -> tuple[CdrType | int, ...]:
+    known = {int(kind): kind for kind in CdrType}
+    return tuple(known.get(item, item) for item in _whole("cdr_types", value))
+
+
+def _identity(value: str | None) -> IdentityCriteria | None:
+    if value is None:
+        return None
+    for criteria in IdentityCriteria:
+        if isinstance(value, str) and value.casefold() == criteria.casefold():
+            return criteria
+    raise _name_error("identity criteria", value, IdentityCriteria)
+
+
+def _call_id(value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError("call_id takes the id as non-empty text")
+    return _texts("call_id", [value])[0]
+
+
+def _fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:
+    if value is None:
+        return None
+    if value == "*":
+        return "*"
+    chosen = tuple(dict.fromkeys(_cdr_field(item) for item in _items("fields", value)))
+    if not chosen:
+        raise ConfigurationError('fields takes at least one name; leave it out for all, or use "*"')
+    return chosen
+
+
+def _sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
+    items = _items("sort", value)
+    if not all(isinstance(item, Sort) for item in items):
+        raise ConfigurationError('sort takes Sort values: sort=[Sort("started_at", "desc")]')
+    return items
+
+
+_FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
+
+_LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def _aware(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name} takes an aware datetime, such as datetime(2026, 7, 1, tzinfo=UTC)")
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"{name} has no time zone, and the service thinks in UTC while people think in local time; "
+            f"say which you mean: {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
+        )
+    try:
+        moment = value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        moment = _FIRST - timedelta(days=1)
+    if not _FIRST <= moment <= _LAST:
+        raise ConfigurationError(f"{name} lies outside the years there are calls in: 1970 to 9999")
+    return moment
+
+
+def _start(value: datetime) -> datetime:
+    return _aware("start", value)
+
+
+def _end(value: datetime) -> datetime:
+    return _aware("end", value)
+
+
+@frozen(repr=False)
+class CdrQuery:
+    """Which records to get: a period and filters. Times are aware; the period is half-open, ``[start, end)``.
+
+    The service tells whole seconds; a fraction in ``start`` or ``end`` is raised to the next one, so that queries whose
+    ends touch neither miss a record nor get one twice. Filters of different kinds all have to hold.
+
+    Raises :class:`ConfigurationError` for naive or reversed times, unknown names and values of a wrong kind.
+    ``repr`` shows no phone number.
+    """
+
+    start: datetime = field(converter=_start)
+    """First instant of the period (compared with the start of the call, not its end)."""
+    end: datetime = field(converter=_end)
+    """First instant after the period."""
+    phones: tuple[str, ...] = field(default=(), converter=_phones, kw_only=True)
+    """Numbers to look for, with country code; Israeli ones also without it. May under-match (evidence)."""
+    extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
+    """SIP extensions to look for. May under-match where CPanel stores another id (evidence)."""
+    identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)
+    """Whose calls; left to the service where ``None``."""
+    call_id: str | None = field(default=None, converter=_call_id, kw_only=True)
+    """One call's id."""
+    cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_types, kw_only=True)
+    """Kinds of call; numbers this package does not know may be given as ``int``."""
+    campaign_ids: tuple[int, ...] = field(default=(), converter=_campaign_ids, kw_only=True)
+    """Campaigns, by id."""
+    queue_ids: tuple[int, ...] = field(default=(), converter=_queue_ids, kw_only=True)
+    """Queues, by id."""
+    fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_fields, kw_only=True)
+    """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. What the client
+    needs to work (time, ids, type, numbers) is added; what was not chosen and not needed is ``None``."""
+    sort: tuple[Sort, ...] = field(default=(), converter=_sorts, kw_only=True)
+    """Order of a single ``fetch``; an iteration is always in order of time."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ConfigurationError("start must lie before end")
+        if self.seconds[0] >= self.seconds[1]:
+            raise ConfigurationError("start and end lie within one second; the service tells whole seconds")
+
+    @property
+    def seconds(self) -> tuple[int, int]:
+        """The period as whole seconds since 1970 in UTC, half-open."""
+        return _ceil_epoch(self.start), _ceil_epoch(self.end)
+
+    @property
+    def fingerprint(self) -> str:
+        """What this query asks for besides its period, as 32 hex digits; binds a checkpoint to it."""
+        parts: list[object] = [
+            sorted(self.phones),
+            sorted(self.extensions),
+            self.identity,
+            self.call_id,
+            sorted(map(int, self.cdr_types)),
+            sorted(self.campaign_ids),
+            sorted(self.queue_ids),
+        ]
+        return _blake(map(repr, parts))
+
+    def parts(self, step: timedelta) -> tuple[CdrQuery, ...]:
+        """The same query over one period of this length after the other, for several workers.
+
+        They touch, and together are the whole; the last one may be shorter. ``step`` is a whole number of seconds.
+        """
+        if not isinstance(step, timedelta) or step < timedelta(seconds=1) or step % timedelta(seconds=1):
+            raise ConfigurationError("parts takes a timedelta of whole seconds, 1 or more")
+        first, last = self.seconds
+        edges = [*range(first, last, step // timedelta(seconds=1)), last]
+        moments = [_EPOCH + timedelta(seconds=edge) for edge in edges]
+        return tuple(attrs.evolve(self, start=start, end=end) for start, end in itertools.pairwise(moments))
+
+    def __repr__(self) -> str:
+        shown = [f"{self.start:%Y-%m-%dT%H:%M:%SZ}", f"{self.end:%Y-%m-%dT%H:%M:%SZ}"]
+        shown += [f"phones=<{len(self.phones)}>"] if self.phones else []
+        shown += [f"extensions=<{len(self.extensions)}>"] if self.extensions else []
+        for name in ("identity", "call_id", "cdr_types", "campaign_ids", "queue_ids", "fields", "sort"):
+            value = getattr(self, name)
+            shown += [f"{name}={value!r}"] if value else []
+        return f"CdrQuery({', '.join(shown)})"
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _ceil_epoch(moment: datetime) -> int:
+    return -((_EPOCH - moment) // timedelta(seconds=1))

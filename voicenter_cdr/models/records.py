@@ -1,0 +1,187 @@
+"""Call detail records."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+from attrs import field, frozen
+
+from voicenter_cdr.errors import Problem
+from voicenter_cdr.models.enums import CdrType, DialStatus
+from voicenter_cdr.models.frozen_map import FrozenMap
+
+__all__ = ["Cdr", "InvalidRecord", "IvrStep"]
+
+
+@frozen
+class IvrStep:
+    """One step of an incoming call through the voice menu. All text, so that no leading zero or key is lost."""
+
+    layer_name: str | None = None
+    """Name of the menu layer, as in CPanel."""
+    dtmf: str | None = None
+    """Keys the caller pressed; the service sends "0" for none."""
+    layer_number: str | None = None
+    """Id of the menu layer."""
+
+
+def _blake(parts: Iterable[object]) -> str:
+    text = "\x1f".join("" if part is None else str(part) for part in parts)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def fingerprint(text: str, salt: str) -> str:
+    """Four hex digits that tell a text from others, and can't be turned back into it, however short it is.
+
+    Made with scrypt (some 50 ms and 16 MB a guess, other for every salt) and then cut to 16 bits: whoever goes through
+    all texts finds many that fit, and can't tell which one it was. Another text fits by chance once in 65,536 times.
+    """
+    made = hashlib.scrypt(text.encode(), salt=salt.encode(), n=2**14, r=8, p=1, maxmem=2**26, dklen=2)
+    return made.hex()
+
+
+_NO_ID: Final = frozenset({"", "null", "none", "nil", "nan", "undefined", "n/a"})
+"""What programs write for the id of a call that has none; zeros and dashes around it do not count."""
+
+
+def is_original_call_id(name: str) -> bool:
+    """Whether a key of ``custom_data`` is the one of the original call's id, whatever its spelling."""
+    return name.lower() in ("originalivruniqueid", "originallvruniqueid")
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class Cdr:
+    """One call detail record: one leg of one call.
+
+    ``repr`` shows no number, name or link. Two records are equal if every field is; :attr:`key` tells whether they
+    are the same record at different times.
+    """
+
+    started_at: datetime
+    """When the call was made; aware, UTC. From the service's Date, from DateEpoch only where there is no Date."""
+    call_id: str | None = None
+    """The service's id of the call. Not unique: two legs of a call can share it (evidence)."""
+    cdr_type: CdrType | int | None = None
+    """Kind of call; a plain ``int`` where the number is unknown."""
+    call_type: str | None = field(default=None, repr=False)
+    """Kind of call as the service words it; spacing varies, so compare :attr:`cdr_type` instead."""
+    dial_status: DialStatus | str | None = None
+    """How the call ended; a plain ``str`` where the word is unknown."""
+    date_epoch: int | None = field(default=None, repr=False)
+    """DateEpoch as sent, in seconds; not proven to be true UTC (evidence), kept for checks."""
+    duration: int | None = None
+    """Seconds of conversation, without ringing."""
+    ring_time: int | None = None
+    """Seconds of ringing, without conversation."""
+    caller_number: str | None = field(default=None, repr=False)
+    """Number shown to the one who is called."""
+    target_number: str | None = field(default=None, repr=False)
+    """Number (with country prefix) or SIP extension that is called."""
+    did: str | None = field(default=None, repr=False)
+    """Number an incoming caller dialled; incoming calls only."""
+    caller_extension: str | None = field(default=None, repr=False)
+    """SIP extension the call was made from."""
+    target_extension: str | None = field(default=None, repr=False)
+    """SIP extension that received the call."""
+    queue_name: str | None = field(default=None, repr=False)
+    """Queue the call was directed to."""
+    department_name: str | None = field(default=None, repr=False)
+    """Department or account the call belongs to."""
+    department_id: int | None = field(default=None, repr=False)
+    """Id of that department or account."""
+    representative_name: str | None = field(default=None, repr=False)
+    """Representative who was logged in to the extension during the call."""
+    representative_code: str | None = field(default=None, repr=False)
+    """Id of that representative; text, since leading zeros count."""
+    user_name: str | None = field(default=None, repr=False)
+    """The representative, or else the user the extension or number belongs to."""
+    user_id: str | None = field(default=None, repr=False)
+    """Id of the user; undocumented (see :attr:`CdrField.USER_ID`)."""
+    record_url: str | None = field(default=None, repr=False)
+    """Link to the recording; may appear some time after the record, and needs access of its own."""
+    record_expect: bool | None = field(default=None, repr=False)
+    """Whether the call was recorded."""
+    price_agorot: int | Decimal | None = field(default=None, repr=False)
+    """Price of the call in agorot (1/100 ILS)."""
+    target_prefix_name: str | None = field(default=None, repr=False)
+    """Country that was called."""
+    dtmf_data: tuple[IvrStep, ...] | None = field(default=None, repr=False)
+    """Steps through the voice menu, in order."""
+    custom_data: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Data that came along with the call, such as ``var_…`` keys and the id of an original call; keys as sent."""
+    extra: Mapping[str, Any] = field(default=FrozenMap(), repr=False)
+    """Fields of the record this package has no name for, keys as sent."""
+
+    @property
+    def key(self) -> str:
+        """Stable identity of this record, 32 hex digits: the same on every machine and in every later answer.
+
+        Made from what does not change after the call (id, type, time, numbers, extensions), so that a record that
+        gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym
+        (for those, see :mod:`voicenter_cdr.pseudonyms`).
+        """
+        return _blake(
+            (
+                self.call_id,
+                None if self.cdr_type is None else int(self.cdr_type),
+                self.started_at.isoformat(),
+                self.caller_number,
+                self.target_number,
+                self.caller_extension,
+                self.target_extension,
+            )
+        )
+
+    @property
+    def version(self) -> str:
+        """What tells this version of the record from others: 32 hex digits, the same for the same key and content.
+
+        The same on every machine, and whatever the order of keys in ``custom_data``; for noticing changes. No number
+        can be read from it by eye.
+        """
+        told = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
+        return _blake((self.key, told))
+
+    @property
+    def original_call_id(self) -> str | None:
+        """CallID of the call this one came from (transfers), from ``custom_data`` whatever its spelling there."""
+        for name, value in (self.custom_data or {}).items():
+            if is_original_call_id(name) and type(value) in (str, int):
+                text = str(value).strip()
+                return None if text.strip("0-").lower() in _NO_ID else text
+        return None
+
+    def __hash__(self) -> int:
+        return hash((self.call_id, self.cdr_type, self.started_at))
+
+
+_NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
+
+
+def _content(value: Any) -> Any:
+    """A value in plain types, whose ``repr`` stays what it is when this package learns another name for it."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return sorted((str(name), repr(_content(item))) for name, item in value.items())
+    if isinstance(value, IvrStep):
+        return attrs.astuple(value)
+    return [_content(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+@frozen
+class InvalidRecord:
+    """A record that could not be read, with what is wrong with it."""
+
+    problems: tuple[Problem, ...]
+    """Where and what was expected; never the values."""
+    raw: Any = field(repr=False)
+    """What the service sent. It may hold phone numbers: handle it as you handle records."""
+    started_at: datetime | None = None
+    """Its time, where at least that could be read."""

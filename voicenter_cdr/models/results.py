@@ -1,0 +1,96 @@
+"""Results of queries: pages, raw responses, estimates, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from attrs import Factory, field, frozen
+
+from voicenter_cdr.models.records import Cdr, InvalidRecord
+
+__all__ = ["Estimate", "Page", "RawAnswer", "Stats"]
+
+PAGE_CAP: Final = 10_000
+"""How many records one answer can hold (API document, service limits)."""
+
+
+@frozen(kw_only=True)
+class Page:
+    """Records of a part of the period, in order of time (from ``fetch`` with a ``sort``: in that order)."""
+
+    records: tuple[Cdr, ...] = field(repr=False)
+    """The records whose time lies in ``[start, end)``."""
+    start: datetime
+    """First instant this page is about; aware, UTC."""
+    end: datetime
+    """First instant after it."""
+    is_complete: bool
+    """Whether these are all the records of ``[start, end)``. Pages of an iteration always are."""
+    total_hits: int | None = None
+    """From ``fetch``: the service's TOTAL_HITS for the window as asked, one second wider on either side; it may be
+    capped or missing (evidence)."""
+    rows: int = 0
+    """How many rows the answer held, the unreadable ones and those of the neighbouring seconds included."""
+    invalid: tuple[InvalidRecord, ...] = field(default=(), repr=False)
+    """Records that could not be read (``on_invalid="collect"``)."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Cdr]:
+        return iter(self.records)
+
+
+@frozen(kw_only=True)
+class RawAnswer:
+    """One answer as it came, not judged; for looking into what the service really does. ``repr`` shows no body."""
+
+    status: int
+    """HTTP status."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Headers, with names in lower case."""
+    body: bytes = field(repr=False)
+    """The body, unpacked. It holds phone numbers: handle it as you handle records."""
+
+
+@frozen(kw_only=True)
+class Estimate:
+    """What an iteration will cost, told by one request."""
+
+    records: int
+    """How many records there are, or will be about."""
+    is_exact: bool
+    """Whether the service told their number; else it was guessed from how dense the first page was."""
+    requests: int
+    """Requests an iteration will need, about."""
+    seconds: float
+    """Seconds it will take at the allowed rate, if answers keep taking as long as this one did."""
+    finish_at: datetime
+    """When it would be done if it began now; aware, UTC."""
+
+
+@frozen(kw_only=True)
+class Stats:
+    """How far an iteration is, as one moment's values."""
+
+    requests: int = 0
+    """Requests sent, retries included."""
+    retries: int = 0
+    """Requests that had to be sent again."""
+    waited: float = 0.0
+    """Seconds its requests waited for the rate limit, added up over the requests that waited at the same time."""
+    records: int = 0
+    """Records handed out."""
+    windows: int = 0
+    """Windows proven complete."""
+    windows_left: int = 0
+    """Windows still open."""
+    expected_total: int | None = None
+    """How many records the service said there are, where it told."""
+    seconds_left: float | None = None
+    """How long the rest will take, about, at the allowed rate and the pace of the answers so far; ``None`` as long as
+    that can't be told."""
+    invalid: tuple[InvalidRecord, ...] = Factory(tuple)
+    """Records that could not be read (``on_invalid="collect"``)."""

@@ -1,0 +1,104 @@
+"""Rules for where recordings may be fetched from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import httpx
+from attrs import frozen
+
+from voicenter_cdr._files import check_folder
+from voicenter_cdr.core.http.transport import is_loopback
+from voicenter_cdr.errors import ConfigurationError, RecordingError
+
+__all__ = ["DEFAULT_HOSTS"]
+
+DEFAULT_HOSTS: Final = (".voicenter.co.il", ".voicenter.com")
+"""Hosts that are asked for recordings: the API document's links lead to ``cpanel.voicenter.co.il``."""
+
+_REDIRECTS: Final = 3
+
+_HOST: Final = re.compile(r"(?=.{1,253}$)\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+
+_LONG_NUMBER: Final = re.compile(r"\d{5,}")
+
+
+@frozen(kw_only=True)
+class _Rules:
+    hosts: tuple[str, ...]
+    timeout: float
+    max_bytes: int
+    max_attempts: int
+
+    @classmethod
+    def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> _Rules:
+        if not (timeout > 0 and max_bytes > 0 and max_attempts > 0):
+            raise ConfigurationError("timeout, max_bytes and max_attempts take numbers above 0")
+        if isinstance(hosts, str):
+            raise ConfigurationError('hosts takes a list, such as [".voicenter.co.il"]')
+        return cls(hosts=tuple(map(_host, hosts)), timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
+
+    def check(self, url: httpx.URL) -> None:
+        """Refuse a link that leads elsewhere."""
+        host = url.raw_host.decode("ascii").lower()
+        named = _HOST.fullmatch(host) or _is_address(host)
+        if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
+            raise RecordingError("The link to the recording is no web address")
+        if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
+            here = is_loopback(host)
+            shown = host if here else "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
+            example = f'"{host}"' if here else "…"
+            raise RecordingError(
+                f"The link leads to {shown}, which is not among the hosts to ask",
+                mend=f"If you trust it, allow it: hosts=[*DEFAULT_HOSTS, {example}], or --hosts on the command line.",
+            )
+        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
+            raise RecordingError("The link is not https", mend="Ask Voicenter why; nothing was sent.")
+        if url.userinfo:
+            raise RecordingError("The link holds a credential", mend="Ask Voicenter why; nothing was sent.")
+
+
+def _address(link: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Where a link leads, be it one of a page at ``base``. Raises :class:`RecordingError` for what is no address."""
+    try:
+        url = base.join(link) if base else httpx.URL(link)
+        _ = url.host  # decoded here, since it would fail in the request
+    except (httpx.InvalidURL, ValueError):
+        raise RecordingError("The link to the recording is no web address") from None
+    return url
+
+
+def _host(name: str) -> str:
+    """One host to ask, checked."""
+    name = name.strip().lower()
+    if not (is_loopback(name) if _is_address(name) else _HOST.fullmatch(name)):
+        raise ConfigurationError(
+            "hosts takes names, such as cpanel.voicenter.co.il, or .voicenter.co.il for all below it",
+            mend="Leave out the scheme, the port and the path; of addresses, only 127.0.0.1 and ::1 can be named.",
+        )
+    return name
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def _folder(directory: str | os.PathLike[str]) -> Path:
+    folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"{folder} is a file; name a folder")
+    check_folder(folder.absolute().parent)
+    folder.mkdir(exist_ok=True)
+    check_folder(folder)
+    return folder
+
+
+def _no_recording(what: str) -> RecordingError:
+    return RecordingError(
+        f"What came is no recording, but {what}",
+        mend="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
+    )

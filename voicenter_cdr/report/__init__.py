@@ -1,7 +1,0 @@
-"""The report: the numbers of a period as one HTML page, in English or Hebrew."""
-
-from __future__ import annotations
-
-from voicenter_cdr.report.page import render
-
-__all__ = ["render"]

@@ -1,0 +1,123 @@
+"""Serving a sandbox over real HTTP, inside of the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.sandbox.faults import ConnectionDroppedError
+
+__all__ = ["serving"]
+
+_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+
+_levels = {"serving": 0}
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serve an ASGI application while the block runs; gives the address of the Call Log endpoint.
+
+    ``port`` 0 takes a free one. Needs uvicorn (extra ``sandbox``); raises :class:`ConfigurationError` without it, and
+    where the port can't be had.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        raise ConfigurationError(
+            "Serving the sandbox needs uvicorn", mend="Install it: pip install 'voicenter-cdr[sandbox]'"
+        ) from None
+
+    class _Server(uvicorn.Server):
+        """Leaves the signals to the program it runs in, and waits instead of looking ten times a second."""
+
+        over = asyncio.Event()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def main_loop(self) -> None:
+            await self.over.wait()
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle on
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except socket.gaierror as error:
+        listener.close()
+        raise ConfigurationError(
+            f"There is no host {host} here", mend="Choose 127.0.0.1 or another address."
+        ) from error
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Port {port} of {host} can't be used", mend="Choose another port, or 0 for a free one."
+        ) from error
+    with _quiet():
+        config = uvicorn.Config(
+            _breaking(app),
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not task.done():
+                await asyncio.sleep(0.01)
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{listener.getsockname()[1]}/hub/cdr/"
+        finally:
+            server.should_exit = True
+            server.over.set()
+            await task
+            listener.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Give uvicorn's loggers back the levels it takes from them, when the last one that serves has ended."""
+    if not _levels["serving"]:
+        _levels.update({name: logging.getLogger(name).level for name in _LOGGERS})
+    _levels["serving"] += 1
+    try:
+        yield
+    finally:
+        _levels["serving"] -= 1
+        if not _levels["serving"]:
+            for name in _LOGGERS:
+                logging.getLogger(name).setLevel(_levels[name])
+
+
+def _breaking(app: Any) -> Any:
+    """The same application, which can break a connection before its answer: uvicorn would answer 500 in its place."""
+
+    async def wrapped(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, watched)
+        except ConnectionDroppedError:
+            transport = getattr(getattr(send, "__self__", None), "transport", None)
+            if started or transport is None:
+                raise
+            transport.close()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    return wrapped
