@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from voicenter_cdr.testing import VirtualClockLoop
 
-pytest_plugins = ["voicenter_cdr.testing.fixtures"]
+pytest_plugins = ["voicenter_cdr.testing.fixtures", "support.command_line"]
 
 settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]

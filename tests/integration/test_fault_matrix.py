@@ -1,0 +1,231 @@
+"""The dossier: every fault of a transport and every answer of the API, in every phase of an iteration.
+
+What comes is the complete result, or the one error that is documented, with a checkpoint from which a healthy service
+brings exactly the rest. Nothing in between, and nothing that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from support.fault_matrix import ANSWERS, FAULTS, ROWS, WHOLE, Row, ends, table
+
+import voicenter_cdr
+from voicenter_cdr import Cdr, CdrClient, CdrQuery, DecodeError, RateLimit, ServiceUnreachableError, VoicenterError
+from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Hit, Sandbox, serving
+from voicenter_cdr.testing import in_process
+
+START = datetime(2026, 7, 1, tzinfo=UTC)
+QUERY = CdrQuery(START, START + timedelta(hours=2))
+CAP = 6
+BEGIN = int(START.timestamp() * 1000)
+EVENLY = Bulk(BEGIN + 300_000 * number for number in range(24))
+CROWDED = Bulk([*(BEGIN + 500_000 * number for number in range(15)), *[BEGIN + 3_000_500] * 9])
+PLAIN = Behaviour(cap=CAP, requests=10_000, latency=1.0)
+HOURS = 3 * 3_600
+LANES = (1, 4)
+
+
+@frozen
+class Phase:
+    """When in an iteration it goes wrong."""
+
+    name: str
+    begins: Callable[[Sequence[Hit]], int]
+    """The number of its first request, of all those of an iteration in which nothing goes wrong."""
+    population: Bulk = EVENLY
+    behaviour: Behaviour = PLAIN
+
+
+def _ladder(hits: Sequence[Hit]) -> int:
+    return next(place for place, hit in enumerate(hits) if len(hit.sort) > 1)
+
+
+PHASES = (
+    Phase("first window", lambda _: 0),
+    Phase("middle", lambda hits: len(hits) // 2),
+    Phase("last window", lambda hits: len(hits) - 1),
+    Phase("a split", lambda hits: len(hits) // 2, behaviour=PLAIN.but(sort="ignored")),
+    Phase("the ladder", _ladder, CROWDED),
+)
+"""A window is cut and split; one second holds more than an answer can."""
+
+
+@frozen
+class Case:
+    """These go wrong, one after the other, from the beginning of a phase on."""
+
+    rows: tuple[Row, ...]
+    stays: bool
+    """Whether the last of them does."""
+    phase: Phase
+    lanes: int
+
+    @property
+    def struck(self) -> list[Row]:
+        """Those that happen to a request; totals are what they are all the time."""
+        return [row for row in self.rows if row.totals is None]
+
+    @property
+    def name(self) -> str:
+        """What ``-k`` finds."""
+        rows = ", then ".join(row.name for row in self.rows)
+        return f"{rows}-{'stays' if self.stays else 'once'}-{self.phase.name}-{self.lanes} in flight"
+
+
+def _alone() -> Iterator[Case]:
+    """Every row in every phase, once and for good: with one request in flight the one, with several the other."""
+    for (i, row), (j, phase), stays in itertools.product(enumerate(ROWS), enumerate(PHASES), (False, True)):
+        yield Case((row,), stays, phase, LANES[(i + j + stays) % 2])
+
+
+def _together() -> Iterator[Case]:
+    """Every fault with every answer, spread over the ways they can meet."""
+    ways = list(itertools.product(PHASES, LANES, (False, True), (False, True)))
+    for (i, fault), (j, answer) in itertools.product(enumerate(FAULTS), enumerate(ANSWERS)):
+        phase, lanes, stays, turned = ways[STRIDE * (i + j) % len(ways)]
+        yield Case((answer, fault) if turned else (fault, answer), stays, phase, lanes)
+
+
+STRIDE = 11
+"""Goes through all ways before it comes back to the first, and quickly through all phases."""
+ALONE, TOGETHER = tuple(_alone()), tuple(_together())
+_places: dict[tuple[str, str, int], int] = {}
+
+
+async def _run(way: dict[str, Any], got: list[Cdr], lanes: int = 1, resume: str | None = None) -> VoicenterError | None:
+    """Take what comes, and the error that ends it."""
+    limit = RateLimit(1_000, 60.0)
+    options: dict[str, Any] = {"page_cap": CAP, "max_attempts": 3, "timeout": 30.0, "rate_limit": limit}
+    async with (
+        CdrClient(code="sandbox-code", concurrency=lanes, **options, **way) as client,
+        asyncio.timeout(HOURS),
+        contextlib.aclosing(client.iter_all(QUERY, resume_from=resume)) as records,
+    ):
+        try:
+            async for cdr in records:
+                got.append(cdr)
+        except VoicenterError as error:
+            return error
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _way(app: Sandbox, *, wire: bool) -> AsyncIterator[dict[str, Any]]:
+    """How a client reaches the service: over real HTTP, or in process."""
+    if not wire:
+        yield {"transport": in_process(app)}
+        return
+    async with serving(app) as url:
+        yield {"base_url": url}
+
+
+def _service(case: Case) -> Sandbox:
+    totals = next((row.totals for row in case.rows if row.totals is not None), "honest")
+    return Sandbox(case.phase.population, behaviour=case.phase.behaviour.but(totals=totals))
+
+
+async def _begin(case: Case) -> int:
+    """The number of the request with which it begins to go wrong: from a run in which nothing does."""
+    app = _service(case)
+    key = case.phase.name, app.behaviour.totals, case.lanes
+    if key not in _places:
+        assert await _run({"transport": in_process(app)}, [], case.lanes) is None
+        _places[key] = case.phase.begins(app.hits)
+    return _places[key]
+
+
+def _failing(case: Case, begin: int) -> tuple[Sandbox, list[Row]]:
+    """A service in which that goes wrong, and what did, request by request."""
+    app, happened = _service(case), list[Row]()
+
+    def faults(place: int, _: Hit) -> Fault | None:
+        left = case.struck[len(happened) :] or (case.struck[-1:] if case.stays else [])
+        if place < begin or not left:
+            return None
+        happened.append(left[0])
+        return left[0].strike()
+
+    app.faults = faults
+    return app, happened
+
+
+def _told(error: VoicenterError) -> int:
+    """How many records an error tells of; an iteration that goes on passes over them."""
+    problems = error.problems if isinstance(error, DecodeError) else ()
+    return len({problem.path.partition("]")[0] for problem in problems if "[" in problem.path})
+
+
+@pytest.mark.parametrize("case", ALONE + TOGETHER, ids=lambda case: case.name)
+async def test_the_complete_result_or_the_documented_error(case: Case) -> None:
+    """As the table says; and after an error the checkpoint brings the rest from a service that is well again."""
+    app, happened = _failing(case, await _begin(case))
+    got: list[Cdr] = []
+    # Two of them together are run in process, where a connection breaks as well; each alone over a real one.
+    async with _way(app, wire=len(case.rows) == 1 and case.rows[0].is_of_the_wire) as way:
+        error = await _run(way, got, case.lanes)
+        if error is not None:
+            app.faults = None
+            assert error.checkpoint is not None
+            assert await _run(way, got, case.lanes, resume=error.checkpoint) is None
+    came, told = (WHOLE, 0) if error is None else (type(error).__name__, _told(error))
+    assert happened or not case.struck
+    stays = case.stays and case.struck[-1:] == happened[-1:]  # the last window may end before all of them have happened
+    assert came in ends(tuple(dict.fromkeys(happened)), stays=stays)
+    assert len(case.phase.population) - told <= len(got) <= len(case.phase.population)
+    assert len(got) == len({cdr.key for cdr in got})
+    assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
+
+
+def test_everything_meets_everything() -> None:
+    """Every row is in every phase with either number of requests in flight, and every fault with every answer."""
+    alone = {(case.rows[0].name, case.phase.name, case.lanes) for case in ALONE}
+    assert len(alone) == len(ROWS) * len(PHASES) * len(LANES)
+    pairs = [(*sorted(case.rows, key=ROWS.index), case.rows[0] in FAULTS, *_how(case)) for case in TOGETHER]
+    for one, other in itertools.combinations(zip(*pairs, strict=True), 2):
+        assert len(set(zip(one, other, strict=True))) == len(set(one)) * len(set(other))
+
+
+def _how(case: Case) -> tuple[bool, str, int]:
+    return case.stays, case.phase.name, case.lanes
+
+
+async def test_nobody_listens() -> None:
+    """A refused connection is tried again, and then told with the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    error = await _run({"base_url": f"http://127.0.0.1:{port}/hub/cdr/"}, [])
+    assert isinstance(error, ServiceUnreachableError)
+    assert f"127.0.0.1:{port}" in str(error)
+    assert error.attempts == 3
+    assert error.checkpoint is not None
+
+
+async def test_no_tls_where_it_should_be() -> None:
+    """A service that does not speak TLS, or whose certificate nobody vouches for, is no service."""
+    async with serving(Sandbox(EVENLY)) as url:
+        error = await _run({"base_url": url.replace("http://", "https://")}, [])
+    assert isinstance(error, ServiceUnreachableError)
+
+
+def test_every_error_is_in_the_tree() -> None:
+    """The table names documented errors only."""
+    named = {name for row in ROWS for stays in (False, True) for name in ends([row], stays=stays)}
+    for name in named - {WHOLE}:
+        assert issubclass(getattr(voicenter_cdr, name), VoicenterError)
+
+
+def test_readme_shows_the_table() -> None:
+    """What README says a client survives is what was run here."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert "\n".join(table()) in readme

@@ -1,0 +1,818 @@
+"""Rules: every event is dealt with at least once, and nothing that goes wrong with one stops another."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import io
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicenter_cdr import (
+    AuthenticationError,
+    Cdr,
+    CdrClient,
+    CdrQuery,
+    CdrType,
+    CheckpointError,
+    ConfigurationError,
+    Delivery,
+    DeliveryError,
+    DialStatus,
+    Event,
+    IncompleteError,
+    Rule,
+)
+from voicenter_cdr.calls import Outcome, customer_number, outcome
+from voicenter_cdr.core.streaming import watch as rules
+from voicenter_cdr.core.streaming.watch import WatchStream
+from voicenter_cdr.handlers import JsonLines, Webhook
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_record, make_row, run_virtual
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+QUERY = CdrQuery(NOW - timedelta(hours=2), NOW + timedelta(days=9))
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+PLACE = "https://hooks.test/services/T0KEN-in-path"
+
+
+class Desk:
+    """A service whose records change as time goes by, and watches over it."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.app = Sandbox(Records(rows), behaviour=Behaviour(cap=5), now=lambda: self.now().timestamp())
+
+    @staticmethod
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def holds(self, *rows: dict[str, Any]) -> None:
+        self.app.replace(Records(rows))
+
+    @contextlib.asynccontextmanager
+    async def watching(
+        self, *chosen: Rule, query: CdrQuery | None = QUERY, **options: Any
+    ) -> AsyncIterator[WatchStream]:
+        async with CdrClient(code="sandbox-code", transport=in_process(self.app), page_cap=5) as client:
+            options = {"lookback": timedelta(hours=6), "now": self.now} | options
+            async with contextlib.aclosing(client.watch(chosen, query, **options)) as stream:
+                yield stream
+
+
+class Told:
+    """A handler that remembers, and fails as long as it is told to."""
+
+    def __init__(self, fails: Callable[[Event], bool] = lambda _: False) -> None:
+        self.calls: list[Event] = []
+        self.done: list[Event] = []
+        self.fails = fails
+
+    async def __call__(self, event: Event) -> None:
+        self.calls.append(event)
+        await asyncio.sleep(0.5)
+        if self.fails(event):
+            raise OSError("0521234567 did not work")
+        self.done.append(event)
+
+
+def row(number: int, minutes: float = -5, status: str = "ANSWER", kind: int = 8, **more: Any) -> dict[str, Any]:
+    return make_row(at=NOW + timedelta(minutes=minutes), number=number, DialStatus=status, CdrType=kind, **more)
+
+
+async def until(stream: WatchStream, moment: float) -> list[Delivery]:
+    """What is settled before a virtual second, after which the stream is ended."""
+    got: list[Delivery] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(moment):
+            async for delivery in stream:
+                got.append(delivery)
+    return got
+
+
+def numbers(events: list[Event]) -> list[int]:
+    """The records' numbers."""
+    return sorted(int(str(event.record.call_id)[-9:]) for event in events)
+
+
+# --- which records
+
+
+async def test_the_documents_two_examples() -> None:
+    """A lead nobody reached, and a caller who gave up or found the queue full: each fires its rule, and once."""
+    lead, task = Told(), Told()
+    desk = Desk(
+        row(1, kind=8, status="ABANDONE"),
+        row(2, kind=8, status="FULL"),
+        row(3, kind=8, status="ANSWER"),
+        row(4, kind=1, status="ABANDONE"),
+        row(5, kind=4, status="NOANSWER", Duration=0),
+        row(6, kind=4, status="ANSWER", Duration=60),
+        row(7, kind=10, status="ANSWER", Duration=0),
+        row(8, kind=9, status="NOANSWER", Duration=0),
+        row(9, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
+    )
+    unreached = (Outcome.UNANSWERED, Outcome.FAILED)
+    chosen = (
+        Rule(
+            name="lead",
+            handler=lead,
+            types=[4, 10, 15],
+            where=lambda cdr: outcome(cdr) in unreached and customer_number(cdr),
+        ),
+        Rule(name="task", handler=task, types=[CdrType.QUEUE], statuses=[DialStatus.ABANDONED, DialStatus.FULL]),
+    )
+    async with desk.watching(*chosen) as stream:
+        settled = await until(stream, 3_600)
+        stats = stream.stats
+    assert (numbers(lead.calls), numbers(task.calls)) == ([5, 7], [1, 2])
+    assert Counter(delivery.event.rule for delivery in settled) == {"lead": 2, "task": 2}
+    assert all(delivery.is_delivered for delivery in settled)
+    assert (stats.fired, stats.delivered, stats.failures, stats.given_up, stats.waiting) == (4, 4, 0, 0, 0)
+    assert stats.follow.new == 9
+
+
+async def test_readmes_recipe(tmp_path: Path) -> None:
+    """As it stands there: a message to the lead, not to a colleague; a request for the one who gave up."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S) if "follow_up" in text)
+    hook, said = Hook(), list[str]()
+    names: dict[str, Any] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
+    exec(compile(recipe, "README.md", "exec"), names)
+    names["Webhook"] = partial(Webhook, transport=hook.transport)
+    desk = Desk(
+        row(1, kind=8, status="ABANDONE"),
+        row(2, kind=4, status="NOANSWER", Duration=0, TargetNumber="0521234567"),
+        row(3, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
+    )
+    async with CdrClient(code="sandbox-code", transport=in_process(desk.app), page_cap=5) as client:
+        client.watch = partial(client.watch, query=QUERY, now=desk.now)  # type: ignore[method-assign]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(600):
+                await names["follow_up"](client, tmp_path / "state", SECRET)
+    assert said == ["we tried to reach you: 972521234567"]
+    assert [json.loads(body)["type"] for _, body in hook.got] == ["call-back"]
+    assert len(json.loads((tmp_path / "state").read_text())["done"]) == 2
+
+
+async def test_a_status_by_its_name() -> None:
+    """The service spells ABANDONED in its own way; a rule understands both."""
+    assert Rule(name="a", handler=Told(), statuses=["ABANDONED", "NO_ANSWER", "NEW"]).statuses == {
+        DialStatus.ABANDONED,
+        DialStatus.NO_ANSWER,
+        "NEW",
+    }
+    told = Told()
+    async with Desk(row(1, status="ABANDONE")).watching(Rule(name="a", handler=told, statuses=["ABANDONED"])) as stream:
+        await until(stream, 60)
+    assert numbers(told.done) == [1]
+
+
+async def test_a_plain_function() -> None:
+    """It is a handler, too: called once if it returns, again if it raises."""
+    calls: list[Event] = []
+
+    def plain(event: Event) -> None:
+        calls.append(event)
+        if len(calls) == 1:
+            raise OSError
+
+    async with Desk(row(1)).watching(Rule(name="plain", handler=plain)) as stream:
+        (delivery,) = await until(stream, 3_600)
+    assert delivery.is_delivered
+    assert [event.attempt for event in calls] == [1, 2]
+
+
+async def test_once_a_record_or_once_a_version() -> None:
+    """A record that gains its recording fires again only where every version was asked for."""
+    first, each = Told(), Told()
+    desk = Desk(row(1, status="BUSY"))
+    async with desk.watching(
+        Rule(name="first", handler=first, statuses=["ANSWER"]),
+        Rule(name="each", handler=each, statuses=["ANSWER"], once=False),
+    ) as stream:
+        await asyncio.gather(
+            until(stream, 4_000),
+            later(100, lambda: desk.holds(row(1))),
+            later(2_000, lambda: desk.holds(row(1, RecordURL="https://x/1.mp3"))),
+        )
+    assert [event.record.record_url for event in first.calls] == [None]
+    assert [event.record.record_url for event in each.calls] == [None, "https://x/1.mp3"]
+    assert [event.is_new for event in each.calls] == [False, False]
+    assert len({event.id for event in each.calls}) == 2
+
+
+async def later(moment: float, act: Callable[[], None]) -> None:
+    """Do it at a virtual second."""
+    await asyncio.sleep(moment - asyncio.get_running_loop().time())
+    act()
+
+
+async def test_without_a_query_from_now_on() -> None:
+    """What began before the watch did is none of its business; a restart goes on from the first start."""
+    told = Told()
+    desk = Desk(row(1, -5), row(2, 1))
+    async with desk.watching(Rule(name="all", handler=told), query=None) as stream:
+        await until(stream, 600)
+        saved = stream.checkpoint
+    desk.holds(row(1, -5), row(2, 1), row(3, 5))
+    async with desk.watching(Rule(name="all", handler=told), query=None, resume_from=saved) as stream:
+        await until(stream, 1_200)
+    assert numbers(told.calls) == [2, 3]
+
+
+# --- what goes wrong
+
+
+async def test_a_handler_that_fails_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It stops neither the stream nor another rule, and the log does not say what it said."""
+    healed = Told(lambda _: asyncio.get_running_loop().time() < 3_000)
+    other = Told()
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="sick", handler=healed), Rule(name="well", handler=other)) as stream:
+        settled, _ = await asyncio.gather(until(stream, 7_200), later(300, lambda: desk.holds(row(1), row(2, 1))))
+        stats = stream.stats
+    assert numbers(other.done) == numbers(healed.done) == [1, 2]
+    assert len(settled) == 4
+    assert (stats.failures, stats.given_up) == (len(healed.calls) - 2, 0)
+    assert len({event.id for event in healed.calls}) == 2
+    for name in {event.id for event in healed.calls}:
+        attempts = [event.attempt for event in healed.calls if event.id == name]
+        assert attempts == [*range(1, len(attempts) + 1)]
+    assert "rule sick: OSError, called again in" in caplog.text
+    assert "0521234567" not in caplog.text
+
+
+async def test_given_up_after_its_time() -> None:
+    """A rule says how long it tries; then the event is settled, with what went wrong."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="sick", handler=told, retry_for=timedelta(minutes=10))) as stream:
+        (delivery,) = await until(stream, 3_600)
+        assert not delivery.is_delivered
+        assert isinstance(delivery.error, OSError)
+        assert delivery.event.attempt == len(told.calls) > 5
+        assert stream.stats.given_up == 1
+        saved = stream.checkpoint
+    async with desk.watching(Rule(name="sick", handler=Told(), retry_for=timedelta(0)), resume_from=saved) as stream:
+        assert await until(stream, 7_200) == []
+
+
+async def test_too_slow_and_cancelled_are_failures() -> None:
+    """A handler that hangs, or cancels itself, is called again like one that raises."""
+    ends: list[str] = []
+
+    async def handler(event: Event) -> None:
+        ends.append("called")
+        if event.attempt == 1:
+            await asyncio.sleep(1_000)
+        if event.attempt == 2:
+            raise asyncio.CancelledError
+
+    async with Desk(row(1)).watching(Rule(name="slow", handler=handler, timeout=5)) as stream:
+        (delivery,) = await until(stream, 900)
+    assert delivery.is_delivered
+    assert delivery.event.attempt == len(ends) == 3
+
+
+async def test_a_predicate_that_fails_ends_it_and_loses_nothing() -> None:
+    """What it said goes up as it is, and after that the stream is broken; a mended one gets the same record."""
+    told = Told()
+
+    def wrong(_: Cdr) -> bool:
+        raise KeyError("name")
+
+    desk = Desk(row(1), row(2, -60))
+    async with desk.watching(Rule(name="all", handler=told, where=wrong)) as stream:
+        with pytest.raises(KeyError):
+            await anext(stream)
+        with pytest.raises(IncompleteError):
+            await anext(stream)
+        saved = stream.checkpoint
+    async with desk.watching(Rule(name="all", handler=told), resume_from=saved) as stream:
+        await until(stream, 600)
+    assert numbers(told.calls) == [1, 2]
+
+
+async def test_what_ends_the_stream_is_raised_with_a_checkpoint() -> None:
+    """A credential that is refused; what was under way by then fires again, under the same id."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1))
+    async with desk.watching(Rule(name="all", handler=told)) as stream:
+        desk.app.faults = lambda place, _: Fault.refuse(2) if place > 1 else None
+        with pytest.raises(AuthenticationError) as raised:
+            await until(stream, 600)
+    desk.app.faults = {}
+    again = Told()
+    async with desk.watching(Rule(name="all", handler=again), resume_from=raised.value.checkpoint) as stream:
+        await until(stream, 1_200)
+    assert [event.id for event in again.done] == [told.calls[0].id]
+
+
+async def test_after_a_restart_only_those_who_had_not_done_it() -> None:
+    """Of two rules that one record met, the one whose handler did its work is left alone."""
+    done, failed = Told(), Told(lambda _: True)
+    desk = Desk(row(1))
+    both = (Rule(name="done", handler=done, once=False), Rule(name="failed", handler=failed, once=False))
+    async with desk.watching(*both) as stream:
+        await until(stream, 300)
+        saved = stream.checkpoint
+    failed.fails = lambda _: False
+    async with desk.watching(*both, resume_from=saved) as stream:
+        await until(stream, 3_600)
+    assert (len(done.done), len(failed.done)) == (1, 1)
+    assert failed.done[0].id == failed.calls[0].id
+
+
+async def test_leaving_while_a_handler_runs() -> None:
+    """It is cancelled where it stands, and its event is not taken for dealt with."""
+    begun: list[Event] = []
+
+    async def slow(event: Event) -> None:
+        begun.append(event)
+        await asyncio.sleep(100)
+
+    async with Desk(row(1)).watching(Rule(name="slow", handler=slow, timeout=200)) as stream:
+        assert await until(stream, 50) == []
+        assert len(json.loads(stream.checkpoint)["follow"]["waiting"]) == 1
+    assert len(begun) == 1
+
+
+async def test_a_watch_with_an_end() -> None:
+    """It is over one look-back behind the end of its query, when everything is settled."""
+    told = Told(lambda _: asyncio.get_running_loop().time() < 8 * 3_600)
+    query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+    async with Desk(row(1)).watching(Rule(name="all", handler=told), query=query) as stream:
+        assert [delivery.is_delivered async for delivery in stream] == [True]
+    assert 8 * 3_600 < asyncio.get_running_loop().time() < 8.5 * 3_600
+
+
+async def test_a_rule_without_room_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many events of a rule are under way; the others wait with the service, come soon after, and stop no rule."""
+    monkeypatch.setattr(rules, "_ROOM", 3)
+    dead, well = Told(lambda _: asyncio.get_running_loop().time() < 2_000), Told()
+    rows = [row(number, -9 * number) for number in range(1, 12)]
+    desk = Desk(*rows)
+    both = Rule(name="dead", handler=dead), Rule(name="well", handler=well, once=False)
+    async with desk.watching(*both) as stream:
+        await asyncio.gather(until(stream, 900), later(600, lambda: desk.app.replace(Records([*rows, row(12, 9)]))))
+        assert numbers(well.done) == [*range(1, 13)]
+        assert len({event.id for event in dead.calls}) == 3
+        saved, stats = stream.checkpoint, stream.stats
+    assert (stats.waiting, stats.follow.new, stats.follow.changed) == (3, 12, 0)
+    async with desk.watching(*both, resume_from=saved) as stream:
+        await until(stream, 3_600)
+    assert numbers(dead.done) == [*range(1, 13)]
+    assert all(event.is_new for event in dead.done)
+    assert len(well.done) == 12
+
+
+async def test_a_rule_that_has_room_again_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was passed over is looked for at the next poll, not at the next sweep."""
+    monkeypatch.setattr(rules, "_ROOM", 3)
+    told = Told()
+    desk = Desk(*(row(number, -60 - number) for number in range(20)))
+    async with desk.watching(Rule(name="all", handler=told), sweep=timedelta(hours=6)) as stream:
+        await until(stream, 900)
+        assert stream.stats.follow.sweeps < 12
+    assert numbers(told.done) == [*range(20)]
+
+
+async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A rule that has had no room for a day gives up what it never began with, and says so; nothing grows for ever."""
+    monkeypatch.setattr(rules, "_ROOM", 2)
+    stuck = asyncio.Event()
+
+    async def hang(_: Event) -> None:
+        await stuck.wait()
+
+    desk = Desk()
+    rows = [row(number, 60 * number) for number in range(24 * 3)]
+    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 3_600 * number for number in range(len(rows))]))
+    rule, slow = Rule(name="all", handler=hang, timeout=1e9), {"poll": timedelta(hours=1), "sweep": timedelta(hours=1)}
+    async with desk.watching(rule, **slow) as stream:
+        settled = await until(stream, 2.5 * 86_400)
+        state, stats = json.loads(stream.checkpoint), stream.stats
+    assert len(settled) == stats.given_up == pytest.approx(1.5 * 24, abs=4)
+    assert {(delivery.event.attempt, type(delivery.error)) for delivery in settled} == {(0, TimeoutError)}
+    assert "rule all: no room in a day, given up" in caplog.text
+    assert len(state["follow"]["waiting"]) == pytest.approx(24 + 2, abs=4)
+    again = Told()
+    async with desk.watching(Rule(name="all", handler=again), resume_from=json.dumps(state), **slow) as stream:
+        await until(stream, 6 * 86_400)
+    assert not {event.id for event in again.done} & {delivery.event.id for delivery in settled}
+    assert len(again.done) == len(rows) - len(settled)
+
+
+async def test_time_between_two_runs_is_no_time_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a long stop nothing is given up that was not tried."""
+    monkeypatch.setattr(rules, "_ROOM", 2)
+    desk, told = Desk(*(row(number, -number) for number in range(9))), Told()
+    async with desk.watching(Rule(name="all", handler=Told(lambda _: True))) as stream:
+        await until(stream, 600)
+        saved = stream.checkpoint
+    await asyncio.sleep(4 * 86_400)
+    async with desk.watching(Rule(name="all", handler=told), resume_from=saved) as stream:
+        await until(stream, 4.2 * 86_400)
+        assert (stream.stats.given_up, stream.stats.delivered) == (0, 9)
+
+
+async def test_a_consumer_that_stops_piles_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is settled keeps its place until it is taken, and what has no room is not given up behind its back."""
+    monkeypatch.setattr(rules, "_ROOM", 2)
+    desk, told = Desk(*(row(number, -number) for number in range(1, 20))), Told()
+    async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
+        await anext(stream)
+        await asyncio.sleep(2 * 86_400)
+        assert stream.stats.fired <= 4
+        await until(stream, 2.5 * 86_400)
+        assert stream.stats.fired == 19
+
+
+# --- records that change
+
+
+@pytest.mark.parametrize("restart", [True, False])
+async def test_a_record_that_changes_while_its_handler_fails(restart: bool) -> None:
+    """It is one event: with its record as a restart finds it, under the id it had, and once."""
+    told = Told(lambda _: asyncio.get_running_loop().time() < 500)
+    desk = Desk(row(1, RecordURL=""))
+    rule = Rule(name="all", handler=told)
+    async with desk.watching(rule) as stream:
+        changed = later(120, lambda: desk.holds(row(1, RecordURL="https://x/1.mp3")))
+        await asyncio.gather(until(stream, 400 if restart else 4_000), changed)
+        saved = stream.checkpoint
+    async with desk.watching(rule, resume_from=saved) as stream:
+        await until(stream, 8_000)
+        final = stream.checkpoint
+    assert [event.record.record_url for event in told.done] == ["https://x/1.mp3" if restart else None]
+    assert len({event.id for event in told.calls}) == 1
+    assert json.loads(final)["follow"]["waiting"] == {}
+
+
+async def test_every_version_for_the_one_and_one_for_the_other() -> None:
+    """While one rule holds a record, the other gets each of its versions, once, over restarts."""
+    failing, each = Told(lambda _: True), Told()
+    both = Rule(name="first", handler=failing), Rule(name="each", handler=each, once=False)
+    desk, saved = Desk(), None
+    for number in range(4):
+        desk.holds(row(1, RingTime=number))
+        async with desk.watching(*both, resume_from=saved) as stream:
+            await until(stream, 1_000 * (number + 1))
+            saved = stream.checkpoint
+    assert [event.record.ring_time for event in each.done] == [0, 1, 2, 3]
+    assert [event.is_new for event in each.done] == [True, False, False, False]
+    assert len({event.id for event in each.done}) == 4
+    assert len({event.id for event in failing.calls}) == 1
+
+
+async def test_a_record_that_is_not_meant_any_more() -> None:
+    """What a restart finds changed so that it does not meet the rule does not fire; nothing is kept for it."""
+    desk, told = Desk(row(1, status="ABANDONE")), Told()
+    rule = Rule(name="all", handler=Told(lambda _: True), statuses=["ABANDONE"])
+    async with desk.watching(rule) as stream:
+        await until(stream, 400)
+        saved = stream.checkpoint
+    desk.holds(row(1, status="ANSWER"))
+    async with desk.watching(attrs.evolve(rule, handler=told), resume_from=saved) as stream:
+        await until(stream, 800)
+        assert json.loads(stream.checkpoint)["follow"]["waiting"] == {}
+    assert told.calls == []
+
+
+async def test_rules_that_come_and_go() -> None:
+    """After a restart a new rule gets what was not dealt with; what a rule had done is known when it is back."""
+    desk, old, new = Desk(row(1), row(2, -60)), Told(lambda event: numbers([event]) == [2]), Told()
+    first, second = Rule(name="old", handler=old), Rule(name="new", handler=new)
+    saved = None
+    for moment, chosen in ((400, [first]), (800, [first, second]), (1_200, [second])):
+        async with desk.watching(*chosen, resume_from=saved) as stream:
+            await until(stream, moment)
+            saved = stream.checkpoint
+    assert (numbers(old.done), numbers(new.done)) == ([1], [2])
+    assert json.loads(saved or "")["follow"]["waiting"] == {}
+    async with desk.watching(first, resume_from=saved) as stream:
+        await until(stream, 1_600)
+    assert (numbers(old.done), numbers(new.done)) == ([1], [2])
+
+
+async def test_a_restart_when_all_is_over() -> None:
+    """What was under way when the watch was stopped fires, even if nothing can come any more by then."""
+    query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+    desk, told = Desk(row(1)), Told()
+    async with desk.watching(Rule(name="all", handler=Told(lambda _: True)), query=query) as stream:
+        await until(stream, 600)
+        saved = stream.checkpoint
+    desk.holds(row(1), row(2, 30))
+    await asyncio.sleep(3 * 86_400)
+    async with desk.watching(Rule(name="all", handler=told), query=query, resume_from=saved) as stream:
+        assert len([delivery async for delivery in stream]) == 2
+    assert numbers(told.done) == [1, 2]
+
+
+async def test_leaving_leaves_nothing() -> None:
+    """After the block no handler runs and nothing is asked; what was not done is not forgotten."""
+    told = Told(lambda _: True)
+    desk = Desk(row(1), row(2, -60))
+    before = asyncio.all_tasks()
+    async with desk.watching(Rule(name="all", handler=told)) as stream:
+        await until(stream, 20)
+        saved = stream.checkpoint
+    assert asyncio.all_tasks() == before
+    calls = len(told.calls)
+    await asyncio.sleep(2_000)
+    assert len(told.calls) == calls
+    again = Told()
+    async with desk.watching(Rule(name="all", handler=again), resume_from=saved) as stream:
+        await until(stream, 4_000)
+    assert numbers(again.done) == [1, 2]
+
+
+CALLS = st.tuples(st.integers(0, 200), st.integers(-110, 0), st.lists(st.integers(1, 20), max_size=3))
+"""The minute a record appears, how late that is, and after how many minutes it changes, and changes again."""
+
+
+DOWN = st.lists(st.builds(lambda begin, length: range(begin, begin + length), st.integers(0, 280), st.integers(1, 90)))
+"""The minutes in which a handler fails."""
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(CALLS, max_size=6),
+    st.lists(st.integers(1, 280), max_size=5),
+    st.tuples(DOWN, DOWN),
+    st.sampled_from([1, 2, 1_000]),
+)
+def test_at_least_once_whatever_breaks(
+    calls: list[tuple[int, int, list[int]]], stops: list[int], down: tuple[list[range], list[range]], room: int
+) -> None:
+    """Records that come early and late, and change; stopped and resumed anywhere; handlers that fail for a while."""
+    slow = {"poll": timedelta(minutes=5), "lookback": timedelta(hours=3)}
+
+    async def main() -> None:
+        steps = sorted(
+            (appears + sum(changes[:times]), number, row(number, appears - 1 + late - number / 60, RingTime=times))
+            for number, (appears, late, changes) in enumerate(calls)
+            for times in range(len(changes) + 1)
+        )
+        desk, rows = Desk(), dict[int, dict[str, Any]]()
+
+        async def history() -> None:
+            for minute, number, made in steps:
+                await asyncio.sleep(60 * minute - asyncio.get_running_loop().time())
+                rows[number] = made
+                desk.holds(*rows.values())
+
+        def failing(minutes: list[range]) -> Told:
+            return Told(lambda _: any(int(asyncio.get_running_loop().time() / 60) in period for period in minutes))
+
+        first, each = map(failing, down)
+        both = Rule(name="first", handler=first), Rule(name="each", handler=each, once=False)
+        going, saved = asyncio.create_task(history()), None
+        for stop in [*sorted(stops), 600]:
+            async with desk.watching(*both, resume_from=saved, **slow) as stream:
+                await until(stream, 60 * stop)
+                saved = stream.checkpoint
+        await going
+        expected = [number for number, _ in enumerate(calls)]
+        last = {number: len(changes) for number, (_, __, changes) in enumerate(calls)}
+        assert sorted(set(numbers(first.done))) == expected
+        assert len({event.id for event in first.calls}) == len(expected)
+        assert set(last.items()) <= {
+            (int(str(event.record.call_id)[-9:]), event.record.ring_time) for event in each.done
+        }
+        assert json.loads(saved or "")["follow"]["waiting"] == {}
+        if not stops:
+            assert numbers(first.done) == expected
+            assert len({event.id for event in each.done}) == len(each.done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_ROOM", room)
+        run_virtual(main())
+
+
+# --- refused
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": "0521234567"},
+        {"name": 3},
+        {"handler": None},
+        {"handler": "print"},
+        {"types": 8},
+        {"types": "8"},
+        {"types": ["queue"]},
+        {"statuses": "ABANDONE"},
+        {"statuses": [3]},
+        {"where": "x"},
+        {"timeout": 0},
+        {"timeout": True},
+        {"retry_for": timedelta(days=2)},
+        {"retry_for": 60},
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+    ],
+)
+def test_rules_that_make_no_sense(changes: dict[str, Any]) -> None:
+    """Refused when they are made."""
+    options: dict[str, Any] = {"name": "all", "handler": Told()} | changes
+    if options["handler"] is None:
+        del options["handler"]
+        with pytest.raises(TypeError):
+            Rule(**options)
+        return
+    with pytest.raises(ConfigurationError):
+        Rule(**options)
+
+
+async def test_watches_that_make_no_sense() -> None:
+    """No rules, two of one name, something else; checkpoints that are torn, or of another watch."""
+    rule = Rule(name="all", handler=Told())
+    for chosen in ([], [rule, rule], ["rule"]):
+        with pytest.raises(ConfigurationError):
+            async with Desk().watching(*chosen):
+                pass
+    async with Desk().watching(rule) as stream:
+        good = json.loads(stream.checkpoint)
+    for torn in ("", "[]", "{}", "1" * 10, json.dumps(good | {"done": 3}), json.dumps(good | {"done": {"a": "x"}})):
+        with pytest.raises(CheckpointError):
+            async with Desk().watching(rule, resume_from=torn):
+                pass
+    with pytest.raises(CheckpointError):
+        async with Desk().watching(rule, resume_from=json.dumps(good | {"version": 2})):
+            pass
+    with pytest.raises(CheckpointError):
+        async with Desk().watching(
+            rule, query=CdrQuery(NOW, NOW + timedelta(days=1), cdr_types=[4]), resume_from=json.dumps(good)
+        ):
+            pass
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    """Records that can't come again are forgotten, also by the rules that saw to them."""
+    rows = [row(number, 30 * number) for number in range(48 * 4)]
+    desk = Desk()
+    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 1_800 * number for number in range(len(rows))]))
+    told = Told()
+    async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
+        await until(stream, 4 * 86_400)
+        kept = json.loads(stream.checkpoint)["done"]
+    assert len(told.done) == len(rows)
+    assert len(kept) <= 2 * (24 + 6) + 2
+
+
+# --- ready handlers
+
+
+def event(**changes: Any) -> Event:
+    told: dict[str, Any] = {"rule": "task", "record": make_record(at=NOW), "is_new": True, "version": "ab" * 16}
+    return Event(**told | {"id": "task-" + "cd" * 16, "attempt": 1} | changes)
+
+
+class Hook:
+    """The other side of a webhook."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | None = None) -> None:
+        self.got: list[tuple[httpx.Request, bytes]] = []
+        self.answer = answer or (lambda _: httpx.Response(204))
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._take)
+
+    async def _take(self, request: httpx.Request) -> httpx.Response:
+        self.got.append((request, await request.aread()))
+        return self.answer(request)
+
+
+async def test_a_webhook_is_signed_as_the_standard_has_it() -> None:
+    """Id, time and body under one HMAC; the body is the same at every attempt."""
+    hook = Hook()
+    async with Webhook(PLACE, secret=SECRET, transport=hook.transport, now=lambda: 1_800_000_000.7) as call:
+        await call(event())
+        await call(event(attempt=2))
+    (request, body), (_, again) = hook.got
+    assert str(request.url) == PLACE
+    assert request.headers["host"] == "hooks.test"
+    name, at = request.headers["webhook-id"], request.headers["webhook-timestamp"]
+    assert (name, at) == ("task-" + "cd" * 16, "1800000000")
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    made = hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256)
+    assert request.headers["webhook-signature"] == "v1," + base64.b64encode(made.digest()).decode()
+    assert body == again
+    said = json.loads(body)
+    assert (said["id"], said["type"], said["timestamp"], said["is_new"]) == (name, "task", "2026-07-01T12:00:00Z", True)
+    assert said["data"]["call_id"] == event().record.call_id
+
+
+async def test_a_webhook_without_a_secret_and_with_some_columns() -> None:
+    """It is not signed, and tells what it was asked to."""
+    hook = Hook()
+    async with Webhook(PLACE, columns=["started_at", "outcome"], transport=hook.transport) as call:
+        await call(event())
+    ((request, body),) = hook.got
+    assert "webhook-signature" not in request.headers
+    assert json.loads(body)["data"] == {"started_at": "2026-07-01T12:00:00Z", "outcome": "answered"}
+
+
+def _refused(_: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError(PLACE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "retry_after"),
+    [
+        (lambda _: httpx.Response(500, text="0521234567"), None),
+        (lambda _: httpx.Response(429, headers={"retry-after": "17"}), 17),
+        (lambda _: httpx.Response(302, headers={"location": "https://elsewhere.test/"}), None),
+        (_refused, None),
+    ],
+)
+async def test_a_webhook_that_fails(
+    answer: Callable[[httpx.Request], httpx.Response], retry_after: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error, in which neither the address nor the answer shows; nor does any log. Redirects are not followed."""
+    caplog.set_level(logging.DEBUG)
+    hook = Hook(answer)
+    async with Webhook(PLACE, transport=hook.transport) as call:
+        with pytest.raises(DeliveryError) as raised:
+            await call(event())
+        assert "T0KEN" not in repr(call)
+    assert raised.value.retry_after == retry_after
+    assert raised.value.retryable
+    assert len(hook.got) == 1
+    for shown in (str(raised.value), caplog.text):
+        assert "T0KEN" not in shown
+        assert "0521234567" not in shown
+
+
+async def test_a_webhook_and_half_a_surrogate_pair() -> None:
+    """A name that was cut in the middle of a letter is sent as JSON has it, and does not fail for a day."""
+    hook = Hook()
+    async with Webhook(PLACE, columns=["queue_name"], transport=hook.transport) as call:
+        await call(event(record=make_record(at=NOW, QueueName="a\ud83d")))
+    ((_, body),) = hook.got
+    assert json.loads(body)["data"]["queue_name"] == "a\ud83d"
+
+
+async def test_a_webhook_that_hangs() -> None:
+    """It has so many seconds."""
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(1_000)
+        raise AssertionError
+
+    async with Webhook(PLACE, timeout=3, transport=httpx.MockTransport(hang)) as call:
+        with pytest.raises(DeliveryError):
+            await call(event())
+    assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "http://crm.example.com/hook"},
+        {"url": "crm.example.com/hook"},
+        {"url": "https://user:pass@crm.example.com/"},
+        {"secret": "short"},
+        {"secret": "whsec_!!!"},
+        {"secret": "whsec_YWJj"},
+        {"secret": 12345678901234567},
+        {"timeout": 0},
+        {"columns": ["nonsense"]},
+    ],
+)
+def test_webhooks_that_make_no_sense(options: dict[str, Any]) -> None:
+    """Refused when they are made, without showing the secret."""
+    with pytest.raises(ConfigurationError) as raised:
+        Webhook(**{"url": PLACE} | options)
+    assert "short" not in str(raised.value)
+
+
+async def test_lines_of_json() -> None:
+    """Each event is a line, whole, whatever the text."""
+    out = io.BytesIO()
+    handler = JsonLines(out, columns=["queue_name"])
+    odd = make_record(at=NOW, QueueName='שירות\n"x"\ud83d')
+    await asyncio.gather(*(handler(event(record=odd)) for _ in range(3)))
+    lines = out.getvalue().decode().splitlines()
+    assert len(lines) == 3
+    assert {json.loads(line)["data"]["queue_name"].startswith('שירות\n"x"') for line in lines} == {True}

@@ -1,0 +1,224 @@
+"""The house: its walls, its public names, its style, and what it may never say."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import voicenter_cdr
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "voicenter_cdr"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = {  # an importer's layer is at least as high as that of what it imports
+    "errors": 0,
+    "models": 1,
+    "_files": 2,
+    "_times": 2,
+    "_validation": 2,
+    "_extras": 2,
+    "calls": 2,
+    "core": 2,
+    "core.planning": 2,
+    "core.protocol": 2,
+    "core.ratelimit": 3,
+    "core.http": 4,
+    "core.streaming": 5,
+    "client": 6,
+    "limiters": 6,
+    "pseudonyms": 6,
+    "__init__": 6,
+    "export": 7,
+    "analytics": 8,
+    "diagnostics": 8,
+    "dlt_source": 8,
+    "handlers": 8,
+    "recordings": 8,
+    "sandbox": 8,
+    "sync": 8,
+    "testing": 9,
+    "cli": 10,
+    "__main__": 10,
+}
+THIRD_PARTY = {
+    "calls": {"attrs"},
+    "client": {"attrs", "httpx", "tenacity"},
+    "cli": {"attrs", "cyclopts", "rich"},
+    "core.http": {"attrs", "httpx", "tenacity"},
+    "core.planning": {"attrs"},
+    "core.protocol": {"attrs", "cattrs"},
+    "core.ratelimit": {"attrs", "aiolimiter"},
+    "core.streaming": {"attrs", "cattrs"},
+    "analytics": {"attrs"},
+    "diagnostics": {"attrs"},
+    "errors": {"attrs"},
+    "export": {"attrs"},
+    "handlers": {"httpx"},
+    "models": {"attrs"},
+    "pseudonyms": {"attrs"},
+    "recordings": {"attrs", "httpx", "tenacity"},
+    "sandbox": {"attrs", "uvicorn"},
+    "sync": {"attrs"},
+    "testing": {"httpx", "pytest"},
+}
+PURE = (
+    "errors",
+    "models",
+    "calls",
+    "core.planning",
+    "core.protocol",
+    "core.ratelimit.policy",
+    "core.ratelimit.backoff",
+    "analytics.accumulator",
+    "analytics.definitions",
+    "analytics.measures",
+    "analytics.missed_calls",
+    "analytics.results",
+    "analytics.statistics",
+    "pseudonyms",
+    "sync.ledger",
+    "export.schema",
+    "export.cells",
+    "export.ddl",
+)
+"""Packages and modules that read no clock, draw no random number, and do no I/O."""
+IMPURE = {"asyncio", "logging", "time", "os", "random", "secrets", "socket", "ssl", "threading", "httpx"}
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file below the package: ``core.planning.planner``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def room(name: str) -> str:
+    """The entry of ``LAYERS`` a dotted name belongs to: the longest prefix."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in LAYERS), "__init__")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module a file imports, wherever in the file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+            if node.module == "voicenter_cdr":
+                found += [f"voicenter_cdr.{alias.name}" for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    """No import goes up a layer, third-party packages stay where they belong, and pure modules stay pure."""
+    name = module_name(path)
+    here = room(name)
+    is_pure = any(name == pure or name.startswith(f"{pure}.") for pure in PURE)
+    for imported in imports(path):
+        top, _, rest = imported.partition(".")
+        if top == "voicenter_cdr":
+            there = room(rest) if rest else "__init__"
+            assert LAYERS[there] <= LAYERS[here], f"{name} imports {imported}"
+            assert here != "sandbox" or there in ("sandbox", "errors"), f"{name} imports {imported}"
+        elif top not in sys.stdlib_module_names:
+            assert top in THIRD_PARTY.get(here, set()), f"{name} imports {imported}"
+        elif is_pure:
+            assert top not in IMPURE, f"{name} imports {imported}"
+
+
+def test_no_room_for_everything() -> None:
+    """Rooms are named for what they own."""
+    forbidden = {"utils", "util", "helpers", "common", "types", "constants", "misc"}
+    assert not forbidden & {path.stem for path in MODULES}
+    assert {room(module_name(path)) for path in MODULES} | {"_times", "_validation"} == set(LAYERS)
+
+
+def test_all_is_what_there_is() -> None:
+    """__all__ is sorted, complete and true."""
+    names = voicenter_cdr.__all__
+    assert names == sorted(names)
+    assert all(hasattr(voicenter_cdr, name) for name in names)
+    for module in ("errors", "models"):
+        public = set(importlib.import_module(f"voicenter_cdr.{module}").__all__)
+        assert public <= set(names)
+
+
+def test_importing_does_no_work() -> None:
+    """The core pulls in its five dependencies and none of the extras."""
+    code = (
+        "import sys, voicenter_cdr; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules} & "
+        "{'uvicorn', 'cyclopts', 'orjson', 'pyarrow', 'duckdb', 'redis', 'sqlite3'}))"
+    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == []
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """The top version of the changelog is the package's."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)
+    assert versions[0] == voicenter_cdr.__version__
+
+
+def test_every_test_states_its_rule() -> None:
+    """A test without a docstring proves nobody knows what."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_no_yield_inside_a_cancel_scope() -> None:
+    """An iterator that hands out records inside of a timeout or a task group would cancel its consumer."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.AsyncWith) and re.search(r"timeout|TaskGroup", ast.dump(node.items[0])):
+                inside = [child for line in node.body for child in ast.walk(line)]
+                assert not any(isinstance(child, ast.Yield) for child in inside), path.name
+
+
+def test_nothing_is_left_undone() -> None:
+    """No stub and no note to come back."""
+    words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError\(\)")
+    for path in MODULES:
+        assert not words.search(path.read_text("utf-8")), path.name
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of README in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_readme_examples_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first example has at most twelve lines and the public names; all of them compile; one runs here."""
+    examples = blocks("python")
+    assert len(examples[0].splitlines()) <= 12
+    for example in examples:
+        compile(example, "README.md", "exec")
+        for module, names in re.findall(r"^from (voicenter_cdr[\w.]*) import (.*)$", example, re.MULTILINE):
+            assert all(hasattr(importlib.import_module(module), name.strip()) for name in names.split(","))
+    shown: list[object] = []
+    monkeypatch.setattr("builtins.print", shown.append)
+    (runs,) = (example for example in examples if "print(run_virtual" in example)
+    exec(compile(runs, "README.md", "exec"), {})
+    assert shown[0] > 10_000  # type: ignore[operator]
+
+
+def test_readme_has_two_commands_for_a_bare_machine() -> None:
+    """Each is one line that makes its own environment."""
+    own = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
+    assert len(own) == 2
+    assert all(line.startswith("python3 -m venv .venv && ") for line in own)
+    assert "--demo" in own[0]
+    assert "pytest" in own[1]

@@ -1,0 +1,121 @@
+"""Runner of the command line in virtual time, against a scripted service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from attrs import frozen
+
+from voicenter_cdr import CdrClient, cli
+from voicenter_cdr.cli import clients as session
+from voicenter_cdr.cli import periods as times
+from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.testing import run_virtual
+
+NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
+
+
+CODE = "s3cret-Account-c0de"
+
+
+PHONE = "0521234567"
+
+
+def record(at: datetime, **changes: Any) -> dict[str, Any]:
+    """One record as the service spells it."""
+    return {
+        "CallID": f"2026{at:%m%d%H%M%S}",
+        "Date": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "DateEpoch": int(at.timestamp()),
+        "CdrType": 8,
+        "Type": "Queue",
+        "DialStatus": "ANSWER",
+        "Duration": 61,
+        "CallerNumber": PHONE,
+        "TargetNumber": "0722776772",
+        "QueueName": "שירות",
+        "DTMFData": [{"LayerName": "Main", "DTMF": "2", "LayerNumber": "0"}],
+    } | changes
+
+
+RECORDS = [
+    record(NOW - timedelta(days=3), CdrType=4, Type="Extension Outgoing"),
+    record(NOW - timedelta(hours=30), DialStatus="ABANDONE"),
+    record(NOW - timedelta(hours=20)),
+    record(NOW - timedelta(hours=1), DialStatus="TIMEOUT", CallerNumber="972541111111"),
+]
+
+
+@frozen
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        (line,) = self.err.splitlines()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+Run = Callable[..., Result]
+
+
+class Service:
+    """A sandbox in this process, in place of the network."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = Sandbox(Records(RECORDS), codes=[CODE])
+        monkeypatch.setattr(session, "CdrClient", self._client_class())
+        monkeypatch.setattr(times, "now", lambda: NOW)
+        monkeypatch.setattr(asyncio, "run", run_virtual)
+        monkeypatch.setenv("VOICENTER_API_CODE", CODE)
+
+    def holds(self, population: Any, **options: Any) -> Sandbox:
+        self.app = Sandbox(population, codes=[CODE], **options)
+        return self.app
+
+    def goes_wrong(self, *faults: Fault, then: Fault | None = None, **behaviour: Any) -> Sandbox:
+        def choose(place: int, _: object) -> Fault | None:
+            return faults[place] if place < len(faults) else then
+
+        return self.holds(Records(RECORDS), faults=choose, behaviour=Behaviour(**behaviour))
+
+    def _client_class(self) -> type[CdrClient]:
+        service = self
+
+        class Client(CdrClient):
+            @classmethod
+            def from_env(cls, **options: Any) -> Any:
+                return CdrClient.from_env(**{"transport": httpx.ASGITransport(service.app)} | options)
+
+        return Client
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    return Service(monkeypatch)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(*words: str) -> Result:
+        capsys.readouterr()
+        code = cli.main(words)
+        out, err = capsys.readouterr()
+        return Result(code, out, err)
+
+    return command
