@@ -17,8 +17,8 @@ import attrs
 from cattrs import Converter
 
 from benchmarks.goals import Goal
-from voicenter_cdr.core.protocol.responses import Decoder
-from voicenter_cdr.core.protocol.rows import Reader
+from voicenter_cdr.core.protocol.responses import ResponseDecoder
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sandbox import CallCentre
 
@@ -42,9 +42,9 @@ def page(spell: Callable[[str], str] = str, **more: Any) -> bytes:
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def ours(body: bytes, loads: Callable[[bytes], Any], reader: Reader) -> tuple[Any, float]:
+def ours(body: bytes, loads: Callable[[bytes], Any], reader: RecordDecoder) -> tuple[Any, float]:
     """The records, and the longest time one slice held the program."""
-    decoder, longest = Decoder(loads=loads, reader=reader), 0.0
+    decoder, longest = ResponseDecoder(loads=loads, reader=reader), 0.0
     for at in range(0, len(body), SLICE):
         began = time.process_time()
         decoder.feed(body[at : at + SLICE])
@@ -87,7 +87,7 @@ class _Plain:
 
 def rivals(body: bytes) -> dict[str, Callable[[], Any]]:
     """Ways to read the page; those whose library is not installed are left out."""
-    documented, lower, more = Reader(), Reader(), Reader()
+    documented, lower, more = RecordDecoder(), RecordDecoder(), RecordDecoder()
     lowered, loose = page(str.lower), page(str.lower, UserId="70001", Brand="one")
     found: dict[str, Callable[[], Any]] = {
         "json.loads, dicts": lambda: json.loads(body),
@@ -102,7 +102,7 @@ def rivals(body: bytes) -> dict[str, Callable[[], Any]]:
     except ImportError:
         pass
     else:
-        fast = Reader()
+        fast = RecordDecoder()
         found["orjson, dicts"] = lambda: orjson.loads(body)
         found["voicenter_cdr, loads=orjson.loads"] = lambda: ours(body, orjson.loads, fast)[0]
     try:
@@ -112,7 +112,7 @@ def rivals(body: bytes) -> dict[str, Callable[[], Any]]:
     else:
         row = msgspec.defstruct("Row", [(a.name, eval(str(a.type), globals())) for a in attrs.fields(_Plain)])
         envelope = msgspec.defstruct("Envelope", [("CDR_LIST", list[row])])  # type: ignore[valid-type]
-        reader = msgspec.json.Decoder(envelope)
+        reader = msgspec.json.ResponseDecoder(envelope)
         found["msgspec Struct, strict (the limit)"] = lambda: reader.decode(body)
     try:
         import pydantic
@@ -141,11 +141,11 @@ def run(rounds: int = 7) -> dict[str, Any]:
             best[name] = min(best[name], time.process_time() - began)
             del result
     base = best["json.loads, dicts"]
-    reader = Reader()
+    reader = RecordDecoder()
     longest = min(ours(body, json.loads, reader)[1] for _ in range(rounds))
     gc.collect()
     tracemalloc.start()
-    answer = ours(body, json.loads, Reader())[0]
+    answer = ours(body, json.loads, RecordDecoder())[0]
     records: list[Cdr] = list(answer.records)
     del answer
     gc.collect()

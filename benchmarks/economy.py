@@ -20,7 +20,7 @@ from attrs import define
 from benchmarks.goals import Goal
 from voicenter_cdr.core.planning.planner import Ask, Plan
 from voicenter_cdr.core.planning.windows import PageFacts, Window
-from voicenter_cdr.core.ratelimit.policy import RateLimit, SlotWindow
+from voicenter_cdr.core.ratelimit.policy import RateLimit, SlidingWindow
 
 CAP = 10_000
 YEAR = 365 * 86_400
@@ -96,7 +96,7 @@ class Service:
 
 def simulate(times: array[int], *, lanes: int, in_order: bool, hold: int, latency: float = 5.0) -> dict[str, Any]:
     """Run a plan against the clock: how many requests, how long, what was held."""
-    service, window = Service(times), SlotWindow(RateLimit())
+    service, window = Service(times), SlidingWindow(RateLimit())
     plan = Plan([Window(START, START + YEAR)], cap=CAP, in_order=in_order, hold=hold, lanes=lanes)
     flying: list[tuple[float, int, Any, Ask]] = []
     order = itertools.count()

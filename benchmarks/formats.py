@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks.decode import ROWS, SLICE
 from benchmarks.memory import peak_mb
-from voicenter_cdr.core.protocol.responses import Decoder
-from voicenter_cdr.core.protocol.rows import Reader
+from voicenter_cdr.core.protocol.responses import ResponseDecoder
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.export import COLUMNS, arrow_batch, arrow_schema, duckdb_ddl, open_sink, rows, sqlite_ddl
 from voicenter_cdr.export.cells import cells
 from voicenter_cdr.models import Cdr
@@ -35,13 +35,13 @@ Way = Callable[[Path], tuple[Callable[[Sequence[Cdr]], Any], Writer, Callable[[]
 
 def pages(count: int) -> Iterator[list[Cdr]]:
     """Decoded pages, of calls 1.5 seconds apart."""
-    start, reader = 1_780_000_000_000, Reader()
+    start, reader = 1_780_000_000_000, RecordDecoder()
     for number in range(count):
         first = start + number * ROWS * 1_500
         bulk = Bulk(range(first, first + ROWS * 1_500, 1_500), seed=number)
         found = [{k: v for k, v in bulk.record(index).items() if k[0] != "_"} for index in range(ROWS)]
         body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": found}).encode()
-        decoder = Decoder(reader=reader)
+        decoder = ResponseDecoder(reader=reader)
         for at in range(0, len(body), SLICE):
             decoder.feed(body[at : at + SLICE])
         del found, body

@@ -17,5 +17,5 @@ def extra(module: str, name: str, what: str) -> Any:
     except ImportError:
         top = module.partition(".")[0]
         raise ConfigurationError(
-            f"{what} needs {top}, which is not installed", mend=f"Install it: pip install 'voicenter-cdr[{name}]'"
+            f"{what} needs {top}, which is not installed", hint=f"Install it: pip install 'voicenter-cdr[{name}]'"
         ) from None

@@ -20,23 +20,23 @@ from attrs import define, field
 from tenacity import AsyncRetrying, retry_if_exception
 
 from voicenter_cdr.core.http.decompression import pieces
-from voicenter_cdr.core.http.fairness import Turns
-from voicenter_cdr.core.http.retry import _Try, _worth_another
-from voicenter_cdr.core.http.transport import checked_address, discreetly, http_client, retry_after, tls_context
+from voicenter_cdr.core.http.fairness import CooperativeLock
+from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
+from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
 from voicenter_cdr.core.planning.estimates import _count_between, expected
 from voicenter_cdr.core.planning.planner import Ask
 from voicenter_cdr.core.planning.windows import DAY, Window, check_clock, is_cut
 from voicenter_cdr.core.protocol.requests import Credentials, Request, call_window, encode
-from voicenter_cdr.core.protocol.responses import Answer, Decoder, Loads, decode
-from voicenter_cdr.core.protocol.rows import Reader
+from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.core.ratelimit.backoff import duration
-from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit, Slot
-from voicenter_cdr.core.ratelimit.scheduler import _Pace
+from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
+from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
 from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.core.streaming.workers import Tally, facts, in_time, own
+from voicenter_cdr.core.streaming.workers import RequestUsage, facts, in_time, own
 from voicenter_cdr.errors import (
     ApiError,
     ConfigurationError,
@@ -45,7 +45,7 @@ from voicenter_cdr.errors import (
     RateLimitError,
     ServiceUnreachableError,
     VoicenterError,
-    bare,
+    strip_tracebacks,
 )
 from voicenter_cdr.models import (
     Cdr,
@@ -55,7 +55,7 @@ from voicenter_cdr.models import (
     FrozenMap,
     InvalidRecord,
     Page,
-    RawAnswer,
+    RawResponse,
     Sort,
     SortOrder,
 )
@@ -112,13 +112,13 @@ class _Outlet:
     def __attrs_post_init__(self) -> None:
         self.closings = self.client._closings
 
-    async def slot(self, tally: Tally) -> Slot:
+    async def slot(self, tally: RequestUsage) -> Permit:
         return await self.client._slot(self.urgent, self.max_wait, tally)
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Permit) -> None:
         self.client._pace.give_back(slot)
 
-    def seconds_left(self, tally: Tally, requests: int) -> float:
+    def seconds_left(self, tally: RequestUsage, requests: int) -> float:
         client, now = self.client, asyncio.get_running_loop().time()
         begun = now if tally.begun is None else tally.begun
         answer = tally.answering / max(1, tally.answers)
@@ -129,14 +129,14 @@ class _Outlet:
         self.client._watch_task(task)
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> CooperativeLock:
         return self.client._turns
 
-    async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
+    async def exchange(self, ask: Ask, slot: Permit, tally: RequestUsage) -> ApiResponse:
         """Send until there is an answer, or an error that another attempt would not mend."""
-        budget = _Try(self.client._max_attempts, self.max_wait, slot.sent)
+        budget = RetryBudget(self.client._max_attempts, self.max_wait, slot.sent)
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_worth_another),
+            retry=retry_if_exception(is_retryable),
             stop=budget.spent,
             wait=budget.pause,
             sleep=budget.sleep,
@@ -145,20 +145,22 @@ class _Outlet:
         slots = [slot]
         request = self.encode(ask)
         try:
-            answer: Answer = await retrying(self._attempt, ask, request, slots, budget, tally)
+            answer: ApiResponse = await retrying(self._attempt, ask, request, slots, budget, tally)
         except VoicenterError as error:
             error.window = error.window or ask.window.times
             error.attempts = budget.attempts
             raise
         return answer
 
-    async def _attempt(self, ask: Ask, request: Request, slots: list[Slot], budget: _Try, tally: Tally) -> Answer:
+    async def _attempt(
+        self, ask: Ask, request: Request, slots: list[Permit], budget: RetryBudget, tally: RequestUsage
+    ) -> ApiResponse:
         """One request, paid for by the slot that is there or by a new one."""
         loop = asyncio.get_running_loop()
         if self.client._closings != self.closings:  # else the next attempt would open it again
             raise ConfigurationError(
                 "The client was closed while it was asking",
-                mend="Await every call inside of 'async with CdrClient(…) as client'.",
+                hint="Await every call inside of 'async with CdrClient(…) as client'.",
             )
         if slots:
             slot = slots.pop()
@@ -305,7 +307,7 @@ class CdrClient:
             raise ConfigurationError(credentials)
         _one_of("method", method, ("POST", "GET"))
         self._credentials = credentials
-        self._url = checked_address("base_url", base_url, example=BASE_URL)
+        self._url = validate_url("base_url", base_url, example=BASE_URL)
         if urlsplit(self._url).query:
             raise ConfigurationError("base_url takes no query; give the credential as code=… or token=…")
         self._url += "" if self._url.endswith("/") else "/"
@@ -321,10 +323,10 @@ class CdrClient:
             raise ConfigurationError("rate_limit takes RateLimit(requests=…, period=…)")
         self._rate_limit = rate_limit
         self._limiter = limiter
-        self._pace_state: _Pace | None = None
-        self._reading: tuple[tuple[CdrField, ...] | None, Reader] | None = None
+        self._pace_state: RequestScheduler | None = None
+        self._reading: tuple[tuple[CdrField, ...] | None, RecordDecoder] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns = Turns()
+        self._turns = CooperativeLock()
         self._running: set[asyncio.Task[None]] = set()
         self._closings = 0
 
@@ -345,7 +347,7 @@ class CdrClient:
             if not (_environment(*names["code"]) or _environment(*names["token"])):
                 raise ConfigurationError(
                     "Neither VOICENTER_API_CODE nor VOICENTER_BEARER_TOKEN is set",
-                    mend="Set one of them. Without an account: voicenter-cdr sandbox prints what to set.",
+                    hint="Set one of them. Without an account: voicenter-cdr sandbox prints what to set.",
                 )
         try:
             options = {name: value for name in names if (value := _environment(*names[name]))} | options
@@ -439,27 +441,27 @@ class CdrClient:
 
     async def fetch_raw(
         self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
-    ) -> RawAnswer:
+    ) -> RawResponse:
         """One request, and its answer as it came, whatever it says: status, headers and body. It is not repeated.
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
         window = Window(*query.seconds)
         outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, sort=query.sort)
-        slot, seen = await outlet.slot(Tally()), _Seen()
+        slot, seen = await outlet.slot(RequestUsage()), _Seen()
         try:
             await self._send(outlet.encode(Ask.single(window)), slot, None, timeout, seen)
         except (ApiError, DecodeError):
             if not seen.status:  # nothing was sent
                 raise
-        return RawAnswer(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
+        return RawResponse(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
 
-    def parse(self, raw: RawAnswer) -> Answer:
+    def parse(self, raw: RawResponse) -> ApiResponse:
         """What an answer of :meth:`fetch_raw` says; raises what :meth:`fetch` raises for it."""
         try:
             return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
         except VoicenterError as error:
-            raise bare(error)  # noqa: B904  # the same error, chained to what it was
+            raise strip_tracebacks(error)  # noqa: B904  # the same error, chained to what it was
 
     @property
     def uses_token(self) -> bool:
@@ -499,7 +501,7 @@ class CdrClient:
         """
         query = attrs.evolve(query, sort=())
         window, loop = Window(*query.seconds), asyncio.get_running_loop()
-        outlet, tally = _Outlet(self, query, urgent=True, max_wait=max_wait), Tally()
+        outlet, tally = _Outlet(self, query, urgent=True, max_wait=max_wait), RequestUsage()
         slot = await outlet.slot(tally)
         began = loop.time()
         page = facts(await outlet.exchange(Ask.single(window), slot, tally))
@@ -642,17 +644,17 @@ class CdrClient:
         timeout: Timeout = "default",
         sort: tuple[Sort, ...] = (),
         descending: bool = False,
-    ) -> Answer:
+    ) -> ApiResponse:
         """One single question."""
         outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=sort)
-        tally = Tally()
+        tally = RequestUsage()
         slot = await outlet.slot(tally)
         return await outlet.exchange(Ask.single(window, descending=descending), slot, tally)
 
     @property
-    def _pace(self) -> _Pace:
+    def _pace(self) -> RequestScheduler:
         if self._pace_state is None:
-            self._pace_state = _Pace(self._rate_limit, self._limiter)
+            self._pace_state = RequestScheduler(self._rate_limit, self._limiter)
         return self._pace_state
 
     async def _open(self) -> httpx.AsyncClient:
@@ -670,7 +672,7 @@ class CdrClient:
             if self._loop is not loop:
                 self._pace.bind()
             self._loop = loop
-            self._turns = Turns()
+            self._turns = CooperativeLock()
             self._http = http_client(self._url, tls=self._tls, transport=self._transport)
         return self._http
 
@@ -679,13 +681,13 @@ class CdrClient:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def _reader(self, fields: tuple[CdrField, ...] | None) -> Reader:
+    def _reader(self, fields: tuple[CdrField, ...] | None) -> RecordDecoder:
         """What was learnt of the records' keys, kept from answer to answer for one choice of fields."""
         if self._reading is None or self._reading[0] != fields:
-            self._reading = fields, Reader(fields)
+            self._reading = fields, RecordDecoder(fields)
         return self._reading[1]
 
-    async def _slot(self, urgent: bool, max_wait: float | None, tally: Tally) -> Slot:
+    async def _slot(self, urgent: bool, max_wait: float | None, tally: RequestUsage) -> Permit:
         await self._open()
         loop = asyncio.get_running_loop()
         before = loop.time()
@@ -699,18 +701,18 @@ class CdrClient:
     async def _send(
         self,
         request: Request,
-        slot: Slot,
+        slot: Permit,
         fields: tuple[CdrField, ...] | None,
         timeout: Timeout,
         seen: _Seen | None = None,
-    ) -> Answer:
+    ) -> ApiResponse:
         """One attempt: an answer, or one of our errors, within the time allowed."""
         seconds = self._timeout if timeout == "default" else timeout
         pace = self._pace
         failure: VoicenterError
         try:
             async with asyncio.timeout(seconds):
-                with discreetly():
+                with redact_httpcore_logs():
                     answer = await self._exchange(request, slot, fields, seen)
             pace.passed(slot)
             return answer
@@ -719,10 +721,10 @@ class CdrClient:
                 pace.given_up(slot)
             else:
                 pace.refused(slot, error.retry_after)
-            failure = bare(error)
+            failure = strip_tracebacks(error)
         except (ApiError, DecodeError) as error:
             pace.passed(slot)
-            failure = bare(error)
+            failure = strip_tracebacks(error)
         except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
             pace.given_up(slot)
             failure = self._failure(error, seconds)
@@ -746,12 +748,12 @@ class CdrClient:
             # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
             error.request = httpx.Request("POST", self._url)
         # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else bare(error)
+        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
         return failure
 
     async def _exchange(
-        self, request: Request, slot: Slot, fields: tuple[CdrField, ...] | None, seen: _Seen | None
-    ) -> Answer:
+        self, request: Request, slot: Permit, fields: tuple[CdrField, ...] | None, seen: _Seen | None
+    ) -> ApiResponse:
         """Bytes out, bytes in, decoded as they come; ``seen`` keeps them."""
         http, permitted = await self._open(), slot.sent
 
@@ -775,7 +777,7 @@ class CdrClient:
             self._pace.answered(slot)
             if seen is not None:
                 seen.status, seen.headers = response.status_code, dict(response.headers)
-            decoder = Decoder(
+            decoder = ResponseDecoder(
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
                 retry_after=retry_after(response.headers),
@@ -803,5 +805,5 @@ def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
         pass
     raise ConfigurationError(
         "The query is too long for a GET",
-        mend='Leave out method="GET", or ask for fewer phones or extensions at a time.',
+        hint='Leave out method="GET", or ask for fewer phones or extensions at a time.',
     )

@@ -18,11 +18,11 @@ from attrs import field, frozen
 
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.protocol.fields import API_NAMES
-from voicenter_cdr.core.protocol.responses import Answer
+from voicenter_cdr.core.protocol.responses import ApiResponse
 from voicenter_cdr.errors import DecodeError, OutOfRangeError, UntrustedAddressError, VoicenterError
-from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, RawAnswer, Sort, SortOrder
+from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, RawResponse, Sort, SortOrder
 
-__all__ = ["Diagnosis", "Finding", "Level", "examine"]
+__all__ = ["Diagnosis", "Finding", "Level", "diagnose"]
 
 Level = Literal["ok", "notice", "problem"]
 """Fine; worth knowing, and taken care of; or something a person has to mend."""
@@ -51,7 +51,7 @@ class Finding:
     """How it stands."""
     found: str
     """What was seen; no credential and no number."""
-    mend: str = ""
+    hint: str = ""
     """What a person should do; empty where nothing has to be done."""
 
 
@@ -72,7 +72,7 @@ class Diagnosis:
         return all(finding.level != "problem" for finding in self.findings)
 
 
-async def examine(
+async def diagnose(
     clients: Mapping[str, CdrClient], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Diagnosis:
     """Ask the service through each client (by the name of its credential), and look closely with the first that works.
@@ -114,9 +114,11 @@ async def examine(
     return Diagnosis(findings=tuple(findings), requests=spent)
 
 
-async def _ask(client: CdrClient, query: CdrQuery) -> tuple[RawAnswer | None, Answer | None, VoicenterError | None]:
+async def _ask(
+    client: CdrClient, query: CdrQuery
+) -> tuple[RawResponse | None, ApiResponse | None, VoicenterError | None]:
     """The answer as it came and as it is understood, or what is wrong."""
-    raw: RawAnswer | None = None
+    raw: RawResponse | None = None
     try:
         raw = await client.fetch_raw(query)
         return raw, client.parse(raw), None
@@ -124,23 +126,23 @@ async def _ask(client: CdrClient, query: CdrQuery) -> tuple[RawAnswer | None, An
         return raw, None, error
 
 
-def _credential(name: str, answer: Answer | None, error: VoicenterError | None) -> Finding:
+def _credential(name: str, answer: ApiResponse | None, error: VoicenterError | None) -> Finding:
     if answer is not None:
         return Finding(subject=name, level="ok", found=f"accepted; {len(answer.rows)} records in the last day")
-    message, _, mend = str(error).rpartition("\n")
+    message, _, hint = str(error).rpartition("\n")
     if isinstance(error, UntrustedAddressError):
         address = error.address or "this machine's"
-        mend = f"Ask Voicenter to allow the address {address} for the account, or use a bearer token, which needs none."
-    return Finding(subject=name, level="problem", found=message, mend=mend)
+        hint = f"Ask Voicenter to allow the address {address} for the account, or use a bearer token, which needs none."
+    return Finding(subject=name, level="problem", found=message, hint=hint)
 
 
 def _unread(what: str, error: VoicenterError | None) -> Finding:
-    message, _, mend = str(error).rpartition("\n")
+    message, _, hint = str(error).rpartition("\n")
     kind = "an answer that is not understood" if isinstance(error, DecodeError) else message
-    return Finding(subject=what, level="problem", found=kind, mend=mend)
+    return Finding(subject=what, level="problem", found=kind, hint=hint)
 
 
-def _clock(raw: RawAnswer | None, now: datetime) -> Iterator[Finding]:
+def _clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
     told = raw.headers.get("date") if raw is not None else None
     try:
         theirs = parsedate_to_datetime(told or "")
@@ -154,11 +156,11 @@ def _clock(raw: RawAnswer | None, now: datetime) -> Iterator[Finding]:
     else:
         way = "ahead of" if ahead > 0 else "behind"
         found = f"this machine's is {abs(ahead):.0f} s {way} the service's"
-        mend = "Set this machine's clock: it decides which records are called too young."
-        yield Finding(subject="clock", level="problem", found=found, mend=mend)
+        hint = "Set this machine's clock: it decides which records are called too young."
+        yield Finding(subject="clock", level="problem", found=found, hint=hint)
 
 
-def _looks(raw: RawAnswer, answer: Answer, what: str) -> Iterator[Finding]:
+def _looks(raw: RawResponse, answer: ApiResponse, what: str) -> Iterator[Finding]:
     """What one answer of a month, or of a day, tells."""
     records = answer.records
     yield _totals(answer, what)
@@ -171,8 +173,8 @@ def _looks(raw: RawAnswer, answer: Answer, what: str) -> Iterator[Finding]:
     if answer.invalid:
         path = "; ".join(str(problem) for problem in answer.invalid[0].problems[:3])
         found = f"{len(answer.invalid)} of {len(answer.rows)} could not be read; the first: {path}"
-        mend = "Report it; until then use on_invalid='collect'."
-        yield Finding(subject="records", level="problem", found=found, mend=mend)
+        hint = "Report it; until then use on_invalid='collect'."
+        yield Finding(subject="records", level="problem", found=found, hint=hint)
     yield _zone(records)
     types, statuses = (record.cdr_type for record in records), (record.dial_status for record in records)
     yield _unknown("types", [str(kind) for kind in types if kind is not None and not isinstance(kind, CdrType)])
@@ -189,7 +191,7 @@ def _rows(body: bytes) -> list[dict[str, Any]]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _totals(answer: Answer, what: str) -> Finding:
+def _totals(answer: ApiResponse, what: str) -> Finding:
     rows, total = len(answer.rows), answer.total_hits
     if total is None:
         found = f"TOTAL_HITS is missing, beside {rows} records: completeness is proven without it"
@@ -197,8 +199,8 @@ def _totals(answer: Answer, what: str) -> Finding:
     if rows < _CAP:
         honest = total == rows
         found = f"{total} told, {rows} came" + ("" if honest else ": they contradict each other")
-        mend = "" if honest else "Report it: where the counts stay wrong, an export ends with exit code 4."
-        return Finding(subject="totals", level="ok" if honest else "problem", found=found, mend=mend)
+        hint = "" if honest else "Report it: where the counts stay wrong, an export ends with exit code 4."
+        return Finding(subject="totals", level="ok" if honest else "problem", found=found, hint=hint)
     if total > rows:
         return Finding(subject="totals", level="ok", found=f"{total} told for a {what}, more than one answer holds")
     found = f"TOTAL_HITS stops at {total}: completeness is proven without it, and progress is a guess"
@@ -234,8 +236,8 @@ def _zone(records: Sequence[Cdr]) -> Finding:
     else:
         way = "ahead of" if halves > 0 else "behind"
         found = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is what counts"
-    mend = "Compare one call with CPanel, and report what differs."
-    return Finding(subject="zone", level="notice", found=found, mend=mend)
+    hint = "Compare one call with CPanel, and report what differs."
+    return Finding(subject="zone", level="notice", found=found, hint=hint)
 
 
 def _unknown(what: str, values: Sequence[str]) -> Finding:
@@ -247,7 +249,7 @@ def _unknown(what: str, values: Sequence[str]) -> Finding:
     return Finding(subject=what, level="notice", found=found)
 
 
-def _order(up: Answer, down: Answer | None) -> Iterator[Finding]:
+def _order(up: ApiResponse, down: ApiResponse | None) -> Iterator[Finding]:
     rising = [second for second in up.seconds if second is not None]
     falling = [second for second in down.seconds if second is not None] if down is not None else []
     if not rising or not falling:

@@ -30,7 +30,7 @@ from voicenter_cdr.pseudonyms import Pseudonymiser
 try:
     dlt: Any = importlib.import_module("dlt")
 except ImportError:
-    raise ConfigurationError("A dlt source needs dlt", mend="Install it: pip install 'voicenter-cdr[dlt]'") from None
+    raise ConfigurationError("A dlt source needs dlt", hint="Install it: pip install 'voicenter-cdr[dlt]'") from None
 
 __all__ = ["voicenter"]
 

@@ -58,7 +58,7 @@ TimeSpan = tuple[datetime, datetime]
 """A half-open period ``[start, end)`` of aware datetimes."""
 
 
-def bare(error: Failure) -> Failure:
+def strip_tracebacks(error: Failure) -> Failure:
     """The error without the frames of those who failed, and without what it is not chained to.
 
     Their local variables hold what was sent and what came, and tools that show errors show those, too.
@@ -110,7 +110,7 @@ class VoicenterError(Exception):
     (``iter_all(query, resume_from=…)``), where there is one.
     """
 
-    mend: ClassVar[str] = "Report this with the lines above; they hold no secret."
+    hint: ClassVar[str] = "Report this with the lines above; they hold no secret."
     """The last line of the text: what a person should do."""
     _not_pickled: ClassVar[frozenset[str]] = frozenset()
 
@@ -118,7 +118,7 @@ class VoicenterError(Exception):
         self,
         message: str,
         *,
-        mend: str | None = None,
+        hint: str | None = None,
         window: TimeSpan | None = None,
         retry_after: float | None = None,
     ) -> None:
@@ -128,7 +128,7 @@ class VoicenterError(Exception):
         self.attempts: int | None = None
         self.retry_after = retry_after
         self.checkpoint: str | None = None
-        self._mend = mend
+        self._mend = hint
 
     @property
     def retryable(self) -> bool:
@@ -138,7 +138,7 @@ class VoicenterError(Exception):
     def __str__(self) -> str:
         where = "" if self.window is None else f" [{_utc(self.window[0])}, {_utc(self.window[1])})"
         tries = f" after {self.attempts} attempts" if (self.attempts or 0) > 1 else ""
-        return f"{self.message}{where}{tries}\n{self._mend or self.mend}"
+        return f"{self.message}{where}{tries}\n{self._mend or self.hint}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r})"
@@ -153,13 +153,13 @@ class VoicenterError(Exception):
 class ConfigurationError(VoicenterError, ValueError):
     """What was asked for makes no sense; no request was spent on it."""
 
-    mend = "Correct the call as the line above says; nothing was sent."
+    hint = "Correct the call as the line above says; nothing was sent."
 
 
 class ServiceUnreachableError(VoicenterError):
     """No usable answer came within the attempts and the time allowed. The cause is chained."""
 
-    mend = "Check the network, the base_url and the timeout, then run it again; nothing was lost."
+    hint = "Check the network, the base_url and the timeout, then run it again; nothing was lost."
 
     @property
     def retryable(self) -> bool:
@@ -175,7 +175,7 @@ class ApiError(VoicenterError):
     The numbers are those of the API document's table of error numbers.
     """
 
-    mend = "Look the number up in the Call Log API document, or ask Voicenter's support with it."
+    hint = "Look the number up in the Call Log API document, or ask Voicenter's support with it."
 
     def __init__(
         self,
@@ -183,13 +183,13 @@ class ApiError(VoicenterError):
         description: str = "",
         status: int | None = None,
         *,
-        mend: str | None = None,
+        hint: str | None = None,
         retry_after: float | None = None,
     ) -> None:
         what = "an error" if number is None else f"error {number}"
         via = "" if status is None else f" (HTTP {status})"
         text = f": {description}" if description else ""
-        super().__init__(f"The service answered with {what}{via}{text}", mend=mend, retry_after=retry_after)
+        super().__init__(f"The service answered with {what}{via}{text}", hint=hint, retry_after=retry_after)
         self.number = number
         self.description = description
         self.status = status
@@ -202,7 +202,7 @@ class RateLimitError(ApiError):
     in how many seconds one is expected.
     """
 
-    mend = (
+    hint = (
         "Wait for retry_after seconds; if other programs use the same account, share one limiter among "
         "them or lower rate_limit=RateLimit(…)."
     )
@@ -222,7 +222,7 @@ class RateLimitError(ApiError):
     @classmethod
     def unshared(cls, why: str) -> RateLimitError:
         """No request was sent: the limiter that several programs share can't be used."""
-        error = cls(1, mend="Start what keeps the shared limit, or make its file writable; then run this again.")
+        error = cls(1, hint="Start what keeps the shared limit, or make its file writable; then run this again.")
         error.message = f"The shared limit of requests can't be read or written ({why})"
         return error
 
@@ -230,7 +230,7 @@ class RateLimitError(ApiError):
 class AuthenticationError(ApiError):
     """Error 2, or a status 401 or 403 without a number: the credential is not accepted. Never retried."""
 
-    mend = "Check the account code or the bearer token with Voicenter's back office (whole, not cut, not expired)."
+    hint = "Check the account code or the bearer token with Voicenter's back office (whole, not cut, not expired)."
 
 
 class UntrustedAddressError(ApiError):
@@ -252,7 +252,7 @@ class UntrustedAddressError(ApiError):
             number,
             description,
             status,
-            mend=f"Allow {allow} in Voicenter's CPanel (API settings), or use a bearer token (token=…), "
+            hint=f"Allow {allow} in Voicenter's CPanel (API settings), or use a bearer token (token=…), "
             "which is not bound to an address.",
         )
         self.address = address
@@ -261,13 +261,13 @@ class UntrustedAddressError(ApiError):
 class OutOfRangeError(ApiError):
     """Error 5: the service refuses the period (fromdate, todate)."""
 
-    mend = "Ask for a shorter or an earlier period; the service says this one is out of range."
+    hint = "Ask for a shorter or an earlier period; the service says this one is out of range."
 
 
 class ServerError(ApiError):
     """A status of 500 or more: the service, or a gateway before it, failed."""
 
-    mend = "The service is failing; run it again later. Nothing was lost."
+    hint = "The service is failing; run it again later. Nothing was lost."
 
     @property
     def retryable(self) -> bool:
@@ -283,7 +283,7 @@ class DecodeError(VoicenterError):
     not pickled) holds the records that could be read.
     """
 
-    mend = 'Use on_invalid="collect" to get the readable records and a list of the others, and report the paths above.'
+    hint = 'Use on_invalid="collect" to get the readable records and a list of the others, and report the paths above.'
     _not_pickled = frozenset({"page"})
     page: Any = None
 
@@ -295,12 +295,12 @@ class DecodeError(VoicenterError):
         truncated: bool = False,
         status: int | None = None,
         content_type: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
         problems = tuple(problems)
         shown = "; ".join(map(str, problems[:3]))
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        super().__init__(f"{message} ({shown}{more})" if problems else message, mend=mend)
+        super().__init__(f"{message} ({shown}{more})" if problems else message, hint=hint)
         self.problems = problems
         self.truncated = truncated
         self.status = status
@@ -315,7 +315,7 @@ class DecodeError(VoicenterError):
 class IncompleteError(VoicenterError):
     """It can't be shown that every record came, so the iteration stops instead of ending early in silence."""
 
-    mend = "Don't take what came so far for the whole; run it again, or report it with the lines above."
+    hint = "Don't take what came so far for the whole; run it again, or report it with the lines above."
 
 
 class DenseWindowError(IncompleteError):
@@ -325,7 +325,7 @@ class DenseWindowError(IncompleteError):
     ``reached`` how many different records could be seen, ``cap`` how many one answer holds.
     """
 
-    mend = "Narrow the query (phones, extensions, queue_ids, cdr_types) so that less falls into this second."
+    hint = "Narrow the query (phones, extensions, queue_ids, cdr_types) so that less falls into this second."
 
     def __init__(
         self, *, window: TimeSpan | None = None, hits: int | None = None, reached: int = 0, cap: int = 0
@@ -345,7 +345,7 @@ class CountMismatchError(IncompleteError):
     ``expected`` is what the counts promise, ``received`` what came.
     """
 
-    mend = "Records are missing on the service's side; run it again later, and report it if it stays."
+    hint = "Records are missing on the service's side; run it again later, and report it if it stays."
 
     def __init__(self, expected: int, received: int, *, window: TimeSpan | None = None) -> None:
         super().__init__(f"The service counts {expected} records and sent {received}", window=window)
@@ -356,13 +356,13 @@ class CountMismatchError(IncompleteError):
 class CheckpointError(VoicenterError, ValueError):
     """A resume point that is torn, of an unknown version, or of another query. It is left as it is."""
 
-    mend = "Resume with the query the checkpoint was made for, or start anew without it."
+    hint = "Resume with the query the checkpoint was made for, or start anew without it."
 
 
 class DeliveryError(VoicenterError):
     """A webhook could not be reached, or did not take the event. ``retry_after``: what it asked for, in seconds."""
 
-    mend = "Look at the log of the service behind the webhook; a rule calls it again for a day."
+    hint = "Look at the log of the service behind the webhook; a rule calls it again for a day."
 
     @property
     def retryable(self) -> bool:
@@ -377,19 +377,19 @@ class RecordingError(VoicenterError):
     recording (yet): the record has no link to one, or the service knows nothing behind the link.
     """
 
-    mend = "Fetch it again later, from the record as it is then: a recording can come late, and its link can change."
+    hint = "Fetch it again later, from the record as it is then: a recording can come late, and its link can change."
 
     def __init__(
         self,
         message: str,
         *,
-        mend: str | None = None,
+        hint: str | None = None,
         status: int | None = None,
         retry_after: float | None = None,
         is_missing: bool = False,
         retryable: bool = False,
     ) -> None:
-        super().__init__(message, mend=mend, retry_after=retry_after)
+        super().__init__(message, hint=hint, retry_after=retry_after)
         self.status = status
         self.is_missing = is_missing
         self._retryable = retryable

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Self
 
 import httpx
 
-from voicenter_cdr.core.http.transport import checked_address, discreetly, http_client, retry_after, tls_context
+from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export.schema import COLUMNS, Column, moment, row, select
@@ -55,7 +55,7 @@ class Webhook:
         transport: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._url = httpx.URL(checked_address("url", url, example="https://example.com/hook"))
+        self._url = httpx.URL(validate_url("url", url, example="https://example.com/hook"))
         self._secret = None if secret is None else _key(secret)
         self._columns = COLUMNS if columns is None else select(columns)
         if not timeout > 0:
@@ -94,7 +94,7 @@ class Webhook:
         )
         try:
             async with asyncio.timeout(self._timeout):
-                with discreetly():
+                with redact_httpcore_logs():
                     response = await http.send(request, stream=True)
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up

@@ -181,7 +181,7 @@ def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
     if len(key.strip()) < _SHORTEST_KEY:
         return ConfigurationError(
             f"The key for pseudonyms is shorter than {_SHORTEST_KEY} bytes: its numbers could be found by trying",
-            mend="Make one, and keep it apart from the data: openssl rand -hex 32 > pseudonyms.key",
+            hint="Make one, and keep it apart from the data: openssl rand -hex 32 > pseudonyms.key",
         )
     return hmac.new(key.strip(), digestmod=hashlib.sha256)
 

@@ -446,7 +446,7 @@ def test_exit_codes(
     service.goes_wrong(then=fault, **behaviour)
     as_json = run(*words, "--error-format", "json").error
     assert (as_json["error"], as_json["exit_code"]) == (name, code)
-    assert as_json["mend"] == done.err.splitlines()[-1]
+    assert as_json["hint"] == done.err.splitlines()[-1]
     assert CODE not in done.err
 
 
@@ -466,7 +466,7 @@ def test_json_error_tells_all(service: Service, run: Run, tmp_path: Path) -> Non
     service.goes_wrong(then=Fault.refuse(1))
     path = tmp_path / "a.csv"
     error = run("export", "--last", "7d", "-o", str(path), "--max-wait", "1", "--error-format=json").error
-    keys = ["error", "message", "mend", "number", "window", "retry_after", "checkpoint", "kept", "exit_code"]
+    keys = ["error", "message", "hint", "number", "window", "retry_after", "checkpoint", "kept", "exit_code"]
     assert list(error) == keys
     assert (error["number"], error["window"]) == (1, ["2026-07-08T12:00:00Z", "2026-07-15T12:00:00Z"])
     assert error["retry_after"] > 0
@@ -563,9 +563,9 @@ def test_another_program_at_work_has_a_code_of_its_own(run: Run, tmp_path: Path)
 )
 def test_what_an_interruption_leaves_to_do(command: str, said: str) -> None:
     """Each command goes on in its own way."""
-    what, mend = texts(KeyboardInterrupt(), command)
+    what, hint = texts(KeyboardInterrupt(), command)
     assert what == "Interrupted."
-    assert said in mend
+    assert said in hint
 
 
 def test_no_room_and_no_right_are_two_things() -> None:

@@ -48,8 +48,8 @@ from voicenter_cdr import (
 from voicenter_cdr.client import BASE_URL
 from voicenter_cdr.core.http.transport import proxy_for
 from voicenter_cdr.core.planning.planner import Plan
-from voicenter_cdr.core.ratelimit.policy import Slot
-from voicenter_cdr.core.ratelimit.scheduler import _Pace
+from voicenter_cdr.core.ratelimit.policy import Permit
+from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row, run_virtual
 
@@ -1365,9 +1365,9 @@ async def test_a_query_that_no_address_can_hold() -> None:
 
 async def test_only_the_probe_ends_the_probing() -> None:
     """After a refusal one request finds out for all: what becomes of an older one lets no second one out."""
-    pace = _Pace(RateLimit(), None)
+    pace = RequestScheduler(RateLimit(), None)
 
-    async def slot() -> Slot:
+    async def slot() -> Permit:
         return await pace.acquire(urgent=False, max_wait=None)
 
     old, refused, unused = await slot(), await slot(), await slot()

@@ -12,7 +12,7 @@ import pytest
 from voicenter_cdr import CdrClient
 from voicenter_cdr.cli import clients as session
 from voicenter_cdr.cli import main
-from voicenter_cdr.diagnostics import Diagnosis, examine
+from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
 
@@ -26,7 +26,7 @@ async def look(
     app = app or Sandbox(Records([*ROWS, *rows]), behaviour=Behaviour(**behaviour))
     clients = {next(iter(secret)): CdrClient(transport=in_process(app), **secret) for secret in secrets}
     try:
-        found = await examine(clients, now=lambda: NOW)
+        found = await diagnose(clients, now=lambda: NOW)
     finally:
         for client in clients.values():
             await client.aclose()
@@ -83,7 +83,7 @@ async def test_credentials() -> None:
     app = Sandbox(Records(ROWS), behaviour=Behaviour(trusted=frozenset({"10.0.0.1"})))
     found = await look(app, secrets=({"code": "sandbox-code"}, {"token": "sandbox-token"}))
     assert level(found, "code")[0] == "problem"
-    assert "127.0.0.1" in next(finding.mend for finding in found.findings if finding.subject == "code")
+    assert "127.0.0.1" in next(finding.hint for finding in found.findings if finding.subject == "code")
     assert level(found, "token")[0] == "ok"
     assert not found.is_healthy
     refused = await look(secrets=({"code": "s3cret-wrong"},))
@@ -139,17 +139,17 @@ async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
     page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "RETURN_HITS": 0, "CDR_LIST": []}
     answers = httpx.MockTransport(lambda _: httpx.Response(200, headers={"date": date}, json=page))
     async with CdrClient(code="some-code", transport=answers) as client:
-        found = await examine({"code": client}, now=lambda: NOW)
+        found = await diagnose({"code": client}, now=lambda: NOW)
     assert next((finding.level for finding in found.findings if finding.subject == "clock"), None) == seen
 
 
 async def test_rows_without_a_time() -> None:
     """Nothing can be said of their zone and order, and that is all."""
-    bare = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
-    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": bare * 170}
+    strip_tracebacks = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
+    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": strip_tracebacks * 170}
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
     async with CdrClient(code="some-code", transport=answers) as client:
-        found = await examine({"code": client}, now=lambda: NOW)
+        found = await diagnose({"code": client}, now=lambda: NOW)
     assert level(found, "records")[0] == "problem"
     assert "sort" not in {finding.subject for finding in found.findings}
 

@@ -71,13 +71,15 @@ class Pieces(httpx.AsyncByteStream):
         self.closed = True
 
 
-Answer = httpx.Response | Exception | None
+ApiResponse = httpx.Response | Exception | None
 
 
 class Server:
     """Plays one sound, with ranges as HTTP has them, unless the next answer is scripted; ``None`` is the right one."""
 
-    def __init__(self, body: bytes = SOUND, *answers: Answer, etag: str | None = '"v1"', then: Answer = None) -> None:
+    def __init__(
+        self, body: bytes = SOUND, *answers: ApiResponse, etag: str | None = '"v1"', then: ApiResponse = None
+    ) -> None:
         self.body = body
         self.etag = etag
         self.heeds_if_range = True
@@ -625,7 +627,7 @@ async def test_failures_of_the_server_pass(tmp_path: Path) -> None:
     ("answer", "text"),
     [(httpx.Response(502), r"failed \(HTTP 502\) after 3"), (httpx.ReadTimeout("late"), r"\(ReadTimeout\) after 3")],
 )
-async def test_failures_that_stay(tmp_path: Path, answer: Answer, text: str) -> None:
+async def test_failures_that_stay(tmp_path: Path, answer: ApiResponse, text: str) -> None:
     """After the last attempt the error says why and how often; it survives pickle, and may be tried again later."""
     server = Server(then=answer)
     with pytest.raises(RecordingError, match=text) as raised:

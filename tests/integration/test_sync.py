@@ -1142,7 +1142,7 @@ def test_the_command_names_gaps(service: Service, run: Run, tmp_path: Path) -> N
     *_, error = done.err.splitlines()
     assert (done.code, json.loads(error)["error"]) == (4, "IncompleteError")
     assert "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z (DecodeError)" in error
-    assert "--on-invalid collect" in json.loads(error)["mend"]
+    assert "--on-invalid collect" in json.loads(error)["hint"]
     assert run("sync", f"{tmp_path}/lake/", "--on-invalid", "collect").code == 0
     service.goes_wrong(then=Fault.lose(9))
     assert "--on-invalid" not in run("sync", f"{tmp_path}/other/", "--from", "7d").err

@@ -74,7 +74,7 @@ def test_the_last_line_says_what_to_do(error: VoicenterError) -> None:
     first, last = str(error).splitlines()
     assert first.startswith(error.message)
     assert len(last) > 20
-    assert last != VoicenterError.mend or type(error) is VoicenterError
+    assert last != VoicenterError.hint or type(error) is VoicenterError
     assert error.message in repr(error)
 
 

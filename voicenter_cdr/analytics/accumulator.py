@@ -19,7 +19,7 @@ from attrs import define, field
 
 from voicenter_cdr.analytics.definitions import DEFINITIONS, DIMENSIONS, Definition, worded
 from voicenter_cdr.analytics.measures import MEASURES, WAITED, Leg, Records, Terms
-from voicenter_cdr.analytics.missed_calls import Family, is_missed, is_reached
+from voicenter_cdr.analytics.missed_calls import TransferLinks, is_missed, is_reached
 from voicenter_cdr.analytics.results import Group, Kpi, Kpis, MenuPath
 from voicenter_cdr.analytics.statistics import (
     _CALLED,
@@ -126,7 +126,7 @@ class Accumulator:
         self._sets: dict[Records, list[bool]] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._callers: dict[str, int] = {}
-        self._family = Family()
+        self._family = TransferLinks()
         self._who = array("q")
         self._what = array("q")
         self._missed = array("Q")

@@ -26,7 +26,16 @@ from voicenter_cdr.calls import (
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
 
-__all__ = ["COLUMNS", "MISSED", "CallBacks", "Family", "Unreturned", "is_missed", "is_reached", "unreturned"]
+__all__ = [
+    "COLUMNS",
+    "MISSED",
+    "MissedCallTracker",
+    "TransferLinks",
+    "Unreturned",
+    "is_missed",
+    "is_reached",
+    "unreturned",
+]
 
 MISSED: Final = (
     Outcome.ABANDONED,
@@ -61,7 +70,7 @@ def is_reached(cdr: Cdr) -> bool:
 
 
 @define(eq=False)
-class Family:
+class TransferLinks:
     """Which calls were answered on a leg they were handed on by, while records come, in any order.
 
     Only such legs are remembered: those of a transfer, and those that name an original call.
@@ -83,7 +92,7 @@ class Family:
         if (origin is not None or handed_on) and is_reached(cdr):
             self.answered.update(name for name in (cdr.call_id, origin) if name is not None)
 
-    def merge(self, other: Family) -> None:
+    def merge(self, other: TransferLinks) -> None:
         """Take what another one has seen."""
         for name, parents in other.parents.items():
             self.parents.setdefault(name, set()).update(parents)
@@ -164,13 +173,13 @@ def unreturned(
     left out, since nobody can call them. ``now`` is aware; by default it is when the last of the records was over.
     Give it the records of some days more than you look at: who was called back before them can't be known.
     """
-    story = CallBacks(menu=menu, voicemail=voicemail)
+    story = MissedCallTracker(menu=menu, voicemail=voicemail)
     for cdr in records:
         story.add(cdr)
     return story.waiting(now=now)
 
 
-class CallBacks:
+class MissedCallTracker:
     """Who waits to be called back, while records come, in any order: :func:`unreturned` for a stream.
 
     It holds the missed calls that nobody settled yet, and when each caller was spoken with last.
@@ -180,7 +189,7 @@ class CallBacks:
         self._menu = menu
         self._voicemail = voicemail
         self._callers: dict[str, _Caller] = {}
-        self._family = Family()
+        self._family = TransferLinks()
         self._last = datetime.min.replace(tzinfo=UTC)
 
     def add(self, cdr: Cdr) -> None:

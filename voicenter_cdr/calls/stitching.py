@@ -226,7 +226,7 @@ class Stitcher:
         if self._now is not None and cdr.started_at < self._now:
             raise ConfigurationError(
                 "The records are not in order of time, so calls can't be put together as they come",
-                mend='Iterate with order="time", or give all the records at once, as a list.',
+                hint='Iterate with order="time", or give all the records at once, as a list.',
             )
         self._now = cdr.started_at
         done = self._complete(cdr.started_at)

@@ -92,7 +92,7 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
         message += "and several values of one flag have commas between them"
     command = words[0] if words and words[0] in COMMANDS else ""
     return ConfigurationError(
-        message, mend=f"{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the flags."
+        message, hint=f"{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the flags."
     )
 
 
@@ -105,7 +105,7 @@ def _refuse_secrets(words: Sequence[str]) -> None:
     if any(_SECRET_FLAGS.fullmatch(word.lower()) for word in words):
         raise ConfigurationError(
             "A credential on the command line shows in the list of processes and in the history of the shell",
-            mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file, --token-file or "
+            hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file, --token-file or "
             "--pseudonymise-key-file.",
         )
 

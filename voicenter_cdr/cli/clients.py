@@ -46,13 +46,13 @@ async def client_for(access: Access, query: CdrQuery, *, recordings: bool = Fals
         elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
             raise ConfigurationError(
                 "No credential",
-                mend="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
+                hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
                 "or try it without an account: --demo.",
             )
         if re.match(r"[^/]*//[^/]*@", access.share or ""):
             raise ConfigurationError(
                 "A password on the command line shows in the list of processes",
-                mend="Give the address as VOICENTER_SHARE and leave out --share.",
+                hint="Give the address as VOICENTER_SHARE and leave out --share.",
             )
         share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
         if share and not access.demo:

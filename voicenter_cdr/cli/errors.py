@@ -93,10 +93,10 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
     """Say on standard error what happened and what to do; return the exit code."""
     stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
     error, code = stopped.cause, _exit_code(stopped.cause)
-    message, mend = texts(error, command)
+    message, hint = texts(error, command)
     if as_json:
         name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
-        fields: dict[str, Any] = {"error": name, "message": message, "mend": mend}
+        fields: dict[str, Any] = {"error": name, "message": message, "hint": hint}
         fields |= {name: getattr(error, name, None) for name in ("number", "window", "retry_after", "checkpoint")}
         fields |= {"kept": stopped.kept, "exit_code": code}
         say(json.dumps(fields, ensure_ascii=False, default=spelled))
@@ -104,7 +104,7 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
     say(message)
     if stopped.kept is not None:
         say(f"What came so far ({many(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole.")
-    say(mend)
+    say(hint)
     return code
 
 
@@ -115,10 +115,10 @@ def spelled(value: Any) -> str:
 def texts(error: BaseException, command: str = "") -> tuple[str, str]:
     """What happened, and what a person should do."""
     if isinstance(error, VoicenterError):
-        message, _, mend = str(error).rpartition("\n")
-        if isinstance(error, RateLimitError) and error.status is None and mend == RateLimitError.mend:
-            mend = "Wait, or allow more with --max-wait; all programs of an account share its requests."
-        return message, mend
+        message, _, hint = str(error).rpartition("\n")
+        if isinstance(error, RateLimitError) and error.status is None and hint == RateLimitError.hint:
+            hint = "Wait, or allow more with --max-wait; all programs of an account share its requests."
+        return message, hint
     if isinstance(error, KeyboardInterrupt):
         what = "Ended from outside." if isinstance(error, TerminatedError) else "Interrupted."
         return what, _AGAIN.get(command, "Run the same command again for the whole.")
@@ -130,4 +130,4 @@ def texts(error: BaseException, command: str = "") -> tuple[str, str]:
         return f"Writing failed: {what}", f"{room}, or choose another place to write to; then run it again."
     # Neither the text of an unexpected error nor the values in it: they may be those of a record.
     frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.mend
+    return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.hint

@@ -166,7 +166,7 @@ def split(flag: str, values: Iterable[str]) -> list[str]:
     """
     parts = [part.strip() for value in values for part in value.split(",")]
     if not all(parts):
-        raise ConfigurationError(f"{flag} holds an empty value", mend=f"Give {flag} a value, or leave it out.")
+        raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")
     return parts
 
 

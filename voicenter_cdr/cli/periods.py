@@ -81,7 +81,7 @@ def span(period: Period, *, now: datetime, demo: bool, call_id: str | None) -> t
         return end - timedelta(days=DEMO_DAYS), end
     raise ConfigurationError(
         "No period: say --from (and --to), or --last, for example --last 7d",
-        mend="voicenter-cdr export --help shows how; nothing was sent.",
+        hint="voicenter-cdr export --help shows how; nothing was sent.",
     )
 
 

@@ -1,6 +1,6 @@
 """Records into files, tables and streams: the columns they have, and the sinks that take them."""
 
-from voicenter_cdr.export.dataset import TreeSink
+from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.ddl import duckdb_ddl, sqlite_ddl
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.formats import Format, open_sink
@@ -14,6 +14,7 @@ __all__ = [
     "COLUMNS",
     "Column",
     "CsvSink",
+    "DatasetSink",
     "DuckdbSink",
     "FileSink",
     "Format",
@@ -22,7 +23,6 @@ __all__ = [
     "ParquetSink",
     "Sink",
     "SqliteSink",
-    "TreeSink",
     "arrow_batch",
     "arrow_schema",
     "committing",

@@ -57,7 +57,7 @@ def misfit(column: Column, expected: str) -> DecodeError:
     return DecodeError(
         "A record does not fit into its table",
         problems=[Problem(column.name, expected)],
-        mend="Leave that column out, or write JSON Lines or CSV, which hold any value; and report the line above.",
+        hint="Leave that column out, or write JSON Lines or CSV, which hold any value; and report the line above.",
     )
 
 

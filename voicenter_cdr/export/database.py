@@ -86,7 +86,7 @@ class TableSink:
         if foreign:
             raise ConfigurationError(
                 f"{path} holds more than records ({', '.join(sorted(foreign)[:3])}), which an export would replace",
-                mend="Export to a new file; to keep a database up to date, use sync.",
+                hint="Export to a new file; to keep a database up to date, use sync.",
             )
 
     @property
@@ -144,7 +144,7 @@ class TableSink:
             if len(later) == len(left):
                 raise ConfigurationError(
                     f"{self._file.path} holds a view that does not go with the new columns",
-                    mend="Drop that view, export all columns, or export to a new file.",
+                    hint="Drop that view, export all columns, or export to a new file.",
                 )
             left = later
 

@@ -21,8 +21,8 @@ from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
 
 __all__ = [
+    "DatasetSink",
     "Leaf",
-    "TreeSink",
     "by_day",
     "check_tree",
     "day_folder",
@@ -91,11 +91,11 @@ def check_tree(root: Path, leaf: Leaf) -> None:
         if any(not (file.name.startswith("part-") and file.name.endswith(ending)) for file in files):
             raise ConfigurationError(
                 f"The folder {root} holds more than a tree date=…/part-….{ending.removeprefix('.')}",
-                mend="Name a new folder, or an empty one.",
+                hint="Name a new folder, or an empty one.",
             )
 
 
-class TreeSink:
+class DatasetSink:
     """A tree of files by the UTC day of ``started_at``; Parquet, or JSON Lines packed with gzip.
 
     Written as ``<root>.part``, which takes the place of the folder when it is whole. A day's file is closed when the
@@ -126,7 +126,7 @@ class TreeSink:
         check_tree(self._root, self._leaf)
         if state_of(self._root).exists():
             raise ConfigurationError(
-                f"The folder {self._root} is kept by a sync", mend="Export to another folder, or run the sync."
+                f"The folder {self._root} is kept by a sync", hint="Export to another folder, or run the sync."
             )
 
     def write(self, records: Sequence[Cdr]) -> None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from voicenter_cdr._files import Target
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.dataset import TreeSink
+from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
@@ -75,13 +75,13 @@ def open_sink(
     return (SqliteSink if chosen == "sqlite" else DuckdbSink)(target, columns=columns, raw_names=raw_names)
 
 
-def _tree(target: Target, chosen: Format, columns: Sequence[Column], raw_names: bool) -> TreeSink:
+def _tree(target: Target, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
     assert isinstance(target, str | os.PathLike)
     if chosen not in ("parquet", "jsonl"):
         raise ConfigurationError(f"A folder holds Parquet or JSON Lines; name a file for {chosen}")
     if raw_names:
         raise ConfigurationError("A tree by day has a column date of its own, which the API's Date would hide")
-    return TreeSink(target, columns=columns, leaf=chosen)
+    return DatasetSink(target, columns=columns, leaf=chosen)
 
 
 def is_folder(target: Target) -> bool:

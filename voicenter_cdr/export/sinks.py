@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from voicenter_cdr.errors import VoicenterError, bare
+from voicenter_cdr.errors import VoicenterError, strip_tracebacks
 from voicenter_cdr.models import Cdr, Page
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
@@ -122,4 +122,4 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     try:
         return done.result()
     except (OSError, VoicenterError) as error:
-        raise bare(error)  # noqa: B904  # the same error, without the frames that hold records
+        raise strip_tracebacks(error)  # noqa: B904  # the same error, without the frames that hold records

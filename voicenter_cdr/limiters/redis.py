@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from voicenter_cdr.core.ratelimit.policy import RateLimit
-from voicenter_cdr.errors import ConfigurationError, RateLimitError, bare
+from voicenter_cdr.errors import ConfigurationError, RateLimitError, strip_tracebacks
 
 __all__ = ["RedisLimiter"]
 
@@ -74,7 +74,7 @@ class RedisLimiter:
             self._error: type[Exception] = importlib.import_module("redis").RedisError
         except ImportError:
             raise ConfigurationError(
-                "Sharing a budget through Redis needs redis", mend="Install it: pip install 'voicenter-cdr[redis]'"
+                "Sharing a budget through Redis needs redis", hint="Install it: pip install 'voicenter-cdr[redis]'"
             ) from None
         self._url = url
         del url  # it may hold a password, and a traceback may be shown with its local variables
@@ -86,7 +86,7 @@ class RedisLimiter:
         self._loop: asyncio.AbstractEventLoop | None = None
         if not self._is_usable():
             raise ConfigurationError(
-                "The address of the shared limiter can't be used", mend="Write it as redis://host:6379/0 or rediss://…"
+                "The address of the shared limiter can't be used", hint="Write it as redis://host:6379/0 or rediss://…"
             )
 
     def _is_usable(self) -> bool:
@@ -126,7 +126,7 @@ class RedisLimiter:
             raise
         except (self._error, OSError, TimeoutError) as error:
             if self._fail == "closed":
-                raise RateLimitError.unshared(type(error).__name__) from bare(error)
+                raise RateLimitError.unshared(type(error).__name__) from strip_tracebacks(error)
             _LOG.warning(
                 "the shared limiter can't be reached (%s); going on with this client's own", type(error).__name__
             )

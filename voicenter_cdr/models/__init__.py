@@ -4,7 +4,7 @@ from voicenter_cdr.models.enums import CdrField, CdrType, DialStatus, ErrorNumbe
 from voicenter_cdr.models.frozen_map import FrozenMap
 from voicenter_cdr.models.query import CdrQuery, Sort
 from voicenter_cdr.models.records import Cdr, InvalidRecord, IvrStep
-from voicenter_cdr.models.results import Estimate, Page, RawAnswer, Stats
+from voicenter_cdr.models.results import Estimate, Page, RawResponse, Stats
 
 __all__ = [
     "Cdr",
@@ -19,7 +19,7 @@ __all__ = [
     "InvalidRecord",
     "IvrStep",
     "Page",
-    "RawAnswer",
+    "RawResponse",
     "Sort",
     "SortOrder",
     "Stats",

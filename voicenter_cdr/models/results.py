@@ -10,7 +10,7 @@ from attrs import Factory, field, frozen
 
 from voicenter_cdr.models.records import Cdr, InvalidRecord
 
-__all__ = ["Estimate", "Page", "RawAnswer", "Stats"]
+__all__ = ["Estimate", "Page", "RawResponse", "Stats"]
 
 PAGE_CAP: Final = 10_000
 """How many records one answer can hold (API document, service limits)."""
@@ -44,7 +44,7 @@ class Page:
 
 
 @frozen(kw_only=True)
-class RawAnswer:
+class RawResponse:
     """One answer as it came, not judged; for looking into what the service really does. ``repr`` shows no body."""
 
     status: int

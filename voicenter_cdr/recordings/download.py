@@ -30,7 +30,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from voicenter_cdr._files import PART, alone, sync_file, sync_folder
-from voicenter_cdr.core.http.transport import discreetly, proxy_for, retry_after, tls_context
+from voicenter_cdr.core.http.transport import proxy_for, redact_httpcore_logs, retry_after, tls_context
 from voicenter_cdr.core.ratelimit.backoff import backoff
 from voicenter_cdr.errors import ConfigurationError, RecordingError
 from voicenter_cdr.export.dataset import day_folder
@@ -177,7 +177,7 @@ class _Network:
     async def ask(self, request: httpx.Request) -> httpx.Response:
         """The answer, its body still to be read."""
         way = self._given or await self._way(request.url)
-        with discreetly():
+        with redact_httpcore_logs():
             return await way.handle_async_request(request)
 
     async def _way(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
@@ -357,7 +357,7 @@ class _Downloads:
         if size > self._rules.max_bytes:
             raise RecordingError(
                 f"The recording holds more than {self._rules.max_bytes:,} bytes",
-                mend="Allow more with max_bytes, or --max-bytes on the command line.",
+                hint="Allow more with max_bytes, or --max-bytes on the command line.",
             )
 
     def _refusal(self, response: httpx.Response, *, is_rest: bool) -> Exception:
@@ -376,17 +376,17 @@ class _Downloads:
                 status=status,
                 retry_after=wait,
                 retryable=True,
-                mend="Wait, then run it again: asking the same link at once makes it worse.",
+                hint="Wait, then run it again: asking the same link at once makes it worse.",
             )
         if status >= 500:
             what = f"The service failed (HTTP {status})"
             return RecordingError(what, status=status, retry_after=wait, retryable=True)
         if status in (404, 410):
             return RecordingError(f"There is nothing behind the link (HTTP {status})", status=status, is_missing=True)
-        mend = None
+        hint = None
         if status in (401, 403):
-            mend = "Ask Voicenter to open the links of recordings to this address, then run it again."
-        return RecordingError(f"The service does not give the recording (HTTP {status})", status=status, mend=mend)
+            hint = "Ask Voicenter to open the links of recordings to this address, then run it again."
+        return RecordingError(f"The service does not give the recording (HTTP {status})", status=status, hint=hint)
 
 
 def _passes(error: BaseException) -> bool:

@@ -54,12 +54,12 @@ class _Rules:
             example = f'"{host}"' if here else "…"
             raise RecordingError(
                 f"The link leads to {shown}, which is not among the hosts to ask",
-                mend=f"If you trust it, allow it: hosts=[*DEFAULT_HOSTS, {example}], or --hosts on the command line.",
+                hint=f"If you trust it, allow it: hosts=[*DEFAULT_HOSTS, {example}], or --hosts on the command line.",
             )
         if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
-            raise RecordingError("The link is not https", mend="Ask Voicenter why; nothing was sent.")
+            raise RecordingError("The link is not https", hint="Ask Voicenter why; nothing was sent.")
         if url.userinfo:
-            raise RecordingError("The link holds a credential", mend="Ask Voicenter why; nothing was sent.")
+            raise RecordingError("The link holds a credential", hint="Ask Voicenter why; nothing was sent.")
 
 
 def _address(link: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -78,7 +78,7 @@ def _host(name: str) -> str:
     if not (is_loopback(name) if _is_address(name) else _HOST.fullmatch(name)):
         raise ConfigurationError(
             "hosts takes names, such as cpanel.voicenter.co.il, or .voicenter.co.il for all below it",
-            mend="Leave out the scheme, the port and the path; of addresses, only 127.0.0.1 and ::1 can be named.",
+            hint="Leave out the scheme, the port and the path; of addresses, only 127.0.0.1 and ::1 can be named.",
         )
     return name
 
@@ -100,5 +100,5 @@ def _folder(directory: str | os.PathLike[str]) -> Path:
 def _no_recording(what: str) -> RecordingError:
     return RecordingError(
         f"What came is no recording, but {what}",
-        mend="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
+        hint="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
     )

@@ -18,7 +18,7 @@ _FRAME: Final = b"\xff\xfb\x18\xc0".ljust(144, b"\0")
 _FRAMES: Final = 28
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 
-Answer = tuple[int, bytes, dict[str, str]]
+ApiResponse = tuple[int, bytes, dict[str, str]]
 """Status, body and headers."""
 
 
@@ -27,7 +27,7 @@ def moved(url: str, here: str) -> str:
     return here + url.removeprefix(_ORIGIN) if url.startswith(_ORIGIN + _PATH) else url
 
 
-def played(path: str, headers: Mapping[str, str]) -> Answer | None:
+def played(path: str, headers: Mapping[str, str]) -> ApiResponse | None:
     """The answer to a request for a recording, whole or in part; ``None`` if the path is of something else."""
     found = _NAME.fullmatch(path)
     if found is None:

@@ -30,7 +30,7 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         import uvicorn
     except ImportError:
         raise ConfigurationError(
-            "Serving the sandbox needs uvicorn", mend="Install it: pip install 'voicenter-cdr[sandbox]'"
+            "Serving the sandbox needs uvicorn", hint="Install it: pip install 'voicenter-cdr[sandbox]'"
         ) from None
 
     class _Server(uvicorn.Server):
@@ -53,12 +53,12 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
     except socket.gaierror as error:
         listener.close()
         raise ConfigurationError(
-            f"There is no host {host} here", mend="Choose 127.0.0.1 or another address."
+            f"There is no host {host} here", hint="Choose 127.0.0.1 or another address."
         ) from error
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"Port {port} of {host} can't be used", mend="Choose another port, or 0 for a free one."
+            f"Port {port} of {host} can't be used", hint="Choose another port, or 0 for a free one."
         ) from error
     with _quiet():
         config = uvicorn.Config(

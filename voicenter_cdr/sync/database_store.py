@@ -49,7 +49,7 @@ class DatabaseStore:
             if TABLE in there:
                 raise CheckpointError(
                     f"{self._path} has a table {TABLE} that no sync has made",
-                    mend=f"Sync to a new file, or run {AFRESH} and replaces that table.",
+                    hint=f"Sync to a new file, or run {AFRESH} and replaces that table.",
                 )
             return None
         header = self._rows(self._STATE, self._HEADER)

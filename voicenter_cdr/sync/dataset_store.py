@@ -41,7 +41,7 @@ class TreeStore:
         if self._root in self._state.parents:
             raise ConfigurationError(
                 f"The state can't be kept in the folder {self._root}, which holds records alone",
-                mend="Name a file outside of it.",
+                hint="Name a file outside of it.",
             )
         check_file(self._state)
 
@@ -51,13 +51,13 @@ class TreeStore:
         if kept and kept != self._state and (self._state == self._beside or kept.exists()):
             raise CheckpointError(
                 f"The state of {self._root} is kept in {kept}",
-                mend=f"Name that file (state=…, --state), or run {AFRESH}.",
+                hint=f"Name that file (state=…, --state), or run {AFRESH}.",
             )
         if not self._state.exists():
             if self._root.exists() and any(self._root.iterdir()):
                 raise CheckpointError(
                     f"The folder {self._root} holds records and there is no {self._state.name} that knows of them",
-                    mend=f"Put the state back, sync to a new folder, or run {AFRESH} and replaces what is there.",
+                    hint=f"Put the state back, sync to a new folder, or run {AFRESH} and replaces what is there.",
                 )
             return None
         try:

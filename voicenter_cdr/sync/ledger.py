@@ -186,7 +186,7 @@ class State:
         if version != _VERSION:
             raise CheckpointError(
                 f"The state in {place} is of another version of this package",
-                mend=f"Use the version that wrote it, or run {AFRESH}.",
+                hint=f"Use the version that wrote it, or run {AFRESH}.",
             )
         return cls(**texts, start=start, ledger={entry.window.start // DAY: entry for entry in found})
 
@@ -195,7 +195,7 @@ def torn(place: object) -> CheckpointError:
     """The error for a state that can't be read."""
     return CheckpointError(
         f"The state in {place} is torn, or none of this package; it was left as it is",
-        mend=f"Put a copy of it back, or run {AFRESH}.",
+        hint=f"Put a copy of it back, or run {AFRESH}.",
     )
 
 

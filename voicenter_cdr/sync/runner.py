@@ -339,10 +339,10 @@ def _bound(
     return attrs.evolve(made, account=account, start=min(known.start, start or known.start))
 
 
-def _foreign(what: str, mend: str) -> CheckpointError:
+def _foreign(what: str, hint: str) -> CheckpointError:
     return CheckpointError(
         f"The destination was filled with {what}",
-        mend=f"{mend}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
+        hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
         "fetches everything anew.",
     )
 

@@ -245,9 +245,9 @@ def test_csv_of_nothing_has_its_header() -> None:
     """The header is there without a record too, and is the same whatever the first batch holds."""
     assert written(CsvSink, []).decode() == ",".join(NAMES) + "\n"
     assert written(CsvSink, [[]]) == written(CsvSink, [])
-    bare, full = written(CsvSink, [[Cdr(started_at=MOMENT)], [FULL]]), written(CsvSink, [[FULL]])
-    assert bare.splitlines()[0] == full.splitlines()[0]
-    assert bare.splitlines()[2:] == full.splitlines()[1:]
+    strip_tracebacks, full = written(CsvSink, [[Cdr(started_at=MOMENT)], [FULL]]), written(CsvSink, [[FULL]])
+    assert strip_tracebacks.splitlines()[0] == full.splitlines()[0]
+    assert strip_tracebacks.splitlines()[2:] == full.splitlines()[1:]
 
 
 def test_csv_of_one_empty_cell_keeps_its_line() -> None:

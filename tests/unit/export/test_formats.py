@@ -33,10 +33,10 @@ from voicenter_cdr.analytics import create_views
 from voicenter_cdr.export import (
     COLUMNS,
     Column,
+    DatasetSink,
     FileSink,
     Kind,
     Sink,
-    TreeSink,
     arrow_batch,
     arrow_schema,
     committing,
@@ -182,8 +182,8 @@ def test_raw_names_reach_the_tables(tmp_path: Path) -> None:
 
 def test_the_schema_does_not_hang_on_the_first_records(tmp_path: Path) -> None:
     """Ten thousand records without a value, then one with all: the same columns and types as the other way round."""
-    bare = [Cdr(started_at=MOMENT)] * 10_000
-    for name, batches in (("a", [bare, [FULL]]), ("b", [[FULL], bare]), ("c", [])):
+    strip_tracebacks = [Cdr(started_at=MOMENT)] * 10_000
+    for name, batches in (("a", [strip_tracebacks, [FULL]]), ("b", [[FULL], strip_tracebacks]), ("c", [])):
         with committing(open_sink(tmp_path / f"{name}.parquet")) as sink:
             for batch in batches:
                 sink.write(batch)
@@ -510,7 +510,7 @@ def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
         open_sink(f"{tmp_path}/x/", "csv")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="is a file"):
-        TreeSink(tmp_path / "file")
+        DatasetSink(tmp_path / "file")
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr.core.http.decompression import pieces
-from voicenter_cdr.core.http.transport import checked_address, tls_context
+from voicenter_cdr.core.http.transport import tls_context, validate_url
 from voicenter_cdr.testing import run_virtual
 
 EXAMPLE = "https://example.com/"
@@ -98,7 +98,7 @@ def test_damaged_gzip(body: bytes) -> None:
 )
 def test_addresses_that_may_be_asked(url: str) -> None:
     """Anything over TLS, and this machine."""
-    assert checked_address("url", url, example=EXAMPLE) == url
+    assert validate_url("url", url, example=EXAMPLE) == url
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_addresses_that_may_be_asked(url: str) -> None:
 def test_addresses_that_may_not(url: str) -> None:
     """Refused, without showing them: they may hold a secret."""
     with pytest.raises(ConfigurationError, match="base_url") as raised:
-        checked_address("base_url", url, example=EXAMPLE)
+        validate_url("base_url", url, example=EXAMPLE)
     assert "t0ken" not in str(raised.value)
 
 

@@ -36,8 +36,8 @@ from voicenter_cdr import (
 from voicenter_cdr.core.protocol import rows as record_rows
 from voicenter_cdr.core.protocol import values as wire
 from voicenter_cdr.core.protocol.requests import Credentials, call_window, encode
-from voicenter_cdr.core.protocol.responses import Answer, Decoder, decode
-from voicenter_cdr.core.protocol.rows import Reader, trimmed
+from voicenter_cdr.core.protocol.responses import ApiResponse, ResponseDecoder, decode
+from voicenter_cdr.core.protocol.rows import RecordDecoder, project_fields
 from voicenter_cdr.errors import Problem
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -87,7 +87,7 @@ def body(*records: Any, **envelope: Any) -> bytes:
     return json.dumps(kept, ensure_ascii=False).encode()
 
 
-def read(data: bytes, status: int = 200, **options: Any) -> Answer:
+def read(data: bytes, status: int = 200, **options: Any) -> ApiResponse:
     return decode(status, {"content-type": "application/json"}, data, **options)
 
 
@@ -413,7 +413,7 @@ def test_dates_of_several_forms_in_one_slice() -> None:
     dates = ["2026-07-14T08:31:09Z", "2026-07-14T08:31:09", "2026-07-14T11:31:09+03:00", ""]
     done, seconds = list[Any](), list[int | None]()
     for rows in (dates[:2], dates):
-        Reader().read_into([RECORD | {"Date": date} for date in rows], done, seconds)
+        RecordDecoder().read_into([RECORD | {"Date": date} for date in rows], done, seconds)
     assert {record.started_at for record in done} == {datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)}
     assert seconds == [1784017869] * 6
 
@@ -467,25 +467,27 @@ def test_rows_of_one_shape_are_read_by_columns(monkeypatch: pytest.MonkeyPatch) 
     slow = [[read(body(row, None)).records[0] for row in part] for part in (rows, naive, more, two, some)]
     for name in ("_text", "_whole", "_price", "_flag", "_cdr_type", "_started_at"):
         monkeypatch.setattr(wire, name, lambda value: pytest.fail(f"{value} was read by itself"))
-    monkeypatch.setattr(Reader, "_alone", lambda *_: pytest.fail("a row was read by itself"))
+    monkeypatch.setattr(RecordDecoder, "_alone", lambda *_: pytest.fail("a row was read by itself"))
     for part, records in zip((rows, naive, more, two, some), slow, strict=True):
         done: list[Any] = []
-        Reader().read_into(part, done, [])
+        RecordDecoder().read_into(part, done, [])
         assert done == records
 
 
 def test_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lists of keys and spellings a slice has; and one that can't be read makes no other row odd."""
     alone: list[str] = []
-    careful = Reader._alone
-    monkeypatch.setattr(Reader, "_alone", lambda reader, row, path: alone.append(path) or careful(reader, row, path))
+    careful = RecordDecoder._alone
+    monkeypatch.setattr(
+        RecordDecoder, "_alone", lambda reader, row, path: alone.append(path) or careful(reader, row, path)
+    )
     names = list(RECORD)
     rows = [{name: RECORD[name] for name in ["Date", *names[at % 7 :: at + 1]]} for at in range(20)]
     rows += [{name.lower(): value for name, value in row.items()} | {f"More{at}": at} for at, row in enumerate(rows)]
     for bad in ({"Duration": "x"}, {"Date": ""}, {"CustomData": 5}, {"more": json.loads("[" * 101 + "]" * 101)}):
         alone.clear()
         done: list[Any] = []
-        Reader().read_into([*rows, RECORD | bad, *rows], done, [])
+        RecordDecoder().read_into([*rows, RECORD | bad, *rows], done, [])
         assert alone == ["$.CDR_LIST[40]"]
         assert [record.extra for record in done[20:40]] == [{f"More{at}": at} for at in range(20)]
     chosen = read(body(*rows), fields=["duration"]).records
@@ -495,7 +497,7 @@ def test_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_trimmed_record_has_what_was_chosen() -> None:
     """And its time and identity; nothing else."""
-    cdr = trimmed(one(), ["duration"])
+    cdr = project_fields(one(), ["duration"])
     assert (cdr.duration, cdr.started_at, cdr.call_id) == (64, one().started_at, RECORD["CallID"])
     assert cdr.key == one().key
     assert (cdr.queue_name, cdr.custom_data, cdr.ring_time) == (None, None, None)
@@ -608,12 +610,12 @@ def test_what_is_learnt_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     """Texts, steps and lists of keys beyond what is kept are read all the same."""
     monkeypatch.setattr("voicenter_cdr.core.protocol.rows._POOL_SIZE", 2)
     monkeypatch.setattr("voicenter_cdr.core.protocol.rows._KEYS_KEPT", 2)
-    reader = Reader()
+    reader = RecordDecoder()
     for number in range(6):
         step = {"LayerName": f"layer {number}", "DTMF": number, "LayerNumber": "0"}
         row = RECORD | {"QueueName": f"queue {number}", "DTMFData": [step], f"More{number}": 1}
         for _ in range(2):
-            decoder = Decoder(reader=reader)
+            decoder = ResponseDecoder(reader=reader)
             decoder.feed(body(row))
             (cdr,) = decoder.finish().records
             assert (cdr.queue_name, cdr.dtmf_data) == (
@@ -637,7 +639,7 @@ def test_a_step_of_other_keys_is_not_taken_for_a_plain_one() -> None:
     twice = plain | {"layername": "B"}
     for steps in ([plain, twice, plain], [twice, plain, twice]):
         done: list[Any] = []
-        reader = Reader()
+        reader = RecordDecoder()
         for step in steps:
             reader.read_into([RECORD | {"DTMFData": [step]}], done, [])
         assert [cdr.dtmf_data for cdr in done] == [one(DTMFData=[step]).dtmf_data for step in steps]
@@ -823,9 +825,9 @@ def test_what_repeats_is_kept_once() -> None:
     """Names, menus, and steps that stand in several menus, over all answers of a reader."""
     steps = [{"LayerName": name, "DTMF": 1, "LayerNumber": "0"} for name in ("Main", "Sales")]
     rows = [RECORD | {"DTMFData": steps[:count]} for count in (1, 1, 2)]
-    reader, cdrs = Reader(), list[Any]()
+    reader, cdrs = RecordDecoder(), list[Any]()
     for _ in range(2):
-        decoder = Decoder(reader=reader)
+        decoder = ResponseDecoder(reader=reader)
         decoder.feed(body(*rows))
         cdrs += decoder.finish().records
     assert cdrs[1].dtmf_data is cdrs[3].dtmf_data is cdrs[4].dtmf_data
@@ -911,7 +913,7 @@ MEND = "The service answered in a form that is not known; report it."
 )
 def test_what_a_person_is_told(status: int, content_type: str | None, data: bytes, lines: list[str]) -> None:
     """What is wrong, and what to do; the error carries the status and the declared type."""
-    decoder = Decoder(status=status, content_type=content_type)
+    decoder = ResponseDecoder(status=status, content_type=content_type)
     decoder.feed(data)
     with pytest.raises(VoicenterError) as caught:
         decoder.finish()
@@ -941,7 +943,7 @@ def test_what_a_person_is_told(status: int, content_type: str | None, data: byte
 )
 def test_an_error_carries_what_came(status: int, number: int | None, kind: type[ApiError]) -> None:
     """Number, words and status of the service; the wait where it asked for one."""
-    decoder = Decoder(status=status, retry_after=7.0)
+    decoder = ResponseDecoder(status=status, retry_after=7.0)
     decoder.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "told\tso"}).encode())
     with pytest.raises(ApiError) as caught:
         decoder.finish()
@@ -949,7 +951,7 @@ def test_an_error_carries_what_came(status: int, number: int | None, kind: type[
     assert type(error) is kind
     assert (error.number, error.description, error.status) == (number, "told so", status)
     assert error.retry_after == (7.0 if kind in (RateLimitError, ServerError) else None)
-    silent = Decoder(status=status)
+    silent = ResponseDecoder(status=status)
     silent.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "x" * 300 if number else 5}).encode())
     with pytest.raises(ApiError) as caught:
         silent.finish()
@@ -978,7 +980,7 @@ TRICKY = [
 def test_any_chunking_reads_the_same(records: list[dict[str, Any]], size: int, indent: int | None) -> None:
     """However the bytes arrive, and whatever looks like a border between rows, the rows are the same."""
     whole = json.dumps(json.loads(body(*records)), indent=indent, ensure_ascii=False).encode()
-    decoder = Decoder()
+    decoder = ResponseDecoder()
     for at in range(0, len(whole), size):
         decoder.feed(whole[at : at + size])
     answer = decoder.finish()
@@ -1050,14 +1052,14 @@ def as_text(row: Any) -> str:
 def test_a_row_is_read_the_same_in_any_company(slices: list[list[Any]], fields: set[CdrField] | None) -> None:
     """What else stands in the slice, and what was read before it, makes no difference to a record."""
     chosen = None if fields is None else tuple(fields)
-    reader = Reader(chosen)
+    reader = RecordDecoder(chosen)
     together, seconds = list[Any](), list[Any]()
     for part in [*slices, *reversed(slices)]:
         reader.read_into(part, together, seconds)
     alone, own = list[Any](), list[Any]()
     for at, row in enumerate(chain.from_iterable([*slices, *reversed(slices)])):
         done = [None] * at  # so that its path is the same
-        Reader(chosen).read_into([row], done, own)  # type: ignore[arg-type]
+        RecordDecoder(chosen).read_into([row], done, own)  # type: ignore[arg-type]
         alone.append(done[at])
     assert list(map(as_text, together)) == list(map(as_text, alone))
     assert seconds == own
@@ -1068,7 +1070,7 @@ def test_every_truncation_is_seen(count: int, data: st.DataObject) -> None:
     """No beginning of an answer is taken for the answer."""
     whole = body(*[TRICKY[n % len(TRICKY)] for n in range(count)])
     cut = data.draw(st.integers(0, len(whole) - 1))
-    decoder = Decoder()
+    decoder = ResponseDecoder()
     for at in range(0, cut, 700):
         decoder.feed(whole[at : min(at + 700, cut)])
     with pytest.raises(DecodeError) as caught:
@@ -1079,7 +1081,7 @@ def test_every_truncation_is_seen(count: int, data: st.DataObject) -> None:
 def test_a_page_of_many_rows_is_never_held_as_text() -> None:
     """While a page streams, the buffer holds little more than the last slice."""
     whole = body(*[RECORD] * 3_000)
-    decoder, most = Decoder(), 0
+    decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
         most = max(most, len(decoder._buffer))
@@ -1107,7 +1109,7 @@ def test_what_is_no_answer_is_not_kept(
     status: int, begin: bytes, more: bytes, kind: type[VoicenterError], words: str, size: int
 ) -> None:
     """The error comes after 1 MiB, not at the end: a few packed bytes can hold any number of them."""
-    decoder = Decoder(status=status, content_type="text/html")
+    decoder = ResponseDecoder(status=status, content_type="text/html")
     decoder.feed(begin)
     for _ in range(1_000_000 // size):
         decoder.feed(more * (size // len(more)))
@@ -1120,7 +1122,7 @@ def test_what_is_no_answer_is_not_kept(
 def test_a_long_record_is_a_record(size: int) -> None:
     """Of a thousand times the usual length."""
     long = RECORD | {"CustomData": {"text": "x" * 900_000}}
-    whole, decoder = body(RECORD, long, RECORD), Decoder()
+    whole, decoder = body(RECORD, long, RECORD), ResponseDecoder()
     for at in range(0, len(whole), size):
         decoder.feed(whole[at : at + size])
     assert [record.custom_data for record in decoder.finish().records][1] == long["CustomData"]
@@ -1129,7 +1131,7 @@ def test_a_long_record_is_a_record(size: int) -> None:
 def test_rows_are_read_as_they_come() -> None:
     """What stands before the last row is read, whatever stands between the rows, and the rest of it is kept."""
     for gap in ("", " ", "\r\n\t "):
-        decoder = Decoder()
+        decoder = ResponseDecoder()
         decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[')
         for number in range(3):
             decoder.feed(f'{{"CallID":"{number}","Date":"2026-07-14T08:31:09Z"}}{gap},{gap}'.encode())
@@ -1145,7 +1147,7 @@ def test_rows_are_read_as_they_come() -> None:
 def test_rows_of_changing_shape_stream_too() -> None:
     """Where rows do not begin alike, they are read one by one, and still do not pile up."""
     whole = body(*[TRICKY[n % 2 * 2] for n in range(2_000)])
-    decoder, most = Decoder(), 0
+    decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
         most = max(most, len(decoder._buffer))
@@ -1156,7 +1158,7 @@ def test_rows_of_changing_shape_stream_too() -> None:
 def test_rows_that_never_begin_like_the_first_stream_too() -> None:
     """A first row of its own kind does not make the others pile up."""
     whole = body({"Date": "2026-07-14 08:31:09"}, *[RECORD] * 2_000)
-    decoder, most = Decoder(), 0
+    decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
         most = max(most, len(decoder._buffer))
@@ -1354,7 +1356,7 @@ def test_a_credential_in_any_spelling_is_taken_out(spelled: str) -> None:
 
 def test_a_record_without_end_is_told_whole() -> None:
     """With its place, the status and what to do."""
-    decoder = Decoder(content_type="application/json", status=203)
+    decoder = ResponseDecoder(content_type="application/json", status=203)
     decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[{"CallID":"1","Date":"2026-07-14T08:31:09Z"},{"CallID":"2","Date":"')
     with pytest.raises(DecodeError) as raised:
         decoder.feed(b"x" * 2**21)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit
-from voicenter_cdr.core.ratelimit.backoff import ErrorGate, backoff, duration
-from voicenter_cdr.core.ratelimit.policy import SlotWindow
+from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, backoff, duration
+from voicenter_cdr.core.ratelimit.policy import SlidingWindow
 
 
 def busiest(counted: list[float], period: float) -> int:
@@ -34,7 +34,7 @@ def busiest(counted: list[float], period: float) -> int:
 def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, float, str]], requests: int) -> None:
     """As the service counts them: at most N in any period, for any arrivals, ways, answers and cancellations."""
     limit = RateLimit(requests, 10.0)
-    window = SlotWindow(limit)
+    window = SlidingWindow(limit)
     now, counted, pending = 0.0, [], []
     for idle, way, answer, fate in calls:
         now += idle
@@ -65,7 +65,7 @@ def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, flo
 
 def test_a_burst_after_idle_goes_out_at_once() -> None:
     """Thirty requests at once, and the next one a period after the first answer."""
-    window = SlotWindow(RateLimit())
+    window = SlidingWindow(RateLimit())
     slots = [window.take(100.0) for _ in range(30)]
     assert window.delay(100.0) > 0
     window.answered(slots[7], 101.0)
@@ -74,7 +74,7 @@ def test_a_burst_after_idle_goes_out_at_once() -> None:
 
 def test_slots_come_back_a_thousandth_after_the_period() -> None:
     """Written or not, a slot is back a period and the grace after it was taken; the thousandth is on top."""
-    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.take(5.0)
     assert slot.sent == 5.0
     assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
@@ -87,11 +87,11 @@ def test_slots_come_back_a_thousandth_after_the_period() -> None:
 
 def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way() -> None:
     """From when it was written, or where that is not known, from when it was given up; the thousandth is on top."""
-    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.take(5.0)
     window.given_up(slot, 6.0)
     assert window.delay(6.0) == pytest.approx(63.001, abs=1e-6)
-    other = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    other = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = other.take(5.0)
     other.written(slot, 5.5)
     other.given_up(slot, 9.0)
@@ -100,7 +100,7 @@ def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way()
 
 def test_a_slot_given_back_is_the_only_one() -> None:
     """The others stay taken."""
-    window = SlotWindow(RateLimit(2, 10.0))
+    window = SlidingWindow(RateLimit(2, 10.0))
     slots = [window.take(0.0) for _ in range(2)]
     window.give_back(slots[0])
     assert window.delay(0.0) == 0.0
@@ -110,7 +110,7 @@ def test_a_slot_given_back_is_the_only_one() -> None:
 
 def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() -> None:
     """A slow answer does not hold its slot longer than the request can have been on its way."""
-    window = SlotWindow(RateLimit(1, 60.0, grace=3.0))
+    window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.take(0.0)
     window.written(slot, 2.0)
     assert 64.9 < window.delay(0.0) < 65.1
@@ -120,7 +120,7 @@ def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() 
 
 def test_those_who_come_first_are_waited_for() -> None:
     """The expected wait grows with the number of callers ahead, over several periods."""
-    window = SlotWindow(RateLimit(2, 10.0, grace=0.0))
+    window = SlidingWindow(RateLimit(2, 10.0, grace=0.0))
     for now in (0.0, 1.0):
         window.answered(window.take(now), now)
     waits = [window.delay(1.0, ahead=ahead) for ahead in range(5)]
@@ -133,12 +133,12 @@ def test_those_who_come_first_are_waited_for() -> None:
 
 def test_callers_ahead_of_an_idle_window() -> None:
     """With nothing taken yet, callers beyond the limit are expected to wait a period."""
-    assert SlotWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
+    assert SlidingWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
 
 
 def test_the_gate_waits_and_doubles() -> None:
     """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     assert gate.is_open
     now, floors = 0.0, []
     for _ in range(5):
@@ -155,7 +155,7 @@ def test_the_gate_waits_and_doubles() -> None:
 
 def test_refusals_of_one_event_count_once() -> None:
     """Twenty requests in flight that are all refused close the gate once."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     for answered in range(20):
         gate.refused(0.0, 5.0 + answered / 10, jitter=0.0)
     assert gate.delay(5.0) == 10.0
@@ -164,7 +164,7 @@ def test_refusals_of_one_event_count_once() -> None:
 def test_the_first_pause_follows_the_period() -> None:
     """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
     for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
-        gate = ErrorGate(RateLimit(30, period))
+        gate = RateLimitBreaker(RateLimit(30, period))
         gate.refused(0.0, 0.0, jitter=0.0)
         assert gate.delay(0.0) == pause
         assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
@@ -172,7 +172,7 @@ def test_the_first_pause_follows_the_period() -> None:
 
 def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
     """Its refusal is an event of its own, its success opens the gate."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     gate.refused(0.0, 5.0, jitter=0.0)
     gate.refused(5.0, 6.0, jitter=0.0)
     assert gate.delay(6.0) == 20.0
@@ -182,7 +182,7 @@ def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
 
 def test_nobody_probes_an_answered_gate() -> None:
     """Every answer that counts ends the probe; a success without any refusal is none."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     assert gate.probing is False
     gate.passed(-1.0)
     assert (gate.is_open, gate.probing) == (True, False)
@@ -196,7 +196,7 @@ def test_nobody_probes_an_answered_gate() -> None:
 
 def test_an_old_success_does_not_open_the_gate() -> None:
     """A request that was sent before the refusal says nothing about now."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     gate.refused(4.0, 5.0, jitter=0.0)
     gate.passed(3.0)
     assert not gate.is_open
@@ -205,7 +205,7 @@ def test_an_old_success_does_not_open_the_gate() -> None:
 @pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
 def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
     """What the service asks for counts if it is longer than our own pause, up to two periods."""
-    gate = ErrorGate(RateLimit())
+    gate = RateLimitBreaker(RateLimit())
     gate.refused(0.0, 0.0, jitter=0.0, retry_after=asked)
     assert gate.delay(0.0) == obeyed
 

@@ -18,7 +18,7 @@ from voicenter_cdr.cli.clients import client_for
 from voicenter_cdr.cli.console import logs, many, say
 from voicenter_cdr.cli.options import ACCESS, MESSAGES, Access, Voice
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.diagnostics import Diagnosis, examine
+from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
 
@@ -58,14 +58,14 @@ def doctor(
     if found.error is not None:
         raise found.error
     if not found.is_healthy:
-        raise ConfigurationError("Something has to be mended", mend="The lines marked MEND say what to do.")
+        raise ConfigurationError("Something has to be mended", hint="The lines marked MEND say what to do.")
 
 
 def _lines(found: Diagnosis) -> list[str]:
     width = max(len(finding.subject) for finding in found.findings)
     return [
         f"{_MARKS[finding.level]:<5}{finding.subject:<{width}}  {finding.found}\n"
-        + (f"{'':5}{'':<{width}}  -> {finding.mend}\n" if finding.mend else "")
+        + (f"{'':5}{'':<{width}}  -> {finding.hint}\n" if finding.hint else "")
         for finding in found.findings
     ]
 
@@ -83,7 +83,7 @@ async def _doctor(access: Access) -> Diagnosis:
                 given = {name: os.environ[variable].strip()}
                 options = given | ({"base_url": access.base_url} if access.base_url else {})
                 clients[name] = await stack.enter_async_context(CdrClient.from_env(**options))
-        return await examine(clients)
+        return await diagnose(clients)
 
 
 def _both() -> bool:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from voicenter_cdr._files import check_file, write_whole
 from voicenter_cdr.analytics import COLUMNS as CALLER
-from voicenter_cdr.analytics import CallBacks, Unreturned
+from voicenter_cdr.analytics import MissedCallTracker, Unreturned
 from voicenter_cdr.cli import periods as times
 from voicenter_cdr.cli.clients import client_for
 from voicenter_cdr.cli.console import logs, many, progress, say
@@ -88,7 +88,7 @@ def missed(
     queues, now = set(split("--queue", queue)), times.now()
     start, end = span(period, now=now, demo=access.demo, call_id=None)
     query = query_of(start, end, Filters(), select(_NEEDED))
-    zone, story = zone_named(period.tz), CallBacks(menu=menu, voicemail=voicemail)
+    zone, story = zone_named(period.tz), MissedCallTracker(menu=menu, voicemail=voicemail)
     with logs(voice):
         records = asyncio.run(_told(query, access, voice, story.add))
     found = [caller for caller in story.waiting(now=_until(query, now)) if not queues or caller.queue in queues]

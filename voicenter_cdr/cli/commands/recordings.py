@@ -116,7 +116,7 @@ def recordings(
         more = f"; and {len(tally.reasons) - _SHOWN} other reasons" if len(tally.reasons) > _SHOWN else ""
         raise IncompleteError(
             f"{many(tally.counts['failed'], 'recording')} could not be fetched: {named}{more}",
-            mend="Run the same command again: it tries these once more. Everything else is stored. "
+            hint="Run the same command again: it tries these once more. Everything else is stored. "
             "Other hosts are allowed with --hosts.",
         )
 

@@ -113,7 +113,7 @@ def _shape(output: str, *, json_: bool, csv_: bool) -> str:
     if output == "-":
         if chosen is None and sys.stdout.isatty():
             raise ConfigurationError(
-                "A page is no text for a terminal", mend="Name a file: -o report.html. Or have the numbers: --json."
+                "A page is no text for a terminal", hint="Name a file: -o report.html. Or have the numbers: --json."
             )
         return chosen or "html"
     path = Path(output)

@@ -71,7 +71,7 @@ def _population(data: str | None, days: int, seed: int) -> Population:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(
             "The file given by --data holds a line that is no record with a Date or DateEpoch",
-            mend="Give it JSON Lines in the API's spelling, such as voicenter-cdr export --raw-names writes.",
+            hint="Give it JSON Lines in the API's spelling, such as voicenter-cdr export --raw-names writes.",
         ) from None
 
 

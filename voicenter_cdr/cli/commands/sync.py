@@ -81,7 +81,7 @@ def sync(
     """
     if filters.status:
         raise ConfigurationError(
-            "--status is chosen by us, not by the API", mend="Leave it out: a sync keeps all, and SQL can choose."
+            "--status is chosen by us, not by the API", hint="Leave it out: a sync keeps all, and SQL can choose."
         )
     now = times.now()
     start, end = _bounds(period, now, demo=access.demo)
@@ -143,7 +143,7 @@ def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) ->
         other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
         raise IncompleteError(
             f"{many(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
-            mend="Run the same command again: it asks for these once more. Everything else is stored."
+            hint="Run the same command again: it asks for these once more. Everything else is stored."
             + (other if odd else ""),
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["Turns"]
+__all__ = ["CooperativeLock"]
 
 
-class Turns:
+class CooperativeLock:
     """Lets one piece of work into each turn of the event loop: ``async with turns: …``.
 
     A page is taken up in pieces of a millisecond or two; those of several lanes would otherwise fall together.

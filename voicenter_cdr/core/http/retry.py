@@ -17,7 +17,7 @@ _PATIENCE: Final = 900.0
 
 
 @define
-class _Try:
+class RetryBudget:
     """The budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait``."""
 
     max_attempts: int
@@ -59,6 +59,7 @@ class _Try:
         return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)
 
 
-def _worth_another(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
+    """Return ``True`` if another attempt may succeed. A shared limiter's refusal is final, since nothing was sent."""
     local = isinstance(error, RateLimitError) and error.status is None
     return isinstance(error, VoicenterError) and error.retryable and not local

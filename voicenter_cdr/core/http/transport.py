@@ -21,13 +21,21 @@ import httpx
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["checked_address", "discreetly", "http_client", "is_loopback", "proxy_for", "retry_after", "tls_context"]
+__all__ = [
+    "http_client",
+    "is_loopback",
+    "proxy_for",
+    "redact_httpcore_logs",
+    "retry_after",
+    "tls_context",
+    "validate_url",
+]
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
 
 
-def checked_address(name: str, url: str, *, example: str) -> str:
+def validate_url(name: str, url: str, *, example: str) -> str:
     """The address, if it may be asked: https with checked certificates, or this machine itself.
 
     Raises :class:`ConfigurationError`, which shows ``name`` and never the address: it may hold a secret.
@@ -72,7 +80,7 @@ async def tls_context() -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
             f"The certificates to trust can't be read ({type(error).__name__})",
-            mend="Check the file that SSL_CERT_FILE names, or unset it to trust the usual authorities.",
+            hint="Check the file that SSL_CERT_FILE names, or unset it to trust the usual authorities.",
         ) from None
 
 
@@ -91,7 +99,7 @@ def http_client(
         limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
     )
     return httpx.AsyncClient(
-        transport=_Door(inner, owned=transport is None),
+        transport=RedactingTransport(inner, owned=transport is None),
         timeout=httpx.Timeout(None, connect=_CONNECT),
         follow_redirects=False,
         trust_env=False,
@@ -99,7 +107,7 @@ def http_client(
 
 
 @contextmanager
-def discreetly() -> Iterator[None]:
+def redact_httpcore_logs() -> Iterator[None]:
     """Within the block, httpcore's log does not quote what comes in."""
     asking = _ASKING.set(True)
     try:
@@ -108,7 +116,7 @@ def discreetly() -> Iterator[None]:
         _ASKING.reset(asking)
 
 
-class _Discreet(logging.Filter):
+class HttpcoreLogFilter(logging.Filter):
     """Keeps what came to us out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
 
     A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
@@ -125,10 +133,10 @@ _ASKING: Final = ContextVar("voicenter_cdr_asking", default=False)
 
 _HTTP_LOG: Final = logging.getLogger("httpcore.http11")
 
-_DISCREET: Final = _Discreet()
+_DISCREET: Final = HttpcoreLogFilter()
 
 
-class _Door(httpx.AsyncBaseTransport):
+class RedactingTransport(httpx.AsyncBaseTransport):
     """Puts the real address in behind the back of ``AsyncClient``, which writes every URL it knows to its log."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, *, owned: bool) -> None:
@@ -166,7 +174,7 @@ def proxy_for(url: str) -> httpx.Proxy | None:
         pass
     raise ConfigurationError(
         "The proxy that the environment names can't be used",
-        mend="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
+        hint="Set HTTPS_PROXY to http://host:port or https://host:port, or unset it.",
     )
 
 

@@ -489,7 +489,7 @@ class Plan:
             raise IncompleteError(
                 "Records of a crowded second change faster than they can be read",
                 window=piece.window.times,
-                mend="Run it again later, when its calls are over.",
+                hint="Run it again later, when its calls are over.",
             )
         self._again.add(piece.window)
         return self._replace(piece, ())

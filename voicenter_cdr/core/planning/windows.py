@@ -150,5 +150,5 @@ def check_clock(window: Window, page: PageFacts) -> None:
         f"The service sent records from {abs(hours):.1f} hours {'before' if hours < 0 else 'after'} the window "
         "it was asked for; it seems to read times in another zone than UTC",
         window=window.times,
-        mend="Report it with the line above; until it is understood no window can be proven complete.",
+        hint="Report it with the line above; until it is understood no window can be proven complete.",
     )

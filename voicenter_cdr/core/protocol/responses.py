@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from voicenter_cdr.core.protocol.redaction import _ADDRESS, _LONG_DIGITS, _masked, _spellings
-from voicenter_cdr.core.protocol.rows import Reader
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.core.protocol.values import _UnreadableError, _whole
 from voicenter_cdr.errors import (
     ApiError,
@@ -24,11 +24,11 @@ from voicenter_cdr.errors import (
 )
 from voicenter_cdr.models import Cdr, ErrorNumber, InvalidRecord
 
-__all__ = ["Answer", "Decoder", "decode"]
+__all__ = ["ApiResponse", "ResponseDecoder", "decode"]
 
 
 @frozen(kw_only=True)
-class Answer:
+class ApiResponse:
     """One understood answer."""
 
     rows: tuple[Cdr | InvalidRecord, ...] = field(repr=False)
@@ -67,7 +67,7 @@ Loads = Callable[[bytes], Any]
 """A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
 
 
-class Decoder:
+class ResponseDecoder:
     """Reads one answer while its bytes arrive, a slice at a time; nothing is handed over before :meth:`finish`.
 
     Rows are structured as soon as they are whole and their JSON is dropped at once, so that neither the bytes nor the
@@ -81,7 +81,7 @@ class Decoder:
         status: int = 200,
         content_type: str | None = None,
         retry_after: float | None = None,
-        reader: Reader | None = None,
+        reader: RecordDecoder | None = None,
         secret: str = "",
         loads: Loads = json.loads,
     ) -> None:
@@ -90,7 +90,7 @@ class Decoder:
         self._content_type = None if content_type is None else self._redact(content_type)
         self._retry_after = retry_after
         self._loads = loads
-        self._reader = reader or Reader()
+        self._reader = reader or RecordDecoder()
         self._buffer = bytearray()
         self._head: dict[str, Any] | None = None
         self._whole = False
@@ -109,7 +109,7 @@ class Decoder:
         if len(self._buffer) > _UNREAD_LIMIT:
             raise self._endless()
 
-    def finish(self) -> Answer:
+    def finish(self) -> ApiResponse:
         """The answer, once its last byte was fed.
 
         Raises :class:`ApiError` (the subclass its number or status says) or :class:`DecodeError`.
@@ -131,9 +131,9 @@ class Decoder:
                 "An empty list without error number and total tells nothing",
                 problems=[Problem("$.ERROR_NUMBER", "a whole number")],
                 status=self._status,
-                mend="The service answered in a form that is not known; report it.",
+                hint="The service answered in a form that is not known; report it.",
             )
-        return Answer(rows=tuple(self._rows), seconds=tuple(self._seconds), total_hits=total, return_hits=returned)
+        return ApiResponse(rows=tuple(self._rows), seconds=tuple(self._seconds), total_hits=total, return_hits=returned)
 
     # -- the stream
 
@@ -231,7 +231,7 @@ class Decoder:
                 "The answer's envelope can't be read",
                 problems=[Problem(f"$.{_ENVELOPE[name]}", str(unreadable))],
                 status=self._status,
-                mend="The service answered in a form that is not known; report it.",
+                hint="The service answered in a form that is not known; report it.",
             ) from None
 
     def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
@@ -257,10 +257,10 @@ class Decoder:
             return AuthenticationError(None, description, status)
         if number is None and status == 404:
             return ApiError(
-                None, "there is no such page", status, mend="Check base_url; the API's ends with /hub/cdr/."
+                None, "there is no such page", status, hint="Check base_url; the API's ends with /hub/cdr/."
             )
         if number is None and 300 <= status < 400:
-            return ApiError(None, "it sends elsewhere", status, mend="Set base_url to the service's own address.")
+            return ApiError(None, "it sends elsewhere", status, hint="Set base_url to the service's own address.")
         return ApiError(number, description, status)
 
     def _no_list(self) -> DecodeError:
@@ -269,7 +269,7 @@ class Decoder:
             problems=[Problem("$.CDR_LIST", "an array")],
             status=self._status,
             content_type=self._content_type,
-            mend="The service answered in a form that is not known; report it.",
+            hint="The service answered in a form that is not known; report it.",
         )
 
     def _endless(self) -> ApiError | DecodeError:
@@ -280,7 +280,7 @@ class Decoder:
                 problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", f"a record of at most {_UNREAD_LIMIT:,} bytes")],
                 status=self._status,
                 content_type=self._content_type,
-                mend="The service answered in a form that is not known; report it.",
+                hint="The service answered in a form that is not known; report it.",
             )
         return self._no_list() if self._begun and 200 <= self._status < 300 else self._not_json()
 
@@ -300,13 +300,13 @@ class Decoder:
                 truncated=True,
                 status=self._status,
                 content_type=self._content_type,
-                mend="Run it again; if it stays, a proxy on the way may be cutting large answers.",
+                hint="Run it again; if it stays, a proxy on the way may be cutting large answers.",
             )
         return DecodeError(
             f"The answer is not JSON but {kind}, {size} bytes",
             status=self._status,
             content_type=self._content_type,
-            mend="Check base_url, and whether a proxy or a login page stands in between.",
+            hint="Check base_url, and whether a proxy or a login page stands in between.",
         )
 
     def _redact(self, text: str) -> str:
@@ -364,12 +364,12 @@ def decode(
     fields: Sequence[str] | None = None,
     secret: str = "",
     loads: Loads = json.loads,
-) -> Answer:
+) -> ApiResponse:
     """Read a whole answer: the :class:`Answer`, or a typed error, whatever the bytes are."""
-    decoder = Decoder(
+    decoder = ResponseDecoder(
         status=status,
         content_type=headers.get("content-type"),
-        reader=Reader(fields),
+        reader=RecordDecoder(fields),
         secret=secret,
         loads=loads,
     )

@@ -47,7 +47,7 @@ from voicenter_cdr.core.protocol.values import (
 from voicenter_cdr.errors import Problem
 from voicenter_cdr.models import Cdr, CdrField, FrozenMap, InvalidRecord, IvrStep
 
-__all__ = ["Reader", "trimmed"]
+__all__ = ["RecordDecoder", "project_fields"]
 
 _POOL_SIZE: Final = 4_096
 
@@ -263,7 +263,7 @@ _carefully: Final = make_dict_structure_fn(Cdr, Converter(), _cattrs_detailed_va
 """Makes a record of one row's values, by our names; what it raises tells all that are wrong."""
 
 
-class Reader:
+class RecordDecoder:
     """Turns the service's objects into records.
 
     The rows of a slice are read a field at a time, which is how most of the work is done without a step of Python for
@@ -332,6 +332,6 @@ class Reader:
             return InvalidRecord(tuple(Problem(paths[name], text) for name, text in told.items()), row, moment)
 
 
-def trimmed(record: Cdr, fields: Sequence[str]) -> Cdr:
+def project_fields(record: Cdr, fields: Sequence[str]) -> Cdr:
     """The record with nothing but the chosen fields, and those every record has."""
     return Cdr(**{str(name): getattr(record, name) for name in {*fields, *_NEEDED}})

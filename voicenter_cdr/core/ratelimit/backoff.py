@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from voicenter_cdr.core.ratelimit.policy import RateLimit
 
-__all__ = ["ErrorGate", "backoff", "duration"]
+__all__ = ["RateLimitBreaker", "backoff", "duration"]
 
 
-class ErrorGate:
+class RateLimitBreaker:
     """One gate for all callers of a client after error 1.
 
     It stays closed 10 to 20 seconds at first, doubling up to the period; then one caller probes while the others go on

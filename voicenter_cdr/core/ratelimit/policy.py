@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["Limiter", "RateLimit", "Slot", "SlotWindow"]
+__all__ = ["Limiter", "Permit", "RateLimit", "SlidingWindow"]
 
 _TICK: Final = 0.001
 """Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
@@ -67,7 +67,7 @@ class Limiter(Protocol):
 
 
 @define(eq=False)
-class Slot:
+class Permit:
     """One request's place in the budget."""
 
     sent: float
@@ -78,12 +78,12 @@ class Slot:
     """Whether all others wait for what becomes of its request."""
 
 
-class SlotWindow:
+class SlidingWindow:
     """The guarantee: at most ``limit.requests`` slots taken in any period, as the service counts them."""
 
     def __init__(self, limit: RateLimit) -> None:
         self._limit = limit
-        self._slots: list[Slot] = []
+        self._slots: list[Permit] = []
 
     def delay(self, now: float, ahead: int = 0) -> float:
         """Seconds from ``now`` until a slot is free, if ``ahead`` other callers come first."""
@@ -96,26 +96,26 @@ class SlotWindow:
         first = taken[index] - now if index < len(taken) else self._limit.period
         return first + rounds * self._limit.period
 
-    def take(self, now: float) -> Slot:
+    def take(self, now: float) -> Permit:
         """Take a slot; ``delay(now)`` must be 0."""
         self._slots = [slot for slot in self._slots if slot.free > now]
-        slot = Slot(now)
+        slot = Permit(now)
         self._slots.append(slot)
         return slot
 
-    def written(self, slot: Slot, now: float) -> None:
+    def written(self, slot: Permit, now: float) -> None:
         """The slot's request has been written to the service only now."""
         slot.sent = now
         slot.free = now + self._limit.grace + self._limit.period + _TICK
 
-    def answered(self, slot: Slot, now: float) -> None:
+    def answered(self, slot: Permit, now: float) -> None:
         """The first byte of the slot's answer is here."""
         slot.free = min(slot.free, now + self._limit.period + _TICK)
 
-    def given_up(self, slot: Slot, now: float) -> None:
+    def given_up(self, slot: Permit, now: float) -> None:
         """Nobody waits for the slot's answer any more; what was written of its request may still be on its way."""
         slot.free = min(slot.free, now + self._limit.grace + self._limit.period + _TICK)
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Permit) -> None:
         """The slot's request was never begun."""
         self._slots = [other for other in self._slots if other is not slot]

@@ -12,8 +12,8 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-from voicenter_cdr.core.ratelimit.backoff import ErrorGate
-from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit, Slot, SlotWindow
+from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker
+from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit, SlidingWindow
 from voicenter_cdr.errors import RateLimitError
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
@@ -24,14 +24,14 @@ _URGENT_IN_A_ROW: Final = 4
 """Single calls that may pass waiting bulk requests before one of those has its turn."""
 
 
-class _Pace:
+class RequestScheduler:
     """One line for all requests of a client, single calls before bulk ones: through gate, bucket and window."""
 
     def __init__(self, limit: RateLimit, limiter: Limiter | None) -> None:
         self._limit = limit
         self._own = limiter
-        self._window = SlotWindow(limit)
-        self._gate = ErrorGate(limit)
+        self._window = SlidingWindow(limit)
+        self._gate = RateLimitBreaker(limit)
         self.bind()
 
     def bind(self) -> None:
@@ -45,7 +45,7 @@ class _Pace:
         self._gate.probing = False
         self._probed = asyncio.Event()
 
-    async def acquire(self, *, urgent: bool, max_wait: float | None) -> Slot:
+    async def acquire(self, *, urgent: bool, max_wait: float | None) -> Permit:
         """A slot to send one request in.
 
         Raises :class:`RateLimitError` at once where none can come within ``max_wait`` seconds.
@@ -66,7 +66,7 @@ class _Pace:
         ahead = int(self._busy) + len(self._waiting[True]) + (0 if urgent else len(self._waiting[False]))
         return max(self._gate.delay(now), self._window.delay(now, ahead))
 
-    async def _acquire(self, urgent: bool) -> Slot:
+    async def _acquire(self, urgent: bool) -> Permit:
         async with self._turn(urgent):
             probes = await self._through_gate()
             try:
@@ -142,14 +142,14 @@ class _Pace:
                 return True
         return False
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Permit) -> None:
         """The slot was not used; what our own bucket took for it is good for the next one."""
         self._window.give_back(slot)
         self._paid += self._own is None
         if slot.probes:
             self._end_probe()
 
-    async def write(self, slot: Slot, permitted: float) -> float:
+    async def write(self, slot: Permit, permitted: float) -> float:
         """The slot's request can be written only now: when its permit came, which is another one if that was too old.
 
         So a connection that came about slowly pays a shared budget twice, and never too little.
@@ -161,18 +161,18 @@ class _Pace:
         self._window.written(slot, loop.time())
         return permitted
 
-    def answered(self, slot: Slot) -> None:
+    def answered(self, slot: Permit) -> None:
         """The slot's answer has begun to arrive."""
         self._window.answered(slot, asyncio.get_running_loop().time())
 
-    def refused(self, slot: Slot, retry_after: float | None) -> None:
+    def refused(self, slot: Permit, retry_after: float | None) -> None:
         """The service answered with error 1: everybody waits."""
         now = asyncio.get_running_loop().time()
         self._gate.refused(slot.sent, now, jitter=random.random(), retry_after=retry_after)
         self._probed.set()
         _LOG.warning("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
 
-    def passed(self, slot: Slot) -> None:
+    def passed(self, slot: Permit) -> None:
         """The slot's request was not refused for its rate."""
         self._gate.passed(slot.sent)
         self._probed.set()
@@ -181,7 +181,7 @@ class _Pace:
         self._gate.probing = False
         self._probed.set()
 
-    def given_up(self, slot: Slot) -> None:
+    def given_up(self, slot: Permit) -> None:
         """Nobody knows what the service thought of the slot's request."""
         self._window.given_up(slot, asyncio.get_running_loop().time())
         if slot.probes:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 from voicenter_cdr.errors import ConfigurationError, IncompleteError, VoicenterError
 
-__all__ = ["Iteration"]
+__all__ = ["ResumableStream"]
 
 T = TypeVar("T")
 
 
-class Iteration(AsyncIterator[T]):
+class ResumableStream(AsyncIterator[T]):
     """What every iterator of this package does: it breaks for good, knows from where to go on, and can be ended.
 
     Work under ``contextlib.aclosing`` where you may leave early.
@@ -53,7 +53,7 @@ class Iteration(AsyncIterator[T]):
         except BaseException:
             self._broken = IncompleteError(
                 "The iteration was interrupted, and can't go on by itself",
-                mend="Begin another one with resume_from=checkpoint.",
+                hint="Begin another one with resume_from=checkpoint.",
             )
             self._broken.checkpoint = self.checkpoint
             raise

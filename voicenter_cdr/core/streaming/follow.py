@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 from attrs import frozen
 
-from voicenter_cdr.core.streaming.base import Iteration
+from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.records import PageStream
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, CountMismatchError, VoicenterError
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -120,7 +120,7 @@ def _second(change: Change) -> int:
     return int(change.record.started_at.timestamp())
 
 
-class FollowStream(Iteration[Change]):
+class FollowStream(ResumableStream[Change]):
     """New and changed records; made by ``CdrClient.follow``. Work under ``contextlib.aclosing``."""
 
     def __init__(

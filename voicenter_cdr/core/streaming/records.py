@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 from voicenter_cdr.core.planning.planner import Plan
 from voicenter_cdr.core.planning.windows import Window
-from voicenter_cdr.core.streaming.base import Iteration, T
+from voicenter_cdr.core.streaming.base import ResumableStream, T
 from voicenter_cdr.core.streaming.checkpoints import _mark, _resume, _second
-from voicenter_cdr.core.streaming.workers import Batch, Outlet, Tally, _Lanes
+from voicenter_cdr.core.streaming.workers import Batch, Outlet, RequestUsage, _Lanes
 from voicenter_cdr.errors import DecodeError
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 
@@ -43,7 +43,7 @@ class _Progress:
         self.outlet = outlet
         self.plan = plan
         self.skip = skip
-        self.tally = Tally()
+        self.tally = RequestUsage()
         self.records = 0
         self.invalid: list[InvalidRecord] = []
         self.window: Window | None = None
@@ -136,7 +136,7 @@ class _Progress:
         )
 
 
-class _Stream(Iteration[T]):
+class _Stream(ResumableStream[T]):
     """What records one by one and in pages share."""
 
     def __init__(

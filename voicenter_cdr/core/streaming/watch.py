@@ -15,7 +15,7 @@ import attrs
 from attrs import field, frozen
 
 from voicenter_cdr.core.ratelimit.backoff import backoff
-from voicenter_cdr.core.streaming.base import Iteration
+from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow import Change, FollowStream
 from voicenter_cdr.core.streaming.rules import _DAY, _FOREVER, _LOG, Delivery, Event, Rule, WatchStats
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
@@ -55,7 +55,7 @@ class _Start:
         return cls(start, end, follow, done)
 
 
-class WatchStream(Iteration[Delivery]):
+class WatchStream(ResumableStream[Delivery]):
     """What became of each event, as it is settled; made by ``CdrClient.watch``. Work under ``contextlib.aclosing``."""
 
     def __init__(

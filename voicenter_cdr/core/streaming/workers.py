@@ -11,23 +11,23 @@ from typing import Any, Final, Protocol
 
 from attrs import define, frozen
 
-from voicenter_cdr.core.http.fairness import Turns
+from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.planning.planner import Ask, Plan
 from voicenter_cdr.core.planning.windows import PageFacts, Window
-from voicenter_cdr.core.protocol.responses import Answer
-from voicenter_cdr.core.protocol.rows import trimmed
-from voicenter_cdr.core.ratelimit.policy import Slot
+from voicenter_cdr.core.protocol.responses import ApiResponse
+from voicenter_cdr.core.protocol.rows import project_fields
+from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
 from voicenter_cdr.models import Cdr, InvalidRecord
 
-__all__ = ["Outlet", "Tally"]
+__all__ = ["Outlet", "RequestUsage"]
 
 _FEW: Final = 100
 """Records that are compared, or made anew, in one turn."""
 
 
 @define
-class Tally:
+class RequestUsage:
     """What one iteration, or one call, has cost so far."""
 
     requests: int = 0
@@ -42,23 +42,23 @@ class Outlet(Protocol):
     """The way to the service for one query."""
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> CooperativeLock:
         """For work that takes a while."""
         ...
 
-    async def slot(self, tally: Tally) -> Slot:
+    async def slot(self, tally: RequestUsage) -> Permit:
         """Wait until a request may be sent."""
         ...
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Permit) -> None:
         """Return a slot for which there was nothing to ask."""
         ...
 
-    async def exchange(self, ask: Ask, slot: Slot, tally: Tally) -> Answer:
+    async def exchange(self, ask: Ask, slot: Permit, tally: RequestUsage) -> ApiResponse:
         """Send, retry where that can help, and bring the answer."""
         ...
 
-    def seconds_left(self, tally: Tally, requests: int) -> float:
+    def seconds_left(self, tally: RequestUsage, requests: int) -> float:
         """How long so many more requests will take, about."""
         ...
 
@@ -100,16 +100,16 @@ def _identity(row: Cdr | InvalidRecord) -> Any:
 class _Taken:
     """An answer, and what its rows are if they are to be compared with those of others."""
 
-    answer: Answer
+    answer: ApiResponse
     rows: Sequence[_Same] = ()
 
 
-def facts(answer: Answer, rows: Sequence[_Same] = ()) -> PageFacts:
+def facts(answer: ApiResponse, rows: Sequence[_Same] = ()) -> PageFacts:
     """What the planner wants to know of an answer; with its rows where they are to be compared."""
     return PageFacts(answer.seconds, answer.total_hits, answer.return_hits, rows)
 
 
-def own(answer: Answer, window: Window) -> list[Cdr | InvalidRecord]:
+def own(answer: ApiResponse, window: Window) -> list[Cdr | InvalidRecord]:
     """The rows whose second the window owns, or can't be told."""
     start, stop = window.start, window.stop
     return [
@@ -137,7 +137,9 @@ def in_time(records: Iterable[Cdr]) -> list[Cdr]:
 class _Lanes:
     """Several requests in flight for one plan; hands out its records window by window as they are proven."""
 
-    def __init__(self, plan: Plan, outlet: Outlet, tally: Tally, lanes: int, fields: Sequence[str] | None) -> None:
+    def __init__(
+        self, plan: Plan, outlet: Outlet, tally: RequestUsage, lanes: int, fields: Sequence[str] | None
+    ) -> None:
         self._fields = fields
         self._plan = plan
         self._outlet = outlet
@@ -170,7 +172,7 @@ class _Lanes:
             if any(task.cancelled() for task in self._tasks):
                 raise ConfigurationError(
                     "The client was closed before the iteration had ended",
-                    mend="Iterate inside of 'async with CdrClient(…) as client'.",
+                    hint="Iterate inside of 'async with CdrClient(…) as client'.",
                 )
             await self._news.wait()
             self._news.clear()
@@ -213,7 +215,7 @@ class _Lanes:
             self._room.set()
             self._news.set()
 
-    async def _ask(self, ask: Ask, slot: Slot) -> None:
+    async def _ask(self, ask: Ask, slot: Permit) -> None:
         try:
             answer = await self._outlet.exchange(ask, slot, self._tally)
         except OutOfRangeError as error:
@@ -225,7 +227,7 @@ class _Lanes:
                 if self._failed is None:  # else the plan is not to be asked any more
                     self._judge(ask, taken)
 
-    async def _compared(self, ask: Ask, answer: Answer) -> list[_Same]:
+    async def _compared(self, ask: Ask, answer: ApiResponse) -> list[_Same]:
         """What the rows are among those of their piece."""
         known, same = self._known.setdefault(ask.piece, {}), list[_Same]()
         for start in range(0, len(answer.rows), _FEW):
@@ -272,7 +274,7 @@ class _Lanes:
             whole, records = records, []
             for start in range(0, len(whole), _FEW):
                 async with turns:
-                    records += [trimmed(record, self._fields) for record in whole[start : start + _FEW]]
+                    records += [project_fields(record, self._fields) for record in whole[start : start + _FEW]]
         async with turns:
             records = in_time(records)
         return Batch(window, records, invalid)
