@@ -21,10 +21,10 @@ from support.command_line import CODE, NOW, PHONE, RECORDS, Run, Service, record
 
 import voicenter_cdr
 from voicenter_cdr import CdrField, CdrQuery, CdrType, IdentityCriteria, cli
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.commands import count as counting
 from voicenter_cdr.cli.commands import export as records
-from voicenter_cdr.cli.errors import texts
+from voicenter_cdr.cli.errors import describe_error
 from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.export import COLUMNS
@@ -234,7 +234,7 @@ def test_times(flags: str, start: str, end: str) -> None:
         last=given.get("last"),
         tz=given.get("tz", "UTC"),
     )
-    span = times.span(period, now=NOW, demo=False, call_id=None)
+    span = periods.resolve_period(period, now=NOW, demo=False, call_id=None)
     assert [f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in span] == [f"{text}:00"[:19] for text in (start, end)]
     assert all(moment.utcoffset() == timedelta(0) for moment in span)
 
@@ -246,7 +246,8 @@ def test_neighbouring_days_touch() -> None:
             for day in range(1, 30):
                 text = f"{month}-{day:02}"
                 begins, ends = (
-                    times.instant("--x", text, times.zone_named(zone), NOW, second=second) for second in (False, True)
+                    periods.parse_instant("--x", text, periods.parse_zone(zone), NOW, second=second)
+                    for second in (False, True)
                 )
                 assert begins == ends
 
@@ -563,15 +564,15 @@ def test_another_program_at_work_has_a_code_of_its_own(run: Run, tmp_path: Path)
 )
 def test_what_an_interruption_leaves_to_do(command: str, said: str) -> None:
     """Each command goes on in its own way."""
-    what, hint = texts(KeyboardInterrupt(), command)
+    what, hint = describe_error(KeyboardInterrupt(), command)
     assert what == "Interrupted."
     assert said in hint
 
 
 def test_no_room_and_no_right_are_two_things() -> None:
     """Room is asked for where there is none, and only there."""
-    assert "Make room" in texts(OSError(errno.ENOSPC, "No space left on device"))[1]
-    assert "Make room" not in texts(OSError(errno.EACCES, "Permission denied"))[1]
+    assert "Make room" in describe_error(OSError(errno.ENOSPC, "No space left on device"))[1]
+    assert "Make room" not in describe_error(OSError(errno.EACCES, "Permission denied"))[1]
 
 
 def test_quiet_says_no_warnings(service: Service, run: Run) -> None:
@@ -645,7 +646,7 @@ def test_demo_needs_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_demo_default_is_ninety_days() -> None:
     """Without a period the demo shows all it has."""
-    period = times.span(Period(), now=NOW, demo=True, call_id=None)
+    period = periods.resolve_period(Period(), now=NOW, demo=True, call_id=None)
     assert period == (NOW - timedelta(days=90), NOW)
 
 

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient
-from voicenter_cdr.cli import clients as session
-from voicenter_cdr.cli import main
+from voicenter_cdr.cli import clients, main
 from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
@@ -167,7 +166,7 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: py
         def from_env(cls, **options: Any) -> Any:
             return CdrClient.from_env(**{"transport": in_process(app)} | options)
 
-    monkeypatch.setattr(session, "CdrClient", Client)
+    monkeypatch.setattr(clients, "CdrClient", Client)
     monkeypatch.setenv("VOICENTER_API_CODE", "sandbox-code")
     assert main(["doctor"]) == 0
     out = capsys.readouterr()

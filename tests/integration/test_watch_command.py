@@ -15,8 +15,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import clients as session
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import clients, periods
 from voicenter_cdr.cli.commands import watch as watching
 from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.sandbox import Records, Sandbox
@@ -42,8 +41,8 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         def from_env(cls, **options: Any) -> Any:
             return CdrClient.from_env(**{"transport": httpx.ASGITransport(app)} | options)
 
-    monkeypatch.setattr(session, "CdrClient", Client)
-    monkeypatch.setattr(times, "now", lambda: NOW)
+    monkeypatch.setattr(clients, "CdrClient", Client)
+    monkeypatch.setattr(periods, "now", lambda: NOW)
     monkeypatch.setattr(asyncio, "run", run_virtual)
     monkeypatch.setenv("VOICENTER_API_CODE", "sandbox-code")
 

@@ -13,8 +13,7 @@ import pytest
 from attrs import frozen
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import clients as session
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import clients, periods
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
 
@@ -79,8 +78,8 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.app = Sandbox(Records(RECORDS), codes=[CODE])
-        monkeypatch.setattr(session, "CdrClient", self._client_class())
-        monkeypatch.setattr(times, "now", lambda: NOW)
+        monkeypatch.setattr(clients, "CdrClient", self._client_class())
+        monkeypatch.setattr(periods, "now", lambda: NOW)
         monkeypatch.setattr(asyncio, "run", run_virtual)
         monkeypatch.setenv("VOICENTER_API_CODE", CODE)
 

@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> int:
         return report_failure(_usage(error, words), as_json=as_json)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
-            _hush()
+            _silence_stdout()
             return 0
         return report_failure(error, as_json=as_json, command=words[0] if words else "")
     return 0
@@ -119,7 +119,7 @@ def _without_values(message: str, words: Sequence[str]) -> str:
     return message
 
 
-def _hush() -> None:
+def _silence_stdout() -> None:
     """The reader has gone: nothing more can be written to it, not even on the way out."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

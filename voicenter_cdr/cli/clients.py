@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.options import Access
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.options import ConnectionOptions
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import ConfigurationError, VoicenterError
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
@@ -21,7 +21,7 @@ from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
 
-__all__ = ["SANDBOX_CODE", "client_for", "pseudonymiser_of", "secret_of", "this_machine", "without_digests"]
+__all__ = ["SANDBOX_CODE", "drop_checkpoints", "load_pseudonymiser", "loopback_host", "open_client", "read_secret"]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
@@ -32,14 +32,16 @@ _SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOK
 
 
 @asynccontextmanager
-async def client_for(access: Access, query: CdrQuery, *, recordings: bool = False) -> AsyncIterator[CdrClient]:
+async def open_client(
+    connection: ConnectionOptions, query: CdrQuery, *, recordings: bool = False
+) -> AsyncIterator[CdrClient]:
     """A client for as long as the block lasts; of a made-up call centre, with recordings to be had from it or not."""
-    options: dict[str, Any] = {"concurrency": access.concurrency}
-    options |= {"base_url": access.base_url} if access.base_url else {}
-    options |= {"code": secret_of("--code-file", access.code_file)} if access.code_file else {}
-    options |= {"token": secret_of("--token-file", access.token_file)} if access.token_file else {}
+    options: dict[str, Any] = {"concurrency": connection.concurrency}
+    options |= {"base_url": connection.base_url} if connection.base_url else {}
+    options |= {"code": read_secret("--code-file", connection.code_file)} if connection.code_file else {}
+    options |= {"token": read_secret("--token-file", connection.token_file)} if connection.token_file else {}
     async with AsyncExitStack() as stack:
-        if access.demo:
+        if connection.demo:
             if len(options) > 1:
                 raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
             options |= await stack.enter_async_context(_demo(query, recordings))
@@ -49,20 +51,20 @@ async def client_for(access: Access, query: CdrQuery, *, recordings: bool = Fals
                 hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
                 "or try it without an account: --demo.",
             )
-        if re.match(r"[^/]*//[^/]*@", access.share or ""):
+        if re.match(r"[^/]*//[^/]*@", connection.share or ""):
             raise ConfigurationError(
                 "A password on the command line shows in the list of processes",
                 hint="Give the address as VOICENTER_SHARE and leave out --share.",
             )
-        share = access.share or os.environ.get("VOICENTER_SHARE", "").strip()
-        if share and not access.demo:
+        share = connection.share or os.environ.get("VOICENTER_SHARE", "").strip()
+        if share and not connection.demo:
             options["limiter"] = await stack.enter_async_context(_shared(share))
         yield await stack.enter_async_context(CdrClient.from_env(**options))
 
 
-def this_machine(access: Access) -> tuple[str, ...]:
+def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
     """The host of the service that is asked, if it is this machine: its recordings may be here, too."""
-    url = _DEMO_URL if access.demo else access.base_url or os.environ.get("VOICENTER_BASE_URL", "")
+    url = _DEMO_URL if connection.demo else connection.base_url or os.environ.get("VOICENTER_BASE_URL", "")
     host = urlsplit(url).hostname or ""
     return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
 
@@ -82,20 +84,20 @@ async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, st
     does the call centre, for a day. Where recordings are wanted, the links to them lead to the port.
     """
     behaviour = Behaviour(recordings="here" if recordings else "as_stored")
-    now = times.now()
-    start = max(query.start, now - timedelta(days=times.DEMO_DAYS)) - timedelta(hours=1)
+    now = periods.now()
+    start = max(query.start, now - timedelta(days=periods.DEMO_DAYS)) - timedelta(hours=1)
     end = max(now, min(query.end, now + timedelta(days=1)))
     async with serving(Sandbox(CallCentre(start, end), codes=(SANDBOX_CODE,), behaviour=behaviour)) as url:
         yield {"base_url": url, "code": SANDBOX_CODE}
 
 
-def pseudonymiser_of(path: str | None) -> Pseudonymiser | None:
+def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
     """What makes pseudonyms with the key in a file; nothing without one."""
     return None if path is None else Pseudonymiser(_content("--pseudonymise-key-file", path))
 
 
 @contextmanager
-def without_digests(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
+def drop_checkpoints(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
     """Where numbers have pseudonyms, an error tells no checkpoint: its digests are of records with their numbers."""
     try:
         yield
@@ -113,7 +115,7 @@ def _content(flag: str, path: str) -> bytes:
         raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
 
 
-def secret_of(flag: str, path: str) -> str:
+def read_secret(flag: str, path: str) -> str:
     """The secret in a file, or on standard input."""
     try:
         text = sys.stdin.readline() if path == "-" else _content(flag, path).decode()

@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.options import Voice
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.options import OutputOptions
 from voicenter_cdr.core.streaming.records import PageStream
 from voicenter_cdr.models import CdrQuery
 
-__all__ = ["logs", "many", "progress", "say", "steps", "telling"]
+__all__ = ["echo_err", "log_to_stderr", "pluralize", "progress_bar", "status_line", "sync_progress"]
 
 
-def say(text: str) -> None:
+def echo_err(text: str) -> None:
     """A line on standard error; whether somebody reads it is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")
@@ -45,19 +45,19 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line."""
-        say(self.format(record))
+        echo_err(self.format(record))
 
 
 @contextmanager
-def logs(voice: Voice) -> Iterator[None]:
+def log_to_stderr(messages: OutputOptions) -> Iterator[None]:
     """The package's own log on standard error for as long as the block lasts: all of it, or what delays the work."""
-    silent = not voice.json_logs and (voice.quiet or voice.error_format == "json")
+    silent = not messages.json_logs and (messages.quiet or messages.error_format == "json")
     logger = logging.getLogger("voicenter_cdr")
     handler = logging.NullHandler() if silent else _Said()  # with none at all, Python would say warnings itself
-    handler.setFormatter(_JsonLines() if voice.json_logs else None)
+    handler.setFormatter(_JsonLines() if messages.json_logs else None)
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if voice.json_logs else logging.WARNING)
+    logger.setLevel(logging.DEBUG if messages.json_logs else logging.WARNING)
     try:
         yield
     finally:
@@ -65,18 +65,18 @@ def logs(voice: Voice) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def many(number: int, thing: str) -> str:
+def pluralize(number: int, thing: str) -> str:
     """How many of a thing."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 @asynccontextmanager
-async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncIterator[None]:
+async def progress_bar(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncIterator[None]:
     """A bar on standard error, if somebody is looking."""
     if not (shown and sys.stderr.isatty()):
         yield
         return
-    say(times.said(query))
+    echo_err(periods.format_period(query))
     text = "{task.fields[records]} records, {task.fields[windows]} windows, {task.fields[requests]} requests"
     columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -89,7 +89,7 @@ async def progress(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncI
 
 
 @contextmanager
-def telling(*, shown: bool) -> Iterator[Callable[[str], None]]:
+def status_line(*, shown: bool) -> Iterator[Callable[[str], None]]:
     """A line on standard error that changes with every text it is given, if somebody is looking."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -99,16 +99,16 @@ def telling(*, shown: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def steps(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
+def sync_progress(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
     """A line on standard error that tells how far a sync is, if somebody is looking; to be called for every step."""
     days, records = itertools.count(1), 0
-    with telling(shown=shown) as tell:
+    with status_line(shown=shown) as tell:
         tell("looking up what is there")
 
         def step(end: datetime, rows: int) -> None:
             nonlocal records
             records += rows
-            done = f"{many(next(days), 'day')}, {many(records, 'record')}"
+            done = f"{pluralize(next(days), 'day')}, {pluralize(records, 'record')}"
             tell(f"{done}, until {end:%Y-%m-%dT%H:%M:%SZ}")
 
         yield step

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr.cli.console import many, say
+from voicenter_cdr.cli.console import echo_err, pluralize
 from voicenter_cdr.errors import (
     ApiError,
     AuthenticationError,
@@ -26,7 +26,7 @@ from voicenter_cdr.errors import (
 )
 from voicenter_cdr.export import FileSink
 
-__all__ = ["StoppedError", "TerminatedError", "report_failure", "telling_of"]
+__all__ = ["StoppedError", "TerminatedError", "report_failure", "report_partial_output"]
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -59,7 +59,7 @@ class StoppedError(Exception):
 
 
 @contextmanager
-def telling_of(sink: FileSink) -> Iterator[None]:
+def report_partial_output(sink: FileSink) -> Iterator[None]:
     """Let what fails in the block tell where the records are that came so far."""
     try:
         yield
@@ -93,26 +93,28 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
     """Say on standard error what happened and what to do; return the exit code."""
     stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
     error, code = stopped.cause, _exit_code(stopped.cause)
-    message, hint = texts(error, command)
+    message, hint = describe_error(error, command)
     if as_json:
         name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
         fields: dict[str, Any] = {"error": name, "message": message, "hint": hint}
         fields |= {name: getattr(error, name, None) for name in ("number", "window", "retry_after", "checkpoint")}
         fields |= {"kept": stopped.kept, "exit_code": code}
-        say(json.dumps(fields, ensure_ascii=False, default=spelled))
+        echo_err(json.dumps(fields, ensure_ascii=False, default=json_default))
         return code
-    say(message)
+    echo_err(message)
     if stopped.kept is not None:
-        say(f"What came so far ({many(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole.")
-    say(hint)
+        echo_err(
+            f"What came so far ({pluralize(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole."
+        )
+    echo_err(hint)
     return code
 
 
-def spelled(value: Any) -> str:
+def json_default(value: Any) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
-def texts(error: BaseException, command: str = "") -> tuple[str, str]:
+def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:
     """What happened, and what a person should do."""
     if isinstance(error, VoicenterError):
         message, _, hint = str(error).rpartition("\n")

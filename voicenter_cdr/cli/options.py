@@ -12,32 +12,32 @@ from typing import Annotated, Final, Literal
 from attrs import frozen
 from cyclopts import Group, Parameter
 
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import Column
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
 
 __all__ = [
-    "ACCESS",
+    "CONNECTION",
     "FILTERS",
     "MESSAGES",
     "OUTPUT",
     "PERIOD",
     "PLAIN_WORD",
-    "Access",
+    "ConnectionOptions",
     "Filters",
-    "Voice",
-    "query_of",
-    "split",
-    "statuses_of",
-    "to_filter",
-    "to_query",
+    "OutputOptions",
+    "build_query",
+    "parse_statuses",
+    "resolve_query",
+    "split_values",
+    "status_filter",
 ]
 
-OUTPUT, PERIOD, FILTERS, ACCESS, MESSAGES = (
+OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
     Group(name, sort_key=place)
-    for place, name in enumerate(("Output", "Period", "Filters", "Access", "Messages"), start=1)
+    for place, name in enumerate(("Output", "Period", "Filters", "ConnectionOptions", "Messages"), start=1)
 )
 
 PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
@@ -72,7 +72,7 @@ class Filters:
 
 
 @frozen(kw_only=True)
-class Access:
+class ConnectionOptions:
     """Whom to ask, and how."""
 
     code_file: Annotated[
@@ -112,7 +112,7 @@ class Access:
 
 
 @frozen(kw_only=True)
-class Voice:
+class OutputOptions:
     """What is said on standard error."""
 
     quiet: Annotated[bool, Parameter(help="No progress and no summary; errors only.")] = False
@@ -127,22 +127,24 @@ class Voice:
     ] = "text"
 
 
-def to_query(period: Period, filters: Filters, access: Access, columns: Sequence[Column] | None) -> CdrQuery:
+def resolve_query(
+    period: Period, filters: Filters, connection: ConnectionOptions, columns: Sequence[Column] | None
+) -> CdrQuery:
     """What to ask for, so that these columns can be filled; no columns mean whatever the service sends unasked."""
-    start, end = times.span(period, now=times.now(), demo=access.demo, call_id=filters.call_id)
-    return query_of(start, end, filters, columns)
+    start, end = periods.resolve_period(period, now=periods.now(), demo=connection.demo, call_id=filters.call_id)
+    return build_query(start, end, filters, columns)
 
 
-def query_of(start: datetime, end: datetime, filters: Filters, columns: Sequence[Column] | None) -> CdrQuery:
+def build_query(start: datetime, end: datetime, filters: Filters, columns: Sequence[Column] | None) -> CdrQuery:
     """The same for a period that is known."""
     return CdrQuery(
         start,
         end,
-        phones=split("--phone", filters.phone),
-        extensions=split("--extension", filters.extension),
+        phones=split_values("--phone", filters.phone),
+        extensions=split_values("--extension", filters.extension),
         identity=filters.identity,
         call_id=filters.call_id,
-        cdr_types=[_kind(name) for name in split("--type", filters.type_)],
+        cdr_types=[_kind(name) for name in split_values("--type", filters.type_)],
         campaign_ids=filters.campaign_id,
         queue_ids=filters.queue_id,
         fields=None if columns is None else _fields(columns, with_status=bool(filters.status)),
@@ -159,7 +161,7 @@ def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] |
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 
 
-def split(flag: str, values: Iterable[str]) -> list[str]:
+def split_values(flag: str, values: Iterable[str]) -> list[str]:
     """The values of a flag that may be repeated, and may hold several with commas between.
 
     An empty one is refused: a variable of the shell that is not set would otherwise ask for everything.
@@ -180,15 +182,15 @@ def _kind(name: str) -> int:
         raise _unknown("--type", name, known) from None
 
 
-def to_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
+def status_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
     """Whether a record is wanted, as far as the service could not be asked for it."""
-    wanted = statuses_of(filters)
+    wanted = parse_statuses(filters)
     return (lambda cdr: cdr.dial_status in wanted) if wanted else None
 
 
-def statuses_of(filters: Filters) -> frozenset[DialStatus]:
+def parse_statuses(filters: Filters) -> frozenset[DialStatus]:
     """The ways to end that are wanted; none of them named means all."""
-    return frozenset(_status(name) for name in split("--status", filters.status))
+    return frozenset(_status(name) for name in split_values("--status", filters.status))
 
 
 def _status(name: str) -> DialStatus:

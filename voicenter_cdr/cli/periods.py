@@ -16,7 +16,17 @@ from voicenter_cdr.core.protocol.requests import call_window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
 
-__all__ = ["DEMO_DAYS", "Period", "before", "instant", "length", "now", "said", "span", "zone_named"]
+__all__ = [
+    "DEMO_DAYS",
+    "Period",
+    "format_period",
+    "now",
+    "parse_duration",
+    "parse_instant",
+    "parse_zone",
+    "resolve_period",
+    "subtract_duration",
+]
 
 DEMO_DAYS: Final = 90
 """How long the made-up call centre has been at work."""
@@ -61,18 +71,18 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def span(period: Period, *, now: datetime, demo: bool, call_id: str | None) -> tuple[datetime, datetime]:
+def resolve_period(period: Period, *, now: datetime, demo: bool, call_id: str | None) -> tuple[datetime, datetime]:
     """The period meant, as UTC."""
-    zone = zone_named(period.tz)
+    zone = parse_zone(period.tz)
     if period.last is not None:
         if period.start is not None or period.end is not None:
             raise ConfigurationError("--last is a whole period: leave out --from, --since and --to")
-        return before(now, "--last", period.last), now
+        return subtract_duration(now, "--last", period.last), now
     if period.start is None and period.end is None and call_id is not None:
         return _around(call_id)
-    end = now if period.end is None else instant("--to", period.end, zone, now, second=True)
+    end = now if period.end is None else parse_instant("--to", period.end, zone, now, second=True)
     if period.start is not None:
-        start = instant("--from", period.start, zone, now, second=False)
+        start = parse_instant("--from", period.start, zone, now, second=False)
         if start >= end:
             to = "now, which --to is unless it is given" if period.end is None else "--to"
             raise ConfigurationError(f"--from must lie before {to}")
@@ -94,7 +104,7 @@ def _around(call_id: str) -> tuple[datetime, datetime]:
         ) from None
 
 
-def zone_named(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
+def parse_zone(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
     """The time zone of this name; UTC for none."""
     try:
         return ZoneInfo((name or "").strip() or "UTC")
@@ -104,7 +114,7 @@ def zone_named(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneIn
         raise ConfigurationError(f"{flag} takes the name of a time zone; {hint}") from None
 
 
-def length(flag: str, text: str) -> timedelta:
+def parse_duration(flag: str, text: str) -> timedelta:
     """A length of time."""
     ago = _AGO.fullmatch(text.strip().lower())
     if ago is None:
@@ -115,19 +125,19 @@ def length(flag: str, text: str) -> timedelta:
         raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
-def before(now: datetime, flag: str, text: str) -> datetime:
+def subtract_duration(now: datetime, flag: str, text: str) -> datetime:
     """The instant so long ago."""
     try:
-        return now - length(flag, text)
+        return now - parse_duration(flag, text)
     except OverflowError:
         raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
-def instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second: bool) -> datetime:
+def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second: bool) -> datetime:
     """One instant, in UTC. ``second`` chooses among the two readings of a time that the clock shows twice."""
     text = text.strip()
     if _AGO.fullmatch(text.lower()):
-        return before(now, flag, text)
+        return subtract_duration(now, flag, text)
     moment, whole_day = _parsed(flag, text)
     try:
         if moment.tzinfo is not None:
@@ -161,7 +171,7 @@ def _placed(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> date
     return last if second else first
 
 
-def said(query: CdrQuery) -> str:
+def format_period(query: CdrQuery) -> str:
     """The period of a query, in UTC."""
     start, end = (datetime.fromtimestamp(second, UTC) for second in query.seconds)
     return f"{start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}"

@@ -9,10 +9,20 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from voicenter_cdr.cli.clients import client_for
-from voicenter_cdr.cli.console import logs, say
-from voicenter_cdr.cli.options import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, to_filter, to_query
-from voicenter_cdr.cli.periods import Period, said
+from voicenter_cdr.cli.clients import open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr
+from voicenter_cdr.cli.options import (
+    CONNECTION,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    ConnectionOptions,
+    Filters,
+    OutputOptions,
+    resolve_query,
+    status_filter,
+)
+from voicenter_cdr.cli.periods import Period, format_period
 from voicenter_cdr.export import select
 from voicenter_cdr.models import CdrQuery
 
@@ -23,28 +33,28 @@ def count(
     *,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Write how many records a period holds: one number on standard output.
 
     Needs one or two requests, unless the service's total can't be trusted or --status asks for the records themselves.
     """
-    query = to_query(period, filters, access, select(["call_id"]))
-    with logs(voice):
-        number = asyncio.run(_count(query, filters, access))
+    query = resolve_query(period, filters, connection, select(["call_id"]))
+    with log_to_stderr(messages):
+        number = asyncio.run(_count(query, filters, connection))
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
-    if not voice.quiet:
-        say(said(query))
+    if not messages.quiet:
+        echo_err(format_period(query))
 
 
-async def _count(query: CdrQuery, filters: Filters, access: Access) -> int:
-    keep = to_filter(filters)
-    async with client_for(access, query) as client:
+async def _count(query: CdrQuery, filters: Filters, connection: ConnectionOptions) -> int:
+    keep = status_filter(filters)
+    async with open_client(connection, query) as client:
         if keep is None:
-            return await client.count(query, max_wait=access.max_wait)
-        async with aclosing(client.iter_pages(query, order="any", max_wait=access.max_wait)) as pages:
+            return await client.count(query, max_wait=connection.max_wait)
+        async with aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages:
             return sum([sum(map(keep, page.records)) async for page in pages])
 
 

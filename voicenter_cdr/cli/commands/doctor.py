@@ -13,10 +13,10 @@ from typing import Annotated, Final
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.clients import client_for
-from voicenter_cdr.cli.console import logs, many, say
-from voicenter_cdr.cli.options import ACCESS, MESSAGES, Access, Voice
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.clients import open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.options import CONNECTION, MESSAGES, ConnectionOptions, OutputOptions
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.errors import ConfigurationError
@@ -30,8 +30,8 @@ _MARKS: Final = {"ok": "ok", "notice": "note", "problem": "MEND"}
 def doctor(
     *,
     json_: Annotated[bool, Parameter(name="--json")] = False,
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Say in one screen how the service answers this account, and what has to be mended. Five requests at most.
 
@@ -44,8 +44,8 @@ def doctor(
     json_
         One JSON object in place of the screen.
     """
-    with logs(voice):
-        found = asyncio.run(_doctor(access))
+    with log_to_stderr(messages):
+        found = asyncio.run(_doctor(connection))
     if json_:
         findings = [attrs.asdict(finding) for finding in found.findings]
         told = {"healthy": found.is_healthy, "requests": found.requests, "findings": findings}
@@ -53,8 +53,8 @@ def doctor(
     else:
         sys.stdout.write("".join(_lines(found)))
     sys.stdout.flush()
-    if not voice.quiet and not json_:
-        say(f"{many(found.requests, 'request')} spent.")
+    if not messages.quiet and not json_:
+        echo_err(f"{pluralize(found.requests, 'request')} spent.")
     if found.error is not None:
         raise found.error
     if not found.is_healthy:
@@ -70,18 +70,18 @@ def _lines(found: Diagnosis) -> list[str]:
     ]
 
 
-async def _doctor(access: Access) -> Diagnosis:
-    now = times.now()
+async def _doctor(connection: ConnectionOptions) -> Diagnosis:
+    now = periods.now()
     query = CdrQuery(now - timedelta(days=31), now)
     async with AsyncExitStack() as stack:
         clients: dict[str, CdrClient] = {}
-        if access.demo or access.code_file or access.token_file or not _both():
-            client = await stack.enter_async_context(client_for(access, query))
+        if connection.demo or connection.code_file or connection.token_file or not _both():
+            client = await stack.enter_async_context(open_client(connection, query))
             clients["token" if client.uses_token else "code"] = client
         else:
             for name, variable in (("code", "VOICENTER_API_CODE"), ("token", "VOICENTER_BEARER_TOKEN")):
                 given = {name: os.environ[variable].strip()}
-                options = given | ({"base_url": access.base_url} if access.base_url else {})
+                options = given | ({"base_url": connection.base_url} if connection.base_url else {})
                 clients[name] = await stack.enter_async_context(CdrClient.from_env(**options))
         return await diagnose(clients)
 

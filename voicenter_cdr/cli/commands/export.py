@@ -11,22 +11,22 @@ from typing import Annotated, Final, Literal
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr.cli.clients import client_for, pseudonymiser_of, without_digests
-from voicenter_cdr.cli.console import logs, many, progress, say
-from voicenter_cdr.cli.errors import telling_of
+from voicenter_cdr.cli.clients import drop_checkpoints, load_pseudonymiser, open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, progress_bar
+from voicenter_cdr.cli.errors import report_partial_output
 from voicenter_cdr.cli.options import (
-    ACCESS,
+    CONNECTION,
     FILTERS,
     MESSAGES,
     PERIOD,
-    Access,
+    ConnectionOptions,
     Filters,
-    Voice,
-    split,
-    to_filter,
-    to_query,
+    OutputOptions,
+    resolve_query,
+    split_values,
+    status_filter,
 )
-from voicenter_cdr.cli.periods import Period, said
+from voicenter_cdr.cli.periods import Period, format_period
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -46,8 +46,8 @@ def export(
     pseudonymise_key_file: str | None = None,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Write every record of a period to a file, a database, a folder or standard output.
 
@@ -75,12 +75,12 @@ def export(
     """
     # The API's names are for what a record holds: what is made from it has none.
     every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
-    columns = select(split("--fields", fields)) if fields else every
-    query = to_query(period, filters, access, columns if fields else None)
-    pseudonymiser = pseudonymiser_of(pseudonymise_key_file)
+    columns = select(split_values("--fields", fields)) if fields else every
+    query = resolve_query(period, filters, connection, columns if fields else None)
+    pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
     sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
-    with telling_of(sink), logs(voice), without_digests(pseudonymiser):
-        asyncio.run(_export(query, sink, output, filters, access, voice, order, on_invalid, pseudonymiser))
+    with report_partial_output(sink), log_to_stderr(messages), drop_checkpoints(pseudonymiser):
+        asyncio.run(_export(query, sink, output, filters, connection, messages, order, on_invalid, pseudonymiser))
 
 
 async def _export(
@@ -88,30 +88,32 @@ async def _export(
     sink: FileSink,
     output: str,
     filters: Filters,
-    access: Access,
-    voice: Voice,
+    connection: ConnectionOptions,
+    messages: OutputOptions,
     order: Literal["time", "any"],
     on_invalid: Literal["raise", "collect"],
     pseudonymiser: Pseudonymiser | None,
 ) -> None:
     async with (
-        client_for(access, query) as client,
-        aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=access.max_wait)) as pages,
-        progress(
-            pages, query, shown=not voice.quiet and not voice.json_logs and not (output == "-" and sys.stdout.isatty())
+        open_client(connection, query) as client,
+        aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=connection.max_wait)) as pages,
+        progress_bar(
+            pages,
+            query,
+            shown=not messages.quiet and not messages.json_logs and not (output == "-" and sys.stdout.isatty()),
         ),
     ):
         begun = time.monotonic()
-        written = await write_pages(pages, sink, keep=to_filter(filters), pseudonymiser=pseudonymiser)
+        written = await write_pages(pages, sink, keep=status_filter(filters), pseudonymiser=pseudonymiser)
         seconds, stats = time.monotonic() - begun, pages.stats
     if stats.invalid:
         first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
-        say(f"{many(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
-    if not voice.quiet:
-        of = "" if written == stats.records else f" (of {many(stats.records, 'record')})"
+        echo_err(f"{pluralize(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
+    if not messages.quiet:
+        of = "" if written == stats.records else f" (of {pluralize(stats.records, 'record')})"
         place = "standard output" if output == "-" else output
-        cost = f"{many(stats.requests, 'request')}, {seconds:.1f} s"
-        say(f"{many(written, 'record')}{of}, {cost}, {said(query)}, {place}")
+        cost = f"{pluralize(stats.requests, 'request')}, {seconds:.1f} s"
+        echo_err(f"{pluralize(written, 'record')}{of}, {cost}, {format_period(query)}, {place}")
 
 
 EXPORT_EXAMPLES: Final = """\

@@ -19,11 +19,20 @@ from rich.table import Table
 from voicenter_cdr._files import check_file, write_whole
 from voicenter_cdr.analytics import COLUMNS as CALLER
 from voicenter_cdr.analytics import MissedCallTracker, Unreturned
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.clients import client_for
-from voicenter_cdr.cli.console import logs, many, progress, say
-from voicenter_cdr.cli.options import ACCESS, MESSAGES, PERIOD, Access, Filters, Voice, query_of, split
-from voicenter_cdr.cli.periods import Period, said, span, zone_named
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.clients import open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, progress_bar
+from voicenter_cdr.cli.options import (
+    CONNECTION,
+    MESSAGES,
+    PERIOD,
+    ConnectionOptions,
+    Filters,
+    OutputOptions,
+    build_query,
+    split_values,
+)
+from voicenter_cdr.cli.periods import Period, format_period, parse_zone, resolve_period
 from voicenter_cdr.export import COLUMNS, select
 from voicenter_cdr.export.text import csv_text
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -60,8 +69,8 @@ def missed(
     menu: bool = False,
     voicemail: bool = False,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Write whom to call back: callers whose last attempt was not answered and whom nobody reached since.
 
@@ -85,16 +94,17 @@ def missed(
     """
     if output != "-":
         check_file(Path(output).absolute())
-    queues, now = set(split("--queue", queue)), times.now()
-    start, end = span(period, now=now, demo=access.demo, call_id=None)
-    query = query_of(start, end, Filters(), select(_NEEDED))
-    zone, story = zone_named(period.tz), MissedCallTracker(menu=menu, voicemail=voicemail)
-    with logs(voice):
-        records = asyncio.run(_told(query, access, voice, story.add))
+    queues, now = set(split_values("--queue", queue)), periods.now()
+    start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None)
+    query = build_query(start, end, Filters(), select(_NEEDED))
+    zone, story = parse_zone(period.tz), MissedCallTracker(menu=menu, voicemail=voicemail)
+    with log_to_stderr(messages):
+        records = asyncio.run(_told(query, connection, messages, story.add))
     found = [caller for caller in story.waiting(now=_until(query, now)) if not queues or caller.queue in queues]
     _saved(output, _callers(found, format_ or _usual(output), zone, excel=excel))
-    if not voice.quiet:
-        say(f"{many(len(found), 'caller')} to call back (of {many(records, 'record')}), {said(query)}")
+    if not messages.quiet:
+        of = pluralize(records, "record")
+        echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {format_period(query)}")
 
 
 def _usual(output: str) -> Shape:
@@ -126,12 +136,14 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-async def _told(query: CdrQuery, access: Access, voice: Voice, take: Callable[[Cdr], None]) -> int:
+async def _told(
+    query: CdrQuery, connection: ConnectionOptions, messages: OutputOptions, take: Callable[[Cdr], None]
+) -> int:
     """Hand every record on; how many there were."""
     async with (
-        client_for(access, query) as client,
-        aclosing(client.iter_pages(query, order="any", max_wait=access.max_wait)) as pages,
-        progress(pages, query, shown=not voice.quiet and not voice.json_logs),
+        open_client(connection, query) as client,
+        aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages,
+        progress_bar(pages, query, shown=not messages.quiet and not messages.json_logs),
     ):
         async for page in pages:
             for cdr in page.records:

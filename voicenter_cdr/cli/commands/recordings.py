@@ -12,21 +12,21 @@ from typing import Annotated, Final
 from attrs import define, field
 from cyclopts import Parameter
 
-from voicenter_cdr.cli.clients import client_for, this_machine
-from voicenter_cdr.cli.console import logs, many, say, telling
+from voicenter_cdr.cli.clients import loopback_host, open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, status_line
 from voicenter_cdr.cli.options import (
-    ACCESS,
+    CONNECTION,
     FILTERS,
     MESSAGES,
     PERIOD,
-    Access,
+    ConnectionOptions,
     Filters,
-    Voice,
-    split,
-    to_filter,
-    to_query,
+    OutputOptions,
+    resolve_query,
+    split_values,
+    status_filter,
 )
-from voicenter_cdr.cli.periods import Period, said
+from voicenter_cdr.cli.periods import Period, format_period
 from voicenter_cdr.errors import IncompleteError
 from voicenter_cdr.export import select
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -67,7 +67,7 @@ class _Tally:
             self.reasons[recording.reason or ""] += 1
 
     def __str__(self) -> str:
-        told = f"{many(self.counts['stored'], 'recording')} stored ({self.size / 1e6:,.1f} MB)"
+        told = f"{pluralize(self.counts['stored'], 'recording')} stored ({self.size / 1e6:,.1f} MB)"
         others: tuple[RecordingStatus, ...] = ("present", "missing", "failed")
         return ", ".join([told, *(f"{self.counts[name]:,} {name}" for name in others if self.counts[name])])
 
@@ -80,8 +80,8 @@ def recordings(
     max_bytes: int = 2**30,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Fetch the recordings of a period's calls into a folder by day, with a manifest beside them.
 
@@ -99,23 +99,23 @@ def recordings(
     max_bytes
         What one recording may hold. Default: 1073741824.
     """
-    query = to_query(period, filters, access, select(_NEEDED))
-    asked = (*DEFAULT_HOSTS, *this_machine(access), *(split("--hosts", hosts) if hosts else ()))
+    query = resolve_query(period, filters, connection, select(_NEEDED))
+    asked = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
     tally, begun = _Tally(), time.monotonic()
 
     def fetched(records: AsyncIterable[Cdr]) -> AsyncGenerator[Recording, None]:
         return download_recordings(records, output, concurrency=downloads, hosts=asked, max_bytes=max_bytes)
 
-    with logs(voice):
-        requests = asyncio.run(_fetch(query, filters, access, voice, fetched, tally))
-    if not voice.quiet:
-        cost = f"{many(requests, 'request')}, {time.monotonic() - begun:.1f} s"
-        say(f"{tally}, {cost}, {said(query)}, {output}")
+    with log_to_stderr(messages):
+        requests = asyncio.run(_fetch(query, filters, connection, messages, fetched, tally))
+    if not messages.quiet:
+        cost = f"{pluralize(requests, 'request')}, {time.monotonic() - begun:.1f} s"
+        echo_err(f"{tally}, {cost}, {format_period(query)}, {output}")
     if tally.reasons:
         named = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(_SHOWN))
         more = f"; and {len(tally.reasons) - _SHOWN} other reasons" if len(tally.reasons) > _SHOWN else ""
         raise IncompleteError(
-            f"{many(tally.counts['failed'], 'recording')} could not be fetched: {named}{more}",
+            f"{pluralize(tally.counts['failed'], 'recording')} could not be fetched: {named}{more}",
             hint="Run the same command again: it tries these once more. Everything else is stored. "
             "Other hosts are allowed with --hosts.",
         )
@@ -124,18 +124,18 @@ def recordings(
 async def _fetch(
     query: CdrQuery,
     filters: Filters,
-    access: Access,
-    voice: Voice,
+    connection: ConnectionOptions,
+    messages: OutputOptions,
     fetched: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
     tally: _Tally,
 ) -> int:
     """Fetch them all; how many requests the records took."""
     async with (
-        client_for(access, query, recordings=True) as client,
-        aclosing(client.iter_all(query, order="any", max_wait=access.max_wait)) as records,
-        aclosing(fetched(_wanted(records, to_filter(filters)))) as found,
+        open_client(connection, query, recordings=True) as client,
+        aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,
+        aclosing(fetched(_wanted(records, status_filter(filters)))) as found,
     ):
-        with telling(shown=not voice.quiet and not voice.json_logs) as tell:
+        with status_line(shown=not messages.quiet and not messages.json_logs) as tell:
             tell("looking for recordings")
             async for recording in found:
                 tally.add(recording)

@@ -14,11 +14,21 @@ from cyclopts import Parameter
 from voicenter_cdr._files import check_file
 from voicenter_cdr.analytics import Accumulator, Kpis, Terms
 from voicenter_cdr.analytics.report.page import render
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.commands.missed import _TYPED, _saved, _told, _until
-from voicenter_cdr.cli.console import logs, many, say
-from voicenter_cdr.cli.options import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, to_filter, to_query
-from voicenter_cdr.cli.periods import Period, said, zone_named
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.options import (
+    CONNECTION,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    ConnectionOptions,
+    Filters,
+    OutputOptions,
+    resolve_query,
+    status_filter,
+)
+from voicenter_cdr.cli.periods import Period, format_period, parse_zone
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import select
 from voicenter_cdr.export.text import csv_text
@@ -43,8 +53,8 @@ def report(
     voicemail: bool = False,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Write the numbers of a period: one HTML page that needs nothing else, or the same as JSON or CSV.
 
@@ -86,23 +96,26 @@ def report(
         after_call=after_call,
         menu=menu,
         voicemail=voicemail,
-        zone=zone_named(zone, flag="--zone"),
+        zone=parse_zone(zone, flag="--zone"),
     )
     period = attrs.evolve(period, tz=period.tz or zone)
-    now, query = times.now(), to_query(period, filters, access, select([n for n in _TYPED if n != "date_epoch"]))
-    made, keep = Accumulator(terms), to_filter(filters)
+    now, query = (
+        periods.now(),
+        resolve_query(period, filters, connection, select([n for n in _TYPED if n != "date_epoch"])),
+    )
+    made, keep = Accumulator(terms), status_filter(filters)
 
     def take(cdr: Cdr) -> None:
         if keep is None or keep(cdr):
             made.add(cdr)
 
-    with logs(voice):
-        records = asyncio.run(_told(query, access, voice, take))
+    with log_to_stderr(messages):
+        records = asyncio.run(_told(query, connection, messages, take))
     numbers = made.result(start=query.start, end=_until(query, now))
     _saved(output, _report(numbers, shape, language, title, excel=excel))
-    if not voice.quiet:
+    if not messages.quiet:
         place = "standard output" if output == "-" else output
-        say(f"{many(records, 'record')}, {said(query)}, {place}")
+        echo_err(f"{pluralize(records, 'record')}, {format_period(query)}, {place}")
 
 
 def _shape(output: str, *, json_: bool, csv_: bool) -> str:

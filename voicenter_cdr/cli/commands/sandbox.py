@@ -7,9 +7,9 @@ import contextlib
 from datetime import timedelta
 from typing import Final
 
-from voicenter_cdr.cli import periods as times
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import SANDBOX_CODE
-from voicenter_cdr.cli.console import many, say
+from voicenter_cdr.cli.console import echo_err, pluralize
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Population, Sandbox, load_jsonl, serving
 
@@ -23,7 +23,7 @@ def sandbox(
     host: str = "127.0.0.1",
     port: int = 8000,
     data: str | None = None,
-    days: int = times.DEMO_DAYS,
+    days: int = periods.DEMO_DAYS,
     seed: int = 0,
 ) -> None:
     """Serve a made-up Call Log service on this machine until interrupted, with the API's limits and errors.
@@ -43,7 +43,7 @@ def sandbox(
     """
     if not 0 <= port < 65_536:
         raise ConfigurationError("--port takes a whole number from 0 to 65535")
-    say("Making up calls …" if data is None else "Reading calls …")
+    echo_err("Making up calls …" if data is None else "Reading calls …")
     with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
         behaviour = Behaviour(recordings="here" if data is None else "as_stored")
         app = Sandbox(_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
@@ -52,8 +52,8 @@ def sandbox(
 
 async def _serve(app: Sandbox, host: str, port: int) -> None:
     async with serving(app, host=host, port=port) as url:
-        say(
-            f"{many(len(app.population.times), 'record')} at {url}. In another shell:\n\n"
+        echo_err(
+            f"{pluralize(len(app.population.times), 'record')} at {url}. In another shell:\n\n"
             f"  export VOICENTER_BASE_URL={url} VOICENTER_API_CODE={SANDBOX_CODE}\n"
             "  voicenter-cdr export --last 7d -o calls.csv\n\nCtrl-C ends it."
         )
@@ -78,5 +78,5 @@ def _population(data: str | None, days: int, seed: int) -> Population:
 def centre(days: int, seed: int) -> CallCentre:
     if not 0 < days <= _LONGEST_DEMO:
         raise ConfigurationError(f"--days takes a whole number from 1 to {_LONGEST_DEMO}")
-    end = times.now()
+    end = periods.now()
     return CallCentre(end - timedelta(days=days), end, seed=seed)

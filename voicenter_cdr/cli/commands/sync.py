@@ -11,10 +11,19 @@ from typing import Annotated, Any, Final, Literal
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.clients import client_for, pseudonymiser_of, without_digests
-from voicenter_cdr.cli.console import logs, many, say, steps
-from voicenter_cdr.cli.options import ACCESS, FILTERS, MESSAGES, PERIOD, Access, Filters, Voice, query_of
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.clients import drop_checkpoints, load_pseudonymiser, open_client
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, sync_progress
+from voicenter_cdr.cli.options import (
+    CONNECTION,
+    FILTERS,
+    MESSAGES,
+    PERIOD,
+    ConnectionOptions,
+    Filters,
+    OutputOptions,
+    build_query,
+)
 from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
 from voicenter_cdr.models import CdrQuery
@@ -43,8 +52,8 @@ def sync(
     pseudonymise_key_file: str | None = None,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Bring a copy of the records up to date: run it every night, or every hour, and again after whatever ended it.
 
@@ -83,14 +92,14 @@ def sync(
         raise ConfigurationError(
             "--status is chosen by us, not by the API", hint="Leave it out: a sync keeps all, and SQL can choose."
         )
-    now = times.now()
-    start, end = _bounds(period, now, demo=access.demo)
-    query = query_of(start or now - timedelta(days=1), now, filters, None)
+    now = periods.now()
+    start, end = _bounds(period, now, demo=connection.demo)
+    query = build_query(start or now - timedelta(days=1), now, filters, None)
     options: dict[str, Any] = {
         "start": start,
         "end": end,
-        "lookback": times.length("--lookback", lookback),
-        "settle": times.length("--settle", settle),
+        "lookback": periods.parse_duration("--lookback", lookback),
+        "settle": periods.parse_duration("--settle", settle),
         "state": state,
         "account": account,
         "adopt": adopt,
@@ -98,51 +107,54 @@ def sync(
         "dry_run": dry_run,
         "format": format_,
         "on_invalid": on_invalid,
-        "max_wait": access.max_wait,
-        "pseudonymiser": pseudonymiser_of(pseudonymise_key_file),
+        "max_wait": connection.max_wait,
+        "pseudonymiser": load_pseudonymiser(pseudonymise_key_file),
         "now": now,
     }
     begun = time.monotonic()
-    with logs(voice), without_digests(options["pseudonymiser"]):
-        report = asyncio.run(_sync(query, destination, access, voice, options))
-    _tell(report, destination, time.monotonic() - begun, voice)
+    with log_to_stderr(messages), drop_checkpoints(options["pseudonymiser"]):
+        report = asyncio.run(_sync(query, destination, connection, messages, options))
+    _tell(report, destination, time.monotonic() - begun, messages)
 
 
 def _bounds(period: Period, now: datetime, *, demo: bool) -> tuple[datetime | None, datetime | None]:
     """The start and the end, as far as they were named."""
     if period.start is not None or period.last is not None or demo:
-        start, end = times.span(period, now=now, demo=demo, call_id=None)
+        start, end = periods.resolve_period(period, now=now, demo=demo, call_id=None)
         return start, None if period.end is None else end
     if period.end is None:
         return None, None
-    return None, times.instant("--to", period.end, times.zone_named(period.tz), now, second=True)
+    return None, periods.parse_instant("--to", period.end, periods.parse_zone(period.tz), now, second=True)
 
 
-async def _sync(query: CdrQuery, destination: str, access: Access, voice: Voice, options: dict[str, Any]) -> SyncReport:
+async def _sync(
+    query: CdrQuery, destination: str, connection: ConnectionOptions, messages: OutputOptions, options: dict[str, Any]
+) -> SyncReport:
     filters = {item.name: getattr(query, item.name) for item in attrs.fields(CdrQuery) if item.kw_only}
-    async with client_for(access, query) as client:
-        with steps(shown=not voice.quiet and not voice.json_logs) as step:
+    async with open_client(connection, query) as client:
+        with sync_progress(shown=not messages.quiet and not messages.json_logs) as step:
             return await run_sync(
                 client, filters, destination, on_window=lambda day: step(day.end, day.rows), **options
             )
 
 
-def _tell(report: SyncReport, destination: str, seconds: float, voice: Voice) -> None:
+def _tell(report: SyncReport, destination: str, seconds: float, messages: OutputOptions) -> None:
     """What was done, on standard error; gaps end the command with an error."""
     if report.dry_run:
         for line in _planned(report.windows) or ["would fetch nothing"]:
-            say(line)
-    elif not voice.quiet:
-        cost = f"{many(report.requests, 'request')}, {seconds:.1f} s"
+            echo_err(line)
+    elif not messages.quiet:
+        cost = f"{pluralize(report.requests, 'request')}, {seconds:.1f} s"
         until = "nothing yet" if report.watermark is None else f"up to {report.watermark:%Y-%m-%dT%H:%M:%SZ}"
-        say(f"{many(report.rows, 'record')} of {many(len(report.windows), 'day')}, {cost}, {until}, {destination}")
+        days = pluralize(len(report.windows), "day")
+        echo_err(f"{pluralize(report.rows, 'record')} of {days}, {cost}, {until}, {destination}")
     if report.gaps and not report.dry_run:
         named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
         more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
         odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
         other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
         raise IncompleteError(
-            f"{many(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
+            f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
             hint="Run the same command again: it asks for these once more. Everything else is stored."
             + (other if odd else ""),
         )

@@ -14,10 +14,19 @@ import attrs
 from cyclopts import Parameter
 
 from voicenter_cdr._files import write_whole
-from voicenter_cdr.cli import periods as times
-from voicenter_cdr.cli.clients import client_for, secret_of
-from voicenter_cdr.cli.console import logs, many, say
-from voicenter_cdr.cli.options import ACCESS, FILTERS, MESSAGES, Access, Filters, Voice, query_of, statuses_of
+from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.clients import open_client, read_secret
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.options import (
+    CONNECTION,
+    FILTERS,
+    MESSAGES,
+    ConnectionOptions,
+    Filters,
+    OutputOptions,
+    build_query,
+    parse_statuses,
+)
 from voicenter_cdr.core.streaming.rules import Handler, Rule, WatchStats
 from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.errors import ConfigurationError
@@ -44,8 +53,8 @@ def watch(
     sweep: str = "15m",
     lookback: str = "24h",
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
-    access: Annotated[Access, Parameter(name="*", group=ACCESS)] = Access(),
-    voice: Annotated[Voice, Parameter(name="*", group=MESSAGES)] = Voice(),
+    connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
+    messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Act on each call that the filters mean, as its record comes: a line of JSON, or a call of a webhook.
 
@@ -78,32 +87,32 @@ def watch(
         How late a record may come or change. Default: 24h.
     """
     hook = webhook or os.environ.get("VOICENTER_WEBHOOK", "").strip()
-    key = secret_of("--signing-key-file", signing_key_file) if signing_key_file else None
+    key = read_secret("--signing-key-file", signing_key_file) if signing_key_file else None
     key = key or os.environ.get("VOICENTER_WEBHOOK_KEY", "").strip() or None
     if key and not hook:
         raise ConfigurationError("--signing-key-file signs what a webhook gets: name one with --webhook")
-    if access.demo and state:
+    if connection.demo and state:
         raise ConfigurationError("--demo makes its calls up anew each time: leave out --state")
     place = None if state is None else Path(state)
     if place is not None and not place.absolute().parent.is_dir():
         raise ConfigurationError("The folder of --state does not exist")
     if place is not None and place.suffix.lower() == ".gz":
         raise ConfigurationError("--state names a file that is not compressed: leave out .gz")
-    now = times.now()
-    start = now if since is None else times.before(now, "--since", since)
-    query = query_of(start, now + _FOREVER, filters, None)
+    now = periods.now()
+    start = now if since is None else periods.subtract_duration(now, "--since", since)
+    query = build_query(start, now + _FOREVER, filters, None)
     options: dict[str, Any] = {
-        "poll": times.length("--poll", poll),
-        "sweep": times.length("--sweep", sweep),
-        "lookback": times.length("--lookback", lookback),
+        "poll": periods.parse_duration("--poll", poll),
+        "sweep": periods.parse_duration("--sweep", sweep),
+        "lookback": periods.parse_duration("--lookback", lookback),
         "resume_from": place.read_text("utf-8") if place is not None and place.exists() else None,
-        "max_wait": access.max_wait,
+        "max_wait": connection.max_wait,
     }
-    seconds = None if for_ is None else times.length("--for", for_).total_seconds()
+    seconds = None if for_ is None else periods.parse_duration("--for", for_).total_seconds()
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(client_for(access, query))
+            client = await stack.enter_async_context(open_client(connection, query))
             # Who read our standard output and has gone will not come back; a webhook may.
             handler: Handler = JsonLines()
             if hook:
@@ -111,26 +120,26 @@ def watch(
             rule = Rule(
                 name=name,
                 handler=handler,
-                statuses=statuses_of(filters),
+                statuses=parse_statuses(filters),
                 once=not every_version,
                 retry_for=timedelta(days=1) if hook else timedelta(0),
             )
             stream = client.watch([rule], query, **options)
-            if not voice.quiet:
-                say(f"Watching calls from {start:%Y-%m-%dT%H:%M:%SZ} on; Ctrl-C ends it.")
+            if not messages.quiet:
+                echo_err(f"Watching calls from {start:%Y-%m-%dT%H:%M:%SZ} on; Ctrl-C ends it.")
             try:
                 await _followed(stream, place, seconds, until_it_fails=not hook)
             finally:
-                if not voice.quiet:
+                if not messages.quiet:
                     _tell(stream.stats)
 
-    with logs(voice):
+    with log_to_stderr(messages):
         asyncio.run(run())
 
 
 def _tell(stats: WatchStats) -> None:
-    fired = f"{many(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
-    say(f"{fired}, {many(stats.follow.polls, 'look')} at the service")
+    fired = f"{pluralize(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
+    echo_err(f"{fired}, {pluralize(stats.follow.polls, 'look')} at the service")
 
 
 async def _followed(stream: WatchStream, state: Path | None, seconds: float | None, *, until_it_fails: bool) -> None:
