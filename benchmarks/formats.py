@@ -22,7 +22,7 @@ from benchmarks.memory import peak_mb
 from voicenter_cdr.core.protocol.responses import ResponseDecoder
 from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.export import COLUMNS, arrow_batch, arrow_schema, duckdb_ddl, open_sink, rows, sqlite_ddl
-from voicenter_cdr.export.cells import cells
+from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sandbox import Bulk
 
@@ -98,7 +98,7 @@ def arrow_from_dicts(folder: Path) -> Any:
     schema = arrow_schema()
 
     def dicts(records: Sequence[Cdr]) -> list[dict[str, Any]]:
-        values = [cells(records, column) for column in COLUMNS]
+        values = [column_values(records, column) for column in COLUMNS]
         return [dict(zip(NAMES, line, strict=True)) for line in zip(*values, strict=True)]
 
     return dicts, lambda made: writer.write_table(pa.Table.from_pylist(made, schema)), writer.close
@@ -150,7 +150,7 @@ def duckdb_executemany(folder: Path) -> Any:
 
     def few(records: Sequence[Cdr]) -> list[list[Any]]:
         some = records[: ROWS // 100]
-        return [list(line) for line in zip(*(cells(some, column) for column in COLUMNS), strict=True)]
+        return [list(line) for line in zip(*(column_values(some, column) for column in COLUMNS), strict=True)]
 
     return few, lambda made: connection.executemany(f"INSERT INTO cdr VALUES ({marks})", made), connection.close
 

@@ -18,31 +18,31 @@ from typing import Any, BinaryIO, Final
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
-    "PART",
-    "Lock",
-    "Part",
-    "Target",
-    "alone",
-    "bytes_to",
+    "PART_SUFFIX",
+    "AtomicFile",
+    "Destination",
+    "FileLock",
     "check_file",
     "check_folder",
-    "drop",
+    "open_exclusive",
+    "open_output",
+    "remove",
     "sync_file",
     "sync_folder",
-    "write_whole",
+    "write_atomic",
 ]
 
-PART: Final = ".part"
+PART_SUFFIX: Final = ".part"
 """What is behind the name of something that is not whole yet."""
 
-Target = str | os.PathLike[str] | BinaryIO
+Destination = str | os.PathLike[str] | BinaryIO
 """A path, or a stream that takes bytes."""
 
 _BEYOND: Final = 2**30
 """A place behind the end of any file that is locked: on Windows nobody else may touch what is."""
 
 
-class Lock:
+class FileLock:
     """One program at a time for a destination, by ``<name>.lock`` beside it.
 
     The system lets go of it with the process, however that ends; a lock file that is left over holds nobody up.
@@ -58,10 +58,10 @@ class Lock:
         """Whether it is taken, by this one."""
         return self._handle is not None
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take it, unless it is held already. Raises ``OSError`` (``EBUSY``) where somebody else has it."""
         while self._handle is None:
-            handle = _seized(self._path)
+            handle = _try_lock(self._path)
             if handle is None:
                 raise _busy(self._destination)
             if _is_at(handle, self._path):
@@ -80,15 +80,15 @@ class Lock:
         handle.close()
 
 
-def alone(path: Path) -> BinaryIO:
+def open_exclusive(path: Path) -> BinaryIO:
     """The file, opened to append to, and for nobody else to have it so as long as it is open."""
-    handle = _seized(path)
+    handle = _try_lock(path)
     if handle is None:
         raise _busy(path)
     return handle
 
 
-def _seized(path: Path) -> BinaryIO | None:
+def _try_lock(path: Path) -> BinaryIO | None:
     """The file, opened and locked; ``None`` where somebody else has it locked."""
     handle = path.open("ab")
     try:
@@ -122,10 +122,10 @@ def _busy(path: Path) -> OSError:
     return OSError(errno.EBUSY, "another program is writing it; let it end first", str(path))
 
 
-class _Stream:
+class StreamOutput:
     """Bytes to a stream; one that was passed in belongs to somebody else and is flushed, never closed."""
 
-    kept: Path | None = None
+    partial_path: Path | None = None
 
     def __init__(self, stream: BinaryIO, *, owned: bool = False) -> None:
         self._stream = stream
@@ -146,20 +146,20 @@ class _Stream:
             self._stream.close() if self._owned else self._stream.flush()
 
 
-class Part:
+class AtomicFile:
     """``<name>.part``, a file somebody writes, which takes the name of the file when it is whole and on the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))  # a link stays one, its target is replaced
-        self.part = self.path.with_name(self.path.name + PART)
-        self.kept: Path | None = None
-        self._lock = Lock(self.path)
+        self.part = self.path.with_name(self.path.name + PART_SUFFIX)
+        self.partial_path: Path | None = None
+        self._lock = FileLock(self.path)
         check_file(self.path)
 
     def begin(self) -> None:
         """Keep others from it until :meth:`commit` or :meth:`abort`. Raises ``OSError`` where somebody has it."""
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
-        self._lock.take()
+        self._lock.acquire()
 
     def commit(self) -> None:
         """Give the file its name."""
@@ -172,7 +172,7 @@ class Part:
             return
         with contextlib.suppress(OSError):
             if keep:
-                self.kept = self.part if self.part.exists() else None
+                self.partial_path = self.part if self.part.exists() else None
             else:
                 self.part.unlink(missing_ok=True)
         self._lock.release()
@@ -185,7 +185,7 @@ class Part:
         self._lock.release()
 
 
-class _File(Part):
+class FileOutput(AtomicFile):
     """Bytes to a file."""
 
     def __init__(self, path: Path) -> None:
@@ -239,19 +239,19 @@ def check_folder(folder: Path) -> None:
         raise ConfigurationError(f"No file may be written in the folder {folder}")
 
 
-def bytes_to(target: Target) -> _Stream | _File:
+def open_output(target: Destination) -> StreamOutput | FileOutput:
     """The way to a target. Raises :class:`ConfigurationError` where no file can be written."""
     if not isinstance(target, str | os.PathLike):
-        return _Stream(target)
+        return StreamOutput(target)
     path = Path(target)
     if path.exists() and not path.is_file() and not path.is_dir():
-        return _Stream(path.open("wb"), owned=True)  # a device or a pipe is written to, not replaced
-    return _File(path)
+        return StreamOutput(path.open("wb"), owned=True)  # a device or a pipe is written to, not replaced
+    return FileOutput(path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Put these bytes in the place of the file's, at once: nobody ever sees a part of them, not after a power cut."""
-    file = _File(path)
+    file = FileOutput(path)
     try:
         file.write(data)
         file.commit()
@@ -260,7 +260,7 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def drop(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -19,6 +19,7 @@ import httpx
 from attrs import define, field
 from tenacity import AsyncRetrying, retry_if_exception
 
+from voicenter_cdr._times import format_second
 from voicenter_cdr.core.http.decompression import pieces
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
@@ -223,7 +224,7 @@ def _utc_now() -> datetime:
 
 def _said(window: Window) -> str:
     start, end = window.times
-    return f"[{start:%Y-%m-%dT%H:%M:%SZ}, {end:%Y-%m-%dT%H:%M:%SZ})"
+    return f"[{format_second(start)}, {format_second(end)})"
 
 
 def _credentials(code: str | None, token: str | None) -> Credentials | str:

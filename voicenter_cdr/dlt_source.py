@@ -12,25 +12,22 @@ The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sou
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
 
+from voicenter_cdr._extras import import_extra
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.ratelimit.policy import Limiter
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, Column, Kind, rows
-from voicenter_cdr.export.cells import cells
+from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
-try:
-    dlt: Any = importlib.import_module("dlt")
-except ImportError:
-    raise ConfigurationError("A dlt source needs dlt", hint="Install it: pip install 'voicenter-cdr[dlt]'") from None
+dlt: Any = import_extra("dlt", "dlt", "A dlt source")
 
 __all__ = ["voicenter"]
 
@@ -79,7 +76,7 @@ def _rows(records: Sequence[Cdr], keys: _Keys) -> list[dict[str, Any]]:
 
 def _values(records: Sequence[Cdr], column: Column) -> list[Any]:
     if column.kind is not Kind.JSON:
-        return cells(records, column)
+        return column_values(records, column)
     return [_portable(row[column.name]) for row in rows(records, (column,))]
 
 

@@ -28,10 +28,12 @@ Every error survives ``pickle`` and ``copy``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from attrs import frozen
+
+from voicenter_cdr._times import format_second
 
 __all__ = [
     "ApiError",
@@ -91,7 +93,7 @@ class Problem:
 
 
 def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_second(moment)
 
 
 def _rebuild(kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str, Any]) -> VoicenterError:

@@ -16,10 +16,11 @@ from typing import BinaryIO, Final, Self
 
 import httpx
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
-from voicenter_cdr.export.schema import COLUMNS, Column, moment, row, select
+from voicenter_cdr.export.schema import COLUMNS, Column, row, select
 
 __all__ = ["JsonLines", "Webhook", "signature"]
 
@@ -161,7 +162,7 @@ def _told(event: Event, columns: Iterable[Column]) -> bytes:
     told = {
         "id": event.id,
         "type": event.rule,
-        "timestamp": moment(event.record.started_at),
+        "timestamp": to_iso_utc(event.record.started_at),
         "is_new": event.is_new,
         "data": row(event.record, tuple(columns)),
     }

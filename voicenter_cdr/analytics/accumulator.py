@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from attrs import define, field
 
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.definitions import DEFINITIONS, DIMENSIONS, Definition, worded
 from voicenter_cdr.analytics.measures import MEASURES, WAITED, Leg, Records, Terms
 from voicenter_cdr.analytics.missed_calls import TransferLinks, is_missed, is_reached
@@ -24,7 +25,6 @@ from voicenter_cdr.analytics.results import Group, Kpi, Kpis, MenuPath
 from voicenter_cdr.analytics.statistics import (
     _CALLED,
     _CALLED_BACK,
-    _EPOCH,
     _HANDED_ON,
     _LONGEST,
     _MICRO,
@@ -138,7 +138,7 @@ class Accumulator:
 
     def add(self, cdr: Cdr) -> None:
         """Take one record."""
-        at = (cdr.started_at - _EPOCH) // _MICRO
+        at = (cdr.started_at - EPOCH) // _MICRO
         self._first = at if self._first is None or at < self._first else self._first
         self._last = at if self._last is None or at > self._last else self._last
         leg, place, part = self._leg(cdr)

@@ -17,12 +17,13 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.definitions import DEFINITIONS, DIMENSIONS, Definition, told
 from voicenter_cdr.analytics.measures import MEASURES, RING_TIME, Measure, Records, Terms
 from voicenter_cdr.analytics.missed_calls import MISSED
 from voicenter_cdr.calls import RULES, LegRule, Role
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.ddl import quoted
+from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
 
 __all__ = ["Dialect", "create_views", "views"]
@@ -34,7 +35,6 @@ FIRST_YEAR: Final = 1990
 LAST_YEAR: Final = 2050
 """SQLite knows no time zones: its views hold the changes of the clock between these years."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MICRO: Final = timedelta(microseconds=1)
 
@@ -107,9 +107,9 @@ def create_views(
     """Make the views, or make them anew, through ``connection.execute``. For the rest see :func:`views`."""
     made = views(dialect, terms=terms, wait=wait, table=table, end=end)
     for name in reversed(made):
-        execute(f"DROP VIEW IF EXISTS {quoted(name)}")
+        execute(f"DROP VIEW IF EXISTS {quote_identifier(name)}")
     for name, query in made.items():
-        execute(f"CREATE VIEW {quoted(name)} AS {query}")
+        execute(f"CREATE VIEW {quote_identifier(name)} AS {query}")
 
 
 def views(
@@ -140,8 +140,8 @@ def views(
     if end is not None and end.utcoffset() is None:
         raise ConfigurationError("end takes an aware datetime")
     words = _WORDS[dialect]
-    until = "max(start_us)" if end is None else str((end - _EPOCH) // _MICRO)
-    made = {"kpi_leg": _leg(words, terms, wait or "ring_time", quoted(table))}
+    until = "max(start_us)" if end is None else str((end - EPOCH) // _MICRO)
+    made = {"kpi_leg": _leg(words, terms, wait or "ring_time", quote_identifier(table))}
     for name in DIMENSIONS:
         key, label = _KEYS[name]
         definitions = [

@@ -10,13 +10,13 @@ from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.definitions import OVERALL, worded
 from voicenter_cdr.analytics.measures import Terms
 from voicenter_cdr.analytics.results import Kpi
 
 _MICRO: Final = timedelta(microseconds=1)
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MISS, _CALLED, _CALLED_BACK, _HANDED_ON, _SPOKE = range(5)
 """What a record is in the story of its caller. At one instant a talk comes behind a miss, and settles it."""
@@ -31,7 +31,7 @@ _QUARTER: Final = 900
 
 
 def _instant(micro: int | None) -> datetime | None:
-    return None if micro is None else _EPOCH + micro * _MICRO
+    return None if micro is None else EPOCH + micro * _MICRO
 
 
 def _local(second: int, zone: ZoneInfo) -> datetime:
@@ -46,7 +46,7 @@ def _hours(start: datetime | None, end: datetime | None, zone: ZoneInfo) -> Coun
     found: Counter[int] = Counter()
     if start is None or end is None:
         return found
-    first, last = (int((moment - _EPOCH) // timedelta(seconds=1)) for moment in (start, end))
+    first, last = (int((moment - EPOCH) // timedelta(seconds=1)) for moment in (start, end))
     local = _local(first, zone)
     first -= local.minute * 60 + local.second
     for second in range(first, max(last, first + 1), 3_600):
@@ -79,7 +79,7 @@ def _ranked(values: Iterable[tuple[float, int]], number: int, percent: int) -> f
 
 def _of_callers(stories: Iterable[list[tuple[int, int]]], end: datetime | None, terms: Terms) -> dict[str, Kpi]:
     soon = terms.repeat_within // _MICRO
-    until = 0 if end is None else (end - _EPOCH) // _MICRO - soon
+    until = 0 if end is None else (end - EPOCH) // _MICRO - soon
     missed = waiting = answered = again = 0
     delays: Counter[int] = Counter()
     for story in stories:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from voicenter_cdr._times import format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.options import OutputOptions
 from voicenter_cdr.core.streaming.records import PageStream
@@ -109,7 +110,7 @@ def sync_progress(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
             nonlocal records
             records += rows
             done = f"{pluralize(next(days), 'day')}, {pluralize(records, 'record')}"
-            tell(f"{done}, until {end:%Y-%m-%dT%H:%M:%SZ}")
+            tell(f"{done}, until {format_second(end)}")
 
         yield step
 

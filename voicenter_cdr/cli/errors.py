@@ -65,7 +65,7 @@ def report_partial_output(sink: FileSink) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         sink.abort()  # for what stopped before there was a record
-        raise StoppedError(error, sink.kept, sink.written) from error
+        raise StoppedError(error, sink.partial_path, sink.written) from error
 
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,7 +12,7 @@ from voicenter_cdr.errors import DecodeError, Problem
 from voicenter_cdr.export.schema import _API_STEP_NAMES, STEP_NAMES, Column, Kind, _object, _steps
 from voicenter_cdr.models import Cdr
 
-__all__ = ["cells", "compact", "misfit"]
+__all__ = ["column_values", "does_not_fit", "to_json"]
 
 _BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 64}
 
@@ -25,11 +25,11 @@ _EXACT: Final = Context(prec=_DIGITS[0])
 _NOISE: Final = Decimal("1e-9")
 """What is less is no part of a price, but comes from adding floats."""
 
-compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """A value as JSON text without spaces, Hebrew as Hebrew."""
 
 
-def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) -> list[Any]:
+def column_values(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) -> list[Any]:
     """The values of one column as tables take them, ``None`` where absent; every one of them fits the column.
 
     Text and JSON are ``str`` that UTF-8 has bytes for, times are aware in UTC, prices ``Decimal``, steps ``dict``.
@@ -52,7 +52,7 @@ def cells(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) ->
     return values
 
 
-def misfit(column: Column, expected: str) -> DecodeError:
+def does_not_fit(column: Column, expected: str) -> DecodeError:
     """The error for a value that does not fit its column."""
     return DecodeError(
         "A record does not fit into its table",
@@ -65,7 +65,7 @@ def _check_bits(column: Column, values: Sequence[int | None]) -> None:
     end = 2 ** (_BITS[column.kind] - 1)
     known = [value for value in values if value is not None]
     if known and not -end <= min(known) <= max(known) < end:
-        raise misfit(column, f"a whole number of {_BITS[column.kind]} bits")
+        raise does_not_fit(column, f"a whole number of {_BITS[column.kind]} bits")
 
 
 def _price(column: Column, value: Decimal) -> Decimal:
@@ -77,7 +77,7 @@ def _price(column: Column, value: Decimal) -> Decimal:
     except InvalidOperation:  # more digits than the column has, or no number
         pass
     whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
-    raise misfit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
+    raise does_not_fit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
 
 
 def _sound(values: list[Any]) -> list[Any]:
@@ -107,7 +107,7 @@ _TABLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.INT16: int,
     Kind.TIMESTAMP: lambda value: value.astimezone(UTC),
     Kind.DECIMAL: Decimal,
-    Kind.JSON: lambda value: compact(_object(value)),
+    Kind.JSON: lambda value: to_json(_object(value)),
 }
 
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.JSON})

@@ -9,17 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from voicenter_cdr._files import Part, drop
+from voicenter_cdr._files import AtomicFile, remove
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
 
-__all__ = ["Table", "TableSink"]
+__all__ = ["DatabaseSink", "DatabaseTable"]
 
 _CHUNK: Final = 100_000
 """Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
 
 
-class Table(Protocol):
+class DatabaseTable(Protocol):
     """An open database file with a table of records. System errors reach the caller as ``OSError``."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -30,7 +30,7 @@ class Table(Protocol):
         """What the tables in it are called."""
         ...
 
-    def foreign(self) -> set[str]:
+    def foreign_objects(self) -> set[str]:
         """What an export has not made is called: all but the table of records, its index, and views."""
         ...
 
@@ -46,7 +46,7 @@ class Table(Protocol):
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         ...
 
-    def bound(self, instant: datetime) -> Any:
+    def time_literal(self, instant: datetime) -> Any:
         """A whole second as it is compared with a column of times."""
         ...
 
@@ -55,17 +55,17 @@ class Table(Protocol):
         ...
 
 
-class TableSink:
+class DatabaseSink:
     """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
 
     A file that is there already is replaced if it holds that table alone. Views of it are made anew in the new file;
     anything else would be lost, so it is refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], Table]) -> None:
-        self._file = Part(Path(path))
+    def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], DatabaseTable]) -> None:
+        self._file = AtomicFile(Path(path))
         self._opened = opened
-        self._table: Table | None = None
+        self._table: DatabaseTable | None = None
         self._views: list[str] = []
         self._held = 0
         self.written = 0
@@ -80,19 +80,19 @@ class TableSink:
             return
         table = self._opened(path)
         try:
-            foreign, self._views = table.foreign(), table.views()
+            others, self._views = sorted(table.foreign_objects()), table.views()
         finally:
             table.close()
-        if foreign:
+        if others:
             raise ConfigurationError(
-                f"{path} holds more than records ({', '.join(sorted(foreign)[:3])}), which an export would replace",
+                f"{path} holds more than records ({', '.join(others[:3])}), which an export would replace",
                 hint="Export to a new file; to keep a database up to date, use sync.",
             )
 
     @property
-    def kept(self) -> Path | None:
+    def partial_path(self) -> Path | None:
         """After :meth:`abort`: where the records are that came so far."""
-        return self._file.kept
+        return self._file.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
@@ -126,7 +126,7 @@ class TableSink:
                 table.close()
         self._file.abort(keep=readable and self.written > 0)
 
-    def _begun(self) -> Table:
+    def _begun(self) -> DatabaseTable:
         if self._table is None:
             self._file.begin()
             _clear(self._file.part)
@@ -136,7 +136,7 @@ class TableSink:
             self._table.execute("BEGIN")
         return self._table
 
-    def _carry(self, table: Table) -> None:
+    def _carry(self, table: DatabaseTable) -> None:
         """Make the views of the file that is replaced; before there are records, so that it fails early if at all."""
         left = self._views
         while left:
@@ -149,7 +149,7 @@ class TableSink:
             left = later
 
 
-def _made(table: Table, view: str) -> bool:
+def _made(table: DatabaseTable, view: str) -> bool:
     try:
         table.execute(view)
     except OSError:
@@ -166,4 +166,4 @@ def _beside(path: Path) -> list[Path]:
 
 def _clear(path: Path) -> None:
     for file in (path, *_beside(path)):
-        drop(file)
+        remove(file)

@@ -12,7 +12,7 @@ from datetime import UTC, date
 from pathlib import Path
 from typing import Final, Literal
 
-from voicenter_cdr._files import PART, Lock, check_folder, drop, sync_folder
+from voicenter_cdr._files import PART_SUFFIX, FileLock, check_folder, remove, sync_folder
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
@@ -22,36 +22,36 @@ from voicenter_cdr.models import Cdr
 
 __all__ = [
     "DatasetSink",
-    "Leaf",
-    "by_day",
+    "FileFormat",
+    "backup_path",
     "check_tree",
     "day_folder",
-    "leaf_ending",
-    "open_leaf",
-    "replaced",
-    "settle",
-    "state_of",
+    "file_suffix",
+    "group_by_day",
+    "open_file",
+    "recover_interrupted_swap",
+    "sync_state_path",
 ]
 
-Leaf = Literal["parquet", "jsonl"]
+FileFormat = Literal["parquet", "jsonl"]
 """What the files of a tree are."""
 
-_ENDINGS: Final[dict[Leaf, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
+_ENDINGS: Final[dict[FileFormat, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
 
 _DAY: Final = re.compile(r"date=\d{4}-\d\d-\d\d")
 
 
-def leaf_ending(leaf: Leaf) -> str:
+def file_suffix(file_format: FileFormat) -> str:
     """How the names of the files end."""
-    return _ENDINGS[leaf]
+    return _ENDINGS[file_format]
 
 
-def open_leaf(leaf: Leaf, path: Path, columns: Sequence[Column]) -> FileSink:
+def open_file(file_format: FileFormat, path: Path, columns: Sequence[Column]) -> FileSink:
     """The sink for one file of a tree."""
-    return ParquetSink(path, columns=columns) if leaf == "parquet" else JsonlSink(path, columns=columns)
+    return ParquetSink(path, columns=columns) if file_format == "parquet" else JsonlSink(path, columns=columns)
 
 
-def by_day(records: Sequence[Cdr]) -> Iterator[tuple[date, list[Cdr]]]:
+def group_by_day(records: Sequence[Cdr]) -> Iterator[tuple[date, list[Cdr]]]:
     """Neighbouring records of one UTC day, together."""
     for day, found in itertools.groupby(records, lambda cdr: cdr.started_at.astimezone(UTC).date()):
         yield day, list(found)
@@ -62,30 +62,30 @@ def day_folder(root: Path, day: date) -> Path:
     return root / f"date={day.isoformat()}"
 
 
-def state_of(root: Path) -> Path:
+def sync_state_path(root: Path) -> Path:
     """The file beside a tree in which a sync keeps its state."""
     return root.with_name(root.name + ".state.json")
 
 
-def replaced(root: Path) -> Path:
+def backup_path(root: Path) -> Path:
     """Where a tree is while another one takes its place; no name anybody would choose for a folder to keep."""
     return root.with_name(root.name + ".replaced")
 
 
-def settle(root: Path) -> None:
+def recover_interrupted_swap(root: Path) -> None:
     """End what a program that was killed had begun: a tree that was whole takes its place, or the old one is back."""
-    old, part = replaced(root), root.with_name(root.name + PART)
+    old, part = backup_path(root), root.with_name(root.name + PART_SUFFIX)
     if old.exists() and not root.exists():
         (part if part.exists() else old).rename(root)
-    drop(old)
+    remove(old)
 
 
-def check_tree(root: Path, leaf: Leaf) -> None:
+def check_tree(root: Path, file_format: FileFormat) -> None:
     """Refuse a folder that holds anything but such a tree: it would be lost, or break those who read the tree."""
     check_folder(root.parent)
     if root.exists() and not root.is_dir():
         raise ConfigurationError(f"{root} is a file; name a folder")
-    ending = leaf_ending(leaf)
+    ending = file_suffix(file_format)
     for day in root.iterdir() if root.exists() else ():
         files = list(day.iterdir()) if day.is_dir() and _DAY.fullmatch(day.name) else [day]
         if any(not (file.name.startswith("part-") and file.name.endswith(ending)) for file in files):
@@ -105,33 +105,33 @@ class DatasetSink:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, leaf: Leaf = "parquet"
+        self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, file_format: FileFormat = "parquet"
     ) -> None:
         self._root = Path(os.path.realpath(root))
-        self._part = self._root.with_name(self._root.name + PART)
+        self._part = self._root.with_name(self._root.name + PART_SUFFIX)
         self._columns = tuple(columns)
-        self._leaf: Leaf = leaf
+        self._file_format: FileFormat = file_format
         self._day: date | None = None
         self._open: FileSink | None = None
         self._parts: Counter[date] = Counter()
-        self._lock = Lock(self._root)
+        self._lock = FileLock(self._root)
         self._begun = False
         self.written = 0
         """Records written so far."""
-        self.kept: Path | None = None
+        self.partial_path: Path | None = None
         """After :meth:`abort`: the folder that holds what came so far."""
         self._check()
 
     def _check(self) -> None:
-        check_tree(self._root, self._leaf)
-        if state_of(self._root).exists():
+        check_tree(self._root, self._file_format)
+        if sync_state_path(self._root).exists():
             raise ConfigurationError(
                 f"The folder {self._root} is kept by a sync", hint="Export to another folder, or run the sync."
             )
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
-        for day, found in by_day(records):
+        for day, found in group_by_day(records):
             self._file_of(day).write(found)
             self.written += len(found)
 
@@ -141,7 +141,7 @@ class DatasetSink:
         self._close()
         sync_folder(self._part)
         self._check()  # again: what is there now would be lost
-        old = replaced(self._root)
+        old = backup_path(self._root)
         if self._root.exists():
             self._root.rename(old)
         try:
@@ -151,7 +151,7 @@ class DatasetSink:
                 old.rename(self._root)
             raise
         sync_folder(self._root.parent)
-        drop(old)
+        remove(old)
         self._begun = False
         self._lock.release()
 
@@ -163,19 +163,19 @@ class DatasetSink:
         if self._begun:
             with contextlib.suppress(OSError):
                 if self.written and self._part.exists():
-                    self.kept = self._part
+                    self.partial_path = self._part
                 else:
-                    drop(self._part)
+                    remove(self._part)
             self._begun = False
         self._lock.release()
 
     def _begin(self) -> None:
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         if not self._begun:
-            self._lock.take()
-            settle(self._root)
+            self._lock.acquire()
+            recover_interrupted_swap(self._root)
             self._begun = True
-            drop(self._part)
+            remove(self._part)
             self._part.mkdir()
 
     def _file_of(self, day: date) -> FileSink:
@@ -184,9 +184,9 @@ class DatasetSink:
             self._close()
             folder = day_folder(self._part, day)
             folder.mkdir(exist_ok=True)
-            path = folder / f"part-{self._parts[day]}{leaf_ending(self._leaf)}"
+            path = folder / f"part-{self._parts[day]}{file_suffix(self._file_format)}"
             self._parts[day] += 1
-            self._day, self._open = day, open_leaf(self._leaf, path, self._columns)
+            self._day, self._open = day, open_file(self._file_format, path, self._columns)
         return self._open
 
     def _close(self) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from voicenter_cdr.export.schema import _API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind, named
+from voicenter_cdr.export.schema import _API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind, column_names
 
-__all__ = ["duckdb_ddl", "duckdb_type", "quoted", "sqlite_ddl", "sqlite_type"]
+__all__ = ["duckdb_ddl", "duckdb_type", "quote_identifier", "sqlite_ddl", "sqlite_type"]
 
 _SQLITE: Final[Mapping[Kind, str]] = {
     Kind.TEXT: "TEXT",
@@ -43,7 +43,7 @@ def sqlite_type(column: Column) -> str:
 
 def duckdb_type(column: Column, *, raw_names: bool = False) -> str:
     """The column's type in DuckDB."""
-    return _DUCKDB[column.kind].format(*map(quoted, _API_STEP_NAMES if raw_names else STEP_NAMES))
+    return _DUCKDB[column.kind].format(*map(quote_identifier, _API_STEP_NAMES if raw_names else STEP_NAMES))
 
 
 def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
@@ -61,12 +61,12 @@ def duckdb_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_n
 
 def _ddl(columns: Sequence[Column], kinds: Sequence[str], table: str, raw_names: bool) -> str:
     lines = [
-        f"{quoted(name)} {kind}{' NOT NULL' if column.required else ''}"
-        for column, name, kind in zip(columns, named(columns, raw_names=raw_names), kinds, strict=True)
+        f"{quote_identifier(name)} {kind}{' NOT NULL' if column.required else ''}"
+        for column, name, kind in zip(columns, column_names(columns, raw_names=raw_names), kinds, strict=True)
     ]
-    return f"CREATE TABLE IF NOT EXISTS {quoted(table)} (\n    " + ",\n    ".join(lines) + "\n)"
+    return f"CREATE TABLE IF NOT EXISTS {quote_identifier(table)} (\n    " + ",\n    ".join(lines) + "\n)"
 
 
-def quoted(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """A name as SQL takes it."""
     return '"' + name.replace('"', '""') + '"'

@@ -13,13 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr._extras import extra
+from voicenter_cdr._extras import import_extra
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.cells import cells
-from voicenter_cdr.export.database import TableSink
-from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quoted
+from voicenter_cdr.export.cells import column_values
+from voicenter_cdr.export.database import DatabaseSink
+from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quote_identifier
 from voicenter_cdr.export.parquet import arrow_batch
-from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, named
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, column_names
 from voicenter_cdr.models import Cdr
 
 __all__ = ["DuckdbSink", "DuckdbTable"]
@@ -43,7 +43,7 @@ _HELD: Final = (
 """Where DuckDB lists what is in a file, besides views."""
 
 
-def staged(path: Path) -> Path:
+def staging_path(path: Path) -> Path:
     """Where records wait to be loaded. It has one name, so that what a kill leaves does not stay."""
     return path.with_name(path.name + ".staged")
 
@@ -59,18 +59,18 @@ class DuckdbTable:
         self._path = path
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._names = named(self._columns, raw_names=raw_names)
-        self._duckdb = extra("duckdb", "duckdb", "A DuckDB file")
+        self._names = column_names(self._columns, raw_names=raw_names)
+        self._duckdb = import_extra("duckdb", "duckdb", "A DuckDB file")
         self._by_arrow = importlib.util.find_spec("pyarrow") is not None
         if path.exists() and not path.stat().st_size:
             path.unlink()  # DuckDB takes an empty file for a damaged one
-        staged(path).unlink(missing_ok=True)  # of a run that was killed
-        with self._said():
+        staging_path(path).unlink(missing_ok=True)  # of a run that was killed
+        with self._translate_errors():
             self._open = self._duckdb.connect(str(path))
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; ``?`` stand for the values."""
-        with self._said():
+        with self._translate_errors():
             found: list[tuple[Any, ...]] = self._open.execute(statement, list(values)).fetchall()
             return found
 
@@ -78,7 +78,7 @@ class DuckdbTable:
         """What the tables in it are called."""
         return {name for (name,) in self.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal")}
 
-    def foreign(self) -> set[str]:
+    def foreign_objects(self) -> set[str]:
         """What an export has not made is called: all but the table of records, and views."""
         found = self.execute(" UNION ALL ".join(f"SELECT schema_name, {name} FROM {source}" for name, source in _HELD))
         return {f"{schema}.{name}" for schema, name in found} - {f"main.{TABLE}"}
@@ -94,33 +94,33 @@ class DuckdbTable:
         for column, name in zip(self._columns, self._names, strict=True):
             if name not in there:
                 kind = duckdb_type(column, raw_names=self._raw_names)
-                self.execute(f"ALTER TABLE {quoted(TABLE)} ADD COLUMN {quoted(name)} {kind}")
+                self.execute(f"ALTER TABLE {quote_identifier(TABLE)} ADD COLUMN {quote_identifier(name)} {kind}")
 
     def insert(self, records: Sequence[Cdr]) -> None:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         (self._insert_arrow if self._by_arrow else self._insert_lines)(records)
 
-    def bound(self, instant: datetime) -> datetime:
+    def time_literal(self, instant: datetime) -> datetime:
         """A whole second as it is compared with a column of times."""
         return instant.astimezone(UTC)
 
     def close(self) -> None:
         """Bring everything to the file. May be called twice."""
-        with self._said():
+        with self._translate_errors():
             self._open.close()
 
     def _load(self, source: str, values: Sequence[Any] = ()) -> None:
-        names = ", ".join(map(quoted, self._names))
-        self.execute(f"INSERT INTO {quoted(TABLE)} ({names}) SELECT {names} FROM {source}", values)
+        names = ", ".join(map(quote_identifier, self._names))
+        self.execute(f"INSERT INTO {quote_identifier(TABLE)} ({names}) SELECT {names} FROM {source}", values)
 
     def _insert_arrow(self, records: Sequence[Cdr]) -> None:
         batch = arrow_batch(records, self._columns, raw_names=self._raw_names)
-        with self._said():
+        with self._translate_errors():
             self._open.register("_voicenter_batch", batch)
         try:
             self._load("_voicenter_batch")
         finally:
-            with self._said():
+            with self._translate_errors():
                 self._open.unregister("_voicenter_batch")
 
     def _insert_lines(self, records: Sequence[Cdr]) -> None:
@@ -128,8 +128,8 @@ class DuckdbTable:
             name: duckdb_type(column, raw_names=self._raw_names)
             for name, column in zip(self._names, self._columns, strict=True)
         }
-        values = [cells(records, column, raw_names=self._raw_names) for column in self._columns]
-        lines = staged(self._path)
+        values = [column_values(records, column, raw_names=self._raw_names) for column in self._columns]
+        lines = staging_path(self._path)
         try:
             own = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # as a temporary file is
             with os.fdopen(own, "w", encoding="utf-8") as out:
@@ -142,7 +142,7 @@ class DuckdbTable:
             lines.unlink(missing_ok=True)
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """What the system refuses DuckDB is told as the system's errors are."""
         try:
             yield
@@ -166,7 +166,7 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-class DuckdbSink(TableSink):
+class DuckdbSink(DatabaseSink):
     """A DuckDB file with the table ``cdr``.
 
     Replaces an earlier such file and makes its views anew; one with anything else in it is refused
@@ -176,5 +176,5 @@ class DuckdbSink(TableSink):
     def __init__(
         self, path: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False
     ) -> None:
-        extra("duckdb", "duckdb", "A DuckDB file")
+        import_extra("duckdb", "duckdb", "A DuckDB file")
         super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from voicenter_cdr._files import Target
+from voicenter_cdr._files import Destination
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
@@ -40,7 +40,7 @@ _KNOWN: Final = "known: .jsonl, .ndjson and .csv, each also with .gz behind it, 
 
 
 def open_sink(
-    target: Target,
+    target: Destination,
     format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
     *,
     columns: Sequence[Column] = COLUMNS,
@@ -75,16 +75,16 @@ def open_sink(
     return (SqliteSink if chosen == "sqlite" else DuckdbSink)(target, columns=columns, raw_names=raw_names)
 
 
-def _tree(target: Target, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
+def _tree(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
     assert isinstance(target, str | os.PathLike)
     if chosen not in ("parquet", "jsonl"):
         raise ConfigurationError(f"A folder holds Parquet or JSON Lines; name a file for {chosen}")
     if raw_names:
         raise ConfigurationError("A tree by day has a column date of its own, which the API's Date would hide")
-    return DatasetSink(target, columns=columns, leaf=chosen)
+    return DatasetSink(target, columns=columns, file_format=chosen)
 
 
-def is_folder(target: Target) -> bool:
+def is_folder(target: Destination) -> bool:
     """Whether a name stands for a folder: it ends with a slash, or is one and has no ending that tells a format."""
     if not isinstance(target, str | os.PathLike):
         return False
@@ -97,7 +97,7 @@ def _ending(target: str | os.PathLike[str]) -> str:
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
-def format_of(target: Target, wanted: str | None) -> Format:
+def format_of(target: Destination, wanted: str | None) -> Format:
     """The format of a target. Raises :class:`ConfigurationError` where there is none, or ``wanted`` contradicts it."""
     formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
     asked = None if wanted is None else formats.get(wanted)
@@ -108,12 +108,12 @@ def format_of(target: Target, wanted: str | None) -> Format:
     if is_folder(target):
         return asked or "parquet"
     ending = _ending(target)
-    named = _FORMATS.get(ending)
-    if named is None and asked is None:
+    by_name = _FORMATS.get(ending)
+    if by_name is None and asked is None:
         raise ConfigurationError(_unknown_ending(ending))
-    if named is not None and asked not in (None, named):
+    if by_name is not None and asked not in (None, by_name):
         raise ConfigurationError(f"The name ends with {ending}, but the format asked for is {asked}")
-    chosen = named or asked or "jsonl"
+    chosen = by_name or asked or "jsonl"
     if Path(target).suffix.lower() == ".gz" and chosen not in _PACKED:
         raise ConfigurationError(f"A {chosen} file is packed already: leave out .gz")
     return chosen

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr._extras import extra
-from voicenter_cdr._files import Target, bytes_to
-from voicenter_cdr.export.cells import cells
-from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, named
+from voicenter_cdr._extras import import_extra
+from voicenter_cdr._files import Destination, open_output
+from voicenter_cdr.export.cells import column_values
+from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
 
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema"]
@@ -20,14 +20,14 @@ _GROUP: Final = 50_000
 
 
 def _pyarrow(what: str = "Parquet") -> Any:
-    return extra("pyarrow", "parquet", what)
+    return import_extra("pyarrow", "parquet", what)
 
 
 def arrow_schema(columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
     """The columns as a ``pyarrow.Schema``: it depends on nothing but them."""
     pa = _pyarrow("Arrow")
     kinds = _arrow_types(pa, raw_names)
-    fields = zip(columns, named(columns, raw_names=raw_names), strict=True)
+    fields = zip(columns, column_names(columns, raw_names=raw_names), strict=True)
     return pa.schema([pa.field(name, kinds[column.kind], not column.required) for column, name in fields])
 
 
@@ -55,7 +55,7 @@ def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
     pa = _pyarrow("Arrow")
     schema = arrow_schema(columns, raw_names=raw_names)
     arrays = [
-        pa.array(cells(records, column, raw_names=raw_names), kind)
+        pa.array(column_values(records, column, raw_names=raw_names), kind)
         for column, kind in zip(columns, schema.types, strict=True)
     ]
     return pa.record_batch(arrays, schema)
@@ -87,20 +87,20 @@ class ParquetSink:
     the first records: a column without a value is there, and null.
     """
 
-    def __init__(self, target: Target, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
-        self._parquet = extra("pyarrow.parquet", "parquet", "Parquet")
+    def __init__(self, target: Destination, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
+        self._parquet = import_extra("pyarrow.parquet", "parquet", "Parquet")
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._bytes = bytes_to(target)
+        self._bytes = open_output(target)
         self._writer: Any = None
         self._batches: list[Any] = []
         self.written = 0
         """Records written so far."""
 
     @property
-    def kept(self) -> Path | None:
+    def partial_path(self) -> Path | None:
         """After :meth:`abort`: where the records are that came so far, if they are in a file."""
-        return self._bytes.kept
+        return self._bytes.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""

@@ -16,18 +16,18 @@ import enum
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from attrs import field, frozen
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.calls import customer_number, direction, outcome
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrField, IvrStep
 
-__all__ = ["COLUMNS", "STEP_NAMES", "TABLE", "Column", "Kind", "moment", "named", "number", "row", "rows", "select"]
+__all__ = ["COLUMNS", "STEP_NAMES", "TABLE", "Column", "Kind", "column_names", "json_number", "row", "rows", "select"]
 
 TABLE: Final = "cdr"
 """What the table of records is called in a database."""
@@ -169,7 +169,7 @@ def _named(name: str) -> Column:
     raise ConfigurationError(f"Unknown column {name!r}; {hint}")
 
 
-def named(columns: Sequence[Column], *, raw_names: bool = False) -> list[str]:
+def column_names(columns: Sequence[Column], *, raw_names: bool = False) -> list[str]:
     """What the columns are called, in our spelling or in the API's."""
     return [column.api_name if raw_names else column.name for column in columns]
 
@@ -190,7 +190,7 @@ def rows(
     plain = _API_PLAIN if raw_names else _PLAIN
     plan = [
         (column.value, name, plain.get(column.kind))
-        for column, name in zip(columns, named(columns, raw_names=raw_names), strict=True)
+        for column, name in zip(columns, column_names(columns, raw_names=raw_names), strict=True)
     ]
     for cdr in records:
         made: dict[str, Any] = {}
@@ -200,13 +200,7 @@ def rows(
         yield made
 
 
-def moment(value: datetime) -> str:
-    """The instant as text in UTC, with a fraction only if there is one. Sorts by the second, as text."""
-    instant = value if value.tzinfo is UTC else value.astimezone(UTC)
-    return instant.isoformat()[:-6] + "Z"
-
-
-def number(value: int | Decimal) -> int | float | str:
+def json_number(value: int | Decimal) -> int | float | str:
     """The number as JSON can hold it exactly, or else its text."""
     if not isinstance(value, Decimal):
         return int(value)
@@ -236,7 +230,7 @@ def _json(value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | Decimal):
-        return number(value)
+        return json_number(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
@@ -247,8 +241,8 @@ def _json(value: Any) -> Any:
 _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.CATEGORY: str,
     Kind.INT16: int,
-    Kind.TIMESTAMP: moment,
-    Kind.DECIMAL: number,
+    Kind.TIMESTAMP: to_iso_utc,
+    Kind.DECIMAL: json_number,
     Kind.STEPS: _steps(STEP_NAMES),
     Kind.JSON: _object,
 }

@@ -53,7 +53,7 @@ class FileSink(Sink, Protocol):
     """Records written so far."""
 
     @property
-    def kept(self) -> Path | None:
+    def partial_path(self) -> Path | None:
         """After :meth:`abort`: where the records are that came so far, if they are in a file."""
         ...
 

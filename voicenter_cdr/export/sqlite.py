@@ -12,11 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.cells import cells, compact, misfit
-from voicenter_cdr.export.database import TableSink
-from voicenter_cdr.export.ddl import quoted, sqlite_ddl, sqlite_type
-from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, moment, named, number, select
+from voicenter_cdr.export.cells import column_values, does_not_fit, to_json
+from voicenter_cdr.export.database import DatabaseSink
+from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select
 from voicenter_cdr.models import Cdr
 
 __all__ = ["SqliteSink", "SqliteTable"]
@@ -44,20 +45,20 @@ class SqliteTable:
         self._path = path
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._names = named(self._columns, raw_names=raw_names)
-        with self._said():
+        self._names = column_names(self._columns, raw_names=raw_names)
+        with self._translate_errors():
             self._open = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; ``?`` stand for the values."""
-        with self._said():
+        with self._translate_errors():
             return self._open.execute(statement, values).fetchall()
 
     def tables(self) -> set[str]:
         """What the tables in it are called."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def foreign(self) -> set[str]:
+    def foreign_objects(self) -> set[str]:
         """What an export has not made is called: all but the table of records, its index, and views."""
         found = self.execute("SELECT name FROM sqlite_master WHERE type <> 'view'")
         return {name for (name,) in found if not name.startswith("sqlite_")} - {TABLE, *map(_index, _TIMES)}
@@ -69,32 +70,39 @@ class SqliteTable:
     def create(self) -> None:
         """Make the table of records and its index by time, or add the columns it has not got."""
         self.execute(sqlite_ddl(self._columns, raw_names=self._raw_names))
-        there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({quoted(TABLE)})")}
+        there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({quote_identifier(TABLE)})")}
         for column, name in zip(self._columns, self._names, strict=True):
             if name not in there:
-                self.execute(f"ALTER TABLE {quoted(TABLE)} ADD COLUMN {quoted(name)} {sqlite_type(column)}")
+                self.execute(
+                    f"ALTER TABLE {quote_identifier(TABLE)} ADD COLUMN {quote_identifier(name)} {sqlite_type(column)}"
+                )
         for name in self._names:
             if name in _TIMES:
-                self.execute(f"CREATE INDEX IF NOT EXISTS {quoted(_index(name))} ON {quoted(TABLE)} ({quoted(name)})")
+                index, table, column_name = map(quote_identifier, (_index(name), TABLE, name))
+                self.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({column_name})")
 
     def insert(self, records: Sequence[Cdr]) -> None:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
-        values = [_spelled(column, cells(records, column, raw_names=self._raw_names)) for column in self._columns]
-        names, marks = ", ".join(map(quoted, self._names)), ", ".join("?" * len(self._names))
-        with self._said():
-            self._open.executemany(f"INSERT INTO {quoted(TABLE)} ({names}) VALUES ({marks})", zip(*values, strict=True))
+        values = [
+            _spelled(column, column_values(records, column, raw_names=self._raw_names)) for column in self._columns
+        ]
+        names, marks = ", ".join(map(quote_identifier, self._names)), ", ".join("?" * len(self._names))
+        with self._translate_errors():
+            self._open.executemany(
+                f"INSERT INTO {quote_identifier(TABLE)} ({names}) VALUES ({marks})", zip(*values, strict=True)
+            )
 
-    def bound(self, instant: datetime) -> str:
+    def time_literal(self, instant: datetime) -> str:
         """A whole second as it is compared with a column of times: without its Z, since a fraction comes before it."""
-        return moment(instant.astimezone(UTC))[:-1]
+        return to_iso_utc(instant.astimezone(UTC))[:-1]
 
     def close(self) -> None:
         """Bring everything to the file. May be called twice."""
-        with self._said():
+        with self._translate_errors():
             self._open.close()
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """What SQLite can't do is told as the system's errors are."""
         try:
             yield
@@ -123,20 +131,20 @@ def _spelled(column: Column, values: list[Any]) -> list[Any]:
 
 
 def _price(column: Column, value: Decimal) -> int | float:
-    made = number(value)
+    made = json_number(value)
     if isinstance(made, str):
-        raise misfit(column, "a number that SQLite can hold exactly, of at most 15 digits")
+        raise does_not_fit(column, "a number that SQLite can hold exactly, of at most 15 digits")
     return made
 
 
 _SPELLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.TIMESTAMP: moment,
+    Kind.TIMESTAMP: to_iso_utc,
     Kind.BOOL: int,
-    Kind.STEPS: compact,
+    Kind.STEPS: to_json,
 }
 
 
-class SqliteSink(TableSink):
+class SqliteSink(DatabaseSink):
     """A SQLite file with the table ``cdr`` and an index by time. See :class:`SqliteTable` for the spelling.
 
     Replaces an earlier such file and makes its views anew; one with anything else in it is refused

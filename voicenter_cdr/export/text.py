@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr._files import Target, bytes_to
-from voicenter_cdr.export.cells import compact
-from voicenter_cdr.export.schema import COLUMNS, Column, named, rows
+from voicenter_cdr._files import Destination, open_output
+from voicenter_cdr.export.cells import to_json
+from voicenter_cdr.export.schema import COLUMNS, Column, column_names, rows
 from voicenter_cdr.models import Cdr
 
 __all__ = ["CsvSink", "JsonlSink"]
@@ -21,18 +21,18 @@ class _TextSink:
 
     _head = b""
 
-    def __init__(self, target: Target, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
+    def __init__(self, target: Destination, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._bytes = bytes_to(target)
+        self._bytes = open_output(target)
         self._begun = False
         self.written = 0
         """Records written so far."""
 
     @property
-    def kept(self) -> Path | None:
+    def partial_path(self) -> Path | None:
         """After :meth:`abort`: where the records are that came so far, if they are in a file."""
-        return self._bytes.kept
+        return self._bytes.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it."""
@@ -77,7 +77,7 @@ class JsonlSink(_TextSink):
 
 
 def _line(record: dict[str, Any]) -> str:
-    line = compact(record)
+    line = to_json(record)
     return _ESCAPED(record) if _UNSAFE.search(line) else line
 
 
@@ -95,7 +95,7 @@ class CsvSink(_TextSink):
 
     def __init__(
         self,
-        target: Target,
+        target: Destination,
         *,
         columns: Sequence[Column] = COLUMNS,
         raw_names: bool = False,
@@ -103,7 +103,7 @@ class CsvSink(_TextSink):
     ) -> None:
         super().__init__(target, columns=columns, raw_names=raw_names)
         self._excel = excel
-        self._head = csv_text([named(self._columns, raw_names=raw_names)], excel=excel, is_first=True).encode()
+        self._head = csv_text([column_names(self._columns, raw_names=raw_names)], excel=excel, is_first=True).encode()
 
     def _encode(self, records: Sequence[Cdr]) -> bytes:
         made = rows(records, self._columns, raw_names=self._raw_names)
@@ -122,7 +122,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     kind = type(value)
-    text = value if kind is str else str(value) if kind is int else compact(value)
+    text = value if kind is str else str(value) if kind is int else to_json(value)
     # Four searches for a character are faster than one for a pattern.
     if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
         return '"' + text.replace('"', '""') + '"'

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib
 import logging
 import secrets
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from voicenter_cdr._extras import import_extra
 from voicenter_cdr.core.ratelimit.policy import RateLimit
 from voicenter_cdr.errors import ConfigurationError, RateLimitError, strip_tracebacks
 
@@ -69,13 +69,8 @@ class RedisLimiter:
     ) -> None:
         if fail not in ("closed", "open"):
             raise ConfigurationError(f"fail takes 'closed' or 'open', not {fail!r}")
-        try:
-            self._redis = importlib.import_module("redis.asyncio")
-            self._error: type[Exception] = importlib.import_module("redis").RedisError
-        except ImportError:
-            raise ConfigurationError(
-                "Sharing a budget through Redis needs redis", hint="Install it: pip install 'voicenter-cdr[redis]'"
-            ) from None
+        self._redis = import_extra("redis.asyncio", "redis", "Sharing a budget through Redis")
+        self._error: type[Exception] = import_extra("redis", "redis", "Sharing a budget through Redis").RedisError
         self._url = url
         del url  # it may hold a password, and a traceback may be shown with its local variables
         self._key = f"voicenter-cdr:{hashlib.blake2b(account.encode(), digest_size=16).hexdigest()}"

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import attrs
 from attrs import field, frozen
 
+from voicenter_cdr._times import EPOCH, format_second
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, SortOrder
 from voicenter_cdr.models.records import _blake
@@ -236,11 +237,11 @@ class CdrQuery:
             raise ConfigurationError("parts takes a timedelta of whole seconds, 1 or more")
         first, last = self.seconds
         edges = [*range(first, last, step // timedelta(seconds=1)), last]
-        moments = [_EPOCH + timedelta(seconds=edge) for edge in edges]
+        moments = [EPOCH + timedelta(seconds=edge) for edge in edges]
         return tuple(attrs.evolve(self, start=start, end=end) for start, end in itertools.pairwise(moments))
 
     def __repr__(self) -> str:
-        shown = [f"{self.start:%Y-%m-%dT%H:%M:%SZ}", f"{self.end:%Y-%m-%dT%H:%M:%SZ}"]
+        shown = [format_second(self.start), format_second(self.end)]
         shown += [f"phones=<{len(self.phones)}>"] if self.phones else []
         shown += [f"extensions=<{len(self.extensions)}>"] if self.extensions else []
         for name in ("identity", "call_id", "cdr_types", "campaign_ids", "queue_ids", "fields", "sort"):
@@ -249,8 +250,5 @@ class CdrQuery:
         return f"CdrQuery({', '.join(shown)})"
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _ceil_epoch(moment: datetime) -> int:
-    return -((_EPOCH - moment) // timedelta(seconds=1))
+    return -((EPOCH - moment) // timedelta(seconds=1))

@@ -29,7 +29,7 @@ import attrs
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from voicenter_cdr._files import PART, alone, sync_file, sync_folder
+from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
 from voicenter_cdr.core.http.transport import proxy_for, redact_httpcore_logs, retry_after, tls_context
 from voicenter_cdr.core.ratelimit.backoff import backoff
 from voicenter_cdr.errors import ConfigurationError, RecordingError
@@ -151,7 +151,7 @@ async def _downloading(
     folder: Path, rules: _Rules, transport: httpx.AsyncBaseTransport | None
 ) -> AsyncIterator[_Downloads]:
     """Downloads into a folder that nobody else fetches into: two would take each other's parts and lines."""
-    with alone(folder / MANIFEST):
+    with open_exclusive(folder / MANIFEST):
         async with aclosing(_Network(transport)) as network:
             yield _Downloads(folder, rules, network, await asyncio.to_thread(read_manifest, folder))
 
@@ -220,7 +220,7 @@ class _Downloads:
         stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / _name(cdr)
         if found := await self._found(cdr, stem):
             return found
-        part = stem.with_name(stem.name + PART)
+        part = stem.with_name(stem.name + PART_SUFFIX)
         await self._pulled(self._link(cdr), part)
         ending = _ending(part)
         await asyncio.to_thread(sync_file, part)  # first the bytes, then the name that says that they are there

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 from attrs import field, frozen
 
-from voicenter_cdr.export.schema import moment
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.models import Cdr
 
 __all__ = ["MANIFEST", "Recording", "RecordingStatus", "read_manifest"]
@@ -56,7 +56,7 @@ class Recording:
     @property
     def spelled(self) -> dict[str, Any]:
         """In plain values, as a line of the manifest has them."""
-        times = {"started_at": moment(self.started_at), "fetched_at": moment(self.fetched_at)}
+        times = {"started_at": to_iso_utc(self.started_at), "fetched_at": to_iso_utc(self.fetched_at)}
         return attrs.asdict(self) | times
 
     @classmethod

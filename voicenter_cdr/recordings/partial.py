@@ -16,7 +16,7 @@ import attrs
 import httpx
 from attrs import frozen
 
-from voicenter_cdr._files import drop
+from voicenter_cdr._files import remove
 
 _OVERLAP: Final = 1024
 """Bytes that are fetched once more when a download is resumed: if they differ, it is another file by now."""
@@ -106,8 +106,8 @@ def _opened(part: Path, kept: _Kept) -> Iterator[tuple[BinaryIO, bytes]]:
 
 def _discard(part: Path) -> None:
     """Remove a part and its note."""
-    drop(_note(part))
-    drop(part)
+    remove(_note(part))
+    remove(part)
 
 
 def _digest(path: Path) -> tuple[str, int]:

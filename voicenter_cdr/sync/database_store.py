@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
-from voicenter_cdr.export.database import Table
-from voicenter_cdr.export.ddl import quoted
-from voicenter_cdr.export.schema import TABLE, moment
+from voicenter_cdr.export.database import DatabaseTable
+from voicenter_cdr.export.ddl import quote_identifier
+from voicenter_cdr.export.schema import TABLE
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
 
@@ -27,15 +28,15 @@ class DatabaseStore:
     _HEADER: Final = ("version", "salt", "account", "filters", "columns", "start", "watermark")
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
-    def __init__(self, path: Path, opened: Callable[[Path], Table], settings: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, opened: Callable[[Path], DatabaseTable], settings: Sequence[str] = ()) -> None:
         self._path = path
         self._opened = opened
         self._settings = settings
-        self._made: Table | None = None
+        self._made: DatabaseTable | None = None
         self._busy = False
 
     @property
-    def _table(self) -> Table:
+    def _table(self) -> DatabaseTable:
         if self._made is None:
             self._made = self._opened(self._path)
         return self._made
@@ -58,7 +59,7 @@ class DatabaseStore:
         return State.read(header[0], self._rows(self._LEDGER, self._ENTRY), self._path)
 
     def _rows(self, table: str, names: Sequence[str]) -> list[dict[str, Any]]:
-        found = self._table.execute(f"SELECT {', '.join(map(quoted, names))} FROM {quoted(table)}")
+        found = self._table.execute(f"SELECT {', '.join(map(quote_identifier, names))} FROM {quote_identifier(table)}")
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def reset(self, state: State) -> None:
@@ -66,13 +67,13 @@ class DatabaseStore:
         self._set()
         with self._transaction():
             for table in (TABLE, self._STATE, self._LEDGER):
-                self._table.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
+                self._table.execute(f"DROP TABLE IF EXISTS {quote_identifier(table)}")
             self._table.execute(
-                f"CREATE TABLE {quoted(self._STATE)} (version INTEGER, salt TEXT, account TEXT, filters TEXT, "
-                'columns TEXT, "start" TEXT, watermark TEXT)'
+                f"CREATE TABLE {quote_identifier(self._STATE)} (version INTEGER, salt TEXT, account TEXT, "
+                'filters TEXT, columns TEXT, "start" TEXT, watermark TEXT)'
             )
             self._table.execute(
-                f'CREATE TABLE {quoted(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
+                f'CREATE TABLE {quote_identifier(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
                 '"rows" BIGINT, fetched_at TEXT, status TEXT, reason TEXT)'
             )
             self._table.create()
@@ -88,15 +89,17 @@ class DatabaseStore:
         end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
             self._table.create()
-            self._table.execute(f'DELETE FROM {quoted(self._LEDGER)} WHERE "from" >= ?', (moment(end),))
+            self._table.execute(f'DELETE FROM {quote_identifier(self._LEDGER)} WHERE "from" >= ?', (to_iso_utc(end),))
             self._put(state, *entries)
 
     def begin(self, window: Window) -> None:
         """Begin a transaction, and delete the window's records in it."""
         self._table.execute("BEGIN")
         self._busy = True
-        first, last = map(self._table.bound, window.times)
-        self._table.execute(f"DELETE FROM {quoted(TABLE)} WHERE started_at >= ? AND started_at < ?", (first, last))
+        first, last = map(self._table.time_literal, window.times)
+        self._table.execute(
+            f"DELETE FROM {quote_identifier(TABLE)} WHERE started_at >= ? AND started_at < ?", (first, last)
+        )
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Insert."""
@@ -136,12 +139,13 @@ class DatabaseStore:
         for entry in entries:
             spelled = entry.spelled
             self._table.execute(
-                f'DELETE FROM {quoted(self._LEDGER)} WHERE "from" >= ? AND "from" < ?', (spelled["from"], spelled["to"])
+                f'DELETE FROM {quote_identifier(self._LEDGER)} WHERE "from" >= ? AND "from" < ?',
+                (spelled["from"], spelled["to"]),
             )
             self._add(self._LEDGER, spelled)
-        self._table.execute(f"DELETE FROM {quoted(self._STATE)}")
+        self._table.execute(f"DELETE FROM {quote_identifier(self._STATE)}")
         self._add(self._STATE, state.header)
 
     def _add(self, table: str, values: Mapping[str, Any]) -> None:
-        names, marks = ", ".join(map(quoted, values)), ", ".join("?" * len(values))
-        self._table.execute(f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks})", list(values.values()))
+        names, marks = ", ".join(map(quote_identifier, values)), ", ".join("?" * len(values))
+        self._table.execute(f"INSERT INTO {quote_identifier(table)} ({names}) VALUES ({marks})", list(values.values()))

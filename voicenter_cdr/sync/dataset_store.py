@@ -10,11 +10,20 @@ from pathlib import Path
 
 import attrs
 
-from voicenter_cdr._files import PART, check_file, drop, sync_folder, write_whole
+from voicenter_cdr._files import PART_SUFFIX, check_file, remove, sync_folder, write_atomic
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
-from voicenter_cdr.export.dataset import Leaf, check_tree, day_folder, leaf_ending, open_leaf, replaced, state_of
-from voicenter_cdr.export.schema import Column, moment
+from voicenter_cdr.export.dataset import (
+    FileFormat,
+    backup_path,
+    check_tree,
+    day_folder,
+    file_suffix,
+    open_file,
+    sync_state_path,
+)
+from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
@@ -28,16 +37,16 @@ class TreeStore:
     A state that is kept elsewhere is named by the file beside the tree: exports leave such a folder alone.
     """
 
-    def __init__(self, root: Path, leaf: Leaf, columns: Sequence[Column], state: Path | None) -> None:
+    def __init__(self, root: Path, file_format: FileFormat, columns: Sequence[Column], state: Path | None) -> None:
         self._root = Path(os.path.realpath(root))
-        self._leaf: Leaf = leaf
+        self._file_format: FileFormat = file_format
         self._columns = columns
-        self._beside = state_of(self._root)
+        self._beside = sync_state_path(self._root)
         self._state = self._beside if state is None else Path(os.path.realpath(state))
-        self._part = self._root.with_name(self._root.name + PART)
+        self._part = self._root.with_name(self._root.name + PART_SUFFIX)
         self._window: Window | None = None
         self._file: FileSink | None = None
-        check_tree(self._root, leaf)
+        check_tree(self._root, file_format)
         if self._root in self._state.parents:
             raise ConfigurationError(
                 f"The state can't be kept in the folder {self._root}, which holds records alone",
@@ -82,44 +91,44 @@ class TreeStore:
         return self._path(entry.window)
 
     def _path(self, window: Window) -> Path:
-        return day_folder(self._root, window.times[0].date()) / f"part-0{leaf_ending(self._leaf)}"
+        return day_folder(self._root, window.times[0].date()) / f"part-0{file_suffix(self._file_format)}"
 
     def reset(self, state: State) -> None:
         """Take the tree away, then begin: without its files no state takes a day for stored."""
-        old = replaced(self._root)
-        drop(old)
-        drop(self._part)  # before there is no tree: the part of one would be taken for it
+        old = backup_path(self._root)
+        remove(old)
+        remove(self._part)  # before there is no tree: the part of one would be taken for it
         if self._root.exists():
             self._root.rename(old)
         self._root.mkdir()
         self.adopt(state)
-        drop(old)
+        remove(old)
 
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Put the state in the place of the old one, at once."""
         del entries  # the state holds them all
         if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the tree knows whose it is
-            write_whole(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
+            write_atomic(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
         self._save(state)
 
     def _save(self, state: State) -> None:
         said = state.header | {
             "windows": [entry.spelled for _, entry in sorted(state.ledger.items())],
-            "gaps": [[moment(entry.start), moment(entry.end)] for entry in state.gaps],
+            "gaps": [[to_iso_utc(entry.start), to_iso_utc(entry.end)] for entry in state.gaps],
         }
-        write_whole(self._state, json.dumps(said, separators=(",", ":")).encode())
+        write_atomic(self._state, json.dumps(said, separators=(",", ":")).encode())
 
     def begin(self, window: Window) -> None:
         """Make room beside the tree, so that nobody who reads it sees what is not whole."""
         self._window = window
-        drop(self._part)
+        remove(self._part)
         self._part.mkdir()
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write to a file beside the tree."""
         assert self._window is not None
         if self._file is None:
-            self._file = open_leaf(self._leaf, self._part / self._path(self._window).name, self._columns)
+            self._file = open_file(self._file_format, self._part / self._path(self._window).name, self._columns)
         self._file.write(records)
 
     def commit(self, state: State, entry: SyncWindow) -> None:
@@ -136,7 +145,7 @@ class TreeStore:
             with contextlib.suppress(OSError):  # somebody has put something beside it
                 path.parent.rmdir()
         self._window = self._file = None
-        drop(self._part)
+        remove(self._part)
         self._save(state)
 
     def rollback(self) -> None:
@@ -145,7 +154,7 @@ class TreeStore:
             self._file.abort()
         if self._window is not None:
             with contextlib.suppress(OSError):
-                drop(self._part)
+                remove(self._part)
         self._window = self._file = None
 
     def close(self) -> None:

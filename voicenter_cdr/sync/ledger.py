@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 from attrs import field, frozen
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.errors import CheckpointError
-from voicenter_cdr.export.schema import moment
 from voicenter_cdr.models import Cdr, InvalidRecord, Page
 
 __all__ = [
@@ -74,11 +74,11 @@ class SyncWindow:
     def spelled(self) -> dict[str, Any]:
         """In plain values, as it is stored."""
         return {
-            "from": moment(self.start),
-            "to": moment(self.end),
+            "from": to_iso_utc(self.start),
+            "to": to_iso_utc(self.end),
             "expected": self.expected,
             "rows": self.rows,
-            "fetched_at": moment(self.fetched_at),
+            "fetched_at": to_iso_utc(self.fetched_at),
             "status": self.status,
             "reason": self.reason,
         }
@@ -169,8 +169,8 @@ class State:
             "account": self.account,
             "filters": self.filters,
             "columns": self.columns,
-            "start": moment(self.start),
-            "watermark": moment(self.watermark) if self.watermark else None,
+            "start": to_iso_utc(self.start),
+            "watermark": to_iso_utc(self.watermark) if self.watermark else None,
         }
 
     @classmethod

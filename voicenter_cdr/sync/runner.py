@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 from attrs import define, field, frozen
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
@@ -24,7 +25,7 @@ from voicenter_cdr.errors import (
     RateLimitError,
     VoicenterError,
 )
-from voicenter_cdr.export.schema import Column, Kind, moment
+from voicenter_cdr.export.schema import Column, Kind
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import Cdr, CdrQuery, Stats
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -275,7 +276,7 @@ class _Run:
     def _tell(self, entry: SyncWindow) -> None:
         self.done = [other for other in self.done if other.start != entry.start] + [entry]
         how = f"a gap ({entry.reason})" if entry.is_gap else f"{entry.rows} records"
-        _LOG.info("synced [%s, %s): %s", moment(entry.start), moment(entry.end), how)
+        _LOG.info("synced [%s, %s): %s", to_iso_utc(entry.start), to_iso_utc(entry.end), how)
         if self.on_window is not None:
             self.on_window(entry)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from voicenter_cdr._files import Lock, check_file
+from voicenter_cdr._files import FileLock, check_file
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.duckdb import DuckdbTable
@@ -87,8 +87,8 @@ def locked(destination: Path) -> Iterator[None]:
 
     Raises ``OSError`` (``EBUSY``) where one of them is at work on it.
     """
-    lock = Lock(Path(os.path.realpath(destination)))
-    lock.take()
+    lock = FileLock(Path(os.path.realpath(destination)))
+    lock.acquire()
     try:
         yield
     finally:

@@ -303,7 +303,7 @@ def test_a_name_stands_for_a_whole_file(tmp_path: Path) -> None:
     sink.commit()
     assert json.loads(path.read_text())["call_id"] == FULL.call_id
     assert list(tmp_path.iterdir()) == [path]
-    assert sink.kept is None
+    assert sink.partial_path is None
 
 
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.csv", "calls.jsonl.gz"])
@@ -313,9 +313,9 @@ def test_an_abort_keeps_what_came(tmp_path: Path, name: str) -> None:
     sink.write([FULL, FULL])
     with pytest.raises(AttributeError), committing(sink):
         sink.write([FULL, None])  # type: ignore[list-item]
-    assert sink.kept == tmp_path / f"{name}.part"
-    assert list(tmp_path.iterdir()) == [sink.kept]
-    data = sink.kept.read_bytes()
+    assert sink.partial_path == tmp_path / f"{name}.part"
+    assert list(tmp_path.iterdir()) == [sink.partial_path]
+    data = sink.partial_path.read_bytes()
     text = gzip.decompress(data) if name.endswith(".gz") else data
     assert len(text.splitlines()) == (3 if ".csv" in name else 2)
 
@@ -328,7 +328,7 @@ def test_an_abort_without_a_record_leaves_nothing(tmp_path: Path, name: str) -> 
     sink = open_sink(tmp_path / name)
     sink.write([])
     sink.abort()
-    assert sink.kept is None
+    assert sink.partial_path is None
     assert not (tmp_path / name).exists()
     assert part.read_text() == "of an earlier run"
 
@@ -364,7 +364,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space"), committing(open_sink(path)) as sink:
         sink.write([FULL])
     assert path.read_text() == "old"
-    assert sink.kept == tmp_path / "calls.jsonl.part"
+    assert sink.partial_path == tmp_path / "calls.jsonl.part"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")

@@ -29,6 +29,7 @@ from support.full_records import FULL, MOMENT, maps, steps, texts
 from support.small_population import in_a_small_world
 
 from voicenter_cdr import Cdr, CdrType, ConfigurationError, DecodeError, DialStatus, FrozenMap
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.analytics import create_views
 from voicenter_cdr.export import (
     COLUMNS,
@@ -47,8 +48,7 @@ from voicenter_cdr.export import (
 )
 from voicenter_cdr.export import duckdb as duckdb_room
 from voicenter_cdr.export import parquet as parquet_room
-from voicenter_cdr.export.cells import cells
-from voicenter_cdr.export.schema import moment
+from voicenter_cdr.export.cells import column_values
 
 NAMES = [column.name for column in COLUMNS]
 TABLES = ("calls.parquet", "calls.sqlite", "calls.duckdb", "calls/")
@@ -102,7 +102,7 @@ def save(target: str, records: Sequence[Cdr], **options: Any) -> FileSink:
 
 def truth(records: Sequence[Cdr]) -> list[tuple[Any, ...]]:
     """What every reader should find, column by column."""
-    return list(zip(*[cells(records, column) for column in COLUMNS], strict=True))
+    return list(zip(*[column_values(records, column) for column in COLUMNS], strict=True))
 
 
 def tuples(found: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -254,8 +254,10 @@ def test_what_a_table_looks_like(tmp_path: Path) -> None:
 def test_times_sort_as_text(moments: list[datetime]) -> None:
     """As SQLite has them times sort by the second; whole seconds, which is what the service tells, sort fully."""
     seconds = [instant.replace(microsecond=0) for instant in moments]
-    assert sorted(map(moment, seconds)) == list(map(moment, sorted(seconds)))
-    assert [text[:19] for text in sorted(map(moment, moments))] == [moment(second)[:19] for second in sorted(seconds)]
+    assert sorted(map(to_iso_utc, seconds)) == list(map(to_iso_utc, sorted(seconds)))
+    assert [text[:19] for text in sorted(map(to_iso_utc, moments))] == [
+        to_iso_utc(second)[:19] for second in sorted(seconds)
+    ]
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 250_000, 999_999])
@@ -265,8 +267,8 @@ def test_a_whole_second_parts_times(tmp_path: Path, fraction: int) -> None:
     table.create()
     table.insert([Cdr(started_at=MOMENT + timedelta(microseconds=fraction))])
     question = "SELECT count(*) FROM cdr WHERE started_at >= ? AND started_at < ?"
-    inside = table.bound(MOMENT), table.bound(MOMENT + timedelta(seconds=1))
-    before = table.bound(MOMENT - timedelta(seconds=1)), table.bound(MOMENT)
+    inside = table.time_literal(MOMENT), table.time_literal(MOMENT + timedelta(seconds=1))
+    before = table.time_literal(MOMENT - timedelta(seconds=1)), table.time_literal(MOMENT)
     assert table.execute(question, inside) == [(1,)]
     assert table.execute(question, before) == [(0,)]
     table.close()
@@ -359,7 +361,7 @@ def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name.strip("/")]
     assert name not in TABLES or whole_of(target) == truth(records)
     save(target, records)
-    assert second.kept is None
+    assert second.partial_path is None
 
 
 @pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
@@ -373,9 +375,9 @@ def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: 
         broken.setattr(Path, "replace", refuse)
         with pytest.raises(OSError, match="permitted"), committing(open_sink(f"{tmp_path}/{name}")) as sink:
             sink.write([FULL])
-    assert sink.kept == tmp_path / f"{name}.part"
-    assert list(tmp_path.iterdir()) == [sink.kept]
-    sink.kept.rename(tmp_path / name)
+    assert sink.partial_path == tmp_path / f"{name}.part"
+    assert list(tmp_path.iterdir()) == [sink.partial_path]
+    sink.partial_path.rename(tmp_path / name)
     assert name not in TABLES or whole_of(f"{tmp_path}/{name}") == truth([FULL])
 
 
@@ -385,21 +387,21 @@ def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
     target = f"{tmp_path}/{name}"
     sink = open_sink(target)
     sink.abort()
-    assert (sink.kept, list(tmp_path.iterdir())) == (None, [])
+    assert (sink.partial_path, list(tmp_path.iterdir())) == (None, [])
     sink.write([FULL])
     sink.write([OTHER])
     sink.abort()
-    assert sink.kept == Path(f"{target.rstrip('/')}.part")
-    assert [path.name for path in tmp_path.iterdir()] == [sink.kept.name]
+    assert sink.partial_path == Path(f"{target.rstrip('/')}.part")
+    assert [path.name for path in tmp_path.iterdir()] == [sink.partial_path.name]
     if name.endswith("/"):
-        days = sorted(sink.kept.rglob("*"))
+        days = sorted(sink.partial_path.rglob("*"))
         assert [path.name for path in days if path.is_file()] == ["part-0.parquet", "part-0.parquet.part"]
         assert tuples(pq.read_table(days[1]).to_pylist() + pq.read_table(days[3]).to_pylist()) == truth([FULL, OTHER])
     elif name.endswith(".parquet"):
-        assert from_parquet(str(sink.kept)) == truth([FULL, OTHER])
+        assert from_parquet(str(sink.partial_path)) == truth([FULL, OTHER])
     else:
         lite = name.endswith(".sqlite")
-        found = from_sqlite(str(sink.kept)) if lite else from_database(duckdb, str(sink.kept))
+        found = from_sqlite(str(sink.partial_path)) if lite else from_database(duckdb, str(sink.partial_path))
         assert found == truth([FULL, OTHER])
 
 
@@ -486,7 +488,7 @@ def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
         sink.commit()
     sink.abort()
     assert (tmp_path / "lake" / "letter.txt").exists()
-    assert sink.kept == tmp_path / "lake.part"
+    assert sink.partial_path == tmp_path / "lake.part"
 
 
 def test_a_tree_of_lines(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from voicenter_cdr._files import check_file, write_whole
+from voicenter_cdr._files import check_file, write_atomic
 from voicenter_cdr.analytics import COLUMNS as CALLER
 from voicenter_cdr.analytics import MissedCallTracker, Unreturned
 from voicenter_cdr.cli import periods
@@ -123,7 +123,7 @@ def _saved(output: str, text: str) -> None:
     if output == "-":
         _shown(text)
     else:
-        write_whole(Path(output), _bytes(text))
+        write_atomic(Path(output), _bytes(text))
 
 
 def _shown(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from voicenter_cdr._times import format_period, format_second
 from voicenter_cdr.cli.clients import open_client
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
 from voicenter_cdr.cli.options import (
@@ -44,7 +45,7 @@ def plan(
         estimate = asyncio.run(_plan(query, connection))
     told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
     told["seconds"] = round(estimate.seconds, 1)
-    sys.stdout.write(json.dumps(told, default=lambda moment: f"{moment:%Y-%m-%dT%H:%M:%SZ}") + "\n")
+    sys.stdout.write(json.dumps(told, default=format_second) + "\n")
     sys.stdout.flush()
     if not messages.quiet:
         about = "" if estimate.is_exact else "about "

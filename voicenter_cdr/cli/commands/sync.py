@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import attrs
 from cyclopts import Parameter
 
+from voicenter_cdr._times import format_period, format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import drop_checkpoints, load_pseudonymiser, open_client
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, sync_progress
@@ -145,7 +146,7 @@ def _tell(report: SyncReport, destination: str, seconds: float, messages: Output
             echo_err(line)
     elif not messages.quiet:
         cost = f"{pluralize(report.requests, 'request')}, {seconds:.1f} s"
-        until = "nothing yet" if report.watermark is None else f"up to {report.watermark:%Y-%m-%dT%H:%M:%SZ}"
+        until = "nothing yet" if report.watermark is None else f"up to {format_second(report.watermark)}"
         days = pluralize(len(report.windows), "day")
         echo_err(f"{pluralize(report.rows, 'record')} of {days}, {cost}, {until}, {destination}")
     if report.gaps and not report.dry_run:
@@ -164,14 +165,11 @@ def _planned(windows: Sequence[SyncWindow]) -> list[str]:
     """What a run would fetch, days in a row together."""
     first = [day for at, day in enumerate(windows) if not at or windows[at - 1].end != day.start]
     last = [day for at, day in enumerate(windows) if day is windows[-1] or windows[at + 1].start != day.end]
-    return [
-        f"would fetch {a.start:%Y-%m-%dT%H:%M:%SZ} to {b.end:%Y-%m-%dT%H:%M:%SZ}"
-        for a, b in zip(first, last, strict=True)
-    ]
+    return [f"would fetch {format_period(a.start, b.end)}" for a, b in zip(first, last, strict=True)]
 
 
 def _span(entry: SyncWindow) -> str:
-    return f"{entry.start:%Y-%m-%dT%H:%M:%SZ} to {entry.end:%Y-%m-%dT%H:%M:%SZ}"
+    return format_period(entry.start, entry.end)
 
 
 SYNC_EXAMPLES: Final = """\

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr._files import write_whole
+from voicenter_cdr._files import write_atomic
+from voicenter_cdr._times import format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client, read_secret
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
@@ -126,7 +127,7 @@ def watch(
             )
             stream = client.watch([rule], query, **options)
             if not messages.quiet:
-                echo_err(f"Watching calls from {start:%Y-%m-%dT%H:%M:%SZ} on; Ctrl-C ends it.")
+                echo_err(f"Watching calls from {format_second(start)} on; Ctrl-C ends it.")
             try:
                 await _followed(stream, place, seconds, until_it_fails=not hook)
             finally:
@@ -171,7 +172,7 @@ async def _kept(stream: WatchStream, state: Path | None) -> None:
 def _save(stream: WatchStream, state: Path | None) -> None:
     """Whole, or as it was before, also after a power cut."""
     if state is not None:
-        write_whole(state, stream.checkpoint.encode())
+        write_atomic(state, stream.checkpoint.encode())
 
 
 WATCH_EXAMPLES: Final = """\

@@ -23,11 +23,12 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Hashable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from attrs import Factory, field, frozen
 
+from voicenter_cdr._times import from_epoch_seconds
 from voicenter_cdr.errors import IncompleteError
 
 __all__ = ["DAY", "PageFacts", "Trust", "Window", "check_clock", "is_cut", "is_ordered", "prefix", "suffix"]
@@ -55,8 +56,7 @@ class Window:
     @property
     def times(self) -> tuple[datetime, datetime]:
         """The same as aware datetimes."""
-        epoch = datetime(1970, 1, 1, tzinfo=UTC)
-        return epoch + timedelta(seconds=self.start), epoch + timedelta(seconds=self.stop)
+        return from_epoch_seconds(self.start), from_epoch_seconds(self.stop)
 
     def split(self, parts: int) -> tuple[Window, ...]:
         """Up to ``parts`` windows of about the same length that tile this one."""

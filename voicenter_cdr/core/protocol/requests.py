@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from voicenter_cdr._times import format_second, from_epoch_seconds
 from voicenter_cdr.core.protocol.fields import _DOCUMENTED, _NEEDED, API_NAMES
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrField, CdrQuery, Sort, SortOrder
@@ -40,7 +41,7 @@ class Request:
 
 
 def _moment(second: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+    return format_second(from_epoch_seconds(second))[:-1]
 
 
 def call_window(call_id: str) -> tuple[datetime, datetime]:

@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 from operator import attrgetter
 from typing import Any, Final
 
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.models import CdrField, CdrType, DialStatus, FrozenMap, IvrStep
 
 
@@ -120,7 +121,7 @@ def _from_epoch(value: Any) -> datetime:
     try:
         number = _whole(value)
         if number is not None and number >= 0:
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+            return EPOCH + timedelta(seconds=number)
     except OverflowError:
         pass
     raise _UnreadableError("a date and time")
@@ -235,7 +236,6 @@ _REPEATING: Final = frozenset(
 _MAY_FAIL: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
 """Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Column = Sequence[Any]
 """What the rows of a slice hold for one field."""
@@ -297,4 +297,4 @@ def _moments(column: Column) -> Column | None:
 
 def _seconds(moments: Iterable[datetime | None]) -> list[int | None]:
     """Whole seconds since 1970, of those that are known."""
-    return [None if moment is None else (gone := moment - _EPOCH).days * 86_400 + gone.seconds for moment in moments]
+    return [None if moment is None else (gone := moment - EPOCH).days * 86_400 + gone.seconds for moment in moments]
