@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from attrs import frozen
 from cyclopts import Parameter
 
-from voicenter_cdr._times import format_period, from_epoch_seconds
+from voicenter_cdr import _times
 from voicenter_cdr.core.protocol.requests import call_window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
@@ -174,5 +174,5 @@ def _placed(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> date
 
 def format_period(query: CdrQuery) -> str:
     """The period of a query, in UTC."""
-    start, end = map(from_epoch_seconds, query.seconds)
-    return format_period(start, end)
+    start, end = map(_times.from_epoch_seconds, query.seconds)
+    return _times.format_period(start, end)

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from voicenter_cdr._times import format_period, format_second
+from voicenter_cdr._times import format_second
 from voicenter_cdr.cli.clients import open_client
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
 from voicenter_cdr.cli.options import (
