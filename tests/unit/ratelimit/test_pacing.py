@@ -246,9 +246,9 @@ def test_backoff_grows_by_its_jitter_and_by_what_was_asked() -> None:
     assert [backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]
 
 
-REQUESTS = r"^RateLimit\(requests=…\) must be a whole number above 0\n"
+REQUESTS = r"^RateLimit\(requests=…\) must be a whole number, 1 or more\n"
 PERIOD = r"^RateLimit\(period=…\) must be a number above 0\n"
-GRACE = r"^RateLimit\(grace=…\) must be a number from 0 up\n"
+GRACE = r"^RateLimit\(grace=…\) must be a number, 0 or more\n"
 
 
 @pytest.mark.parametrize(

@@ -15,27 +15,12 @@ from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr._validation import is_count, is_number, is_positive
 
 __all__ = ["Limiter", "Permit", "RateLimit", "SlidingWindow"]
 
 _TICK: Final = 0.001
 """Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
-
-
-def _positive(_: object, __: object, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigurationError("RateLimit(period=…) must be a number above 0")
-
-
-def _not_negative(_: object, __: object, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ConfigurationError("RateLimit(grace=…) must be a number from 0 up")
-
-
-def _whole_positive(_: object, __: object, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ConfigurationError("RateLimit(requests=…) must be a whole number above 0")
 
 
 @frozen
@@ -46,11 +31,11 @@ class RateLimit:
     (evidence): give each of several programs its share, or let them share one limiter.
     """
 
-    requests: int = field(default=30, validator=_whole_positive)
+    requests: int = field(default=30, validator=is_count)
     """Requests allowed in a period."""
-    period: float = field(default=60.0, validator=_positive)
+    period: float = field(default=60.0, validator=is_positive)
     """The period, in seconds."""
-    grace: float = field(default=3.0, validator=_not_negative, kw_only=True)
+    grace: float = field(default=3.0, validator=is_number(minimum=0), kw_only=True)
     """Longest time, in seconds, that a written request is on its way to the service."""
 
 

@@ -1,0 +1,92 @@
+"""Shared validators."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from voicenter_cdr import ConfigurationError
+from voicenter_cdr._validation import (
+    check_choice,
+    check_number,
+    is_callable,
+    is_choice,
+    is_count,
+    is_number,
+    is_positive,
+    to_aware_utc,
+)
+
+
+@frozen(kw_only=True)
+class Options:
+    """One option of each kind."""
+
+    seconds: Any = field(default=1.0, validator=is_positive)
+    tries: Any = field(default=1, validator=is_count)
+    grace: Any = field(default=0, validator=is_number(minimum=0))
+    order: Any = field(default="time", validator=is_choice("time", "any"))
+    handler: Any = field(default=None, validator=is_callable)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        *[("seconds", value, "a number above 0") for value in (0, -1.5, float("nan"), float("inf"), True, "1", None)],
+        *[("tries", value, "a whole number, 1 or more") for value in (0, 1.0, True, "2")],
+        *[("grace", value, "a number, 0 or more") for value in (-0.1, float("inf"), "3")],
+        *[("order", value, "one of time, any") for value in ("times", None, 1, [])],
+        ("handler", "print", "a function, or another callable"),
+    ],
+)
+def test_validators_bad_value_names_class_and_option(option: str, value: object, message: str) -> None:
+    """The message names the class, the option and what it takes."""
+    with pytest.raises(ConfigurationError) as raised:
+        Options(**{option: value})
+    assert raised.value.message == f"Options({option}=…) must be {message}"
+
+
+def test_validators_good_values_pass() -> None:
+    """The bounds themselves are good where they are included; whole numbers of any size are numbers."""
+    Options(seconds=10**400, tries=1, grace=0.0, order="any", handler=print)
+    check_number("x", 5)
+    check_number("x", -5.0)
+
+
+def test_check_choice_true_is_not_one() -> None:
+    """A value of another type is another value."""
+    check_choice("sizes", 1, (1, 2))
+    with pytest.raises(ConfigurationError, match="sizes must be one of 1, 2"):
+        check_choice("sizes", True, (1, 2))
+
+
+class OddDatetime(datetime):
+    """A subclass with an arithmetic of its own, as some libraries have."""
+
+    def __sub__(self, other: Any) -> Any:
+        raise AssertionError("the arithmetic of the subclass is not used")
+
+
+def test_to_aware_utc_subclass_returns_plain_datetime() -> None:
+    """The same instant, in UTC, as a plain datetime."""
+    got = to_aware_utc("start", OddDatetime(2026, 7, 1, 3, tzinfo=timezone(timedelta(hours=3))))
+    assert type(got) is datetime
+    assert got == datetime(2026, 7, 1, tzinfo=UTC)
+    assert got.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("2026-07-01", "start takes an aware datetime"),
+        (datetime(2026, 7, 1), "start has no time zone"),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=3))), "start is outside of the years"),
+    ],
+)
+def test_to_aware_utc_bad_time_is_refused(value: object, message: str) -> None:
+    """Text, naive times and instants no datetime can hold in UTC raise our own error."""
+    with pytest.raises(ConfigurationError, match=message):
+        to_aware_utc("start", value)

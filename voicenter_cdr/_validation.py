@@ -1,0 +1,117 @@
+"""Checks of options that raise :class:`ConfigurationError`, as plain functions and as attrs validators.
+
+Every message names the option and states what it accepts. It never shows the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any, Final
+
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = [
+    "check_choice",
+    "check_number",
+    "is_callable",
+    "is_choice",
+    "is_count",
+    "is_number",
+    "is_positive",
+    "to_aware_utc",
+]
+
+Validator = Callable[[Any, Any, Any], None]
+"""An attrs validator: called with the instance, the attribute and the value."""
+
+
+def check_number(
+    name: str, value: object, *, minimum: float | None = None, above: float | None = None, whole: bool = False
+) -> None:
+    """Raise unless ``value`` is a finite number of at least ``minimum`` and greater than ``above``.
+
+    A bool is no number. ``whole`` accepts ``int`` only.
+    """
+    is_fit = (
+        not isinstance(value, bool)
+        and isinstance(value, int if whole else (int, float))
+        and (isinstance(value, int) or isfinite(value))
+        and (minimum is None or value >= minimum)
+        and (above is None or value > above)
+    )
+    if not is_fit:
+        kind = "a whole number" if whole else "a number"
+        bound = f" above {above:g}" if above is not None else "" if minimum is None else f", {minimum:g} or more"
+        raise ConfigurationError(f"{name} must be {kind}{bound}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    known = tuple(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in known):
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(str, known))}")
+
+
+def to_aware_utc(name: str, value: object) -> datetime:
+    """Return an aware datetime as a plain ``datetime`` in UTC, also for a subclass such as pandas' or pendulum's.
+
+    Raises for anything else, for a naive time, and for an instant outside of the years 1 to 9999.
+    """
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name} takes an aware datetime, such as datetime(2026, 7, 1, tzinfo=UTC)")
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
+        )
+    plain = datetime(
+        value.year,
+        value.month,
+        value.day,
+        value.hour,
+        value.minute,
+        value.second,
+        value.microsecond,
+        value.tzinfo,
+        fold=value.fold,
+    )
+    try:
+        return plain.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{name} is outside of the years 1 to 9999") from None
+
+
+def is_number(*, minimum: float | None = None, above: float | None = None, whole: bool = False) -> Validator:
+    """Return a validator like :func:`check_number`."""
+
+    def validate(instance: Any, attribute: Any, value: Any) -> None:
+        check_number(_name(instance, attribute), value, minimum=minimum, above=above, whole=whole)
+
+    return validate
+
+
+def is_choice(*choices: object) -> Validator:
+    """Return a validator like :func:`check_choice`."""
+
+    def validate(instance: Any, attribute: Any, value: Any) -> None:
+        check_choice(_name(instance, attribute), value, choices)
+
+    return validate
+
+
+def is_callable(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate that the value can be called; ``None`` stands for no function."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{_name(instance, attribute)} must be a function, or another callable")
+
+
+is_positive: Final = is_number(above=0)
+"""Validate a finite number above 0."""
+
+is_count: Final = is_number(minimum=1, whole=True)
+"""Validate a whole number, 1 or more."""
+
+
+def _name(instance: Any, attribute: Any) -> str:
+    return f"{type(instance).__name__}({attribute.name}=…)"
