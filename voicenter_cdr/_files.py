@@ -1,7 +1,8 @@
-"""Where a sink's bytes go: to a stream, or to a file that takes its name only when it is whole.
+"""Files that appear whole or not at all, locks, and the checks that come before any request.
 
-Whatever writes to a name holds the lock of that name (:class:`Lock`) from its first byte until the result bears it, so
-that nobody else gets at the ``.part`` meanwhile, whatever the format.
+A file is written under the name of its companion ``<name>.part`` and takes its name by one rename, once every byte is
+on the disk. Whoever writes to a name holds its :class:`FileLock` from the first byte until the result bears the name,
+so that two programs never share a ``.part``, whatever the format.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import hashlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,66 +25,184 @@ __all__ = [
     "AtomicFile",
     "Destination",
     "FileLock",
+    "FileOutput",
+    "StreamOutput",
     "check_file",
     "check_folder",
+    "companion",
+    "decode_secret",
+    "is_mount_point",
     "open_exclusive",
     "open_output",
     "remove",
+    "standard_output",
     "sync_file",
     "sync_folder",
     "write_atomic",
 ]
 
 PART_SUFFIX: Final = ".part"
-"""What is behind the name of something that is not whole yet."""
+"""Suffix of the companion that is written until the result is whole."""
 
 Destination = str | os.PathLike[str] | BinaryIO
-"""A path, or a stream that takes bytes."""
+"""A path, or a binary stream."""
 
-_BEYOND: Final = 2**30
-"""A place behind the end of any file that is locked: on Windows nobody else may touch what is."""
+_NAME_MAX: Final = 255
+"""Bytes of the longest file name that common file systems allow."""
+
+_SUFFIX_ROOM: Final = 16
+"""Bytes left free behind a companion's name, for files such as ``…-journal`` that a database puts beside it."""
+
+_LOCK_OFFSET: Final = 2**30
+"""Byte that is locked on Windows, where a locked byte can't be read: it lies behind the end of any file."""
+
+
+# --- names and places
+
+
+def is_mount_point(path: Path) -> bool:
+    """Return whether something is mounted at the path, which then can't be renamed. Bind-mounted files count, too."""
+    path = Path(os.path.realpath(path))
+    return os.path.ismount(path) or str(path) in _linux_mount_points()
+
+
+def _linux_mount_points() -> set[str]:
+    """Return the mount points Linux lists; ``os.path.ismount`` misses bind mounts within one file system."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return set()
+    points = (line.split(b" ")[4] for line in lines if line.count(b" ") > 4)
+    return {os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point)) for point in points}
+
+
+def companion(path: Path, suffix: str) -> Path:
+    """Return the path of a helper file or folder of a destination: ``<name><suffix>`` beside it.
+
+    It lies inside of a folder that is a mount point, since what lies beside that is on another disk. A name that would
+    be too long for the file system is cut, and gets a digest in place of what was cut off.
+    """
+    if path.is_dir() and is_mount_point(path):
+        return path / suffix
+    name = os.fsencode(path.name)
+    if len(name) + len(suffix) + _SUFFIX_ROOM > _NAME_MAX:
+        digest = hashlib.blake2b(name, digest_size=6).hexdigest()
+        short = name[: _NAME_MAX - _SUFFIX_ROOM - len(suffix) - len(digest) - 1].decode("utf-8", "ignore")
+        return path.with_name(f"{short}~{digest}{suffix}")
+    return path.with_name(path.name + suffix)
+
+
+def check_file(path: Path, *, in_place: bool = False) -> None:
+    """Refuse, before any request is spent, a name that no file can take.
+
+    Args:
+        path: The file that will be written.
+        in_place: The file is changed where it is, as a database is. Otherwise another file will be renamed to it.
+
+    Raises:
+        ConfigurationError: The path is a folder, lies in a folder that is missing or read-only, is too long, or is a
+            mount point that a rename can't replace.
+    """
+    _check_name(path, _SUFFIX_ROOM if in_place else 0)
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; name a file in it")
+    check_folder(path.parent)
+    if not in_place and path.exists() and is_mount_point(path):
+        raise ConfigurationError(
+            f"{path} is a mount point, and a file that is mounted by itself can't be replaced as a whole",
+            hint="Mount its folder instead of the file, or name another file.",
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any request is spent, a folder that is missing or read-only.
+
+    Raises:
+        ConfigurationError: No file can be written in the folder.
+    """
+    _check_name(folder, 0)
+    if not folder.is_dir():
+        raise ConfigurationError(f"The folder {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"No file may be written in the folder {folder}")
+
+
+def _check_name(path: Path, room: int) -> None:
+    try:
+        length = len(os.fsencode(path.name))
+        path.lstat()
+    except UnicodeEncodeError:
+        raise ConfigurationError("The name of the file holds characters that no file name can have") from None
+    except ValueError:
+        raise ConfigurationError("The name of the file holds a null character, which no file name can have") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigurationError(f"The name {path.name[:40]}… is too long for this file system") from None
+    if length + room > _NAME_MAX:
+        raise ConfigurationError(
+            f"The name {path.name[:40]}… leaves no room for the files that a database keeps beside its own",
+            hint=f"Choose a name of at most {_NAME_MAX - room} bytes.",
+        )
+
+
+# --- locks
 
 
 class FileLock:
-    """One program at a time for a destination, by ``<name>.lock`` beside it.
+    """Exclusive lock of a destination, held on ``<name>.lock`` beside it by at most one program at a time.
 
-    The system lets go of it with the process, however that ends; a lock file that is left over holds nobody up.
+    The system releases it with the process, however that ends; a lock file that is left over blocks nobody.
     """
 
     def __init__(self, destination: Path) -> None:
         self._destination = destination
-        self._path = destination.with_name(destination.name + ".lock")
+        self._path = companion(destination, ".lock")
         self._handle: BinaryIO | None = None
 
     @property
     def held(self) -> bool:
-        """Whether it is taken, by this one."""
+        """Whether this object holds the lock."""
         return self._handle is not None
 
     def acquire(self) -> None:
-        """Take it, unless it is held already. Raises ``OSError`` (``EBUSY``) where somebody else has it."""
+        """Take the lock, unless it is held already.
+
+        Raises:
+            OSError: Another program holds it (``EBUSY``), or the file system has no locks.
+        """
         while self._handle is None:
             handle = _try_lock(self._path)
             if handle is None:
                 raise _busy(self._destination)
-            if _is_at(handle, self._path):
+            if _is_same_file(handle, self._path):
                 self._handle = handle
             else:
-                handle.close()  # whoever had it has removed it since it was opened
+                handle.close()  # its holder has removed the file since it was opened
 
     def release(self) -> None:
-        """Let go of it, and take the file away. Does nothing where it is not held."""
+        """Release the lock and remove its file. Does nothing if it is not held."""
         handle, self._handle = self._handle, None
         if handle is None:
             return
         with contextlib.suppress(OSError):  # Windows keeps a file that is open
-            if not os.fstat(handle.fileno()).st_size:  # else it is somebody's file that happens to be called so
+            if not os.fstat(handle.fileno()).st_size:  # else it is somebody's file that happens to have this name
                 self._path.unlink()
         handle.close()
 
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 def open_exclusive(path: Path) -> BinaryIO:
-    """The file, opened to append to, and for nobody else to have it so as long as it is open."""
+    """Open a file for appending; nobody else can open it so until it is closed.
+
+    Raises:
+        OSError: Another program has it open (``EBUSY``), or it can't be opened.
+    """
     handle = _try_lock(path)
     if handle is None:
         raise _busy(path)
@@ -89,13 +210,13 @@ def open_exclusive(path: Path) -> BinaryIO:
 
 
 def _try_lock(path: Path) -> BinaryIO | None:
-    """The file, opened and locked; ``None`` where somebody else has it locked."""
+    """Open and lock a file; return ``None`` if another program holds the lock."""
     handle = path.open("ab")
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            handle.seek(_BEYOND)
+            handle.seek(_LOCK_OFFSET)
             msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
@@ -110,8 +231,8 @@ def _try_lock(path: Path) -> BinaryIO | None:
     return handle
 
 
-def _is_at(handle: BinaryIO, path: Path) -> bool:
-    """Whether the open file is the one that bears the name."""
+def _is_same_file(handle: BinaryIO, path: Path) -> bool:
+    """Return whether the open file still bears the name."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
@@ -122,8 +243,11 @@ def _busy(path: Path) -> OSError:
     return OSError(errno.EBUSY, "another program is writing it; let it end first", str(path))
 
 
+# --- outputs
+
+
 class StreamOutput:
-    """Bytes to a stream; one that was passed in belongs to somebody else and is flushed, never closed."""
+    """Output to a binary stream. One that was passed in is flushed and never closed."""
 
     partial_path: Path | None = None
 
@@ -132,42 +256,51 @@ class StreamOutput:
         self._owned = owned
 
     def write(self, data: bytes) -> None:
+        """Write and flush all bytes."""
         _write_all(self._stream, data)
         self._stream.flush()
 
     def commit(self) -> None:
+        """Flush, and close a stream that was opened here."""
         self._stream.flush()
         if self._owned:
             self._stream.close()
 
     def abort(self, *, keep: bool) -> None:
-        del keep  # what is in a stream is in it
+        """Flush or close; what was written to a stream can't be taken back."""
+        del keep
         with contextlib.suppress(OSError, ValueError):
             self._stream.close() if self._owned else self._stream.flush()
 
 
 class AtomicFile:
-    """``<name>.part``, a file somebody writes, which takes the name of the file when it is whole and on the disk."""
+    """A file that somebody writes as ``<name>.part``, and that takes its name once it is whole and on the disk."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))  # a link stays one, its target is replaced
-        self.part = self.path.with_name(self.path.name + PART_SUFFIX)
+        check_file(path)
+        self.path = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
+        check_file(self.path)
+        self.part = companion(self.path, PART_SUFFIX)
         self.partial_path: Path | None = None
         self._lock = FileLock(self.path)
-        check_file(self.path)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it was begun, and neither committed nor aborted."""
+        return self._lock.held
 
     def begin(self) -> None:
-        """Keep others from it until :meth:`commit` or :meth:`abort`. Raises ``OSError`` where somebody has it."""
+        """Take the lock, until :meth:`commit` or :meth:`abort`. Raises ``OSError`` if another program holds it."""
         # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
         self._lock.acquire()
 
     def commit(self) -> None:
-        """Give the file its name."""
+        """Bring the part to the disk and give it the file's name."""
         sync_file(self.part)
         self._rename()
 
     def abort(self, *, keep: bool) -> None:
-        """Let the part stay as what is kept, or remove it. Does nothing where it was not begun, or has its name."""
+        """Keep the part as :attr:`partial_path`, or remove it. Does nothing before :meth:`begin` or after a commit."""
         if not self._lock.held:
             return
         with contextlib.suppress(OSError):
@@ -186,10 +319,11 @@ class AtomicFile:
 
 
 class FileOutput(AtomicFile):
-    """Bytes to a file."""
+    """Bytes to a file, packed with gzip if asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, pack: bool = False) -> None:
         super().__init__(path)
+        self._pack = pack
         self._raw: BinaryIO | None = None
         self._out: Any = None
 
@@ -199,14 +333,16 @@ class FileOutput(AtomicFile):
             self._raw = self.part.open("wb")
             if self.path.exists():
                 shutil.copymode(self.path, self.part)
-            packed = self.path.suffix.lower() == ".gz"
-            self._out = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if packed else self._raw
+            # No name and no time in the header: the same records give the same bytes.
+            self._out = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if self._pack else self._raw
         return self._out
 
     def write(self, data: bytes) -> None:
+        """Write all bytes."""
         _write_all(self._open(), data)
 
     def commit(self) -> None:
+        """Bring the bytes to the disk and give the file its name."""
         out, raw = self._open(), self._raw
         assert raw is not None
         if out is not raw:
@@ -217,6 +353,7 @@ class FileOutput(AtomicFile):
         self._rename()
 
     def abort(self, *, keep: bool) -> None:
+        """Close, and keep the part or remove it."""
         for stream in (self._out, self._raw):
             with contextlib.suppress(OSError, ValueError):
                 if stream is not None:
@@ -224,33 +361,38 @@ class FileOutput(AtomicFile):
         super().abort(keep=keep)
 
 
-def check_file(path: Path) -> None:
-    """Refuse before any request is spent a name that no file can have."""
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder; name a file in it")
-    check_folder(path.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse before any request is spent what could only fail after it."""
-    if not folder.is_dir():
-        raise ConfigurationError(f"The folder {folder} does not exist")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"No file may be written in the folder {folder}")
-
-
 def open_output(target: Destination) -> StreamOutput | FileOutput:
-    """The way to a target. Raises :class:`ConfigurationError` where no file can be written."""
+    """Return the output for a target. A name that ends with ``.gz`` is packed; a device or pipe is not replaced.
+
+    Raises:
+        ConfigurationError: No file can be written there.
+    """
     if not isinstance(target, str | os.PathLike):
         return StreamOutput(target)
     path = Path(target)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        return StreamOutput(path.open("wb"), owned=True)  # a device or a pipe is written to, not replaced
-    return FileOutput(path)
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113  # any name gives an answer
+        return StreamOutput(path.open("wb"), owned=True)
+    return FileOutput(path, pack=path.suffix.lower() == ".gz")
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output as a binary stream, so that data is UTF-8 whatever the terminal's encoding.
+
+    Raises:
+        ConfigurationError: The program was started with its standard output closed.
+    """
+    stdout: Any = sys.stdout
+    if stdout is None:
+        raise ConfigurationError("Standard output is closed", hint="Name a file to write to.")
+    binary: BinaryIO = getattr(stdout, "buffer", stdout)
+    return binary
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Put these bytes in the place of the file's, at once: nobody ever sees a part of them, not after a power cut."""
+    """Replace a file's content at once: nobody ever sees a part of it, not even after a power cut.
+
+    The bytes are written as they are, whatever the name ends with.
+    """
     file = FileOutput(path)
     try:
         file.write(data)
@@ -261,7 +403,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -269,13 +411,13 @@ def remove(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file that somebody else has written to the disk."""
+    """Bring a file that a library has written to the disk."""
     with path.open("rb+") as handle:
         os.fsync(handle.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name survive a power cut, where the system can."""
+    """Make new names in a folder survive a power cut, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -284,8 +426,20 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def decode_secret(data: bytes) -> bytes:
+    """Return a key or credential as it was meant, from the bytes of its file.
+
+    Surrounding white space and a byte order mark don't count; UTF-16, which Windows PowerShell writes, becomes UTF-8.
+    """
+    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if data.startswith(mark) and not len(data) % 2:
+            with contextlib.suppress(UnicodeDecodeError):
+                data = data.decode(encoding).encode()
+    return data.removeprefix(b"\xef\xbb\xbf").strip()
+
+
 def _write_all(stream: Any, data: bytes) -> None:
-    """Write all of it: a raw stream may take less than it is given."""
+    """Write every byte; a raw stream may take fewer than it is given."""
     left = memoryview(data)
     while left:
         left = left[stream.write(left) or 0 :]

@@ -34,6 +34,7 @@ from typing import Any, Final, NoReturn
 
 import attrs
 
+from voicenter_cdr._files import decode_secret
 from voicenter_cdr.calls import PUNCTUATION, is_number, normal_number
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, IvrStep, Page
@@ -178,12 +179,13 @@ class Pseudonymiser:
 def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
     if not isinstance(key, bytes | bytearray):
         return ConfigurationError("The key for pseudonyms takes bytes, such as Path(…).read_bytes()")
-    if len(key.strip()) < _SHORTEST_KEY:
+    key = decode_secret(bytes(key))
+    if len(key) < _SHORTEST_KEY:
         return ConfigurationError(
             f"The key for pseudonyms is shorter than {_SHORTEST_KEY} bytes: its numbers could be found by trying",
             hint="Make one, and keep it apart from the data: openssl rand -hex 32 > pseudonyms.key",
         )
-    return hmac.new(key.strip(), digestmod=hashlib.sha256)
+    return hmac.new(key, digestmod=hashlib.sha256)
 
 
 def _count(text: str) -> int:

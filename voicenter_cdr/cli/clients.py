@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from voicenter_cdr._files import decode_secret
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.options import ConnectionOptions
 from voicenter_cdr.client import CdrClient
@@ -110,7 +111,7 @@ def drop_checkpoints(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
 def _content(flag: str, path: str) -> bytes:
     # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
     try:
-        return Path(path).read_bytes()
+        return decode_secret(Path(path).read_bytes())
     except OSError as error:
         raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
 

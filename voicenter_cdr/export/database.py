@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from voicenter_cdr._files import AtomicFile, remove
+from voicenter_cdr._files import AtomicFile, check_file, remove
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
 
-__all__ = ["DatabaseSink", "DatabaseTable"]
+__all__ = ["COMPARE_HINT", "DatabaseSink", "DatabaseTable", "constraint_error"]
 
 _CHUNK: Final = 100_000
 """Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
+
+
+COMPARE_HINT: Final = "Compare its table cdr with that of an export to a new file, and undo what was changed."
 
 
 class DatabaseTable(Protocol):
@@ -63,6 +67,7 @@ class DatabaseSink:
     """
 
     def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], DatabaseTable]) -> None:
+        check_file(Path(path), in_place=True)  # a database needs room for names beside its own, also to be read
         self._file = AtomicFile(Path(path))
         self._opened = opened
         self._table: DatabaseTable | None = None
@@ -112,6 +117,9 @@ class DatabaseSink:
         table.execute("COMMIT")
         table.close()
         self._table = None
+        if any(file.exists() for file in _beside(self._file.part)):
+            # The library could not bring its log into the file, for want of room for example, and did not say so.
+            raise OSError(errno.EIO, "the database was not written to its end", str(self._file.path))
         self._file.commit()
 
     def abort(self) -> None:
@@ -122,9 +130,15 @@ class DatabaseSink:
             with contextlib.suppress(Exception):  # after a failure the library may refuse everything
                 table.execute("COMMIT")
                 readable = True
-            with contextlib.suppress(Exception):
+            try:
                 table.close()
-        self._file.abort(keep=readable and self.written > 0)
+            except Exception:
+                readable = False
+        keep = readable and self.written > 0 and not any(file.exists() for file in _beside(self._file.part))
+        if not keep and self._file.is_begun:
+            with contextlib.suppress(OSError):
+                _clear(self._file.part)
+        self._file.abort(keep=keep)
 
     def _begun(self) -> DatabaseTable:
         if self._table is None:
@@ -160,10 +174,18 @@ def _made(table: DatabaseTable, view: str) -> bool:
 
 
 def _beside(path: Path) -> list[Path]:
-    """Files a database has beside its own while it is open."""
+    """Return the files a database has beside its own while it is open."""
     return [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", ".wal")]
 
 
 def _clear(path: Path) -> None:
     for file in (path, *_beside(path)):
         remove(file)
+
+
+def constraint_error(path: Path, names: str) -> ConfigurationError:
+    """Return the error for a record that breaks a constraint which the owner of the database has added."""
+    return ConfigurationError(
+        f"{path} has a constraint of its own that a record does not meet: {names}",
+        hint="Drop that constraint: two legs of a call may share an id, and any value may be absent.",
+    )

@@ -1,4 +1,4 @@
-"""Trees: a folder of files by day, ``cdr/date=2026-07-14/part-0.parquet``, as data lakes have them."""
+"""Partitioned datasets: a folder of files by day, ``cdr/date=2026-07-14/part-0.parquet``, as data lakes have them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from datetime import UTC, date
 from pathlib import Path
 from typing import Final, Literal
 
-from voicenter_cdr._files import PART_SUFFIX, FileLock, check_folder, remove, sync_folder
+from voicenter_cdr._files import (
+    PART_SUFFIX,
+    FileLock,
+    check_folder,
+    companion,
+    is_mount_point,
+    remove,
+    sync_folder,
+)
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
@@ -24,91 +32,177 @@ __all__ = [
     "DatasetSink",
     "FileFormat",
     "backup_path",
-    "check_tree",
+    "check_dataset",
+    "data_files",
     "day_folder",
     "file_suffix",
     "group_by_day",
     "open_file",
     "recover_interrupted_swap",
+    "staging_folder",
     "sync_state_path",
 ]
 
 FileFormat = Literal["parquet", "jsonl"]
-"""What the files of a tree are."""
+"""Format of the files of a dataset."""
 
-_ENDINGS: Final[dict[FileFormat, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
+_SUFFIXES: Final[dict[FileFormat, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
+
+_DATA_SUFFIXES: Final = (".parquet", ".parq", ".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".csv", ".csv.gz")
+"""Suffixes of files that a reader of the dataset would take for a part of it."""
 
 _DAY: Final = re.compile(r"date=\d{4}-\d\d-\d\d")
 
+_SYSTEM_NAMES: Final = frozenset(
+    {
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "desktop.ini",
+        "ehthumbs.db",
+        "icon\r",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+"""Names that file systems, file managers and network storage put into folders, in lower case."""
+
 
 def file_suffix(file_format: FileFormat) -> str:
-    """How the names of the files end."""
-    return _ENDINGS[file_format]
+    """Return the suffix of the dataset's files."""
+    return _SUFFIXES[file_format]
 
 
 def open_file(file_format: FileFormat, path: Path, columns: Sequence[Column]) -> FileSink:
-    """The sink for one file of a tree."""
+    """Return the sink for one file of a dataset."""
     return ParquetSink(path, columns=columns) if file_format == "parquet" else JsonlSink(path, columns=columns)
 
 
 def group_by_day(records: Sequence[Cdr]) -> Iterator[tuple[date, list[Cdr]]]:
-    """Neighbouring records of one UTC day, together."""
+    """Yield neighbouring records of one UTC day together."""
     for day, found in itertools.groupby(records, lambda cdr: cdr.started_at.astimezone(UTC).date()):
         yield day, list(found)
 
 
 def day_folder(root: Path, day: date) -> Path:
-    """Where the files of a day are."""
+    """Return the folder that holds the files of a day."""
     return root / f"date={day.isoformat()}"
 
 
 def sync_state_path(root: Path) -> Path:
-    """The file beside a tree in which a sync keeps its state."""
-    return root.with_name(root.name + ".state.json")
+    """Return the file in which a sync keeps the state of a dataset: beside it, or inside where it is mounted."""
+    inside = root / ".state.json"
+    return inside if inside.exists() else companion(root, ".state.json")
 
 
 def backup_path(root: Path) -> Path:
-    """Where a tree is while another one takes its place; no name anybody would choose for a folder to keep."""
-    return root.with_name(root.name + ".replaced")
+    """Return the place of a dataset while another one takes its own; not a name that people choose themselves."""
+    return companion(root, ".replaced")
+
+
+def staging_folder(root: Path) -> Path:
+    """Return the folder in which files wait until they are whole, on the same disk as the dataset."""
+    return companion(root, PART_SUFFIX)
 
 
 def recover_interrupted_swap(root: Path) -> None:
-    """End what a program that was killed had begun: a tree that was whole takes its place, or the old one is back."""
-    old, part = backup_path(root), root.with_name(root.name + PART_SUFFIX)
+    """Finish a swap that a kill interrupted: the new dataset takes its place if it was whole, else the old one is back.
+
+    Removes the old dataset once the new one is there.
+    """
+    old, part = backup_path(root), staging_folder(root)
     if old.exists() and not root.exists():
         (part if part.exists() else old).rename(root)
+    if old.exists():
+        _carry_over(old, root)
     remove(old)
 
 
-def check_tree(root: Path, file_format: FileFormat) -> None:
-    """Refuse a folder that holds anything but such a tree: it would be lost, or break those who read the tree."""
+def _is_passed_over(name: str) -> bool:
+    """Return whether every reader of datasets passes over a file or folder of this name."""
+    return name.startswith((".", "_")) or name.lower() in _SYSTEM_NAMES
+
+
+def _is_part(path: Path, file_format: FileFormat) -> bool:
+    return path.name.startswith("part-") and path.name.endswith(file_suffix(file_format))
+
+
+def _day_folders(root: Path) -> Iterator[Path]:
+    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+        if _DAY.fullmatch(entry.name) and entry.is_dir():
+            yield entry
+
+
+def data_files(root: Path, file_format: FileFormat) -> list[Path]:
+    """Return the files of a dataset that hold records, by day."""
+    return [file for day in _day_folders(root) for file in sorted(day.iterdir()) if _is_part(file, file_format)]
+
+
+def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) -> None:
+    """Refuse a folder that holds something else than such a dataset.
+
+    Files of the system, and names that readers of datasets pass over (``.…``, ``_…``), don't count.
+
+    Args:
+        root: The folder.
+        file_format: The format of its files.
+        replace: The whole folder will be replaced, so nothing else may be in it. Otherwise single files of it will be,
+            and only files that readers would take for records are refused.
+
+    Raises:
+        ConfigurationError: The folder can't be used; the error names the first entry that is in the way.
+    """
     check_folder(root.parent)
     if root.exists() and not root.is_dir():
         raise ConfigurationError(f"{root} is a file; name a folder")
-    ending = file_suffix(file_format)
-    for day in root.iterdir() if root.exists() else ():
-        files = list(day.iterdir()) if day.is_dir() and _DAY.fullmatch(day.name) else [day]
-        if any(not (file.name.startswith("part-") and file.name.endswith(ending)) for file in files):
-            raise ConfigurationError(
-                f"The folder {root} holds more than a tree date=…/part-….{ending.removeprefix('.')}",
-                hint="Name a new folder, or an empty one.",
-            )
+    if replace and root.is_dir() and is_mount_point(root):
+        raise ConfigurationError(
+            f"The folder {root} is a mount point, which can't be replaced as a whole",
+            hint=f"Name a folder in it, such as {root / 'calls'}/",
+        )
+    if root.is_dir():
+        check_folder(root)
+    suffix = file_suffix(file_format)
+    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+        is_day = entry.is_dir() and _DAY.fullmatch(entry.name)
+        for file in sorted(entry.iterdir()) if is_day else [entry]:
+            if _is_passed_over(file.name) or (is_day and _is_part(file, file_format)):
+                continue
+            if replace or file.name.lower().endswith(_DATA_SUFFIXES):
+                raise ConfigurationError(
+                    f"The folder {root} holds more than a dataset date=…/part-….{suffix.removeprefix('.')}: "
+                    f"{file.relative_to(root)}",
+                    hint="Move that away, or name a new folder.",
+                )
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Move what is not the dataset's own, such as hidden files, from the old folder to the one that replaces it."""
+    for entry in list(old.iterdir()):
+        if not _DAY.fullmatch(entry.name) and not os.path.lexists(new / entry.name):
+            entry.rename(new / entry.name)
 
 
 class DatasetSink:
-    """A tree of files by the UTC day of ``started_at``; Parquet, or JSON Lines packed with gzip.
+    """Sink for a dataset by the UTC day of ``started_at``: Parquet, or JSON Lines packed with gzip.
 
-    Written as ``<root>.part``, which takes the place of the folder when it is whole. A day's file is closed when the
+    Written as ``<root>.part``, which takes the place of the folder once it is whole. A day's file is closed when the
     records have left the day; records that come back to it get another file, so give them in order of time. Only such
-    a tree is replaced; a folder with anything else in it, or one that a sync keeps, is refused
-    (:class:`ConfigurationError`).
+    a dataset is replaced; hidden files in the folder stay.
+
+    Raises:
+        ConfigurationError: The folder holds anything else, is a mount point, or is kept by a sync.
     """
 
     def __init__(
         self, root: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, file_format: FileFormat = "parquet"
     ) -> None:
         self._root = Path(os.path.realpath(root))
-        self._part = self._root.with_name(self._root.name + PART_SUFFIX)
+        self._part = staging_folder(self._root)
         self._columns = tuple(columns)
         self._file_format: FileFormat = file_format
         self._day: date | None = None
@@ -123,24 +217,29 @@ class DatasetSink:
         self._check()
 
     def _check(self) -> None:
-        check_tree(self._root, self._file_format)
+        check_dataset(self._root, self._file_format)
         if sync_state_path(self._root).exists():
             raise ConfigurationError(
                 f"The folder {self._root} is kept by a sync", hint="Export to another folder, or run the sync."
             )
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        """Write one batch.
+
+        Raises:
+            OSError: The system does not take it.
+            DecodeError: A number does not fit its column.
+        """
         for day, found in group_by_day(records):
             self._file_of(day).write(found)
             self.written += len(found)
 
     def commit(self) -> None:
-        """Bring it to the disk and let it take the folder's place. Raises ``OSError`` where the system does not."""
+        """Bring it to the disk and let it take the folder's place. Raises ``OSError`` if the system does not."""
         self._begin()
         self._close()
         sync_folder(self._part)
-        self._check()  # again: what is there now would be lost
+        self._check()  # again: what has come into the folder meanwhile would be lost
         old = backup_path(self._root)
         if self._root.exists():
             self._root.rename(old)
@@ -151,12 +250,12 @@ class DatasetSink:
                 old.rename(self._root)
             raise
         sync_folder(self._root.parent)
-        remove(old)
+        recover_interrupted_swap(self._root)
         self._begun = False
         self._lock.release()
 
     def abort(self) -> None:
-        """Close without giving the folder its name. What came stays in ``<root>.part``, unless it is nothing."""
+        """Close without giving the folder its name. Records that came stay in ``<root>.part``."""
         if self._open is not None:
             self._open.abort()
             self._open = None

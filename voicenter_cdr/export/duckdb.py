@@ -16,10 +16,10 @@ from typing import Any, Final
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import column_values
-from voicenter_cdr.export.database import DatabaseSink
+from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quote_identifier
 from voicenter_cdr.export.parquet import arrow_batch
-from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, column_names
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, column_names, select
 from voicenter_cdr.models import Cdr
 
 __all__ = ["DuckdbSink", "DuckdbTable"]
@@ -105,9 +105,26 @@ class DuckdbTable:
         return instant.astimezone(UTC)
 
     def close(self) -> None:
-        """Bring everything to the file. May be called twice."""
-        with self._translate_errors():
-            self._open.close()
+        """Bring everything to the file. May be called twice.
+
+        DuckDB's own close says nothing where it can't bring its log into the file, for want of room for example.
+        """
+        try:
+            with self._translate_errors():
+                self._checkpoint()
+        finally:
+            with self._translate_errors():
+                self._open.close()
+
+    def _checkpoint(self) -> None:
+        try:
+            self._open.execute("CHECKPOINT")
+        except self._duckdb.ConnectionException:
+            pass  # closed already
+        except self._duckdb.TransactionException as error:
+            if _cause(str(error)):
+                raise
+            # A transaction is open or has failed: what it wrote is not to be kept.
 
     def _load(self, source: str, values: Sequence[Any] = ()) -> None:
         names = ", ".join(map(quote_identifier, self._names))
@@ -143,18 +160,45 @@ class DuckdbTable:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """What the system refuses DuckDB is told as the system's errors are."""
+        """Turn DuckDB's errors into ``OSError`` where the system is the cause, else into errors of this package."""
         try:
             yield
+        except self._duckdb.ConstraintException:  # its text holds the value
+            raise constraint_error(self._path, self._constraints()) from None
         except self._duckdb.Error as error:
             text = str(error)
             if "not a valid DuckDB database" in text:
                 raise ConfigurationError(f"{self._path} is no DuckDB database") from error
-            cause = next((number for words, number in _CAUSES if words in text), None)
+            cause = _cause(text)
+            if cause is None and isinstance(error, self._duckdb.CatalogException | self._duckdb.BinderException):
+                # Not the system's fault; such a text holds names and no values.
+                raise ConfigurationError(
+                    f"DuckDB can't use {self._path}: {text.splitlines()[0]}", hint=COMPARE_HINT
+                ) from error
             if cause is None and not isinstance(error, self._duckdb.IOException | self._duckdb.FatalException):
-                raise
+                # Its text may hold a value of a record, as may the error itself.
+                raise ConfigurationError(
+                    f"{self._path} does not take the records: {type(error).__name__}", hint=COMPARE_HINT
+                ) from None
             cause = cause or errno.EIO
             raise OSError(cause, os.strerror(cause), str(self._path)) from error
+
+    def _constraints(self) -> str:
+        """Return the constraints of the table that its owner has added."""
+        found = self._open.cursor().execute(  # the transaction of the connection itself has failed
+            "SELECT 'index ' || index_name FROM duckdb_indexes() WHERE table_name = $1 UNION ALL "
+            "SELECT constraint_text FROM duckdb_constraints() WHERE table_name = $1 AND constraint_text <> 'NOT NULL' "
+            "UNION ALL SELECT column_name || ' NOT NULL' FROM duckdb_columns() "
+            "WHERE table_name = $1 AND NOT is_nullable",
+            [TABLE],
+        )
+        own = {f"{name} NOT NULL" for column in select(["started_at"]) for name in (column.name, column.api_name)}
+        return ", ".join(name for (name,) in found.fetchall() if name not in own)
+
+
+def _cause(text: str) -> int | None:
+    """Return the error number of the system's error that DuckDB's text tells of."""
+    return next((number for words, number in _CAUSES if words in text), None)
 
 
 def _spelled(value: datetime | Decimal) -> str:

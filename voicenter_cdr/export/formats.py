@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from voicenter_cdr._files import Destination
+from voicenter_cdr._files import Destination, standard_output
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
@@ -63,7 +62,7 @@ def open_sink(
     if is_folder(target):
         return _tree(target, chosen, columns, raw_names)
     if isinstance(target, str) and target == "-":
-        target = sys.stdout.buffer
+        target = standard_output()
     if chosen == "csv":
         return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel)
     if chosen == "jsonl":
@@ -89,7 +88,7 @@ def is_folder(target: Destination) -> bool:
     if not isinstance(target, str | os.PathLike):
         return False
     text = os.fspath(target)
-    return text.endswith(("/", os.sep)) or (Path(text).is_dir() and not _ending(text))
+    return text.endswith(("/", os.sep)) or (os.path.isdir(text) and not _ending(text))  # noqa: PTH112  # answers for names no system has, too
 
 
 def _ending(target: str | os.PathLike[str]) -> str:

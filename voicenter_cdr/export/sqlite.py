@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, Final
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import column_values, does_not_fit, to_json
-from voicenter_cdr.export.database import DatabaseSink
+from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select
 from voicenter_cdr.models import Cdr
@@ -30,6 +31,8 @@ _ERRNO: Final = {
 }
 _TIMES: Final = [name for column in select(["started_at"]) for name in (column.name, column.api_name)]
 """What the column that has an index is called, in either spelling."""
+_CONSTRAINT: Final = re.compile("(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed")
+"""Messages that name a constraint and hold no value."""
 _PATIENCE: Final = 30.0
 """Seconds to wait for somebody else who is writing to the database."""
 
@@ -103,19 +106,28 @@ class SqliteTable:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """What SQLite can't do is told as the system's errors are."""
+        """Turn SQLite's errors into ``OSError`` where the system is the cause, else into errors of this package."""
         try:
             yield
+        except sqlite3.IntegrityError as error:
+            raise constraint_error(self._path, self._broken_constraint(str(error))) from None
         except sqlite3.OperationalError as error:
             code = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_IOERR) & 0xFF
-            if code == sqlite3.SQLITE_ERROR:
-                raise  # not the system's fault
+            if code == sqlite3.SQLITE_ERROR:  # not the system's fault; such a text holds names and no values
+                raise ConfigurationError(f"SQLite can't use {self._path}: {error}", hint=COMPARE_HINT) from error
             cause = _ERRNO.get(code, errno.EIO)
             raise OSError(cause, os.strerror(cause), str(self._path)) from error
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
                 raise ConfigurationError(f"{self._path} is no SQLite database, or a damaged one") from error
             raise
+
+    def _broken_constraint(self, message: str) -> str:
+        """Return the constraint SQLite names, or else the triggers; the text of a trigger may hold values."""
+        if _CONSTRAINT.match(message):
+            return message
+        found = self._open.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+        return ", ".join(f"trigger {name}" for (name,) in found)
 
 
 def _index(name: str) -> str:

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import attrs
 
-from voicenter_cdr._files import PART_SUFFIX, check_file, remove, sync_folder, write_atomic
+from voicenter_cdr._files import check_file, is_mount_point, remove, sync_folder, write_atomic
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.dataset import (
     FileFormat,
     backup_path,
-    check_tree,
+    check_dataset,
+    data_files,
     day_folder,
     file_suffix,
     open_file,
+    recover_interrupted_swap,
+    staging_folder,
     sync_state_path,
 )
 from voicenter_cdr.export.schema import Column
@@ -43,11 +46,11 @@ class TreeStore:
         self._columns = columns
         self._beside = sync_state_path(self._root)
         self._state = self._beside if state is None else Path(os.path.realpath(state))
-        self._part = self._root.with_name(self._root.name + PART_SUFFIX)
+        self._part = staging_folder(self._root)
         self._window: Window | None = None
         self._file: FileSink | None = None
-        check_tree(self._root, file_format)
-        if self._root in self._state.parents:
+        check_dataset(self._root, file_format, replace=False)
+        if self._root in self._state.parents and self._state != self._beside:
             raise ConfigurationError(
                 f"The state can't be kept in the folder {self._root}, which holds records alone",
                 hint="Name a file outside of it.",
@@ -63,7 +66,7 @@ class TreeStore:
                 hint=f"Name that file (state=…, --state), or run {AFRESH}.",
             )
         if not self._state.exists():
-            if self._root.exists() and any(self._root.iterdir()):
+            if data_files(self._root, self._file_format):
                 raise CheckpointError(
                     f"The folder {self._root} holds records and there is no {self._state.name} that knows of them",
                     hint=f"Put the state back, sync to a new folder, or run {AFRESH} and replaces what is there.",
@@ -95,14 +98,15 @@ class TreeStore:
 
     def reset(self, state: State) -> None:
         """Take the tree away, then begin: without its files no state takes a day for stored."""
-        old = backup_path(self._root)
-        remove(old)
+        remove(backup_path(self._root))
         remove(self._part)  # before there is no tree: the part of one would be taken for it
-        if self._root.exists():
-            self._root.rename(old)
-        self._root.mkdir()
+        if is_mount_point(self._root):
+            for file in data_files(self._root, self._file_format):
+                file.unlink()
+        elif self._root.exists():
+            self._root.rename(backup_path(self._root))
+        self._root.mkdir(exist_ok=True)
         self.adopt(state)
-        remove(old)
 
     def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
         """Put the state in the place of the old one, at once."""
@@ -110,6 +114,7 @@ class TreeStore:
         if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the tree knows whose it is
             write_atomic(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
         self._save(state)
+        recover_interrupted_swap(self._root)  # what a full refresh has put aside, this one or one that was killed
 
     def _save(self, state: State) -> None:
         said = state.header | {

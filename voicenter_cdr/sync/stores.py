@@ -75,7 +75,7 @@ def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequenc
     if state is not None:
         raise ConfigurationError("A database holds its state itself: leave the state out")
     destination = Path(os.path.realpath(destination))
-    check_file(destination)
+    check_file(destination, in_place=True)
     if chosen == "sqlite":
         return DatabaseStore(destination, lambda path: SqliteTable(path, columns), _SQLITE)
     return DatabaseStore(destination, lambda path: DuckdbTable(path, columns))

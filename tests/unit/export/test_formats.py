@@ -484,7 +484,7 @@ def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
     sink = open_sink(tmp_path / "lake")
     sink.write([OTHER])
     (tmp_path / "lake" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigurationError, match="more than a tree"):
+    with pytest.raises(ConfigurationError, match="more than a dataset"):
         sink.commit()
     sink.abort()
     assert (tmp_path / "lake" / "letter.txt").exists()
@@ -502,7 +502,7 @@ def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
     """A folder with anything but such a tree is left alone; so is one that a sync keeps."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigurationError, match="holds more than a tree"):
+    with pytest.raises(ConfigurationError, match="holds more than a dataset"):
         open_sink(f"{tmp_path}/home/")
     save(f"{tmp_path}/lake/", [FULL])
     (tmp_path / "lake.state.json").write_text("{}")
