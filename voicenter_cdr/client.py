@@ -20,7 +20,7 @@ from attrs import define, field
 from tenacity import AsyncRetrying, retry_if_exception
 
 from voicenter_cdr._times import format_second
-from voicenter_cdr.core.http.decompression import pieces
+from voicenter_cdr.core.http.decompression import iter_decompressed
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
 from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
@@ -60,6 +60,7 @@ from voicenter_cdr.models import (
     Sort,
     SortOrder,
 )
+from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.models.results import PAGE_CAP
 
@@ -210,10 +211,9 @@ class _Outlet:
 
 
 def _day_around(moment: datetime) -> tuple[datetime, datetime]:
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise ConfigurationError("around takes an aware datetime, such as datetime(2026, 7, 1, 12, tzinfo=UTC)")
+    middle = to_utc("around", moment)
     try:
-        return moment - timedelta(days=1), moment + timedelta(days=1)
+        return middle - timedelta(days=1), middle + timedelta(days=1)
     except OverflowError:
         raise ConfigurationError("around lies outside the years a clock can tell") from None
 
@@ -786,7 +786,7 @@ class CdrClient:
                 secret=self._credentials.secret,
                 loads=self._loads,
             )
-            async with contextlib.aclosing(pieces(response, _SLICE)) as body:
+            async with contextlib.aclosing(iter_decompressed(response, _SLICE)) as body:
                 async for chunk in body:
                     async with self._turns:
                         decoder.feed(chunk)

@@ -1,40 +1,122 @@
-"""Bounded decompression of response bodies."""
+"""Bounded decompression of response bodies.
+
+A few compressed bytes can hold gigabytes, in one layer or in several. Every layer is unpacked a piece at a time, so
+that memory and the time between two turns of the event loop stay small whatever arrives.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
-__all__ = ["pieces"]
+__all__ = ["iter_decompressed"]
 
-_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+_MAX_LAYERS: Final = 3
+"""Content codings accepted on top of each other; servers apply one, a careless proxy a second."""
+
+_MAX_BARREN: Final = 1_048_576
+"""Compressed bytes that may pass without yielding anything: only headers, padding and empty blocks do."""
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
-async def pieces(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, unpacked, never more than so many bytes at a time.
+async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it arrives, unpacked, never more than ``size`` bytes at a time.
 
-    A few packed bytes can hold a whole page: unpacked at once they would stop the event loop. Raises
-    ``httpx.DecodingError`` for damaged ones.
+    Reads gzip of any number of members (RFC 1952, 2.2) and deflate with or without its zlib header, also on top of each
+    other. Raises ``httpx.DecodingError`` for a damaged body and for a coding that was not asked for.
     """
-    if response.headers.get("content-encoding", "").strip().lower() not in ("gzip", "deflate"):
-        async with aclosing(response.aiter_bytes(size)) as arriving:  # type: ignore[type-var]  # it is a generator
-            async for chunk in arriving:
-                yield chunk
+    if response.is_stream_consumed:  # by a transport that reads and unpacks for itself, as mocks do
+        for start in range(0, len(response.content), size):
+            yield response.content[start : start + size]
         return
-    inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
+    layers = [_Layer(coding, size) for coding in _codings(response)]
     try:
-        async with aclosing(response.aiter_raw()) as arriving:  # type: ignore[type-var]  # it is a generator
-            async for packed in arriving:
-                while packed and not inflate.eof:
-                    piece = inflate.decompress(packed, size)
-                    packed = inflate.unconsumed_tail
-                    if piece:
-                        yield piece
-        if rest := inflate.flush():
-            yield rest
+        # Raw bytes, never aiter_bytes: httpx unpacks a whole network chunk at once.
+        async with aclosing(response.aiter_raw(size)) as arriving:  # type: ignore[type-var]  # it is a generator
+            async for chunk in arriving:
+                for piece in _through(layers, chunk):
+                    yield piece
     except zlib.error:
         raise httpx.DecodingError("damaged compression", request=response.request) from None
+
+
+def _codings(response: httpx.Response) -> list[str]:
+    """Return the codings of the body, the one applied last first."""
+    named = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
+    codings = [name for name in reversed(named) if name not in ("", "identity")]
+    if len(codings) > _MAX_LAYERS or not {"gzip", "x-gzip", "deflate"}.issuperset(codings):
+        raise httpx.DecodingError("a content encoding that was not asked for", request=response.request)
+    return codings
+
+
+def _through(layers: list[_Layer], chunk: bytes) -> Iterator[bytes]:
+    pieces: Iterable[bytes] = (chunk,)
+    for layer in layers:
+        pieces = layer.unpack(pieces)
+    yield from pieces
+
+
+class _Layer:
+    """One content coding of a body, unpacked lazily."""
+
+    def __init__(self, coding: str, size: int) -> None:
+        self._gzip = coding != "deflate"
+        self._size = size
+        self._inflate: Any = None
+        self._start = b""
+        self._members = 0
+        self._has_ended = False
+        self._barren = 0
+
+    def unpack(self, packed: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield what the next compressed chunks hold, in pieces of at most ``size`` bytes."""
+        for chunk in packed:
+            rest, piece = chunk, b""
+            # A full piece may leave more behind inside zlib, although no input is left.
+            while rest or len(piece) == self._size:
+                before = len(rest)
+                rest, piece = self._step(rest)
+                self._barren = 0 if piece else self._barren + before - len(rest)
+                if piece:
+                    yield piece
+                elif self._barren > _MAX_BARREN:
+                    raise zlib.error("compressed data that holds nothing")
+
+    def _step(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return the rest of ``data`` that is still packed, and the next piece."""
+        if self._inflate is None:
+            self._start += data
+            data = self._next_member()
+        if self._inflate is None:
+            return b"", b""
+        piece = self._inflate.decompress(data, self._size)
+        rest = self._inflate.unconsumed_tail or self._inflate.unused_data
+        if self._inflate.eof:
+            self._inflate, self._members = None, self._members + 1
+        return rest, piece
+
+    def _next_member(self) -> bytes:
+        """Begin to unpack a member, and return its first bytes, once enough came to tell what they are."""
+        if self._members:
+            self._start = self._start.lstrip(b"\0")  # padding behind a member, which gzip skips as well
+        if self._has_ended:
+            self._start = b""
+        start = self._start
+        if len(start) < len(_GZIP_MAGIC):
+            return b""
+        self._start = b""
+        if self._members and not (self._gzip and start.startswith(_GZIP_MAGIC)):
+            self._has_ended = True  # garbage behind the end: gzip, curl and browsers ignore it
+            return b""
+        if self._gzip:
+            form = 16 + zlib.MAX_WBITS
+        else:  # RFC 9110 means zlib's form; some servers send bare deflate
+            has_header = start[0] & 0x0F == 8 and int.from_bytes(start[:2]) % 31 == 0
+            form = zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+        self._inflate = zlib.decompressobj(form)
+        return start
