@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from hashlib import blake2b
 from types import MappingProxyType
@@ -44,6 +44,7 @@ from voicenter_cdr.analytics.statistics import (
 from voicenter_cdr.calls import Direction, customer_number, direction, is_counted, is_talk, outcome, rule
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Accumulator", "akpis", "kpis"]
 
@@ -185,11 +186,8 @@ class Accumulator:
         The period tells how many Sundays or nine o'clocks there were, and which callers had time to call again; the
         records are those that were taken.
         """
-        for name, value in (("start", start), ("end", end)):
-            if value is not None and value.utcoffset() is None:
-                raise ConfigurationError(f"{name} takes an aware datetime")
-        begun = _instant(self._first) if start is None else start.astimezone(UTC)
-        ended = _instant(self._last) if end is None else end.astimezone(UTC)
+        begun = _instant(self._first) if start is None else to_utc("start", start)
+        ended = _instant(self._last) if end is None else to_utc("end", end)
         whole = _merged(self._groups["weekday_hour"].values())
         lines, peak_at = _peak(self._begins, self._ends)
         overall = _figures(self._measured(whole), self.terms, DEFINITIONS)

@@ -23,8 +23,8 @@ from voicenter_cdr.calls import (
     outcome,
     rule,
 )
-from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = [
     "COLUMNS",
@@ -206,9 +206,7 @@ class MissedCallTracker:
 
     def waiting(self, *, now: datetime | None = None) -> list[Unreturned]:
         """Who waits by now, the longest waiting first."""
-        if now is not None and now.utcoffset() is None:
-            raise ConfigurationError("now takes an aware datetime")
-        until, settled = now or self._last, self._family.settled()
+        until, settled = self._last if now is None else to_utc("now", now), self._family.settled()
         open_ = ((number, caller.open(settled)) for number, caller in self._callers.items())
         found = [_waiting(number, missed, until) for number, missed in open_ if missed]
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))

@@ -25,6 +25,7 @@ from voicenter_cdr.calls import RULES, LegRule, Role
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Dialect", "create_views", "views"]
 
@@ -137,10 +138,8 @@ def views(
         raise ConfigurationError(f"Views are made for {' and '.join(_WORDS)}")
     if wait is None and terms.wait != RING_TIME:
         raise ConfigurationError("A wait that is not RING_TIME has to be given to SQL as SQL: wait='…'")
-    if end is not None and end.utcoffset() is None:
-        raise ConfigurationError("end takes an aware datetime")
     words = _WORDS[dialect]
-    until = "max(start_us)" if end is None else str((end - EPOCH) // _MICRO)
+    until = "max(start_us)" if end is None else str((to_utc("end", end) - EPOCH) // _MICRO)
     made = {"kpi_leg": _leg(words, terms, wait or "ring_time", quote_identifier(table))}
     for name in DIMENSIONS:
         key, label = _KEYS[name]

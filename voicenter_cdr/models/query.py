@@ -18,6 +18,7 @@ from attrs import field, frozen
 from voicenter_cdr._times import EPOCH, format_second
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, SortOrder
+from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import _blake
 
 __all__ = ["CdrQuery", "Sort"]
@@ -143,29 +144,19 @@ _FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def _aware(name: str, value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise ConfigurationError(f"{name} takes an aware datetime, such as datetime(2026, 7, 1, tzinfo=UTC)")
-    if value.utcoffset() is None:
-        raise ConfigurationError(
-            f"{name} has no time zone, and the service thinks in UTC while people think in local time; "
-            f"say which you mean: {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
-        )
-    try:
-        moment = value.astimezone(UTC)
-    except (OverflowError, ValueError):
-        moment = _FIRST - timedelta(days=1)
+def _instant(name: str, value: object) -> datetime:
+    moment = to_utc(name, value)
     if not _FIRST <= moment <= _LAST:
         raise ConfigurationError(f"{name} lies outside the years there are calls in: 1970 to 9999")
     return moment
 
 
 def _start(value: datetime) -> datetime:
-    return _aware("start", value)
+    return _instant("start", value)
 
 
 def _end(value: datetime) -> datetime:
-    return _aware("end", value)
+    return _instant("end", value)
 
 
 @frozen(repr=False)
@@ -233,6 +224,8 @@ class CdrQuery:
 
         They touch, and together are the whole; the last one may be shorter. ``step`` is a whole number of seconds.
         """
+        if isinstance(step, timedelta):
+            step = timedelta(step.days, step.seconds, step.microseconds)  # subclasses divide in ways of their own
         if not isinstance(step, timedelta) or step < timedelta(seconds=1) or step % timedelta(seconds=1):
             raise ConfigurationError("parts takes a timedelta of whole seconds, 1 or more")
         first, last = self.seconds

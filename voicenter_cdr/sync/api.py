@@ -21,13 +21,13 @@ from voicenter_cdr.export.formats import Format, format_of, is_folder
 from voicenter_cdr.export.schema import COLUMNS
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.ledger import wanted
 from voicenter_cdr.sync.runner import (
     OnWindow,
     SyncReport,
-    _aware,
     _bound,
     _planned,
     _Run,
@@ -85,7 +85,7 @@ async def sync(
     sync is at work there (``EBUSY``) or the system does not take the records; and the errors of the service. What was
     stored by then stays, and the next run goes on from it.
     """
-    now = _aware("now", now or datetime.now(UTC))
+    now = to_utc("now", now or datetime.now(UTC))
     if min(lookback, settle) < timedelta(0):
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
     if account is not None and not account.strip():

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -28,6 +28,7 @@ from voicenter_cdr.errors import (
 from voicenter_cdr.export.schema import Column, Kind
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import Cdr, CdrQuery, Stats
+from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.ledger import Piece, State, SyncWindow, cut, spans
 from voicenter_cdr.sync.stores import Store
@@ -289,12 +290,6 @@ def _concerned(error: IncompleteError, span: Sequence[Window], left: Iterable[Wi
     return [window for window in span if window.start < last and first < window.stop] or list(left)
 
 
-def _aware(name: str, value: datetime) -> datetime:
-    if value.utcoffset() is None:
-        raise ConfigurationError(f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC)")
-    return value.astimezone(UTC)
-
-
 def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
     known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
     if not filters.keys() <= set(known):
@@ -304,7 +299,7 @@ def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
 
 def _second(name: str, instant: datetime) -> int:
     """The first whole second that is not before it, as for a query."""
-    return math.ceil(_aware(name, instant).timestamp())
+    return math.ceil(to_utc(name, instant).timestamp())
 
 
 async def _stored(store: Store, full_refresh: bool) -> State | None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from voicenter_cdr.core.protocol.responses import decode
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["make_record", "make_row", "make_rows"]
 
@@ -26,16 +27,14 @@ def make_row(
     ``number`` tells it apart from others: it makes the CallID, and the caller. ``fields`` (the API's names) replace
     values or add some. Raises :class:`ConfigurationError` for a naive time.
     """
-    if at.tzinfo is None:
-        raise ConfigurationError("at takes an aware datetime, such as datetime(2026, 1, 4, 9, 30, tzinfo=UTC)")
-    moment = at.astimezone(UTC)
+    moment = to_utc("at", at)
     row: dict[str, Any] = {
         "CallerNumber": f"05{number % 10**8:08}",
         "TargetNumber": "0722776772",
         "Date": f"{moment:%Y-%m-%dT%H:%M:%S}Z",
         "DateEpoch": int(moment.timestamp()),
         "Duration": 90,
-        "CallID": f"{at.astimezone(_ISRAEL):%Y%m%d%H%M%S}{number:018}",
+        "CallID": f"{moment.astimezone(_ISRAEL):%Y%m%d%H%M%S}{number:018}",
         "Type": "Queue",
         "CdrType": 8,
         "DialStatus": "ANSWER",
@@ -76,8 +75,9 @@ def make_rows(count: int, *, start: datetime, end: datetime, seed: int = 0) -> l
     Most are answered, some abandoned or timed out; callers call again. For a whole call centre with legs and transfers
     use :class:`~voicenter_cdr.sandbox.CallCentre`. Raises :class:`ConfigurationError` for naive or reversed times.
     """
-    if start.tzinfo is None or end.tzinfo is None or not start < end:
-        raise ConfigurationError("make_rows takes aware times with start before end")
+    start, end = to_utc("start", start), to_utc("end", end)
+    if not start < end:
+        raise ConfigurationError("make_rows takes a start before its end")
     rng, span = random.Random(seed), (end - start) / timedelta(seconds=1)
     moments = sorted(start + timedelta(seconds=int(rng.random() * span)) for _ in range(count))
     return [_varied(rng, number, at) for number, at in enumerate(moments, start=1)]
