@@ -174,7 +174,7 @@ def _cases() -> Iterator[Any]:
         yield pytest.param(case, marks=() if sampled else pytest.mark.exhaustive, id=case.name)
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", list(_cases()))
 async def test_the_complete_result_or_the_documented_error(case: Case) -> None:
     """As the table says; and after an error the checkpoint brings the rest from a service that is well again."""
     app, happened = _failing(case, await _begin(case))
