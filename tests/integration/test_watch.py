@@ -149,11 +149,11 @@ async def test_the_documents_two_examples() -> None:
 
 async def test_readmes_recipe(tmp_path: Path) -> None:
     """As it stands there: a message to the lead, not to a colleague; a request for the one who gave up."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S) if "follow_up" in text)
+    page = (Path(__file__).parents[2] / ".docs" / "how-to" / "watch-calls.md").read_text("utf-8")
+    (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "follow_up" in text)
     hook, said = Hook(), list[str]()
     names: dict[str, Any] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
-    exec(compile(recipe, "README.md", "exec"), names)
+    exec(compile(recipe, "watch-calls.md", "exec"), names)
     names["Webhook"] = partial(Webhook, transport=hook.transport)
     desk = Desk(
         row(1, kind=8, status="ABANDONE"),

@@ -22,7 +22,9 @@ from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / ".docs").rglob("*.md"))]
-_BLOCK = re.compile(r"(?:<!-- example: (?P<mark>[\w=, -]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:<!-- example: (?P<mark>[\w=, -]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S
+)
 
 
 @frozen
