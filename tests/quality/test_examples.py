@@ -1,7 +1,7 @@
 """Code blocks of README and ``.docs/`` run as they stand, against a sandbox on this machine.
 
-A comment before a block says what it needs: ``<!-- example: needs=dask -->`` skips it where the module is not installed,
-``<!-- example: compile -->`` compiles it only, since it belongs into another program.
+A comment before a block says what it needs: ``<!-- example: needs=dask -->`` skips it where the module is not
+installed, ``<!-- example: compile -->`` compiles it only, since it belongs into another program.
 """
 
 from __future__ import annotations
