@@ -42,7 +42,7 @@ from voicenter_cdr.models import (
     Stats,
 )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "ApiError",
