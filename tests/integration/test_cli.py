@@ -256,7 +256,15 @@ def test_neighbouring_days_touch() -> None:
     ("flags", "hint"),
     [
         ("--tz Asia/Jerusalem --from 2026-03-27T02:30", "say 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00"),
-        ("--from yesterday", "--from takes a date"),
+        ("--from yesterdy", "did you mean yesterday?"),
+        ("--from 01/11/2026", "did you mean 2026-11-01?"),
+        ("--period lastmonth", "did you mean last-month?"),
+        ("--month 2026-13", "--month takes a year and a month"),
+        ("--month 2026-08", "has not begun"),
+        ("--last month", "use --period last-month"),
+        ("--month 2026-06 --last 7d", "leave out the other ones"),
+        ("--period today --to 1d", "is a whole period"),
+        ("--from 1d --tz IST", "did you mean Asia/Jerusalem?"),
         ("--from 2026-02-30", "--from takes a date"),
         ("--from 1d --to 5", "--to takes a date"),
         ("--last 5", "--last takes a length of time"),
@@ -722,7 +730,7 @@ def test_json_logs_say_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
     assert int(out) > 1_000
     lines = [json.loads(line) for line in err.splitlines()]
     assert lines
-    assert all(set(line) == {"time", "level", "message"} for line in lines)
+    assert all(set(line) >= {"time", "level", "message"} for line in lines)
     assert "rows in" in lines[0]["message"]
     assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
@@ -757,8 +765,7 @@ def test_whom_to_call_back_for_a_spreadsheet_and_for_people(run: Run) -> None:
     done = run("missed", "--last", "7d", "--format", "csv")
     (line,) = csv.DictReader(io.StringIO(done.out))
     assert (line["customer_number"], line["open_seconds"]) == ("972541111111", "3600")
-    none = run("missed", "--last", "7d", "--format", "csv", "--queue", "Sales")
-    assert none.out == done.out.splitlines(keepends=True)[0]
+    assert run("missed", "--last", "7d", "--format", "csv", "--queue", "שירות").out == done.out
     assert list(line) == list(run("missed", "--last", "7d").records[0])
     table = run("missed", "--last", "7d", "--format", "table", "--tz", "Asia/Jerusalem").out
     assert "972541111111" in table

@@ -1,24 +1,77 @@
-"""``voicenter-cdr``: flags become the calls a program would make.
+"""``voicenter-cdr``: the command line over the package.
 
-Data goes to standard output or a file, everything else to standard error. Exit codes: 0 done · 1 unexpected, or the
-output could not be written · 2 usage · 3 the credential or this address is not accepted · 4 the result can't be shown
-to be whole, or a record could not be read · 5 the service fails or can't be reached · 6 the rate limit, beyond
-``--max-wait`` · 130 interrupted · 143 ended by SIGTERM.
+Data goes to standard output or a file, everything else to standard error; all of it is UTF-8.
+
+Exit codes:
+
+===== ==============================================================================================
+0     done
+1     unexpected error, or the output could not be written
+2     usage: an option, a name or a file is wrong; nothing was requested
+3     the service refuses the credential or this machine's address
+4     the result can't be proven complete, or a record could not be read
+5     the service fails or can't be reached
+6     the rate limit would take longer than ``--max-wait``
+7     another program is writing the same destination
+130   interrupted (Ctrl-C)
+143   ended by SIGTERM
+===== ==============================================================================================
 """
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+
+from voicenter_cdr import __version__
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. ``argv`` is the command line without the program's name."""
+    _prepare_streams()
+    words = sys.argv[1:] if argv is None else argv
+    if list(words) == ["--version"]:  # needs no parser
+        sys.stdout.write(f"{__version__}\n")
+        return 0
     missing = ", ".join(name for name in ("cyclopts", "rich") if find_spec(name) is None)
     if missing:
         sys.stderr.write(f"voicenter-cdr needs {missing}: pip install 'voicenter-cdr[cli]'\n")
         return 2
     from voicenter_cdr.cli.app import run
 
-    return run(sys.argv[1:] if argv is None else argv)
+    return run(words)
+
+
+def _prepare_streams() -> None:
+    """Make all three standard streams usable: open where they are closed, and UTF-8 whatever the locale says."""
+    # A process that starts without one of them (>&-, pythonw, some daemons) finds None in its place.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("_", "-") != "utf-8":
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+class _ClosedOutput(io.TextIOWrapper):
+    """Standard output of a process that was started without one: data for it is an error, silence is not."""
+
+    def __init__(self) -> None:
+        super().__init__(_ClosedBuffer(), encoding="utf-8", write_through=True)
+
+
+class _ClosedBuffer(io.RawIOBase):
+    name = "<stdout>"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        del data
+        raise OSError(9, "standard output is closed")

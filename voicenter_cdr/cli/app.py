@@ -1,74 +1,161 @@
-"""One command line: from its words to an exit code."""
+"""Command line to exit code: parse the words, load the one command they name, run it, report failures."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import importlib
+import inspect
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 import voicenter_cdr
-from voicenter_cdr.cli.commands.count import COUNT_EXAMPLES, count
-from voicenter_cdr.cli.commands.doctor import DOCTOR_EXAMPLES, doctor
-from voicenter_cdr.cli.commands.export import EXPORT_EXAMPLES, export
-from voicenter_cdr.cli.commands.missed import MISSED_EXAMPLES, missed
-from voicenter_cdr.cli.commands.plan import PLAN_EXAMPLES, plan
-from voicenter_cdr.cli.commands.recordings import RECORDINGS_EXAMPLES, recordings
-from voicenter_cdr.cli.commands.report import REPORT_EXAMPLES, report
-from voicenter_cdr.cli.commands.sandbox import sandbox
-from voicenter_cdr.cli.commands.sync import SYNC_EXAMPLES, sync
-from voicenter_cdr.cli.commands.watch import WATCH_EXAMPLES, watch
+from voicenter_cdr.cli.console import discard_unwritten, write_stdout
 from voicenter_cdr.cli.errors import StoppedError, TerminatedError, report_failure
 from voicenter_cdr.cli.options import OUTPUT, PLAIN_WORD
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["run"]
+__all__ = ["COMMANDS", "build_app", "run"]
 
-COMMANDS: Final = (
-    "export",
-    "count",
-    "plan",
-    "missed",
-    "report",
-    "recordings",
-    "sync",
-    "watch",
-    "doctor",
-    "sandbox",
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "export": "Write every record of a period to a file, a database, a folder or standard output.",
+        "count": "Count the records of a period.",
+        "plan": "Estimate what an export costs: records, requests, seconds.",
+        "missed": "List whom to call back: missed callers nobody has spoken with since.",
+        "report": "Write the numbers of a period as a page, a workbook, JSON or CSV.",
+        "views": "Print the numbers as SQL views over a copy.",
+        "recordings": "Download the recordings of a period.",
+        "sync": "Keep a copy of the records up to date.",
+        "watch": "Act on each call as its record arrives.",
+        "doctor": "Check the credential, the address and the service's answers.",
+        "sandbox": "Serve a made-up Call Log service on this machine.",
+    }
 )
+"""Every command, in the order of ``--help``, with its summary. The module of a command is imported when it is named."""
 
 _SECRET_FLAGS: Final = re.compile(
     r"--?(api[-_]?|bearer[-_]?|access[-_]?|pseudonymi[sz]e[-_]?)?(code|token|key|secret|password)(=.*)?", re.S
 )
 
+_SHELLS: Final = ("bash", "zsh", "fish", "powershell")
+
+_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr export --demo --last 7d -o calls.csv
+  voicenter-cdr report --demo --period last-month -o report.html
+  voicenter-cdr missed --period today
+  voicenter-cdr sync calls.duckdb --from 2026-01-01
+  voicenter-cdr help export
+"""
+
+_DESCRIPTION: Final = """\
+Every call detail record out of Voicenter's Call Log API.
+
+Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN; --demo needs neither.
+"""
+
 
 def run(words: Sequence[str]) -> int:
     """Run one command; return its exit code. ``words`` is the command line without the program's name."""
     as_json = "--error-format json" in " ".join(words).replace("=", " ")
+    code = 0
     try:
-        with _terminable():
+        with _sigterm_interrupts():
             _refuse_secrets(words)
-            _called(words)
+            _dispatch(words)
             sys.stdout.flush()
     except CycloptsError as error:
-        return report_failure(_usage(error, words), as_json=as_json)
+        code = report_failure(_usage_error(error, words), as_json=as_json)
     except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
-            _silence_stdout()
-            return 0
-        return report_failure(error, as_json=as_json, command=words[0] if words else "")
-    return 0
+        # A reader that has gone, as `| head` does, has seen all it wanted.
+        if not isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
+            code = report_failure(error, as_json=as_json, command=words[0] if words else "")
+    discard_unwritten()
+    return code
+
+
+def _dispatch(words: Sequence[str]) -> None:
+    words = _without_help_command(words)
+    app = build_app(words[0] if words else "")
+    command, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)
+    command(*bound.args, **bound.kwargs)
+
+
+def _without_help_command(words: Sequence[str]) -> list[str]:
+    """Return ``export --help`` for ``help export``."""
+    return [*words[1:], "--help"] if words and words[0] == "help" else list(words)
+
+
+def build_app(*names: str) -> App:
+    """Return the parser. The commands named are imported; the others are known by name and summary."""
+    app = App(
+        name="voicenter-cdr",
+        help=_DESCRIPTION,
+        help_prologue=_EXAMPLES,
+        version=voicenter_cdr.__version__,
+        help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=False, show_env_var=False),
+        group_parameters=OUTPUT,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, summary in COMMANDS.items():
+        path = f"voicenter_cdr.cli.commands.{name}"
+        group = Group("Service") if name == "sandbox" else OUTPUT
+        if name not in names:
+            app.command(f"{path}:{name}", name=name, help=summary, group_parameters=group)
+            continue
+        module = importlib.import_module(path)
+        function = getattr(module, name)
+        examples: str = getattr(module, f"{name.upper()}_EXAMPLES")
+        app.command(
+            function, name=name, help=_description(function), help_prologue=examples.rstrip(), group_parameters=group
+        )
+    app.command(
+        _completion,
+        name="completion",
+        help=_description(_completion),
+        help_prologue="Example:\n\n  voicenter-cdr completion bash > voicenter-cdr.bash",
+    )
+    app.command(_help, name="help", help=_description(_help), help_prologue="Example:\n\n  voicenter-cdr help export")
+    return app
+
+
+def _description(function: object) -> str:
+    """Return the text of a command's docstring before its arguments, a line for each paragraph: the terminal wraps."""
+    text = re.split(r"\n(?:Args:|Parameters\n-+)\n", inspect.getdoc(function) or "")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+def _completion(shell: str, /) -> None:
+    """Print the script that completes commands and flags in a shell: bash, zsh, fish or powershell.
+
+    Args:
+        shell: Name of the shell.
+    """
+    if shell not in _SHELLS:
+        raise ConfigurationError(f"completion knows {', '.join(_SHELLS)}")
+    script = build_app(*COMMANDS).generate_completion(shell=shell)  # type: ignore[arg-type]  # checked above
+    write_stdout(script + "\n")
+
+
+def _help(command: str = "", /) -> None:
+    """Show the help of a command.
+
+    Args:
+        command: Name of the command; none shows all of them.
+    """
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM end the command as Ctrl-C does, with its files in order."""
 
     def end(*_: object) -> None:
@@ -84,21 +171,19 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _usage(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
-    """What is wrong with a command line, in the words of who typed it."""
-    message = _without_values(str(error), words)
+def _usage_error(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
+    """Translate a parser's error; it repeats no value that was typed."""
+    message = _mask_values(str(error), words)
     if isinstance(error, UnusedCliTokensError):
-        message = "There is something on the command line that belongs to no flag: files are named with --output (-o), "
-        message += "and several values of one flag have commas between them"
+        message = (
+            "Unexpected argument. Use --output (-o) to name a file, and commas between several values of an option"
+        )
+    elif words and words[0].startswith("-"):
+        message = f"The command comes first, then its options. {message}"
     command = words[0] if words and words[0] in COMMANDS else ""
     return ConfigurationError(
         message, hint=f"{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the flags."
     )
-
-
-def _called(words: Sequence[str]) -> None:
-    command, bound, _ = _app().parse_args(list(words), exit_on_error=False, print_error=False)
-    command(*bound.args, **bound.kwargs)
 
 
 def _refuse_secrets(words: Sequence[str]) -> None:
@@ -110,41 +195,10 @@ def _refuse_secrets(words: Sequence[str]) -> None:
         )
 
 
-def _without_values(message: str, words: Sequence[str]) -> str:
-    """The message without what was typed, unless it is a plain word: it could be a number or a credential."""
+def _mask_values(message: str, words: Sequence[str]) -> str:
+    """Replace what was typed in a message, but plain words: it could be a number or a credential."""
     values = {part for word in words for part in (word, word.partition("=")[2]) if part}
     for value in sorted(values, key=len, reverse=True):
         if not PLAIN_WORD.fullmatch(value):
             message = message.replace(value, "…")
     return message
-
-
-def _silence_stdout() -> None:
-    """The reader has gone: nothing more can be written to it, not even on the way out."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def _app() -> App:
-    app = App(
-        name="voicenter-cdr",
-        help="Every call detail record out of Voicenter's Call Log API.",
-        version=voicenter_cdr.__version__,
-        help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=False, show_env_var=False),
-        group_parameters=OUTPUT,
-        suppress_keyboard_interrupt=False,
-    )
-    app.command(export, help_epilogue=EXPORT_EXAMPLES)
-    app.command(count, help_epilogue=COUNT_EXAMPLES)
-    app.command(plan, help_epilogue=PLAN_EXAMPLES)
-    app.command(missed, help_epilogue=MISSED_EXAMPLES)
-    app.command(report, help_epilogue=REPORT_EXAMPLES)
-    app.command(recordings, help_epilogue=RECORDINGS_EXAMPLES)
-    app.command(sync, help_epilogue=SYNC_EXAMPLES)
-    app.command(watch, help_epilogue=WATCH_EXAMPLES)
-    app.command(doctor, help_epilogue=DOCTOR_EXAMPLES)
-    app.command(sandbox, group_parameters=Group("Service"))
-    return app

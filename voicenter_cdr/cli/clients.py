@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -14,15 +15,24 @@ from urllib.parse import urlsplit
 
 from voicenter_cdr._files import decode_secret
 from voicenter_cdr.cli import periods
-from voicenter_cdr.cli.options import ConnectionOptions
+from voicenter_cdr.cli.console import progress_bar
+from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import ConfigurationError, VoicenterError
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
-from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
 
-__all__ = ["SANDBOX_CODE", "drop_checkpoints", "load_pseudonymiser", "loopback_host", "open_client", "read_secret"]
+__all__ = [
+    "SANDBOX_CODE",
+    "drop_checkpoints",
+    "load_pseudonymiser",
+    "loopback_host",
+    "open_client",
+    "read_records",
+    "read_secret",
+]
 
 SANDBOX_CODE: Final = "sandbox-code"
 """What the made-up service takes for a credential."""
@@ -94,7 +104,10 @@ async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, st
 
 def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
     """What makes pseudonyms with the key in a file; nothing without one."""
-    return None if path is None else Pseudonymiser(_content("--pseudonymise-key-file", path))
+    if path is None:
+        return None
+    # An editor's byte order mark is no part of the key: the same key without it has to give the same pseudonyms.
+    return Pseudonymiser(_content("--pseudonymise-key-file", path).removeprefix(codecs.BOM_UTF8))
 
 
 @contextmanager
@@ -116,12 +129,37 @@ def _content(flag: str, path: str) -> bytes:
         raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
 
 
-def read_secret(flag: str, path: str) -> str:
-    """The secret in a file, or on standard input."""
+def _text(flag: str, content: bytes) -> str:
+    """Return the text of a file, without the byte order mark that Windows editors put before it."""
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = sys.stdin.readline() if path == "-" else _content(flag, path).decode()
+        return content.decode(encoding)
     except UnicodeDecodeError:
         raise ConfigurationError(f"The file given by {flag} holds no text") from None
+
+
+def read_secret(flag: str, path: str) -> str:
+    """Return the secret in a file, or in the first line of standard input (``-``)."""
+    if path == "-":
+        line = sys.stdin.buffer.readline() if hasattr(sys.stdin, "buffer") else sys.stdin.readline().encode()
+        text = _text(flag, line)
+    else:
+        text = _text(flag, _content(flag, path))
     if not text.strip():
         raise ConfigurationError(f"There is nothing in what {flag} names")
     return text.strip()
+
+
+async def read_records(
+    query: CdrQuery, connection: ConnectionOptions, messages: OutputOptions, take: Callable[[Cdr], None]
+) -> int:
+    """Hand every record to ``take``, in any order; return their number."""
+    async with (
+        open_client(connection, query) as client,
+        aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages,
+        progress_bar(pages, query, shown=not messages.quiet and not messages.json_logs),
+    ):
+        async for page in pages:
+            for cdr in page.records:
+                take(cdr)
+        return pages.stats.records

@@ -1,61 +1,177 @@
-"""What is said on standard error: sentences, the log, a bar."""
+"""Standard output for data, standard error for everything else.
+
+Both are UTF-8, whatever the terminal's locale says. Text out of records is shown with its control characters escaped,
+so that no queue name can move a cursor, retitle a window or hide a line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from voicenter_cdr._times import format_second
+from voicenter_cdr._times import format_second, to_iso_utc
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.options import OutputOptions
-from voicenter_cdr.core.streaming.records import PageStream
 from voicenter_cdr.models import CdrQuery
 
-__all__ = ["echo_err", "log_to_stderr", "pluralize", "progress_bar", "status_line", "sync_progress"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from voicenter_cdr.core.streaming.records import PageStream
+
+__all__ = [
+    "discard_unwritten",
+    "echo_err",
+    "encode_utf8",
+    "escape_controls",
+    "log_to_stderr",
+    "pluralize",
+    "progress_bar",
+    "status_line",
+    "stdout_for_records",
+    "sync_progress",
+    "write_stdout",
+]
+
+_CONTROLS: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Characters a terminal may act on instead of showing: C0 and C1 controls but tab and newline, marks of direction, and
+halves of surrogate pairs, which UTF-8 has no bytes for."""
+
+
+def escape_controls(text: str, *, keep: str = "\t\n") -> str:
+    r"""Replace control characters by their escapes (``\x1b``), but those to keep."""
+    shown = _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    for character in "\t\n":
+        shown = shown if character in keep else shown.replace(character, _escape(character))
+    return shown
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def encode_utf8(text: str) -> bytes:
+    """Encode as UTF-8; half of a surrogate pair, which names may hold, becomes its escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_stdout(text: str) -> None:
+    """Write data to standard output, as UTF-8, and flush. Raises ``OSError`` where the system does not take it.
+
+    On a terminal, control characters are escaped.
+    """
+    if sys.stdout.isatty():
+        text = escape_controls(text, keep="\t\n\r")
+    data = encode_utf8(text)
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(data.decode())
+    else:
+        buffer.write(data)
+    sys.stdout.flush()
+
+
+def stdout_for_records() -> str | BinaryIO:
+    """Return where a sink writes that was given ``-``: on a terminal, a stream that escapes control characters."""
+    return cast(BinaryIO, _TerminalStream()) if sys.stdout.isatty() else "-"
+
+
+class _TerminalStream(io.RawIOBase):
+    """Binary stream over standard output that holds no control character; bytes are UTF-8, cut anywhere."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def writable(self) -> bool:
+        """Return true."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write whole lines; the rest waits for its end."""
+        block = bytes(data)
+        lines, newline, self._pending = (self._pending + block).rpartition(b"\n")
+        if newline:
+            write_stdout((lines + newline).decode("utf-8", "backslashreplace"))
+        return len(block)
+
+    def flush(self) -> None:
+        """Write what waits, too."""
+        pending, self._pending = self._pending, b""
+        if pending:
+            write_stdout(pending.decode("utf-8", "backslashreplace"))
 
 
 def echo_err(text: str) -> None:
-    """A line on standard error; whether somebody reads it is no reason to fail."""
+    """Write a line to standard error. Whether somebody reads it is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(encode_utf8(escape_controls(text)).decode() + "\n")
         sys.stderr.flush()
 
 
-class _JsonLines(logging.Formatter):
-    """A log record as one JSON object; the time in UTC."""
+def discard_unwritten() -> None:
+    """Give up on output that the system does not take, so that the interpreter does not fail on it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _redirect_to_null(stream)
+
+
+def _redirect_to_null(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+_LOG_RECORD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""What every log record has; anything else was passed as ``extra``."""
+
+
+class _JsonFormatter(logging.Formatter):
+    """Format a log record as one JSON object: time in UTC, level, message, and the fields of the event."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         at = datetime.fromtimestamp(record.created, UTC)
-        told = {"time": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", "level": record.levelname, "message": record.getMessage()}
-        return json.dumps(told, ensure_ascii=False)
+        entry = {"time": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", "level": record.levelname, "message": record.getMessage()}
+        fields = {name: value for name, value in record.__dict__.items() if name not in _LOG_RECORD_FIELDS}
+        return json.dumps(entry | fields, ensure_ascii=False, default=_json_field)
 
 
-class _Said(logging.Handler):
-    """Says what is logged; also while a bar is shown, which then moves down."""
+def _json_field(value: object) -> object:
+    return to_iso_utc(value) if isinstance(value, datetime) else str(value)
+
+
+class _StderrHandler(logging.Handler):
+    """Write log lines to standard error; a progress bar that is shown moves down."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
+        """Write one line."""
         echo_err(self.format(record))
 
 
 @contextmanager
 def log_to_stderr(messages: OutputOptions) -> Iterator[None]:
-    """The package's own log on standard error for as long as the block lasts: all of it, or what delays the work."""
+    """Show the package's log on standard error while the block lasts: all of it as JSON, or warnings as text."""
     silent = not messages.json_logs and (messages.quiet or messages.error_format == "json")
     logger = logging.getLogger("voicenter_cdr")
-    handler = logging.NullHandler() if silent else _Said()  # with none at all, Python would say warnings itself
-    handler.setFormatter(_JsonLines() if messages.json_logs else None)
+    handler = logging.NullHandler() if silent else _StderrHandler()  # with none at all, Python would print warnings
+    handler.setFormatter(_JsonFormatter() if messages.json_logs else None)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if messages.json_logs else logging.WARNING)
@@ -67,61 +183,70 @@ def log_to_stderr(messages: OutputOptions) -> Iterator[None]:
 
 
 def pluralize(number: int, thing: str) -> str:
-    """How many of a thing."""
+    """Return a number with the noun it counts: ``1 record``, ``1,200 records``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 @asynccontextmanager
 async def progress_bar(pages: PageStream, query: CdrQuery, *, shown: bool) -> AsyncIterator[None]:
-    """A bar on standard error, if somebody is looking."""
+    """Show the period and a progress bar while the block lasts, if standard error is a terminal."""
     if not (shown and sys.stderr.isatty()):
         yield
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     echo_err(periods.format_period(query))
     text = "{task.fields[records]} records, {task.fields[windows]} windows, {task.fields[requests]} requests"
     columns = (SpinnerColumn(), BarColumn(), TextColumn(text), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        watch = asyncio.create_task(_watch(pages, bar))
+        refresh = asyncio.create_task(_refresh(pages, bar))
         try:
             yield
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            refresh.cancel()
+            await asyncio.gather(refresh, return_exceptions=True)
 
 
 @contextmanager
 def status_line(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """A line on standard error that changes with every text it is given, if somebody is looking."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("")
-    with bar if shown and sys.stderr.isatty() else contextlib.nullcontext():
-        yield lambda text: bar.update(task, description=text)
+    """Yield a function that replaces the text of a status line, shown if standard error is a terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda text: bar.update(task, description=escape_controls(text, keep=""))
 
 
 @contextmanager
 def sync_progress(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
-    """A line on standard error that tells how far a sync is, if somebody is looking; to be called for every step."""
+    """Yield a function to call after each day of a sync, with the day's end and its number of records."""
     days, records = itertools.count(1), 0
-    with status_line(shown=shown) as tell:
-        tell("looking up what is there")
+    with status_line(shown=shown) as show:
+        show("reading what the copy holds")
 
         def step(end: datetime, rows: int) -> None:
             nonlocal records
             records += rows
             done = f"{pluralize(next(days), 'day')}, {pluralize(records, 'record')}"
-            tell(f"{done}, until {format_second(end)}")
+            show(f"{done}, until {format_second(end)}")
 
         yield step
 
 
-def _left(seconds: float | None) -> str:
+def _time_left(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-async def _watch(pages: PageStream, bar: Progress) -> None:
+async def _refresh(pages: PageStream, bar: Progress) -> None:
+    """Update the bar five times a second, until cancelled."""
     task = bar.add_task("", total=None, records="0", windows="0", requests="0", left="")
     while True:
         stats = pages.stats
@@ -133,6 +258,6 @@ async def _watch(pages: PageStream, bar: Progress) -> None:
             records=f"{stats.records:,}" + (f" of {total:,}" if total is not None else ""),
             windows=f"{stats.windows} of {stats.windows + stats.windows_left}",
             requests=f"{stats.requests:,}",
-            left=_left(stats.seconds_left),
+            left=_time_left(stats.seconds_left),
         )
         await asyncio.sleep(0.2)

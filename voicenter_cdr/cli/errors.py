@@ -7,10 +7,11 @@ import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.cli.console import echo_err, pluralize
 from voicenter_cdr.errors import (
     ApiError,
@@ -24,7 +25,9 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.export import FileSink
+
+if TYPE_CHECKING:
+    from voicenter_cdr.export import FileSink
 
 __all__ = ["StoppedError", "TerminatedError", "report_failure", "report_partial_output"]
 
@@ -111,7 +114,8 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
 
 
 def json_default(value: Any) -> str:
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+    """Return a value of an error as JSON text: times in UTC."""
+    return to_iso_utc(value) if isinstance(value, datetime) else str(value)
 
 
 def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What can be said on the command line, in groups that commands share, and the queries it stands for."""
+"""Option groups that commands share, and the queries they stand for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from attrs import frozen
 from cyclopts import Group, Parameter
@@ -15,8 +15,10 @@ from cyclopts import Group, Parameter
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export import Column
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
+
+if TYPE_CHECKING:
+    from voicenter_cdr.export import Column
 
 __all__ = [
     "CONNECTION",
@@ -37,7 +39,7 @@ __all__ = [
 
 OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
     Group(name, sort_key=place)
-    for place, name in enumerate(("Output", "Period", "Filters", "ConnectionOptions", "Messages"), start=1)
+    for place, name in enumerate(("Output", "Period", "Filters", "Connection", "Messages"), start=1)
 )
 
 PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")

@@ -1,11 +1,17 @@
-"""Times as people write them, as instants in UTC."""
+"""Periods as people write them, resolved to instants in UTC.
+
+Dates, calendar words and lengths of time mean the zone of ``--tz``. Commands whose numbers are by day (``report``,
+``missed``) fall back to the zone of the service's users, all others to UTC.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -18,72 +24,141 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
 
 __all__ = [
+    "CALENDAR_WORDS",
     "DEMO_DAYS",
+    "LOCAL_ZONE",
     "Period",
     "format_period",
     "now",
     "parse_duration",
     "parse_instant",
     "parse_zone",
+    "resolve_bounds",
     "resolve_period",
     "subtract_duration",
 ]
 
 DEMO_DAYS: Final = 90
-"""How long the made-up call centre has been at work."""
+"""Days of calls that the demo has."""
 
-_AGO: Final = re.compile(r"(\d+)([smhdw])")
+LOCAL_ZONE: Final = "Asia/Jerusalem"
+"""Default zone of numbers by day: the service is sold in Israel."""
+
+_DURATION: Final = re.compile(r"(\d+)([smhdw])")
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+_ABBREVIATIONS: Final = {"ist": LOCAL_ZONE, "idt": LOCAL_ZONE, "gmt": "UTC", "z": "UTC", "local": LOCAL_ZONE}
+"""Names of zones that people type and that no, or another, zone bears."""
+
+_MONTH: Final = re.compile(r"(\d{4})-(\d{1,2})")
+
+_OTHER_DATE: Final = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})")
+"""Day, month, year: the order in which Israel writes dates."""
+
+
+def _month_start(day: date, months: int = 0) -> date:
+    """Return the first day of the month that many months away."""
+    years, month = divmod(day.month - 1 + months, 12)
+    return date(day.year + years, month + 1, 1)
+
+
+def _week_start(day: date, weeks: int = 0) -> date:
+    """Return the Sunday on which the week that many weeks away begins."""
+    return day - timedelta(days=(day.weekday() + 1) % 7 - 7 * weeks)
+
+
+def _day(day: date, days: int = 0) -> date:
+    return day + timedelta(days=days)
+
+
+def _year_start(day: date, years: int = 0) -> date:
+    return date(day.year + years, 1, 1)
+
+
+CALENDAR_WORDS: Final[Mapping[str, tuple[Callable[[date, int], date], int]]] = MappingProxyType(
+    {
+        "today": (_day, 0),
+        "yesterday": (_day, -1),
+        "this-week": (_week_start, 0),
+        "last-week": (_week_start, -1),
+        "this-month": (_month_start, 0),
+        "last-month": (_month_start, -1),
+        "this-year": (_year_start, 0),
+        "last-year": (_year_start, -1),
+    }
+)
+"""Calendar words: the function that finds a first day, and how many units from now. Weeks begin on Sunday."""
 
 
 @frozen(kw_only=True)
 class Period:
-    """Which time."""
+    """Period of time that a command covers."""
 
     start: Annotated[
         str | None,
         Parameter(
             name=("--from", "--since"),
-            help="First instant: a date (2026-11-01), a date with a time (2026-11-01T08:00, with Z or an offset if "
-            "not in --tz), or how long ago (90m, 24h, 7d, 2w).",
+            help="First instant: a date (2026-11-01), a date and time (2026-11-01T08:00, read in --tz unless it ends "
+            "in Z or an offset), a calendar word (yesterday), or how long ago (90m, 24h, 7d, 2w).",
         ),
     ] = None
     end: Annotated[
         str | None,
-        Parameter(name="--to", help="First instant that is not wanted any more, written as --from. Default: now."),
+        Parameter(name="--to", help="End of the period, not included; written like --from. Default: now."),
     ] = None
-    last: Annotated[
-        str | None, Parameter(help="The period that ends now: 90m, 24h, 7d, 2w. In place of --from and --to.")
+    last: Annotated[str | None, Parameter(help="Period that ends now: 90m, 24h, 7d, 2w. Replaces --from and --to.")] = (
+        None
+    )
+    month: Annotated[str | None, Parameter(help="One calendar month: 2026-10. Replaces --from and --to.")] = None
+    word: Annotated[
+        str | None,
+        Parameter(
+            name="--period",
+            help=f"Calendar word: {', '.join(CALENDAR_WORDS)}. Weeks begin on Sunday. Replaces --from and --to.",
+        ),
     ] = None
     tz: Annotated[
         str | None,
         Parameter(
             env_var="VOICENTER_TZ",
-            help="Time zone of dates and times without an offset, e.g. Asia/Jerusalem. A date alone is the first "
-            "instant of its day. A time the clock shows twice means the first one for --from and the second one for "
-            "--to; one it skips is refused. Default: UTC.",
+            help="Time zone of dates, calendar words and times without an offset, such as Asia/Jerusalem. A date is "
+            "the first instant of its day. Of a time the clock shows twice, --from takes the first and --to the "
+            f"second. Else VOICENTER_TZ, else {LOCAL_ZONE} for report and missed, UTC for all others.",
         ),
     ] = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether a start was named, in whatever form."""
+        return any(form is not None for form in (self.start, self.last, self.month, self.word))
+
 
 def now() -> datetime:
-    """The present second."""
+    """Return the current second, in UTC."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def resolve_period(period: Period, *, now: datetime, demo: bool, call_id: str | None) -> tuple[datetime, datetime]:
-    """The period meant, as UTC."""
-    zone = parse_zone(period.tz)
-    if period.last is not None:
-        if period.start is not None or period.end is not None:
-            raise ConfigurationError("--last is a whole period: leave out --from, --since and --to")
-        return subtract_duration(now, "--last", period.last), now
+def resolve_period(
+    period: Period, *, now: datetime, demo: bool, call_id: str | None, zone: str = "UTC"
+) -> tuple[datetime, datetime]:
+    """Return start and end in UTC. ``zone`` is the one to use where ``--tz`` is not given.
+
+    Raises :class:`ConfigurationError` where no period is named, or a contradictory one.
+    """
+    place = parse_zone(period.tz or zone)
+    whole = [(flag, text) for flag, text in _whole_periods(period) if text is not None]
+    if whole:
+        flag, text = whole[0]
+        others = "--from, --since and --to" if len(whole) == 1 else "the other ones"
+        if len(whole) > 1 or period.start is not None or period.end is not None:
+            raise ConfigurationError(f"{flag} is a whole period: leave out {others}")
+        return _whole_period(flag, text, place, now)
     if period.start is None and period.end is None and call_id is not None:
         return _around(call_id)
-    end = now if period.end is None else parse_instant("--to", period.end, zone, now, second=True)
+    end = now if period.end is None else parse_instant("--to", period.end, place, now, second=True)
     if period.start is not None:
-        start = parse_instant("--from", period.start, zone, now, second=False)
+        start = parse_instant("--from", period.start, place, now, second=False)
         if start >= end:
             to = "now, which --to is unless it is given" if period.end is None else "--to"
             raise ConfigurationError(f"--from must lie before {to}")
@@ -91,9 +166,72 @@ def resolve_period(period: Period, *, now: datetime, demo: bool, call_id: str | 
     if demo:
         return end - timedelta(days=DEMO_DAYS), end
     raise ConfigurationError(
-        "No period: say --from (and --to), or --last, for example --last 7d",
+        "No period: use --last 7d, --month 2026-10, --period yesterday, or --from and --to",
         hint="voicenter-cdr export --help shows how; nothing was sent.",
     )
+
+
+def resolve_bounds(
+    period: Period, *, now: datetime, demo: bool, zone: str = "UTC"
+) -> tuple[datetime | None, datetime | None]:
+    """Return start and end in UTC, each ``None`` unless it was named."""
+    if period.is_given or demo:
+        start, end = resolve_period(period, now=now, demo=demo, call_id=None, zone=zone)
+        return start, None if end == now else end
+    if period.end is None:
+        return None, None
+    return None, parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
+
+
+def _whole_periods(period: Period) -> tuple[tuple[str, str | None], ...]:
+    return ("--last", period.last), ("--month", period.month), ("--period", period.word)
+
+
+def _whole_period(flag: str, text: str, zone: ZoneInfo, now: datetime) -> tuple[datetime, datetime]:
+    """Return the period of ``--last``, ``--month`` or ``--period``; it ends now at the latest."""
+    if flag == "--last":
+        return subtract_duration(now, flag, text), now
+    if flag == "--month":
+        first, after = _parse_month(text, now.astimezone(zone).date())
+    else:
+        first, after = _parse_word(flag, text, now.astimezone(zone).date())
+    start, end = _midnight(flag, first, zone), _midnight(flag, after, zone)
+    if start >= now:
+        raise ConfigurationError(f"{flag} names a period that has not begun yet")
+    return start, min(end, now)
+
+
+def _parse_month(text: str, today: date) -> tuple[date, date]:
+    word = {"this": "this-month", "last": "last-month"}.get(text.strip().lower(), text)
+    if word in ("this-month", "last-month"):
+        return _parse_word("--month", word, today)
+    parts = _MONTH.fullmatch(text.strip())
+    with contextlib.suppress(ValueError, OverflowError):
+        if parts is not None:
+            first = date(int(parts[1]), int(parts[2]), 1)
+            return first, _month_start(first, 1)
+    raise ConfigurationError("--month takes a year and a month, such as 2026-10")
+
+
+def _parse_word(flag: str, text: str, today: date) -> tuple[date, date]:
+    word = text.strip().lower().replace("_", "-").replace(" ", "-")
+    if word not in CALENDAR_WORDS:
+        close = difflib.get_close_matches(word, CALENDAR_WORDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(CALENDAR_WORDS)}"
+        raise ConfigurationError(f"{flag} takes a calendar word; {hint}")
+    first_day, units = CALENDAR_WORDS[word]
+    try:
+        return first_day(today, units), first_day(today, units + 1)
+    except (OverflowError, ValueError):
+        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+
+
+def _midnight(flag: str, day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of a local day."""
+    try:
+        return datetime.combine(day, datetime.min.time(), zone).astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
 def _around(call_id: str) -> tuple[datetime, datetime]:
@@ -106,28 +244,35 @@ def _around(call_id: str) -> tuple[datetime, datetime]:
 
 
 def parse_zone(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneInfo:
-    """The time zone of this name; UTC for none."""
+    """Return the time zone of this name; UTC for none. Raises :class:`ConfigurationError` for an unknown name."""
+    text = (name or "").strip()
     try:
-        return ZoneInfo((name or "").strip() or "UTC")
+        return ZoneInfo(text or "UTC")
     except (KeyError, ValueError, OSError):
-        close = difflib.get_close_matches(name or "", sorted(available_timezones()), n=1)
-        hint = f"did you mean {close[0]}?" if close else "such as Asia/Jerusalem"
+        known = _ABBREVIATIONS.get(text.lower())
+        if known is None:
+            close = difflib.get_close_matches(text, sorted(available_timezones()), n=1)
+            known = close[0] if close else None
+        hint = f"did you mean {known}?" if known else f"such as {LOCAL_ZONE}"
         raise ConfigurationError(f"{flag} takes the name of a time zone; {hint}") from None
 
 
 def parse_duration(flag: str, text: str) -> timedelta:
-    """A length of time."""
-    ago = _AGO.fullmatch(text.strip().lower())
-    if ago is None:
-        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w")
+    """Return a length of time: 90m, 24h, 7d, 2w."""
+    parts = _DURATION.fullmatch(text.strip().lower())
+    if parts is None:
+        word = text.strip().lower().replace(" ", "-")
+        period = word if word in CALENDAR_WORDS else f"last-{word}" if f"last-{word}" in CALENDAR_WORDS else None
+        hint = f"; for a calendar period use --period {period}" if period and flag == "--last" else ""
+        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w{hint}")
     try:
-        return timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
     except (OverflowError, ValueError):
         raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
 def subtract_duration(now: datetime, flag: str, text: str) -> datetime:
-    """The instant so long ago."""
+    """Return the instant that many minutes, hours, days or weeks ago."""
     try:
         return now - parse_duration(flag, text)
     except OverflowError:
@@ -135,44 +280,63 @@ def subtract_duration(now: datetime, flag: str, text: str) -> datetime:
 
 
 def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second: bool) -> datetime:
-    """One instant, in UTC. ``second`` chooses among the two readings of a time that the clock shows twice."""
+    """Return one instant in UTC. ``second`` picks the second reading of a time that the clock shows twice.
+
+    A calendar word is the first instant of its period.
+    """
     text = text.strip()
-    if _AGO.fullmatch(text.lower()):
+    if _DURATION.fullmatch(text.lower()):
         return subtract_duration(now, flag, text)
-    moment, whole_day = _parsed(flag, text)
+    if text.lower() == "now":
+        return now
+    if text.lower().replace("_", "-") in CALENDAR_WORDS:
+        return _midnight(flag, _parse_word(flag, text, now.astimezone(zone).date())[0], zone)
+    moment, is_date = _parse_iso(flag, text)
     try:
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
         # A day begins once, whatever its clock does: both ends take the same instant, so that days can be lined up.
-        return moment.replace(tzinfo=zone).astimezone(UTC) if whole_day else _placed(flag, moment, zone, second=second)
+        return moment.replace(tzinfo=zone).astimezone(UTC) if is_date else _localize(flag, moment, zone, second=second)
     except OverflowError:
         raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
-def _parsed(flag: str, text: str) -> tuple[datetime, bool]:
-    """The time as written, and whether it was a date alone."""
+def _parse_iso(flag: str, text: str) -> tuple[datetime, bool]:
+    """Return the time as written, and whether it was a date alone."""
     with contextlib.suppress(ValueError):
         return datetime.combine(date.fromisoformat(text), datetime.min.time()), True
     try:
         return datetime.fromisoformat(text), False
     except ValueError:
-        raise ConfigurationError(
-            f"{flag} takes a date (2026-11-01), a date with a time (2026-11-01T08:00, also with Z or +02:00), "
-            "or how long ago (90m, 24h, 7d, 2w)"
-        ) from None
+        raise ConfigurationError(f"{flag} takes {_accepted_forms(text)}") from None
 
 
-def _placed(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> datetime:
+def _accepted_forms(text: str) -> str:
+    """Describe what an instant looks like; repeat a mistyped date only if it is one, in ISO form."""
+    parts = _OTHER_DATE.fullmatch(text)
+    with contextlib.suppress(ValueError):
+        if parts is not None:
+            return f"a date as year-month-day; did you mean {date(int(parts[3]), int(parts[2]), int(parts[1]))}?"
+    close = difflib.get_close_matches(text.lower(), CALENDAR_WORDS, n=1)
+    if close:
+        return f"a date, a time or a calendar word; did you mean {close[0]}?"
+    return (
+        "a date (2026-11-01), a date with a time (2026-11-01T08:00, also with Z or +02:00), "
+        "a calendar word (yesterday), or how long ago (90m, 24h, 7d, 2w)"
+    )
+
+
+def _localize(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> datetime:
     first, last = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if first > last:  # the clock skips this time
-        before, after = (moment.astimezone(zone).isoformat() for moment in (last, first))
+        earlier, later = (moment.astimezone(zone).isoformat() for moment in (last, first))
         raise ConfigurationError(
-            f"{flag} is a time that {zone.key} skips as its clocks change; say {before} or {after}"
+            f"{flag} is a time that {zone.key} skips as its clocks change; say {earlier} or {later}"
         )
     return last if second else first
 
 
 def format_period(query: CdrQuery) -> str:
-    """The period of a query, in UTC."""
+    """Format the period of a query, in UTC."""
     start, end = map(_times.from_epoch_seconds, query.seconds)
     return _times.format_period(start, end)

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from voicenter_cdr.analytics.report.page import render
+from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out, numbers_left_out
 
-__all__ = ["render"]
+__all__ = ["Filter", "Provenance", "leave_out", "numbers_left_out", "render"]

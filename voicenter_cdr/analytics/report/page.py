@@ -10,6 +10,7 @@ from typing import Final
 from voicenter_cdr.analytics.definitions import filled
 from voicenter_cdr.analytics.measures import MEASURES, RING_TIME
 from voicenter_cdr.analytics.report.charts import bars, heatmap, lines
+from voicenter_cdr.analytics.report.provenance import Provenance
 from voicenter_cdr.analytics.report.words import Language, Words, words_in
 from voicenter_cdr.analytics.results import Group, Kpi, Kpis
 from voicenter_cdr.errors import ConfigurationError
@@ -79,7 +80,9 @@ svg{min-width:0}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 
-def render(kpis: Kpis, *, language: Language = "en", title: str | None = None) -> str:
+def render(
+    kpis: Kpis, *, language: Language = "en", title: str | None = None, provenance: Provenance | None = None
+) -> str:
     """The report as one HTML page: no script, no address, fit for a phone and for paper; in Hebrew from right to left.
 
     It holds names of queues and representatives, and no phone number. Raises :class:`ConfigurationError` for a language
@@ -89,7 +92,7 @@ def render(kpis: Kpis, *, language: Language = "en", title: str | None = None) -
     if words is None:
         raise ConfigurationError("The report speaks en and he")
     name = title or words["report"]
-    body = "".join(_body(kpis, words, name))
+    body = "".join(_body(kpis, words, name, provenance or Provenance()))
     return (
         f'<!DOCTYPE html>\n<html lang="{words.language}" dir="{words.direction}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -97,8 +100,8 @@ def render(kpis: Kpis, *, language: Language = "en", title: str | None = None) -
     )
 
 
-def _body(kpis: Kpis, words: Words, name: str) -> Iterable[str]:
-    yield f"<header><h1>{escape(name)}</h1><p>{_period(kpis, words)}</p></header>"
+def _body(kpis: Kpis, words: Words, name: str, provenance: Provenance) -> Iterable[str]:
+    yield f"<header><h1>{escape(name)}</h1><p>{_period(kpis, words)}</p>{_provenance(provenance)}</header>"
     yield f'<h2>{words["key numbers"]}</h2><div class="cards">'
     yield from (_card(kpis, words, key) for key in _SHORT)
     yield "</div>"
@@ -120,6 +123,11 @@ def _period(kpis: Kpis, words: Words) -> str:
         f"{words['period']}: {first} {words['to']} {last}, {words['zone']} <bdi>{escape(zone.key)}</bdi> · "
         f"{kpis['records'].value:,} {words['records']}<br>{wait}"
     )
+
+
+def _provenance(provenance: Provenance) -> str:
+    filters = "; ".join(f"{name}: {', '.join(values)}" for name, values in provenance.filters)
+    return f"<p>{escape(filters)}</p>" if filters else ""
 
 
 def _card(kpis: Kpis, words: Words, key: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import aclosing
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from voicenter_cdr.cli.clients import open_client
-from voicenter_cdr.cli.console import echo_err, log_to_stderr
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, write_stdout
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -43,8 +42,7 @@ def count(
     query = resolve_query(period, filters, connection, select(["call_id"]))
     with log_to_stderr(messages):
         number = asyncio.run(_count(query, filters, connection))
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
+    write_stdout(f"{number}\n")
     if not messages.quiet:
         echo_err(format_period(query))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Annotated, Final
@@ -15,7 +14,7 @@ from cyclopts import Parameter
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client
-from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, write_stdout
 from voicenter_cdr.cli.options import CONNECTION, MESSAGES, ConnectionOptions, OutputOptions
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.diagnostics import Diagnosis, diagnose
@@ -39,20 +38,17 @@ def doctor(
     the casing of keys, totals, the sort, and unknown types, statuses and fields. Exit code 0 where nothing has to be
     mended; else that of what is wrong.
 
-    Parameters
-    ----------
-    json_
-        One JSON object in place of the screen.
+    Args:
+        json_: One JSON object in place of the screen.
     """
     with log_to_stderr(messages):
         found = asyncio.run(_doctor(connection))
     if json_:
         findings = [attrs.asdict(finding) for finding in found.findings]
         told = {"healthy": found.is_healthy, "requests": found.requests, "findings": findings}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        write_stdout(json.dumps(told, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("".join(_lines(found)))
-    sys.stdout.flush()
+        write_stdout("".join(_lines(found)))
     if not messages.quiet and not json_:
         echo_err(f"{pluralize(found.requests, 'request')} spent.")
     if found.error is not None:

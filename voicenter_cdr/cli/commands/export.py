@@ -12,7 +12,7 @@ import attrs
 from cyclopts import Parameter
 
 from voicenter_cdr.cli.clients import drop_checkpoints, load_pseudonymiser, open_client
-from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, progress_bar
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, progress_bar, stdout_for_records
 from voicenter_cdr.cli.errors import report_partial_output
 from voicenter_cdr.cli.options import (
     CONNECTION,
@@ -53,32 +53,25 @@ def export(
 
     It is written as NAME.part and gets its name when it is whole; if the export stops early, the .part stays.
 
-    Parameters
-    ----------
-    output
-        File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a folder,
-        with a slash at its end, for Parquet files by day; - is standard output, the default.
-    format_
-        Default: by the name of the file, parquet in a folder, jsonl on standard output.
-    fields
-        Columns wanted, in this order, separated by commas. Default: all.
-    raw_names
-        Name the columns as the API does.
-    excel
-        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
-    order
-        Records in order of time, or as they come.
-    on_invalid
-        Records that can't be read: stop with exit code 4, or leave them out and say so.
-    pseudonymise_key_file
-        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used.
+    Args:
+        output: File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a
+            folder, with a slash at its end, for Parquet files by day; - is standard output, the default.
+        format_: Default: by the name of the file, parquet in a folder, jsonl on standard output.
+        fields: Columns wanted, in this order, separated by commas. Default: all.
+        raw_names: Name the columns as the API does.
+        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        order: Records in order of time, or as they come.
+        on_invalid: Records that can't be read: stop with exit code 4, or leave them out and say so.
+        pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
+            or more) was used.
     """
     # The API's names are for what a record holds: what is made from it has none.
     every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
     columns = select(split_values("--fields", fields)) if fields else every
     query = resolve_query(period, filters, connection, columns if fields else None)
     pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
-    sink = open_sink(output, format_, columns=columns, raw_names=raw_names, excel=excel)
+    target = stdout_for_records() if output == "-" else output
+    sink = open_sink(target, format_, columns=columns, raw_names=raw_names, excel=excel)
     with report_partial_output(sink), log_to_stderr(messages), drop_checkpoints(pseudonymiser):
         asyncio.run(_export(query, sink, output, filters, connection, messages, order, on_invalid, pseudonymiser))
 

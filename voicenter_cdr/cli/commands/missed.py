@@ -1,27 +1,23 @@
-"""The commands that answer a question: missed, report."""
+"""Command ``missed``: whom to call back."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
-from voicenter_cdr._files import check_file, write_atomic
-from voicenter_cdr.analytics import COLUMNS as CALLER
-from voicenter_cdr.analytics import MissedCallTracker, Unreturned
+from voicenter_cdr.analytics import COLUMNS, MissedCallTracker, Unreturned
 from voicenter_cdr.cli import periods
-from voicenter_cdr.cli.clients import open_client
-from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, progress_bar
+from voicenter_cdr.cli.clients import read_records
+from voicenter_cdr.cli.console import echo_err, escape_controls, log_to_stderr, pluralize
+from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
     MESSAGES,
@@ -30,18 +26,17 @@ from voicenter_cdr.cli.options import (
     Filters,
     OutputOptions,
     build_query,
-    split_values,
 )
-from voicenter_cdr.cli.periods import Period, format_period, parse_zone, resolve_period
-from voicenter_cdr.export import COLUMNS, select
+from voicenter_cdr.cli.outputs import check_output, write_output
+from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, format_period, parse_zone, resolve_period
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export import select
 from voicenter_cdr.export.text import csv_text
 from voicenter_cdr.models import Cdr, CdrQuery
 
 __all__ = ["MISSED_EXAMPLES", "missed"]
 
-_TYPED: Final = tuple(column.name for column in COLUMNS if column.derive is None)
-
-_NEEDED: Final = (
+_FIELDS: Final = (
     "call_id",
     "cdr_type",
     "dial_status",
@@ -55,7 +50,7 @@ _NEEDED: Final = (
     "custom_data",
     "department_name",
 )
-"""What whom to call back is told from."""
+"""Fields that tell whom to call back."""
 
 Shape = Literal["jsonl", "csv", "table"]
 
@@ -72,112 +67,91 @@ def missed(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Write whom to call back: callers whose last attempt was not answered and whom nobody reached since.
+    """List whom to call back: missed callers nobody has spoken with since.
 
     One caller a line, the longest waiting first, however the number was spelled. A talk in either direction settles
-    it. Take a period of some days: nobody can tell from the records whether somebody was reached outside of them.
+    a missed call. Take a period of some days: records outside of it can't tell who was reached.
 
-    Parameters
-    ----------
-    output
-        File to write; - is standard output, the default.
-    format_
-        Default: csv for a file of that name, a table on a terminal, else jsonl.
-    excel
-        CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
-    queue
-        Only who called this queue last, by name. May be repeated.
-    menu
-        Also who hung up in the voice menu.
-    voicemail
-        Also who left a message.
+    Args:
+        output: File to write; - is standard output, the default.
+        format_: jsonl, csv or table. Default: csv for a file of that name, a table on a terminal, else jsonl.
+        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        queue: Only callers whose last call was to this queue, by name; case and spaces around it don't matter. May be
+            repeated. A name that no record of the period has is refused.
+        menu: Also callers who hung up in the voice menu.
+        voicemail: Also callers who left a message.
     """
-    if output != "-":
-        check_file(Path(output).absolute())
-    queues, now = set(split_values("--queue", queue)), periods.now()
-    start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None)
-    query = build_query(start, end, Filters(), select(_NEEDED))
-    zone, story = parse_zone(period.tz), MissedCallTracker(menu=menu, voicemail=voicemail)
+    check_output(output, is_binary=False)
+    if not all(name.strip() for name in queue):
+        raise ConfigurationError("--queue holds an empty value", hint="Give --queue a value, or leave it out.")
+    now = periods.now()
+    start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None, zone=LOCAL_ZONE)
+    query = build_query(start, end, Filters(), select(_FIELDS))
+    zone, tracker = parse_zone(period.tz or LOCAL_ZONE), MissedCallTracker(menu=menu, voicemail=voicemail)
+    queues = set[str]()
+
+    def take(cdr: Cdr) -> None:
+        tracker.add(cdr)
+        if cdr.queue_name:
+            queues.add(cdr.queue_name)
+
     with log_to_stderr(messages):
-        records = asyncio.run(_told(query, connection, messages, story.add))
-    found = [caller for caller in story.waiting(now=_until(query, now)) if not queues or caller.queue in queues]
-    _saved(output, _callers(found, format_ or _usual(output), zone, excel=excel))
+        records = asyncio.run(read_records(query, connection, messages, take))
+    wanted = resolve_names("--queue", queue, queues) if records else frozenset()
+    found = [caller for caller in tracker.waiting(now=_present(query, now)) if not queue or caller.queue in wanted]
+    write_output(output, _render(found, format_ or _usual_shape(output), zone, excel=excel))
     if not messages.quiet:
         of = pluralize(records, "record")
         echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {format_period(query)}")
 
 
-def _usual(output: str) -> Shape:
+def _usual_shape(output: str) -> Shape:
     if output == "-":
         return "table" if sys.stdout.isatty() else "jsonl"
     return "csv" if Path(output).suffix.lower() == ".csv" else "jsonl"
 
 
-def _until(query: CdrQuery, now: datetime) -> datetime:
-    """Where the period ends as far as it has been: nobody has called in what is to come."""
+def _present(query: CdrQuery, now: datetime) -> datetime:
+    """Return the end of the period as far as it has passed: nobody has called in what is to come."""
     return max(query.start, min(query.end, now))
 
 
-def _saved(output: str, text: str) -> None:
-    """Written whole, or not at all."""
-    if output == "-":
-        _shown(text)
-    else:
-        write_atomic(Path(output), _bytes(text))
-
-
-def _shown(text: str) -> None:
-    sys.stdout.write(_bytes(text).decode())
-    sys.stdout.flush()
-
-
-def _bytes(text: str) -> bytes:
-    """UTF-8, which has nothing for half of a surrogate pair: names may hold one."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-async def _told(
-    query: CdrQuery, connection: ConnectionOptions, messages: OutputOptions, take: Callable[[Cdr], None]
-) -> int:
-    """Hand every record on; how many there were."""
-    async with (
-        open_client(connection, query) as client,
-        aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages,
-        progress_bar(pages, query, shown=not messages.quiet and not messages.json_logs),
-    ):
-        async for page in pages:
-            for cdr in page.records:
-                take(cdr)
-        return pages.stats.records
-
-
-def _callers(found: Sequence[Unreturned], shape: Shape, zone: ZoneInfo, *, excel: bool) -> str:
+def _render(found: Sequence[Unreturned], shape: Shape, zone: ZoneInfo, *, excel: bool) -> str:
     if shape == "table":
         return _table(found, zone)
     if shape == "csv":
-        return csv_text([CALLER, *(caller.to_dict().values() for caller in found)], excel=excel, is_first=True)
+        return csv_text([COLUMNS, *(caller.to_dict().values() for caller in found)], excel=excel, is_first=True)
     return "".join(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n" for caller in found)
 
 
 def _table(found: Sequence[Unreturned], zone: ZoneInfo) -> str:
+    """Return a table for people; control characters in names are escaped."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
-    for name in ("number", "attempts", f"last, {zone.key}", "open for", "waited", "ended"):
+    for name in ("number", "attempts", "last", "open for", "waited", "ended"):
         table.add_column(name, no_wrap=name != "attempts", overflow="fold")
     table.add_column("queue", overflow="fold")
     for caller in found:
-        table.add_row(
+        cells = (
             caller.customer_number,
             str(caller.attempts),
             f"{caller.last_attempt.astimezone(zone):%m-%d %H:%M}",
             _length(caller.open_for),
-            f"{caller.waiting} s",
+            _wait(caller.waiting),
             caller.dial_status or "",
             caller.queue or "",
         )
+        table.add_row(*(escape_controls(cell, keep="") for cell in cells))
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     with console.capture() as text:
         console.print(table)
-    return text.get()
+    return f"{text.get()}\nTimes in {zone.key}.\n" if found else ""
+
+
+def _wait(seconds: float | None) -> str:
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _length(time: timedelta) -> str:
@@ -189,6 +163,6 @@ MISSED_EXAMPLES: Final = """\
 Examples:
 
   voicenter-cdr missed --demo --last 7d
-  voicenter-cdr missed --last 7d --tz Asia/Jerusalem
-  voicenter-cdr missed --last 3d --queue Sales --format csv > call-back.csv
+  voicenter-cdr missed --period this-week --queue Sales
+  voicenter-cdr missed --last 3d --format csv --excel > call-back.csv
 """

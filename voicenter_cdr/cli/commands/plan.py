@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from voicenter_cdr._times import format_second
 from voicenter_cdr.cli.clients import open_client
-from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, write_stdout
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -45,8 +44,7 @@ def plan(
         estimate = asyncio.run(_plan(query, connection))
     told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
     told["seconds"] = round(estimate.seconds, 1)
-    sys.stdout.write(json.dumps(told, default=format_second) + "\n")
-    sys.stdout.flush()
+    write_stdout(json.dumps(told, default=format_second) + "\n")
     if not messages.quiet:
         about = "" if estimate.is_exact else "about "
         cost = f"{about}{pluralize(estimate.records, 'record')}, {pluralize(estimate.requests, 'request')}"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import SANDBOX_CODE
 from voicenter_cdr.cli.console import echo_err, pluralize
+from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Population, Sandbox, load_jsonl, serving
 
-__all__ = ["sandbox"]
+__all__ = ["SANDBOX_EXAMPLES", "sandbox"]
 
 _LONGEST_DEMO: Final = 366
 
@@ -28,18 +31,13 @@ def sandbox(
 ) -> None:
     """Serve a made-up Call Log service on this machine until interrupted, with the API's limits and errors.
 
-    Parameters
-    ----------
-    host
-        Address to listen on. Default: 127.0.0.1, which only this machine can reach.
-    port
-        Port to listen on; 0 takes a free one. Default: 8000.
-    data
-        JSON Lines to serve in place of a made-up call centre, as export --raw-names writes them; may be packed (.gz).
-    days
-        Days until now the made-up call centre has been at work. Default: 90.
-    seed
-        Another number makes up another call centre. Default: 0.
+    Args:
+        host: Address to listen on. Default: 127.0.0.1, which only this machine can reach.
+        port: Port to listen on; 0 takes a free one. Default: 8000.
+        data: JSON Lines to serve in place of a made-up call centre, as export --raw-names writes them; may be packed
+            (.gz).
+        days: Days until now the made-up call centre has been at work. Default: 90.
+        seed: Another number makes up another call centre. Default: 0.
     """
     if not 0 <= port < 65_536:
         raise ConfigurationError("--port takes a whole number from 0 to 65535")
@@ -52,12 +50,35 @@ def sandbox(
 
 async def _serve(app: Sandbox, host: str, port: int) -> None:
     async with serving(app, host=host, port=port) as url:
-        echo_err(
-            f"{pluralize(len(app.population.times), 'record')} at {url}. In another shell:\n\n"
-            f"  export VOICENTER_BASE_URL={url} VOICENTER_API_CODE={SANDBOX_CODE}\n"
-            "  voicenter-cdr export --last 7d -o calls.csv\n\nCtrl-C ends it."
-        )
+        echo_err(_instructions(len(app.population.times), url))
         await asyncio.Event().wait()
+
+
+def _instructions(records: int, url: str) -> str:
+    """Return what to type in another shell. The package's own client takes loopback addresses and HTTPS only."""
+    parts = urlsplit(url)
+    host = _reachable_host(parts.hostname or "")
+    served = urlunsplit(parts._replace(netloc=f"{f'[{host}]' if ':' in host else host}:{parts.port}"))
+    head = f"{pluralize(records, 'record')} at {served}"
+    if not is_loopback(host):
+        return (
+            f"{head}. This package sends credentials over HTTPS or to its own machine alone: put a proxy with a "
+            f"certificate in front, or forward the port (ssh -L {parts.port}:{parts.netloc}).\n\nCtrl-C ends it."
+        )
+    return (
+        f"{head}. In another shell:\n\n"
+        f"  export VOICENTER_BASE_URL={served} VOICENTER_API_CODE={SANDBOX_CODE}\n"
+        "  voicenter-cdr export --last 7d -o calls.csv\n\nCtrl-C ends it."
+    )
+
+
+def _reachable_host(host: str) -> str:
+    """Return the address to ask: whoever listens on all addresses is reached at the loopback one."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            return "::1" if address.version == 6 else "127.0.0.1"
+    return host
 
 
 def _population(data: str | None, days: int, seed: int) -> Population:
@@ -80,3 +101,12 @@ def centre(days: int, seed: int) -> CallCentre:
         raise ConfigurationError(f"--days takes a whole number from 1 to {_LONGEST_DEMO}")
     end = periods.now()
     return CallCentre(end - timedelta(days=days), end, seed=seed)
+
+
+SANDBOX_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr sandbox
+  voicenter-cdr sandbox --port 0 --days 7
+  voicenter-cdr sandbox --data calls.jsonl.gz
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 import attrs
@@ -94,7 +94,7 @@ def sync(
             "--status is chosen by us, not by the API", hint="Leave it out: a sync keeps all, and SQL can choose."
         )
     now = periods.now()
-    start, end = _bounds(period, now, demo=connection.demo)
+    start, end = periods.resolve_bounds(period, now=now, demo=connection.demo)
     query = build_query(start or now - timedelta(days=1), now, filters, None)
     options: dict[str, Any] = {
         "start": start,
@@ -116,16 +116,6 @@ def sync(
     with log_to_stderr(messages), drop_checkpoints(options["pseudonymiser"]):
         report = asyncio.run(_sync(query, destination, connection, messages, options))
     _tell(report, destination, time.monotonic() - begun, messages)
-
-
-def _bounds(period: Period, now: datetime, *, demo: bool) -> tuple[datetime | None, datetime | None]:
-    """The start and the end, as far as they were named."""
-    if period.start is not None or period.last is not None or demo:
-        start, end = periods.resolve_period(period, now=now, demo=demo, call_id=None)
-        return start, None if period.end is None else end
-    if period.end is None:
-        return None, None
-    return None, periods.parse_instant("--to", period.end, periods.parse_zone(period.tz), now, second=True)
 
 
 async def _sync(

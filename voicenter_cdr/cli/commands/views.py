@@ -1,0 +1,61 @@
+"""Command ``views``: the numbers as SQL views."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, get_args
+
+from cyclopts import Parameter
+
+from voicenter_cdr.analytics import Dialect, Terms, create_views
+from voicenter_cdr.cli.outputs import check_output, write_output
+from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_zone
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["VIEWS_EXAMPLES", "views"]
+
+
+def views(
+    *,
+    dialect: str = "duckdb",
+    output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
+    table: str = "cdr",
+    zone: str = LOCAL_ZONE,
+    answer_within: int = 20,
+    short_abandon: int = 5,
+    after_call: int = 0,
+) -> None:
+    """Print the numbers as SQL views over a copy.
+
+    The views read the table that sync and export write, and hold the same numbers as report, by the same names.
+
+    Args:
+        dialect: duckdb, sqlite or postgres. Default: duckdb.
+        output: File to write; - is standard output, the default.
+        table: Table or view that holds the records. Default: cdr.
+        zone: Time zone of days and hours. Default: Asia/Jerusalem.
+        answer_within: Seconds within which an answer meets the service level. Default: 20.
+        short_abandon: Seconds of wait below which an abandoned call is left out of the abandonment rate.
+        after_call: Seconds of work after each call, added to the handle time. Default: 0.
+    """
+    known: dict[str, Dialect] = {name: name for name in get_args(Dialect)}
+    chosen = known.get(dialect.lower().replace("postgresql", "postgres"))
+    if chosen is None:
+        raise ConfigurationError(f"--dialect takes {', '.join(known)}")
+    check_output(output, is_binary=False)
+    terms = Terms(
+        answer_within=answer_within,
+        short_abandon=short_abandon,
+        after_call=after_call,
+        zone=parse_zone(zone, flag="--zone"),
+    )
+    statements: list[str] = []
+    create_views(statements.append, chosen, terms=terms, table=table)
+    write_output(output, "".join(f"{statement.strip()};\n" for statement in statements))
+
+
+VIEWS_EXAMPLES: Final = """\
+Examples:
+
+  voicenter-cdr views --dialect duckdb | duckdb calls.duckdb
+  voicenter-cdr views --dialect sqlite -o kpi.sql
+"""

@@ -1,0 +1,79 @@
+"""Names that people type for queues, matched with the names that records hold. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["resolve_names"]
+
+_SHOWN: Final = 12
+"""Known names that an error lists."""
+
+_NUMBER: Final = re.compile(r"\d(?:\D{0,2}\d){6,}")
+"""A run of digits that could be a phone number; names that hold one are not listed."""
+
+
+def resolve_names(flag: str, typed: Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the known names that were meant.
+
+    A name is taken as it is first, commas and spaces included; then without regard to case, to space around and
+    between its words, and to marks that can't be seen; then as several names with commas between.
+
+    Raises :class:`ConfigurationError` for a name that is empty or unknown. It lists the closest names, or all.
+    """
+    found: set[str] = set()
+    for text in typed:
+        if not text.strip():
+            raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")
+        found |= _matches(text, known) or _matches_of_parts(flag, text, known)
+    return frozenset(found)
+
+
+def _matches(text: str, known: Collection[str]) -> set[str]:
+    if text in known:
+        return {text}
+    wanted = _folded(text)
+    return {name for name in known if _folded(name) == wanted}
+
+
+def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
+    """Return the names that a comma-separated list means; each part has to be known."""
+    parts = [part for part in text.split(",") if part.strip()]
+    found: set[str] = set()
+    for part in parts if len(parts) > 1 else [text]:
+        matches = _matches(part.strip(), known)
+        if not matches:
+            raise _unknown(flag, part.strip(), known)
+        found |= matches
+    return found
+
+
+def _folded(text: str) -> str:
+    """Return the text as names are compared: NFKC, no invisible marks, single spaces, case folded."""
+    plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(plain.split()).casefold()
+
+
+def _unknown(flag: str, name: str, known: Collection[str]) -> ConfigurationError:
+    shown = sorted(name for name in known if not _NUMBER.search(name))
+    by_folded = {_folded(name): name for name in shown}
+    close = [by_folded[match] for match in difflib.get_close_matches(_folded(name), by_folded, n=3)]
+    if close:
+        hint = f"Did you mean {_listed(close)}?"
+    elif shown:
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        hint = f"Names in this period: {_listed(shown[:_SHOWN])}{more}."
+    else:
+        hint = "No record of this period names one; take a longer period."
+    typed = "this name" if _NUMBER.search(name) else f'"{name}"'
+    return ConfigurationError(f"{flag}: no record of this period has {typed}", hint=hint)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -1,0 +1,31 @@
+"""Answers to files or standard output: whole or not at all, in UTF-8."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from voicenter_cdr._files import check_file, write_atomic
+from voicenter_cdr.cli.console import encode_utf8, write_stdout
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["check_output", "write_output"]
+
+
+def check_output(output: str, *, is_binary: bool) -> None:
+    """Raise an error before any request where the output can't be written: a missing folder, bytes for a terminal."""
+    if output != "-":
+        check_file(Path(output).absolute())
+    elif is_binary and sys.stdout.isatty():
+        raise ConfigurationError("A workbook can't be shown on a terminal", hint="Name a file: -o calls.xlsx.")
+
+
+def write_output(output: str, content: str | bytes) -> None:
+    """Write the whole answer to a file, which appears complete or not at all, or to standard output (``-``)."""
+    if output != "-":
+        write_atomic(Path(output), content if isinstance(content, bytes) else encode_utf8(content))
+    elif isinstance(content, str):
+        write_stdout(content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
