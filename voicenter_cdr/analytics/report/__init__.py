@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from voicenter_cdr.analytics.report.page import render
-from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out, numbers_left_out
+from voicenter_cdr.analytics.report.provenance import Provenance
 
-__all__ = ["Filter", "Provenance", "leave_out", "numbers_left_out", "render"]
+__all__ = ["Provenance", "render"]

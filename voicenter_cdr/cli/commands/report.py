@@ -14,7 +14,8 @@ import attrs
 from cyclopts import Parameter
 
 from voicenter_cdr.analytics import Accumulator, Kpis, Terms
-from voicenter_cdr.analytics.report import Filter, Provenance, leave_out, numbers_left_out, render
+from voicenter_cdr.analytics.report import render
+from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out, numbers_left_out
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
