@@ -13,7 +13,6 @@ import pytest
 from attrs import frozen
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import clients, periods
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
 
@@ -77,6 +76,9 @@ class Service:
     """A sandbox in this process, in place of the network."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("cyclopts", reason="the command line needs the extra cli")
+        from voicenter_cdr.cli import clients, periods
+
         self.app = Sandbox(Records(RECORDS), codes=[CODE])
         monkeypatch.setattr(clients, "CdrClient", self._client_class())
         monkeypatch.setattr(periods, "now", lambda: NOW)
