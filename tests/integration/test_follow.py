@@ -153,11 +153,11 @@ async def test_a_change_that_is_held_comes_again() -> None:
     desk = Desk(row(1, -100), row(2, -5))
     async with desk.following() as changes:
         first = [await anext(changes)]
-        changes.hold(first[0])
+        changes.requeue(first[0])
         await anext(changes)
         first.append(await anext(changes))
         assert asyncio.get_running_loop().time() > 890
-        changes.hold(first[1])
+        changes.requeue(first[1])
         saved = changes.checkpoint
     await asyncio.sleep(3_600)
     async with desk.following(resume_from=saved) as changes:
@@ -168,7 +168,7 @@ async def test_a_change_that_is_held_comes_again() -> None:
         for change in first[1:]:
             assert timedelta(seconds=890) < change.held_for < timedelta(seconds=920)
         assert (changes.stats.new, changes.stats.remembered) == (0, 2)
-        changes.hold(first[2])
+        changes.requeue(first[2])
         desk.app.replace(Records([row(2, -5)]))
         assert await until(changes, 10_000) == []
         assert changes.stats.remembered == 1
@@ -176,18 +176,18 @@ async def test_a_change_that_is_held_comes_again() -> None:
 
 async def test_what_is_held_is_read_however_old() -> None:
     """The look-back begins with it, also after a restart; once it is let go, it does not come again."""
-    desk, held = Desk(row(1, -5)), 0
+    desk, requeued = Desk(row(1, -5)), 0
     async with desk.following(poll=timedelta(minutes=10)) as changes:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(1.5 * 86_400):
                 async for change in changes:
-                    held += 1
-                    changes.hold(change)
+                    requeued += 1
+                    changes.requeue(change)
         saved = changes.checkpoint
-    assert held > 100
+    assert requeued > 100
     async with desk.following(poll=timedelta(minutes=10), resume_from=saved) as changes:
         assert len(await until(changes, 2 * 86_400)) == 1
-        assert json.loads(changes.checkpoint)["whole_until"] > NOW.timestamp()
+        assert json.loads(changes.checkpoint)["complete_until"] > NOW.timestamp()
         assert changes.stats.remembered == 0
 
 
@@ -197,7 +197,7 @@ async def test_held_beyond_the_end() -> None:
     async with Desk(row(1, -5)).following(query) as changes:
         async for change in changes:
             if asyncio.get_running_loop().time() < 9 * 3_600:
-                changes.hold(change)
+                changes.requeue(change)
     assert asyncio.get_running_loop().time() == pytest.approx(9 * 3_600, abs=1_200)
 
 
@@ -332,7 +332,7 @@ async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
         "{}",
         "[]",
         '{"version": 1}',
-        '{"version": 9, "query": "", "start": 0, "whole_until": null, "versions": {}, "waiting": {}, "keys": {}}',
+        '{"version": 9, "query": "", "start": 0, "complete_until": null, "versions": {}, "pending": {}, "keys": {}}',
     ],
 )
 async def test_torn_checkpoints(checkpoint: str) -> None:

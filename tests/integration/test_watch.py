@@ -349,7 +349,7 @@ async def test_leaving_while_a_handler_runs() -> None:
 
     async with Desk(row(1)).watching(Rule(name="slow", handler=slow, timeout=200)) as stream:
         assert await until(stream, 50) == []
-        assert len(json.loads(stream.checkpoint)["follow"]["waiting"]) == 1
+        assert len(json.loads(stream.checkpoint)["follow"]["pending"]) == 1
     assert len(begun) == 1
 
 
@@ -364,7 +364,7 @@ async def test_a_watch_with_an_end() -> None:
 
 async def test_a_rule_without_room_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many events of a rule are under way; the others wait with the service, come soon after, and stop no rule."""
-    monkeypatch.setattr(rules, "_ROOM", 3)
+    monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     dead, well = Told(lambda _: asyncio.get_running_loop().time() < 2_000), Told()
     rows = [row(number, -9 * number) for number in range(1, 12)]
     desk = Desk(*rows)
@@ -384,7 +384,7 @@ async def test_a_rule_without_room_holds_up_nobody(monkeypatch: pytest.MonkeyPat
 
 async def test_a_rule_that_has_room_again_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was passed over is looked for at the next poll, not at the next sweep."""
-    monkeypatch.setattr(rules, "_ROOM", 3)
+    monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     told = Told()
     desk = Desk(*(row(number, -60 - number) for number in range(20)))
     async with desk.watching(Rule(name="all", handler=told), sweep=timedelta(hours=6)) as stream:
@@ -395,7 +395,7 @@ async def test_a_rule_that_has_room_again_is_not_kept_waiting(monkeypatch: pytes
 
 async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A rule that has had no room for a day gives up what it never began with, and says so; nothing grows for ever."""
-    monkeypatch.setattr(rules, "_ROOM", 2)
+    monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     stuck = asyncio.Event()
 
     async def hang(_: Event) -> None:
@@ -411,7 +411,7 @@ async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert len(settled) == stats.given_up == pytest.approx(1.5 * 24, abs=4)
     assert {(delivery.event.attempt, type(delivery.error)) for delivery in settled} == {(0, TimeoutError)}
     assert "rule all: no room in a day, given up" in caplog.text
-    assert len(state["follow"]["waiting"]) == pytest.approx(24 + 2, abs=4)
+    assert len(state["follow"]["pending"]) == pytest.approx(24 + 2, abs=4)
     again = Told()
     async with desk.watching(Rule(name="all", handler=again), resume_from=json.dumps(state), **slow) as stream:
         await until(stream, 6 * 86_400)
@@ -421,7 +421,7 @@ async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: py
 
 async def test_time_between_two_runs_is_no_time_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a long stop nothing is given up that was not tried."""
-    monkeypatch.setattr(rules, "_ROOM", 2)
+    monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     desk, told = Desk(*(row(number, -number) for number in range(9))), Told()
     async with desk.watching(Rule(name="all", handler=Told(lambda _: True))) as stream:
         await until(stream, 600)
@@ -434,7 +434,7 @@ async def test_time_between_two_runs_is_no_time_without_room(monkeypatch: pytest
 
 async def test_a_consumer_that_stops_piles_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is settled keeps its place until it is taken, and what has no room is not given up behind its back."""
-    monkeypatch.setattr(rules, "_ROOM", 2)
+    monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     desk, told = Desk(*(row(number, -number) for number in range(1, 20))), Told()
     async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
         await anext(stream)
@@ -462,7 +462,7 @@ async def test_a_record_that_changes_while_its_handler_fails(restart: bool) -> N
         final = stream.checkpoint
     assert [event.record.record_url for event in told.done] == ["https://x/1.mp3" if restart else None]
     assert len({event.id for event in told.calls}) == 1
-    assert json.loads(final)["follow"]["waiting"] == {}
+    assert json.loads(final)["follow"]["pending"] == {}
 
 
 async def test_every_version_for_the_one_and_one_for_the_other() -> None:
@@ -491,7 +491,7 @@ async def test_a_record_that_is_not_meant_any_more() -> None:
     desk.holds(row(1, status="ANSWER"))
     async with desk.watching(attrs.evolve(rule, handler=told), resume_from=saved) as stream:
         await until(stream, 800)
-        assert json.loads(stream.checkpoint)["follow"]["waiting"] == {}
+        assert json.loads(stream.checkpoint)["follow"]["pending"] == {}
     assert told.calls == []
 
 
@@ -505,7 +505,7 @@ async def test_rules_that_come_and_go() -> None:
             await until(stream, moment)
             saved = stream.checkpoint
     assert (numbers(old.done), numbers(new.done)) == ([1], [2])
-    assert json.loads(saved or "")["follow"]["waiting"] == {}
+    assert json.loads(saved or "")["follow"]["pending"] == {}
     async with desk.watching(first, resume_from=saved) as stream:
         await until(stream, 1_600)
     assert (numbers(old.done), numbers(new.done)) == ([1], [2])
@@ -596,13 +596,13 @@ def test_at_least_once_whatever_breaks(
         assert set(last.items()) <= {
             (int(str(event.record.call_id)[-9:]), event.record.ring_time) for event in each.done
         }
-        assert json.loads(saved or "")["follow"]["waiting"] == {}
+        assert json.loads(saved or "")["follow"]["pending"] == {}
         if not stops:
             assert numbers(first.done) == expected
             assert len({event.id for event in each.done}) == len(each.done)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "_ROOM", room)
+        patch.setattr(rules, "MAX_PENDING_EVENTS", room)
         run_virtual(main())
 
 

@@ -49,7 +49,7 @@ class Change:
     version: str
     """32 hex digits that are the same for this record with this content, on every machine and after every restart."""
     held_for: timedelta = timedelta(0)
-    """How long ago it was held first (see ``FollowStream.hold``), without the time between two runs."""
+    """How long ago it was held first (see ``FollowStream.requeue``), without the time between two runs."""
 
 
 @frozen(kw_only=True)
@@ -71,7 +71,7 @@ class FollowStats:
 
 
 @frozen
-class _Waiting:
+class PendingVersion:
     """What is known of a version that was handed out and is not dealt with. No record: there may be many."""
 
     second: int
@@ -79,37 +79,37 @@ class _Waiting:
     since: datetime
 
 
-class _Memory:
+class SeenVersions:
     """What was handed out, with the second of each record."""
 
     def __init__(self) -> None:
         self.versions: dict[str, int] = {}
         """Dealt with."""
-        self.waiting: dict[str, _Waiting] = {}
+        self.pending: dict[str, PendingVersion] = {}
         """Not dealt with: to be handed out again."""
         self.keys: dict[str, int] = {}
 
-    def notice(self, record: Cdr, now: datetime) -> Change | None:
+    def observe(self, record: Cdr, now: datetime) -> Change | None:
         """The record as a change, unless this version of it is dealt with."""
         key, version = record.key, record.version
         if version in self.versions:
             return None
-        first = self.waiting.get(version)
+        first = self.pending.get(version)
         if first is None:
             return Change(record=record, is_new=key not in self.keys, version=version)
         return Change(record=record, is_new=first.is_new, version=version, held_for=now - first.since)
 
-    def keep(self, change: Change) -> None:
+    def acknowledge(self, change: Change) -> None:
         """The change is dealt with."""
-        self.waiting.pop(change.version, None)
+        self.pending.pop(change.version, None)
         self.versions[change.version] = self.keys[change.record.key] = _second(change)
 
-    def hold(self, change: Change, now: datetime) -> None:
+    def requeue(self, change: Change, now: datetime) -> None:
         """The change was handed out, and is to be handed out again."""
         self.keys[change.record.key] = second = _second(change)
-        self.waiting.setdefault(change.version, _Waiting(second, change.is_new, now))
+        self.pending.setdefault(change.version, PendingVersion(second, change.is_new, now))
 
-    def forget(self, before: datetime) -> None:
+    def prune(self, before: datetime) -> None:
         """Drop what is too old to come again."""
         limit = before.timestamp()
         self.versions = {name: second for name, second in self.versions.items() if second >= limit}
@@ -142,11 +142,11 @@ class FollowStream(ResumableStream[Change]):
         self._poll = poll
         self._sweep = sweep
         self._now = now
-        self._memory = _Memory()
+        self._memory = SeenVersions()
         self._stats = FollowStats()
-        self._whole_until: datetime | None = None
-        self._held: Change | None = None
-        self.hurried = False
+        self._complete_until: datetime | None = None
+        self._requeued: Change | None = None
+        self.sweep_soon = False
         """Whether the next look is at the whole look-back, however short ago the last one was."""
         if resume_from is not None:
             self._resume(resume_from)
@@ -154,7 +154,7 @@ class FollowStream(ResumableStream[Change]):
     @property
     def stats(self) -> FollowStats:
         """How it has gone so far."""
-        return attrs.evolve(self._stats, remembered=len(self._memory.versions) + len(self._memory.waiting))
+        return attrs.evolve(self._stats, remembered=len(self._memory.versions) + len(self._memory.pending))
 
     @property
     def checkpoint(self) -> str:
@@ -163,49 +163,49 @@ class FollowStream(ResumableStream[Change]):
         It covers the changes the consumer has finished with: one counts as finished when the next is asked for, unless
         it was held.
         """
-        now, whole, memory = self._now(), self.whole_until, self._memory
+        now, whole, memory = self._now(), self.complete_until, self._memory
         return json.dumps(
             {
                 "version": 1,
                 "query": self._query.fingerprint,
                 "start": int(self._query.start.timestamp()),
-                "whole_until": None if whole is None else int(whole.timestamp()),
+                "complete_until": None if whole is None else int(whole.timestamp()),
                 "versions": memory.versions,
-                "waiting": {
-                    version: [waiting.second, waiting.is_new, int((now - waiting.since).total_seconds())]
-                    for version, waiting in memory.waiting.items()
+                "pending": {
+                    version: [pending.second, pending.is_new, int((now - pending.since).total_seconds())]
+                    for version, pending in memory.pending.items()
                 },
                 "keys": memory.keys,
             }
         )
 
     @property
-    def whole_until(self) -> datetime | None:
+    def complete_until(self) -> datetime | None:
         """One look-back before this is where the next sweep begins: nothing older is left to be dealt with."""
-        if self._whole_until is None or not self._memory.waiting:
-            return self._whole_until
-        oldest = min(waiting.second for waiting in self._memory.waiting.values())
-        return min(self._whole_until, datetime.fromtimestamp(oldest, UTC) + self._lookback)
+        if self._complete_until is None or not self._memory.pending:
+            return self._complete_until
+        oldest = min(pending.second for pending in self._memory.pending.values())
+        return min(self._complete_until, datetime.fromtimestamp(oldest, UTC) + self._lookback)
 
-    def hold(self, change: Change) -> None:
+    def requeue(self, change: Change) -> None:
         """Say that a change is not dealt with, before the next one is asked for.
 
         It is handed out again at every look, for as long as the service shows it and until it is not held any more. No
         checkpoint covers it until then.
         """
-        self._held = change
-        self._memory.hold(change, self._now())
+        self._requeued = change
+        self._memory.requeue(change, self._now())
 
     def _resume(self, checkpoint: str) -> None:
         try:
             state = json.loads(checkpoint)
             version, bound, start = state["version"], state["query"], int(state["start"])
-            whole = state["whole_until"]
-            self._whole_until = None if whole is None else datetime.fromtimestamp(int(whole), UTC)
+            whole = state["complete_until"]
+            self._complete_until = None if whole is None else datetime.fromtimestamp(int(whole), UTC)
             self._memory.versions = {str(name): int(second) for name, second in state["versions"].items()}
-            self._memory.waiting = {
-                str(name): _Waiting(int(second), bool(is_new), self._now() - timedelta(seconds=int(seconds)))
-                for name, (second, is_new, seconds) in state["waiting"].items()
+            self._memory.pending = {
+                str(name): PendingVersion(int(second), bool(is_new), self._now() - timedelta(seconds=int(seconds)))
+                for name, (second, is_new, seconds) in state["pending"].items()
             }
             self._memory.keys = {str(name): int(second) for name, second in state["keys"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
@@ -220,49 +220,49 @@ class FollowStream(ResumableStream[Change]):
         while True:
             now = self._now()
             over = now >= self._query.end + self._lookback and swept is not None
-            if over and not self._memory.waiting:
+            if over and not self._memory.pending:
                 return
             # A clock that was set back since the last sweep is no reason to wait for the time it showed then.
-            sweeping = swept is None or self.hurried or not swept <= now < swept + self._sweep
+            sweeping = swept is None or self.sweep_soon or not swept <= now < swept + self._sweep
             period = self._period(now, sweeping=sweeping)
             if period is not None:
-                self.hurried = done = False
-                held: set[str] = set()
+                self.sweep_soon = done = False
+                requeued: set[str] = set()
                 async with aclosing(self._changes(period)) as changes:
                     async for change in changes:
                         if change is None:
                             done = True
                             continue
                         yield change
-                        if change is self._held:
-                            held.add(change.version)
+                        if change is self._requeued:
+                            requeued.add(change.version)
                         else:
-                            self._memory.keep(change)
+                            self._memory.acknowledge(change)
                 if sweeping:
                     swept = now if done else None
                 if sweeping and done:
-                    self._all_read(now, held)
+                    self._finish_sweep(now, requeued)
             await asyncio.sleep(max(0.0, (now + self._poll - self._now()).total_seconds()))
 
-    def _all_read(self, now: datetime, held: set[str]) -> None:
+    def _finish_sweep(self, now: datetime, requeued: set[str]) -> None:
         """Nothing but what was held this time waits any longer, and what can't come again is dropped."""
         memory = self._memory
-        memory.waiting = {version: waiting for version, waiting in memory.waiting.items() if version in held}
-        self._whole_until = whole = min(now, self._query.end)
-        memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+        memory.pending = {version: pending for version, pending in memory.pending.items() if version in requeued}
+        self._complete_until = whole = min(now, self._query.end)
+        memory.prune((self.complete_until or whole) - self._lookback - _DAY)
         self._count(sweeps=1)
 
-    def _passed(self, end: datetime) -> None:
+    def _pass(self, end: datetime) -> None:
         """All before this instant was read. What lies a look-back behind can't come or change any more: a stream that
         begins long ago neither remembers it nor reads it again."""
         whole = end + self._lookback
-        if whole <= self._now() and (self._whole_until is None or whole > self._whole_until):
-            self._whole_until = whole
-            self._memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+        if whole <= self._now() and (self._complete_until is None or whole > self._complete_until):
+            self._complete_until = whole
+            self._memory.prune((self.complete_until or whole) - self._lookback - _DAY)
 
     def _period(self, now: datetime, *, sweeping: bool) -> CdrQuery | None:
         """What to read now: the last hour, or everything that can still come or change."""
-        start, end, whole = self._query.start, min(now + _AHEAD, self._query.end), self.whole_until
+        start, end, whole = self._query.start, min(now + _AHEAD, self._query.end), self.complete_until
         if not sweeping:
             start = max(start, now - min(_RECENT, self._lookback))  # nothing that the next sweep would not see again
         elif whole is not None:
@@ -276,13 +276,13 @@ class FollowStream(ResumableStream[Change]):
             async with aclosing(self._read(period)) as pages:
                 async for page in pages:
                     for record in page.records:
-                        change = self._memory.notice(record, self._now())
+                        change = self._memory.observe(record, self._now())
                         if change is None:
                             continue
-                        if change.version not in self._memory.waiting:
+                        if change.version not in self._memory.pending:
                             self._count(new=int(change.is_new), changed=int(not change.is_new))
                         yield change
-                    self._passed(page.end)
+                    self._pass(page.end)
                     await asyncio.sleep(0)
             self._count(polls=1)
             yield None

@@ -129,7 +129,7 @@ class Rule:
     concurrency: int = field(default=4, validator=_calls)
     """Calls of the handler at a time."""
 
-    def meets(self, cdr: Cdr) -> bool:
+    def matches(self, cdr: Cdr) -> bool:
         """Whether a record is meant."""
         if self.types and cdr.cdr_type not in self.types:
             return False

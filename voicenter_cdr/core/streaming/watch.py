@@ -25,12 +25,12 @@ __all__ = ["WatchStream"]
 
 _LONGEST_PAUSE: Final = 300.0
 
-_ROOM: Final = 1_000
+MAX_PENDING_EVENTS: Final = 1_000
 """Events of one rule that may be under way; what is more waits with the service."""
 
 
 @frozen
-class _Start:
+class WatchCheckpoint:
     """From where a watch goes on."""
 
     start: datetime
@@ -40,7 +40,7 @@ class _Start:
     """Ids of events that were dealt with, with their records' seconds."""
 
     @classmethod
-    def of(cls, checkpoint: str | None, now: datetime) -> _Start:
+    def of(cls, checkpoint: str | None, now: datetime) -> WatchCheckpoint:
         if checkpoint is None:
             return cls(now, now + _FOREVER)
         try:
@@ -73,16 +73,16 @@ class WatchStream(ResumableStream[Delivery]):
         names = [rule.name if isinstance(rule, Rule) else None for rule in self._rules]
         if not names or None in names or len(set(names)) < len(names):
             raise ConfigurationError("watch takes a list of Rule, each with a name of its own")
-        start = _Start.of(resume_from, now())
+        start = WatchCheckpoint.of(resume_from, now())
         self._query = CdrQuery(start.start, start.end) if query is None else query
         if resume_from is not None:
             self._query = attrs.evolve(self._query, start=start.start)
         self._changes = follow(self._query, start.follow)
         self._done = start.done
         self._turns = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
-        self._open: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
-        self._crowded: set[str] = set()
-        self._settled: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._pending: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
+        self._saturated: set[str] = set()
+        self._finished: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = WatchStats(follow=self._changes.stats)
         self._kept = lookback + _DAY
@@ -116,8 +116,8 @@ class WatchStream(ResumableStream[Delivery]):
     async def _run(self) -> AsyncGenerator[Delivery, None]:
         reading = self._task(self._read())
         try:
-            while (delivery := await self._settled.get()) is not None:
-                self._leave(delivery.event)
+            while (delivery := await self._finished.get()) is not None:
+                self._release(delivery.event)
                 yield delivery
             await reading
         finally:
@@ -140,18 +140,18 @@ class WatchStream(ResumableStream[Delivery]):
                     self._take(change)
             await asyncio.gather(*self._tasks - {asyncio.current_task()})
         finally:
-            self._settled.put_nowait(None)
+            self._finished.put_nowait(None)
 
     def _take(self, change: Change) -> None:
         """Take a change to the rules it meets; as long as one of them has not dealt with it, it comes again.
 
         At once, without a wait: no checkpoint can be made between the beginning of an event and the holding.
         """
-        self._forget()
-        met = [rule for rule in self._rules if rule.meets(change.record)]
+        self._prune()
+        met = [rule for rule in self._rules if rule.matches(change.record)]
         done = [self._is_done(rule, change) for rule in met]
         if not all(done):
-            self._changes.hold(change)
+            self._changes.requeue(change)
 
     def _is_done(self, rule: Rule, change: Change) -> bool:
         """Whether a rule has dealt with a change; if not, it begins now, unless it has begun before or has no room."""
@@ -163,36 +163,36 @@ class WatchStream(ResumableStream[Delivery]):
             id=f"{rule.name}-{change.record.key if rule.once else change.version}",
             attempt=0,
         )
-        places = self._open[rule.name]
+        places = self._pending[rule.name]
         if event.id not in self._done and event.id not in places:
-            if len(places) < _ROOM:
+            if len(places) < MAX_PENDING_EVENTS:
                 places.add(event.id)
                 self._count(fired=1)
                 self._task(self._deliver(rule, event))
             else:
-                self._pass_over(event, change.held_for)
+                self._defer(event, change.held_for)
         return event.id in self._done
 
-    def _pass_over(self, event: Event, held_for: timedelta) -> None:
+    def _defer(self, event: Event, held_for: timedelta) -> None:
         """Leave an event for later, for a day: no rule is so far behind that memory and sweeps grow without end."""
-        self._crowded.add(event.rule)
-        if held_for >= _DAY and self._settled.qsize() < _ROOM:
+        self._saturated.add(event.rule)
+        if held_for >= _DAY and self._finished.qsize() < MAX_PENDING_EVENTS:
             _LOG.error("rule %s: no room in a day, given up", event.rule)
             self._count(fired=1)
-            self._settle(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
+            self._finish(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
 
-    def _leave(self, event: Event) -> None:
+    def _release(self, event: Event) -> None:
         """Free an event's place; when there are places enough, those that were passed over are looked for."""
-        places = self._open[event.rule]
+        places = self._pending[event.rule]
         places.discard(event.id)
-        if event.rule in self._crowded and len(places) <= _ROOM // 2:
-            self._crowded.discard(event.rule)
-            self._changes.hurried = True
+        if event.rule in self._saturated and len(places) <= MAX_PENDING_EVENTS // 2:
+            self._saturated.discard(event.rule)
+            self._changes.sweep_soon = True
 
-    def _forget(self) -> None:
+    def _prune(self) -> None:
         """Drop what is too old to come again."""
         sweeps = self._changes.stats.sweeps
-        if sweeps > self._swept and (whole := self._changes.whole_until) is not None:
+        if sweeps > self._swept and (whole := self._changes.complete_until) is not None:
             self._swept = sweeps
             limit = (whole - self._kept).timestamp()
             self._done = {name: second for name, second in self._done.items() if second >= limit}
@@ -205,7 +205,7 @@ class WatchStream(ResumableStream[Delivery]):
             error = await self._called(rule, event)
             pause = None if error is None else self._pause(rule, error, event.attempt, deadline)
             if pause is None:
-                return self._settle(Delivery(event=event, error=error))
+                return self._finish(Delivery(event=event, error=error))
             await asyncio.sleep(pause)
 
     def _pause(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
@@ -237,10 +237,10 @@ class WatchStream(ResumableStream[Delivery]):
                 return error
             return None
 
-    def _settle(self, delivery: Delivery) -> None:
+    def _finish(self, delivery: Delivery) -> None:
         self._count(delivered=int(delivery.is_delivered), given_up=int(not delivery.is_delivered))
         self._done[delivery.event.id] = int(delivery.event.record.started_at.timestamp())
-        self._settled.put_nowait(delivery)
+        self._finished.put_nowait(delivery)
 
     def _count(self, **more: int) -> None:
         stats = self._stats
