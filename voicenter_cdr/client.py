@@ -573,7 +573,12 @@ class CdrClient:
         def read(period: CdrQuery) -> PageStream:
             return self.iter_pages(period, on_invalid="collect", max_wait=max_wait)
 
-        return FollowStream(query, read, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from)
+        async def fetch(period: CdrQuery) -> Page:
+            return await self.fetch(period, on_invalid="collect", max_wait=max_wait)
+
+        return FollowStream(
+            query, read, fetch=fetch, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from
+        )
 
     def watch(
         self,
@@ -601,9 +606,7 @@ class CdrClient:
                 period, lookback=lookback, poll=poll, sweep=sweep, max_wait=max_wait, now=now, resume_from=checkpoint
             )
 
-        return WatchStream(
-            rules, query, follow, lookback=lookback, now=now, resume_from=resume_from, begun=self._watch_task
-        )
+        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, begun=self._watch_task)
 
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None

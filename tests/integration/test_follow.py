@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -310,6 +311,82 @@ async def test_leaving_leaves_nothing() -> None:
     assert len(desk.app.hits) == asked
 
 
+class Overcounting(httpx.AsyncBaseTransport):
+    """A service that counts records it never sends, one for each given instant, once they would have appeared."""
+
+    def __init__(self, desk: Desk, *hidden: datetime) -> None:
+        self.desk = desk
+        self.hidden = hidden
+        self.inner = in_process(desk.app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.inner.handle_async_request(request)
+        search = json.loads(request.content)["search"]
+        begin, end = (datetime.fromisoformat(search[name]).replace(tzinfo=UTC) for name in ("fromdate", "todate"))
+        answer = json.loads(await response.aread())
+        answer["TOTAL_HITS"] += sum(begin <= instant <= end and instant < self.desk.now() for instant in self.hidden)
+        return httpx.Response(200, json=answer)
+
+
+@settings(max_examples=5)
+@given(
+    st.lists(st.integers(-110, 120), min_size=1, max_size=3),
+    st.sampled_from([3, 50]),
+    st.booleans(),
+)
+def test_follow_wrong_count_hides_no_other_record(hidden: list[int], cap: int, restart: bool) -> None:
+    """A record that is counted and never sent holds up nothing, wherever it is; the stats and the log tell of it."""
+
+    async def main() -> None:
+        rows = [row(number, 10 * number - 115) for number in range(24)]
+        desk = Desk(cap=cap)
+        desk.app.replace(Records(rows, appears=[NOW.timestamp() + 600 * number for number in range(24)]))
+        transport = Overcounting(desk, *(NOW + timedelta(minutes=minute, seconds=7) for minute in hidden))
+        got: list[Change] = []
+        checkpoint: str | None = None
+        async with CdrClient(code="sandbox-code", transport=transport, page_cap=cap) as client:
+            for moment in (3 * 3_600, 6 * 3_600) if restart else (6 * 3_600,):
+                changes = client.follow(
+                    QUERY, lookback=timedelta(hours=2), now=desk.now, poll=timedelta(minutes=5), resume_from=checkpoint
+                )
+                got += await until(changes, moment)
+                checkpoint = changes.checkpoint
+                assert changes.stats.unproven or moment > 3 * 3_600
+        assert sorted(change.record.call_id or "" for change in got) == sorted(made["CallID"] for made in rows)
+        assert json.loads(checkpoint or "")["complete_until"] > NOW.timestamp() + 5 * 3_600
+
+    run_virtual(main())
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 3_600_000), st.integers(0, 999_999), st.integers(1, 30))
+def test_follow_query_with_an_end_ends_without_an_error(begun: int, fraction: int, poll: int) -> None:
+    """Whenever it begins and whatever fraction of a second its end has, the last polls make no impossible query."""
+
+    async def main() -> None:
+        desk = Desk(row(1, -5))
+        await asyncio.sleep(begun / 1_000)
+        query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1, microseconds=fraction))
+        times = {"lookback": timedelta(hours=2), "poll": timedelta(minutes=poll), "sweep": timedelta(minutes=30)}
+        async with desk.following(query, **times) as changes:
+            assert len([change async for change in changes]) == 1
+        assert asyncio.get_running_loop().time() < 3.6 * 3_600
+
+    run_virtual(main())
+
+
+async def test_follow_resumed_when_all_was_passed_ends() -> None:
+    """A start long ago whose last page was passed in an earlier run leaves nothing to read, and the stream ends."""
+    await asyncio.sleep(30 * 3_600)
+    query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+    desk = Desk(row(1, -5))
+    async with desk.following(query) as changes:
+        assert len(await until(changes, 30 * 3_600 + 1)) == 1
+        saved = changes.checkpoint
+    async with asyncio.timeout(3_600), desk.following(query, resume_from=saved) as changes:
+        assert [change async for change in changes] == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -333,6 +410,11 @@ async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
         "[]",
         '{"version": 1}',
         '{"version": 9, "query": "", "start": 0, "complete_until": null, "versions": {}, "pending": {}, "keys": {}}',
+        '{"version": 2, "query": "", "start": 0, "complete_until": "1", "versions": {}, "pending": {}, "keys": {}}',
+        '{"version": 2, "query": "", "start": 0, "complete_until": null, "versions": [], "pending": {}, "keys": {}}',
+        '{"version": 2, "query": "", "start": 0, "complete_until": null, "versions": {}, "pending": [1], "keys": {}}',
+        '{"kind": "watch", "version": 2}',
+        '{"version": 2, "query": "", "start": 0, "complete_until": 1e300, "versions": {}, "pending": {}, "keys": {}}',
     ],
 )
 async def test_torn_checkpoints(checkpoint: str) -> None:
