@@ -60,7 +60,7 @@ THIRD_PARTY = {
     "diagnostics": {"attrs"},
     "errors": {"attrs"},
     "export": {"attrs"},
-    "handlers": {"httpx"},
+    "handlers": {"attrs", "httpx"},
     "models": {"attrs"},
     "pseudonyms": {"attrs"},
     "recordings": {"attrs", "httpx", "tenacity"},
