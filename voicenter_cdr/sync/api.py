@@ -102,7 +102,9 @@ async def sync(
         stored = await _stored(store, full_refresh)
         known = None if stored is None or full_refresh else stored.as_of(now, settled)
         salt = secrets.token_hex(16) if known is None else known.salt
-        owner = await in_thread(client.account_fingerprint if account is None else partial(fingerprint, account), salt)
+        owner = await in_thread(
+            client.session.account_fingerprint if account is None else partial(fingerprint, account), salt
+        )
         filters = fingerprint(_said(template, pseudonymiser), salt)
         first = stored.start if first is None and stored is not None else first
         made = _bound(known, salt, owner, filters, first, ",".join(column.name for column in columns), adopt=adopt)
