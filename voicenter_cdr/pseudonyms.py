@@ -126,9 +126,9 @@ class Pseudonymiser:
             is_code = len(digits) < _FEW and ("*" in text or "#" in text)
             if not is_code and is_number(normal_number(digits) or ""):
                 return self._of(digits)
-        return self.text(text)
+        return self._text(text)
 
-    def text(self, text: str) -> str:
+    def _text(self, text: str) -> str:
         """Return the text with names for the numbers in it."""
         if len(text) < _FEWEST:
             return text
@@ -162,7 +162,7 @@ class Pseudonymiser:
         """Return a page of such records. Those that could not be read lose what the service sent (``raw``)."""
         invalid = tuple(
             InvalidRecord(
-                tuple(Problem(self.text(problem.path), problem.expected) for problem in bad.problems),
+                tuple(Problem(self._text(problem.path), problem.expected) for problem in bad.problems),
                 None,
                 bad.started_at,
             )
@@ -221,7 +221,7 @@ class Pseudonymiser:
                     yield from self._in_run(scanned, start + first, start + last, dividers[1:])
 
     def _maybe(self, text: str | None) -> str | None:
-        return None if text is None else self.text(text)
+        return None if text is None else self._text(text)
 
     def _call_id(self, text: str) -> str:
         if _SERVICE_ID.fullmatch(text):
@@ -233,7 +233,7 @@ class Pseudonymiser:
         found = _HOST.match(url)
         host, rest = (found[0], url[found.end() :]) if found else ("", url)
         parts = rest.split(call_id) if call_id else [rest]
-        named = (self._call_id(call_id) if call_id else "").join(map(self.text, parts))
+        named = (self._call_id(call_id) if call_id else "").join(map(self._text, parts))
         return _WHOLE.sub(lambda match: self._of(match[0]), host) + named
 
     def _step(self, step: IvrStep) -> IvrStep:
@@ -243,7 +243,7 @@ class Pseudonymiser:
     def _mapping(self, mapping: Mapping[str, Any]) -> FrozenMap:
         made: dict[str, Any] = {}
         for name, value in mapping.items():
-            key = self.text(name)
+            key = self._text(name)
             while key in made:  # two spellings of one number
                 key += "_"
             is_id = is_original_call_id(name) and isinstance(value, str)
@@ -252,7 +252,7 @@ class Pseudonymiser:
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.text(value)
+            return self._text(value)
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, list | tuple):
