@@ -21,6 +21,7 @@ from support.command_line import CODE, NOW, PHONE, RECORDS, Run, Service, record
 
 import voicenter_cdr
 from voicenter_cdr import CdrField, CdrQuery, CdrType, IdentityCriteria, cli
+from voicenter_cdr._files import FileLock
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.commands import count as counting
 from voicenter_cdr.cli.commands import export as records
@@ -29,7 +30,6 @@ from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Bulk, Fault, Records
-from voicenter_cdr.sync.stores import locked
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -560,7 +560,7 @@ def test_an_interrupt_keeps_what_came(
 @pytest.mark.usefixtures("service")
 def test_another_program_at_work_has_a_code_of_its_own(run: Run, tmp_path: Path) -> None:
     """A crontab can tell that the last night's run is still at work from everything that needs a look."""
-    with locked(tmp_path / "calls.sqlite"):
+    with FileLock(tmp_path / "calls.sqlite"):
         for words in (("sync", str(tmp_path / "calls.sqlite")), ("export", "-o", str(tmp_path / "calls.sqlite"))):
             done = run(*words, "--last", "7d")
             assert done.code == 7

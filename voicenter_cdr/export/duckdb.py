@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import json
@@ -137,7 +138,8 @@ class DuckdbTable:
         try:
             self._load("_voicenter_batch")
         finally:
-            with self._translate_errors():
+            # After a failure the transaction takes no statement, this one neither; the next batch replaces this one.
+            with contextlib.suppress(self._duckdb.TransactionException):
                 self._open.unregister("_voicenter_batch")
 
     def _insert_lines(self, records: Sequence[Cdr]) -> None:

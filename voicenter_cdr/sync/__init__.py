@@ -1,33 +1,36 @@
-"""A copy that is right tomorrow: one call keeps a database or a tree of files complete, and may die at any moment.
+"""Sync: keep a complete copy of the records in a database, a folder of files or an object store.
 
-How it stays right:
+One call brings the copy up to date. It may be killed at any moment; the next run continues. These rules make it right:
 
-1. The period is laid out in windows, one for each UTC day. A window is fetched whole, and then takes the place of what
-   was stored of it, in one step: records that changed or vanished come out right, and two legs of one call stay two.
-2. A ledger says of every window when it was fetched and how many records it had. It is written in the same
-   transaction as the records, or behind them where there is no transaction: what is not in it is fetched again.
-3. Records show up minutes after their call has *ended* and are filed under the time it *began*, and they still change
-   (API document; evidence). So nothing younger than the settle delay is asked for, and a window is read again by
-   every run until it was read at least the look-back after its end. What was read by a clock that was ahead, as the
-   next run can tell, was read too early.
-4. The watermark is the end of the windows that were proven complete and stored without a break, never the newest time
+1. The period is split into windows, one for each UTC day. A window is fetched whole and then replaces its day in one
+   step, so records that changed or vanished come out right, and two legs of one call stay two.
+2. A ledger holds for every window when it was fetched, how many records the service had and how many are stored. It
+   is written in the same transaction as the records, or after them where there is no transaction: a day that is not in
+   the ledger is fetched again.
+3. Every run compares the ledger with what is stored, day by day. Days that differ (a table was emptied, a file was
+   damaged or replaced, a column was renamed, a backup was restored) are fetched again and reported.
+4. Records appear minutes after their call has *ended*, carry the time it *began*, and still change (API document;
+   evidence). So nothing younger than the settle delay is fetched, and a window is fetched again by every run until it
+   was read at least the look-back after its end. A window read by a clock that was ahead was read too early.
+5. The watermark is the end of the unbroken run of windows that were proven complete and stored, never the newest time
    seen.
-5. Windows that can't be proven complete together, or for which the service fails, are asked one by one. One that can't
-   be proven by itself, holds a record that can't be read, or fails while the service answers for another, is a gap: it
-   keeps what was stored of it, is listed, and is asked by the next run.
+6. Windows that can't be proven complete together, or for which the service fails, are queried one by one. One that
+   can't be proven alone, holds a record that can't be read, or fails while the service answers for another, becomes a
+   gap: it keeps what was stored of it, is listed, and is fetched by the next run.
+7. What was forgotten or has expired stays away from later runs and from full refreshes.
 
-The next run asks for what is missing, for gaps, and for what was read too early; nothing else. A version of this
-package with other columns reads every window again, once. A full refresh empties the copy when its first window has
-come, so that a request that fails costs nothing.
+A version of this package with other columns fetches every window again, once. A full refresh removes the old copy when
+its first window has come, so that a failing request costs nothing. Memory does not grow with the period. A window is
+one transaction, which DuckDB holds in memory until it is committed: about 0.6 KB for each record of the fullest day.
 
-Memory does not grow with the period. A window is one transaction, and DuckDB holds one in memory until it is committed:
-some 0.6 KB for each record of the fullest day.
-
-``ledger`` is the arithmetic of this, ``stores`` where copies are kept, ``run`` what goes on between them and a client.
+``ledger`` holds the arithmetic, ``stores`` the destinations, ``runner`` one run; :func:`sync`, :func:`audit` and
+:func:`forget` are built from them.
 """
 
 from voicenter_cdr.sync.api import sync
+from voicenter_cdr.sync.audit import AuditReport, audit
+from voicenter_cdr.sync.forgetting import ForgetReport, forget
 from voicenter_cdr.sync.ledger import SyncWindow, WindowStatus
 from voicenter_cdr.sync.runner import SyncReport
 
-__all__ = ["SyncReport", "SyncWindow", "WindowStatus", "sync"]
+__all__ = ["AuditReport", "ForgetReport", "SyncReport", "SyncWindow", "WindowStatus", "audit", "forget", "sync"]

@@ -1,45 +1,36 @@
-"""One run of a sync: from what the copy knows of itself to what it should know."""
+"""The function ``sync``: from what a copy knows of itself to what it should hold."""
 
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
+from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds, to_iso_utc
 from voicenter_cdr.client import CdrClient
+from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
-from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.formats import Format, format_of, is_folder
-from voicenter_cdr.export.schema import COLUMNS
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
+from voicenter_cdr.export.formats import Format
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.models.instants import to_utc
-from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sync.ledger import wanted
-from voicenter_cdr.sync.runner import (
-    OnWindow,
-    SyncReport,
-    _bound,
-    _planned,
-    _Run,
-    _said,
-    _second,
-    _stored,
-    _synced_at,
-    _template,
-)
-from voicenter_cdr.sync.stores import locked, open_store
+from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
+from voicenter_cdr.sync.ledger import SyncState, SyncWindow, stale_windows
+from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
+from voicenter_cdr.sync.stores import Store, open_store
 
 __all__ = ["sync"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+_ZERO: Final = timedelta(0)
 
 
 async def sync(
@@ -51,11 +42,12 @@ async def sync(
     end: datetime | None = None,
     lookback: timedelta = timedelta(hours=24),
     settle: timedelta = timedelta(minutes=5),
+    keep: timedelta | None = None,
     account: str | None = None,
     adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
-    format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
+    format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
     state: str | os.PathLike[str] | None = None,
     on_invalid: OnInvalid = "raise",
     max_wait: float | None = None,
@@ -63,67 +55,110 @@ async def sync(
     now: datetime | None = None,
     on_window: OnWindow | None = None,
 ) -> SyncReport:
-    """Bring a copy of the records up to date; run it as often as you like, and again after whatever ended it.
+    """Bring a copy of the records up to date. Run it as often as you like, and again after it was interrupted.
 
-    ``query``: filters as :class:`CdrQuery` takes them by name, ``{"cdr_types": [8]}``, or a query, whose period then
-    stands for ``start`` and ``end``. ``destination``: a ``.sqlite``, ``.db`` or ``.duckdb`` file, or a folder (with a
-    slash at its end) for Parquet by day, or JSON Lines by ``format="jsonl"``. ``start``: from when on; needed the first
-    time and kept afterwards; an earlier one fetches what lies before. ``end``: until when, if not until now.
-    ``lookback``: how long after its end a day is read again; ``settle``: how young a record may not be.
-    ``account``: a name of your choice by which the copy knows its account; without one it is known by the credential,
-    and a new one is refused. ``adopt`` says, once, that a copy known by another name or credential is this account's.
-    ``full_refresh`` begins anew, from the start that is kept if no other is named; the destination is emptied when the
-    first day has come. ``dry_run`` only says what would be fetched. ``state``: where the state beside a folder is kept.
-    ``on_invalid``: whether a day with records that can't be read, or that do not fit their columns, is a gap, or stored
-    without them. ``pseudonymiser``: replaces the numbers of all that is stored; the same one (or none) every time.
-    ``now`` is the clock's, fixed at the start. ``on_window`` is told of every day that is done.
+    Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and the next run fetches
+    them again.
 
-    Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and are asked again.
+    Args:
+        client: The client to fetch with.
+        query: Filters by their names in :class:`CdrQuery`, ``{"cdr_types": [8]}``, or a query, whose period then
+            stands for ``start`` and ``end``.
+        destination: A ``.sqlite``, ``.db`` or ``.duckdb`` file; a folder (with a slash at its end) for Parquet by day,
+            or JSON Lines by ``format="jsonl"``.
+        start: First instant of the copy; needed the first time and kept afterwards. An earlier one fetches what lies
+            before.
+        end: End of the copy, if it is not to follow the present.
+        lookback: Age up to which a day that has ended is fetched again.
+        settle: Age below which no record is fetched.
+        keep: Age beyond which days are removed, by whole UTC days. What has expired is never fetched again.
+        account: A name of your choice by which the copy knows its account. Without one the account is known by the
+            credential, and another credential is refused.
+        adopt: Say, once, that a copy known by another name or credential belongs to this account.
+        full_refresh: Fetch everything again, from the stored start unless one is given. The old copy is removed when
+            the first day has come.
+        dry_run: Only report what would be fetched.
+        format: The format of a folder's files.
+        state: The file for the state of a folder. Default: beside the folder.
+        on_invalid: Leave days with records that can't be read, or don't fit their columns, as gaps (``"raise"``), or
+            store the other records (``"collect"``).
+        max_wait: Longest wait for the rate limit, in seconds, before a request is given up.
+        pseudonymiser: Replaces the numbers of everything that is stored; the same one, or none, every time.
+        now: The present. Default: the clock's, read once.
+        on_window: Called with every window that has ended.
 
-    Raises :class:`CheckpointError` for a destination of another account, other filters or another key for pseudonyms,
-    and for a state that is torn or missing; :class:`ConfigurationError` before any request; ``OSError`` where another
-    sync is at work there (``EBUSY``) or the system does not take the records; and the errors of the service. What was
-    stored by then stays, and the next run goes on from it.
+    Raises:
+        CheckpointError: The destination belongs to another account, other filters or another key for pseudonyms, or
+            its state is corrupt or missing.
+        ConfigurationError: The call makes no sense; raised before any request.
+        OSError: Another sync is at work there (``EBUSY``), or the system does not take the records.
+        VoicenterError: The service failed. What was stored by then stays, and the next run continues from it.
     """
     now = to_utc("now", now or datetime.now(UTC))
-    if min(lookback, settle) < timedelta(0):
+    if min(lookback, settle) < _ZERO:
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    if keep is not None and keep < timedelta(days=1):
+        raise ConfigurationError("keep is a length of time of at least a day")
     if account is not None and not account.strip():
         raise ConfigurationError("The account has no name; leave it out to know it by its credential")
-    settled = datetime.fromtimestamp(math.floor((now - settle).timestamp()), UTC)
-    template, first, bound = _period(query, start, end, now)
-    path, folder = Path(destination), is_folder(destination)
-    columns = (*COLUMNS, _synced_at(now))
-    store = open_store(path, format_of(destination, format), folder, columns, None if state is None else Path(state))
+    request = parse_request(query, start, end, now)
+    settled = from_epoch_seconds(to_epoch_seconds(now - settle))
+    columns = copy_columns(now)
+    store = open_store(destination, format, columns, state)
     with contextlib.ExitStack() as stack:
-        if not dry_run:
-            stack.enter_context(locked(path))
         stack.callback(store.close)
-        stored = await _stored(store, full_refresh)
-        known = None if stored is None or full_refresh else stored.as_of(now, settled)
-        salt = secrets.token_hex(16) if known is None else known.salt
-        owner = await in_thread(
-            client.session.account_fingerprint if account is None else partial(fingerprint, account), salt
-        )
-        filters = fingerprint(_said(template, pseudonymiser), salt)
-        first = stored.start if first is None and stored is not None else first
-        made = _bound(known, salt, owner, filters, first, ",".join(column.name for column in columns), adopt=adopt)
-        origin, stop = int(made.start.timestamp()), int(settled.timestamp())
-        stop = max(origin, stop if bound is None else min(stop, bound))
-        windows = wanted(made.ledger, origin, stop, lookback)
+        if not dry_run:
+            await in_thread(store.acquire_lock)
+        stored = await _load(store, full_refresh)
+        known: SyncState | None = None
+        drifted: tuple[SyncWindow, ...] = ()
+        if stored is not None and not full_refresh:
+            found = await in_thread(store.inspect, stored)
+            known, drifted = stored.as_of(now, settled).reconciled(found)
+            _warn_of_drift(drifted)
+        salt = secrets.token_hex(16) if stored is None else stored.salt
+        identity = await identify(client, request, salt, account, pseudonymiser)
+        names = ",".join(column.name for column in columns)
+        if known is None:
+            first = request.start or (stored.start if stored else None)
+            if first is None:
+                raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
+            made = identity.new_state(first, names, stored)
+        else:
+            made = identity.next_state(known, request.start, adopt=adopt).with_columns(names)
+        if keep is not None:
+            made = made.expired(_horizon(now, keep))
+        origin, stop = to_epoch_seconds(made.start), to_epoch_seconds(settled)
+        stop = max(origin, stop if request.stop is None else min(stop, request.stop))
+        windows = stale_windows(made.ledger, origin, stop, lookback)
         report = SyncReport(
-            start=made.start, end=datetime.fromtimestamp(stop, UTC), watermark=made.watermark, dry_run=dry_run
+            start=made.start,
+            end=from_epoch_seconds(stop),
+            watermark=made.watermark,
+            drifted=drifted,
+            dry_run=dry_run,
         )
         if dry_run:
-            planned = [_planned(window, made, now) for window in windows]
-            return attrs.evolve(report, windows=tuple(planned), gaps=made.gaps)
-        anew = full_refresh and bool(windows)
+            planned = tuple(_planned(window, made, now) for window in windows)
+            return attrs.evolve(report, windows=planned, gaps=made.gaps)
+        must_reset = full_refresh and bool(windows)
         if known is not None and stored is not None:
-            changed = [entry for day, entry in made.ledger.items() if entry != stored.ledger[day]]
+            changed = [entry for day, entry in made.ledger.items() if entry != stored.ledger.get(day)]
             await in_thread(store.adopt, made, changed)
-        elif not anew:
+        elif not must_reset:
             await in_thread(store.reset, made)
-        run = _Run(client, template, store, made, now, on_invalid, max_wait, on_window, pseudonymiser, anew)
+        run = SyncRun(
+            client,
+            request.template,
+            store,
+            made,
+            now,
+            on_invalid,
+            max_wait,
+            on_window,
+            pseudonymiser,
+            must_reset=must_reset,
+        )
         await run.fetch(windows)
         return attrs.evolve(
             report,
@@ -136,16 +171,33 @@ async def sync(
         )
 
 
-def _period(
-    query: CdrQuery | Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime
-) -> tuple[CdrQuery, datetime | None, int | None]:
-    """The filters as a query, the start that is asked for, and the second that bounds the period, if one does."""
-    if isinstance(query, CdrQuery):
-        template = query
-        start, end = query.start if start is None else start, query.end if end is None else end
-    else:
-        template = _template(query, now)
-    if template.sort:
-        raise ConfigurationError("A sync is in order of time; leave sort out")
-    first = None if start is None else datetime.fromtimestamp(_second("start", start), UTC)
-    return template, first, None if end is None else _second("end", end)
+async def _load(store: Store, full_refresh: bool) -> SyncState | None:
+    """Return what the destination knows of itself; for a full refresh that may be unreadable."""
+    try:
+        return await in_thread(store.load)
+    except CheckpointError:
+        if not full_refresh:
+            raise
+        _LOG.warning("the state can't be read: what the copy had forgotten or let expire is not known any more")
+        return None
+
+
+def _warn_of_drift(drifted: Sequence[SyncWindow]) -> None:
+    if drifted:
+        first, last = to_iso_utc(drifted[0].start), to_iso_utc(drifted[-1].end)
+        _LOG.warning(
+            "%d days within [%s, %s) are not as the last sync left them; they are fetched again",
+            len(drifted),
+            first,
+            last,
+        )
+
+
+def _horizon(now: datetime, keep: timedelta) -> datetime:
+    return from_epoch_seconds(to_epoch_seconds(now - keep) // DAY * DAY)
+
+
+def _planned(window: Window, state: SyncState, now: datetime) -> SyncWindow:
+    known = state.ledger.get(window.start // DAY)
+    start, end = window.times
+    return SyncWindow(start=start, end=end, expected=None, rows=known.rows if known else 0, fetched_at=now)

@@ -1,151 +1,333 @@
-"""Copies in databases."""
+"""Copies in database files. Records, state and ledger are tables of one database, and every step is one transaction."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from voicenter_cdr._times import to_iso_utc
-from voicenter_cdr.core.planning.windows import Window
+from attrs import frozen
+
+from voicenter_cdr._files import FileLock, check_file
+from voicenter_cdr._times import EPOCH, from_epoch_seconds, to_iso_utc
+from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.database import DatabaseTable
 from voicenter_cdr.export.ddl import quote_identifier
-from voicenter_cdr.export.schema import TABLE
+from voicenter_cdr.export.duckdb import DuckdbTable
+from voicenter_cdr.export.schema import TABLE, Column
+from voicenter_cdr.export.sqlite import SqliteTable
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
+from voicenter_cdr.sync.ledger import (
+    FULL_REFRESH_HINT,
+    IsForgotten,
+    StoredDay,
+    SyncState,
+    SyncWindow,
+    corrupt_state,
+)
 
-__all__ = ["DatabaseStore"]
+__all__ = ["DatabaseStore", "Dialect", "WriterLock", "open_duckdb", "open_sqlite"]
+
+
+class WriterLock(Protocol):
+    """A lock that one writer at a time can hold."""
+
+    def acquire(self) -> None:
+        """Take it. Raises ``OSError`` (``EBUSY``) if somebody else holds it."""
+        ...
+
+    def release(self) -> None:
+        """Release it, if it is held."""
+        ...
+
+
+@frozen(kw_only=True)
+class Dialect:
+    """What differs between databases."""
+
+    day: str
+    """Expression: the UTC day of ``started_at``, as text or date."""
+    columns: str
+    """Query: the names of the columns of a table (``?``), in their order. A column that was added anew moves."""
+    row_id: str
+    """Expression: what names a row within a transaction."""
+    by_row_id: str
+    """Condition: the row of an id (``?``)."""
+    on_open: Sequence[str] = ()
+    """Statements before the first change."""
+    on_close: Sequence[str] = ()
+    """Statements after the last change."""
+    shrink: Callable[[DatabaseTable], None] = lambda _: None
+    """Bring deletions to the disk, so that no byte of a deleted row is left in the file."""
 
 
 class DatabaseStore:
-    """Records, state and ledger in tables of one database; every step is one transaction."""
+    """Store in a database: the tables ``cdr``, ``_voicenter_sync`` and ``_voicenter_sync_windows``."""
 
     _STATE: Final = "_voicenter_sync"
     _LEDGER: Final = "_voicenter_sync_windows"
-    _HEADER: Final = ("version", "salt", "account", "filters", "columns", "start", "watermark")
+    _HEADER: Final = (
+        *("kind", "version", "salt", "account", "filters", "columns", "start", "watermark"),
+        *("expired_before", "forgotten", "layout"),
+    )
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
-    def __init__(self, path: Path, opened: Callable[[Path], DatabaseTable], settings: Sequence[str] = ()) -> None:
-        self._path = path
-        self._opened = opened
-        self._settings = settings
-        self._made: DatabaseTable | None = None
-        self._busy = False
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect,
+        connect: Callable[[], DatabaseTable],
+        lock: WriterLock,
+        exists: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._name = name
+        self._dialect = dialect
+        self._connect = connect
+        self._lock = lock
+        self._exists = exists
+        self._connection: DatabaseTable | None = None
+        self._in_transaction = False
+        self._is_changed = False
+        self._layout = ""
 
     @property
     def _table(self) -> DatabaseTable:
-        if self._made is None:
-            self._made = self._opened(self._path)
-        return self._made
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
 
-    def load(self) -> State | None:
-        """What the tables know. Raises :class:`CheckpointError` for a table no sync has made."""
-        if not self._path.exists() or not self._path.stat().st_size:
+    def acquire_lock(self) -> None:
+        """Keep other writers away until :meth:`close`."""
+        self._lock.acquire()
+
+    def load(self) -> SyncState | None:
+        """Return the state. Raises :class:`CheckpointError` for a table that no sync has made."""
+        if not self._exists():
             return None
-        there = self._table.tables()
-        if self._STATE not in there:
-            if TABLE in there:
+        tables = self._table.tables()
+        if self._STATE not in tables:
+            if TABLE in tables:
                 raise CheckpointError(
-                    f"{self._path} has a table {TABLE} that no sync has made",
-                    hint=f"Sync to a new file, or run {AFRESH} and replaces that table.",
+                    f"{self._name} has a table {TABLE} that no sync has made",
+                    hint=f"Sync to another destination, or run {FULL_REFRESH_HINT} and replaces that table.",
                 )
             return None
-        header = self._rows(self._STATE, self._HEADER)
-        if len(header) != 1 or self._LEDGER not in there:
-            raise torn(self._path)
-        return State.read(header[0], self._rows(self._LEDGER, self._ENTRY), self._path)
+        known = [name for name in self._HEADER if name in self._columns(self._STATE)]
+        header = self._rows(self._STATE, known)
+        if len(header) != 1 or self._LEDGER not in tables:
+            raise corrupt_state(self._name)
+        entries = [] if set(self._ENTRY) - set(self._columns(self._LEDGER)) else self._rows(self._LEDGER, self._ENTRY)
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            header[0]["forgotten"] = json.loads(header[0]["forgotten"])
+        self._layout = header[0].get("layout") or ""
+        return SyncState.from_parts(header[0], entries, self._name)
 
     def _rows(self, table: str, names: Sequence[str]) -> list[dict[str, Any]]:
         found = self._table.execute(f"SELECT {', '.join(map(quote_identifier, names))} FROM {quote_identifier(table)}")
         return [dict(zip(names, row, strict=True)) for row in found]
 
-    def reset(self, state: State) -> None:
+    def _columns(self, table: str) -> list[str]:
+        return [name for (name,) in self._table.execute(self._dialect.columns, [table])]
+
+    def inspect(self, state: SyncState) -> dict[int, StoredDay]:
+        """Count the records of every day, and compare the columns with those the sync has made.
+
+        A column that was renamed, or dropped and added anew, is empty or gone, so no day is intact.
+        """
+        if TABLE not in self._table.tables() or "started_at" not in self._columns(TABLE):
+            return {}
+        is_intact = self._current_layout(state) == self._layout and not self._is_emptied(state)
+        found: dict[int, StoredDay] = {}
+        for day, rows in self._table.execute(f"SELECT {self._dialect.day}, count(*) FROM {TABLE} GROUP BY 1"):
+            with contextlib.suppress(ValueError, TypeError):  # a time that somebody else wrote
+                number = (date.fromisoformat(str(day)) - EPOCH.date()) // timedelta(days=1)
+                found[number] = StoredDay(rows, is_intact)
+        return found
+
+    def _current_layout(self, state: SyncState) -> str:
+        ours = set(state.columns.split(","))
+        return ",".join(name for name in self._columns(TABLE) if name in ours)
+
+    def _is_emptied(self, state: SyncState) -> bool:
+        """Return whether the last column, which every record has, is empty: dropping and adding it moves nothing."""
+        last = quote_identifier(state.columns.rpartition(",")[2])
+        return any(is_null for (is_null,) in self._table.execute(f"SELECT {last} IS NULL FROM {TABLE} LIMIT 1"))
+
+    def reset(self, state: SyncState) -> None:
         """Make all tables anew."""
-        self._set()
+        self._prepare()
         with self._transaction():
             for table in (TABLE, self._STATE, self._LEDGER):
                 self._table.execute(f"DROP TABLE IF EXISTS {quote_identifier(table)}")
             self._table.execute(
-                f"CREATE TABLE {quote_identifier(self._STATE)} (version INTEGER, salt TEXT, account TEXT, "
-                'filters TEXT, columns TEXT, "start" TEXT, watermark TEXT)'
+                f"CREATE TABLE {quote_identifier(self._STATE)} (kind TEXT, version INTEGER, salt TEXT, account TEXT, "
+                'filters TEXT, columns TEXT, "start" TEXT, watermark TEXT, expired_before TEXT, forgotten TEXT, '
+                "layout TEXT)"
             )
             self._table.execute(
                 f'CREATE TABLE {quote_identifier(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
                 '"rows" BIGINT, fetched_at TEXT, status TEXT, reason TEXT)'
             )
             self._table.create()
-            self._put(state, *state.ledger.values())
+            self._layout = self._current_layout(state)
+            self._save(state, *state.ledger.values())
 
-    def _set(self) -> None:
-        for setting in self._settings:
-            self._table.execute(setting)
+    def _prepare(self) -> None:
+        if not self._is_changed:
+            for statement in self._dialect.on_open:
+                self._table.execute(statement)
+            self._is_changed = True
 
-    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
-        """Ledger and state in one step, and columns that are new."""
-        self._set()
+    def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
+        """Save the state and these windows in one transaction; add missing columns, remove what has expired."""
+        self._prepare()
         end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
             self._table.create()
-            self._table.execute(f'DELETE FROM {quote_identifier(self._LEDGER)} WHERE "from" >= ?', (to_iso_utc(end),))
-            self._put(state, *entries)
+            self._layout = self._current_layout(state)
+            self._table.execute(f"DELETE FROM {TABLE} WHERE started_at IS NULL")  # of a column that was renamed
+            self._table.execute(f'DELETE FROM {self._LEDGER} WHERE "from" >= ?', [to_iso_utc(end)])
+            if state.expired_before is not None:
+                before = self._table.time_literal(state.expired_before)
+                self._table.execute(f"DELETE FROM {TABLE} WHERE started_at < ?", [before])
+                self._table.execute(f'DELETE FROM {self._LEDGER} WHERE "from" < ?', [to_iso_utc(state.expired_before)])
+            self._save(state, *entries)
 
     def begin(self, window: Window) -> None:
-        """Begin a transaction, and delete the window's records in it."""
+        """Begin a transaction, and delete the records of the window's day in it."""
         self._table.execute("BEGIN")
-        self._busy = True
-        first, last = map(self._table.time_literal, window.times)
-        self._table.execute(
-            f"DELETE FROM {quote_identifier(TABLE)} WHERE started_at >= ? AND started_at < ?", (first, last)
-        )
+        self._in_transaction = True
+        self._delete_day(window)
+
+    def _delete_day(self, window: Window) -> None:
+        day = window.start // DAY * DAY
+        bounds = [self._table.time_literal(from_epoch_seconds(edge)) for edge in (day, day + DAY)]
+        self._table.execute(f"DELETE FROM {TABLE} WHERE started_at >= ? AND started_at < ?", bounds)
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Insert."""
+        """Insert records."""
         self._table.insert(records)
 
-    def commit(self, state: State, entry: SyncWindow) -> None:
-        """Records, ledger and state in one step."""
-        self._put(state, entry)
+    def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
+        """Commit records, ledger and state together."""
+        made = state.with_entry(entry)
+        self._save(made, entry)
         self._table.execute("COMMIT")
-        self._busy = False
+        self._in_transaction = False
+        return made
 
     def rollback(self) -> None:
-        """As if the window had not been begun."""
-        if self._busy:
-            self._busy = False
+        """Roll the open transaction back."""
+        if self._in_transaction:
+            self._in_transaction = False
             with contextlib.suppress(Exception):  # the system may have ended it already
                 self._table.execute("ROLLBACK")
 
+    def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
+        """Delete rows in one transaction with the ledger, then free their space on the disk."""
+        self._prepare()
+        names = [name for name in self._columns(TABLE) if name in state.columns.split(",")]
+        selected = ", ".join([self._dialect.row_id, *map(quote_identifier, names)])
+        changed: dict[int, int] = {}
+        with self._transaction():
+            days = self._table.execute(f"SELECT DISTINCT {self._dialect.day} FROM {TABLE}")
+            for (day,) in days:
+                for row_id, *values in self._table.execute(
+                    f"SELECT {selected} FROM {TABLE} WHERE {self._dialect.day} = ?", [day]
+                ):
+                    if is_forgotten(dict(zip(names, values, strict=True))):
+                        self._table.execute(f"DELETE FROM {TABLE} WHERE {self._dialect.by_row_id}", [row_id])
+                        number = (date.fromisoformat(str(day)) - EPOCH.date()) // timedelta(days=1)
+                        changed[number] = changed.get(number, 0) + 1
+            made = state.without_rows(changed)
+            self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
+        self._dialect.shrink(self._table)
+        return made
+
     def close(self) -> None:
-        """Close the file."""
-        if self._made is not None:
-            with contextlib.suppress(OSError):  # what was committed is safe
-                self._made.close()
+        """Close the database and release its lock."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):  # what was committed is safe
+                for statement in self._dialect.on_close if self._is_changed else ():
+                    self._connection.execute(statement)
+            with contextlib.suppress(Exception):
+                self._connection.close()
+        self._lock.release()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._table.execute("BEGIN")
-        self._busy = True
+        self._in_transaction = True
         try:
             yield
             self._table.execute("COMMIT")
-            self._busy = False
+            self._in_transaction = False
         finally:
             self.rollback()
 
-    def _put(self, state: State, *entries: SyncWindow) -> None:
+    def _save(self, state: SyncState, *entries: SyncWindow) -> None:
         for entry in entries:
-            spelled = entry.spelled
+            values = {name: value for name, value in entry.to_dict().items() if name in self._ENTRY}
             self._table.execute(
-                f'DELETE FROM {quote_identifier(self._LEDGER)} WHERE "from" >= ? AND "from" < ?',
-                (spelled["from"], spelled["to"]),
+                f'DELETE FROM {self._LEDGER} WHERE "from" >= ? AND "from" < ?',
+                [to_iso_utc(from_epoch_seconds(second)) for second in (entry.day * DAY, (entry.day + 1) * DAY)],
             )
-            self._add(self._LEDGER, spelled)
-        self._table.execute(f"DELETE FROM {quote_identifier(self._STATE)}")
-        self._add(self._STATE, state.header)
+            self._insert(self._LEDGER, values)
+        self._table.execute(f"DELETE FROM {self._STATE}")
+        header = state.header
+        self._insert(self._STATE, header | {"forgotten": json.dumps(header["forgotten"]), "layout": self._layout})
 
-    def _add(self, table: str, values: Mapping[str, Any]) -> None:
+    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
         names, marks = ", ".join(map(quote_identifier, values)), ", ".join("?" * len(values))
-        self._table.execute(f"INSERT INTO {quote_identifier(table)} ({names}) VALUES ({marks})", list(values.values()))
+        self._table.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
+
+
+_SQLITE: Final = Dialect(
+    day="substr(started_at, 1, 10)",
+    columns="SELECT name FROM pragma_table_info(?) ORDER BY cid",
+    row_id="rowid",
+    by_row_id="rowid = ?",
+    # Readers don't wait for a writer in this mode. It needs files beside the database that a reader may have to make,
+    # so it ends with the run: whoever may only read can then open the copy.
+    on_open=("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"),
+    on_close=("PRAGMA busy_timeout = 2000", "PRAGMA journal_mode = DELETE"),
+    shrink=lambda table: _run(table, "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
+)
+
+_DUCKDB: Final = Dialect(
+    day="strftime(started_at AT TIME ZONE 'UTC', '%Y-%m-%d')",
+    columns="SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND schema_name = 'main' "
+    "AND database_name = current_database() ORDER BY column_index",
+    row_id="rowid",
+    by_row_id="rowid = ?",
+    shrink=lambda table: _run(table, "CHECKPOINT"),
+)
+
+
+def _run(table: DatabaseTable, *statements: str) -> None:
+    for statement in statements:
+        table.execute(statement)
+
+
+def open_sqlite(path: Path, columns: Sequence[Column]) -> DatabaseStore:
+    """Return the store of a SQLite file. Raises :class:`ConfigurationError` for a name that no file can have."""
+    return _open_file(path, _SQLITE, lambda file: SqliteTable(file, columns))
+
+
+def open_duckdb(path: Path, columns: Sequence[Column]) -> DatabaseStore:
+    """Return the store of a DuckDB file. Raises :class:`ConfigurationError` for a name that no file can have."""
+    return _open_file(path, _DUCKDB, lambda file: DuckdbTable(file, columns))
+
+
+def _open_file(path: Path, dialect: Dialect, connect: Callable[[Path], DatabaseTable]) -> DatabaseStore:
+    file = Path(os.path.realpath(path))
+    check_file(file, in_place=True)
+    return DatabaseStore(
+        str(file), dialect, lambda: connect(file), FileLock(file), lambda: file.exists() and file.stat().st_size > 0
+    )

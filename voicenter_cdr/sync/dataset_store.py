@@ -1,17 +1,23 @@
-"""Copies in partitioned datasets."""
+"""Copies in partitioned datasets on a disk: one file a day, and the state in a JSON file beside them."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import attrs
 
-from voicenter_cdr._files import check_file, is_mount_point, remove, sync_folder, write_atomic
-from voicenter_cdr._times import to_iso_utc
+from voicenter_cdr._extras import import_extra
+from voicenter_cdr._files import FileLock, check_file, is_mount_point, remove, sync_folder, write_atomic
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.dataset import (
@@ -29,15 +35,24 @@ from voicenter_cdr.export.dataset import (
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.ledger import AFRESH, State, SyncWindow, torn
+from voicenter_cdr.sync.ledger import (
+    FULL_REFRESH_HINT,
+    IsForgotten,
+    StoredDay,
+    SyncState,
+    SyncWindow,
+)
 
-__all__ = ["TreeStore"]
+__all__ = ["DatasetStore", "count_rows", "day_of", "remaining_rows"]
+
+_TAIL: Final = 16_384
+"""Bytes at the end of a file that tell it from others: Parquet's footer, or the checksum of gzip."""
 
 
-class TreeStore:
-    """A file a day, replaced at once, and the state in a file beside the tree, written behind it.
+class DatasetStore:
+    """Store in a folder of files by day. Each file is replaced at once, and the state is written after it.
 
-    A state that is kept elsewhere is named by the file beside the tree: exports leave such a folder alone.
+    A state that is kept elsewhere is named by the file beside the dataset, so that exports leave such a folder alone.
     """
 
     def __init__(self, root: Path, file_format: FileFormat, columns: Sequence[Column], state: Path | None) -> None:
@@ -47,6 +62,7 @@ class TreeStore:
         self._beside = sync_state_path(self._root)
         self._state = self._beside if state is None else Path(os.path.realpath(state))
         self._part = staging_folder(self._root)
+        self._lock = FileLock(self._root)
         self._window: Window | None = None
         self._file: FileSink | None = None
         check_dataset(self._root, file_format, replace=False)
@@ -57,32 +73,29 @@ class TreeStore:
             )
         check_file(self._state)
 
-    def load(self) -> State | None:
-        """What the file knows, as far as the tree bears it out. Raises :class:`CheckpointError` for a tree alone."""
+    def acquire_lock(self) -> None:
+        """Keep other writers away until :meth:`close`."""
+        self._lock.acquire()
+
+    def load(self) -> SyncState | None:
+        """Return the state. Raises :class:`CheckpointError` for files without one."""
         kept = self._kept_in()
         if kept and kept != self._state and (self._state == self._beside or kept.exists()):
             raise CheckpointError(
                 f"The state of {self._root} is kept in {kept}",
-                hint=f"Name that file (state=…, --state), or run {AFRESH}.",
+                hint=f"Name that file (state=…, --state), or run {FULL_REFRESH_HINT}.",
             )
         if not self._state.exists():
             if data_files(self._root, self._file_format):
                 raise CheckpointError(
                     f"The folder {self._root} holds records and there is no {self._state.name} that knows of them",
-                    hint=f"Put the state back, sync to a new folder, or run {AFRESH} and replaces what is there.",
+                    hint=f"Restore the state, sync to a new folder, or run {FULL_REFRESH_HINT} and replaces the files.",
                 )
             return None
-        try:
-            said = json.loads(self._state.read_bytes())
-            entries = said["windows"]
-        except (ValueError, TypeError, KeyError):
-            raise torn(self._state) from None
-        state = State.read(said, entries, self._state)
-        there = {day: entry for day, entry in state.ledger.items() if not entry.rows or self._place(entry).exists()}
-        return attrs.evolve(state, ledger=there)  # a file that somebody took away is fetched again
+        return SyncState.from_json(self._state.read_bytes(), self._state)
 
     def _kept_in(self) -> Path | None:
-        """Which file the one beside the tree says the state is in, itself or another; ``None`` if there is none."""
+        """Return the file in which the state is, as the one beside the dataset tells; ``None`` if there is none."""
         if not self._beside.exists():
             return None
         try:
@@ -90,16 +103,29 @@ class TreeStore:
         except (ValueError, TypeError, KeyError):
             return self._beside
 
-    def _place(self, entry: SyncWindow) -> Path:
-        return self._path(entry.window)
+    def inspect(self, state: SyncState) -> dict[int, StoredDay]:
+        """Compare the mark of every day's file with the ledger's; count the rows of a file that differs."""
+        found: dict[int, StoredDay] = {}
+        for file in data_files(self._root, self._file_format):
+            day = day_of(file.parent.name)
+            if day is None:
+                continue
+            entry, before = state.ledger.get(day), found.get(day)
+            is_known = entry is not None and entry.etag is not None and file == self._path(entry.window)
+            if is_known and entry is not None and entry.etag == _etag(file) and before is None:
+                found[day] = StoredDay(entry.rows)
+            else:
+                rows = count_rows(file.read_bytes(), self._file_format)
+                found[day] = StoredDay(rows + (before.rows if before else 0), is_intact=False)
+        return found
 
     def _path(self, window: Window) -> Path:
         return day_folder(self._root, window.times[0].date()) / f"part-0{file_suffix(self._file_format)}"
 
-    def reset(self, state: State) -> None:
-        """Take the tree away, then begin: without its files no state takes a day for stored."""
+    def reset(self, state: SyncState) -> None:
+        """Move the old files away, then save the state, then remove them."""
         remove(backup_path(self._root))
-        remove(self._part)  # before there is no tree: the part of one would be taken for it
+        remove(self._part)  # before the folder is gone: a part of one would be taken for it
         if is_mount_point(self._root):
             for file in data_files(self._root, self._file_format):
                 file.unlink()
@@ -108,53 +134,61 @@ class TreeStore:
         self._root.mkdir(exist_ok=True)
         self.adopt(state)
 
-    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
-        """Put the state in the place of the old one, at once."""
+    def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
+        """Replace the state at once, then remove what has expired and what an interrupted run has left."""
         del entries  # the state holds them all
-        if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the tree knows whose it is
+        if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the dataset knows its state
             write_atomic(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
         self._save(state)
-        recover_interrupted_swap(self._root)  # what a full refresh has put aside, this one or one that was killed
+        recover_interrupted_swap(self._root)  # the dataset that a full refresh has moved away, this one or a killed one
+        if state.expired_before is not None:
+            horizon = (state.expired_before - EPOCH).days
+            for file in data_files(self._root, self._file_format):
+                if (day := day_of(file.parent.name)) is not None and day < horizon:
+                    _remove_file(file)
 
-    def _save(self, state: State) -> None:
-        said = state.header | {
-            "windows": [entry.spelled for _, entry in sorted(state.ledger.items())],
-            "gaps": [[to_iso_utc(entry.start), to_iso_utc(entry.end)] for entry in state.gaps],
-        }
-        write_atomic(self._state, json.dumps(said, separators=(",", ":")).encode())
+    def _save(self, state: SyncState) -> None:
+        write_atomic(self._state, state.to_json())
 
     def begin(self, window: Window) -> None:
-        """Make room beside the tree, so that nobody who reads it sees what is not whole."""
+        """Make a folder beside the dataset, so that no reader sees a file that is not whole."""
         self._window = window
         remove(self._part)
         self._part.mkdir()
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write to a file beside the tree."""
+        """Write to a file in the folder beside the dataset."""
         assert self._window is not None
         if self._file is None:
             self._file = open_file(self._file_format, self._part / self._path(self._window).name, self._columns)
         self._file.write(records)
 
-    def commit(self, state: State, entry: SyncWindow) -> None:
-        """Let the file take the day's place, then tell the state; a day without a record has no file."""
+    def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
+        """Let the file replace the day's, then save the state. A day without a record has no file."""
         path = self._path(entry.window)
         if self._file is not None:
             self._file.commit()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (self._part / path.name).replace(path)
-            sync_folder(path.parent)
-            sync_folder(self._root)
-        elif path.exists():
-            path.unlink()
-            with contextlib.suppress(OSError):  # somebody has put something beside it
-                path.parent.rmdir()
+            entry = self._put(path, entry)
+        for other in path.parent.glob(f"part-*{file_suffix(self._file_format)}"):
+            if self._file is None or other != path:  # what somebody else has put there would count twice
+                _remove_file(other)
         self._window = self._file = None
         remove(self._part)
-        self._save(state)
+        made = state.with_entry(entry)
+        self._save(made)
+        return made
+
+    def _put(self, path: Path, entry: SyncWindow) -> SyncWindow:
+        whole = self._part / path.name
+        entry = attrs.evolve(entry, etag=_etag(whole))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole.replace(path)
+        sync_folder(path.parent)
+        sync_folder(self._root)
+        return entry
 
     def rollback(self) -> None:
-        """Throw away what is beside the tree."""
+        """Remove the folder beside the dataset."""
         if self._file is not None:
             self._file.abort()
         if self._window is not None:
@@ -162,5 +196,88 @@ class TreeStore:
                 remove(self._part)
         self._window = self._file = None
 
+    def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
+        """Save the tombstones, then rewrite every file that mentions a number, each with the ledger after it."""
+        self._save(state)
+        for file in data_files(self._root, self._file_format):
+            left = remaining_rows(file.read_bytes(), self._file_format, is_forgotten)
+            if left is None:
+                continue
+            rows, data = left
+            day = day_of(file.parent.name)
+            entry = None if day is None else state.ledger.get(day)
+            if rows:
+                staged = self._staged(file)
+                write_atomic(staged, data)
+                staged.replace(file)
+            else:
+                _remove_file(file)
+            if entry is not None:
+                etag = _etag(file) if rows else None
+                state = state.with_entry(attrs.evolve(entry, rows=rows, etag=etag))
+                self._save(state)
+        remove(self._part)
+        return state
+
+    def _staged(self, file: Path) -> Path:
+        self._part.mkdir(exist_ok=True)
+        return self._part / f"{file.name}.whole"  # no suffix by which it would be packed again
+
     def close(self) -> None:
-        """Nothing is open between two windows."""
+        """Release the lock; nothing is open between two windows."""
+        self._lock.release()
+
+
+def day_of(folder: str) -> int | None:
+    """Return the UTC day a folder ``date=…`` stands for, counted from 1970."""
+    try:
+        return (date.fromisoformat(folder.removeprefix("date=")) - EPOCH.date()) // timedelta(days=1)
+    except ValueError:
+        return None
+
+
+def _etag(file: Path) -> str:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        handle.seek(max(0, size - _TAIL))
+        return f"{size:x}-{hashlib.blake2b(handle.read(), digest_size=8).hexdigest()}"
+
+
+def _remove_file(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody has put something beside it
+        file.parent.rmdir()
+
+
+def count_rows(data: bytes, file_format: FileFormat) -> int:
+    """Return the number of records in a file, 0 if it can't be read."""
+    try:
+        if file_format == "parquet":
+            parquet = import_extra("pyarrow.parquet", "parquet", "Parquet")
+            return int(parquet.read_metadata(io.BytesIO(data)).num_rows)
+        return gzip.decompress(data).count(b"\n")
+    except ConfigurationError:
+        raise
+    except Exception:  # whatever a library says of a file that is damaged
+        return 0
+
+
+def remaining_rows(data: bytes, file_format: FileFormat, is_forgotten: IsForgotten) -> tuple[int, bytes] | None:
+    """Remove records from a file.
+
+    Returns:
+        The number of records left and the new file, or ``None`` if none was removed.
+    """
+    if file_format == "jsonl":
+        lines = gzip.decompress(data).splitlines(keepends=True)
+        kept = [line for line in lines if not is_forgotten(json.loads(line))]
+        return None if len(kept) == len(lines) else (len(kept), gzip.compress(b"".join(kept), 6, mtime=0))
+    arrow, parquet = (import_extra(name, "parquet", "Parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    table = parquet.read_table(io.BytesIO(data), partitioning=None)
+    records: list[Mapping[str, Any]] = table.to_pylist()
+    mask = [not is_forgotten(record) for record in records]
+    if all(mask):
+        return None
+    out = io.BytesIO()
+    parquet.write_table(table.filter(arrow.array(mask)), out, compression="zstd")
+    return sum(mask), out.getvalue()

@@ -1,44 +1,56 @@
-"""What a copy knows of its days, and what follows from it. Pure: windows, counts and times in, windows out."""
+"""The ledger of a copy: which days it holds, how they were proven, and what follows from that.
+
+Pure: windows, counts and instants in, windows out. A *state* is the ledger with whatever else a copy knows of itself.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 import attrs
 from attrs import field, frozen
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from voicenter_cdr._times import to_iso_utc
+from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds, to_iso_utc
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.models import Cdr, InvalidRecord, Page
 
 __all__ = [
-    "AFRESH",
+    "FULL_REFRESH_HINT",
+    "KIND",
+    "VERSION",
+    "IsForgotten",
     "Ledger",
-    "Piece",
-    "State",
+    "StoredDay",
+    "SyncState",
     "SyncWindow",
+    "WindowSlice",
     "WindowStatus",
-    "cut",
-    "raster",
-    "spans",
-    "torn",
-    "wanted",
+    "contiguous_groups",
+    "corrupt_state",
+    "daily_windows",
+    "split_page",
+    "stale_windows",
 ]
 
-_VERSION: Final = 1
-AFRESH: Final = (
-    "a full refresh with a start (full_refresh=True, start=…; --full-refresh --from …), which fetches everything anew"
+KIND: Final = "voicenter-cdr sync"
+VERSION: Final = 2
+FULL_REFRESH_HINT: Final = (
+    "a full refresh with a start (full_refresh=True, start=…; --full-refresh --from …), which fetches everything again"
 )
-"""The way out of a state that is of no use: it does not tell the start."""
+"""The way out of a state that can't be used: such a state does not tell the start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
-"""``"complete"``: stored whole. ``"unreadable"``: stored but for records that can't be read or stored, as was asked for
-(``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
+"""``"complete"``: stored whole. ``"unreadable"``: stored without records that could not be read or stored, as was asked
+for (``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
 
 
 @frozen(kw_only=True)
@@ -50,165 +62,257 @@ class SyncWindow:
     end: datetime
     """First instant after it."""
     expected: int | None
-    """How many records the service was proven to have; ``None`` for a gap."""
+    """Number of records the service was proven to have; ``None`` for a gap."""
     rows: int
-    """How many are stored."""
+    """Number of records that are stored; fewer than expected if some were left out or forgotten."""
     fetched_at: datetime
-    """When the run that fetched it began."""
+    """Start of the run that fetched it."""
     status: WindowStatus = "complete"
-    """What became of it."""
+    """State of the window."""
     reason: str | None = None
-    """Of a gap: the kind of error."""
+    """Kind of error that left a gap."""
+    etag: str | None = None
+    """Mark of the file that holds the window, to tell it from any other; ``None`` in databases and for no file."""
 
     @property
     def is_gap(self) -> bool:
-        """Whether it is to be asked again whatever its age."""
+        """True if it is fetched again whatever its age."""
         return self.status == "gap"
 
     @property
     def window(self) -> Window:
-        """Its seconds."""
-        return Window(int(self.start.timestamp()), int(self.end.timestamp()))
+        """The same as whole seconds."""
+        return Window(to_epoch_seconds(self.start), to_epoch_seconds(self.end))
 
     @property
-    def spelled(self) -> dict[str, Any]:
-        """In plain values, as it is stored."""
-        return {
-            "from": to_iso_utc(self.start),
-            "to": to_iso_utc(self.end),
-            "expected": self.expected,
-            "rows": self.rows,
-            "fetched_at": to_iso_utc(self.fetched_at),
-            "status": self.status,
-            "reason": self.reason,
-        }
+    def day(self) -> int:
+        """Its UTC day, counted from 1970; every window lies within one day."""
+        return self.window.start // DAY
+
+    def outdated(self) -> Self:
+        """Return the same window as one that was read too early, so that the next run fetches it again."""
+        return attrs.evolve(self, fetched_at=self.start)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in JSON types."""
+        made: dict[str, Any] = _CONVERTER.unstructure(self)
+        return made
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
-        """From plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
-        if said["status"] not in get_args(WindowStatus):
-            raise ValueError
-        return cls(
-            start=_instant(said["from"]),
-            end=_instant(said["to"]),
-            expected=None if said["expected"] is None else int(said["expected"]),
-            rows=int(said["rows"]),
-            fetched_at=_instant(said["fetched_at"]),
-            status=said["status"],
-            reason=said["reason"],
-        )
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read it from JSON types. Raises an exception of cattrs for anything else."""
+        return _CONVERTER.structure(values, cls)
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: Any, _: Any) -> datetime:
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
-        raise ValueError
+        raise ValueError("a time without a zone")
     return found.astimezone(UTC)
 
 
+_CONVERTER: Final = Converter(detailed_validation=False)
+_CONVERTER.register_unstructure_hook(datetime, to_iso_utc)
+_CONVERTER.register_structure_hook(datetime, _parse_instant)
+_RENAMED: Final[Any] = {"start": override(rename="from"), "end": override(rename="to")}
+_CONVERTER.register_unstructure_hook(SyncWindow, make_dict_unstructure_fn(SyncWindow, _CONVERTER, **_RENAMED))
+_CONVERTER.register_structure_hook(SyncWindow, make_dict_structure_fn(SyncWindow, _CONVERTER, **_RENAMED))
+
+
 Ledger = Mapping[int, SyncWindow]
-"""By the UTC day since 1970; there is one window a day."""
+"""Windows by their UTC day, counted from 1970; one window a day."""
+
+IsForgotten = Callable[[Mapping[str, Any]], bool]
+"""Tells by the columns of a stored record, in JSON types or as text, whether it has to go."""
+
+
+@frozen
+class StoredDay:
+    """What a copy really holds of one UTC day, whatever its ledger says."""
+
+    rows: int = 0
+    """Number of records."""
+    is_intact: bool = True
+    """False if the file or the columns are not those the sync wrote."""
 
 
 @frozen(kw_only=True)
-class State:
-    """What a destination knows of itself."""
+class SyncState:
+    """Everything a copy knows of itself."""
 
     salt: str
+    """Salt of all fingerprints and tombstones."""
     account: str
+    """Fingerprint of the account."""
     filters: str
+    """Fingerprint of the filters and of the key for pseudonyms."""
     columns: str
+    """Names of the columns, joined by commas."""
     start: datetime
+    """First instant that is kept."""
+    expired_before: datetime | None = None
+    """End of what has expired and is never fetched again."""
+    forgotten: tuple[str, ...] = ()
+    """Tombstones of the numbers that are never stored again."""
     ledger: Ledger = field(factory=dict)
 
     @property
     def watermark(self) -> datetime | None:
         """End of the unbroken run of windows, from the start on, that are complete and stored."""
-        until = self.start
-        for _, entry in sorted(self.ledger.items()):
+        until, day = self.start, to_epoch_seconds(self.start) // DAY
+        while (entry := self.ledger.get(day)) is not None:
             if entry.is_gap or entry.start > until or entry.fetched_at < entry.end:
                 break
-            until = entry.end
+            until, day = entry.end, day + 1
         return until if until > self.start else None
 
     @property
     def gaps(self) -> tuple[SyncWindow, ...]:
-        """The windows that are to be asked again, in order."""
-        return tuple(entry for _, entry in sorted(self.ledger.items()) if entry.is_gap)
+        """The windows that are to be fetched again, in order."""
+        return tuple(entry for entry in self.entries if entry.is_gap)
 
-    def with_entry(self, entry: SyncWindow) -> State:
-        """The same, with what is known of one window put in the place of what was."""
-        return attrs.evolve(self, ledger={**self.ledger, entry.window.start // DAY: entry})
+    @property
+    def entries(self) -> tuple[SyncWindow, ...]:
+        """All windows, in order."""
+        return tuple(entry for _, entry in sorted(self.ledger.items()))
 
-    def as_of(self, now: datetime, settled: datetime) -> State:
-        """The same as it can be known by now: what a clock that was ahead has read, it has read too early.
+    def with_entry(self, entry: SyncWindow) -> SyncState:
+        """Return the state in which this window replaces the one of its day."""
+        return attrs.evolve(self, ledger={**self.ledger, entry.day: entry})
 
-        Of windows that have not settled yet it can know nothing; left in, they would count as read when they have.
+    def with_columns(self, columns: str) -> SyncState:
+        """Return the state for these columns; if they have changed, every window counts as read too early."""
+        if columns == self.columns:
+            return self
+        return attrs.evolve(self, columns=columns, ledger={day: e.outdated() for day, e in self.ledger.items()})
+
+    def as_of(self, now: datetime, settled: datetime) -> SyncState:
+        """Return the state as it can be known by now: a clock that was ahead has read its windows too early.
+
+        Windows that have not settled yet are dropped; otherwise they would count as read once they have.
         """
         kept: dict[int, SyncWindow] = {}
         for day, entry in self.ledger.items():
-            ahead = entry.fetched_at > now
-            known = attrs.evolve(entry, end=min(entry.end, settled), fetched_at=entry.start) if ahead else entry
+            known = entry
+            if entry.fetched_at > now:
+                known = attrs.evolve(entry, end=min(entry.end, settled)).outdated()
             if known.start < known.end:
                 kept[day] = known
         return attrs.evolve(self, ledger=kept)
 
-    def with_columns(self, columns: str) -> State:
-        """The same where the columns are these; where they are others, every window counts as read too early."""
-        if columns == self.columns:
-            return self
-        early = {day: attrs.evolve(entry, fetched_at=entry.start) for day, entry in self.ledger.items()}
-        return attrs.evolve(self, columns=columns, ledger=early)
+    def reconciled(self, stored: Mapping[int, StoredDay]) -> tuple[SyncState, tuple[SyncWindow, ...]]:
+        """Compare the ledger with what is stored.
+
+        Args:
+            stored: The days that hold records.
+
+        Returns:
+            The state in which every window that differs counts as read too early, and these windows, in order.
+        """
+        ledger, drifted = dict(self.ledger), []
+        for day, entry in sorted(self.ledger.items()):
+            found = stored.get(day, StoredDay())
+            if found.rows != entry.rows or not found.is_intact:
+                ledger[day] = attrs.evolve(entry, rows=found.rows, etag=None).outdated()
+                drifted.append(ledger[day])
+        return attrs.evolve(self, ledger=ledger), tuple(drifted)
+
+    def expired(self, horizon: datetime) -> SyncState:
+        """Return the state without the days before the horizon, which is the start of a UTC day."""
+        ledger = {day: entry for day, entry in self.ledger.items() if entry.start >= horizon}
+        before = max(horizon, self.expired_before or horizon)
+        return attrs.evolve(self, start=max(self.start, horizon), expired_before=before, ledger=ledger)
+
+    def without_rows(self, removed: Mapping[int, int]) -> SyncState:
+        """Return the state after so many records of these days were removed for good."""
+        ledger = {
+            day: attrs.evolve(entry, rows=entry.rows - removed[day]) if day in removed else entry
+            for day, entry in self.ledger.items()
+        }
+        return attrs.evolve(self, ledger=ledger)
 
     @property
     def header(self) -> dict[str, Any]:
-        """All but the ledger, in plain values."""
+        """Everything but the ledger, in JSON types."""
         return {
-            "version": _VERSION,
+            "kind": KIND,
+            "version": VERSION,
             "salt": self.salt,
             "account": self.account,
             "filters": self.filters,
             "columns": self.columns,
             "start": to_iso_utc(self.start),
             "watermark": to_iso_utc(self.watermark) if self.watermark else None,
+            "expired_before": to_iso_utc(self.expired_before) if self.expired_before else None,
+            "forgotten": list(self.forgotten),
         }
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], place: object) -> State:
-        """From plain values. Raises :class:`CheckpointError` for what is no state, or of another version."""
+    def from_parts(cls, header: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], place: object) -> SyncState:
+        """Read a state from JSON types. Raises :class:`CheckpointError` for anything else, or another version."""
         try:
             version = header["version"]
-            texts = {name: str(header[name]) for name in ("salt", "account", "filters", "columns")}
-            start = _instant(header["start"])
-            found = [SyncWindow.read(entry) for entry in entries] if version == _VERSION else []
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise torn(place) from None
-        if version != _VERSION:
+        except (KeyError, TypeError):
+            raise corrupt_state(place) from None
+        if version != VERSION:
             raise CheckpointError(
-                f"The state in {place} is of another version of this package",
-                hint=f"Use the version that wrote it, or run {AFRESH}.",
+                f"The state in {place} belongs to another version of this package",
+                hint=f"Use the version that wrote it, or run {FULL_REFRESH_HINT}.",
             )
-        return cls(**texts, start=start, ledger={entry.window.start // DAY: entry for entry in found})
+        try:
+            if header["kind"] != KIND:
+                raise ValueError("another kind of document")
+            found = [SyncWindow.from_dict(entry) for entry in entries]
+            state = _CONVERTER.structure({name: header[name] for name in _HEADER_FIELDS}, SyncState)
+        except Exception:  # cattrs raises whatever the values do
+            raise corrupt_state(place) from None
+        return attrs.evolve(state, ledger={entry.day: entry for entry in found})
+
+    def to_json(self) -> bytes:
+        """Return the state as one JSON document."""
+        gaps = [[to_iso_utc(entry.start), to_iso_utc(entry.end)] for entry in self.gaps]
+        head = json.dumps(self.header | {"gaps": gaps}, separators=(",", ":"))
+        return f'{head[:-1]},"windows":[{",".join(map(_entry_text, self.entries))}]}}'.encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, place: object) -> SyncState:
+        """Read a state from its JSON document. Raises :class:`CheckpointError` for anything else."""
+        try:
+            document = json.loads(data)
+        except ValueError:
+            raise corrupt_state(place) from None
+        entries = document.get("windows") if isinstance(document, dict) else None
+        if not isinstance(entries, list):
+            raise corrupt_state(place)
+        return cls.from_parts(document, entries, place)
 
 
-def torn(place: object) -> CheckpointError:
-    """The error for a state that can't be read."""
+_HEADER_FIELDS: Final = tuple(item.name for item in attrs.fields(SyncState) if item.name != "ledger")
+
+
+@functools.lru_cache(maxsize=16_384)  # the whole ledger is written once a day that is stored, mostly unchanged
+def _entry_text(entry: SyncWindow) -> str:
+    return json.dumps(entry.to_dict(), separators=(",", ":"))
+
+
+def corrupt_state(place: object) -> CheckpointError:
+    """Return the error for a state that can't be read."""
     return CheckpointError(
-        f"The state in {place} is torn, or none of this package; it was left as it is",
-        hint=f"Put a copy of it back, or run {AFRESH}.",
+        f"The state in {place} is corrupt, or not one of this package; it was left unchanged",
+        hint=f"Restore a copy of it, or run {FULL_REFRESH_HINT}.",
     )
 
 
-def raster(start: int, stop: int) -> list[Window]:
-    """The seconds from ``start`` to ``stop`` as windows that end where a UTC day does."""
+def daily_windows(start: int, stop: int) -> list[Window]:
+    """Return the seconds from ``start`` to ``stop`` as windows that end where a UTC day does."""
     edges = [start, *range((start // DAY + 1) * DAY, stop, DAY), stop]
     return [Window(first, last) for first, last in itertools.pairwise(edges)] if start < stop else []
 
 
-def wanted(ledger: Ledger, start: int, stop: int, lookback: timedelta) -> list[Window]:
-    """The windows to fetch: unknown ones, gaps, those that have grown, and those that were read too early."""
+def stale_windows(ledger: Ledger, start: int, stop: int, lookback: timedelta) -> list[Window]:
+    """Return the windows to fetch: unknown ones, gaps, those that have grown, and those that were read too early."""
     found = []
-    for window in raster(start, stop):
+    for window in daily_windows(start, stop):
         entry = ledger.get(window.start // DAY)
         if entry is not None:
             known = entry.window
@@ -220,8 +324,8 @@ def wanted(ledger: Ledger, start: int, stop: int, lookback: timedelta) -> list[W
     return found
 
 
-def spans(windows: Iterable[Window], ledger: Ledger) -> list[list[Window]]:
-    """Windows that touch are asked for together; a gap by itself, so that what is wrong with it stays in it."""
+def contiguous_groups(windows: Iterable[Window], ledger: Ledger) -> list[list[Window]]:
+    """Group adjacent windows into one query each; a gap is queried alone, so that its fault affects no other."""
     found: list[list[Window]] = []
     alone = True
     for window in windows:
@@ -235,33 +339,36 @@ def spans(windows: Iterable[Window], ledger: Ledger) -> list[list[Window]]:
 
 
 @frozen
-class Piece:
-    """What a page brings for one window."""
+class WindowSlice:
+    """The part of a page that belongs to one window."""
 
     window: Window
     records: Sequence[Cdr]
     invalid: Sequence[InvalidRecord]
-    over: bool
-    """Whether nothing more can come for it."""
+    is_last: bool
+    """True if nothing more can come for the window."""
 
 
-def cut(page: Page, windows: Iterable[Window]) -> Iterator[Piece]:
-    """A page of an iteration in order of time, cut by windows; those it has passed are over.
+def split_page(page: Page, windows: Iterable[Window]) -> Iterator[WindowSlice]:
+    """Split a page, which comes in order of time, by windows. Windows before the page get an empty last slice.
 
     A record that can't be read and has no time counts for every window of the page.
     """
-    start, stop = int(page.start.timestamp()), int(page.end.timestamp())
+    start, stop = to_epoch_seconds(page.start), to_epoch_seconds(page.end)
     for window in windows:
         if window.start >= stop:
             return
         if window.stop <= start:
-            yield Piece(window, (), (), over=True)
+            yield WindowSlice(window, (), (), is_last=True)
             continue
-        first, last = (bisect_left(page.records, edge, key=lambda cdr: cdr.started_at) for edge in window.times)
-        invalid = [bad for bad in page.invalid if bad.started_at is None or _holds(window, bad.started_at)]
-        yield Piece(window, page.records[first:last], invalid, window.stop <= stop)
+        first, last = (
+            bisect_left(page.records, from_epoch_seconds(edge), key=lambda cdr: cdr.started_at)
+            for edge in (window.start, window.stop)
+        )
+        invalid = [bad for bad in page.invalid if bad.started_at is None or _contains(window, bad.started_at)]
+        yield WindowSlice(window, page.records[first:last], invalid, is_last=window.stop <= stop)
 
 
-def _holds(window: Window, instant: datetime) -> bool:
+def _contains(window: Window, instant: datetime) -> bool:
     first, last = window.times
     return first <= instant < last

@@ -1,57 +1,52 @@
-"""One run of a sync."""
+"""One run of a sync: fetch windows, and store each of them whole."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 import attrs
 from attrs import define, field, frozen
 
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.client import CdrClient
-from voicenter_cdr.core.planning.windows import DAY, Window
+from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.streaming.records import OnInvalid
-from voicenter_cdr.errors import (
-    CheckpointError,
-    ConfigurationError,
-    DecodeError,
-    IncompleteError,
-    RateLimitError,
-    VoicenterError,
-)
-from voicenter_cdr.export.schema import Column, Kind
+from voicenter_cdr.errors import DecodeError, IncompleteError, RateLimitError, VoicenterError
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import Cdr, CdrQuery, Stats
-from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sync.ledger import Piece, State, SyncWindow, cut, spans
+from voicenter_cdr.sync.ledger import SyncState, SyncWindow, WindowSlice, contiguous_groups, split_page
 from voicenter_cdr.sync.stores import Store
+from voicenter_cdr.sync.tombstones import ForgottenNumbers
 
-__all__ = ["SyncReport"]
+__all__ = ["OnWindow", "SyncReport", "SyncRun"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 
 @frozen(kw_only=True)
 class SyncReport:
-    """What one run has done. Times are aware, in UTC."""
+    """Result of one run. Times are aware, in UTC."""
 
     start: datetime
     """First instant that is kept."""
     end: datetime
-    """First instant that was not asked for yet: the present less the settle delay, or the end of the query."""
+    """First instant that was not asked for: the present less the settle delay, or the end of the query."""
     watermark: datetime | None
-    """End of the unbroken run of windows, from the start on, that are complete and stored; behind it may be more."""
+    """End of the unbroken run of windows, from the start on, that are complete and stored; more may lie behind it."""
     windows: tuple[SyncWindow, ...] = ()
-    """The windows this run has fetched, in the order it ended with them; of a dry run, those it would fetch."""
+    """The windows this run has fetched, in the order they ended; for a dry run, those it would fetch."""
     gaps: tuple[SyncWindow, ...] = ()
-    """Every window that is not proven whole; the next run asks for them again. Empty is what you want."""
+    """Every window that is not proven whole; the next run fetches it again. Empty is what you want."""
+    drifted: tuple[SyncWindow, ...] = ()
+    """Windows whose records were not those the last run had stored: somebody has changed the copy. This run has fetched
+    them again, as far as they lie before ``end``."""
     requests: int = 0
     """Requests sent, retries included."""
     retries: int = 0
@@ -59,106 +54,115 @@ class SyncReport:
     waited: float = 0.0
     """Seconds its requests waited for the rate limit."""
     dry_run: bool = False
-    """Whether nothing was asked for and nothing written."""
+    """True if nothing was asked for and nothing written."""
 
     @property
     def rows(self) -> int:
-        """How many records were stored."""
+        """Number of records that were stored."""
         return sum(entry.rows for entry in self.windows if not entry.is_gap)
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything from ``start`` to ``end`` is stored and proven."""
+        """True if everything from ``start`` to ``end`` is stored and proven."""
         return not self.gaps and not self.dry_run
 
 
 OnWindow = Callable[[SyncWindow], object]
-"""Told of every window that is done with, in this event loop."""
+"""Called in this event loop with every window that has ended."""
 
 
 @define
-class _Open:
+class _OpenWindow:
     """The window that is being written."""
 
     window: Window
     rows: int = 0
+    forgotten: int = 0
     seen: int = 0
     reason: str | None = None
 
 
 @define
-class _Run:
+class SyncRun:
+    """The windows of one run, on their way from a client into a store."""
+
     client: CdrClient
     query: CdrQuery
     store: Store
-    state: State
+    state: SyncState
     now: datetime
     on_invalid: OnInvalid
     max_wait: float | None
     on_window: OnWindow | None
     pseudonymiser: Pseudonymiser | None
-    anew: bool
-    """Whether the copy is still to be emptied."""
+    must_reset: bool
+    """True while the old copy is still to be removed."""
     done: list[SyncWindow] = field(factory=list)
     stats: Stats = field(factory=Stats)
-    _open: _Open | None = None
+    _open: _OpenWindow | None = None
     _failed: tuple[Window, VoicenterError] | None = None
-    """The day the service failed for, while nothing tells yet whether it would have for any other."""
+    """The day for which the service failed, while it is unknown whether it fails for every other."""
+    _forgotten: ForgottenNumbers = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._forgotten = ForgottenNumbers(self.state.forgotten, self.state.salt)
 
     async def fetch(self, windows: Sequence[Window]) -> None:
-        """All of them, each stored when the records have passed its end."""
-        todo = deque(spans(windows, self.state.ledger))
+        """Fetch all windows; store each once the records have passed its end."""
+        todo = deque(contiguous_groups(windows, self.state.ledger))
         try:
             while todo:
-                span = todo.popleft()
-                left = deque(span)
+                group = todo.popleft()
+                left = deque(group)
                 try:
                     await self._stream(left)
                 except IncompleteError as error:
-                    self._forget()
-                    todo.extendleft(reversed(await self._doubt(error, span, left)))
+                    self._rollback()
+                    todo.extendleft(reversed(await self._isolate_incomplete(error, group, left)))
                 except VoicenterError as error:
-                    self._forget()
+                    self._rollback()
                     if not error.retryable or isinstance(error, RateLimitError):
                         raise
-                    self._fail(error, span, left, todo)
+                    self._handle_failure(error, group, left, todo)
             if self._failed is not None and not self.done:
                 raise self._failed[1]
-            await self._blame()
+            await self._record_failed_day()
         except BaseException:
-            self._forget()
+            self._rollback()
             raise
 
-    async def _doubt(self, error: IncompleteError, span: list[Window], left: Iterable[Window]) -> list[list[Window]]:
-        """What can't be proven is a gap until it is asked by itself, since the doubt may be about one window of it."""
-        bad = _concerned(error, span, left)
+    async def _isolate_incomplete(
+        self, error: IncompleteError, group: list[Window], left: Iterable[Window]
+    ) -> list[list[Window]]:
+        """Make gaps of the windows that can't be proven, and query them one by one: the fault may lie in one only."""
+        bad = _affected_windows(error, group, left)
         if not bad:
             raise error
-        await self._give_up(bad, type(error).__name__)
-        rest = [w for w in span if (len(span) > 1 if w in bad else w in left)]
-        return spans(rest, self.state.ledger)
+        await self._record_gaps(bad, type(error).__name__)
+        rest = [w for w in group if (len(group) > 1 if w in bad else w in left)]
+        return contiguous_groups(rest, self.state.ledger)
 
-    def _fail(
-        self, error: VoicenterError, span: list[Window], left: Iterable[Window], todo: deque[list[Window]]
+    def _handle_failure(
+        self, error: VoicenterError, group: list[Window], left: Iterable[Window], todo: deque[list[Window]]
     ) -> None:
-        """The service fails: for one day, for so many at once, or for all.
+        """Find out for which days the service fails: for one, for so many at once, or for all.
 
-        So days are asked one by one; behind one that fails comes the one farthest from it. If that fails, too, it is
-        no matter of days.
+        Days are queried one by one. After one that fails comes the one farthest from it; if that fails, too, the fault
+        is not about days.
         """
-        if len(span) > 1:
+        if len(group) > 1:
             todo.extendleft([window] for window in reversed(list(left)))
         elif self._failed is None:
-            self._failed = span[0], error
+            self._failed = group[0], error
             todo.rotate(1)
         else:
             raise error
 
-    async def _blame(self) -> None:
-        """The service answers for another day, so that the one it failed for is a gap."""
+    async def _record_failed_day(self) -> None:
+        """Make a gap of the day the service failed for, now that it has answered for another."""
         if self._failed is not None:
             (window, error), self._failed = self._failed, None
-            await self._give_up([window], type(error).__name__)
+            await self._record_gaps([window], type(error).__name__)
 
     async def _stream(self, left: deque[Window]) -> None:
         query = attrs.evolve(self.query, start=left[0].times[0], end=left[-1].times[1])
@@ -167,9 +171,9 @@ class _Run:
             try:
                 async for page in pages:
                     if len(left) > 1 and any(bad.started_at is None for bad in page.invalid):
-                        raise IncompleteError("A record tells no day", window=(page.start, page.end))
-                    for piece in cut(page, tuple(left)):
-                        await self._take(piece, left)
+                        raise IncompleteError("A record has no time to tell its day by", window=(page.start, page.end))
+                    for part in split_page(page, tuple(left)):
+                        await self._store(part, left)
             finally:
                 spent = pages.stats
                 self.stats = Stats(
@@ -178,58 +182,62 @@ class _Run:
                     waited=before.waited + spent.waited,
                 )
         for window in tuple(left):
-            await self._take(Piece(window, (), (), over=True), left)
+            await self._store(WindowSlice(window, (), (), is_last=True), left)
 
-    async def _take(self, piece: Piece, left: deque[Window]) -> None:
+    async def _store(self, part: WindowSlice, left: deque[Window]) -> None:
         if self._open is None:
-            await self._empty()
-            self._open = _Open(piece.window)
-            await in_thread(self.store.begin, piece.window)
+            await self._reset_once()
+            self._open = _OpenWindow(part.window)
+            await in_thread(self.store.begin, part.window)
         opened = self._open
-        opened.seen += len(piece.records) + len(piece.invalid)
-        if piece.invalid and self.on_invalid == "raise":
+        opened.seen += len(part.records) + len(part.invalid)
+        if part.invalid and self.on_invalid == "raise":
             opened.reason = DecodeError.__name__
-        if piece.records and opened.reason is None:
+        if part.records and opened.reason is None:
             try:
-                opened.rows += await in_thread(self._write, piece.records)
+                await in_thread(self._write, part.records, opened)
             except DecodeError as error:
                 opened.reason = type(error).__name__
                 _LOG.warning("%s", error.message)
-        if piece.over:
+        if part.is_last:
             await self._finish(opened)
             left.popleft()
-            await self._blame()
+            await self._record_failed_day()
 
-    async def _empty(self) -> None:
-        """Begin a copy anew, now that something comes in its place: a request that fails costs nothing."""
-        if self.anew:
+    async def _reset_once(self) -> None:
+        """Remove the old copy, now that records come to replace it: a request that fails costs nothing."""
+        if self.must_reset:
             await in_thread(self.store.reset, self.state)
-            self.anew = False
+            self.must_reset = False
 
-    def _write(self, records: Sequence[Cdr]) -> int:
-        """How many there are, or how many of them fit, where that is what was asked for."""
+    def _write(self, records: Sequence[Cdr], opened: _OpenWindow) -> None:
         named = records if self.pseudonymiser is None else self.pseudonymiser.records(records)
-        return self._fitting(named) if self.on_invalid == "collect" else self._all(named)
+        kept = self._forgotten.without(named)
+        opened.forgotten += len(records) - len(kept)
+        if self.on_invalid == "collect":
+            opened.rows += self._write_fitting(kept)
+        elif kept:
+            self.store.write(kept)
+            opened.rows += len(kept)
 
-    def _all(self, records: Sequence[Cdr]) -> int:
-        self.store.write(records)
-        return len(records)
-
-    def _fitting(self, records: Sequence[Cdr]) -> int:
-        """A batch that does not fit is halved until what does not is by itself."""
+    def _write_fitting(self, records: Sequence[Cdr]) -> int:
+        """Write the records that fit their columns, halving a batch until a misfit is alone; return their number."""
+        if not records:
+            return 0
         try:
-            return self._all(records)
+            self.store.write(records)
         except DecodeError as error:
             if len(records) == 1:
                 _LOG.warning("%s; it is left out", error.message)
                 return 0
             middle = len(records) // 2
-            return self._fitting(records[:middle]) + self._fitting(records[middle:])
+            return self._write_fitting(records[:middle]) + self._write_fitting(records[middle:])
+        return len(records)
 
-    async def _finish(self, opened: _Open) -> None:
+    async def _finish(self, opened: _OpenWindow) -> None:
         if opened.reason is not None:
-            self._forget()
-            await self._give_up([opened.window], opened.reason)
+            self._rollback()
+            await self._record_gaps([opened.window], opened.reason)
             return
         start, end = opened.window.times
         entry = SyncWindow(
@@ -238,43 +246,36 @@ class _Run:
             expected=opened.seen,
             rows=opened.rows,
             fetched_at=self.now,
-            status="complete" if opened.rows == opened.seen else "unreadable",
+            status="complete" if opened.rows + opened.forgotten == opened.seen else "unreadable",
         )
-        state = self.state.with_entry(entry)
-        await in_thread(self.store.commit, state, entry)
-        self.state, self._open = state, None
-        self._tell(entry)
+        self.state = await in_thread(self.store.commit, self.state, entry)
+        self._open = None
+        self._report(entry)
 
-    async def _give_up(self, windows: Sequence[Window], reason: str) -> None:
-        """These windows are gaps."""
+    async def _record_gaps(self, windows: Sequence[Window], reason: str) -> None:
         entries = [self._gap(window, reason) for window in windows]
         state = self.state
         for entry in entries:
             state = state.with_entry(entry)
-        if not self.anew:
+        if not self.must_reset:
             await in_thread(self.store.adopt, state, entries)
         self.state = state
         for entry in entries:
-            self._tell(entry)
+            self._report(entry)
 
     def _gap(self, window: Window, reason: str) -> SyncWindow:
-        known = self.state.ledger.get(window.start // DAY)
         start, end = window.times
-        return SyncWindow(
-            start=start,
-            end=end,
-            expected=None,
-            rows=known.rows if known else 0,
-            fetched_at=self.now,
-            status="gap",
-            reason=reason,
+        entry = SyncWindow(
+            start=start, end=end, expected=None, rows=0, fetched_at=self.now, status="gap", reason=reason
         )
+        known = self.state.ledger.get(entry.day)
+        return entry if known is None else attrs.evolve(entry, rows=known.rows, etag=known.etag)
 
-    def _forget(self) -> None:
+    def _rollback(self) -> None:
         self._open = None
         self.store.rollback()
 
-    def _tell(self, entry: SyncWindow) -> None:
+    def _report(self, entry: SyncWindow) -> None:
         self.done = [other for other in self.done if other.start != entry.start] + [entry]
         how = f"a gap ({entry.reason})" if entry.is_gap else f"{entry.rows} records"
         _LOG.info("synced [%s, %s): %s", to_iso_utc(entry.start), to_iso_utc(entry.end), how)
@@ -282,73 +283,9 @@ class _Run:
             self.on_window(entry)
 
 
-def _concerned(error: IncompleteError, span: Sequence[Window], left: Iterable[Window]) -> list[Window]:
-    """The windows an error throws doubt on, those that were stored already among them."""
+def _affected_windows(error: IncompleteError, group: Sequence[Window], left: Iterable[Window]) -> list[Window]:
+    """Return the windows an error throws doubt on, among them those that were stored already."""
     if error.window is None:
-        return list(span)
+        return list(group)
     first, last = (math.floor(edge.timestamp()) for edge in error.window)
-    return [window for window in span if window.start < last and first < window.stop] or list(left)
-
-
-def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
-    known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
-    if not filters.keys() <= set(known):
-        raise ConfigurationError(f"Unknown filter; known: {', '.join(known)}. The period is start=… and end=…")
-    return CdrQuery(now - timedelta(days=1), now, **filters)
-
-
-def _second(name: str, instant: datetime) -> int:
-    """The first whole second that is not before it, as for a query."""
-    return math.ceil(to_utc(name, instant).timestamp())
-
-
-async def _stored(store: Store, full_refresh: bool) -> State | None:
-    """What the destination knows of itself. For a full refresh that need not be of use."""
-    try:
-        return await in_thread(store.load)
-    except CheckpointError:
-        if not full_refresh:
-            raise
-        return None
-
-
-def _said(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
-    """What decides on the content of a copy, besides the account."""
-    fields = "*" if query.fields == "*" else sorted(query.fields or ())
-    named = "" if pseudonymiser is None else f" {pseudonymiser.fingerprint}"
-    return f"{query.fingerprint} {fields}{named}"
-
-
-def _bound(
-    known: State | None, salt: str, account: str, filters: str, start: datetime | None, columns: str, *, adopt: bool
-) -> State:
-    """The state to go on with. Raises :class:`CheckpointError` where the destination is about something else."""
-    if known is None:
-        if start is None:
-            raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
-        return State(salt=salt, account=account, filters=filters, columns=columns, start=start)
-    if known.account != account and not adopt:
-        raise _foreign("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
-    if known.filters != filters:
-        raise _foreign("other filters, or with other pseudonyms", "Use what it was begun with")
-    made = known.with_columns(columns)
-    return attrs.evolve(made, account=account, start=min(known.start, start or known.start))
-
-
-def _foreign(what: str, hint: str) -> CheckpointError:
-    return CheckpointError(
-        f"The destination was filled with {what}",
-        hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
-        "fetches everything anew.",
-    )
-
-
-def _planned(window: Window, state: State, now: datetime) -> SyncWindow:
-    known = state.ledger.get(window.start // DAY)
-    start, end = window.times
-    return SyncWindow(start=start, end=end, expected=None, rows=known.rows if known else 0, fetched_at=now)
-
-
-def _synced_at(now: datetime) -> Column:
-    doc = "When the sync that wrote the record began, in UTC."
-    return Column("_synced_at", "_synced_at", Kind.TIMESTAMP, doc, derive=lambda _: now)
+    return [window for window in group if window.start < last and first < window.stop] or list(left)

@@ -1,95 +1,123 @@
-"""Where a copy is kept: a database with its state inside, or a tree of files with its state beside it."""
+"""Stores: where a copy is kept. A store holds records by day, and the state that tells which of them are whole."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from voicenter_cdr._files import FileLock, check_file
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.duckdb import DuckdbTable
-from voicenter_cdr.export.formats import Format
+from voicenter_cdr.export.formats import Format, format_of, is_folder
 from voicenter_cdr.export.schema import Column
-from voicenter_cdr.export.sqlite import SqliteTable
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.database_store import DatabaseStore
-from voicenter_cdr.sync.dataset_store import TreeStore
-from voicenter_cdr.sync.ledger import State, SyncWindow
+from voicenter_cdr.sync.database_store import open_duckdb, open_sqlite
+from voicenter_cdr.sync.dataset_store import DatasetStore
+from voicenter_cdr.sync.ledger import IsForgotten, StoredDay, SyncState, SyncWindow
 
-__all__ = ["Store", "locked", "open_store"]
+__all__ = ["Store", "display_name", "open_store"]
 
 
 class Store(Protocol):
-    """A destination: windows of records, and the state of them. One window is open at a time."""
+    """A destination of a sync. One window is open at a time; all methods are called from one thread at a time.
 
-    def load(self) -> State | None:
-        """What it knows of itself; ``None`` if it is new. Changes nothing."""
+    System errors reach the caller as ``OSError``.
+    """
+
+    def acquire_lock(self) -> None:
+        """Keep other writers away until :meth:`close`. Raises ``OSError`` (``EBUSY``) if one is at work."""
         ...
 
-    def reset(self, state: State) -> None:
-        """Forget every record, and begin with this state."""
+    def load(self) -> SyncState | None:
+        """Return the state, ``None`` if there is none. Changes nothing.
+
+        Raises :class:`CheckpointError` for records without a state, and for a state that can't be read.
+        """
         ...
 
-    def adopt(self, state: State, entries: Sequence[SyncWindow] = ()) -> None:
-        """Go on with this state, which knows these windows anew, and none behind its last; no record changes."""
+    def inspect(self, state: SyncState) -> Mapping[int, StoredDay]:
+        """Return what is stored of each UTC day, counted from 1970. Changes nothing."""
+        ...
+
+    def reset(self, state: SyncState) -> None:
+        """Remove every record, and begin with this state."""
+        ...
+
+    def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
+        """Save this state, in which these windows are new; no record of a window in it changes.
+
+        Removes what a run that was killed has left, and what has expired.
+        """
         ...
 
     def begin(self, window: Window) -> None:
-        """What is written from now on takes the place of this window."""
+        """Open a window: what is written from now on replaces its UTC day."""
         ...
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Records of the window that is open."""
+        """Write records of the open window. Raises :class:`DecodeError` for a number that does not fit its column."""
         ...
 
-    def commit(self, state: State, entry: SyncWindow) -> None:
-        """The open window is whole: let it take its place, with the state that knows of it."""
+    def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
+        """Let the open window replace its day; return the state, now saved, that knows of it."""
         ...
 
     def rollback(self) -> None:
-        """Forget the open window, if there is one; what was stored of it stays. Must not raise."""
+        """Discard the open window, if there is one; what was stored of its day stays. Must not raise."""
+        ...
+
+    def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
+        """Remove records for good, and save the state; return it with the new number of rows of every day."""
         ...
 
     def close(self) -> None:
-        """Leave it as it is."""
+        """Close the destination and release its lock. Must not raise."""
         ...
 
 
-_SQLITE: Final = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
-"""So that those who read are not in the way, and are not kept waiting."""
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
-def open_store(destination: Path, chosen: Format, folder: bool, columns: Sequence[Column], state: Path | None) -> Store:
-    """The store a destination stands for. Raises :class:`ConfigurationError` for one that is no database or folder."""
+def display_name(destination: str | os.PathLike[str]) -> str:
+    """Return the destination as it may be shown: without the user, the password and the options of an address."""
+    text = os.fspath(destination)
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return text
+    host = re.split(r"[?#]", text[scheme.end() :], maxsplit=1)[0].rpartition("@")[2]
+    return f"{scheme[1]}://{host}"
+
+
+def open_store(
+    destination: str | os.PathLike[str],
+    wanted: Format | None,
+    columns: Sequence[Column],
+    state: str | os.PathLike[str] | None,
+) -> Store:
+    """Return the store a destination stands for; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: The destination is none that a sync can keep.
+    """
+    scheme = _SCHEME.match(os.fspath(destination))
+    if scheme is not None:
+        raise ConfigurationError(
+            f"A sync can't write to {scheme[1]}://…", hint="Name a database file, or a folder with a slash at its end."
+        )
+    path, chosen, folder = Path(destination), format_of(destination, wanted), is_folder(destination)
     if folder and chosen in ("parquet", "jsonl"):
-        return TreeStore(destination, chosen, columns, state)
+        return DatasetStore(path, chosen, columns, None if state is None else Path(state))
     if folder or chosen not in ("sqlite", "duckdb"):
         raise ConfigurationError(
-            "A sync keeps a database (.sqlite, .db, .duckdb) or a folder of Parquet or JSON Lines (with a slash at "
-            "the end of its name); other files are for export"
+            "A sync keeps a database (.sqlite, .db, .duckdb), or a folder of Parquet or JSON Lines (with a slash "
+            "at the end of its name); other files are for export"
         )
+    _refuse_state(state)
+    return open_sqlite(path, columns) if chosen == "sqlite" else open_duckdb(path, columns)
+
+
+def _refuse_state(state: object) -> None:
     if state is not None:
-        raise ConfigurationError("A database holds its state itself: leave the state out")
-    destination = Path(os.path.realpath(destination))
-    check_file(destination, in_place=True)
-    if chosen == "sqlite":
-        return DatabaseStore(destination, lambda path: SqliteTable(path, columns), _SQLITE)
-    return DatabaseStore(destination, lambda path: DuckdbTable(path, columns))
-
-
-@contextmanager
-def locked(destination: Path) -> Iterator[None]:
-    """Keep other syncs, and exports, from the destination, by whatever name they call it.
-
-    Raises ``OSError`` (``EBUSY``) where one of them is at work on it.
-    """
-    lock = FileLock(Path(os.path.realpath(destination)))
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        raise ConfigurationError("This destination holds its state itself: leave the state out")

@@ -36,6 +36,7 @@ from voicenter_cdr import (
     IvrStep,
     Page,
 )
+from voicenter_cdr._files import FileLock
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.export import (
     COLUMNS,
@@ -51,7 +52,6 @@ from voicenter_cdr.export import (
     write_pages,
 )
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
-from voicenter_cdr.sync.stores import locked
 from voicenter_cdr.testing import in_process, make_rows
 
 NAMES = [column.name for column in COLUMNS]
@@ -679,7 +679,7 @@ def test_a_place_without_locks_is_told_as_such(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
     with pytest.raises(OSError, match="no locks"), committing(open_sink(tmp_path / "a.jsonl")) as sink:
         sink.write([FULL])
-    with pytest.raises(OSError, match="no locks"), locked(tmp_path / "a.sqlite"):
+    with pytest.raises(OSError, match="no locks"), FileLock(tmp_path / "a.sqlite"):
         pass
 
 

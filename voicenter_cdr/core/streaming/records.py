@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Final, Literal
 
-from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
 from voicenter_cdr.core.planning.planner import Plan
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.streaming.base import ResumableStream, T
 from voicenter_cdr.core.streaming.checkpoints import _mark, _resume, _second
-from voicenter_cdr.core.streaming.workers import Batch, _Lanes
+from voicenter_cdr.core.streaming.workers import Batch, Outlet, RequestUsage, _Lanes
 from voicenter_cdr.errors import DecodeError
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 
@@ -39,9 +38,9 @@ _SURPLUS: Final = 1.05
 class _Progress:
     """Where an iteration stands: its checkpoint and its stats."""
 
-    def __init__(self, query: CdrQuery, plan: Plan, sender: RequestSender, skip: Counter[str]) -> None:
+    def __init__(self, query: CdrQuery, plan: Plan, outlet: Outlet, skip: Counter[str]) -> None:
         self.query = query
-        self.sender = sender
+        self.outlet = outlet
         self.plan = plan
         self.skip = skip
         self.tally = RequestUsage()
@@ -77,7 +76,7 @@ class _Progress:
         remaining = self.plan.remaining
         if remaining is None or not self.tally.answers:
             return None
-        return self.sender.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
+        return self.outlet.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
 
     def _seen(self, batch: Batch) -> list[Cdr]:
         """What of a batch was handed out before: by content, since two records can share a key, then by the key alone,
@@ -143,7 +142,7 @@ class _Stream(ResumableStream[T]):
     def __init__(
         self,
         query: CdrQuery,
-        sender: RequestSender,
+        outlet: Outlet,
         order: Order,
         on_invalid: OnInvalid,
         lanes: int,
@@ -156,8 +155,8 @@ class _Stream(ResumableStream[T]):
         plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
         chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
-        self._progress = _Progress(query, plan, sender, skip)
-        self._lanes = _Lanes(plan, sender, self._progress.tally, lanes, chosen)
+        self._progress = _Progress(query, plan, outlet, skip)
+        self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
 
     @property
     def stats(self) -> Stats:

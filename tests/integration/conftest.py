@@ -1,0 +1,16 @@
+"""Fixtures of the integration tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.sync_account import Account
+from support.sync_worker import cheap_scrypt
+
+
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """A service and copies of it, with fingerprints that cost nothing."""
+    monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
+    return Account(tmp_path)

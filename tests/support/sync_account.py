@@ -1,0 +1,71 @@
+"""A service whose records and clock can be moved, and copies of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.sync_worker import BEGIN, world
+
+from voicenter_cdr import (
+    CdrClient,
+)
+from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
+from voicenter_cdr.sync import SyncReport, sync
+
+NOW = BEGIN + timedelta(days=5)
+
+
+KINDS = ("calls.sqlite", "calls.duckdb", "calls/")
+
+
+CODE = "s3cret-Account-c0de"
+
+
+PHONE = "0521234567"
+
+
+everywhere = pytest.mark.parametrize("kind", KINDS)
+
+
+class Account:
+    """A service whose records and clock can be moved, and a copy of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.app = Sandbox(Records([]), codes=[CODE, "another"], behaviour=Behaviour(cap=40))
+
+    def target(self, kind: str) -> str:
+        return f"{self.folder}/{kind}"
+
+    async def sync(self, kind: str, at: datetime, *, records: Records | None = None, **options: Any) -> SyncReport:
+        """One run at this time; what it asked is in ``app.hits``."""
+        self.app.replace(world(at) if records is None else records)
+        self.app.hits.clear()
+        code, filters = options.pop("code", CODE), options.pop("filters", {})
+        options = {"start": BEGIN, "settle": timedelta(0), "now": at} | options
+        transport = httpx.ASGITransport(self.app)
+        async with CdrClient(code=code, transport=transport, page_cap=40) as client:
+            return await sync(client, filters, self.target(kind), **options)
+
+    @property
+    def asked(self) -> list[tuple[datetime, datetime]]:
+        """The windows of the requests that were answered."""
+        windows = [hit.window for hit in self.app.hits if hit.window is not None]
+        return [(utc(first + 1), utc(last)) for first, last in windows]
+
+
+def utc(second: float) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
+def record(at: datetime, **changes: Any) -> dict[str, Any]:
+    return {
+        "CallID": f"{at:%d%H%M%S}",
+        "Date": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "CdrType": 8,
+        "CallerNumber": PHONE,
+    } | changes

@@ -1,0 +1,127 @@
+"""Identity of a copy: of which account, filters and columns it is, and what a call to ``sync`` asks of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from voicenter_cdr._times import from_epoch_seconds
+from voicenter_cdr.client import CdrClient
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind
+from voicenter_cdr.export.sinks import in_thread
+from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.models.instants import to_utc
+from voicenter_cdr.models.records import fingerprint
+from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sync.ledger import SyncState
+
+__all__ = ["CopyIdentity", "Request", "copy_columns", "identify", "parse_request"]
+
+
+@frozen
+class Request:
+    """The records a copy is to hold."""
+
+    template: CdrQuery
+    """The filters; its period has no meaning."""
+    start: datetime | None
+    """First instant that is wanted, rounded up to a second."""
+    stop: int | None
+    """Second at which the period ends, if it does."""
+
+
+@frozen
+class CopyIdentity:
+    """Fingerprints of what a copy is about."""
+
+    salt: str
+    account: str
+    filters: str
+
+    def new_state(self, start: datetime, columns: str, before: SyncState | None) -> SyncState:
+        """Return the state of a new copy. What ``before`` has forgotten and what has expired of it stays away."""
+        state = SyncState(salt=self.salt, account=self.account, filters=self.filters, columns=columns, start=start)
+        if before is None:
+            return state
+        expired = before.expired_before
+        start = start if expired is None else max(start, expired)
+        return attrs.evolve(state, start=start, forgotten=before.forgotten, expired_before=expired)
+
+    def next_state(self, known: SyncState, start: datetime | None, *, adopt: bool = False) -> SyncState:
+        """Return the state to continue with.
+
+        Raises:
+            CheckpointError: The copy is about something else.
+        """
+        if known.account != self.account and not adopt:
+            raise _mismatch("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
+        if known.filters != self.filters:
+            raise _mismatch("other filters, or with other pseudonyms", "Use those it was begun with")
+        start = min(known.start, start or known.start)
+        if known.expired_before is not None:
+            start = max(start, known.expired_before)
+        return attrs.evolve(known, account=self.account, start=start)
+
+
+async def identify(
+    client: CdrClient, request: Request, salt: str, account: str | None, pseudonymiser: Pseudonymiser | None
+) -> CopyIdentity:
+    """Return the fingerprints of an account, by its name or else its credential, and of the filters."""
+    owner = await in_thread(client.account_fingerprint if account is None else partial(fingerprint, account), salt)
+    return CopyIdentity(salt, owner, fingerprint(_content_signature(request.template, pseudonymiser), salt))
+
+
+def parse_request(
+    query: CdrQuery | Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime
+) -> Request:
+    """Return what is asked for. Raises :class:`ConfigurationError` for filters that don't exist."""
+    if isinstance(query, CdrQuery):
+        template = query
+        start, end = query.start if start is None else start, query.end if end is None else end
+    else:
+        template = _template(query, now)
+    if template.sort:
+        raise ConfigurationError("A sync is in order of time; leave sort out")
+    first = None if start is None else from_epoch_seconds(_round_up("start", start))
+    return Request(template, first, None if end is None else _round_up("end", end))
+
+
+def copy_columns(now: datetime) -> tuple[Column, ...]:
+    """Return the columns of a copy: those of an export, and when a record was written."""
+    doc = "When the sync that wrote the record began, in UTC."
+    synced_at = Column("_synced_at", "_synced_at", Kind.TIMESTAMP, doc, derive=lambda _: now)
+    return (*COLUMNS, synced_at)
+
+
+def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
+    known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
+    if not filters.keys() <= set(known):
+        raise ConfigurationError(f"Unknown filter; known: {', '.join(known)}. The period is start=… and end=…")
+    return CdrQuery(now - timedelta(days=1), now, **filters)
+
+
+def _round_up(name: str, instant: datetime) -> int:
+    """Return the first whole second that is not before the instant, as for a query."""
+    return math.ceil(to_utc(name, instant).timestamp())
+
+
+def _content_signature(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> str:
+    """Return the text of everything but the account that decides on the content of a copy."""
+    fields = "*" if query.fields == "*" else sorted(query.fields or ())
+    named = "" if pseudonymiser is None else f" {pseudonymiser.fingerprint}"
+    return f"{query.fingerprint} {fields}{named}"
+
+
+def _mismatch(what: str, hint: str) -> CheckpointError:
+    return CheckpointError(
+        f"The destination was filled with {what}",
+        hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
+        "fetches everything again.",
+    )
