@@ -1,9 +1,12 @@
 """Every call detail record (CDR) out of Voicenter's Call Log API: once, in order, at the pace it allows."""
 
-from voicenter_cdr.client import CdrClient
+from voicenter_cdr.client import BASE_URL, CdrClient
+from voicenter_cdr.core.http.session import Timeout
 from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
-from voicenter_cdr.core.streaming.follow import Change, FollowStats
+from voicenter_cdr.core.streaming.follow import Change, FollowStats, FollowStream
+from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
+from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.errors import (
     ApiError,
     AuthenticationError,
@@ -37,6 +40,8 @@ from voicenter_cdr.models import (
     IvrStep,
     Page,
     RawResponse,
+    RecordBatch,
+    RecordTable,
     Sort,
     SortOrder,
     Stats,
@@ -45,6 +50,7 @@ from voicenter_cdr.models import (
 __version__ = "0.3.0"
 
 __all__ = [
+    "BASE_URL",
     "ApiError",
     "AuthenticationError",
     "Cdr",
@@ -65,18 +71,25 @@ __all__ = [
     "Estimate",
     "Event",
     "FollowStats",
+    "FollowStream",
     "FrozenMap",
     "IdentityCriteria",
     "IncompleteError",
     "InvalidRecord",
     "IvrStep",
     "Limiter",
+    "OnInvalid",
+    "Order",
     "OutOfRangeError",
     "Page",
+    "PageStream",
     "Problem",
     "RateLimit",
     "RateLimitError",
     "RawResponse",
+    "RecordBatch",
+    "RecordStream",
+    "RecordTable",
     "RecordingError",
     "Rule",
     "ServerError",
@@ -84,7 +97,9 @@ __all__ = [
     "Sort",
     "SortOrder",
     "Stats",
+    "Timeout",
     "UntrustedAddressError",
     "VoicenterError",
     "WatchStats",
+    "WatchStream",
 ]

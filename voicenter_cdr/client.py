@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import logging
 import os
-import ssl
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,198 +13,41 @@ from urllib.parse import urlsplit
 
 import attrs
 import httpx
-from attrs import define, field
-from tenacity import AsyncRetrying, retry_if_exception
 
-from voicenter_cdr._times import format_second
-from voicenter_cdr.core.http.decompression import iter_decompressed
-from voicenter_cdr.core.http.fairness import CooperativeLock
-from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
-from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
+from voicenter_cdr._validation import check_choice, check_number
+from voicenter_cdr.core.http.sender import RequestUsage
+from voicenter_cdr.core.http.session import ApiSession, QuerySession, Timeout
+from voicenter_cdr.core.http.transport import validate_url
 from voicenter_cdr.core.planning.estimates import _count_between, expected
 from voicenter_cdr.core.planning.planner import Ask
 from voicenter_cdr.core.planning.windows import DAY, Window, check_clock, is_cut
-from voicenter_cdr.core.protocol.requests import Credentials, Request, call_window, encode
-from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
-from voicenter_cdr.core.protocol.rows import RecordDecoder
+from voicenter_cdr.core.protocol.requests import Credentials, call_window
+from voicenter_cdr.core.protocol.responses import ApiResponse, Loads
 from voicenter_cdr.core.ratelimit.backoff import duration
-from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
-from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
+from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
 from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.core.streaming.workers import RequestUsage, facts, in_time, own
-from voicenter_cdr.errors import (
-    ApiError,
-    ConfigurationError,
-    DecodeError,
-    OutOfRangeError,
-    RateLimitError,
-    ServiceUnreachableError,
-    VoicenterError,
-    strip_tracebacks,
-)
+from voicenter_cdr.core.streaming.workers import facts, in_time, own
+from voicenter_cdr.errors import ConfigurationError, DecodeError, OutOfRangeError
 from voicenter_cdr.models import (
     Cdr,
     CdrField,
     CdrQuery,
     Estimate,
-    FrozenMap,
     InvalidRecord,
     Page,
     RawResponse,
     Sort,
-    SortOrder,
 )
 from voicenter_cdr.models.instants import to_utc
-from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.models.results import PAGE_CAP
 
 __all__ = ["BASE_URL", "CdrClient"]
 
 BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
-
-_LOG: Final = logging.getLogger("voicenter_cdr")
-
-_NOTHING: Final = httpx.ByteStream(b"")
-
-_SLICE: Final = 65_536
-"""Bytes of an answer that are decoded before the event loop gets a turn."""
-
-Timeout = float | Literal["default"] | None
-"""Seconds for one attempt as a whole, ``None`` for no end, ``"default"`` for the client's own."""
-
-
-@define
-class _Seen:
-    """An answer as it came."""
-
-    status: int = 0
-    headers: dict[str, str] = field(factory=dict, repr=False)
-    body: bytearray = field(factory=bytearray, repr=False)
-
-
-def _not_negative(_: object, __: Any, value: float | None) -> None:
-    if value is not None and not value >= 0:
-        raise ConfigurationError("max_wait takes seconds, 0 or more")
-
-
-def _seconds(_: object, __: Any, value: Timeout) -> None:
-    if value not in ("default", None):
-        _number("timeout", value, least=0.001)
-
-
-@define
-class _Outlet:
-    """The way to the service for one query of a client."""
-
-    client: CdrClient
-    query: CdrQuery
-    urgent: bool
-    max_wait: float | None = field(default=None, validator=_not_negative)
-    timeout: Timeout = field(default="default", validator=_seconds)
-    sort: tuple[Sort, ...] = ()
-    closings: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.closings = self.client._closings
-
-    async def slot(self, tally: RequestUsage) -> Permit:
-        return await self.client._slot(self.urgent, self.max_wait, tally)
-
-    def give_back(self, slot: Permit) -> None:
-        self.client._pace.give_back(slot)
-
-    def seconds_left(self, tally: RequestUsage, requests: int) -> float:
-        client, now = self.client, asyncio.get_running_loop().time()
-        begun = now if tally.begun is None else tally.begun
-        answer = tally.answering / max(1, tally.answers)
-        whole = duration(tally.requests + requests, client._rate_limit, answer, client._concurrency)
-        return max(whole - (now - begun), duration(min(requests, 1), client._rate_limit, answer, 1))
-
-    def watch(self, task: asyncio.Task[None]) -> None:
-        self.client._watch_task(task)
-
-    @property
-    def turns(self) -> CooperativeLock:
-        return self.client._turns
-
-    async def exchange(self, ask: Ask, slot: Permit, tally: RequestUsage) -> ApiResponse:
-        """Send until there is an answer, or an error that another attempt would not mend."""
-        budget = RetryBudget(self.client._max_attempts, self.max_wait, slot.sent)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(is_retryable),
-            stop=budget.spent,
-            wait=budget.pause,
-            sleep=budget.sleep,
-            reraise=True,
-        )
-        slots = [slot]
-        request = self.encode(ask)
-        try:
-            answer: ApiResponse = await retrying(self._attempt, ask, request, slots, budget, tally)
-        except VoicenterError as error:
-            error.window = error.window or ask.window.times
-            error.attempts = budget.attempts
-            raise
-        return answer
-
-    async def _attempt(
-        self, ask: Ask, request: Request, slots: list[Permit], budget: RetryBudget, tally: RequestUsage
-    ) -> ApiResponse:
-        """One request, paid for by the slot that is there or by a new one."""
-        loop = asyncio.get_running_loop()
-        if self.client._closings != self.closings:  # else the next attempt would open it again
-            raise ConfigurationError(
-                "The client was closed while it was asking",
-                hint="Await every call inside of 'async with CdrClient(…) as client'.",
-            )
-        if slots:
-            slot = slots.pop()
-        else:
-            before = loop.time()
-            slot = await self.client._slot(self.urgent, budget.left, tally)
-            budget.waited += loop.time() - before
-            tally.retries += 1
-        tally.requests += 1
-        budget.attempts += 1
-        begun = loop.time()
-        tally.begun = begun if tally.begun is None else tally.begun
-        try:
-            answer = await self.client._send(request, slot, self._chosen(ask), self.timeout)
-        except RateLimitError:
-            raise
-        except VoicenterError as error:
-            budget.faults += 1
-            again = error.retryable and budget.faults < budget.max_attempts
-            what = "asking again" if again else "giving up"
-            level = logging.WARNING if again else logging.INFO
-            _LOG.log(level, "%s (attempt %d for %s); %s", error.message, budget.attempts, _said(ask.window), what)
-            raise
-        tally.answers, tally.answering = tally.answers + 1, tally.answering + loop.time() - begun
-        total = "?" if answer.total_hits is None else answer.total_hits
-        _LOG.debug("%s: %d of %s rows in %.2f s", _said(ask.window), len(answer.rows), total, loop.time() - begun)
-        return answer
-
-    def encode(self, ask: Ask) -> Request:
-        """The request for an ask."""
-        order = SortOrder.DESC if ask.descending else SortOrder.ASC
-        sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if ask.by_id else [])
-        query = attrs.evolve(self.query, fields=None) if ask.whole_rows and self.query.fields != "*" else self.query
-        return encode(
-            query,
-            *ask.window.asked,
-            self.client._credentials,
-            sort=self.sort or sort,
-            cdr_types=ask.kinds,
-            method=self.client._method,
-        )
-
-    def _chosen(self, ask: Ask) -> tuple[CdrField, ...] | None:
-        fields = self.query.fields
-        return None if fields == "*" or ask.whole_rows else fields
 
 
 def _day_around(moment: datetime) -> tuple[datetime, datetime]:
@@ -220,11 +60,6 @@ def _day_around(moment: datetime) -> tuple[datetime, datetime]:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _said(window: Window) -> str:
-    start, end = window.times
-    return f"[{format_second(start)}, {format_second(end)})"
 
 
 def _credentials(code: str | None, token: str | None) -> Credentials | str:
@@ -248,18 +83,6 @@ def _credentials(code: str | None, token: str | None) -> Credentials | str:
 def _environment(*names: str) -> str:
     """What the first of these says that is not empty."""
     return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
-
-
-def _number(name: str, value: Any, *, least: float, whole: bool = False) -> Any:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
-        raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number from {least:g} up")
-    return value
-
-
-def _one_of(name: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ConfigurationError(f"{name} must be one of {', '.join(known)}")
 
 
 class CdrClient:
@@ -300,36 +123,38 @@ class CdrClient:
         page_cap: int = PAGE_CAP,
         loads: Loads = json.loads,
     ) -> None:
-        self._http: httpx.AsyncClient | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._session: ApiSession | None = None
         credentials = _credentials(code, token)
         del code, token  # a traceback may be shown with its local variables
         if isinstance(credentials, str):
             raise ConfigurationError(credentials)
-        _one_of("method", method, ("POST", "GET"))
-        self._credentials = credentials
-        self._url = validate_url("base_url", base_url, example=BASE_URL)
-        if urlsplit(self._url).query:
+        check_choice("method", method, ("POST", "GET"))
+        url = validate_url("base_url", base_url, example=BASE_URL)
+        if urlsplit(url).query:
             raise ConfigurationError("base_url takes no query; give the credential as code=… or token=…")
-        self._url += "" if self._url.endswith("/") else "/"
-        self._timeout = None if timeout is None else _number("timeout", timeout, least=0.001)
-        self._max_attempts = _number("max_attempts", max_attempts, least=1, whole=True)
-        self._concurrency = _number("concurrency", concurrency, least=1, whole=True)
-        self._buffer_pages = _number("buffer_pages", buffer_pages, least=0, whole=True)
-        self._cap = _number("page_cap", page_cap, least=1, whole=True)
-        self._method: Literal["POST", "GET"] = method
-        self._transport = transport
-        self._loads = loads
+        if timeout is not None:
+            check_number("timeout", timeout, minimum=0.001)
+        check_number("max_attempts", max_attempts, minimum=1, whole=True)
+        check_number("concurrency", concurrency, minimum=1, whole=True)
+        check_number("buffer_pages", buffer_pages, minimum=0, whole=True)
+        check_number("page_cap", page_cap, minimum=1, whole=True)
         if not isinstance(rate_limit, RateLimit):
             raise ConfigurationError("rate_limit takes RateLimit(requests=…, period=…)")
-        self._rate_limit = rate_limit
-        self._limiter = limiter
-        self._pace_state: RequestScheduler | None = None
-        self._reading: tuple[tuple[CdrField, ...] | None, RecordDecoder] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns = CooperativeLock()
-        self._running: set[asyncio.Task[None]] = set()
-        self._closings = 0
+        self._concurrency = concurrency
+        self._buffer_pages = buffer_pages
+        self._page_cap = page_cap
+        self._session = ApiSession(
+            credentials=credentials,
+            url=url if url.endswith("/") else f"{url}/",
+            rate_limit=rate_limit,
+            limiter=limiter,
+            timeout=timeout,
+            max_attempts=max_attempts,
+            concurrency=concurrency,
+            method=method,
+            transport=transport,
+            loads=loads,
+        )
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -357,24 +182,24 @@ class CdrClient:
             del options  # a traceback may be shown with its local variables
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_running"):
+        if getattr(self, "_session", None) is None:
             return "CdrClient(…)"  # it was refused, and is shown in a traceback
-        way = "code" if self._credentials.code else "token"
-        limit = self._rate_limit
-        return f"CdrClient({way}=…, base_url={self._url!r}, {limit.requests} requests per {limit.period:g} s)"
+        way = "token" if self.session.uses_token else "code"
+        limit = self.session.rate_limit
+        return f"CdrClient({way}=…, base_url={self.session.url!r}, {limit.requests} requests per {limit.period:g} s)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a CdrClient holds a credential and can't be pickled or copied: make one where it is needed")
 
-    def account_fingerprint(self, salt: str) -> str:
-        """Four hex digits that tell this client's credential from others (:func:`voicenter_cdr.models.fingerprint`).
-
-        Safe to store: the credential can't be found from them. Takes some 50 ms of computing.
-        """
-        return fingerprint(self._credentials.secret, salt)
+    @property
+    def session(self) -> ApiSession:
+        """Connections, scheduler and credentials of this client, for the modules of this package."""
+        if self._session is None:
+            raise ConfigurationError("This client was never made")
+        return self._session
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self.session.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -385,18 +210,11 @@ class CdrClient:
 
         May be called twice; using the client again opens new connections.
         """
-        self._closings += 1
-        loop = asyncio.get_running_loop()
-        running = [task for task in self._running if task.get_loop() is loop]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        await self.session.aclose()
 
     def __del__(self) -> None:
-        if getattr(self, "_http", None) is not None:
+        session = getattr(self, "_session", None)
+        if session is not None and session.is_open:
             warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
 
     # -- asking
@@ -415,7 +233,7 @@ class CdrClient:
         ``on_invalid="collect"``; :class:`RateLimitError` where no request may be sent within ``max_wait`` seconds;
         and the errors of the service.
         """
-        _one_of("on_invalid", on_invalid, ("raise", "collect"))
+        check_choice("on_invalid", on_invalid, ("raise", "collect"))
         window = Window(*query.seconds)
         answer = await self._ask(query, window, max_wait=max_wait, timeout=timeout, sort=query.sort)
         rows = own(answer, window)
@@ -428,7 +246,7 @@ class CdrClient:
             records=readable if query.sort else tuple(in_time(readable)),
             start=query.start,
             end=query.end,
-            is_complete=counted and not invalid and not is_cut(told, cap=self._cap, honest=False),
+            is_complete=counted and not invalid and not is_cut(told, cap=self._page_cap, honest=False),
             total_hits=answer.total_hits,
             rows=len(answer.rows),
             invalid=invalid,
@@ -447,27 +265,9 @@ class CdrClient:
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
-        window = Window(*query.seconds)
-        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, sort=query.sort)
-        slot, seen = await outlet.slot(RequestUsage()), _Seen()
-        try:
-            await self._send(outlet.encode(Ask.single(window)), slot, None, timeout, seen)
-        except (ApiError, DecodeError):
-            if not seen.status:  # nothing was sent
-                raise
-        return RawResponse(status=seen.status, headers=FrozenMap(seen.headers), body=bytes(seen.body))
-
-    def parse(self, raw: RawResponse) -> ApiResponse:
-        """What an answer of :meth:`fetch_raw` says; raises what :meth:`fetch` raises for it."""
-        try:
-            return decode(raw.status, raw.headers, raw.body, secret=self._credentials.secret, loads=self._loads)
-        except VoicenterError as error:
-            raise strip_tracebacks(error)  # noqa: B904  # the same error, chained to what it was
-
-    @property
-    def uses_token(self) -> bool:
-        """Whether it asks with a bearer token, and not with an account code."""
-        return self._credentials.token is not None
+        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=query.sort)
+        permit = await sender.acquire_permit(RequestUsage())
+        return await sender.fetch_raw(Ask.single(Window(*query.seconds)), permit)
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """How many records match.
@@ -481,9 +281,9 @@ class CdrClient:
             up = facts(await self._ask(query, window, max_wait=max_wait))
             check_clock(window, up)
             counted = up.total in (None, len(up.seconds)) and up.returned in (None, len(up.seconds))
-            if counted and not is_cut(up, cap=self._cap, honest=False):
+            if counted and not is_cut(up, cap=self._page_cap, honest=False):
                 return sum(second is None or window.start <= second < window.stop for second in up.seconds)
-            if up.total is not None and up.total > self._cap:
+            if up.total is not None and up.total > self._page_cap:
                 down = facts(await self._ask(query, window, max_wait=max_wait, descending=True))
                 exact = _count_between(window, up, down)
                 if exact is not None:
@@ -502,15 +302,15 @@ class CdrClient:
         """
         query = attrs.evolve(query, sort=())
         window, loop = Window(*query.seconds), asyncio.get_running_loop()
-        outlet, tally = _Outlet(self, query, urgent=True, max_wait=max_wait), RequestUsage()
-        slot = await outlet.slot(tally)
+        sender, usage = QuerySession(self.session, query, urgent=True, max_wait=max_wait), RequestUsage()
+        permit = await sender.acquire_permit(usage)
         began = loop.time()
-        page = facts(await outlet.exchange(Ask.single(window), slot, tally))
+        page = facts(await sender.send(Ask.single(window), permit, usage))
         check_clock(window, page)
-        records, is_exact = expected(window, page, cap=self._cap)
-        pages = -(-records // self._cap)
+        records, is_exact = expected(window, page, cap=self._page_cap)
+        pages = -(-records // self._page_cap)
         requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
-        seconds = duration(requests, self._rate_limit, loop.time() - began, self._concurrency)
+        seconds = duration(requests, self.session.rate_limit, loop.time() - began, self._concurrency)
         return Estimate(
             records=records,
             is_exact=is_exact,
@@ -573,7 +373,12 @@ class CdrClient:
         def read(period: CdrQuery) -> PageStream:
             return self.iter_pages(period, on_invalid="collect", max_wait=max_wait)
 
-        return FollowStream(query, read, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from)
+        async def fetch(period: CdrQuery) -> Page:
+            return await self.fetch(period, on_invalid="collect", max_wait=max_wait)
+
+        return FollowStream(
+            query, read, fetch=fetch, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from
+        )
 
     def watch(
         self,
@@ -601,9 +406,7 @@ class CdrClient:
                 period, lookback=lookback, poll=poll, sweep=sweep, max_wait=max_wait, now=now, resume_from=checkpoint
             )
 
-        return WatchStream(
-            rules, query, follow, lookback=lookback, now=now, resume_from=resume_from, begun=self._watch_task
-        )
+        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, begun=self.session.track_task)
 
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None
@@ -614,8 +417,8 @@ class CdrClient:
         for ids that don't begin with one.
         """
         query = CdrQuery(*(call_window(call_id) if around is None else _day_around(around)), call_id=call_id)
-        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait)
-        stream = RecordStream(query, outlet, "time", "raise", 1, self._cap, 0, None)
+        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait)
+        stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
         return tuple([record async for record in stream])
 
     # -- how
@@ -627,14 +430,14 @@ class CdrClient:
         on_invalid: OnInvalid,
         max_wait: float | None,
         resume_from: str | None,
-    ) -> tuple[_Outlet, Order, OnInvalid, int, int, int, str | None]:
-        _one_of("order", order, ("time", "any"))
-        _one_of("on_invalid", on_invalid, ("raise", "collect"))
+    ) -> tuple[QuerySession, Order, OnInvalid, int, int, int, str | None]:
+        check_choice("order", order, ("time", "any"))
+        check_choice("on_invalid", on_invalid, ("raise", "collect"))
         if query.sort:
             raise ConfigurationError("sort is for fetch; an iteration is in order of time, so leave it out")
         hold = self._buffer_pages if self._concurrency > 1 else 0
-        outlet = _Outlet(self, query, urgent=False, max_wait=max_wait)
-        return outlet, order, on_invalid, self._concurrency, self._cap, hold, resume_from
+        sender = QuerySession(self.session, query, urgent=False, max_wait=max_wait)
+        return sender, order, on_invalid, self._concurrency, self._page_cap, hold, resume_from
 
     async def _ask(
         self,
@@ -647,164 +450,7 @@ class CdrClient:
         descending: bool = False,
     ) -> ApiResponse:
         """One single question."""
-        outlet = _Outlet(self, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=sort)
-        tally = RequestUsage()
-        slot = await outlet.slot(tally)
-        return await outlet.exchange(Ask.single(window, descending=descending), slot, tally)
-
-    @property
-    def _pace(self) -> RequestScheduler:
-        if self._pace_state is None:
-            self._pace_state = RequestScheduler(self._rate_limit, self._limiter)
-        return self._pace_state
-
-    async def _open(self) -> httpx.AsyncClient:
-        """The connections of the running event loop."""
-        if self._transport is None and self._tls is None:
-            self._tls = await tls_context()
-        loop = asyncio.get_running_loop()
-        if self._http is not None and self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise ConfigurationError(
-                    "This client is open in another event loop; close it there first, or make one client per loop"
-                )
-            self._http = None
-        if self._http is None:
-            if self._loop is not loop:
-                self._pace.bind()
-            self._loop = loop
-            self._turns = CooperativeLock()
-            self._http = http_client(self._url, tls=self._tls, transport=self._transport)
-        return self._http
-
-    def _watch_task(self, task: asyncio.Task[None]) -> None:
-        """End the task when the client is closed, at the latest."""
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    def _reader(self, fields: tuple[CdrField, ...] | None) -> RecordDecoder:
-        """What was learnt of the records' keys, kept from answer to answer for one choice of fields."""
-        if self._reading is None or self._reading[0] != fields:
-            self._reading = fields, RecordDecoder(fields)
-        return self._reading[1]
-
-    async def _slot(self, urgent: bool, max_wait: float | None, tally: RequestUsage) -> Permit:
-        await self._open()
-        loop = asyncio.get_running_loop()
-        before = loop.time()
-        slot = await self._pace.acquire(urgent=urgent, max_wait=max_wait)
-        waited = loop.time() - before
-        tally.waited += waited
-        if waited > 1:
-            _LOG.info("waited %.1f s for the rate limit", waited)
-        return slot
-
-    async def _send(
-        self,
-        request: Request,
-        slot: Permit,
-        fields: tuple[CdrField, ...] | None,
-        timeout: Timeout,
-        seen: _Seen | None = None,
-    ) -> ApiResponse:
-        """One attempt: an answer, or one of our errors, within the time allowed."""
-        seconds = self._timeout if timeout == "default" else timeout
-        pace = self._pace
-        failure: VoicenterError
-        try:
-            async with asyncio.timeout(seconds):
-                with redact_httpcore_logs():
-                    answer = await self._exchange(request, slot, fields, seen)
-            pace.passed(slot)
-            return answer
-        except RateLimitError as error:
-            if error.status is None:  # a shared limiter's, before anything was written
-                pace.given_up(slot)
-            else:
-                pace.refused(slot, error.retry_after)
-            failure = strip_tracebacks(error)
-        except (ApiError, DecodeError) as error:
-            pace.passed(slot)
-            failure = strip_tracebacks(error)
-        except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
-            pace.given_up(slot)
-            failure = self._failure(error, seconds)
-        except BaseException:
-            pace.given_up(slot)
-            raise
-        raise failure  # out here, so that nothing is chained to it but its cause
-
-    def _failure(self, error: Exception, seconds: float | None) -> VoicenterError:
-        """What it means that the network or httpx failed so; chained to it without its frames."""
-        failure: VoicenterError
-        if isinstance(error, TimeoutError):
-            within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            failure = ServiceUnreachableError(f"No whole answer within {within}")
-        elif isinstance(error, httpx.DecodingError):
-            failure = DecodeError("The answer's compression is damaged", truncated=True)
-        else:
-            host = urlsplit(self._url).netloc
-            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
-        if isinstance(error, httpx.RequestError):
-            # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
-            error.request = httpx.Request("POST", self._url)
-        # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
-        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
-        return failure
-
-    async def _exchange(
-        self, request: Request, slot: Permit, fields: tuple[CdrField, ...] | None, seen: _Seen | None
-    ) -> ApiResponse:
-        """Bytes out, bytes in, decoded as they come; ``seen`` keeps them."""
-        http, permitted = await self._open(), slot.sent
-
-        async def trace(event: str, _: Any) -> None:
-            nonlocal permitted
-            if event.endswith("send_request_headers.started"):  # to a proxy, too
-                permitted = await self._pace.write(slot, permitted)
-
-        message = http.build_request(
-            request.method,
-            self._url,
-            headers=list(request.headers),
-            content=request.body or None,
-            extensions={
-                "trace": trace,
-                "voicenter_url": _with_params(self._url, request.params) if request.params else None,
-            },
-        )
-        response = await http.send(message, stream=True)
-        try:
-            self._pace.answered(slot)
-            if seen is not None:
-                seen.status, seen.headers = response.status_code, dict(response.headers)
-            decoder = ResponseDecoder(
-                status=response.status_code,
-                content_type=response.headers.get("content-type"),
-                retry_after=retry_after(response.headers),
-                reader=self._reader(fields),
-                secret=self._credentials.secret,
-                loads=self._loads,
-            )
-            async with contextlib.aclosing(iter_decompressed(response, _SLICE)) as body:
-                async for chunk in body:
-                    async with self._turns:
-                        decoder.feed(chunk)
-                    if seen is not None:
-                        seen.body += chunk
-            async with self._turns:
-                return decoder.finish()
-        finally:
-            await response.aclose()
-            response.stream = _NOTHING  # httpx ties an answer and its body together until the collector comes
-
-
-def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
-    try:
-        return httpx.URL(url, params=params)
-    except httpx.InvalidURL:
-        pass
-    raise ConfigurationError(
-        "The query is too long for a GET",
-        hint='Leave out method="GET", or ask for fewer phones or extensions at a time.',
-    )
+        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=sort)
+        usage = RequestUsage()
+        permit = await sender.acquire_permit(usage)
+        return await sender.send(Ask.single(window, descending=descending), permit, usage)

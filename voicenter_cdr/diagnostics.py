@@ -121,7 +121,7 @@ async def _ask(
     raw: RawResponse | None = None
     try:
         raw = await client.fetch_raw(query)
-        return raw, client.parse(raw), None
+        return raw, client.session.parse(raw), None
     except VoicenterError as error:
         return raw, None, error
 

@@ -362,13 +362,22 @@ class CheckpointError(VoicenterError, ValueError):
 
 
 class DeliveryError(VoicenterError):
-    """A webhook could not be reached, or did not take the event. ``retry_after``: what it asked for, in seconds."""
+    """An event was not delivered: its webhook could not be reached or refused it, or its reader has gone.
 
-    hint = "Look at the log of the service behind the webhook; a rule calls it again for a day."
+    ``status`` is the HTTP status of a webhook that refused it, ``retry_after`` the seconds it asked to wait.
+    """
+
+    hint = "Look at the log of whoever receives the events; a rule calls a webhook again for a day."
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
+        self.status = status
 
     @property
     def retryable(self) -> bool:
-        """True: it may take the event later."""
+        """True: it may be taken later."""
         return True
 
 

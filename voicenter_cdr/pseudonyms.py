@@ -1,42 +1,46 @@
-"""Phone numbers under other names: the same number gets the same name wherever the same key is used, and no way back.
+"""Keyed pseudonyms for phone numbers: the same number and key give the same name everywhere, and no way back.
 
 Pure. A name is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
 (:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can tell
 which number a name stands for, nor find it by trying all numbers; whoever has the key can. What is told of a person
 without a number (times, recordings, what a representative typed) stays what it is.
 
-What of a record is replaced:
+A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
+punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these. Of a record are
+replaced:
 
 - ``caller_number`` and ``target_number``, whoever's they are. Extensions' codes, withheld numbers (``anonymous``, fewer
   than three digits) and nothing at all stay.
-- In ``custom_data``, ``extra``, the keys pressed in a voice menu and the extensions: whatever looks like a number, that
-  is, nine to fifteen digits, also with spaces or punctuation between them. Ids of as many digits get a name, too; they
-  still join among records that were treated alike.
-- In ``record_url``: a number that stands by itself. The link leads nowhere then.
+- Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
+  ``record_url``, whose link leads nowhere then. Ids of nine to fifteen digits get a name, too; they still join among
+  records that were treated alike.
+- Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
+  none and stay.
 
-What stays: ``call_id`` and the id of the original call, which are the service's and join the legs of a call; ``did``,
-the company's own number; names of queues, departments and staff.
+``did`` stays, the company's own number; so do dates.
 
 ``Cdr.key`` of what comes out is made from the names, so it is another one than before: the key of the original would
-give its number away to whoever tries all numbers. The same holds for checkpoints, which are made before: keep them as
-you keep the numbers.
+give its number away to whoever tries all numbers. The same holds for checkpoints, and for everything else that is made
+from records with their numbers: keep it as you keep the numbers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import attrs
 
 from voicenter_cdr._files import decode_secret
-from voicenter_cdr.calls import PUNCTUATION, is_number, normal_number
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.calls import is_number, normal_number
+from voicenter_cdr.errors import ConfigurationError, Problem
 from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, IvrStep, Page
 from voicenter_cdr.models.records import is_original_call_id
 
@@ -46,26 +50,49 @@ _SHORTEST_KEY: Final = 16
 _LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjkmnpqrstv")
 """No digit, so that nothing in a name looks like a number; no vowel, so that nothing in it is a word."""
 _LENGTH: Final = 24
-_GAP: Final = f"[{re.escape(PUNCTUATION)}]"
-_WHOLE: Final = re.compile(r"[+(]{0,3}(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)")
-_DATE_OR_DIGITS: Final = re.compile(
-    rf"(?<!\d)(?:19|20)\d\d([-/.])[01]\d\1[0-3]\d(?!\d)|(?<!\d)[0-3]\d([-/.])[01]\d\2(?:19|20)\d\d(?!\d)"
-    rf"|(?P<digits>[+(]{{0,3}}\d(?:{_GAP}{{0,2}}\d)*)"
-)
-_ALONE: Final = re.compile(r"(?:(?<![^\W_])|(?<=%2[bB0]))\d{9,15}(?![^\W_])")
-_APART: Final = re.compile(r"([\s/]+)")
-"""What may stand between two numbers as well as within one."""
+
 _FEWEST, _MOST = 9, 15
-"""Digits of what looks like a number: Israel's shortest with an area code, and the longest there are (ITU E.164)."""
+"""Digits of a number: Israel's shortest with an area code, and the longest there are (ITU E.164)."""
+_FEW: Final = 7
+"""Digits from which on a text of digits, stars and hashes is a number, and no code of a service."""
+
+# The patterns below work on texts whose digits are ASCII (_ascii_digits).
+_URL_ESCAPE: Final = "%(?:[0-9A-Fa-f][A-Fa-f]|[A-Fa-f][0-9]|09|2[089]|[89][0-9])"
+_GAP: Final = (
+    rf"(?:&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>|[\W_])"
+)
+"""One separator between digits: an escape, a tag, or any character but letters and digits."""
+_GAPS: Final = re.compile(_GAP)
+_RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:{_GAP}*[0-9])*")
+_NO_LETTERS: Final = re.compile(r"[\W_0-9]*")
+_NO_DIGITS: Final = re.compile("[^0-9]+")
+_DATE: Final = r"(?:(?:19|20)\d\d(?P<a>[-/.])[01]\d(?P=a)[0-3]\d|[0-3]\d(?P<b>[-/.])[01]\d(?P=b)(?:19|20)\d\d)"
+_TIME: Final = r"[0-2]\d:[0-5]\d(?::[0-5]\d(?:[.,]\d{1,6})?)?(?:Z|\ ?[+-][0-2]\d:?[0-5]\d)?"
+_KEPT_OR_WHOLE: Final = re.compile(
+    rf"(?P<date>(?<![^\s(\[{{<>\"',;=|A-Za-z]){_DATE}(?:(?:T|,?\ {{1,2}}){_TIME})?"
+    r"(?![^\s)\]}<>\"',;=|A-Za-z.])(?!\.\d))"
+    r"|(?P<whole>[+(]{0,3}(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d))",
+    re.ASCII,
+)
+"""A date, also with a time of day, that stands by itself; or a number without gaps."""
+_DIVIDERS: Final = (re.compile(r"[,;|/\n\r]+"), re.compile(r"\s+"))
+"""Separators that may stand between two numbers as well as within one; the likeliest first."""
+_WHOLE: Final = re.compile(r"(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)", re.ASCII)
+_SERVICE_ID: Final = re.compile("[0-9A-Fa-f]{20,}")
+"""The service makes its ids of a time and random hex digits, in which a number can only stand by chance."""
+_HOST: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class Pseudonymiser:
     """Replaces phone numbers by names that only ``key`` leads to.
 
-    ``key``: 16 bytes or more, kept apart from the data; white space around it does not count. The same key gives the
-    same names for ever; another one, other names. It is in no ``repr``, and an instance can't be pickled.
+    Args:
+        key: 16 bytes or more, kept apart from the data; surrounding white space and a byte order mark don't count. The
+            same key gives the same names for ever; another one, other names. It is in no ``repr``, and an instance
+            can't be pickled.
 
-    Raises :class:`ConfigurationError` for a key that is too short.
+    Raises:
+        ConfigurationError: The key is too short.
     """
 
     __slots__ = ("_mac",)
@@ -85,36 +112,62 @@ class Pseudonymiser:
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits that are the same for the same key. They don't tell the key."""
+        """Identity of the key, 32 hex digits. They don't tell the key."""
         return self._digest("key")[:32]
 
     def number(self, text: str) -> str:
-        """The name of a number; what is none stays as it is, apart from numbers within it."""
+        """Return the name of a number. Other text stays as it is, apart from numbers within it."""
         normal = normal_number(text) or ""
-        return self._name(normal) if is_number(normal) else self._text(text)
+        if is_number(normal):
+            return self._name(normal)
+        scanned = _ascii_digits(text)
+        if _NO_LETTERS.fullmatch(scanned):
+            digits = _NO_DIGITS.sub("", scanned)
+            is_code = len(digits) < _FEW and ("*" in text or "#" in text)
+            if not is_code and is_number(normal_number(digits) or ""):
+                return self._of(digits)
+        return self._text(text)
+
+    def _text(self, text: str) -> str:
+        """Return the text with names for the numbers in it."""
+        if len(text) < _FEWEST:
+            return text
+        scanned = _ascii_digits(text)
+        made, at = [], 0
+        for start, end, name in self._found(scanned):
+            made += [text[at:start], name]
+            at = end
+        return "".join([*made, text[at:]]) if made else text
 
     def record(self, cdr: Cdr) -> Cdr:
-        """The record with names for its numbers."""
-        url = cdr.record_url
+        """Return the record with names for its numbers."""
+        made: dict[str, Any] = {name: self._maybe(getattr(cdr, name)) for name in _TEXT_FIELDS}
         return attrs.evolve(
             cdr,
+            **made,
+            call_id=cdr.call_id and self._call_id(cdr.call_id),
             caller_number=cdr.caller_number and self.number(cdr.caller_number),
             target_number=cdr.target_number and self.number(cdr.target_number),
-            caller_extension=cdr.caller_extension and self._text(cdr.caller_extension),
-            target_extension=cdr.target_extension and self._text(cdr.target_extension),
-            record_url=url and self._link(url, cdr.call_id),
+            record_url=cdr.record_url and self._link(cdr.record_url, cdr.call_id),
             dtmf_data=cdr.dtmf_data and tuple(map(self._step, cdr.dtmf_data)),
             custom_data=cdr.custom_data and self._mapping(cdr.custom_data),
             extra=cdr.extra and self._mapping(cdr.extra),
         )
 
     def records(self, records: Iterable[Cdr]) -> tuple[Cdr, ...]:
-        """Many records, each as :meth:`record` makes it."""
+        """Return many records, each as :meth:`record` makes it."""
         return tuple(map(self.record, records))
 
     def page(self, page: Page) -> Page:
-        """A page of such records. Those that could not be read lose what the service sent (``raw``)."""
-        invalid = tuple(InvalidRecord(bad.problems, None, bad.started_at) for bad in page.invalid)
+        """Return a page of such records. Those that could not be read lose what the service sent (``raw``)."""
+        invalid = tuple(
+            InvalidRecord(
+                tuple(Problem(self._text(problem.path), problem.expected) for problem in bad.problems),
+                None,
+                bad.started_at,
+            )
+            for bad in page.invalid
+        )
         return attrs.evolve(page, records=self.records(page.records), invalid=invalid)
 
     def _digest(self, *what: str) -> str:
@@ -123,37 +176,69 @@ class Pseudonymiser:
         return mac.hexdigest()
 
     def _of(self, digits: str) -> str:
-        """The name of digits with punctuation around and between them."""
+        """Return the name of a number, given by its digits."""
         return self._name(normal_number(digits) or "")
 
     def _name(self, normal: str) -> str:
         return "p_" + self._digest("number", normal)[:_LENGTH].translate(_LETTERS)
 
-    def _text(self, text: str) -> str:
-        """The text with names for the numbers in it."""
-        if len(text) < _FEWEST:
-            return text
-        found = _WHOLE.sub(lambda match: self._of(match[0]), text)
-        return _DATE_OR_DIGITS.sub(lambda match: self._run(match["digits"]) if match["digits"] else match[0], found)
+    def _found(self, scanned: str) -> Iterator[tuple[int, int, str]]:
+        """Yield where the numbers in a text are, and the name of each, in order."""
+        at = 0
+        for match in _KEPT_OR_WHOLE.finditer(scanned):
+            yield from self._found_between(scanned, at, match.start())
+            if match["whole"]:
+                yield match.start(), match.end(), self._of(_digits(match[0]))
+            at = match.end()
+        yield from self._found_between(scanned, at, len(scanned))
 
-    def _run(self, run: str) -> str:
-        """Digits with gaps: a number, several, or none."""
-        if _looks_like_one(run):
-            return self._of(run)
-        parts = _APART.split(run)
-        if _count(run) < _FEWEST or run.isdecimal():
-            return run
-        if all(map(_looks_like_one, parts[::2])):
-            return "".join([part if place % 2 else self._of(part) for place, part in enumerate(parts)])
-        return self._of(run)  # no number can be told from the next, so there is one name for all
+    def _found_between(self, scanned: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+        for match in _RUN.finditer(scanned, start, end):
+            yield from self._in_run(scanned, match.start(), match.end(), _DIVIDERS)
+
+    def _in_run(
+        self, scanned: str, start: int, end: int, dividers: tuple[re.Pattern[str], ...]
+    ) -> Iterator[tuple[int, int, str]]:
+        """Yield the numbers in a run of digits with gaps: one, several, or none."""
+        run = scanned[start:end]
+        digits = _digits(run)
+        if len(digits) < _FEWEST or (len(digits) > _MOST and run.isdecimal()):
+            return  # too few, or an id
+        parts = _parts(run, dividers[0]) if dividers else [(0, len(run))]
+        sizes = [len(_digits(run[first:last])) for first, last in parts]
+        if len(digits) <= _MOST and not any(_is_national(run[first:last]) for first, last in parts):
+            yield start, end, self._of(digits)
+        elif max(sizes) < _FEWEST or len(parts) == 1:
+            if dividers:
+                yield from self._in_run(scanned, start, end, dividers[1:])
+            else:  # no number can be told from the next, so there is one name for all
+                yield start, end, self._of(digits)
+        else:
+            for is_small, group in itertools.groupby(range(len(parts)), lambda place: sizes[place] < _FEWEST):
+                places = list(group)
+                spans = [(parts[places[0]][0], parts[places[-1]][1])] if is_small else [parts[p] for p in places]
+                for first, last in spans:
+                    yield from self._in_run(scanned, start + first, start + last, dividers[1:])
+
+    def _maybe(self, text: str | None) -> str | None:
+        return None if text is None else self._text(text)
+
+    def _call_id(self, text: str) -> str:
+        if _SERVICE_ID.fullmatch(text):
+            return text
+        return _WHOLE.sub(lambda match: self._of(match[0]), text)
 
     def _link(self, url: str, call_id: str | None) -> str:
-        parts = url.split(call_id) if call_id else [url]
-        return (call_id or "").join(_ALONE.sub(lambda match: self._of(match[0]), part) for part in parts)
+        """Return a link with names for the numbers in its path and query; not in the host or the call's id."""
+        found = _HOST.match(url)
+        host, rest = (found[0], url[found.end() :]) if found else ("", url)
+        parts = rest.split(call_id) if call_id else [rest]
+        named = (self._call_id(call_id) if call_id else "").join(map(self._text, parts))
+        return _WHOLE.sub(lambda match: self._of(match[0]), host) + named
 
     def _step(self, step: IvrStep) -> IvrStep:
-        keys = step.dtmf and self._text(step.dtmf)
-        return step if keys is step.dtmf else attrs.evolve(step, dtmf=keys)
+        made = {name: self._maybe(getattr(step, name)) for name in ("layer_name", "dtmf", "layer_number")}
+        return step if all(getattr(step, name) is value for name, value in made.items()) else IvrStep(**made)
 
     def _mapping(self, mapping: Mapping[str, Any]) -> FrozenMap:
         made: dict[str, Any] = {}
@@ -161,7 +246,8 @@ class Pseudonymiser:
             key = self._text(name)
             while key in made:  # two spellings of one number
                 key += "_"
-            made[key] = value if is_original_call_id(name) else self._value(value)
+            is_id = is_original_call_id(name) and isinstance(value, str)
+            made[key] = self._call_id(value) if is_id else self._value(value)
         return FrozenMap(made)
 
     def _value(self, value: Any) -> Any:
@@ -176,6 +262,21 @@ class Pseudonymiser:
         return value
 
 
+_TEXT_FIELDS: Final = (
+    "call_type",
+    "caller_extension",
+    "target_extension",
+    "queue_name",
+    "department_name",
+    "representative_name",
+    "representative_code",
+    "user_name",
+    "user_id",
+    "target_prefix_name",
+)
+"""Fields whose text may hold a number among other things."""
+
+
 def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
     if not isinstance(key, bytes | bytearray):
         return ConfigurationError("The key for pseudonyms takes bytes, such as Path(…).read_bytes()")
@@ -188,12 +289,31 @@ def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
     return hmac.new(key, digestmod=hashlib.sha256)
 
 
-def _count(text: str) -> int:
-    return sum(map(str.isdecimal, text))
+def _ascii_digits(text: str) -> str:
+    """Return the text with ASCII digits in place of those of other scripts, each character in its place."""
+    if text.isascii() or not any(char > "\x7f" and char.isdigit() for char in text):
+        return text
+    return "".join([str(unicodedata.digit(char)) if char.isdigit() else char for char in text])
 
 
-def _looks_like_one(text: str) -> bool:
-    return _FEWEST <= _count(text) <= _MOST
+def _digits(run: str) -> str:
+    """Return the digits of a run without its gaps; with those of what looks like an escape, if it takes them."""
+    if run.isdecimal():
+        return run
+    digits = _GAPS.sub("", run)
+    return digits if len(digits) >= _FEWEST else max(_NO_DIGITS.sub("", run), digits, key=len)
+
+
+def _parts(run: str, divider: re.Pattern[str]) -> list[tuple[int, int]]:
+    """Return where the parts of a run are that a divider leaves."""
+    edges = [0, *itertools.chain.from_iterable(match.span() for match in divider.finditer(run)), len(run)]
+    return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]
+
+
+def _is_national(part: str) -> bool:
+    """Return whether a part is a number by itself: with its trunk zero, a country code or a plus."""
+    digits = _digits(part)
+    return _FEWEST <= len(digits) <= _MOST and (part.startswith("+") or digits.startswith(("0", "972")))
 
 
 def _is_long_whole(value: float | Decimal) -> bool:

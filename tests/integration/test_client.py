@@ -1319,7 +1319,7 @@ def test_clients_that_make_no_sense(options: dict[str, Any], words: str) -> None
 
 def test_credentials_are_stripped() -> None:
     """A newline at the end of a pasted key is nobody's intention."""
-    assert CdrClient(code=f"{CODE}\n")._credentials.code == CODE
+    assert CdrClient(code=f"{CODE}\n").session.credentials.code == CODE
 
 
 async def test_closing_ends_a_call_that_is_asking_again() -> None:
@@ -1332,7 +1332,7 @@ async def test_closing_ends_a_call_that_is_asking_again() -> None:
     await client.aclose()
     with pytest.raises(ConfigurationError, match="closed while it was asking"):
         await call
-    assert client._http is None
+    assert client.session.is_open is False
     assert len(service.starts) == 1
 
 
@@ -1394,19 +1394,19 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
         CdrClient.from_env()
     monkeypatch.setenv("VOICENTER_CODE", "alias")
     monkeypatch.setenv("VOICENTER_API_CODE", " ")
-    assert CdrClient.from_env()._credentials.code == "alias"
+    assert CdrClient.from_env().session.credentials.code == "alias"
     monkeypatch.setenv("VOICENTER_API_CODE", "first")
     monkeypatch.setenv("VOICENTER_BASE_URL", "https://example.test/cdr")
     client = CdrClient.from_env(concurrency=2)
-    assert client._credentials.code == "first"
-    assert client._url == "https://example.test/cdr/"
+    assert client.session.credentials.code == "first"
+    assert client.session.url == "https://example.test/cdr/"
     monkeypatch.setenv("VOICENTER_BEARER_TOKEN", "jwt")
     with pytest.raises(ConfigurationError, match="Both"):
         CdrClient.from_env()
-    assert CdrClient.from_env(token="mine")._credentials.token == "mine"
+    assert CdrClient.from_env(token="mine").session.credentials.token == "mine"
     monkeypatch.delenv("VOICENTER_API_CODE")
     monkeypatch.delenv("VOICENTER_CODE")
-    assert CdrClient.from_env()._credentials.token == "jwt"
+    assert CdrClient.from_env().session.credentials.token == "jwt"
 
 
 async def test_misuse_is_told() -> None:

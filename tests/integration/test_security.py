@@ -212,7 +212,7 @@ async def test_an_answer_that_is_looked_at_by_hand() -> None:
         raws = [await client.fetch_raw(QUERY) for _ in range(2)]
         assert b"0521234567" in raws[0].body
         with pytest.raises(VoicenterError) as raised:
-            client.parse(raws[1])
+            client.session.parse(raws[1])
     assert not leaks(everything(raised.value))
     assert not leaks(f"{raws}")
 
@@ -426,7 +426,7 @@ async def test_a_certificate_nobody_vouches_for(
         client = CdrClient(code=SECRET, base_url=f"https://localhost:{port}/", max_attempts=1)
         with pytest.raises(ServiceUnreachableError) as raised:
             await client.fetch(QUERY)
-        context = client._tls
+        context = client.session._tls
         assert context is not None
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

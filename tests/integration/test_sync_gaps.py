@@ -145,10 +145,12 @@ class Doubtful:
     """A client whose service contradicts, at the very end, the counts of all days of a question of several."""
 
     asked: list[tuple[datetime, datetime]]
+    session: Doubtful
     stats = Stats()
 
     def __init__(self) -> None:
         self.asked = []
+        self.session = self
 
     def account_fingerprint(self, salt: str) -> str:
         return salt[:4]

@@ -154,7 +154,7 @@ def test_fingerprint_of_any_text_is_four_digits() -> None:
     assert fingerprint(CODE, "a") == fingerprint(CODE, "a")
     assert fingerprint(CODE, "a") != fingerprint(CODE, "b")
     assert len(fingerprint("1234", "salt")) == 4
-    assert CdrClient(code=CODE).account_fingerprint("a") == fingerprint(CODE, "a")
+    assert CdrClient(code=CODE).session.account_fingerprint("a") == fingerprint(CODE, "a")
 
 
 async def test_sync_corrupt_state_is_refused_and_kept(account: Account) -> None:

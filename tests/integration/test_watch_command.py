@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_a_webhook_that_was_down(say: Say, tmp_path: Path, monkeypatch: pytest.M
     """What it did not take is not in the state, and comes again under the same id."""
     monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
     key, state = tmp_path / "key", str(tmp_path / "state")
-    key.write_text("0123456789abcdef\n")
+    key.write_text("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\n")
     got: list[httpx.Request] = []
     down = True
 
@@ -99,8 +100,10 @@ def test_a_webhook_that_was_down(say: Say, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
     code, lines, err = say(*WORDS, "--state", state, "--signing-key-file", str(key))
-    assert (code, lines) == (0, [])
+    assert (code, lines) == (4, [])
     assert "2 events, 0 delivered, 0 given up" in err
+    assert "DeliveryError (HTTP 503), called again" in err
+    assert "The state holds them" in err
     before = {request.headers["webhook-id"] for request in got}
     down = False
     got.clear()
@@ -110,15 +113,152 @@ def test_a_webhook_that_was_down(say: Say, tmp_path: Path, monkeypatch: pytest.M
     assert len(got) == 2
 
 
-def test_a_reader_that_has_gone(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever read standard output and went away ends the command, as it ends every command."""
+def failing(error: BaseException, after: int = 0) -> type:
+    """A stand-in for standard output that takes so many events and then fails."""
 
-    class Gone:
-        def __call__(self, _: object) -> Any:
-            raise BrokenPipeError
+    class Output:
+        taken = 0
 
-    monkeypatch.setattr(watching, "JsonLines", Gone)
-    assert say(*WORDS)[0] == 0
+        def __call__(self, _: object) -> None:
+            if Output.taken >= after:
+                raise error
+            Output.taken += 1
+
+    return Output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BrokenPipeError(),
+        OSError(errno.ENOSPC, "No space left on device"),
+        TimeoutError(),
+        OSError(errno.ETIMEDOUT, "x"),
+    ],
+)
+def test_watch_output_that_fails_ends_the_run_and_loses_nothing(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """A reader that has gone, a full disk, a timeout elsewhere: exit code 1, and the next run has the events."""
+    state = str(tmp_path / "watch.state")
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "JsonLines", failing(error, after=1))
+        code, _, err = say(*WORDS, "--state", state)
+    assert code == 1
+    assert "Traceback" not in err
+    code, lines, _ = say(*WORDS, "--state", state)
+    assert (code, len(lines)) == (0, 1)
+
+
+def test_watch_slow_reader_is_waited_for(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that takes minutes to be taken is no failure."""
+
+    class Slow:
+        async def __call__(self, _: object) -> None:
+            await asyncio.sleep(250)
+
+    monkeypatch.setattr(watching, "JsonLines", Slow)
+    code, _, err = say(*WORDS)
+    assert code == 0
+    assert "2 events, 2 delivered, 0 given up" in err
+
+
+def test_watch_events_under_way_at_the_end_are_told(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 4 where the time is up before every event was taken, and a word about who holds them."""
+
+    class Stuck:
+        async def __call__(self, _: object) -> None:
+            await asyncio.sleep(1_000)
+
+    monkeypatch.setattr(watching, "JsonLines", Stuck)
+    code, _, err = say(*WORDS)
+    assert code == 4
+    assert "2 events could not be delivered" in err
+    assert "Nothing holds them" in err
+
+
+def test_watch_state_has_one_owner(say: Say, tmp_path: Path) -> None:
+    """While a run has the state file, another one ends with exit code 7 and touches nothing."""
+    state = tmp_path / "watch.state"
+    say(*WORDS, "--state", str(state))
+    before = state.read_bytes()
+    (tmp_path / "link").symlink_to(state)
+    with watching._owned(watching._path("--state", str(state))):
+        for name in (state, tmp_path / "link"):
+            code, lines, _ = say(*WORDS, "--state", str(name))
+            assert (code, lines) == (7, [])
+    assert state.read_bytes() == before
+    assert say(*WORDS, "--state", str(state))[0] == 0
+
+
+def test_watch_state_that_can_not_be_saved_is_told_and_tried_again(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full for a while is survived; one that stays full ends the run with an exit code."""
+    state = tmp_path / "watch.state"
+    write, full = watching.write_atomic, iter([True, True])
+
+    def for_a_while(path: Path, data: bytes) -> None:
+        if next(full, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(watching, "write_atomic", for_a_while)
+    code, lines, err = say(*WORDS, "--state", str(state))
+    assert (code, len(lines)) == (0, 2)
+    assert err.count("the state could not be saved (No space left on device)") == 2
+    assert say(*WORDS, "--state", str(state))[1] == []
+
+    def for_ever(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(watching, "write_atomic", for_ever)
+    assert say(*WORDS, "--state", str(tmp_path / "other"))[0] == 1
+
+
+def test_watch_state_that_is_damaged_is_refused(say: Say, tmp_path: Path) -> None:
+    """No text, no JSON, another kind, the version before: exit code 2, and the file stays as it is."""
+    state = tmp_path / "watch.state"
+    for damaged in (b"", b"\xff\xfe\x00", b"{}", b'{"kind": "follow", "version": 2}', b'{"version": 1, "done": {}}'):
+        state.write_bytes(damaged)
+        code, lines, err = say(*WORDS, "--state", str(state))
+        assert (code, lines) == (2, [])
+        assert "Traceback" not in err
+        assert state.read_bytes() == damaged
+
+
+def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given up goes to the file and does not fire again; a replay delivers it under its id, and empties it."""
+    state, dead = str(tmp_path / "state"), tmp_path / "dead.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "JsonLines", failing(OSError(errno.EIO, "Input/output error")))
+        code, _, err = say(*WORDS, "--state", state, "--dead-letter", str(dead))
+    assert code == 1
+    assert "1 in the dead-letter file" in err
+    assert dead.stat().st_mode & 0o077 == 0
+    (buried,) = map(json.loads, dead.read_text().splitlines())
+    code, lines, _ = say(*WORDS, "--state", state, "--dead-letter", str(dead))
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0]["id"] != buried["id"]
+    got: list[httpx.Request] = []
+    answers = iter([503, 204])
+
+    def take(request: httpx.Request) -> httpx.Response:
+        got.append(request)
+        return httpx.Response(next(answers))
+
+    monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
+    replayed = "watch", "--replay", str(dead), "--webhook", "https://crm.test/hook"
+    code, _, err = say(*replayed)
+    assert code == 4
+    assert "DeliveryError (HTTP 503)" in err
+    assert json.loads(dead.read_text()) == buried
+    code, _, err = say(*replayed)
+    assert code == 0
+    assert "1 event delivered, 0 left" in err
+    assert not dead.exists()
+    assert [json.loads(request.content) for request in got] == [buried, buried]
+    assert {request.headers["webhook-id"] for request in got} == {buried["id"]}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +268,10 @@ def test_a_reader_that_has_gone(say: Say, monkeypatch: pytest.MonkeyPatch) -> No
         ("--signing-key-file", "/dev/null"),
         ("--state", "/nowhere/at/all"),
         ("--state", "watch.state.gz"),
+        ("--dead-letter", "/nowhere/at/all"),
+        ("--dead-letter", "dead.jsonl.gz"),
+        ("--state", "x", "--dead-letter", "./x"),
+        ("--replay", "/nowhere/at/all"),
         ("--demo", "--state", "x"),
         ("--name", "05212"),
         ("--poll", "soon"),

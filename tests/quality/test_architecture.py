@@ -49,7 +49,7 @@ LAYERS = {  # an importer's layer is at least as high as that of what it imports
 }
 THIRD_PARTY = {
     "calls": {"attrs"},
-    "client": {"attrs", "httpx", "tenacity"},
+    "client": {"attrs", "httpx"},
     "cli": {"attrs", "cyclopts", "rich"},
     "core.http": {"attrs", "httpx", "tenacity"},
     "core.planning": {"attrs"},
@@ -60,7 +60,7 @@ THIRD_PARTY = {
     "diagnostics": {"attrs"},
     "errors": {"attrs"},
     "export": {"attrs"},
-    "handlers": {"httpx"},
+    "handlers": {"attrs", "httpx"},
     "models": {"attrs"},
     "pseudonyms": {"attrs"},
     "recordings": {"attrs", "httpx", "tenacity"},
@@ -145,9 +145,9 @@ def test_no_room_for_everything() -> None:
 
 
 def test_all_is_what_there_is() -> None:
-    """__all__ is sorted, complete and true."""
+    """__all__ names each public name once, and nothing that is not there."""
     names = voicenter_cdr.__all__
-    assert names == sorted(names)
+    assert len(names) == len(set(names))  # RUF022 keeps them sorted, constants first
     assert all(hasattr(voicenter_cdr, name) for name in names)
     for module in ("errors", "models"):
         public = set(importlib.import_module(f"voicenter_cdr.{module}").__all__)

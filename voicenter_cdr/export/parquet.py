@@ -12,8 +12,9 @@ from voicenter_cdr._files import Destination, open_output
 from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordTable
 
-__all__ = ["ParquetSink", "arrow_batch", "arrow_schema"]
+__all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
 _GROUP: Final = 50_000
 """Records of one row group: what is held before it is written."""
@@ -59,6 +60,15 @@ def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
         for column, kind in zip(columns, schema.types, strict=True)
     ]
     return pa.record_batch(arrays, schema)
+
+
+def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
+    """Return records as a ``pyarrow.Table`` of :func:`arrow_schema`, in record batches of about 1,000 rows.
+
+    Raises :class:`DecodeError` for a number that does not fit its column.
+    """
+    batches = [arrow_batch(batch, columns, raw_names=raw_names) for batch in RecordTable.of(records).batches]
+    return _pyarrow("Arrow").Table.from_batches(batches, arrow_schema(columns, raw_names=raw_names))
 
 
 class _Counted(io.RawIOBase):

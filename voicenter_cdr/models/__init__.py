@@ -1,5 +1,6 @@
 """Values that users hold: records, queries, results."""
 
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 from voicenter_cdr.models.enums import CdrField, CdrType, DialStatus, ErrorNumber, IdentityCriteria, SortOrder
 from voicenter_cdr.models.frozen_map import FrozenMap
 from voicenter_cdr.models.query import CdrQuery, Sort
@@ -20,6 +21,8 @@ __all__ = [
     "IvrStep",
     "Page",
     "RawResponse",
+    "RecordBatch",
+    "RecordTable",
     "Sort",
     "SortOrder",
     "Stats",

@@ -161,6 +161,18 @@ class Cdr:
         return hash((self.call_id, self.cdr_type, self.started_at))
 
 
+REQUIRED_FIELDS: Final[tuple[str, ...]] = (
+    "started_at",
+    "date_epoch",
+    "call_id",
+    "cdr_type",
+    "caller_number",
+    "target_number",
+    "caller_extension",
+    "target_extension",
+)
+"""What the time and the identity (:attr:`Cdr.key`) of a record are made from: kept whatever fields are chosen."""
+
 _NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
 
 

@@ -74,7 +74,9 @@ async def identify(
     client: CdrClient, request: Request, salt: str, account: str | None, pseudonymiser: Pseudonymiser | None
 ) -> CopyIdentity:
     """Return the fingerprints of an account, by its name or else its credential, and of the filters."""
-    owner = await in_thread(client.account_fingerprint if account is None else partial(fingerprint, account), salt)
+    owner = await in_thread(
+        client.session.account_fingerprint if account is None else partial(fingerprint, account), salt
+    )
     return CopyIdentity(salt, owner, fingerprint(_content_signature(request.template, pseudonymiser), salt))
 
 

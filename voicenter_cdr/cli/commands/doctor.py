@@ -73,7 +73,7 @@ async def _doctor(connection: ConnectionOptions) -> Diagnosis:
         clients: dict[str, CdrClient] = {}
         if connection.demo or connection.code_file or connection.token_file or not _both():
             client = await stack.enter_async_context(open_client(connection, query))
-            clients["token" if client.uses_token else "code"] = client
+            clients["token" if client.session.uses_token else "code"] = client
         else:
             for name, variable in (("code", "VOICENTER_API_CODE"), ("token", "VOICENTER_BEARER_TOKEN")):
                 given = {name: os.environ[variable].strip()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Final
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr._files import write_atomic
+from voicenter_cdr._files import FileLock, check_file, write_atomic
 from voicenter_cdr._times import format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client, read_secret
@@ -28,12 +29,14 @@ from voicenter_cdr.cli.options import (
     build_query,
     parse_statuses,
 )
-from voicenter_cdr.core.streaming.rules import Handler, Rule, WatchStats
+from voicenter_cdr.core.streaming.rules import Delivery, Handler, Rule, WatchStats
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.handlers import JsonLines, Webhook
+from voicenter_cdr.errors import CheckpointError, ConfigurationError, DeliveryError, IncompleteError
+from voicenter_cdr.handlers import DeadLetterFile, JsonLines, Webhook, replay
 
 __all__ = ["WATCH_EXAMPLES", "watch"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
 
 _SAVED_EVERY: Final = 5.0
 """Seconds between two savings of the state while events are coming."""
@@ -46,6 +49,8 @@ def watch(
     webhook: str | None = None,
     signing_key_file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     state: str | None = None,
+    dead_letter: str | None = None,
+    replay_: Annotated[str | None, Parameter(name="--replay")] = None,
     name: str = "call",
     every_version: bool = False,
     since: str | None = None,
@@ -57,10 +62,11 @@ def watch(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Act on each call that the filters mean, as its record comes: a line of JSON, or a call of a webhook.
+    """Act on each call that the filters select, as its record comes: a line of JSON, or a call of a webhook.
 
-    Goes on until it is interrupted. Records come some minutes after their call has ended. With --state it goes on
-    where it was after a restart, and what was not delivered fires again: at least once, under the same id.
+    Runs until it is interrupted. Records come some minutes after their call has ended. With --state the next run goes
+    on where this one ended, and fires again what was not delivered: at least once, under the same id. Exit code 4:
+    events were not delivered.
 
     Parameters
     ----------
@@ -68,12 +74,16 @@ def watch(
         Address that gets each record in a POST, tried again for a day. Else VOICENTER_WEBHOOK, else lines of JSON on
         standard output.
     signing_key_file
-        File with the secret that signs what is sent (Standard Webhooks), 16 characters or more; - reads it from
+        File with the secret that signs what is sent (Standard Webhooks): whsec_ and then base64; - reads it from
         standard input. Else VOICENTER_WEBHOOK_KEY, else not signed.
     state
-        File that remembers what was delivered. One for each choice of filters.
+        File that remembers what was delivered. One for each choice of filters; one run at a time.
+    dead_letter
+        File for events that were given up, one line of JSON each. Without it, --state holds them for the next run.
+    replay_
+        Deliver the events of such a file once more, and end. What was delivered leaves the file.
     name
-        What the events are called, in the field type.
+        Name of the events, in the field type.
     every_version
         Also later versions of a record: it changes when its recording comes, for instance.
     since
@@ -92,13 +102,15 @@ def watch(
     key = key or os.environ.get("VOICENTER_WEBHOOK_KEY", "").strip() or None
     if key and not hook:
         raise ConfigurationError("--signing-key-file signs what a webhook gets: name one with --webhook")
+    if replay_ is not None:
+        with log_to_stderr(messages):
+            asyncio.run(_replay(replay_, hook, key, quiet=messages.quiet))
+        return
     if connection.demo and state:
         raise ConfigurationError("--demo makes its calls up anew each time: leave out --state")
-    place = None if state is None else Path(state)
-    if place is not None and not place.absolute().parent.is_dir():
-        raise ConfigurationError("The folder of --state does not exist")
-    if place is not None and place.suffix.lower() == ".gz":
-        raise ConfigurationError("--state names a file that is not compressed: leave out .gz")
+    state_path, dead_path = _path("--state", state), _path("--dead-letter", dead_letter)
+    if state_path is not None and state_path == dead_path:
+        raise ConfigurationError("--state and --dead-letter name the same file")
     now = periods.now()
     start = now if since is None else periods.subtract_duration(now, "--since", since)
     query = build_query(start, now + _FOREVER, filters, None)
@@ -106,15 +118,17 @@ def watch(
         "poll": periods.parse_duration("--poll", poll),
         "sweep": periods.parse_duration("--sweep", sweep),
         "lookback": periods.parse_duration("--lookback", lookback),
-        "resume_from": place.read_text("utf-8") if place is not None and place.exists() else None,
         "max_wait": connection.max_wait,
     }
     seconds = None if for_ is None else periods.parse_duration("--for", for_).total_seconds()
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
+            # Owned from before it is read until after it was written for the last time.
+            stack.enter_context(_owned(state_path))
+            dead_letters = None if dead_path is None else stack.enter_context(DeadLetterFile(dead_path))
             client = await stack.enter_async_context(open_client(connection, query))
-            # Who read our standard output and has gone will not come back; a webhook may.
+            # A slow reader of standard output is waited for. One that has gone will not come back; a webhook may.
             handler: Handler = JsonLines()
             if hook:
                 handler = await stack.enter_async_context(Webhook(hook, secret=key))
@@ -123,56 +137,168 @@ def watch(
                 handler=handler,
                 statuses=parse_statuses(filters),
                 once=not every_version,
+                timeout=30.0 if hook else None,
                 retry_for=timedelta(days=1) if hook else timedelta(0),
             )
-            stream = client.watch([rule], query, **options)
+            stream = client.watch([rule], query, resume_from=_read_state(state_path), **options)
             if not messages.quiet:
                 echo_err(f"Watching calls from {format_second(start)} on; Ctrl-C ends it.")
+            watching = _Run(stream, state_path, dead_letters, stops_at_failure=not hook)
             try:
-                await _followed(stream, place, seconds, until_it_fails=not hook)
+                await watching.work(seconds)
             finally:
                 if not messages.quiet:
-                    _tell(stream.stats)
+                    _report(stream.stats, watching.dead_lettered)
 
     with log_to_stderr(messages):
         asyncio.run(run())
 
 
-def _tell(stats: WatchStats) -> None:
+def _path(flag: str, name: str | None) -> Path | None:
+    """Return the file a flag names, a link followed; refuse what no file can be."""
+    if name is None:
+        return None
+    path = Path(os.path.realpath(name))
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"The folder of {flag} does not exist")
+    if path.suffix.lower() == ".gz":
+        raise ConfigurationError(f"{flag} names a file that is not compressed: leave out .gz")
+    check_file(path)
+    return path
+
+
+@contextmanager
+def _owned(state: Path | None) -> Iterator[None]:
+    """Keep other runs from a state file. Raises ``OSError`` (``EBUSY``) where one has it."""
+    if state is None:
+        yield
+        return
+    # Under a name of its own: the lock of the file itself is taken at every saving.
+    lock = FileLock(state.with_name(state.name + ".run"))
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read_state(state: Path | None) -> str | None:
+    if state is None or not state.exists():
+        return None
+    try:
+        return state.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError("The file of --state is damaged, or not one of a watch") from None
+
+
+def _report(stats: WatchStats, dead_lettered: int) -> None:
     fired = f"{pluralize(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
+    fired += f" ({dead_lettered} in the dead-letter file)" if dead_lettered else ""
     echo_err(f"{fired}, {pluralize(stats.follow.polls, 'look')} at the service")
 
 
-async def _followed(stream: WatchStream, state: Path | None, seconds: float | None, *, until_it_fails: bool) -> None:
-    """Run a watch for so long, or for ever; what was delivered is in the state whatever ends it."""
-    keeper = asyncio.create_task(_kept(stream, state))
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), aclosing(stream):
-                async for delivery in stream:
-                    if until_it_fails and delivery.error is not None:
-                        raise delivery.error
-    finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
-        _save(stream, state)
+class _Run:
+    """One run of a watch: its stream, and the files that keep what became of the events."""
+
+    def __init__(
+        self, stream: WatchStream, state: Path | None, dead_letters: DeadLetterFile | None, *, stops_at_failure: bool
+    ) -> None:
+        self.dead_lettered = 0
+        self._stream = stream
+        self._state = state
+        self._dead_letters = dead_letters
+        self._stops_at_failure = stops_at_failure
+
+    async def work(self, seconds: float | None) -> None:
+        """Run for so long, or until the stream ends; whatever ends it, the state is saved.
+
+        Raises :class:`IncompleteError` where events were not delivered.
+        """
+        tasks = {asyncio.create_task(self._consume())}
+        if self._state is not None:
+            tasks.add(asyncio.create_task(self._save_regularly()))
+        try:
+            ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()  # whichever failed tells why
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._save()
+        self._check()
+
+    async def _consume(self) -> None:
+        async with aclosing(self._stream) as deliveries:
+            async for delivery in deliveries:
+                if delivery.error is not None:
+                    await self._bury(delivery)
+                    if self._stops_at_failure:
+                        raise _output_failure(delivery.error)
+
+    async def _bury(self, delivery: Delivery) -> None:
+        """Put an event that was given up into the dead-letter file; only then no checkpoint holds it any more."""
+        if self._dead_letters is not None:
+            await self._dead_letters.append(delivery.event)
+            self._stream.discard(delivery.event)
+            self.dead_lettered += 1
+
+    async def _save_regularly(self) -> None:
+        """Save the state every few seconds for as long as it changes; a failure is told, and tried again."""
+        before = None
+        while True:
+            await asyncio.sleep(_SAVED_EVERY)
+            now = attrs.evolve(self._stream.stats, waiting=0), self.dead_lettered
+            if now == before:
+                continue
+            try:
+                self._save()
+                before = now
+            except OSError as error:
+                _LOG.warning("the state could not be saved (%s); trying again", error.strerror or type(error).__name__)
+
+    def _save(self) -> None:
+        if self._state is not None:
+            write_atomic(self._state, self._stream.checkpoint.encode())
+
+    def _check(self) -> None:
+        stats = self._stream.stats
+        undelivered = stats.fired - stats.delivered - self.dead_lettered
+        if not undelivered:
+            return
+        what = f"{pluralize(undelivered, 'event')} could not be delivered until the end"
+        if self._state is None:
+            raise IncompleteError(what, hint="Nothing holds them: with --state the next run would deliver them.")
+        raise IncompleteError(what, hint="The state holds them: the same command delivers them.")
 
 
-async def _kept(stream: WatchStream, state: Path | None) -> None:
-    """Save the state every few seconds for as long as it changes."""
-    before = None
-    while state is not None:
-        await asyncio.sleep(_SAVED_EVERY)
-        stats = attrs.evolve(stream.stats, waiting=0)
-        if stats != before:
-            before = stats
-            _save(stream, state)
+def _output_failure(error: Exception) -> DeliveryError:
+    if isinstance(error, BrokenPipeError):
+        return DeliveryError(
+            "The reader of standard output has gone",
+            hint="Start it again, and the same command: with --state it goes on with what was not written.",
+        )
+    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return DeliveryError(
+        f"Standard output could not be written ({why})",
+        hint="See that there is room, then run the same command: with --state it goes on with what was not written.",
+    )
 
 
-def _save(stream: WatchStream, state: Path | None) -> None:
-    """Whole, or as it was before, also after a power cut."""
-    if state is not None:
-        write_atomic(state, stream.checkpoint.encode())
+async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None:
+    """Deliver the events of a dead-letter file. Raises :class:`IncompleteError` where some are left."""
+    async with AsyncExitStack() as stack:
+        send = (await stack.enter_async_context(Webhook(hook, secret=key))).send if hook else JsonLines().send
+        result = await replay(path, send)
+    if not quiet:
+        echo_err(f"{pluralize(result.delivered, 'event')} delivered, {result.left} left")
+    if result.left:
+        error = result.error
+        status = f" (HTTP {error.status})" if isinstance(error, DeliveryError) and error.status else ""
+        raise IncompleteError(
+            f"{pluralize(result.left, 'event')} could not be delivered: {type(error).__name__}{status}",
+            hint="The file holds them: the same command tries them again.",
+        )
 
 
 WATCH_EXAMPLES: Final = """\
@@ -181,4 +307,6 @@ Examples:
   voicenter-cdr watch --demo --since 1h --for 1m
   voicenter-cdr watch --type queue --status ABANDONE,FULL --state callback.state
   voicenter-cdr watch --type queue --status ABANDONE,FULL --state callback.state --webhook https://crm.example/hook
+  voicenter-cdr watch --state callback.state --webhook https://crm.example/hook --dead-letter callback.dead.jsonl
+  voicenter-cdr watch --replay callback.dead.jsonl --webhook https://crm.example/hook
 """

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from voicenter_cdr.models import CdrField
+from voicenter_cdr.models.records import REQUIRED_FIELDS
 
 __all__ = ["API_NAMES"]
 
@@ -43,14 +44,5 @@ _BY_KEY: Final = {name.lower(): ours for ours, name in API_NAMES.items()}
 
 _DOCUMENTED: Final = tuple(name for ours, name in API_NAMES.items() if ours is not CdrField.USER_ID)
 
-_NEEDED: Final = (
-    CdrField.STARTED_AT,
-    CdrField.DATE_EPOCH,
-    CdrField.CALL_ID,
-    CdrField.CDR_TYPE,
-    CdrField.CALLER_NUMBER,
-    CdrField.TARGET_NUMBER,
-    CdrField.CALLER_EXTENSION,
-    CdrField.TARGET_EXTENSION,
-)
-"""What the time and the identity (``Cdr.key``) of a record are made from: asked for whatever was chosen."""
+_NEEDED: Final = tuple(map(CdrField, REQUIRED_FIELDS))
+"""Fields asked for whatever was chosen."""

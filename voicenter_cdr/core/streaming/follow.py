@@ -1,115 +1,140 @@
-"""New and changed records for as long as one wants to know of them.
+"""New and changed records, for as long as the consumer wants them.
 
-The service filters by the time a call *began*, and shows its record some minutes after it *ended* (API document): a
-record of two hours ago can be new, and a record of yesterday can still gain its recording. So the last hour is read at
-every poll, and the whole look-back every so often; what was handed out is remembered, by digests, as long as it can
-come again.
+The service filters by the time a call *began* and shows its record some minutes after it *ended* (API document).
+A record that began two hours ago can be new, and yesterday's can still gain its recording. So every poll reads the last
+hour, and every sweep the whole look-back. Digests of what was handed out are kept for as long as it can come again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final
 
 import attrs
 from attrs import frozen
 
+from voicenter_cdr._times import DAY, EPOCH, from_epoch_seconds, to_epoch_seconds
 from voicenter_cdr.core.streaming.base import ResumableStream
+from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion
 from voicenter_cdr.core.streaming.records import PageStream
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, CountMismatchError, VoicenterError
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr, CdrQuery, Page
 
 __all__ = ["Change", "FollowStats", "FollowStream"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _RECENT: Final = timedelta(hours=1)
+"""How far back a poll reads."""
 
 _AHEAD: Final = timedelta(minutes=1)
 """How far the service's clock may be ahead of ours."""
 
 _LONGEST_PAUSE: Final = 300.0
+"""Seconds up to which a ``Retry-After`` is obeyed."""
 
-_DAY: Final = timedelta(days=1)
+_PATIENCE: Final = 3
+"""Reads in a row whose counts may contradict the records before they are used without a proof."""
+
+_SECOND: Final = timedelta(seconds=1)
 
 
 @frozen(kw_only=True)
 class Change:
-    """One version of one record, as it was noticed."""
+    """One version of one record."""
 
     record: Cdr
     """The record as it is now."""
     is_new: bool
     """Whether no earlier version of it was handed out."""
     version: str
-    """32 hex digits that are the same for this record with this content, on every machine and after every restart."""
+    """32 hex digits, the same for this record with this content on every machine and after every restart."""
     held_for: timedelta = timedelta(0)
-    """How long ago it was held first (see ``FollowStream.hold``), without the time between two runs."""
+    """Time since it was first requeued (see ``FollowStream.requeue``), without the time between two runs."""
 
 
 @frozen(kw_only=True)
 class FollowStats:
-    """How it has gone so far."""
+    """Counters of a stream of changes."""
 
     polls: int = 0
-    """Times the service was asked."""
+    """Reads that ended, sweeps included."""
     sweeps: int = 0
-    """Of them, how many read the whole look-back."""
+    """Reads of the whole look-back."""
     new: int = 0
     """Records handed out for the first time."""
     changed: int = 0
     """Later versions handed out."""
     failures: int = 0
-    """Polls that failed and were tried again."""
+    """Reads that failed and were tried again."""
+    unproven: int = 0
+    """Reads that handed out what the service shows although its counts promise something else; see the log."""
     remembered: int = 0
     """Versions kept in mind; bounded by what the look-back holds."""
 
 
-@frozen
-class _Waiting:
-    """What is known of a version that was handed out and is not dealt with. No record: there may be many."""
+class _Outcome(Enum):
+    """How a read ended."""
 
-    second: int
-    is_new: bool
-    since: datetime
+    COMPLETE = "complete"
+    UNPROVEN = "unproven"
+    FAILED = "failed"
 
 
-class _Memory:
-    """What was handed out, with the second of each record."""
+class SeenVersions:
+    """Digests of the versions that were handed out, with the second their record began in."""
 
     def __init__(self) -> None:
         self.versions: dict[str, int] = {}
-        """Dealt with."""
-        self.waiting: dict[str, _Waiting] = {}
-        """Not dealt with: to be handed out again."""
+        """Finished versions."""
+        self.pending: dict[str, PendingVersion] = {}
+        """Versions to hand out again at every look."""
+        self.parked: dict[str, PendingVersion] = {}
+        """Unfinished versions that this run does not hand out again; a checkpoint has them as pending."""
         self.keys: dict[str, int] = {}
 
-    def notice(self, record: Cdr, now: datetime) -> Change | None:
-        """The record as a change, unless this version of it is dealt with."""
+    def observe(self, record: Cdr, now: datetime) -> Change | None:
+        """Return the record as a change, unless this version of it is finished or parked."""
         key, version = record.key, record.version
-        if version in self.versions:
+        if version in self.versions or version in self.parked:
             return None
-        first = self.waiting.get(version)
+        first = self.pending.get(version)
         if first is None:
             return Change(record=record, is_new=key not in self.keys, version=version)
         return Change(record=record, is_new=first.is_new, version=version, held_for=now - first.since)
 
-    def keep(self, change: Change) -> None:
-        """The change is dealt with."""
-        self.waiting.pop(change.version, None)
+    def acknowledge(self, change: Change) -> None:
+        """Mark a change as finished."""
+        self.pending.pop(change.version, None)
         self.versions[change.version] = self.keys[change.record.key] = _second(change)
 
-    def hold(self, change: Change, now: datetime) -> None:
-        """The change was handed out, and is to be handed out again."""
+    def requeue(self, change: Change, now: datetime) -> None:
+        """Mark a change as one to hand out again."""
         self.keys[change.record.key] = second = _second(change)
-        self.waiting.setdefault(change.version, _Waiting(second, change.is_new, now))
+        self.pending.setdefault(change.version, PendingVersion(second=second, is_new=change.is_new, since=now))
 
-    def forget(self, before: datetime) -> None:
+    def park(self, change: Change, now: datetime) -> None:
+        """Mark a change as unfinished, but not to be handed out again in this run."""
+        self.requeue(change, now)
+        self.parked[change.version] = self.pending.pop(change.version)
+
+    def release(self, version: str) -> None:
+        """Mark a parked version as finished."""
+        if parked := self.parked.pop(version, None):
+            self.versions[version] = parked.second
+
+    @property
+    def oldest_unfinished(self) -> int | None:
+        """Second of the oldest version that is not finished."""
+        seconds = [pending.second for pending in (*self.pending.values(), *self.parked.values())]
+        return min(seconds, default=None)
+
+    def prune(self, before: datetime) -> None:
         """Drop what is too old to come again."""
         limit = before.timestamp()
         self.versions = {name: second for name, second in self.versions.items() if second >= limit}
@@ -117,183 +142,265 @@ class _Memory:
 
 
 def _second(change: Change) -> int:
-    return int(change.record.started_at.timestamp())
+    return to_epoch_seconds(change.record.started_at)
+
+
+def _ceil_second(moment: datetime) -> int:
+    return -((EPOCH - moment) // _SECOND)
 
 
 class FollowStream(ResumableStream[Change]):
-    """New and changed records; made by ``CdrClient.follow``. Work under ``contextlib.aclosing``."""
+    """Stream of new and changed records, made by ``CdrClient.follow``. Use it under ``contextlib.aclosing``."""
 
     def __init__(
         self,
         query: CdrQuery,
         read: Callable[[CdrQuery], PageStream],
         *,
+        fetch: Callable[[CdrQuery], Awaitable[Page]],
         lookback: timedelta,
         poll: timedelta,
         sweep: timedelta,
         now: Callable[[], datetime],
         resume_from: str | None,
     ) -> None:
-        if not timedelta(seconds=1) <= poll <= sweep <= lookback:
+        if not _SECOND <= poll <= sweep <= lookback:
             raise ConfigurationError("follow takes poll <= sweep <= lookback, each a second or more")
         self._query = query
         self._read = read
+        self._fetch = fetch
         self._lookback = lookback
         self._poll = poll
         self._sweep = sweep
         self._now = now
-        self._memory = _Memory()
+        self._seen = SeenVersions()
         self._stats = FollowStats()
-        self._whole_until: datetime | None = None
-        self._held: Change | None = None
-        self.hurried = False
-        """Whether the next look is at the whole look-back, however short ago the last one was."""
+        self._complete_until: datetime | None = None
+        self._requeued: Change | None = None
+        self._parked: Change | None = None
+        self._sweep_soon = False
+        self._outcome = _Outcome.FAILED
+        self._mismatches = {True: 0, False: 0}
+        """Reads in a row that met a count mismatch; by whether they are sweeps."""
         if resume_from is not None:
-            self._resume(resume_from)
+            self._resume(FollowCheckpoint.parse(resume_from))
 
     @property
     def stats(self) -> FollowStats:
-        """How it has gone so far."""
-        return attrs.evolve(self._stats, remembered=len(self._memory.versions) + len(self._memory.waiting))
+        """Counters so far."""
+        seen = self._seen
+        return attrs.evolve(self._stats, remembered=len(seen.versions) + len(seen.pending) + len(seen.parked))
 
     @property
     def checkpoint(self) -> str:
-        """From where to go on (``resume_from=…``): JSON text that holds digests, and no number.
+        """Position to resume from (``resume_from=…``): JSON text with digests and without phone numbers.
 
-        It covers the changes the consumer has finished with: one counts as finished when the next is asked for, unless
-        it was held.
+        It covers the changes the consumer has finished with. A change is finished when the next one is asked for,
+        unless it was requeued.
         """
-        now, whole, memory = self._now(), self.whole_until, self._memory
-        return json.dumps(
-            {
-                "version": 1,
-                "query": self._query.fingerprint,
-                "start": int(self._query.start.timestamp()),
-                "whole_until": None if whole is None else int(whole.timestamp()),
-                "versions": memory.versions,
-                "waiting": {
-                    version: [waiting.second, waiting.is_new, int((now - waiting.since).total_seconds())]
-                    for version, waiting in memory.waiting.items()
-                },
-                "keys": memory.keys,
-            }
+        return self.snapshot().dump()
+
+    def snapshot(self) -> FollowCheckpoint:
+        """Return the checkpoint as a value."""
+        now, complete_until = self._now(), self._swept_until(parked=True)
+        # Time counts again from zero for what is parked: the next run gives it a full try.
+        parked = {version: attrs.evolve(pending, since=now) for version, pending in self._seen.parked.items()}
+        return FollowCheckpoint.of(
+            query=self._query,
+            complete_until=complete_until,
+            versions=self._seen.versions,
+            keys=self._seen.keys,
+            pending=self._seen.pending | parked,
+            now=now,
         )
 
     @property
-    def whole_until(self) -> datetime | None:
-        """One look-back before this is where the next sweep begins: nothing older is left to be dealt with."""
-        if self._whole_until is None or not self._memory.waiting:
-            return self._whole_until
-        oldest = min(waiting.second for waiting in self._memory.waiting.values())
-        return min(self._whole_until, datetime.fromtimestamp(oldest, UTC) + self._lookback)
+    def complete_until(self) -> datetime | None:
+        """Instant up to which everything is handed out; the next sweep begins one look-back before it."""
+        return self._swept_until(parked=False)
 
-    def hold(self, change: Change) -> None:
-        """Say that a change is not dealt with, before the next one is asked for.
+    @property
+    def prunable_until(self) -> datetime | None:
+        """Instant before which nothing can be handed out again, neither by this run nor by a resumed one."""
+        swept = self._swept_until(parked=True)
+        return None if swept is None else swept - self._lookback - DAY
 
-        It is handed out again at every look, for as long as the service shows it and until it is not held any more. No
-        checkpoint covers it until then.
+    def _swept_until(self, *, parked: bool) -> datetime | None:
+        if self._complete_until is None:
+            return None
+        unfinished = [*self._seen.pending.values(), *(self._seen.parked.values() if parked else ())]
+        oldest = [from_epoch_seconds(pending.second) + self._lookback for pending in unfinished]
+        return min([self._complete_until, *oldest])
+
+    def requeue(self, change: Change) -> None:
+        """Hand a change out again, at every look, until it is not requeued or the service does not show it any more.
+
+        Call it before the next change is asked for. No checkpoint covers the change until then.
         """
-        self._held = change
-        self._memory.hold(change, self._now())
+        self._requeued = change
+        self._seen.requeue(change, self._now())
 
-    def _resume(self, checkpoint: str) -> None:
-        try:
-            state = json.loads(checkpoint)
-            version, bound, start = state["version"], state["query"], int(state["start"])
-            whole = state["whole_until"]
-            self._whole_until = None if whole is None else datetime.fromtimestamp(int(whole), UTC)
-            self._memory.versions = {str(name): int(second) for name, second in state["versions"].items()}
-            self._memory.waiting = {
-                str(name): _Waiting(int(second), bool(is_new), self._now() - timedelta(seconds=int(seconds)))
-                for name, (second, is_new, seconds) in state["waiting"].items()
-            }
-            self._memory.keys = {str(name): int(second) for name, second in state["keys"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-            raise CheckpointError("The checkpoint is torn, or none of following") from None
-        if version != 1:
-            raise CheckpointError("The checkpoint is of another version of this package")
-        if bound != self._query.fingerprint or start != int(self._query.start.timestamp()):
+    def park(self, change: Change) -> None:
+        """Leave a change to the next run: this one does not hand it out again, and no checkpoint covers it.
+
+        Call it before the next change is asked for.
+        """
+        self._parked = change
+        self._seen.park(change, self._now())
+
+    def release(self, version: str) -> None:
+        """Let checkpoints cover a version that was parked."""
+        self._seen.release(version)
+
+    def sweep_soon(self) -> None:
+        """Make the next look a sweep, however short ago the last one was."""
+        self._sweep_soon = True
+
+    def _resume(self, checkpoint: FollowCheckpoint) -> None:
+        if not checkpoint.is_for(self._query):
             raise CheckpointError("The checkpoint is of another query or another start")
+        now, seen = self._now(), self._seen
+        self._complete_until = checkpoint.resume_time
+        seen.versions, seen.keys = dict(checkpoint.versions), dict(checkpoint.keys)
+        seen.pending = checkpoint.pending_since(now)
 
     async def _run(self) -> AsyncGenerator[Change, None]:
         swept: datetime | None = None
         while True:
             now = self._now()
             over = now >= self._query.end + self._lookback and swept is not None
-            if over and not self._memory.waiting:
+            if over and not self._seen.pending:
                 return
             # A clock that was set back since the last sweep is no reason to wait for the time it showed then.
-            sweeping = swept is None or self.hurried or not swept <= now < swept + self._sweep
+            sweeping = swept is None or self._sweep_soon or not swept <= now < swept + self._sweep
             period = self._period(now, sweeping=sweeping)
-            if period is not None:
-                self.hurried = done = False
-                held: set[str] = set()
-                async with aclosing(self._changes(period)) as changes:
+            if period is None:
+                swept = now if sweeping else swept
+            else:
+                self._sweep_soon = False
+                requeued: set[str] = set()
+                async with aclosing(self._changes(period, sweeping=sweeping)) as changes:
                     async for change in changes:
-                        if change is None:
-                            done = True
-                            continue
                         yield change
-                        if change is self._held:
-                            held.add(change.version)
-                        else:
-                            self._memory.keep(change)
+                        if change is self._requeued:
+                            requeued.add(change.version)
+                        elif change is not self._parked:
+                            self._seen.acknowledge(change)
                 if sweeping:
-                    swept = now if done else None
-                if sweeping and done:
-                    self._all_read(now, held)
+                    swept = None if self._outcome is _Outcome.FAILED else now
+                    self._finish_sweep(now, requeued)
             await asyncio.sleep(max(0.0, (now + self._poll - self._now()).total_seconds()))
 
-    def _all_read(self, now: datetime, held: set[str]) -> None:
-        """Nothing but what was held this time waits any longer, and what can't come again is dropped."""
-        memory = self._memory
-        memory.waiting = {version: waiting for version, waiting in memory.waiting.items() if version in held}
-        self._whole_until = whole = min(now, self._query.end)
-        memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+    def _finish_sweep(self, now: datetime, requeued: set[str]) -> None:
+        """Keep as pending what was requeued, and drop what can't come again."""
+        if self._outcome is _Outcome.FAILED:
+            return
+        seen = self._seen
+        # A read without a proof may have missed a pending version: it is given up only when it is old.
+        recent = (now - self._lookback).timestamp() if self._outcome is _Outcome.UNPROVEN else float("inf")
+        seen.pending = {
+            version: pending
+            for version, pending in seen.pending.items()
+            if version in requeued or pending.second >= recent
+        }
+        self._complete_until = min(now, self._query.end)
+        self._prune()
         self._count(sweeps=1)
 
-    def _passed(self, end: datetime) -> None:
-        """All before this instant was read. What lies a look-back behind can't come or change any more: a stream that
-        begins long ago neither remembers it nor reads it again."""
-        whole = end + self._lookback
-        if whole <= self._now() and (self._whole_until is None or whole > self._whole_until):
-            self._whole_until = whole
-            self._memory.forget((self.whole_until or whole) - self._lookback - _DAY)
+    def _pass(self, end: datetime) -> None:
+        """Note that all before this instant was read.
+
+        What began one look-back before now can't come or change any more, so that a stream that begins long ago neither
+        remembers it nor reads it again.
+        """
+        complete_until = end + self._lookback
+        if complete_until <= self._now() and (self._complete_until is None or complete_until > self._complete_until):
+            self._complete_until = complete_until
+            self._prune()
+
+    def _prune(self) -> None:
+        if (limit := self.prunable_until) is not None:
+            self._seen.prune(limit)
 
     def _period(self, now: datetime, *, sweeping: bool) -> CdrQuery | None:
-        """What to read now: the last hour, or everything that can still come or change."""
-        start, end, whole = self._query.start, min(now + _AHEAD, self._query.end), self.whole_until
+        """Return what to read now: the last hour, or everything that can still come or change."""
+        start, end, complete_until = self._query.start, min(now + _AHEAD, self._query.end), self.complete_until
         if not sweeping:
-            start = max(start, now - min(_RECENT, self._lookback))  # nothing that the next sweep would not see again
-        elif whole is not None:
-            start = max(start, min(whole, now) - self._lookback)
-        empty = int(start.timestamp()) >= int(end.timestamp())
-        return None if empty else attrs.evolve(self._query, start=start, end=end, sort=())
+            start = max(start, now - min(_RECENT, self._lookback))  # nothing the next sweep would not see again
+        elif complete_until is not None:
+            start = max(start, min(complete_until, now) - self._lookback)
+        # Compared as the query will: it rounds both ends up to whole seconds and refuses an empty period.
+        if _ceil_second(start) >= _ceil_second(end):
+            return None
+        return attrs.evolve(self._query, start=start, end=end, sort=())
 
-    async def _changes(self, period: CdrQuery) -> AsyncGenerator[Change | None, None]:
-        """The changes of a period, and ``None`` behind them if all of it was read."""
+    async def _changes(self, period: CdrQuery, *, sweeping: bool) -> AsyncGenerator[Change, None]:
+        """Yield the changes of a period, and note how the read ended."""
+        self._outcome = _Outcome.FAILED
         try:
-            async with aclosing(self._read(period)) as pages:
-                async for page in pages:
-                    for record in page.records:
-                        change = self._memory.notice(record, self._now())
-                        if change is None:
-                            continue
-                        if change.version not in self._memory.waiting:
-                            self._count(new=int(change.is_new), changed=int(not change.is_new))
-                        yield change
-                    self._passed(page.end)
-                    await asyncio.sleep(0)
+            async with aclosing(self._changes_of(self._read(period))) as changes:
+                async for change in changes:
+                    yield change
+            self._mismatches[sweeping] = 0
+            self._outcome = _Outcome.COMPLETE
             self._count(polls=1)
-            yield None
+            return
+        except CountMismatchError as error:
+            # Records that appear while they are counted contradict the counts once. What contradicts them again and
+            # again, such as a record the service counts and never sends, must not hide everything behind it.
+            self._mismatches[sweeping] += 1
+            if self._mismatches[sweeping] < _PATIENCE:
+                await self._pause(error)
+                return
+            _LOG.warning("%s; following goes on with what the service shows", str(error).partition("\n")[0])
+        except VoicenterError as error:
+            if not error.retryable:
+                raise
+            await self._pause(error)
+            return
+        try:
+            async with aclosing(self._changes_of(self._unproven_pages(period))) as changes:
+                async for change in changes:
+                    yield change
+            self._outcome = _Outcome.UNPROVEN
+            self._count(polls=1, unproven=1)
         except VoicenterError as error:
             if not (error.retryable or isinstance(error, CountMismatchError)):
                 raise
-            # Records that appear while they are counted contradict the counts: the next poll sees them.
-            self._count(failures=1)
-            pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
-            _LOG.warning("%s while following; asking again in %.0f s", type(error).__name__, pause)
-            await asyncio.sleep(pause)
+            await self._pause(error)
+
+    async def _pause(self, error: VoicenterError) -> None:
+        """Log a failure that may pass, and wait before the next look."""
+        self._count(failures=1)
+        pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
+        _LOG.warning("%s while following; asking again in %.0f s", type(error).__name__, pause)
+        await asyncio.sleep(pause)
+
+    async def _changes_of(self, source: PageStream | AsyncGenerator[Page, None]) -> AsyncGenerator[Change, None]:
+        """Yield the changes among the records of pages, in order."""
+        async with aclosing(source) as pages:
+            async for page in pages:
+                for record in page.records:
+                    change = self._seen.observe(record, self._now())
+                    if change is None:
+                        continue
+                    if change.version not in self._seen.pending:
+                        self._count(new=int(change.is_new), changed=int(not change.is_new))
+                    yield change
+                self._pass(page.end)
+                await asyncio.sleep(0)
+
+    async def _unproven_pages(self, period: CdrQuery) -> AsyncGenerator[Page, None]:
+        """Yield all the service shows of a period, page after page, without comparing it to the counts."""
+        start, end = period.start, period.end
+        while start < end:
+            page = await self._fetch(attrs.evolve(period, start=start))
+            # The page ends where its last record is: whatever is behind that is on the next one.
+            last = max((record.started_at for record in page.records), default=None)
+            is_last = page.is_complete or last is None
+            following = end if last is None else max(last.replace(microsecond=0), start + _SECOND)
+            yield attrs.evolve(page, end=end if is_last else following)
+            start = end if is_last else following
 
     def _count(self, **more: int) -> None:
         stats = self._stats

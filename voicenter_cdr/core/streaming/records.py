@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Final, Literal
 
+from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
 from voicenter_cdr.core.planning.planner import Plan
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.streaming.base import ResumableStream, T
 from voicenter_cdr.core.streaming.checkpoints import _mark, _resume, _second
-from voicenter_cdr.core.streaming.workers import Batch, Outlet, RequestUsage, _Lanes
+from voicenter_cdr.core.streaming.workers import Batch, _Lanes
 from voicenter_cdr.errors import DecodeError
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 
@@ -38,9 +39,9 @@ _SURPLUS: Final = 1.05
 class _Progress:
     """Where an iteration stands: its checkpoint and its stats."""
 
-    def __init__(self, query: CdrQuery, plan: Plan, outlet: Outlet, skip: Counter[str]) -> None:
+    def __init__(self, query: CdrQuery, plan: Plan, sender: RequestSender, skip: Counter[str]) -> None:
         self.query = query
-        self.outlet = outlet
+        self.sender = sender
         self.plan = plan
         self.skip = skip
         self.tally = RequestUsage()
@@ -76,7 +77,7 @@ class _Progress:
         remaining = self.plan.remaining
         if remaining is None or not self.tally.answers:
             return None
-        return self.outlet.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
+        return self.sender.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
 
     def _seen(self, batch: Batch) -> list[Cdr]:
         """What of a batch was handed out before: by content, since two records can share a key, then by the key alone,
@@ -142,7 +143,7 @@ class _Stream(ResumableStream[T]):
     def __init__(
         self,
         query: CdrQuery,
-        outlet: Outlet,
+        sender: RequestSender,
         order: Order,
         on_invalid: OnInvalid,
         lanes: int,
@@ -155,8 +156,8 @@ class _Stream(ResumableStream[T]):
         plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
         chosen = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
-        self._progress = _Progress(query, plan, outlet, skip)
-        self._lanes = _Lanes(plan, outlet, self._progress.tally, lanes, chosen)
+        self._progress = _Progress(query, plan, sender, skip)
+        self._lanes = _Lanes(plan, sender, self._progress.tally, lanes, chosen)
 
     @property
     def stats(self) -> Stats:

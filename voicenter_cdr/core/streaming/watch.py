@@ -1,62 +1,46 @@
-"""Rules over followed calls, delivered to handlers."""
+"""Stream of deliveries: rules over followed records, and handlers that are called until they succeed."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import json
+import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
-from attrs import field, frozen
 
+from voicenter_cdr._times import DAY, to_epoch_seconds
 from voicenter_cdr.core.ratelimit.backoff import backoff
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow import Change, FollowStream
-from voicenter_cdr.core.streaming.rules import _DAY, _FOREVER, _LOG, Delivery, Event, Rule, WatchStats
-from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
+from voicenter_cdr.core.streaming.follow_checkpoint import WatchCheckpoint
+from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
+from voicenter_cdr.errors import ConfigurationError, DeliveryError, IncompleteError, VoicenterError
 from voicenter_cdr.models import CdrQuery
 
 __all__ = ["WatchStream"]
 
+_LOG: Final = logging.getLogger("voicenter_cdr")
+
 _LONGEST_PAUSE: Final = 300.0
+"""Seconds between two calls of a handler, at most."""
 
-_ROOM: Final = 1_000
-"""Events of one rule that may be under way; what is more waits with the service."""
+_FOREVER: Final = timedelta(days=3650)
 
-
-@frozen
-class _Start:
-    """From where a watch goes on."""
-
-    start: datetime
-    end: datetime
-    follow: str | None = None
-    done: dict[str, int] = field(factory=dict)
-    """Ids of events that were dealt with, with their records' seconds."""
-
-    @classmethod
-    def of(cls, checkpoint: str | None, now: datetime) -> _Start:
-        if checkpoint is None:
-            return cls(now, now + _FOREVER)
-        try:
-            state = json.loads(checkpoint)
-            version, follow = state["version"], json.dumps(state["follow"])
-            start, end = (datetime.fromtimestamp(int(state[name]), UTC) for name in ("start", "end"))
-            done = {str(name): int(second) for name, second in state["done"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
-            raise CheckpointError("The checkpoint is torn, or none of a watch") from None
-        if version != 1:
-            raise CheckpointError("The checkpoint is of another version of this package")
-        return cls(start, end, follow, done)
+MAX_PENDING_EVENTS: Final = 1_000
+"""Events of one rule that may be under way; further ones wait with the service."""
 
 
 class WatchStream(ResumableStream[Delivery]):
-    """What became of each event, as it is settled; made by ``CdrClient.watch``. Work under ``contextlib.aclosing``."""
+    """Stream of deliveries, made by ``CdrClient.watch``. Use it under ``contextlib.aclosing``.
+
+    An event is finished when its handler succeeded or :meth:`discard` was called. Until then every checkpoint holds it,
+    also after its rule has given it up.
+    """
 
     def __init__(
         self,
@@ -64,7 +48,6 @@ class WatchStream(ResumableStream[Delivery]):
         query: CdrQuery | None,
         follow: Callable[[CdrQuery, str | None], FollowStream],
         *,
-        lookback: timedelta,
         now: Callable[[], datetime],
         resume_from: str | None,
         begun: Callable[[asyncio.Task[None]], None],
@@ -73,89 +56,109 @@ class WatchStream(ResumableStream[Delivery]):
         names = [rule.name if isinstance(rule, Rule) else None for rule in self._rules]
         if not names or None in names or len(set(names)) < len(names):
             raise ConfigurationError("watch takes a list of Rule, each with a name of its own")
-        start = _Start.of(resume_from, now())
-        self._query = CdrQuery(start.start, start.end) if query is None else query
-        if resume_from is not None:
-            self._query = attrs.evolve(self._query, start=start.start)
-        self._changes = follow(self._query, start.follow)
-        self._done = start.done
-        self._turns = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
-        self._open: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
-        self._crowded: set[str] = set()
-        self._settled: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        checkpoint = None if resume_from is None else WatchCheckpoint.parse(resume_from)
+        if query is None:
+            query = CdrQuery(*((now(), now() + _FOREVER) if checkpoint is None else checkpoint.period))
+        elif checkpoint is not None:
+            query = attrs.evolve(query, start=checkpoint.period[0])
+        self._query = query
+        self._changes = follow(query, None if checkpoint is None else checkpoint.follow.dump())
+        self._done = {} if checkpoint is None else dict(checkpoint.done)
+        self._slots = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
+        self._pending: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
+        self._given_up: dict[str, set[str]] = {}
+        """Events whose rule has given up, with the versions they were made of."""
+        self._saturated: set[str] = set()
+        self._finished: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = WatchStats(follow=self._changes.stats)
-        self._kept = lookback + _DAY
         self._swept = 0
-        self._now = now
         self._begun = begun
 
     @property
     def stats(self) -> WatchStats:
-        """How it has gone so far."""
+        """Counters so far."""
         stats = self._stats
         waiting = stats.fired - stats.delivered - stats.given_up
         return attrs.evolve(stats, follow=self._changes.stats, waiting=waiting)
 
     @property
     def checkpoint(self) -> str:
-        """From where to go on (``resume_from=…``): JSON text that holds digests, and no number.
+        """Position to resume from (``resume_from=…``): JSON text with digests and without phone numbers.
 
-        It covers what was dealt with. Everything else fires again, if its record is still there and meets the rule.
+        It covers the events that were delivered or discarded. Every other event fires again, under the same id, if the
+        service still shows its record and the record still matches the rule.
         """
-        return json.dumps(
-            {
-                "version": 1,
-                "start": int(self._query.start.timestamp()),
-                "end": int(self._query.end.timestamp()),
-                "done": self._done,
-                "follow": json.loads(self._changes.checkpoint),
-            }
-        )
+        start, end = self._query.seconds
+        return WatchCheckpoint(start=start, end=end, done=self._done, follow=self._changes.snapshot()).dump()
+
+    def discard(self, event: Event) -> None:
+        """Let checkpoints cover an event that was given up, since it is kept elsewhere: in a dead-letter file."""
+        versions = self._given_up.pop(event.id, None)
+        if versions is None:
+            return
+        self._done[event.id] = to_epoch_seconds(event.record.started_at)
+        for version in versions - set().union(*self._given_up.values()):
+            self._changes.release(version)
 
     async def _run(self) -> AsyncGenerator[Delivery, None]:
-        reading = self._task(self._read())
+        reading = self._start(self._read())
         try:
-            while (delivery := await self._settled.get()) is not None:
-                self._leave(delivery.event)
-                yield delivery
+            while (finished := await self._finished.get()) is not None:
+                if isinstance(finished, BaseException):
+                    raise finished
+                self._release(finished.event)
+                yield finished
+            if reading.cancelled():
+                raise IncompleteError(
+                    "The watch ended because its client was closed",
+                    hint="Close the stream before the client, or resume from the checkpoint.",
+                )
             await reading
         finally:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _task(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._begun(task)
         return task
 
     async def _read(self) -> None:
-        """Take every change to the rules it meets; end when the stream has ended and everything is settled."""
+        """Apply the rules to every change; end when the stream has ended and every event is finished."""
         try:
             async with aclosing(self._changes) as changes:
                 async for change in changes:
-                    self._take(change)
-            await asyncio.gather(*self._tasks - {asyncio.current_task()})
+                    self._dispatch(change)
+            while others := self._tasks - {asyncio.current_task()}:
+                await asyncio.gather(*others, return_exceptions=True)  # their errors are in the queue
         finally:
-            self._settled.put_nowait(None)
+            self._finished.put_nowait(None)
 
-    def _take(self, change: Change) -> None:
-        """Take a change to the rules it meets; as long as one of them has not dealt with it, it comes again.
+    def _dispatch(self, change: Change) -> None:
+        """Begin the events of a change; requeue it as long as one of them is not finished.
 
-        At once, without a wait: no checkpoint can be made between the beginning of an event and the holding.
+        It never waits, so that no checkpoint can be made between the beginning of an event and the requeueing.
         """
-        self._forget()
-        met = [rule for rule in self._rules if rule.meets(change.record)]
-        done = [self._is_done(rule, change) for rule in met]
-        if not all(done):
-            self._changes.hold(change)
+        self._prune()
+        events = [(rule, self._event(rule, change)) for rule in self._rules if rule.matches(change.record)]
+        unfinished = [event.id for rule, event in events if not self._is_finished(rule, event, change)]
+        if not unfinished:
+            return
+        for event_id in unfinished:
+            if event_id in self._given_up:
+                self._given_up[event_id].add(change.version)
+        if all(event_id in self._given_up for event_id in unfinished):
+            self._changes.park(change)
+        else:
+            self._changes.requeue(change)
 
-    def _is_done(self, rule: Rule, change: Change) -> bool:
-        """Whether a rule has dealt with a change; if not, it begins now, unless it has begun before or has no room."""
-        event = Event(
+    @staticmethod
+    def _event(rule: Rule, change: Change) -> Event:
+        return Event(
             rule=rule.name,
             record=change.record,
             is_new=change.is_new,
@@ -163,67 +166,78 @@ class WatchStream(ResumableStream[Delivery]):
             id=f"{rule.name}-{change.record.key if rule.once else change.version}",
             attempt=0,
         )
-        places = self._open[rule.name]
-        if event.id not in self._done and event.id not in places:
-            if len(places) < _ROOM:
-                places.add(event.id)
-                self._count(fired=1)
-                self._task(self._deliver(rule, event))
-            else:
-                self._pass_over(event, change.held_for)
-        return event.id in self._done
 
-    def _pass_over(self, event: Event, held_for: timedelta) -> None:
-        """Leave an event for later, for a day: no rule is so far behind that memory and sweeps grow without end."""
-        self._crowded.add(event.rule)
-        if held_for >= _DAY and self._settled.qsize() < _ROOM:
+    def _is_finished(self, rule: Rule, event: Event, change: Change) -> bool:
+        """Return whether an event is finished; if it has not begun and there is room, begin it."""
+        if event.id in self._done:
+            return True
+        pending = self._pending[rule.name]
+        if event.id not in pending and event.id not in self._given_up:
+            if len(pending) < MAX_PENDING_EVENTS:
+                pending.add(event.id)
+                self._count(fired=1)
+                self._start(self._deliver(rule, event))
+            else:
+                self._defer(event, change.held_for)
+        return False
+
+    def _defer(self, event: Event, held_for: timedelta) -> None:
+        """Leave an event for later, for a day at most, so that no run falls behind without an end."""
+        self._saturated.add(event.rule)
+        if held_for >= DAY and self._finished.qsize() < MAX_PENDING_EVENTS:
             _LOG.error("rule %s: no room in a day, given up", event.rule)
             self._count(fired=1)
-            self._settle(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
+            self._finish(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
 
-    def _leave(self, event: Event) -> None:
-        """Free an event's place; when there are places enough, those that were passed over are looked for."""
-        places = self._open[event.rule]
-        places.discard(event.id)
-        if event.rule in self._crowded and len(places) <= _ROOM // 2:
-            self._crowded.discard(event.rule)
-            self._changes.hurried = True
+    def _release(self, event: Event) -> None:
+        """Free the place of an event; when there is room again, look for the events that were deferred."""
+        pending = self._pending[event.rule]
+        pending.discard(event.id)
+        if event.rule in self._saturated and len(pending) <= MAX_PENDING_EVENTS // 2:
+            self._saturated.discard(event.rule)
+            self._changes.sweep_soon()
 
-    def _forget(self) -> None:
-        """Drop what is too old to come again."""
+    def _prune(self) -> None:
+        """Forget delivered events whose record can't be handed out again."""
         sweeps = self._changes.stats.sweeps
-        if sweeps > self._swept and (whole := self._changes.whole_until) is not None:
+        if sweeps > self._swept and (limit := self._changes.prunable_until) is not None:
             self._swept = sweeps
-            limit = (whole - self._kept).timestamp()
-            self._done = {name: second for name, second in self._done.items() if second >= limit}
+            self._done = {name: second for name, second in self._done.items() if second >= limit.timestamp()}
 
     async def _deliver(self, rule: Rule, event: Event) -> None:
-        """Call the handler until it does its work, or the rule's time is up."""
+        """Call the handler until it succeeds, or the rule's time is up."""
         deadline = asyncio.get_running_loop().time() + rule.retry_for.total_seconds()
-        while True:
-            event = attrs.evolve(event, attempt=event.attempt + 1)
-            error = await self._called(rule, event)
-            pause = None if error is None else self._pause(rule, error, event.attempt, deadline)
-            if pause is None:
-                return self._settle(Delivery(event=event, error=error))
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                event = attrs.evolve(event, attempt=event.attempt + 1)
+                error = await self._call(rule, event)
+                pause = None if error is None else self._retry_delay(rule, error, event.attempt, deadline)
+                if pause is None:
+                    return self._finish(Delivery(event=event, error=error))
+                await asyncio.sleep(pause)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._finished.put_nowait(error)  # the consumer is told; a task alone would keep it to itself
 
-    def _pause(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
-        """Seconds until the handler is called again, if it is."""
+    def _retry_delay(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
+        """Return the seconds until the next call of a handler that failed; ``None`` if there is none."""
         self._count(failures=1)
         asked = error.retry_after if isinstance(error, VoicenterError) else None
         pause = backoff(attempt, random.random(), asked, longest=_LONGEST_PAUSE)
-        failed = type(error).__name__
+        # The text of an error may quote the record; a status can't.
+        status = error.status if isinstance(error, DeliveryError) else None
+        failure = type(error).__name__ + (f" (HTTP {status})" if status is not None else "")
         if asyncio.get_running_loop().time() + pause > deadline:
-            _LOG.error("rule %s: %s, given up after attempt %d", rule.name, failed, attempt)
+            _LOG.error("rule %s: %s, given up after attempt %d", rule.name, failure, attempt)
             return None
-        _LOG.warning("rule %s: %s, called again in %.0f s", rule.name, failed, pause)
+        _LOG.warning("rule %s: %s, called again in %.0f s", rule.name, failure, pause)
         return pause
 
-    async def _called(self, rule: Rule, event: Event) -> Exception | None:
-        """What the handler raised; taking too long is a failure, too, and so is a cancellation of its own making."""
+    async def _call(self, rule: Rule, event: Event) -> Exception | None:
+        """Call the handler once; return its error. Taking too long and cancelling itself are errors, too."""
         task = asyncio.current_task()
-        async with self._turns[rule.name]:
+        async with self._slots[rule.name]:
             try:
                 async with asyncio.timeout(rule.timeout):
                     result = rule.handler(event)
@@ -237,10 +251,14 @@ class WatchStream(ResumableStream[Delivery]):
                 return error
             return None
 
-    def _settle(self, delivery: Delivery) -> None:
+    def _finish(self, delivery: Delivery) -> None:
         self._count(delivered=int(delivery.is_delivered), given_up=int(not delivery.is_delivered))
-        self._done[delivery.event.id] = int(delivery.event.record.started_at.timestamp())
-        self._settled.put_nowait(delivery)
+        event = delivery.event
+        if delivery.is_delivered:
+            self._done[event.id] = to_epoch_seconds(event.record.started_at)
+        else:
+            self._given_up[event.id] = {event.version}
+        self._finished.put_nowait(delivery)
 
     def _count(self, **more: int) -> None:
         stats = self._stats

@@ -7,11 +7,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import frozen
 
-from voicenter_cdr.core.http.fairness import CooperativeLock
+from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
 from voicenter_cdr.core.planning.planner import Ask, Plan
 from voicenter_cdr.core.planning.windows import PageFacts, Window
 from voicenter_cdr.core.protocol.responses import ApiResponse
@@ -20,51 +20,10 @@ from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
 from voicenter_cdr.models import Cdr, InvalidRecord
 
-__all__ = ["Outlet", "RequestUsage"]
+__all__ = ["Batch"]
 
 _FEW: Final = 100
 """Records that are compared, or made anew, in one turn."""
-
-
-@define
-class RequestUsage:
-    """What one iteration, or one call, has cost so far."""
-
-    requests: int = 0
-    retries: int = 0
-    waited: float = 0.0
-    answers: int = 0
-    answering: float = 0.0
-    begun: float | None = None
-
-
-class Outlet(Protocol):
-    """The way to the service for one query."""
-
-    @property
-    def turns(self) -> CooperativeLock:
-        """For work that takes a while."""
-        ...
-
-    async def slot(self, tally: RequestUsage) -> Permit:
-        """Wait until a request may be sent."""
-        ...
-
-    def give_back(self, slot: Permit) -> None:
-        """Return a slot for which there was nothing to ask."""
-        ...
-
-    async def exchange(self, ask: Ask, slot: Permit, tally: RequestUsage) -> ApiResponse:
-        """Send, retry where that can help, and bring the answer."""
-        ...
-
-    def seconds_left(self, tally: RequestUsage, requests: int) -> float:
-        """How long so many more requests will take, about."""
-        ...
-
-    def watch(self, task: asyncio.Task[None]) -> None:
-        """Take note of a task that uses the outlet, so that it can be ended before what it uses is closed."""
-        ...
 
 
 @frozen
@@ -138,11 +97,11 @@ class _Lanes:
     """Several requests in flight for one plan; hands out its records window by window as they are proven."""
 
     def __init__(
-        self, plan: Plan, outlet: Outlet, tally: RequestUsage, lanes: int, fields: Sequence[str] | None
+        self, plan: Plan, sender: RequestSender, tally: RequestUsage, lanes: int, fields: Sequence[str] | None
     ) -> None:
         self._fields = fields
         self._plan = plan
-        self._outlet = outlet
+        self._sender = sender
         self._tally = tally
         self._lanes = lanes
         self._held: dict[Any, list[_Taken]] = {}
@@ -182,7 +141,7 @@ class _Lanes:
         self._tasks = [asyncio.create_task(self._lane(), name="voicenter_cdr lane") for _ in range(self._lanes)]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._news.set())
-            self._outlet.watch(task)
+            self._sender.track_task(task)
 
     async def aclose(self) -> None:
         """End the lanes."""
@@ -202,14 +161,14 @@ class _Lanes:
         while self._failed is None:
             async with self._turn:
                 await self._work()
-                slot = await self._outlet.slot(self._tally)
+                slot = await self._sender.acquire_permit(self._tally)
                 try:
                     ask = self._plan.take() if self._failed is None else None
                 except BaseException:
-                    self._outlet.give_back(slot)
+                    self._sender.release_permit(slot)
                     raise
             if ask is None:
-                self._outlet.give_back(slot)
+                self._sender.release_permit(slot)
                 continue
             await self._ask(ask, slot)
             self._room.set()
@@ -217,13 +176,13 @@ class _Lanes:
 
     async def _ask(self, ask: Ask, slot: Permit) -> None:
         try:
-            answer = await self._outlet.exchange(ask, slot, self._tally)
+            answer = await self._sender.send(ask, slot, self._tally)
         except OutOfRangeError as error:
             self._plan.refused(ask, error)
             self._forget(ask)
         else:
             taken = _Taken(answer, await self._compared(ask, answer) if ask.whole_rows else ())
-            async with self._outlet.turns:
+            async with self._sender.turns:
                 if self._failed is None:  # else the plan is not to be asked any more
                     self._judge(ask, taken)
 
@@ -231,7 +190,7 @@ class _Lanes:
         """What the rows are among those of their piece."""
         known, same = self._known.setdefault(ask.piece, {}), list[_Same]()
         for start in range(0, len(answer.rows), _FEW):
-            async with self._outlet.turns:
+            async with self._sender.turns:
                 for row in answer.rows[start : start + _FEW]:
                     name = _identity(row)
                     same.append(known.get(name) or known.setdefault(name, _Same.of(row, name)))
@@ -264,7 +223,7 @@ class _Lanes:
     async def _batch(self, window: Window) -> Batch:
         """The records of a proven window, picked out when they are wanted, with turns of the event loop in between."""
         answers, trim = self._proven.pop(window)
-        turns = self._outlet.turns
+        turns = self._sender.turns
         async with turns:
             rows = own(answers[0].answer, window) if len(answers) == 1 else _merged(answers, window)
         async with turns:

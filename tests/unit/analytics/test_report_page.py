@@ -1,0 +1,236 @@
+"""Report page: complete in itself, in two directions, with the numbers that JSON, CSV and Python have."""
+
+from __future__ import annotations
+
+import html as markup
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.real_month import TEN, bank, month, with_data
+from support.records import at
+
+from voicenter_cdr import ConfigurationError
+from voicenter_cdr.analytics import MEASURES, Terms, kpis
+from voicenter_cdr.analytics.report import Provenance, render
+from voicenter_cdr.analytics.report.translations import load_translations
+from voicenter_cdr.calls import customer_number
+
+VOID = {"meta", "rect", "path", "circle", "br"}
+START = datetime(2026, 7, 14, 21, tzinfo=UTC)
+"""Midnight in Israel."""
+both = pytest.mark.parametrize("language", ["en", "he"])
+
+
+class Page(HTMLParser):
+    """Elements, texts and attributes of a page; its elements have to end in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.heads: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "thead":
+            self.heads.append([])
+        if tag not in VOID or (tag == "rect" and not self.get_starttag_text().endswith("/>")):  # type: ignore[union-attr]
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+        if "th" in self.open:
+            self.heads[-1].append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+@both
+def test_page_needs_nothing_from_outside(language: str) -> None:
+    """The page is well formed and small, has no script, address, image or font, and no customer's number."""
+    records = month()[1]
+    html = render(kpis(records), language=language)  # type: ignore[arg-type]
+    page = Page(html)
+    assert len(html.encode()) < 100_000
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "a"}
+    assert not re.search(r"https?:|//|url\(|@import|javascript:|\bon\w+=", html)
+    assert {"svg", "table", "style"} <= page.tags
+    assert ("dir", "rtl" if language == "he" else "ltr") in page.attributes
+    numbers = {number for cdr in records if (number := customer_number(cdr))}
+    assert not numbers & set(re.findall(r"\d{9,}", page.text))
+
+
+@both
+def test_page_definitions_hold_every_number_and_measure(language: str) -> None:
+    """Each number is told once with title, formula, variant and name; each measure of the formulas is explained."""
+    made = kpis(TEN)
+    words = load_translations(language)
+    text = Page(render(made, language=language)).text  # type: ignore[arg-type]
+    definitions = text[text.index(words["definitions_note"]) :]
+    for kpi in made.overall.values():
+        for part in (
+            words.title(kpi.definition, made.terms),
+            words.formula(kpi.definition),
+            words.variant(kpi.definition, made.terms),
+            kpi.name,
+        ):
+            assert part in definitions
+    assert all(words.measure_text(name, made.terms) in definitions for name in MEASURES)
+    assert "RingTime" in text
+    assert "{" not in text
+
+
+@both
+def test_page_heads_of_columns_hold_no_formula(language: str) -> None:
+    """Heads are short, so that browsers repeat them on every sheet of paper."""
+    page = Page(render(kpis(TEN), language=language))  # type: ignore[arg-type]
+    assert page.heads
+    assert all(len(head) <= 32 and "÷" not in head for row in page.heads for head in row)
+
+
+def test_page_in_hebrew_has_no_english_word() -> None:
+    """Every word of the Hebrew page is Hebrew, but for names, statuses and field names of the API and of sources."""
+    page = Page(render(kpis(TEN), language="he"))
+    english = {"answered", "abandoned", "calls", "days", "hours", "queue", "the", "of", "records", "none", "service"}
+    titled = re.sub(r"\([^)]*\)", "", page.text)
+    names = "|".join(kpis([]).overall) + "|" + "|".join(MEASURES)
+    words = set(re.findall(r"[a-z]{3,}", re.sub(rf"\b({names})\b", "", titled)))
+    assert not words & english
+
+
+def test_page_shows_the_values_of_the_numbers() -> None:
+    """Values are rounded and lengths of time are m:ss; an unknown number is a dash."""
+    made = kpis(TEN, terms=Terms(short_abandon=0))
+    text = Page(render(made)).text
+    assert "33.3%" in text  # abandoned 3 of 9
+    assert "0:17" in text  # 51 seconds of 3 answers
+    assert made["reach_rate"].value is None
+    assert re.search(r"Customers reached \N{EN DASH}", text)
+
+
+@given(st.text("<>&\"'{}%\u202e\x00aא", min_size=1, max_size=12))
+def test_page_names_are_text_not_markup(name: str) -> None:
+    """A queue, agent or title that reads like markup or a template is shown as it is."""
+    record = at(0, cdr_type=8, queue_name=name, representative_name=name, dial_status="ANSWER")
+    html = render(kpis([record]), title=name)
+    page = Page(html)
+    assert not page.tags & {"script", "b", "a"} - {"b"}
+    assert markup.escape(name, quote=False) in html.replace("&#34;", '"').replace("&#39;", "'")
+
+
+@both
+def test_page_without_records_says_so(language: str) -> None:
+    """No records are a report, too: it says that there are none."""
+    page = Page(render(kpis([], start=START, end=START + timedelta(days=1)), language=language))  # type: ignore[arg-type]
+    assert load_translations(language)["empty"] in page.text
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 24])
+def test_page_charts_have_the_same_scale_for_few_hours_as_for_many(count: int) -> None:
+    """Charts have a size in pixels: letters are as large in a chart of one hour as in one of all."""
+    records = [at(60 * hour, cdr_type=8, dial_status="ANSWER") for hour in range(count)]
+    html = render(kpis(records, start=START, end=START + timedelta(days=2)))
+    for tag in re.findall(r"<svg[^>]*>", html):
+        width, height = (int(re.search(rf'\b{side}="(\d+)"', tag)[1]) for side in ("width", "height"))  # type: ignore[index]
+        assert f'viewBox="0 0 {width} {height}"' in tag
+        assert height < 250
+        assert width <= 800
+
+
+def test_page_says_where_its_records_come_from() -> None:
+    """Period, zone, filters, source, creation and the instant of completeness stand at the top, in local time."""
+    provenance = Provenance(
+        created_at=datetime(2026, 8, 1, 9, tzinfo=UTC),
+        proven_until=datetime(2026, 8, 1, 8, 55, tzinfo=UTC),
+        source="calls.duckdb",
+        filters=(("type", ("queue",)), ("status", ("ANSWER",))),
+    )
+    numbers = kpis(TEN, start=START, end=START + timedelta(days=2))
+    text = Page(render(numbers, provenance=provenance)).text
+    head = text[: text.index("Key numbers")]
+    for part in (
+        "15 July 2026 to 16 July 2026 (2 days)",
+        "Asia/Jerusalem",
+        "type of record: queue; ended: ANSWER",
+        "calls.duckdb",
+        "1 August 2026, 12:00",
+        "1 August 2026, 11:55",
+    ):
+        assert part in head
+    hebrew = Page(render(numbers, provenance=provenance, language="he")).text
+    assert "סוג רשומה: תור; הסתיימו: ANSWER" in hebrew
+    assert "15 ביולי 2026 עד 16 ביולי 2026 (2 ימים)" in hebrew
+
+
+def test_page_names_the_numbers_that_filters_leave_out() -> None:
+    """A number that filtered records can't tell is named, and is no dash that could mean something else."""
+    numbers = kpis(TEN)
+    text = Page(render(numbers, provenance=Provenance(left_out=frozenset({"answer_rate"})))).text
+    assert "they are not told: Answer rate." in text
+    assert re.search(r"Answer rate not told", text)
+
+
+def test_page_weekdays_are_means_of_one_day() -> None:
+    """Two weeks with four calls every Sunday show a mean of four."""
+    sundays = [datetime(2026, 7, day, 8, tzinfo=UTC) for day in (12, 19)]
+    records = [
+        at(int((day - datetime(2026, 7, 1, tzinfo=UTC)).total_seconds()) + n, cdr_type=8, dial_status="ANSWER")
+        for day in sundays
+        for n in range(4)
+    ]
+    first = min(cdr.started_at for cdr in records).astimezone(UTC).replace(hour=0, minute=0, second=0) - timedelta(
+        hours=3
+    )
+    text = Page(render(kpis(records, start=first, end=first + timedelta(days=14)))).text
+    weekdays = text[text.index("Calls are means of one day of its kind; 14 days") :]
+    assert re.search(r"\b(Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday) 4 100\.0%", weekdays)
+
+
+def test_page_compared_with_a_period_before_shows_the_change() -> None:
+    """Shares change by points, all else by percent."""
+    now, before = kpis(TEN, start=START, end=START + timedelta(days=1)), kpis(TEN[:5], start=START, end=START)
+    text = Page(render(now, before=before)).text
+    assert "Compared with" in text
+    assert re.search(r"(up|down) \d+\.\d points", text)
+    assert re.search(r"up \d+\.\d%", text)
+
+
+def test_page_of_a_long_period_says_how_many_days_are_not_shown() -> None:
+    """A picture of the last days names the number of earlier ones."""
+    records = [at(86_400 * day, cdr_type=8, dial_status="ANSWER") for day in range(80)]
+    assert "18 earlier ones are not shown" in Page(render(kpis(records))).text
+
+
+def test_render_unknown_language_names_the_known_ones() -> None:
+    """The error names the languages the page has."""
+    with pytest.raises(ConfigurationError, match="en and he"):
+        render(kpis([]), language="fr")  # type: ignore[arg-type]
+
+
+@with_data
+def test_page_of_the_real_month_shows_its_numbers() -> None:
+    """A month of a bank is a page of some tens of KB with its queues and its service level."""
+    html = render(kpis(bank()))
+    text = Page(html).text
+    assert len(html.encode()) < 100_000
+    assert all(shown in text for shown in ("54.4%", "56.3%", "57.7%", "Regular Activity", "Stock Exchange", "31,597"))

@@ -1,0 +1,179 @@
+"""Numbers under other names, however they are spelled."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from voicenter_cdr import Cdr, FrozenMap, InvalidRecord, IvrStep, Page, Problem
+from voicenter_cdr.export import row
+from voicenter_cdr.pseudonyms import Pseudonymiser
+
+KEY = b"a key of thirty-two bytes, no le"
+NAMES = Pseudonymiser(KEY)
+BEGIN = datetime(2026, 1, 4, tzinfo=UTC)
+
+SEPARATOR_KINDS = ("Zs", "Zl", "Zp", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Pc", "Sm", "Sc", "Sk", "So", "Cf", "Cc", "Mn")
+separators = st.characters(categories=SEPARATOR_KINDS)
+"""Any character that people, programs and keyboards put between digits: no letter, no digit."""
+escapes = st.sampled_from(
+    ["&nbsp;", "&#8209;", "\\u2011", "\\xa0", "\\t", "%20", "%E2%80%91", "<br>", " - ", " \u2013 ", "\u200f-\u200f"]
+)
+gaps = st.lists(separators | escapes, max_size=6).map("".join)
+ZEROS = "0\u0660\u06f0\u0966\uff10\U0001d7ce"
+"""The zeros of ASCII, Arabic, Persian, Devanagari, full-width and mathematical digits."""
+numbers = st.sampled_from(["05{}", "9725{}", "+9725{}", "009725{}", "03{}", "44207{}"]).flatmap(
+    lambda form: st.from_regex("[0-9]{8}" if "5{}" in form else "[0-9]{7}", fullmatch=True).map(form.format)
+)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, str]:
+    """A number, and the same with something between all or some of its digits, in the digits of any script."""
+    number = draw(numbers)
+    zero = draw(st.sampled_from(ZEROS))
+    written = "".join(chr(ord(zero) + int(char)) if char.isdecimal() else char for char in number)
+    edges = sorted(draw(st.sets(st.integers(2, len(written) - 1), max_size=6)))
+    pieces = [written[first:last] for first, last in zip([0, *edges], [*edges, len(written)], strict=True)]
+    return number, "".join(piece + draw(gaps) for piece in pieces[:-1]) + pieces[-1]
+
+
+def digits_in(text: str | None) -> int:
+    return sum(map(str.isdigit, text or ""))
+
+
+def escaped_digits(text: str) -> int:
+    return (
+        sum(map(text.count, ("&#8209;", "\\u2011"))) * 4
+        + text.count("\\xa0")
+        + text.count("%20") * 2
+        + text.count("%E2%80%91") * 5
+    )
+
+
+@given(spellings())
+@example(("0500000001", "050 - 000 - 0001"))
+@example(("0500000001", "050\u2212000\u22120001"))
+@example(("0500000001", "0 5 0 0 0 0 0 0 0 1"))
+def test_text_any_spelling_of_a_number_is_hidden(pair: tuple[str, str]) -> None:
+    """Whatever stands between its digits, and whatever their script, no nine digits of a number are left in a text."""
+    _, spelled = pair
+    for text in (spelled, f"please call {spelled} back", f"{{'phone': '{spelled}'}}", f"x{spelled}y"):
+        made = NAMES._text(text)
+        assert digits_in(made) - escaped_digits(made) < 9, (text, made)
+
+
+@given(spellings())
+@example(("0500000001", "050~000~0001"))
+def test_number_any_spelling_joins_the_number(pair: tuple[str, str]) -> None:
+    """A field that holds nothing but a number has the name of the number, however it is spelled."""
+    number, spelled = pair
+    if not any(char in spelled for char in "&\\%<"):
+        assert NAMES.number(spelled) == NAMES.number(number)
+
+
+@given(spellings(), st.sampled_from(["caller_number", "user_name", "queue_name", "caller_extension", "record_url"]))
+def test_record_no_field_shows_a_number(pair: tuple[str, str], name: str) -> None:
+    """Numbers, names, extensions, links, notes, keys, menus and leftover fields: none holds a number any more."""
+    _, spelled = pair
+    note = FrozenMap({"note": f"call {spelled}", spelled: "lead", "list": (spelled, FrozenMap({"deep": spelled}))})
+    value = f"https://h/a/{spelled}.mp3" if name == "record_url" and not set("/?&=#") & set(spelled) else spelled
+    fields: dict[str, Any] = {name: value, "custom_data": note, "extra": FrozenMap({"Phone": spelled})}
+    cdr = Cdr(started_at=BEGIN, dtmf_data=(IvrStep("Phone?", spelled, "3"),), **fields)
+    made = row(NAMES.record(cdr))
+    for column in (name, "custom_data", "extra", "dtmf_data"):
+        for text in _texts(made[column]):
+            assert digits_in(text) - escaped_digits(text) < 9, (column, text)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-07-14 12:02:38",
+        "2026-07-14T12:02:38.250000+03:00",
+        "14/07/2026 12:02",
+        "from 2026-07-14 12:02 until 2026-07-15 13:04",
+        '{"at": "2026-07-14T12:02:38Z", "count": 12}',
+        "20260714113106004512",
+        "L-5512, 12 calls",
+    ],
+)
+def test_text_dates_ids_and_counts_stay(text: str) -> None:
+    """Dates with their times, long ids and short numbers are no phone numbers."""
+    assert NAMES._text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("0501234567/0521234567", 2),
+        ("050-123-4567, 052-123-4567", 2),
+        ("050-1234567/050-1234567", 2),
+        ("ext 12, 050-123-4567", 1),
+        ("12, 050-123-4567", 1),
+        ("050 1234567 052 7654321 053 1112223", 1),
+        ("1;0501234567;2", 1),
+    ],
+)
+def test_text_several_numbers_have_a_name_each_where_they_can_be_told(text: str, names: int) -> None:
+    """Numbers with a divider between them join one by one; where none can be told from the next, one hides them all."""
+    made = NAMES._text(text)
+    assert made.count("p_") == names
+    assert digits_in(made) < 9
+    if names == 2:
+        assert NAMES.number(text.replace(", ", "/").split("/")[0]) in made
+
+
+def test_record_call_ids_of_a_program_hide_a_number_and_still_join() -> None:
+    """An id that a program made of a number gets its name, in the call's id, the original's and the link alike."""
+    own = NAMES.number("0501234567")
+    cdr = Cdr(
+        started_at=BEGIN,
+        call_id="call-0501234567-1",
+        custom_data=FrozenMap({"OriginalIvrUniqueID": "call-0501234567-1"}),
+        record_url="https://10.20.30.40:8080/r/call-0501234567-1.mp3?to=%2B972501234567",
+    )
+    made = NAMES.record(cdr)
+    assert made.call_id == made.original_call_id == f"call-{own}-1"
+    assert made.record_url == f"https://10.20.30.40:8080/r/call-{own}-1.mp3?to=%2B{own}"
+
+
+def test_page_problems_of_unreadable_records_show_no_number() -> None:
+    """The path to a problem may go through a key that somebody made of a number."""
+    bad = InvalidRecord((Problem("$.CDR_LIST[3].CustomData.0501234567", "text"),), {"x": 1}, BEGIN)
+    page = Page(records=(), start=BEGIN, end=BEGIN, is_complete=False, invalid=(bad,))
+    (made,) = NAMES.page(page).invalid
+    assert "0501234567" not in json.dumps([str(problem) for problem in made.problems])
+    assert made.raw is None
+
+
+def test_text_long_gaps_take_no_longer_than_they_are() -> None:
+    """A text made to slow a pattern down takes time in proportion to its length."""
+    for part in ("1 ", "1<", "&#1;", "\\n", "%2", "1\u0301", "<a<", "0" * 30 + " "):
+        assert isinstance(NAMES._text(part * 20_000), str)
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
+def test_key_with_a_byte_order_mark_is_the_same_key(mark: bytes) -> None:
+    """An editor that puts a mark before the key changes no name."""
+    assert Pseudonymiser(mark + KEY + b"\r\n").fingerprint == NAMES.fingerprint
+
+
+def test_separator_kinds_are_no_letters_and_no_digits() -> None:
+    """The generator above leaves out letters and digits alone."""
+    assert {unicodedata.category(char)[0] for char in "aא0½Ⅷ"} == {"L", "N"}
+    assert not {kind[0] for kind in SEPARATOR_KINDS} & {"L", "N"}

@@ -1,0 +1,121 @@
+"""Words of the page, read from one TOML file for each language. Pure but for reading package data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any, Final, Literal, get_args
+
+from attrs import frozen
+
+from voicenter_cdr.analytics.definitions import Definition
+from voicenter_cdr.analytics.measures import MEASURES, Terms
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["LANGUAGES", "Language", "Translations", "load_translations"]
+
+Language = Literal["en", "he"]
+
+LANGUAGES: Final[tuple[str, ...]] = get_args(Language)
+
+
+@frozen
+class Translations:
+    """Words of one language. Titles, variants and formulas fall back to the definitions, which are English."""
+
+    language: str
+    direction: Literal["ltr", "rtl"]
+    weekdays: tuple[str, ...]
+    """Names of the weekdays, Sunday first."""
+    months: tuple[str, ...]
+    date: str
+    """Pattern of a date, with ``{day}``, ``{month}`` and ``{year}``."""
+    tables: Mapping[str, Mapping[str, str]]
+    """Texts by table (``text``, ``titles``, ``outcomes`` …) and key."""
+
+    def __getitem__(self, key: str) -> str:
+        return self.tables["text"][key]
+
+    def lookup(self, table: str, key: str, default: str | None = None) -> str:
+        """Return the text of a key; the default, or the key in words, where the language has none."""
+        found = self.tables.get(table, {}).get(key)
+        return found if found is not None else key.replace("_", " ") if default is None else default
+
+    def title(self, definition: Definition, terms: Terms) -> str:
+        """Return the name of a number."""
+        return self._filled(self.lookup("titles", definition.name, definition.title), terms)
+
+    def short_title(self, definition: Definition, terms: Terms) -> str:
+        """Return the name of a number in the head of a column."""
+        return self.lookup("short", definition.name, self.title(definition, terms))
+
+    def variant(self, definition: Definition, terms: Terms) -> str:
+        """Return the label that says which of several usual definitions a number follows."""
+        if not definition.variant:
+            return ""
+        return self._filled(self.lookup("variants", definition.name, definition.variant), terms)
+
+    def formula(self, definition: Definition) -> str:
+        """Return the formula of a number, in words."""
+        if definition.told:
+            return self.lookup("formulas", definition.name, definition.told)
+        over = f" ÷ {self._sum(definition.denominator)}" if definition.denominator else ""
+        factor, divisor = definition.scale
+        scale = (f" * {factor}" if factor != 1 else "") + (f" ÷ {divisor}" if divisor != 1 else "")
+        return self._sum(definition.numerator) + over + scale
+
+    def _sum(self, names: tuple[str, ...]) -> str:
+        parts = [("- " if name.startswith("-") else "+ ") + self.measure(name.removeprefix("-")) for name in names]
+        text = " ".join(parts).removeprefix("+ ")
+        return f"({text})" if len(names) > 1 else text
+
+    def measure(self, name: str) -> str:
+        """Return the name of a measure in formulas."""
+        return self.lookup("measures", name)
+
+    def measure_text(self, name: str, terms: Terms) -> str:
+        """Return the meaning of a measure."""
+        return self._filled(self.lookup("sets", name, MEASURES[name].doc), terms)
+
+    def count(self, kind: str, number: int) -> str:
+        """Return a number with its noun; ``kind`` is ``day`` or ``hour``."""
+        return self[f"one_{kind}"].format(number) if number == 1 else self[f"{kind}s"].format(f"{number:,}")
+
+    def length(self, time: timedelta) -> str:
+        """Return a length of time in days or hours."""
+        if time % timedelta(days=1) == timedelta(0):
+            return self.count("day", time.days)
+        return self.count("hour", round(time / timedelta(hours=1)))
+
+    def local_date(self, moment: datetime) -> str:
+        """Return the date of a moment that is local already."""
+        return self.date.format(day=moment.day, month=self.months[moment.month - 1], year=moment.year)
+
+    def _filled(self, text: str, terms: Terms) -> str:
+        """Return a text with the options in place of their names."""
+        return text.format(
+            answer_within=terms.answer_within,
+            short_abandon=terms.short_abandon,
+            after_call=terms.after_call,
+            repeat_within=self.length(terms.repeat_within),
+            short_talk=getattr(terms, "short_talk", 10),
+            callback_within=self.length(getattr(terms, "callback_within", timedelta(days=1))),
+        )
+
+
+def load_translations(language: str) -> Translations:
+    """Load the words of a language. Raises :class:`ConfigurationError` for one the report does not have."""
+    if language not in LANGUAGES:
+        raise ConfigurationError(f"The report speaks {' and '.join(LANGUAGES)}")
+    content: dict[str, Any] = tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8"))
+    tables = {name: table for name, table in content.items() if isinstance(table, dict)}
+    return Translations(
+        content["language"],
+        content["direction"],
+        tuple(content["weekdays"]),
+        tuple(content["months"]),
+        content["date"],
+        tables,
+    )

@@ -1,0 +1,59 @@
+"""The seam between streams and the service: what a stream needs to send requests, and what they have cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from attrs import define
+
+from voicenter_cdr.core.http.fairness import CooperativeLock
+from voicenter_cdr.core.planning.planner import Ask
+from voicenter_cdr.core.protocol.responses import ApiResponse
+from voicenter_cdr.core.ratelimit.policy import Permit
+
+__all__ = ["RequestSender", "RequestUsage"]
+
+
+@define
+class RequestUsage:
+    """Cost of one iteration, or of one call, so far. All times are in seconds."""
+
+    requests: int = 0
+    retries: int = 0
+    waited: float = 0.0
+    """Time spent waiting for permits."""
+    answers: int = 0
+    answering: float = 0.0
+    """Time from sending a request to the end of its response, summed over all responses."""
+    begun: float | None = None
+    """Loop time at which the first request was sent."""
+
+
+class RequestSender(Protocol):
+    """Sender of the requests of one query."""
+
+    @property
+    def turns(self) -> CooperativeLock:
+        """Lock for work that would block the event loop for long."""
+        ...
+
+    async def acquire_permit(self, usage: RequestUsage) -> Permit:
+        """Wait until one request may be sent."""
+        ...
+
+    def release_permit(self, permit: Permit) -> None:
+        """Return a permit whose request was never sent."""
+        ...
+
+    async def send(self, request: Ask, permit: Permit, usage: RequestUsage) -> ApiResponse:
+        """Send a request, retry it where that can help, and return the response."""
+        ...
+
+    def seconds_left(self, usage: RequestUsage, requests: int) -> float:
+        """Estimate how many seconds so many more requests will take."""
+        ...
+
+    def track_task(self, task: asyncio.Task[None]) -> None:
+        """Note a task that uses this sender, so that closing the client ends it first."""
+        ...

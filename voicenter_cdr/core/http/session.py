@@ -1,0 +1,444 @@
+"""Requests of one client: connections, credentials, permits, retries and decoding.
+
+:class:`ApiSession` owns what all requests of a client share. :class:`QuerySession` is one query's view of it, and all
+that streams see of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+from attrs import define, field
+from tenacity import AsyncRetrying, retry_if_exception
+
+from voicenter_cdr._times import format_second
+from voicenter_cdr._validation import check_number
+from voicenter_cdr.core.http.decompression import iter_decompressed
+from voicenter_cdr.core.http.fairness import CooperativeLock
+from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
+from voicenter_cdr.core.http.sender import RequestUsage
+from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context
+from voicenter_cdr.core.planning.planner import Ask
+from voicenter_cdr.core.planning.windows import Window
+from voicenter_cdr.core.protocol.requests import Credentials, Request, encode
+from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
+from voicenter_cdr.core.protocol.rows import RecordDecoder
+from voicenter_cdr.core.ratelimit.backoff import duration
+from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
+from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
+from voicenter_cdr.errors import (
+    ApiError,
+    ConfigurationError,
+    DecodeError,
+    RateLimitError,
+    ServiceUnreachableError,
+    VoicenterError,
+    strip_tracebacks,
+)
+from voicenter_cdr.models import CdrField, CdrQuery, FrozenMap, RawResponse, Sort, SortOrder
+from voicenter_cdr.models.records import fingerprint
+
+__all__ = ["ApiSession", "QuerySession", "Timeout"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+
+_EMPTY_STREAM: Final = httpx.ByteStream(b"")
+
+_SLICE: Final = 65_536
+"""Bytes of a response that are decoded before the event loop gets a turn."""
+
+Timeout = float | Literal["default"] | None
+"""Seconds for one attempt as a whole, ``None`` for no limit, ``"default"`` for the client's own."""
+
+
+@define
+class RawCapture:
+    """Status, headers and body of a response, as they arrive."""
+
+    status: int = 0
+    headers: dict[str, str] = field(factory=dict, repr=False)
+    body: bytearray = field(factory=bytearray, repr=False)
+
+
+class ApiSession:
+    """Connections, credentials, scheduler, decoder cache and tasks of one client, for one event loop at a time."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        url: str,
+        rate_limit: RateLimit,
+        limiter: Limiter | None,
+        timeout: float | None,
+        max_attempts: int,
+        concurrency: int,
+        method: Literal["POST", "GET"],
+        transport: httpx.AsyncBaseTransport | None,
+        loads: Loads,
+    ) -> None:
+        self.credentials = credentials
+        self.url = url
+        self.rate_limit = rate_limit
+        self.max_attempts = max_attempts
+        self.concurrency = concurrency
+        self.method = method
+        self.turns = CooperativeLock()
+        self.closings = 0
+        """Number of times the session was closed."""
+        self._limiter = limiter
+        self._timeout = timeout
+        self._transport = transport
+        self._loads = loads
+        self._http: httpx.AsyncClient | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lazy_scheduler: RequestScheduler | None = None
+        self._decoder: tuple[tuple[CdrField, ...] | None, RecordDecoder] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Return ``True`` if there are connections to close."""
+        return self._http is not None
+
+    @property
+    def uses_token(self) -> bool:
+        """Return ``True`` for a bearer token, ``False`` for an account code."""
+        return self.credentials.token is not None
+
+    @property
+    def scheduler(self) -> RequestScheduler:
+        """Scheduler of all requests of the client. It needs a running event loop, so it is made late."""
+        if self._lazy_scheduler is None:
+            self._lazy_scheduler = RequestScheduler(self.rate_limit, self._limiter)
+        return self._lazy_scheduler
+
+    def account_fingerprint(self, salt: str) -> str:
+        """Return four hex digits that tell this credential from others (:func:`voicenter_cdr.models.fingerprint`).
+
+        Safe to store: the credential can't be found from them. Takes some 50 ms of computing.
+        """
+        return fingerprint(self.credentials.secret, salt)
+
+    def parse(self, raw: RawResponse) -> ApiResponse:
+        """Decode a raw response. Raises what the service's answer means, as ``fetch`` does."""
+        try:
+            return decode(raw.status, raw.headers, raw.body, secret=self.credentials.secret, loads=self._loads)
+        except VoicenterError as error:
+            raise strip_tracebacks(error)  # noqa: B904  # the same error, chained to what it was
+
+    def track_task(self, task: asyncio.Task[None]) -> None:
+        """Cancel the task when the session is closed, at the latest."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def open(self) -> httpx.AsyncClient:
+        """Return the connections of the running event loop."""
+        if self._transport is None and self._tls is None:
+            self._tls = await tls_context()
+        loop = asyncio.get_running_loop()
+        if self._http is not None and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigurationError(
+                    "This client is open in another event loop; close it there first, or make one client per loop"
+                )
+            self._http = None
+        if self._http is None:
+            if self._loop is not loop:
+                self.scheduler.bind()
+            self._loop = loop
+            self.turns = CooperativeLock()
+            self._http = http_client(self.url, tls=self._tls, transport=self._transport)
+        return self._http
+
+    async def aclose(self) -> None:
+        """Cancel the tasks that send requests, then close the connections. May be called twice."""
+        self.closings += 1
+        loop = asyncio.get_running_loop()
+        running = [task for task in self._tasks if task.get_loop() is loop]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def acquire_permit(self, *, urgent: bool, max_wait: float | None, usage: RequestUsage) -> Permit:
+        """Wait until one request may be sent.
+
+        Raises :class:`RateLimitError` where no permit can come within ``max_wait`` seconds.
+        """
+        await self.open()
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        permit = await self.scheduler.acquire(urgent=urgent, max_wait=max_wait)
+        waited = loop.time() - before
+        usage.waited += waited
+        if waited > 1:
+            _LOG.info("waited %.1f s for the rate limit", waited)
+        return permit
+
+    async def send_once(
+        self,
+        request: Request,
+        permit: Permit,
+        fields: tuple[CdrField, ...] | None,
+        timeout: Timeout,
+        capture: RawCapture | None = None,
+    ) -> ApiResponse:
+        """Make one attempt: return a response, or raise one of our errors within the time allowed."""
+        seconds = self._timeout if timeout == "default" else timeout
+        scheduler = self.scheduler
+        failure: VoicenterError
+        try:
+            async with asyncio.timeout(seconds):
+                with redact_httpcore_logs():
+                    response = await self._exchange(request, permit, fields, capture)
+            scheduler.passed(permit)
+            return response
+        except RateLimitError as error:
+            if error.status is None:  # a shared limiter's, before anything was written
+                scheduler.given_up(permit)
+            else:
+                scheduler.refused(permit, error.retry_after)
+            failure = strip_tracebacks(error)
+        except (ApiError, DecodeError) as error:
+            scheduler.passed(permit)
+            failure = strip_tracebacks(error)
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
+            scheduler.given_up(permit)
+            failure = self._to_failure(error, seconds)
+        except BaseException:
+            scheduler.given_up(permit)
+            raise
+        raise failure  # out here, so that nothing is chained to it but its cause
+
+    def _to_failure(self, error: Exception, seconds: float | None) -> VoicenterError:
+        """Translate an error of the network or of httpx. The error is chained without its frames."""
+        failure: VoicenterError
+        if isinstance(error, TimeoutError):
+            within = "the system's own limit" if seconds is None else f"{seconds:g} s"
+            failure = ServiceUnreachableError(f"No whole answer within {within}")
+        elif isinstance(error, httpx.DecodingError):
+            failure = DecodeError("The answer's compression is damaged", truncated=True)
+        else:
+            host = urlsplit(self.url).netloc
+            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
+        if isinstance(error, httpx.RequestError):
+            # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
+            error.request = httpx.Request("POST", self.url)
+        # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
+        failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
+        return failure
+
+    async def _exchange(
+        self, request: Request, permit: Permit, fields: tuple[CdrField, ...] | None, capture: RawCapture | None
+    ) -> ApiResponse:
+        """Send one request and decode its response as it arrives."""
+        http, permitted = await self.open(), permit.sent
+
+        async def trace(event: str, _: Any) -> None:
+            nonlocal permitted
+            if event.endswith("send_request_headers.started"):  # to a proxy, too
+                permitted = await self.scheduler.write(permit, permitted)
+
+        message = http.build_request(
+            request.method,
+            self.url,
+            headers=list(request.headers),
+            content=request.body or None,
+            extensions={
+                "trace": trace,
+                "voicenter_url": _with_params(self.url, request.params) if request.params else None,
+            },
+        )
+        response = await http.send(message, stream=True)
+        try:
+            self.scheduler.answered(permit)
+            if capture is not None:
+                capture.status, capture.headers = response.status_code, dict(response.headers)
+            decoder = ResponseDecoder(
+                status=response.status_code,
+                content_type=response.headers.get("content-type"),
+                retry_after=retry_after(response.headers),
+                reader=self._decoder_for(fields),
+                secret=self.credentials.secret,
+                loads=self._loads,
+            )
+            async with contextlib.aclosing(iter_decompressed(response, _SLICE)) as body:
+                async for chunk in body:
+                    async with self.turns:
+                        decoder.feed(chunk)
+                    if capture is not None:
+                        capture.body += chunk
+            async with self.turns:
+                return decoder.finish()
+        finally:
+            await response.aclose()
+            response.stream = _EMPTY_STREAM  # httpx ties a response and its body together until the next collection
+
+    def _decoder_for(self, fields: tuple[CdrField, ...] | None) -> RecordDecoder:
+        """Return the decoder of one choice of fields, which remembers the keys of the records it has seen."""
+        if self._decoder is None or self._decoder[0] != fields:
+            self._decoder = fields, RecordDecoder(fields)
+        return self._decoder[1]
+
+
+def _max_wait(_: object, __: object, value: float | None) -> None:
+    if value is not None:
+        check_number("max_wait", value, minimum=0)
+
+
+def _timeout(_: object, __: object, value: Timeout) -> None:
+    if value not in ("default", None):
+        check_number("timeout", value, minimum=0.001)
+
+
+@define
+class QuerySession:
+    """Sender of the requests of one query (:class:`~voicenter_cdr.core.http.sender.RequestSender`)."""
+
+    session: ApiSession
+    query: CdrQuery
+    urgent: bool
+    max_wait: float | None = field(default=None, validator=_max_wait)
+    timeout: Timeout = field(default="default", validator=_timeout)
+    sort: tuple[Sort, ...] = ()
+    closings: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.closings = self.session.closings
+
+    @property
+    def turns(self) -> CooperativeLock:
+        """Lock for work that would block the event loop for long."""
+        return self.session.turns
+
+    async def acquire_permit(self, usage: RequestUsage) -> Permit:
+        """Wait until one request may be sent. Raises :class:`RateLimitError` beyond ``max_wait``."""
+        return await self.session.acquire_permit(urgent=self.urgent, max_wait=self.max_wait, usage=usage)
+
+    def release_permit(self, permit: Permit) -> None:
+        """Return a permit whose request was never sent."""
+        self.session.scheduler.give_back(permit)
+
+    def track_task(self, task: asyncio.Task[None]) -> None:
+        """Note a task that uses this sender, so that closing the client ends it first."""
+        self.session.track_task(task)
+
+    def seconds_left(self, usage: RequestUsage, requests: int) -> float:
+        """Estimate how many seconds so many more requests will take."""
+        session, now = self.session, asyncio.get_running_loop().time()
+        begun = now if usage.begun is None else usage.begun
+        answer = usage.answering / max(1, usage.answers)
+        whole = duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
+        return max(whole - (now - begun), duration(min(requests, 1), session.rate_limit, answer, 1))
+
+    async def send(self, request: Ask, permit: Permit, usage: RequestUsage) -> ApiResponse:
+        """Send until there is a response, or an error that another attempt would not remove."""
+        budget = RetryBudget(self.session.max_attempts, self.max_wait, permit.sent)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(is_retryable),
+            stop=budget.spent,
+            wait=budget.pause,
+            sleep=budget.sleep,
+            reraise=True,
+        )
+        permits = [permit]
+        encoded = self._encode(request)
+        try:
+            response: ApiResponse = await retrying(self._attempt, request, encoded, permits, budget, usage)
+        except VoicenterError as error:
+            error.window = error.window or request.window.times
+            error.attempts = budget.attempts
+            raise
+        return response
+
+    async def fetch_raw(self, request: Ask, permit: Permit) -> RawResponse:
+        """Send once, and return the response as it came, whatever it says."""
+        capture = RawCapture()
+        try:
+            await self.session.send_once(self._encode(request), permit, None, self.timeout, capture)
+        except (ApiError, DecodeError):
+            if not capture.status:  # nothing was sent
+                raise
+        return RawResponse(status=capture.status, headers=FrozenMap(capture.headers), body=bytes(capture.body))
+
+    async def _attempt(
+        self, request: Ask, encoded: Request, permits: list[Permit], budget: RetryBudget, usage: RequestUsage
+    ) -> ApiResponse:
+        """Make one attempt, with the permit that is there or with a new one."""
+        loop = asyncio.get_running_loop()
+        if self.session.closings != self.closings:  # else the next attempt would open it again
+            raise ConfigurationError(
+                "The client was closed while it was asking",
+                hint="Await every call inside of 'async with CdrClient(…) as client'.",
+            )
+        if permits:
+            permit = permits.pop()
+        else:
+            before = loop.time()
+            permit = await self.session.acquire_permit(urgent=self.urgent, max_wait=budget.left, usage=usage)
+            budget.waited += loop.time() - before
+            usage.retries += 1
+        usage.requests += 1
+        budget.attempts += 1
+        begun = loop.time()
+        usage.begun = begun if usage.begun is None else usage.begun
+        try:
+            response = await self.session.send_once(encoded, permit, self._fields(request), self.timeout)
+        except RateLimitError:
+            raise
+        except VoicenterError as error:
+            budget.faults += 1
+            again = error.retryable and budget.faults < budget.max_attempts
+            what = "asking again" if again else "giving up"
+            level = logging.WARNING if again else logging.INFO
+            _LOG.log(level, "%s (attempt %d for %s); %s", error.message, budget.attempts, _show(request.window), what)
+            raise
+        usage.answers, usage.answering = usage.answers + 1, usage.answering + loop.time() - begun
+        total = "?" if response.total_hits is None else response.total_hits
+        seconds = loop.time() - begun
+        _LOG.debug("%s: %d of %s rows in %.2f s", _show(request.window), len(response.rows), total, seconds)
+        return response
+
+    def _encode(self, request: Ask) -> Request:
+        order = SortOrder.DESC if request.descending else SortOrder.ASC
+        sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if request.by_id else [])
+        has_all = request.whole_rows and self.query.fields != "*"
+        return encode(
+            attrs.evolve(self.query, fields=None) if has_all else self.query,
+            *request.window.asked,
+            self.session.credentials,
+            sort=self.sort or sort,
+            cdr_types=request.kinds,
+            method=self.session.method,
+        )
+
+    def _fields(self, request: Ask) -> tuple[CdrField, ...] | None:
+        fields = self.query.fields
+        return None if fields == "*" or request.whole_rows else fields
+
+
+def _show(window: Window) -> str:
+    start, end = window.times
+    return f"[{format_second(start)}, {format_second(end)})"
+
+
+def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    try:
+        return httpx.URL(url, params=params)
+    except httpx.InvalidURL:
+        pass
+    raise ConfigurationError(
+        "The query is too long for a GET",
+        hint='Leave out method="GET", or ask for fewer phones or extensions at a time.',
+    )

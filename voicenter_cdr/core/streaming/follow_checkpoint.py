@@ -1,0 +1,154 @@
+"""Checkpoints of follow and watch: JSON text that names its kind and version, and holds digests, never a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, Self
+
+import cattrs
+from attrs import frozen
+
+from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds
+from voicenter_cdr.errors import CheckpointError
+from voicenter_cdr.models import CdrQuery
+
+__all__ = ["FollowCheckpoint", "PendingVersion", "WatchCheckpoint"]
+
+
+def _strict(value: Any, kind: type) -> Any:
+    # JSON says what is a number and what is text; a checkpoint where they are mixed up was not written by this package.
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}")
+    return value
+
+
+_CONVERTER: Final = cattrs.Converter(detailed_validation=False)
+for _kind in (int, str, bool):
+    _CONVERTER.register_structure_hook(_kind, _strict)
+
+
+@frozen
+class PendingVersion:
+    """A version that was handed out and is not finished. It holds no record: there may be many."""
+
+    second: int
+    is_new: bool
+    since: datetime
+    """When it was first requeued."""
+
+
+@frozen(kw_only=True)
+class _Checkpoint:
+    """Base of checkpoints: text out, text in."""
+
+    KIND: ClassVar[str]
+    VERSION: ClassVar[int]
+
+    def dump(self) -> str:
+        """Return the checkpoint as JSON text."""
+        return json.dumps({"kind": self.KIND, "version": self.VERSION} | _CONVERTER.unstructure(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a checkpoint. Raises :class:`CheckpointError` for damaged text, another kind or another version."""
+        try:
+            state = json.loads(text)
+            kind, version = state.get("kind", cls.KIND), state["version"]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise CheckpointError(f"The checkpoint is damaged, or not one of a {cls.KIND}") from None
+        if kind != cls.KIND:
+            raise CheckpointError(f"The checkpoint is not one of a {cls.KIND}")
+        if version != cls.VERSION:
+            raise CheckpointError("The checkpoint is of another version of this package")
+        try:
+            return _CONVERTER.structure(state, cls)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            raise CheckpointError(f"The checkpoint is damaged, or not one of a {cls.KIND}") from None
+
+
+@frozen(kw_only=True)
+class FollowCheckpoint(_Checkpoint):
+    """Position of a stream of changes."""
+
+    KIND = "follow"
+    VERSION = 2
+
+    query: str
+    """Fingerprint of the query."""
+    start: int
+    """First second of the query's period."""
+    complete_until: int | None
+    versions: Mapping[str, int]
+    """Finished versions, with the second of their record."""
+    keys: Mapping[str, int]
+    """Keys of the records that were handed out."""
+    pending: Mapping[str, tuple[int, bool, int]]
+    """Versions to hand out again: second of the record, whether it is new, seconds since it was first requeued."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        query: CdrQuery,
+        complete_until: datetime | None,
+        versions: Mapping[str, int],
+        keys: Mapping[str, int],
+        pending: Mapping[str, PendingVersion],
+        now: datetime,
+    ) -> Self:
+        """Make the checkpoint of a stream over a query."""
+        return cls(
+            query=query.fingerprint,
+            start=query.seconds[0],
+            complete_until=None if complete_until is None else to_epoch_seconds(complete_until),
+            versions=dict(versions),
+            keys=dict(keys),
+            pending={
+                version: (item.second, item.is_new, int((now - item.since).total_seconds()))
+                for version, item in pending.items()
+            },
+        )
+
+    def __attrs_post_init__(self) -> None:
+        _ = self.resume_time  # a number that is no time is refused with the rest
+
+    @property
+    def resume_time(self) -> datetime | None:
+        """Instant up to which everything was handed out."""
+        return None if self.complete_until is None else from_epoch_seconds(self.complete_until)
+
+    def is_for(self, query: CdrQuery) -> bool:
+        """Return whether it belongs to this query, with this start."""
+        return (self.query, self.start) == (query.fingerprint, query.seconds[0])
+
+    def pending_since(self, now: datetime) -> dict[str, PendingVersion]:
+        """Return the pending versions, as old as they were when the checkpoint was made."""
+        return {
+            version: PendingVersion(second, is_new, now - timedelta(seconds=age))
+            for version, (second, is_new, age) in self.pending.items()
+        }
+
+
+@frozen(kw_only=True)
+class WatchCheckpoint(_Checkpoint):
+    """Position of a watch: what was delivered, and where its stream of changes is."""
+
+    KIND = "watch"
+    VERSION = 2
+
+    start: int
+    end: int
+    """Bounds of the query's period, in seconds since 1970."""
+    done: Mapping[str, int]
+    """Ids of events that were delivered or discarded, with the second of their record."""
+    follow: FollowCheckpoint
+
+    @property
+    def period(self) -> tuple[datetime, datetime]:
+        """Bounds of the query's period."""
+        return from_epoch_seconds(self.start), from_epoch_seconds(self.end)
+
+    def __attrs_post_init__(self) -> None:
+        _ = self.period
