@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. ``argv`` is the command line without the program's name."""
     _prepare_streams()
     words = sys.argv[1:] if argv is None else argv
-    if list(words) == ["--version"]:  # needs no parser
-        sys.stdout.write(f"{__version__}\n")
+    if list(words) == ["--version"] and _print_version():
         return 0
     missing = ", ".join(name for name in ("cyclopts", "rich") if find_spec(name) is None)
     if missing:
@@ -43,6 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from voicenter_cdr.cli.app import run
 
     return run(words)
+
+
+def _print_version() -> bool:
+    """Print the version without loading a parser; return false if that failed, for the usual way to say why."""
+    try:
+        sys.stdout.write(f"{__version__}\n")
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _prepare_streams() -> None:

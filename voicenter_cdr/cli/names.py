@@ -15,6 +15,8 @@ __all__ = ["resolve_names"]
 _SHOWN: Final = 12
 """Known names that an error lists."""
 
+_PUNCTUATION: Final = re.compile(r"\s*([,;:/|&-])\s*")
+
 _NUMBER: Final = re.compile(r"\d(?:\D{0,2}\d){6,}")
 """A run of digits that could be a phone number; names that hold one are not listed."""
 
@@ -55,14 +57,14 @@ def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
 
 
 def _folded(text: str) -> str:
-    """Return the text as names are compared: NFKC, no invisible marks, single spaces, case folded."""
+    """Return the text as names are compared: NFKC, no invisible marks, single spaces between words, case folded."""
     plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(plain.split()).casefold()
+    return " ".join(_PUNCTUATION.sub(r"\1", plain).split()).casefold()
 
 
 def _unknown(flag: str, name: str, known: Collection[str]) -> ConfigurationError:
     shown = sorted(name for name in known if not _NUMBER.search(name))
-    by_folded = {_folded(name): name for name in shown}
+    by_folded = {_folded(name): name for name in reversed(shown)}
     close = [by_folded[match] for match in difflib.get_close_matches(_folded(name), by_folded, n=3)]
     if close:
         hint = f"Did you mean {_listed(close)}?"

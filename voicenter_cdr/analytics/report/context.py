@@ -282,8 +282,6 @@ class _Builder:
             for group in groups
             if group["abandonment_rate"].value is not None
         }
-        if not means:
-            return None
         words, weekdays = self._words, self._words.weekdays
         columns = [
             [
