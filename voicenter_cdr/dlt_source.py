@@ -1,4 +1,4 @@
-"""Call detail records as a dlt source: into every warehouse that dlt knows, incrementally.
+"""Call detail records as a dlt source: incrementally into every destination that can merge.
 
     import dlt
     from voicenter_cdr.dlt_source import voicenter
@@ -6,30 +6,59 @@
     pipeline = dlt.pipeline("calls", destination="duckdb", dataset_name="telephony")
     pipeline.run(voicenter(start=datetime(2026, 1, 1, tzinfo=UTC)))
 
+On object stores and disks, name a table format: ``pipeline.run(voicenter(…), table_format="delta")``. Plain files could
+only be appended to, which would store changed records twice, so that they are refused.
+
 The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sources.voicenter.token`` in
 ``.dlt/secrets.toml``, or ``SOURCES__VOICENTER__CODE`` in the environment. Needs the extra ``dlt``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
+from attrs import evolve, field, frozen
+
 from voicenter_cdr._extras import import_extra
+from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.ratelimit.policy import Limiter
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export import COLUMNS, Column, Kind, rows
 from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
 dlt: Any = import_extra("dlt", "dlt", "A dlt source")
+_container: Any = import_extra("dlt.common.configuration.container", "dlt", "A dlt source")
+_destination: Any = import_extra("dlt.common.destination", "dlt", "A dlt source")
+_destination_utils: Any = import_extra("dlt.common.destination.utils", "dlt", "A dlt source")
 
 __all__ = ["voicenter"]
+
+_DAY: Final = 86_400
+"""Seconds of a day in UTC."""
+
+_VERSION: Final = 1
+"""Version of what is kept in dlt's state."""
+
+_RELOAD: Final = (
+    'Load into another dataset, or everything anew: pipeline.run(…, refresh="drop_sources") drops what is there.'
+)
+
+_STRATEGIES: Final[Mapping[str, frozenset[str]]] = {
+    "merge": frozenset({"delete-insert", "upsert"}),
+    "replace": frozenset({"delete-insert"}),
+}
+"""Strategies of dlt that do what a mode promises."""
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.INT16: "bigint",
@@ -48,10 +77,81 @@ _HINTS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-class _Keys:
-    """The keys of records in order of time, unique within a run: the twin of a record gets a number behind its key.
+@frozen
+class LoadedPeriod:
+    """Period that was loaded, in seconds since 1970, half-open, with the second of its newest record."""
 
-    Twins begin in one instant, so a run reads all of them or none, and gives them the same keys as the last one did.
+    start: int
+    end: int
+    newest: int | None = None
+
+    def final_until(self, lookback: int, step: int) -> int:
+        """Return the second before which nothing is read again: one look-back before the newest record.
+
+        Cut to multiples of ``step`` seconds. Where there was no record, nothing is final.
+        """
+        if self.newest is None:
+            return self.start
+        final = self.newest // step * step - -(-lookback // step) * step
+        return max(self.start, min(self.end, final))
+
+
+def missing_periods(
+    loaded: Sequence[LoadedPeriod], start: int, end: int, *, lookback: int, step: int = 1
+) -> list[tuple[int, int]]:
+    """Return what to read so that ``[start, end)`` is loaded, as sorted periods in seconds since 1970.
+
+    A load that begins behind an earlier one goes on from there, so that nothing between the two is left out. With a
+    ``step`` of a day every period begins at a midnight, and the last day is read as far as it was loaded before: a day
+    that is replaced is replaced by the whole of it.
+    """
+    begin = start // step * step
+    before = [period for period in loaded if period.start <= begin]
+    if before:
+        begin = min(begin, max(before, key=lambda period: period.start).final_until(lookback, step))
+    if start >= end:
+        return []
+    missing, at = list[tuple[int, int]](), begin
+    for period in sorted(loaded, key=lambda period: period.start):
+        final = period.final_until(lookback, step)
+        if period.start >= end or final <= at:
+            continue
+        if at < period.start:
+            missing.append((at, period.start))
+        at = final
+    if at < end:
+        missing.append((at, end))
+    return _whole_days(missing, loaded) if step == _DAY else missing
+
+
+def _whole_days(missing: Sequence[tuple[int, int]], loaded: Sequence[LoadedPeriod]) -> list[tuple[int, int]]:
+    whole = list[tuple[int, int]]()
+    for begin, end in missing:
+        midnight = -(-end // _DAY) * _DAY
+        reached = [min(period.end, midnight) for period in loaded if period.start < midnight and period.end > end]
+        first, last = begin // _DAY * _DAY, max([end, *reached])
+        if whole and first <= whole[-1][1]:
+            first, last = whole[-1][0], max(whole.pop()[1], last)
+        whole.append((first, last))
+    return whole
+
+
+def merge_periods(periods: Sequence[LoadedPeriod]) -> list[LoadedPeriod]:
+    """Return the same time in as few periods as possible."""
+    merged = list[LoadedPeriod]()
+    for period in sorted(periods, key=lambda period: (period.start, period.end)):
+        if merged and period.start <= merged[-1].end:
+            last = merged.pop()
+            newest = max((second for second in (last.newest, period.newest) if second is not None), default=None)
+            period = LoadedPeriod(last.start, max(last.end, period.end), newest)
+        merged.append(period)
+    return merged
+
+
+class _Keys:
+    """Keys of records in order of time, unique within a run: the twin of a record gets a number behind its key.
+
+    Twins begin in one instant, so that a run reads all of them or none, and gives them the keys the last run gave them.
     """
 
     def __init__(self) -> None:
@@ -68,27 +168,34 @@ class _Keys:
 
 
 def _rows(records: Sequence[Cdr], keys: _Keys) -> list[dict[str, Any]]:
-    """The rows of a page. Raises :class:`DecodeError`, with the column's name, for a number that does not fit."""
+    """Return the rows of a page. Raises :class:`DecodeError`, with the column's name, for what does not fit it."""
     days = [cdr.started_at.date() for cdr in records]
     columns = [_values(records, column) for column in COLUMNS]
     return [dict(zip(_HINTS, row, strict=True)) for row in zip(keys.of(records), days, *columns, strict=True)]
 
 
 def _values(records: Sequence[Cdr], column: Column) -> list[Any]:
-    if column.kind is not Kind.JSON:
-        return column_values(records, column)
-    return [_portable(row[column.name]) for row in rows(records, (column,))]
+    if column.kind is Kind.JSON:
+        return [_portable(row[column.name]) for row in rows(records, (column,))]
+    values = column_values(records, column)
+    return _portable(values) if column.kind is Kind.STEPS else values
 
 
 def _portable(value: Any) -> Any:
-    """A JSON value that dlt can write: a whole number beyond 64 bits is text, and text has bytes in UTF-8."""
+    """Return a JSON value that every destination takes.
+
+    A whole number beyond 64 bits becomes text. A NUL, which PostgreSQL refuses, and half a surrogate pair, which UTF-8
+    does not have, become the escapes that JSON has for them.
+    """
     if isinstance(value, dict):
         return {_portable(key): _portable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_portable(item) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
+    return value
 
 
 def voicenter(
@@ -99,47 +206,73 @@ def voicenter(
     lookback: timedelta = timedelta(hours=24),
     settle: timedelta = timedelta(minutes=5),
     filters: Mapping[str, Any] | None = None,
+    account: str | None = None,
     base_url: str | None = None,
     limiter: Callable[[], Limiter] | None = None,
     pseudonymiser: Pseudonymiser | None = None,
     code: str | None = None,
     token: str | None = None,
 ) -> Any:
-    """A dlt source with one resource, ``cdr``: every record from ``start`` on, and what came or changed since.
+    """Return a dlt source with one resource, ``cdr``: every record from ``start`` on, and what came or changed since.
 
-    The first run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago). Later ones begin
-    ``lookback`` before the newest record there is, since records come late and change.
+    A run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago) what no earlier run has
+    loaded, and again what lies up to ``lookback`` before the newest record that is there, since records come late and
+    change. An earlier ``start`` is loaded by the next run; so is what lies between an earlier load and a ``start``
+    behind it. dlt keeps in its state what was loaded.
 
     ``mode="merge"``: a record takes the place of the one with its ``key``; where several records have one key, those
-    behind the first get a number behind it. ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on,
-    and take the place of the stored ones, so that what vanished is gone, as long as its day has other records;
-    ``lookback`` is rounded up to days.
+    behind the first get a number behind it. The strategy is the destination's: delete and insert, or upsert where that
+    is what it can (Delta, Iceberg). ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on, and take
+    the place of the stored ones, so that what vanished is gone, as long as its day has other records; ``lookback`` is
+    rounded up to days. It needs a destination that deletes and inserts.
 
-    ``base_url``: the service's address; else that of dlt's configuration (``sources.voicenter.base_url``), else
-    ``VOICENTER_BASE_URL``, else Voicenter's. ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as
-    ``{"cdr_types": [8]}``. ``limiter``: makes one that several workers share; it is called in the worker, and what it
-    makes is closed there. ``pseudonymiser`` replaces the numbers of all records, the same one in every run: ``key`` is
-    made from what it gives. Lists and objects are JSON columns, not tables; whole numbers in them that 64 bits do not
-    hold are text. A number that does not fit its column ends the load with a :class:`DecodeError` that names the
-    column.
+    - ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``.
+    - ``account``: a name to know the account by, so that its credential may change; default: the credential.
+    - ``base_url``: the service's address; default: ``sources.voicenter.base_url`` in dlt's configuration, then
+      ``VOICENTER_BASE_URL``, then Voicenter's.
+    - ``limiter``: makes one that several workers share. It is called in the worker, and what it makes is closed there.
+    - ``pseudonymiser``: replaces the numbers of all records; ``key`` is made from what it gives.
 
-    Raises :class:`ConfigurationError` for times without a zone and unknown modes.
+    Lists and objects are JSON columns, not tables. In them a whole number beyond 64 bits is text, and a NUL or half a
+    surrogate pair is escaped.
+
+    Raises :class:`ConfigurationError` for times without a zone and unknown modes, and in a run for a destination that
+    could only append or can't replace days; :class:`CheckpointError` in a run with other filters, another account,
+    another mode or other pseudonyms than the ones before; :class:`DecodeError` in a run for a number that does not fit
+    its column, with the column's name. A run that raises loads nothing.
     """
     if mode not in ("merge", "replace"):
         raise ConfigurationError(f"mode takes 'merge' or 'replace', not {mode!r}")
-    CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))  # what is wrong shows here
+    if lookback < timedelta(0) or settle < timedelta(0):
+        raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    if account is not None and not account.strip():
+        raise ConfigurationError("The account has no name; leave it out to know it by its credential")
+    # What is wrong with the period or the filters shows here, before any request.
+    query = CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))
 
     def source(code: str | None = None, token: str | None = None, base_url: str | None = None) -> Any:
-        keys = {"primary_key": "key"} if mode == "merge" else {"merge_key": "day"}
+        load = _Load(
+            query=query,
+            end=None if end is None else query.end,
+            mode=mode,
+            lookback=int(lookback.total_seconds()),
+            settle=settle,
+            account=account,
+            base_url=base_url,
+            limiter=limiter,
+            pseudonymiser=pseudonymiser,
+            code=code,
+            token=token,
+        )
+
+        async def cdr() -> AsyncIterator[list[dict[str, Any]]]:
+            async for page in load.pages():
+                yield page
+
+        merging: dict[str, Any] = {"write_disposition": "merge", "primary_key": "key"}
+        replacing = {"write_disposition": {"disposition": "merge", "strategy": "delete-insert"}, "merge_key": "day"}
         return dlt.resource(
-            _read(
-                start, end, mode, lookback, settle, dict(filters or {}), base_url, limiter, pseudonymiser, code, token
-            ),
-            name="cdr",
-            write_disposition={"disposition": "merge", "strategy": "delete-insert"},
-            columns=_HINTS,
-            max_table_nesting=0,
-            **keys,
+            cdr, name="cdr", columns=_HINTS, max_table_nesting=0, **(merging if mode == "merge" else replacing)
         )
 
     source.__annotations__ = {
@@ -152,44 +285,142 @@ def voicenter(
     return made(**given)
 
 
-def _read(
-    start: datetime,
-    end: datetime | None,
-    mode: str,
-    lookback: timedelta,
-    settle: timedelta,
-    filters: dict[str, Any],
-    base_url: str | None,
-    limiter: Callable[[], Limiter] | None,
-    pseudonymiser: Pseudonymiser | None,
-    code: str | None,
-    token: str | None,
-) -> Callable[..., AsyncIterator[list[dict[str, Any]]]]:
-    # dlt drops what lies before the cursor less its lag: where whole days are replaced, the cursor is the day.
-    begin: date
-    if mode == "merge":
-        cursor, begin, lag = "started_at", start, lookback.total_seconds()
-    else:
-        cursor, begin, lag = "day", start.astimezone(UTC).date(), float(-(-lookback // timedelta(days=1)))
-    # Without a key dlt keeps what it has seen of the newest instant, too: it may have changed.
-    since = dlt.sources.incremental(cursor, initial_value=begin, lag=lag, primary_key=())
+@frozen(kw_only=True)
+class _Load:
+    """One run of the source."""
 
-    async def cdr(since: Any = since) -> AsyncIterator[list[dict[str, Any]]]:
-        known = max(begin, since.last_value)
-        first = known if isinstance(known, datetime) else datetime.combine(known, time(tzinfo=UTC))
-        last = end or datetime.now(UTC) - settle
-        if first >= last:
+    query: CdrQuery
+    end: datetime | None
+    mode: str
+    lookback: int
+    settle: timedelta
+    account: str | None
+    base_url: str | None
+    limiter: Callable[[], Limiter] | None
+    pseudonymiser: Pseudonymiser | None = field(repr=False)
+    code: str | None = field(repr=False)
+    token: str | None = field(repr=False)
+
+    async def pages(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield the rows of what is missing; dlt's state says so once the last one is taken."""
+        state: dict[str, Any] = dlt.current.resource_state()
+        check = _DestinationCheck.current(self.mode)
+        check.before()
+        async with AsyncExitStack() as stack:  # here, since dlt has an event loop of its own
+            client = await self._client(stack)
+            await self._bind(state, client)
+            loaded = [LoadedPeriod(*period) for period in state.get("loaded", ())]
+            start, end = self.query.seconds[0], to_epoch_seconds(self.end or datetime.now(UTC) - self.settle)
+            if self.end is not None:
+                end = self.query.seconds[1]
+            step = _DAY if self.mode == "replace" else 1
+            keys = _Keys()
+            for begin, stop in missing_periods(loaded, start, end, lookback=self.lookback, step=step):
+                newest: int | None = None
+                period = evolve(self.query, start=from_epoch_seconds(begin), end=from_epoch_seconds(stop))
+                async for page in client.iter_pages(period):
+                    newest = to_epoch_seconds(page.records[-1].started_at) if page.records else newest
+                    records = page.records
+                    yield _rows(self.pseudonymiser.records(records) if self.pseudonymiser else records, keys)
+                    await check.run()
+                loaded = merge_periods([*loaded, LoadedPeriod(begin, stop, newest)])
+            state["loaded"] = [[period.start, period.end, period.newest] for period in loaded]
+
+    async def _client(self, stack: AsyncExitStack) -> CdrClient:
+        shared: Any = None if self.limiter is None else self.limiter()
+        if hasattr(shared, "aclose"):
+            stack.push_async_callback(shared.aclose)
+        address = {"base_url": self.base_url} if self.base_url else {}  # else the environment's
+        client = CdrClient.from_env(code=self.code, token=self.token, limiter=shared, **address)
+        return await stack.enter_async_context(client)
+
+    async def _bind(self, state: dict[str, Any], client: CdrClient) -> None:
+        """Compare what the state is of with this run; note it in the first one."""
+        salt = state.get("salt") or secrets.token_hex(16)
+        pseudonyms = "" if self.pseudonymiser is None else self.pseudonymiser.fingerprint
+        filters = f"{self.query.fingerprint} {self.query.fields!r} {pseudonyms}"
+        owner = client.session.account_fingerprint if self.account is None else partial(fingerprint, self.account)
+        # scrypt takes some 50 ms, which dlt's other sources need not wait for
+        known = {
+            "version": _VERSION,
+            "mode": self.mode,
+            "account": await asyncio.to_thread(owner, salt),
+            "filters": await asyncio.to_thread(fingerprint, filters, salt),
+        }
+        if "loaded" not in state:
+            state.update(known, salt=salt)
             return
-        keys = _Keys()
-        async with AsyncExitStack() as stack:  # made here, since dlt has an event loop of its own
-            shared: Any = None if limiter is None else limiter()
-            if hasattr(shared, "aclose"):
-                stack.push_async_callback(shared.aclose)
-            address = {"base_url": base_url} if base_url else {}  # else the environment's
-            client = CdrClient.from_env(code=code, token=token, limiter=shared, **address)
-            await stack.enter_async_context(client)
-            async for page in client.iter_pages(CdrQuery(first, last, **filters)):
-                records = page.records if pseudonymiser is None else pseudonymiser.records(page.records)
-                yield _rows(records, keys)
+        changed = [name for name, value in known.items() if state.get(name) != value]
+        words = {"version": "another version of this package", "filters": "other filters, fields or pseudonyms"}
+        if changed:
+            what = " and of ".join(words.get(name, f"another {name}") for name in changed)
+            raise CheckpointError(f"What is loaded there is of {what}", hint=_RELOAD)
 
-    return cdr
+
+class _DestinationCheck:
+    """Check that the destination merges what comes.
+
+    dlt falls back to appending where it can't merge, with no more than a warning. What it will do is known once it has
+    seen the first rows, and with them the table format; nothing is loaded by then.
+    """
+
+    def __init__(self, mode: str, schema: Any, capabilities: Any, resource: str) -> None:
+        self._mode = mode
+        self._schema = schema
+        self._capabilities = capabilities
+        self._resource = resource
+        self._is_done = False
+
+    @classmethod
+    def current(cls, mode: str) -> _DestinationCheck:
+        """Take what is running from dlt's context."""
+        context, kind = _container.Container(), _destination.DestinationCapabilitiesContext
+        capabilities = context[kind] if kind in context else None  # noqa: SIM401  # a Container has no get()
+        return cls(mode, dlt.current.source_schema(), capabilities, dlt.current.resource_name())
+
+    def before(self) -> None:
+        """Refuse what no table format can help, before any request."""
+        if self._capabilities is None:
+            return
+        if not _STRATEGIES[self._mode].intersection(self._capabilities.supported_merge_strategies or ()):
+            raise self._refusal()
+
+    async def run(self) -> None:
+        """Raise :class:`ConfigurationError` where the destination would append."""
+        if self._is_done or self._capabilities is None:
+            return
+        table = await self._table()
+        if table is not None:
+            self._is_done = True
+            self._check(table)
+
+    async def _table(self) -> dict[str, Any] | None:
+        """Return the table as dlt plans it. The rows are handed over to another thread, which plans it."""
+        for _ in range(500):
+            for table in self._schema.data_tables(include_incomplete=True):
+                if table.get("resource") == self._resource and table.get("columns"):
+                    return dict(table)
+            await asyncio.sleep(0.01)
+        return None
+
+    def _check(self, table: dict[str, Any]) -> None:
+        disposition = table.get("write_disposition")
+        if disposition == "replace":  # asked for in this run; dlt has emptied the state, so that all of it comes
+            return
+        try:
+            strategy = _destination_utils.resolve_merge_strategy({table["name"]: table}, table, self._capabilities)
+        except Exception:  # dlt's own, where the strategy is none of the destination's
+            strategy = None
+        if strategy not in _STRATEGIES[self._mode]:
+            raise self._refusal()
+
+    def _refusal(self) -> ConfigurationError:
+        if self._mode == "replace":
+            return ConfigurationError(
+                "This destination can't replace days, which mode='replace' does",
+                hint="Use mode='merge', or a destination that supports the strategy delete-insert.",
+            )
+        return ConfigurationError(
+            "This destination would only append, so that changed records would be stored twice",
+            hint='Name a table format that can merge, such as pipeline.run(…, table_format="delta") or "iceberg".',
+        )

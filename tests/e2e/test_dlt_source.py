@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import random
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.servers import postgres, service
 
-from voicenter_cdr import ConfigurationError, DecodeError
+from voicenter_cdr import CheckpointError, ConfigurationError, DecodeError
 from voicenter_cdr.limiters import SqliteLimiter
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records, Sandbox
@@ -62,6 +65,41 @@ def server() -> Iterator[tuple[Any, Query]]:
         yield dlt.destinations.postgres(url), ask
 
 
+def lake(kind: str, table_format: str | None, tmp_path: Path) -> tuple[Any, Query, dict[str, Any]]:
+    """A folder that dlt loads to in a table format, and a way to ask it."""
+    pytest.importorskip({"delta": "deltalake", "iceberg": "pyiceberg"}.get(kind, "dlt"))
+    destination = dlt.destinations.filesystem(str(tmp_path / "lake"))
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        pipeline = dlt.attach("calls", pipelines_dir=str(tmp_path / "pipelines"), destination=destination)
+        if kind == "delta":
+            table = importlib.import_module("dlt.common.libs.deltalake").get_delta_tables(pipeline)["cdr"]
+            stored = table.to_pyarrow_table()
+        else:
+            table = importlib.import_module("dlt.common.libs.pyiceberg").get_iceberg_tables(pipeline)["cdr"]
+            stored = table.scan().to_arrow()
+        with duckdb.connect() as base:
+            base.register("cdr", stored)
+            return base.execute(query.replace("telephony.", "")).fetchall()
+
+    return destination, ask, {} if table_format is None else {"table_format": table_format}
+
+
+@pytest.fixture
+def delta(tmp_path: Path) -> tuple[Any, Query, dict[str, Any]]:
+    return lake("delta", "delta", tmp_path)
+
+
+@pytest.fixture
+def iceberg(tmp_path: Path) -> tuple[Any, Query, dict[str, Any]]:
+    return lake("iceberg", "iceberg", tmp_path)
+
+
+@pytest.fixture
+def plain_files(tmp_path: Path) -> tuple[Any, Query, dict[str, Any]]:
+    return lake("plain", None, tmp_path)
+
+
 @pytest.fixture
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the source once; gives what is in the table then."""
@@ -69,7 +107,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     monkeypatch.setenv("SOURCES__VOICENTER__CODE", "sandbox-code")
     monkeypatch.chdir(tmp_path)
-    destination, ask = request.getfixturevalue(getattr(request, "param", "duck"))
+    destination, ask, *more = request.getfixturevalue(getattr(request, "param", "duck"))
+    how: dict[str, Any] = more[0] if more else {}
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
     def once(url: str | None, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
@@ -77,7 +116,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
             "calls", destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
         )
         options = {"start": START, "end": END} | options
-        pipeline.run(source.voicenter(base_url=url, **options))
+        pipeline.run(source.voicenter(base_url=url, **options), **how)
         return sorted(ask(f"SELECT {columns} FROM telephony.cdr"))
 
     return once
@@ -94,7 +133,14 @@ def test_the_address_may_come_from_outside(run: Any, name: str, monkeypatch: pyt
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(
-    ("run", "mode"), [("duck", "merge"), ("duck", "replace"), ("server", "merge")], indirect=["run"]
+    ("run", "mode"),
+    [
+        ("duck", "merge"),
+        ("duck", "replace"),
+        ("server", "merge"),
+        pytest.param("server", "replace", marks=pytest.mark.exhaustive),
+    ],
+    indirect=["run"],
 )
 def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     """Records that come late, change or vanish come out right in the next run; two legs of one call stay two."""
@@ -120,6 +166,157 @@ def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
     assert rows[4]["CallID"] in kept
     assert len(second) == (6 if mode == "merge" else 5)
     assert [line[0] for line in second].count("20260701030000one") == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("run", ["delta", pytest.param("iceberg", marks=pytest.mark.exhaustive)], indirect=True)
+def test_dlt_lake_with_a_table_format_is_merged(run: Any) -> None:
+    """On disk, too, a record that changed takes the place of itself, and a late one comes."""
+    rows = [row(1, 1), row(2, 30, CustomData=json.dumps({"a": ["b\0"]})), row(3, 50)]
+    app = Sandbox(Records(rows))
+    with service(app) as url:
+        run(url, columns="call_id")
+        app.replace(Records([rows[0], rows[1] | {"Duration": 700}, rows[2], row(4, 40)]))
+        loaded = run(url, columns="call_id, duration")
+    assert len(loaded) == 4
+    assert dict(loaded)[rows[1]["CallID"]] == 700
+
+
+def causes_of(error: BaseException | None) -> list[BaseException]:
+    """An error, and what it was raised from."""
+    found = list[BaseException]()
+    while error is not None:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize(("run", "mode"), [("plain_files", "merge"), ("delta", "replace")], indirect=["run"])
+def test_dlt_destination_that_can_not_merge_is_refused(run: Any, mode: str, tmp_path: Path) -> None:
+    """Where rows could only be appended, or days not be replaced, nothing is loaded, and the error says what to do."""
+    with service(Sandbox(Records([row(1, 1), row(2, 30)]))) as url:
+        for _ in range(2):
+            with pytest.raises(Exception, match="destination") as raised:
+                run(url, mode=mode)
+            assert any(isinstance(cause, ConfigurationError) for cause in causes_of(raised.value))
+    assert not [path for path in tmp_path.glob("lake/**/cdr/*") if path.is_file()]
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("mode", ["merge", pytest.param("replace", marks=pytest.mark.exhaustive)])
+def test_dlt_changed_period_is_loaded(run: Any, mode: str) -> None:
+    """An earlier start, a period of its own, an end that was moved back, a start that moved on: all of it is there."""
+    rows = [row(number, 6 * number - 120) for number in range(40)]
+    day = timedelta(days=1)
+    periods = [
+        (START, START + 2 * day, 8),
+        (START - 2 * day, START + 2 * day, 16),
+        (START - 4 * day, START - 3 * day, 20),
+        (START + 4 * day, START + 5 * day, 32),
+    ]
+    with service(Sandbox(Records(rows))) as url:
+        for start, end, there in periods:
+            loaded = run(url, mode=mode, start=start, end=end, columns="call_id")
+            assert len(loaded) == len(set(loaded)) == there, (start, end)
+
+
+NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"filters": {"cdr_types": [8]}}, {}),
+        ({}, {"code": "another-code"}),
+        pytest.param({"account": "north"}, {"account": "south"}, marks=pytest.mark.exhaustive),
+        pytest.param({}, {"mode": "replace"}, marks=pytest.mark.exhaustive),
+        pytest.param(
+            {}, {"pseudonymiser": Pseudonymiser(b"a key of thirty-two bytes, no le")}, marks=pytest.mark.exhaustive
+        ),
+    ],
+    ids=["filters", "credential", "account", "mode", "pseudonyms"],
+)
+def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """What was loaded with other filters, for another account, by another mode is neither mixed nor passed over."""
+    app = Sandbox(Records([row(1, 1), row(2, 30, CdrType=1)]), codes=["sandbox-code", "another-code"])
+    with service(app) as url:
+        before = run(url, **first)
+        asked = len(app.hits)
+        with pytest.raises(Exception, match="loaded there is of") as raised:
+            run(url, **second)
+        assert any(isinstance(cause, CheckpointError) for cause in causes_of(raised.value))
+        assert len(app.hits) == asked
+        assert run(url, **first) == before
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
+    """A token that is made anew each month is the same account."""
+    app = Sandbox(Records([row(1, 1), row(2, 30)]), codes=["sandbox-code", "another-code"])
+    with service(app) as url:
+        for code in ("sandbox-code", "another-code"):
+            assert len(run(url, account="north", code=code)) == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+def test_dlt_day_is_replaced_by_the_whole_of_it(run: Any) -> None:
+    """A run that ends within a day that is stored as a whole reads all of the day, so that it loses none of it."""
+    rows = [row(number, 5 * number) for number in range(1, 12)]
+    app = Sandbox(Records(rows))
+    with service(app) as url:
+        assert len(run(url, mode="replace", end=START + timedelta(hours=56))) == 11
+        for hours in (30, 50, 25):
+            app.replace(Records([line | {"Duration": hours} for line in rows]))
+            loaded = run(url, mode="replace", end=START + timedelta(hours=hours), columns="duration")
+            assert len(loaded) == 11
+
+
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("run", ["server"], indirect=True)
+def test_dlt_text_that_postgres_refuses_is_escaped(run: Any) -> None:
+    """A NUL or half a surrogate pair in a JSON value, a key or a step stops no load, and no later one."""
+    odd = {"a\0b": ["x\0", {"half": "\ud83d", "deep": {"\0": "\0"}}]}
+    steps = [{"LayerName": "Ma\0in", "DTMF": "1\ud83d", "LayerNumber": "0"}]
+    rows = [
+        row(1, 1, CustomData=json.dumps(odd), DTMFData=steps, QueueName="Sa\0les", Unknown={"\0": "\0"}),
+        row(2, 30),
+    ]
+    with service(Sandbox(Records(rows))) as url:
+        for _ in range(2):
+            loaded = run(url, columns="call_id, CAST(custom_data AS text), CAST(dtmf_data AS text)")
+            assert len(loaded) == 2
+    told = {line[0]: line[1] for line in loaded}[rows[0]["CallID"]]
+    assert json.loads(told) == {"a\\u0000b": ["x\\u0000", {"half": "\\ud83d", "deep": {"\\u0000": "\\u0000"}}]}
+
+
+RUNS = st.lists(
+    st.tuples(st.integers(0, 400_000), st.integers(1, 400_000), st.integers(0, 100_000), st.booleans()), max_size=6
+)
+
+
+@settings(max_examples=60)
+@given(RUNS, st.sampled_from([1, 86_400]))
+def test_missing_periods_leave_no_hole(runs: list[tuple[int, int, int, bool]], step: int) -> None:
+    """After each run all it was asked for is loaded; a day is read from its midnight, as far as it ever was."""
+    source = importlib.import_module("voicenter_cdr.dlt_source")
+    loaded: list[Any] = []
+    for start, length, lookback, has_records in runs:
+        missing = source.missing_periods(loaded, start, start + length, lookback=lookback, step=step)
+        assert missing == sorted(missing)
+        for begin, end in missing:
+            assert begin % step == 0
+            assert begin < end
+            if step > 1:
+                midnight = -(-end // step) * step
+                assert end == midnight or not any(end < period.end and period.start < midnight for period in loaded)
+        for (_, before), (after, _) in itertools.pairwise(missing):
+            assert before <= after
+        new = [source.LoadedPeriod(begin, end, end - 1 if has_records else None) for begin, end in missing]
+        loaded = source.merge_periods([*loaded, *new])
+        assert any(period.start <= start and start + length <= period.end for period in loaded)
+        assert all(before.end < after.start for before, after in itertools.pairwise(loaded))
 
 
 def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, Any]]:
