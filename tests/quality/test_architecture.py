@@ -58,6 +58,7 @@ THIRD_PARTY = {
     "core.streaming": {"attrs", "cattrs"},
     "analytics": {"attrs"},
     "diagnostics": {"attrs"},
+    "dlt_source": {"attrs"},
     "errors": {"attrs"},
     "export": {"attrs"},
     "handlers": {"attrs", "httpx"},
