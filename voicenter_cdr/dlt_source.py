@@ -339,7 +339,7 @@ class _Load:
         salt = state.get("salt") or secrets.token_hex(16)
         pseudonyms = "" if self.pseudonymiser is None else self.pseudonymiser.fingerprint
         filters = f"{self.query.fingerprint} {self.query.fields!r} {pseudonyms}"
-        owner = client.account_fingerprint if self.account is None else partial(fingerprint, self.account)
+        owner = client.session.account_fingerprint if self.account is None else partial(fingerprint, self.account)
         # scrypt takes some 50 ms, which dlt's other sources need not wait for
         known = {
             "version": _VERSION,
