@@ -58,12 +58,11 @@ _FEW: Final = 7
 
 # The patterns below work on texts whose digits are ASCII (_ascii_digits).
 _URL_ESCAPE: Final = "%(?:[0-9A-Fa-f][A-Fa-f]|[A-Fa-f][0-9]|09|2[089]|[89][0-9])"
-_GAP: Final = (
-    rf"(?:&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>|[\W_])"
-)
-"""One separator between digits: an escape, a tag, or any character but letters and digits."""
-_GAPS: Final = re.compile(_GAP)
-_RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:{_GAP}*[0-9])*")
+_ESCAPE: Final = rf"&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>"
+"""What HTML, JSON and URLs write for a separator."""
+_ESCAPES: Final = re.compile(_ESCAPE)
+_RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:(?:{_ESCAPE}|[\W_])*[0-9])*")
+"""Digits with anything but letters between them."""
 _NO_LETTERS: Final = re.compile(r"[\W_0-9]*")
 _NO_DIGITS: Final = re.compile("[^0-9]+")
 _DATE: Final = r"(?:(?:19|20)\d\d(?P<a>[-/.])[01]\d(?P=a)[0-3]\d|[0-3]\d(?P<b>[-/.])[01]\d(?P=b)(?:19|20)\d\d)"
@@ -188,7 +187,7 @@ class Pseudonymiser:
         for match in _KEPT_OR_WHOLE.finditer(scanned):
             yield from self._found_between(scanned, at, match.start())
             if match["whole"]:
-                yield match.start(), match.end(), self._of(_digits(match[0]))
+                yield match.start(), match.end(), self._of(_NO_DIGITS.sub("", match[0]))
             at = match.end()
         yield from self._found_between(scanned, at, len(scanned))
 
@@ -201,11 +200,18 @@ class Pseudonymiser:
     ) -> Iterator[tuple[int, int, str]]:
         """Yield the numbers in a run of digits with gaps: one, several, or none."""
         run = scanned[start:end]
-        digits = _digits(run)
+        digits = _NO_DIGITS.sub("", run)
         if len(digits) < _FEWEST or (len(digits) > _MOST and run.isdecimal()):
             return  # too few, or an id
+        if not run.isdecimal():
+            # Digits of an escape are no digits of the number, unless it takes them to make one.
+            unescaped = _ESCAPES.sub(lambda match: " " * len(match[0]), run)
+            if len(_NO_DIGITS.sub("", unescaped)) < _FEWEST:
+                yield start, end, self._of(digits)
+                return
+            run, digits = unescaped, _NO_DIGITS.sub("", unescaped)
         parts = _parts(run, dividers[0]) if dividers else [(0, len(run))]
-        sizes = [len(_digits(run[first:last])) for first, last in parts]
+        sizes = [len(_NO_DIGITS.sub("", run[first:last])) for first, last in parts]
         if len(digits) <= _MOST and not any(_is_national(run[first:last]) for first, last in parts):
             yield start, end, self._of(digits)
         elif max(sizes) < _FEWEST or len(parts) == 1:
@@ -296,14 +302,6 @@ def _ascii_digits(text: str) -> str:
     return "".join([str(unicodedata.digit(char)) if char.isdigit() else char for char in text])
 
 
-def _digits(run: str) -> str:
-    """Return the digits of a run without its gaps; with those of what looks like an escape, if it takes them."""
-    if run.isdecimal():
-        return run
-    digits = _GAPS.sub("", run)
-    return digits if len(digits) >= _FEWEST else max(_NO_DIGITS.sub("", run), digits, key=len)
-
-
 def _parts(run: str, divider: re.Pattern[str]) -> list[tuple[int, int]]:
     """Return where the parts of a run are that a divider leaves."""
     edges = [0, *itertools.chain.from_iterable(match.span() for match in divider.finditer(run)), len(run)]
@@ -312,7 +310,7 @@ def _parts(run: str, divider: re.Pattern[str]) -> list[tuple[int, int]]:
 
 def _is_national(part: str) -> bool:
     """Return whether a part is a number by itself: with its trunk zero, a country code or a plus."""
-    digits = _digits(part)
+    digits = _NO_DIGITS.sub("", part)
     return _FEWEST <= len(digits) <= _MOST and (part.startswith("+") or digits.startswith(("0", "972")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,6 +12,7 @@ from voicenter_cdr._files import Destination, standard_output
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
+from voicenter_cdr.export.excel import XlsxSink
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink
@@ -19,8 +21,8 @@ from voicenter_cdr.export.text import CsvSink, JsonlSink
 
 __all__ = ["Format", "format_of", "is_folder", "open_sink"]
 
-Format = Literal["jsonl", "csv", "parquet", "sqlite", "duckdb"]
-"""JSON Lines, comma-separated values, Parquet, or a database file."""
+Format = Literal["jsonl", "csv", "parquet", "sqlite", "duckdb", "xlsx"]
+"""JSON Lines, comma-separated values, Parquet, a database file, or an Excel workbook."""
 
 _FORMATS: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -31,11 +33,12 @@ _FORMATS: Final[dict[str, Format]] = {
     ".sqlite3": "sqlite",
     ".db": "sqlite",
     ".duckdb": "duckdb",
+    ".xlsx": "xlsx",
 }
 
 _PACKED: Final = ("jsonl", "csv")
 
-_KNOWN: Final = "known: .jsonl, .ndjson and .csv, each also with .gz behind it, .parquet, .sqlite, .db and .duckdb"
+_KNOWN: Final = "known: .jsonl, .ndjson and .csv, also with .gz, .parquet, .sqlite, .db, .duckdb and .xlsx"
 
 
 def open_sink(
@@ -45,13 +48,15 @@ def open_sink(
     columns: Sequence[Column] = COLUMNS,
     raw_names: bool = False,
     excel: bool = False,
+    zone: tzinfo | None = None,
 ) -> FileSink:
     """The sink for a path, ``"-"`` (standard output) or a stream of bytes.
 
     The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
-    ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``. A folder (one that exists, or a name that ends
-    with a slash) becomes a tree of Parquet files by day, or of JSON Lines with the format ``"jsonl"``. Streams get
-    JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
+    ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
+    that ends with a slash) becomes a dataset of Parquet files by day, or of JSON Lines with the format ``"jsonl"``.
+    Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only. ``zone``: time zone of the times
+    in files for spreadsheets.
 
     Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, for a place where
     no file can be written, and where the library for a format is not installed.
@@ -67,6 +72,8 @@ def open_sink(
         return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel)
     if chosen == "jsonl":
         return JsonlSink(target, columns=columns, raw_names=raw_names)
+    if chosen == "xlsx":
+        return XlsxSink(target, columns=columns, raw_names=raw_names, zone=zone)
     if chosen == "parquet":
         return ParquetSink(target, columns=columns, raw_names=raw_names)
     if not isinstance(target, str | os.PathLike):

@@ -436,7 +436,7 @@ def test_the_name_tells_the_format(tmp_path: Path, name: str, kind: type) -> Non
     ("name", "options", "hint"),
     [
         ("a.json", {}, r"name it \.jsonl"),
-        ("a.xlsx", {}, r"known: \.jsonl"),
+        ("a.xls", {}, r"known: \.jsonl"),
         ("a", {}, r"known: \.jsonl"),
         ("a.gz", {}, r"known: \.jsonl"),
         ("a.csv", {"format": "jsonl"}, "format asked for is jsonl"),
