@@ -137,7 +137,11 @@ def test_every_public_member_says_what_it_means() -> None:
     for node in [node for path in folder.glob("*.py") for node in ast.parse(path.read_text("utf-8")).body]:
         if isinstance(node, ast.ClassDef) and node.name in voicenter_cdr.models.__all__ and node.name != "FrozenMap":
             lines = [line for line in node.body if isinstance(line, ast.Assign | ast.AnnAssign)]
-            for line in lines:
+            targets = [line.target if isinstance(line, ast.AnnAssign) else line.targets[0] for line in lines]
+            public = [
+                line for line, target in zip(lines, targets, strict=True) if not ast.unparse(target).startswith("_")
+            ]
+            for line in public:
                 behind = node.body[node.body.index(line) + 1]
                 assert isinstance(behind, ast.Expr), f"{node.name}, line {line.lineno}"
                 assert isinstance(behind.value, ast.Constant)

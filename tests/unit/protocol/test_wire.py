@@ -33,11 +33,10 @@ from voicenter_cdr import (
     UntrustedAddressError,
     VoicenterError,
 )
-from voicenter_cdr.core.protocol import rows as record_rows
-from voicenter_cdr.core.protocol import values as wire
+from voicenter_cdr.core.protocol import values
 from voicenter_cdr.core.protocol.requests import Credentials, call_window, encode
 from voicenter_cdr.core.protocol.responses import ApiResponse, ResponseDecoder, decode
-from voicenter_cdr.core.protocol.rows import RecordDecoder, project_fields
+from voicenter_cdr.core.protocol.rows import DecodedRows, RecordDecoder, project_fields
 from voicenter_cdr.errors import Problem
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -94,6 +93,16 @@ def read(data: bytes, status: int = 200, **options: Any) -> ApiResponse:
 def one(**changes: Any) -> Any:
     raw = {name: value for name, value in (RECORD | changes).items() if value is not ...}
     return read(body(raw)).rows[0]
+
+
+def decode_rows(decoder: RecordDecoder, *slices: list[Any], first: int = 0) -> tuple[list[Any], list[int | None]]:
+    """The rows of the slices and their seconds; ``first`` is the place of the first one."""
+    decoded = DecodedRows(seconds=[None] * first)
+    for part in slices:
+        decoder.decode(part, decoded)
+    records = iter(decoded.table())
+    rows = [decoded.unreadable.get(place) or next(records) for place in range(first, len(decoded))]
+    return rows, decoded.seconds[first:]
 
 
 # --- asking
@@ -411,9 +420,8 @@ def test_times_from_1970_on_in_any_company(value: str, moment: Any, monkeypatch:
 def test_dates_of_several_forms_in_one_slice() -> None:
     """All of them become aware, those that name no zone too."""
     dates = ["2026-07-14T08:31:09Z", "2026-07-14T08:31:09", "2026-07-14T11:31:09+03:00", ""]
-    done, seconds = list[Any](), list[int | None]()
-    for rows in (dates[:2], dates):
-        RecordDecoder().read_into([RECORD | {"Date": date} for date in rows], done, seconds)
+    slices = [[RECORD | {"Date": date} for date in some] for some in (dates[:2], dates)]
+    done, seconds = decode_rows(RecordDecoder(), *slices)
     assert {record.started_at for record in done} == {datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)}
     assert seconds == [1784017869] * 6
 
@@ -465,29 +473,24 @@ def test_rows_of_one_shape_are_read_by_columns(monkeypatch: pytest.MonkeyPatch) 
     two = [{"Date": "2026-07-14T08", "CallID": "a"}]
     some = [row, {key: value for key, value in row.items() if value not in ("", False)}]
     slow = [[read(body(row, None)).records[0] for row in part] for part in (rows, naive, more, two, some)]
-    for name in ("_text", "_whole", "_price", "_flag", "_cdr_type", "_started_at"):
-        monkeypatch.setattr(wire, name, lambda value: pytest.fail(f"{value} was read by itself"))
-    monkeypatch.setattr(RecordDecoder, "_alone", lambda *_: pytest.fail("a row was read by itself"))
+    monkeypatch.setattr(RecordDecoder, "_decode_row", lambda *_: pytest.fail("a row was read by itself"))
     for part, records in zip((rows, naive, more, two, some), slow, strict=True):
-        done: list[Any] = []
-        RecordDecoder().read_into(part, done, [])
-        assert done == records
+        assert decode_rows(RecordDecoder(), part)[0] == records
 
 
 def test_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lists of keys and spellings a slice has; and one that can't be read makes no other row odd."""
     alone: list[str] = []
-    careful = RecordDecoder._alone
+    careful = RecordDecoder._decode_row
     monkeypatch.setattr(
-        RecordDecoder, "_alone", lambda reader, row, path: alone.append(path) or careful(reader, row, path)
+        RecordDecoder, "_decode_row", lambda reader, row, path: alone.append(path) or careful(reader, row, path)
     )
     names = list(RECORD)
     rows = [{name: RECORD[name] for name in ["Date", *names[at % 7 :: at + 1]]} for at in range(20)]
     rows += [{name.lower(): value for name, value in row.items()} | {f"More{at}": at} for at, row in enumerate(rows)]
     for bad in ({"Duration": "x"}, {"Date": ""}, {"CustomData": 5}, {"more": json.loads("[" * 101 + "]" * 101)}):
         alone.clear()
-        done: list[Any] = []
-        RecordDecoder().read_into([*rows, RECORD | bad, *rows], done, [])
+        done, _ = decode_rows(RecordDecoder(), [*rows, RECORD | bad, *rows])
         assert alone == ["$.CDR_LIST[40]"]
         assert [record.extra for record in done[20:40]] == [{f"More{at}": at} for at in range(20)]
     chosen = read(body(*rows), fields=["duration"]).records
@@ -608,8 +611,8 @@ def test_fields_that_were_not_chosen_are_not_judged(date: str) -> None:
 
 def test_what_is_learnt_of_records_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts, steps and lists of keys beyond what is kept are read all the same."""
-    monkeypatch.setattr("voicenter_cdr.core.protocol.rows._POOL_SIZE", 2)
-    monkeypatch.setattr("voicenter_cdr.core.protocol.rows._KEYS_KEPT", 2)
+    monkeypatch.setattr("voicenter_cdr.core.protocol.values._POOL_SIZE", 2)
+    monkeypatch.setattr("voicenter_cdr.core.protocol.rows._KEY_MAPS", 2)
     reader = RecordDecoder()
     for number in range(6):
         step = {"LayerName": f"layer {number}", "DTMF": number, "LayerNumber": "0"}
@@ -638,10 +641,7 @@ def test_a_step_of_other_keys_is_not_taken_for_a_plain_one() -> None:
     plain = {"LayerName": "A", "DTMF": 1, "LayerNumber": "0"}
     twice = plain | {"layername": "B"}
     for steps in ([plain, twice, plain], [twice, plain, twice]):
-        done: list[Any] = []
-        reader = RecordDecoder()
-        for step in steps:
-            reader.read_into([RECORD | {"DTMFData": [step]}], done, [])
+        done, _ = decode_rows(RecordDecoder(), *[[RECORD | {"DTMFData": [step]}] for step in steps])
         assert [cdr.dtmf_data for cdr in done] == [one(DTMFData=[step]).dtmf_data for step in steps]
 
 
@@ -825,14 +825,15 @@ def test_what_repeats_is_kept_once() -> None:
     """Names, menus, and steps that stand in several menus, over all answers of a reader."""
     steps = [{"LayerName": name, "DTMF": 1, "LayerNumber": "0"} for name in ("Main", "Sales")]
     rows = [RECORD | {"DTMFData": steps[:count]} for count in (1, 1, 2)]
-    reader, cdrs = RecordDecoder(), list[Any]()
+    reader, cdrs, menus = RecordDecoder(), list[Any](), list[Any]()
     for _ in range(2):
         decoder = ResponseDecoder(reader=reader)
         decoder.feed(body(*rows))
-        cdrs += decoder.finish().records
-    assert cdrs[1].dtmf_data is cdrs[3].dtmf_data is cdrs[4].dtmf_data
-    assert cdrs[2].dtmf_data is cdrs[5].dtmf_data
-    assert cdrs[2].dtmf_data[0] is cdrs[0].dtmf_data[0]
+        records = decoder.finish().records
+        cdrs += records
+        menus += records.column("dtmf_data")
+    assert menus[0] is menus[1] is menus[3] is menus[4]
+    assert menus[2] is menus[5]
     assert cdrs[2].dtmf_data == (IvrStep("Main", "1", "0"), IvrStep("Sales", "1", "0"))
     assert cdrs[0].queue_name is cdrs[5].queue_name
 
@@ -1053,14 +1054,12 @@ def test_a_row_is_read_the_same_in_any_company(slices: list[list[Any]], fields: 
     """What else stands in the slice, and what was read before it, makes no difference to a record."""
     chosen = None if fields is None else tuple(fields)
     reader = RecordDecoder(chosen)
-    together, seconds = list[Any](), list[Any]()
-    for part in [*slices, *reversed(slices)]:
-        reader.read_into(part, together, seconds)
+    together, seconds = decode_rows(reader, *slices, *reversed(slices))
     alone, own = list[Any](), list[Any]()
     for at, row in enumerate(chain.from_iterable([*slices, *reversed(slices)])):
-        done = [None] * at  # so that its path is the same
-        RecordDecoder(chosen).read_into([row], done, own)  # type: ignore[arg-type]
-        alone.append(done[at])
+        done, second = decode_rows(RecordDecoder(chosen), [row], first=at)
+        alone += done
+        own += second
     assert list(map(as_text, together)) == list(map(as_text, alone))
     assert seconds == own
 
@@ -1084,7 +1083,7 @@ def test_a_page_of_many_rows_is_never_held_as_text() -> None:
     decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
-        most = max(most, len(decoder._buffer))
+        most = max(most, decoder._splitter.unread)
     assert len(decoder.finish().rows) == 3_000
     assert most < 3 * 32_768
 
@@ -1137,9 +1136,9 @@ def test_rows_are_read_as_they_come() -> None:
             decoder.feed(f'{{"CallID":"{number}","Date":"2026-07-14T08:31:09Z"}}{gap},{gap}'.encode())
             decoder.feed(b'{"CallID":')
             assert len(decoder._rows) == number + 1
-            assert decoder._buffer.strip() == b'{"CallID":'
+            assert decoder._splitter._buffer.strip() == b'{"CallID":'
             decoder.feed(b'"x","Date":"2026-07-14T08:31:09Z"}')
-            del decoder._buffer[-len(b'{"CallID":"x","Date":"2026-07-14T08:31:09Z"}') :]
+            del decoder._splitter._buffer[-len(b'{"CallID":"x","Date":"2026-07-14T08:31:09Z"}') :]
         decoder.feed(b'{"CallID":"3","Date":"2026-07-14T08:31:09Z"}' + gap.encode() + b"]}")
         assert [record.call_id for record in decoder.finish().records] == ["0", "1", "2", "3"]
 
@@ -1150,7 +1149,7 @@ def test_rows_of_changing_shape_stream_too() -> None:
     decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
-        most = max(most, len(decoder._buffer))
+        most = max(most, decoder._splitter.unread)
     assert len(decoder.finish().rows) == 2_000
     assert most < 5 * 32_768
 
@@ -1161,7 +1160,7 @@ def test_rows_that_never_begin_like_the_first_stream_too() -> None:
     decoder, most = ResponseDecoder(), 0
     for at in range(0, len(whole), 32_768):
         decoder.feed(whole[at : at + 32_768])
-        most = max(most, len(decoder._buffer))
+        most = max(most, decoder._splitter.unread)
     assert len(decoder.finish().rows) == 2_001
     assert most < 5 * 32_768
 
@@ -1286,27 +1285,27 @@ def test_only_digits_are_a_number(value: str) -> None:
 
 # --- columns, and what is taken out of an answer's words
 
-PLAIN_COLUMNS: list[tuple[Any, Any]] = [
-    (wire._text, ["a", "", None, "0521234567"]),
-    (wire._whole, [0, 5, -1]),
-    (wire._price, [0, 7]),
-    (wire._flag, [True, False, None]),
-    (wire._cdr_type, [8, 1, 8]),
-    (wire._started_at, ["1970-01-01T00:00:00Z", "2026-07-14T08:31:09+00:00", "2026-07-14T08Z"]),
-    (wire._started_at, ["2026-07-14T08:31:09", "1970-01-01 00:00:00"]),
-    (wire._started_at, ["2026-07-14T08", "2026-07-14T08:31:09"]),
-    (wire._custom_data, [{}, {"var_leadID": "L-1"}, {"a": {"b": [1]}}]),
-]
 
-
-@pytest.mark.parametrize(("read", "column"), PLAIN_COLUMNS)
+@pytest.mark.parametrize(
+    ("read", "column"),
+    [
+        (values.decode_text, ["a", "", None, "0521234567"]),
+        (values.decode_whole, [0, 5, -1, None]),
+        (values.decode_price, [0, 7]),
+        (values.decode_flag, [True, False, None]),
+        (values.decode_instant, ["1970-01-01T00:00:00Z", "2026-07-14T08:31:09+00:00", "2026-07-14T08Z"]),
+        (values.decode_instant, ["2026-07-14T08:31:09", "1970-01-01 00:00:00"]),
+        (values.decode_instant, ["2026-07-14T08", "2026-07-14T08:31:09"]),
+        (values.decode_object, [{}, {"var_leadID": "L-1"}, {"a": {"b": [1]}}]),
+    ],
+)
 def test_plain_columns_are_read_at_once(read: Any, column: list[Any]) -> None:
     """Without a step for each value, and as if there had been one."""
-    assert record_rows._AT_ONCE[read](column) == [read(value) for value in column]
+    assert values._TWINS[read](column) == [read(value) for value in column]
 
 
 @given(
-    st.sampled_from(list(record_rows._AT_ONCE)),
+    st.sampled_from(list(values._TWINS)),
     st.lists(
         st.one_of(
             st.none(),
@@ -1321,13 +1320,13 @@ def test_plain_columns_are_read_at_once(read: Any, column: list[Any]) -> None:
 )
 def test_a_column_at_once_is_the_column_value_by_value(read: Any, column: list[Any]) -> None:
     """Or it is not read at once: then values are looked at one by one."""
-    odd: set[int] = set()
-    expected = record_rows._one_by_one(read, column, odd)
+    fallback: set[int] = set()
+    expected = values.decode_each(read, column, fallback)
     try:
-        at_once = record_rows._AT_ONCE[read](column)
-    except (LookupError, TypeError, ValueError, wire._UnreadableError):
+        at_once = values._TWINS[read](column)
+    except (LookupError, TypeError, ValueError, values.UnreadableError):
         at_once = None
-    assert at_once is None or (not odd and [*map(repr, at_once)] == [*map(repr, expected)])
+    assert at_once is None or (not fallback and [*map(repr, at_once)] == [*map(repr, expected)])
 
 
 SECRET = "a/b c&'é\\"

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from voicenter_cdr.models import CdrField
-from voicenter_cdr.models.records import REQUIRED_FIELDS
 
-__all__ = ["API_NAMES"]
+__all__ = ["API_NAMES", "DOCUMENTED_NAMES", "FIELDS_BY_KEY"]
 
 API_NAMES: Final[Mapping[CdrField, str]] = {
     CdrField.CALLER_NUMBER: "CallerNumber",
@@ -38,11 +37,8 @@ API_NAMES: Final[Mapping[CdrField, str]] = {
     CdrField.TARGET_PREFIX_NAME: "TargetPrefixName",
     CdrField.USER_ID: "UserId",
 }
-"""Our name of a field -> the service's."""
+"""The service's name of each field, as the document spells it."""
 
-_BY_KEY: Final = {name.lower(): ours for ours, name in API_NAMES.items()}
+FIELDS_BY_KEY: Final[Mapping[str, CdrField]] = {name.lower(): ours for ours, name in API_NAMES.items()}
 
-_DOCUMENTED: Final = tuple(name for ours, name in API_NAMES.items() if ours is not CdrField.USER_ID)
-
-_NEEDED: Final = tuple(map(CdrField, REQUIRED_FIELDS))
-"""Fields asked for whatever was chosen."""
+DOCUMENTED_NAMES: Final = tuple(name for ours, name in API_NAMES.items() if ours is not CdrField.USER_ID)

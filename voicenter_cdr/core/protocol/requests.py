@@ -10,9 +10,10 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from voicenter_cdr._times import format_second, from_epoch_seconds
-from voicenter_cdr.core.protocol.fields import _DOCUMENTED, _NEEDED, API_NAMES
+from voicenter_cdr.core.protocol.fields import API_NAMES, DOCUMENTED_NAMES
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrField, CdrQuery, Sort, SortOrder
+from voicenter_cdr.models.records import REQUIRED_FIELDS
 
 __all__ = ["Credentials", "Request", "call_window", "encode"]
 
@@ -63,8 +64,8 @@ def _wanted(query: CdrQuery) -> list[str]:
     if query.fields == "*":
         return []
     if query.fields is None:
-        return list(_DOCUMENTED)
-    return [API_NAMES[name] for name in dict.fromkeys((*query.fields, *_NEEDED))]
+        return list(DOCUMENTED_NAMES)
+    return [API_NAMES[name] for name in dict.fromkeys((*query.fields, *map(CdrField, REQUIRED_FIELDS)))]
 
 
 def _sorting(sort: Sequence[Sort]) -> list[dict[str, str]]:

@@ -1,17 +1,19 @@
-"""Decoding of responses: envelope, errors, and the list of records."""
+"""Decoding of responses: the envelope, its errors, and the list of records."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress, islice
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from voicenter_cdr.core.protocol.redaction import _ADDRESS, _LONG_DIGITS, _masked, _spellings
-from voicenter_cdr.core.protocol.rows import RecordDecoder
-from voicenter_cdr.core.protocol.values import _UnreadableError, _whole
+from voicenter_cdr.core.protocol.json_stream import JsonArraySplitter, Loads, parse_object
+from voicenter_cdr.core.protocol.redaction import find_address, redact, secret_pattern
+from voicenter_cdr.core.protocol.rows import DecodedRows, RecordDecoder
+from voicenter_cdr.core.protocol.values import UnreadableError, decode_whole
 from voicenter_cdr.errors import (
     ApiError,
     AuthenticationError,
@@ -22,57 +24,72 @@ from voicenter_cdr.errors import (
     ServerError,
     UntrustedAddressError,
 )
-from voicenter_cdr.models import Cdr, ErrorNumber, InvalidRecord
+from voicenter_cdr.models import Cdr, ErrorNumber, InvalidRecord, RecordTable
+from voicenter_cdr.models.results import PAGE_CAP
 
-__all__ = ["ApiResponse", "ResponseDecoder", "decode"]
+__all__ = ["ApiResponse", "Loads", "ResponseDecoder", "decode"]
 
 
 @frozen(kw_only=True)
 class ApiResponse:
-    """One understood answer."""
+    """One decoded response: its readable rows as a table, the unreadable ones by their place among all rows."""
 
-    rows: tuple[Cdr | InvalidRecord, ...] = field(repr=False)
-    """Everything that came, in the order of the answer."""
+    records: RecordTable = field(repr=False)
+    """The readable rows, in the order of the response."""
+    unreadable: Mapping[int, InvalidRecord] = field(repr=False)
+    """The other rows, by their place among all rows."""
     seconds: tuple[int | None, ...] = field(repr=False)
-    """The own second (since 1970, UTC) of every row; ``None`` where it can't be told."""
+    """The second (since 1970, UTC) of every row, readable or not; ``None`` where it can't be told."""
     total_hits: int | None
-    """TOTAL_HITS, where told."""
+    """TOTAL_HITS; ``None`` where the service sent none, or one that can't be meant."""
     return_hits: int | None
-    """RETURN_HITS, where told."""
+    """RETURN_HITS, likewise."""
 
     @property
-    def records(self) -> tuple[Cdr, ...]:
-        """The readable rows."""
-        return tuple(row for row in self.rows if isinstance(row, Cdr))
+    def row_count(self) -> int:
+        """Rows of the response, the unreadable ones included."""
+        return len(self.seconds)
+
+    @property
+    def rows(self) -> tuple[Cdr | InvalidRecord, ...]:
+        """All rows, in the order of the response; makes every record."""
+        records = iter(self.records)
+        return tuple([self.unreadable.get(place) or next(records) for place in range(len(self.seconds))])
 
     @property
     def invalid(self) -> tuple[InvalidRecord, ...]:
         """The unreadable rows."""
-        return tuple(row for row in self.rows if isinstance(row, InvalidRecord))
+        return tuple(self.unreadable.values())
+
+    def between(self, start: int, stop: int) -> tuple[RecordTable, tuple[InvalidRecord, ...]]:
+        """Return the readable and the unreadable rows with ``start <= second < stop``, or without a known second."""
+        kept = [second is None or start <= second < stop for second in self.seconds]
+        invalid = tuple([row for place, row in self.unreadable.items() if kept[place]])
+        if self.unreadable:
+            kept = list(compress(kept, [place not in self.unreadable for place in range(len(kept))]))
+        rest = iter(kept)
+        return RecordTable([batch.where(islice(rest, len(batch))) for batch in self.records.batches]), invalid
 
 
-_LIST: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
+_LIST_KEY: Final = re.compile(rb'"cdr[_ ]?list"\s*:\s*\[', re.IGNORECASE)
 
-_HEAD_LIMIT: Final = 65_536
-"""Where the list of records has to begin, or else the answer is read whole."""
+_MAX_UNREAD: Final = 1_048_576
+"""Bytes of one row, or of a response without rows: a real record has about 700, and few packed bytes can hold many."""
 
-_UNREAD_LIMIT: Final = 1_048_576
-"""How much may lie unread: the service's records are a thousandth of it, and a few packed bytes can hold much more."""
+_MAX_BYTES: Final = 134_217_728
+"""Bytes of a response, unpacked: a page of 10,000 real records has about 7 million."""
 
-_COMMA: Final = ord(",")
+_MAX_COUNT: Final = 10**10
+"""Largest count that is believed. A century of a call a second is a third of it; what is above is an overflow."""
 
-_BLANK: Final = re.compile(r"[ \n\r\t]+")
-
-Loads = Callable[[bytes], Any]
-"""A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
+_UNKNOWN_FORM: Final = "The service answered in a form that is not known; report it."
 
 
 class ResponseDecoder:
-    """Reads one answer while its bytes arrive, a slice at a time; nothing is handed over before :meth:`finish`.
+    """Decode one response while its bytes arrive; nothing is handed over before :meth:`finish`.
 
-    Rows are structured as soon as they are whole and their JSON is dropped at once, so that neither the bytes nor the
-    parsed form of a page are ever held together. A slice is cut where a row seems to begin, and accepted only if it
-    parses by itself: then the cut was between two rows.
+    Rows are decoded as soon as they are complete and their JSON is dropped at once. Whatever arrives, memory is bounded
+    by ``max_rows`` records and 128 MiB of body, and time is linear in the bytes.
     """
 
     def __init__(
@@ -84,159 +101,122 @@ class ResponseDecoder:
         reader: RecordDecoder | None = None,
         secret: str = "",
         loads: Loads = json.loads,
+        max_rows: int = 10 * PAGE_CAP,
     ) -> None:
         self._status = status
-        self._secret = _spellings(secret)
-        self._content_type = None if content_type is None else self._redact(content_type)
+        self._secret = secret_pattern(secret)
+        self._content_type = None if content_type is None else redact(content_type, self._secret)
         self._retry_after = retry_after
-        self._loads = loads
-        self._reader = reader or RecordDecoder()
-        self._buffer = bytearray()
-        self._head: dict[str, Any] | None = None
-        self._whole = False
-        self._border = b""
-        self._rows: list[Cdr | InvalidRecord] = []
-        self._seconds: list[int | None] = []
+        self._records = reader or RecordDecoder()
+        self._max_rows = max_rows
+        self._is_success = 200 <= status < 300
+        self._splitter = JsonArraySplitter(_LIST_KEY, max_unread=_MAX_UNREAD, loads=loads)
+        self._rows = DecodedRows()
+        self._bytes = 0
+        self._refused = bytearray()
+        """The body of a response whose status is an error: read whole, since it is short or nothing."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
 
         Raises what :meth:`finish` would as soon as they can't become an answer, however many follow.
         """
-        self._buffer += chunk
-        if 200 <= self._status < 300 and not self._whole and (self._head is not None or self._open()):
-            self._cut()
-        if len(self._buffer) > _UNREAD_LIMIT:
-            raise self._endless()
+        self._bytes += len(chunk)
+        if not self._is_success:
+            self._refused += chunk
+            if len(self._refused) > _MAX_UNREAD:
+                raise self._not_json()
+            return
+        self._decode(self._splitter.feed(chunk))
+        if self._splitter.unread > _MAX_UNREAD:
+            raise self._too_long()
+        if self._bytes > _MAX_BYTES:
+            raise self._endless(f"at most {_MAX_BYTES:,} bytes")
 
     def finish(self) -> ApiResponse:
-        """The answer, once its last byte was fed.
+        """Return the response, once the last byte was fed.
 
         Raises :class:`ApiError` (the subclass its number or status says) or :class:`DecodeError`.
         """
-        envelope = self._close() if self._head is not None else self._parse_whole()
+        envelope = self._envelope()
         if envelope is None:
             raise self._not_json()
-        self._check(envelope)
-        rows = envelope.get("cdrlist")
+        self._raise_error(envelope)
         total, returned = self._count(envelope, "totalhits"), self._count(envelope, "returnhits")
-        if self._head is None:
-            if not isinstance(rows, list):
-                if rows is not None or total != 0 or "errornumber" not in envelope:
-                    raise self._no_list()
-                rows = []
-            self._reader.read_into(rows, self._rows, self._seconds)
-        if not self._seconds and total is None and "errornumber" not in envelope:
+        if self._splitter.head is None:
+            self._decode(self._whole_list(envelope, total))
+        if not self._rows and total is None and "errornumber" not in envelope:
             raise DecodeError(
                 "An empty list without error number and total tells nothing",
                 problems=[Problem("$.ERROR_NUMBER", "a whole number")],
                 status=self._status,
-                hint="The service answered in a form that is not known; report it.",
+                hint=_UNKNOWN_FORM,
             )
-        return ApiResponse(rows=tuple(self._rows), seconds=tuple(self._seconds), total_hits=total, return_hits=returned)
+        return ApiResponse(
+            records=self._rows.table(),
+            unreadable=self._rows.unreadable,
+            seconds=tuple(self._rows.seconds),
+            total_hits=total,
+            return_hits=returned,
+        )
 
-    # -- the stream
-
-    def _open(self) -> bool:
-        """Find where the list of records begins, and prove it to be the envelope's own."""
-        found = _LIST.search(self._buffer, 0, _HEAD_LIMIT)
-        if found is None:
-            self._whole = len(self._buffer) >= _HEAD_LIMIT
-            return False
-        head = _object(_strip(bytes(self._buffer[: found.end()])) + b"]}")
-        if head is None or head.get("cdrlist") != []:
-            self._whole = True
-            return False
-        self._head = head
-        del self._buffer[: found.end()]
-        return True
-
-    def _cut(self) -> None:
-        """Structure the rows that are whole, as far as one cut reaches."""
-        if not self._border:
-            self._border = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
-        at = self._buffer.rfind(self._border) if self._border[:1] == b"{" else -1
-        if at > 0:
-            rows = self._slice(at)
-            if rows is not None:
-                self._reader.read_into(rows, self._rows, self._seconds)
-                del self._buffer[:at]
-                return
-        if len(self._buffer) > _HEAD_LIMIT:
-            self._walk()
-
-    def _slice(self, at: int) -> list[Any] | None:
-        end = at - 1
-        while end > 0 and self._buffer[end] in b" \t\r\n":
-            end -= 1
-        if self._buffer[end] != _COMMA:
-            return None
-        with memoryview(self._buffer) as whole, whole[:end] as rows_only:
-            piece = b"".join((b"[", rows_only, b"]"))
-        try:
-            rows = self._loads(piece)
-        except (ValueError, RecursionError):
-            return None
-        return rows if isinstance(rows, list) else None
-
-    def _walk(self) -> bytes | None:
-        """Structure row by row. Returns what stands behind the end of the list, or ``None`` where that has not come."""
-        text, at, rows = self._buffer.decode("utf-8", "ignore"), 0, list[Any]()
-        scan = json.JSONDecoder().raw_decode
-        done, tail = 0, None
-        first = not self._seconds
-        while True:
-            at = _skip(text, at)
-            if text[at : at + 1] == "]" and (first or not rows or text[done:at].strip() == ""):
-                tail = text[at + 1 :].encode()
-                break
-            try:
-                row, at = scan(text, at)
-            except (ValueError, RecursionError):
-                break
-            after = _skip(text, at)
-            if text[after : after + 1] not in (",", "]"):
-                break
-            rows.append(row)
-            at = after + 1 if text[after] == "," else after
-            done = at
-        del self._buffer[: len(text[:done].encode())]
-        self._reader.read_into(rows, self._rows, self._seconds)
-        return tail
-
-    def _close(self) -> dict[str, Any] | None:
-        tail = self._walk() if _utf8(self._buffer) else None
-        late = None if tail is None else _object(b'{"CDR_LIST":[]' + tail.strip())
-        if late is None or late.get("cdrlist") != []:  # a second list is not understood
-            return None
-        return {**late, **(self._head or {}), **_errors(late)}
+    def _decode(self, rows: Sequence[Any]) -> None:
+        if len(self._rows) + len(rows) > self._max_rows:
+            raise self._endless(f"at most {self._max_rows:,} records")
+        self._records.decode(rows, self._rows)
 
     # -- the envelope
 
-    def _parse_whole(self) -> dict[str, Any] | None:
-        return _object(_strip(bytes(self._buffer)))
+    def _envelope(self) -> dict[str, Any] | None:
+        """Take the last rows, and return the envelope by folded names; ``None`` where it is no JSON object."""
+        if not self._is_success:
+            members = parse_object(bytes(self._refused))
+            return None if members is None else _fold(members)
+        rows, members = self._splitter.finish()
+        if members is None:
+            return None
+        late = _fold(members)
+        if self._splitter.head is None:
+            return late
+        if late.get("cdrlist", []) != []:  # which of two lists counts can't be told
+            return None
+        self._decode(rows)
+        # What came first counts, but for an error: the service may meet it while it writes the list.
+        errors = {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
+        return late | _fold(self._splitter.head) | errors
 
-    def _check(self, envelope: dict[str, Any]) -> None:
-        number = self._count(envelope, "errornumber")
-        if number:
-            raise self._api_error(number, envelope)
-        if not 200 <= self._status < 300:
-            raise self._api_error(None, envelope)
+    def _whole_list(self, envelope: dict[str, Any], total: int | None) -> list[Any]:
+        """Return the rows of a response that was not split."""
+        rows = envelope.get("cdrlist")
+        if isinstance(rows, list):
+            return rows
+        if rows is not None or total != 0 or "errornumber" not in envelope:
+            raise self._no_list()
+        return []
+
+    def _raise_error(self, envelope: dict[str, Any]) -> None:
+        number = self._whole(envelope, "errornumber")
+        if number or not self._is_success:
+            raise self._api_error(number or None, envelope)
 
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
+        count = self._whole(envelope, name)
+        return count if count is not None and 0 <= count <= _MAX_COUNT else None
+
+    def _whole(self, envelope: dict[str, Any], name: str) -> int | None:
         try:
-            return _whole(envelope.get(name))
-        except _UnreadableError as unreadable:
+            return decode_whole(envelope.get(name))
+        except UnreadableError as error:
             raise DecodeError(
                 "The answer's envelope can't be read",
-                problems=[Problem(f"$.{_ENVELOPE[name]}", str(unreadable))],
+                problems=[Problem(f"$.{_ENVELOPE[name]}", str(error))],
                 status=self._status,
-                hint="The service answered in a form that is not known; report it.",
+                hint=_UNKNOWN_FORM,
             ) from None
 
     def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
-        told = envelope.get("errordescription")
-        description = self._redact(told) if isinstance(told, str) else ""
+        words = envelope.get("errordescription")
+        description = redact(words, self._secret) if isinstance(words, str) else ""
         status = self._status
         match number:
             case ErrorNumber.RATE_LIMIT:
@@ -244,9 +224,7 @@ class ResponseDecoder:
             case ErrorNumber.AUTHORIZATION_FAILED:
                 return AuthenticationError(number, description, status)
             case ErrorNumber.UNTRUSTED_ADDRESS:
-                address = _ADDRESS.search(description)
-                seen = address.group() if address else None
-                return UntrustedAddressError(number, description, status, address=seen)
+                return UntrustedAddressError(number, description, status, address=find_address(description))
             case ErrorNumber.OUT_OF_RANGE:
                 return OutOfRangeError(number, description, status)
         if status >= 500:
@@ -269,32 +247,29 @@ class ResponseDecoder:
             problems=[Problem("$.CDR_LIST", "an array")],
             status=self._status,
             content_type=self._content_type,
-            hint="The service answered in a form that is not known; report it.",
+            hint=_UNKNOWN_FORM,
         )
 
-    def _endless(self) -> ApiError | DecodeError:
-        """What an answer is of which too much came without a list of records, or without the end of one of these."""
-        if self._head is not None:
-            return DecodeError(
-                "The answer holds a record without end",
-                problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", f"a record of at most {_UNREAD_LIMIT:,} bytes")],
-                status=self._status,
-                content_type=self._content_type,
-                hint="The service answered in a form that is not known; report it.",
-            )
-        return self._no_list() if self._begun and 200 <= self._status < 300 else self._not_json()
+    def _too_long(self) -> ApiError | DecodeError:
+        """Return the error of a response of which too much came without a list, or without the end of a row."""
+        if self._splitter.head is not None:
+            return self._endless(f"a record of at most {_MAX_UNREAD:,} bytes")
+        return self._no_list() if self._splitter.begins_like_json else self._not_json()
 
-    @property
-    def _begun(self) -> bool:
-        """Whether what came may be the beginning of an answer."""
-        return self._head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
+    def _endless(self, expected: str) -> DecodeError:
+        return DecodeError(
+            "The answer holds a record without end" if "record of" in expected else "The answer does not end",
+            problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", expected)],
+            status=self._status,
+            content_type=self._content_type,
+            hint=_UNKNOWN_FORM,
+        )
 
     def _not_json(self) -> ApiError | DecodeError:
-        if not 200 <= self._status < 300:
+        if not self._is_success:
             return self._api_error(None, {})
-        size = len(self._buffer)
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
-        if self._begun:
+        if self._splitter.begins_like_json:
             return DecodeError(
                 "The answer broke off or is damaged",
                 truncated=True,
@@ -303,17 +278,11 @@ class ResponseDecoder:
                 hint="Run it again; if it stays, a proxy on the way may be cutting large answers.",
             )
         return DecodeError(
-            f"The answer is not JSON but {kind}, {size} bytes",
+            f"The answer is not JSON but {kind}, {self._bytes} bytes",
             status=self._status,
             content_type=self._content_type,
             hint="Check base_url, and whether a proxy or a login page stands in between.",
         )
-
-    def _redact(self, text: str) -> str:
-        text = "".join(c if c.isprintable() else " " for c in text)
-        if self._secret is not None:
-            text = self._secret.sub("…", text)
-        return _LONG_DIGITS.sub(_masked, text)[:200]
 
 
 _ENVELOPE: Final = {
@@ -323,37 +292,9 @@ _ENVELOPE: Final = {
 }
 
 
-def _strip(data: bytes) -> bytes:
-    return data.removeprefix(b"\xef\xbb\xbf").strip()
-
-
-def _skip(text: str, at: int) -> int:
-    blank = _BLANK.match(text, at)
-    return at if blank is None else blank.end()
-
-
-def _utf8(data: bytearray) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    """The JSON object in ``data`` with its keys folded (case, spaces and underscores do not count)."""
-    try:
-        parsed = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(parsed, dict):
-        return None
-    return {re.sub(r"[\s_]", "", key).lower(): value for key, value in parsed.items()}
-
-
-def _errors(late: dict[str, Any]) -> dict[str, Any]:
-    """What an envelope says of errors behind the list: it counts more than what it said before."""
-    return {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
+def _fold(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members by their names without case, blanks and underscores, in which real answers differ."""
+    return {re.sub(r"[\s_]", "", key).lower(): value for key, value in members.items()}
 
 
 def decode(
@@ -365,7 +306,7 @@ def decode(
     secret: str = "",
     loads: Loads = json.loads,
 ) -> ApiResponse:
-    """Read a whole answer: the :class:`Answer`, or a typed error, whatever the bytes are."""
+    """Return a whole response, or raise a typed error, whatever the bytes are."""
     decoder = ResponseDecoder(
         status=status,
         content_type=headers.get("content-type"),

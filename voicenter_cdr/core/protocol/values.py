@@ -1,10 +1,11 @@
-"""How the service spells things: a query becomes a request here, and the bytes of an answer become records.
+"""Decoding of values: for each kind of field a scalar decoder, and beside it its twin for a whole column.
 
-Pure: no clock, no network. :func:`encode` writes the nested request that all live clients use (evidence, section 8);
-:class:`Decoder` reads an answer while it arrives and :func:`decode` reads one that is there.
+A twin reads a column in a few steps of C where all of its values are well formed, as they mostly are, and gives up
+(``None``, or an exception) where they are not; then the scalar decoder reads value by value. Both give the same atoms
+(see :mod:`voicenter_cdr.models.columns`).
 
 Strict where data would be lost (a null is no text, "false" is not true, a number with a leading zero stays text),
-lenient where the service is loose (casing of keys, numbers as text, blanks for "nothing").
+lenient where the service is loose (numbers as text, blanks for "nothing"). Pure: no clock, no network.
 """
 
 from __future__ import annotations
@@ -14,31 +15,102 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from operator import attrgetter
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
+from attrs import frozen
+
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.models import CdrField, CdrType, DialStatus, FrozenMap, IvrStep
+from voicenter_cdr.models import CdrField, DialStatus, FrozenMap
+
+__all__ = ["MAX_DEPTH", "OPTIONAL_FIELDS", "SCALARS", "FieldDecoder", "UnreadableError", "field_decoders"]
+
+Column = Sequence[Any]
+"""What the rows of a slice hold for one field."""
+
+MAX_DEPTH: Final = 100
+"""How deep a kept value may be nested: the same everywhere, whatever Python's recursion limit leaves."""
+
+_POOL_SIZE: Final = 4_096
+
+_POOL_TEXT: Final = 256
+"""Longest text that is interned, in characters, so that a pool stays below a megabyte or so."""
+
+_TEXT_TYPES: Final = frozenset({str, type(None)})
+
+_NUMBER_TYPES: Final = frozenset({int, type(None)})
+
+_BOOL_TYPES: Final = frozenset({bool, type(None)})
+
+_LIST_TYPES: Final = frozenset({list, type(None)})
+
+_KEY_TYPES: Final = frozenset({int, str, type(None)})
+
+_DICT_TYPES: Final = frozenset({dict})
+
+_CONTAINER_TYPES: Final = frozenset({dict, list})
 
 
-class _UnreadableError(Exception):
-    """A value that is not what its field says; the text is what was expected."""
+class UnreadableError(Exception):
+    """A value that is not what its field says; the text is what was expected, and never holds the value."""
 
 
-def _text(value: Any) -> str | None:
+@frozen
+class FieldDecoder:
+    """Decoder of one field: a fast path for a column of well-formed values, and a fallback for each value."""
+
+    scalar: Callable[[Any], Any]
+    """Decodes a value; raises :class:`UnreadableError`."""
+    column: Callable[[Column], Column | None]
+    """Decodes all values as ``scalar`` would; ``None``, or an exception, where they are not well formed."""
+
+    def decode(self, values: Column, fallback_rows: set[int]) -> Column:
+        """Return the atoms of the values; the places of unreadable ones are added to ``fallback_rows``."""
+        try:
+            atoms = self.column(values)
+        except (LookupError, TypeError, ValueError, UnreadableError):
+            atoms = None
+        return decode_each(self.scalar, values, fallback_rows) if atoms is None else atoms
+
+
+def decode_each(scalar: Callable[[Any], Any], values: Iterable[Any], fallback_rows: set[int]) -> list[Any]:
+    """Decode value by value; the places of unreadable ones hold ``None`` and are added to ``fallback_rows``."""
+    atoms = []
+    for place, value in enumerate(values):
+        try:
+            atoms.append(scalar(value))
+        except UnreadableError:
+            fallback_rows.add(place)
+            atoms.append(None)
+    return atoms
+
+
+# --- text
+
+
+def decode_text(value: Any) -> str | None:
     if type(value) is str:
         return value or None
     if value is None:
         return None
     if type(value) is int:
         return str(value)
-    raise _UnreadableError("text")
+    raise UnreadableError("text")
 
+
+def decode_texts(column: Column) -> Column | None:
+    if not _TEXT_TYPES.issuperset(map(type, column)):
+        return None
+    return [value or None for value in column] if "" in column else column
+
+
+# --- whole numbers
 
 _WHOLE_TEXT: Final = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 
 
-def _whole(value: Any) -> int | None:
+def decode_whole(value: Any) -> int | None:
     if type(value) is int:
         return value
     if value is None or value == "":
@@ -48,10 +120,16 @@ def _whole(value: Any) -> int | None:
             return int(value)
         if type(value) is float and value.is_integer():
             return int(value)
-    except ValueError:
+    except ValueError:  # of more digits than Python reads at once
         pass
-    raise _UnreadableError("a whole number")
+    raise UnreadableError("a whole number")
 
+
+def decode_wholes(column: Column) -> Column | None:
+    return column if _NUMBER_TYPES.issuperset(map(type, column)) else None  # True is no number
+
+
+# --- true and false
 
 _FLAGS: Final[Mapping[Any, bool | None]] = {
     "true": True,
@@ -64,123 +142,195 @@ _FLAGS: Final[Mapping[Any, bool | None]] = {
 }
 
 
-def _flag(value: Any) -> bool | None:
+def decode_flag(value: Any) -> bool | None:
     if value is True or value is False or value is None:
         return value
-    try:
-        return _FLAGS[str(value).strip().lower()]
-    except KeyError:
-        raise _UnreadableError("true or false") from None
+    if type(value) in (str, int):
+        text = str(value) if type(value) is int else value
+        if len(text) < 64 and (known := text.strip().lower()) in _FLAGS:
+            return _FLAGS[known]
+    raise UnreadableError("true or false")
 
 
-def _price(value: Any) -> int | Decimal | None:
+def decode_flags(column: Column) -> Column | None:
+    return column if _BOOL_TYPES.issuperset(map(type, column)) else None
+
+
+# --- amounts of money; the twin is that of whole numbers
+
+_MAX_AMOUNT_DIGITS: Final = 40
+"""Digits of an amount written out, on either side of its point: beyond any price, and within Decimal's context."""
+
+
+def decode_price(value: Any) -> int | Decimal | None:
     if type(value) is int:
         return value
     if value is None or value == "":
         return None
     try:
-        amount = Decimal(str(value)) if isinstance(value, float | str) and value is not True else None
-        if amount is not None and amount.is_finite():
-            whole = amount == amount.to_integral_value() and abs(amount) < 10**15
-            return int(amount) if whole else amount
+        amount = Decimal(str(value)) if type(value) in (float, str) else None
     except (InvalidOperation, ValueError):
-        pass
-    raise _UnreadableError("an amount of agorot")
+        amount = None
+    # An exponent of a few characters can stand for gigabytes of digits, so it is judged before any arithmetic.
+    if amount is None or not amount.is_finite() or not _is_written_out(amount):
+        raise UnreadableError("an amount of agorot")
+    is_whole = amount == amount.to_integral_value() and abs(amount) < 10**15
+    return int(amount) if is_whole else amount
 
 
-_TYPES: Final[Mapping[int, CdrType]] = {int(kind): kind for kind in CdrType}
-
-_STATUSES: Final[Mapping[str, DialStatus]] = {str(status): status for status in DialStatus}
-
-
-def _cdr_type(value: Any) -> CdrType | int | None:
-    number = value if type(value) is int else _whole(value)
-    return number if number is None else _TYPES.get(number, number)
+def _is_written_out(amount: Decimal) -> bool:
+    exponent = amount.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -_MAX_AMOUNT_DIGITS and amount.adjusted() <= _MAX_AMOUNT_DIGITS
 
 
-def _dial_status(value: Any) -> DialStatus | str | None:
-    known = _STATUSES.get(value) if type(value) is str else None
-    if known is not None:
-        return known
-    text = _text(value)
-    return text if text is None else _STATUSES.get(text.strip().upper(), text)
+# --- how the call ended; columns of it are interned
+
+_STATUSES: Final = frozenset(map(str, DialStatus))
 
 
-def _started_at(value: Any) -> datetime:
+def decode_status(value: Any) -> str | None:
+    text = decode_text(value)
+    known = None if text is None or len(text) > _POOL_TEXT else text.strip().upper()
+    return known if known in _STATUSES else text
+
+
+# --- instants
+
+
+def decode_instant(value: Any) -> datetime:
     try:
-        moment = datetime.fromisoformat(value)
-        if len(value) > 12 and moment.year >= 1970:
-            zone = moment.tzinfo
-            return moment if zone is UTC else moment.replace(tzinfo=UTC) if zone is None else moment.astimezone(UTC)
+        instant = datetime.fromisoformat(value)
+        if len(value) > 12 and instant.year >= 1970:
+            zone = instant.tzinfo
+            return instant if zone is UTC else instant.replace(tzinfo=UTC) if zone is None else instant.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         pass
-    raise _UnreadableError("a date and time")
+    raise UnreadableError("a date and time")
 
 
-def _from_epoch(value: Any) -> datetime:
+_ZONE: Final = attrgetter("tzinfo")
+
+
+def decode_instants(column: Column) -> Column | None:
+    instants = list(map(datetime.fromisoformat, column))
+    if min(map(len, column)) <= 12 or min(column) < "1970":
+        return None
+    zones = set(map(_ZONE, instants))
+    if zones == {None}:
+        return [instant.replace(tzinfo=UTC) for instant in instants]
+    return instants if zones == {UTC} else None
+
+
+def decode_epoch(value: Any) -> datetime:
+    """Return the instant of a DateEpoch, in seconds since 1970."""
     try:
-        number = _whole(value)
+        number = decode_whole(value)
         if number is not None and number >= 0:
             return EPOCH + timedelta(seconds=number)
     except OverflowError:
         pass
-    raise _UnreadableError("a date and time")
+    raise UnreadableError("a date and time")
 
+
+def to_seconds(instants: Iterable[datetime | None]) -> list[int | None]:
+    """Return the whole seconds since 1970 of the instants that are known."""
+    return [None if instant is None else (gone := instant - EPOCH).days * 86_400 + gone.seconds for instant in instants]
+
+
+# --- steps through the voice menu
+
+_STEP_KEYS: Final = ("LayerName", "LayerNumber", "DTMF")
 
 _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
 
-def _embedded(value: str) -> Any:
-    """JSON inside a text; the document also shows it with keys that lack their quotes."""
+def _parse_embedded(text: str) -> Any:
+    """Return the JSON inside a text; the API document also shows it with keys that lack their quotes."""
     try:
-        return json.loads(value)
+        return json.loads(text)
     except RecursionError:
-        raise _UnreadableError("JSON") from None
+        raise UnreadableError("JSON") from None
     except ValueError:
-        try:
-            return json.loads(_BARE_KEY.sub(r'\1"\2":', value))
-        except (ValueError, RecursionError):
-            raise _UnreadableError("JSON") from None
+        pass
+    try:
+        return json.loads(_BARE_KEY.sub(r'\1"\2":', text))
+    except (ValueError, RecursionError):
+        raise UnreadableError("JSON") from None
 
 
-def _step(item: Any) -> IvrStep:
+def _decode_step(item: Any) -> tuple[str | None, str | None, str | None]:
     if not isinstance(item, dict):
-        raise _UnreadableError("steps of a voice menu")
+        raise UnreadableError("steps of a voice menu")
     folded = {str(key).lower(): value for key, value in item.items()}
-    return IvrStep(_text(folded.get("layername")), _text(folded.get("dtmf")), _text(folded.get("layernumber")))
+    return (
+        decode_text(folded.get("layername")),
+        decode_text(folded.get("dtmf")),
+        decode_text(folded.get("layernumber")),
+    )
 
 
-def _dtmf_data(value: Any) -> tuple[IvrStep, ...] | None:
+def decode_menu(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
     if value is None or value == "":
         return None
     if type(value) is str:
-        value = _embedded(value)
+        value = _parse_embedded(value)
     if isinstance(value, dict):
         steps = list(value.values())
         value = steps if steps and all(isinstance(step, dict) for step in steps) else [value] if value else []
     if not isinstance(value, list):
-        raise _UnreadableError("steps of a voice menu")
-    return tuple([_step(item) for item in value])
+        raise UnreadableError("steps of a voice menu")
+    return tuple([_decode_step(item) for item in value])
 
 
-_DEEPEST: Final = 100
-"""How deep values of our keeping may be nested: the same everywhere, whatever Python's own limit leaves."""
+def _is_plain_step(parts: tuple[Any, ...]) -> bool:
+    *texts, keys = map(type, parts)
+    return _TEXT_TYPES.issuperset(texts) and keys in _KEY_TYPES and len("".join(map(str, parts))) <= _POOL_TEXT
 
 
-def _frozen_value(value: Any, room: int = _DEEPEST) -> Any:
+def _menus() -> FieldDecoder:
+    """Return the decoder of voice menus: equal ones are kept once, if their steps hold the documented keys alone."""
+    parts, pressed = itemgetter(*_STEP_KEYS), itemgetter("DTMF")
+    pool: dict[tuple[Any, ...], tuple[Any, ...]] = {(): ()}
+
+    def scalar(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
+        menu = decode_menu(value)
+        if menu and type(value) is list and all(item.keys() == {*_STEP_KEYS} for item in value):
+            key = tuple(map(parts, value))
+            if len(pool) < _POOL_SIZE and len(key) < MAX_DEPTH and all(map(_is_plain_step, key)):
+                menu = pool.setdefault(key, menu)
+        return menu
+
+    def column(values: Column) -> Column | None:
+        steps = list(chain.from_iterable(filter(None, values)))
+        if not (_LIST_TYPES.issuperset(map(type, values)) and {len(_STEP_KEYS)}.issuperset(map(len, steps))):
+            return None
+        if not _KEY_TYPES.issuperset(map(type, map(pressed, steps))):  # True would be found as 1
+            return None
+        return [None if value is None else pool[tuple(map(parts, value))] for value in values]
+
+    return FieldDecoder(scalar, column)
+
+
+# --- objects
+
+
+def freeze(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """Return a JSON value in types that can't be changed. Raises :class:`UnreadableError` where it is too deep."""
     if not isinstance(value, dict | list):
         return value
-    if not room:
-        raise _UnreadableError(f"values nested at most {_DEEPEST} deep")
+    if not depth:
+        raise UnreadableError(f"values nested at most {MAX_DEPTH} deep")
     if isinstance(value, list):
-        return tuple([_frozen_value(item, room - 1) for item in value])
-    return FrozenMap({key: _frozen_value(item, room - 1) for key, item in value.items()})
+        return tuple([freeze(item, depth - 1) for item in value])
+    return FrozenMap({key: freeze(item, depth - 1) for key, item in value.items()})
 
 
-_EMPTY: Final = FrozenMap()
+def freeze_leaves(column: Column) -> Column | None:
+    return column if _CONTAINER_TYPES.isdisjoint(map(type, column)) else None
 
 
-def _custom_data(value: Any) -> FrozenMap | None:
+def decode_object(value: Any) -> tuple[Any, ...] | None:
+    """Return names and values of an object, ``(*names, *values)``."""
     if type(value) is dict:
         parts = (*value, *value.values())
         try:
@@ -188,113 +338,94 @@ def _custom_data(value: Any) -> FrozenMap | None:
         except TypeError:
             pass
         else:
-            return FrozenMap.of(parts) if parts else _EMPTY
+            return parts
     if type(value) is str and value:
-        value = _embedded(value)
+        value = _parse_embedded(value)
     if value is None or value == "":
         return None
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
         merged = {key: item[key] for item in value for key in item}
         value = merged if len(merged) == sum(map(len, value)) else {"": value}
     if not isinstance(value, dict):
-        raise _UnreadableError("an object")
-    return FrozenMap({key: _frozen_value(item) for key, item in value.items()})
+        raise UnreadableError("an object")
+    return (*value, *[freeze(item) for item in value.values()])
 
 
-_READERS: Final[Mapping[CdrField, Callable[..., Any]]] = {
-    **dict.fromkeys(CdrField, _text),
-    CdrField.STARTED_AT: _started_at,
-    CdrField.DATE_EPOCH: _whole,
-    CdrField.DURATION: _whole,
-    CdrField.RING_TIME: _whole,
-    CdrField.DEPARTMENT_ID: _whole,
-    CdrField.CDR_TYPE: _cdr_type,
-    CdrField.DIAL_STATUS: _dial_status,
-    CdrField.RECORD_EXPECT: _flag,
-    CdrField.PRICE_AGOROT: _price,
-    CdrField.DTMF_DATA: _dtmf_data,
-    CdrField.CUSTOM_DATA: _custom_data,
+def decode_objects(column: Column) -> Column | None:
+    if not _DICT_TYPES.issuperset(map(type, column)):
+        return None
+    return [decode_object(value) if value else () for value in column]
+
+
+# --- which field is read how
+
+
+def _interned(scalar: Callable[[Any], Any]) -> FieldDecoder:
+    """Return the decoder of texts that repeat: each different one is decoded, and kept, once."""
+    pool: dict[Any, Any] = {None: None}
+
+    def intern(value: Any) -> Any:
+        if type(value) is str and value not in pool and len(pool) < _POOL_SIZE and len(value) <= _POOL_TEXT:
+            pool[value] = scalar(value)
+        return pool[value] if type(value) is str and value in pool else scalar(value)
+
+    def column(values: Column) -> Column:
+        atoms: Column = itemgetter(None, *values)(pool)  # all lookups in one step; of one key alone it is no tuple
+        return atoms[1:]
+
+    return FieldDecoder(intern, column)
+
+
+SCALARS: Final[Mapping[CdrField, Callable[[Any], Any]]] = {
+    **dict.fromkeys(CdrField, decode_text),
+    CdrField.STARTED_AT: decode_instant,
+    CdrField.DATE_EPOCH: decode_whole,
+    CdrField.DURATION: decode_whole,
+    CdrField.RING_TIME: decode_whole,
+    CdrField.DEPARTMENT_ID: decode_whole,
+    CdrField.CDR_TYPE: decode_whole,
+    CdrField.DIAL_STATUS: decode_status,
+    CdrField.RECORD_EXPECT: decode_flag,
+    CdrField.PRICE_AGOROT: decode_price,
+    CdrField.DTMF_DATA: decode_menu,
+    CdrField.CUSTOM_DATA: decode_object,
+}
+"""Scalar decoder of each field."""
+
+_TWINS: Final[Mapping[Callable[[Any], Any], Callable[[Column], Column | None]]] = {
+    decode_text: decode_texts,
+    decode_whole: decode_wholes,
+    decode_price: decode_wholes,
+    decode_flag: decode_flags,
+    decode_instant: decode_instants,
+    decode_object: decode_objects,
 }
 
-_REPEATING: Final = frozenset(
-    {
-        CdrField.CALL_TYPE,
-        CdrField.DIAL_STATUS,
-        CdrField.DID,
-        CdrField.QUEUE_NAME,
-        CdrField.DEPARTMENT_NAME,
-        CdrField.REPRESENTATIVE_NAME,
-        CdrField.REPRESENTATIVE_CODE,
-        CdrField.USER_NAME,
-        CdrField.CALLER_EXTENSION,
-        CdrField.TARGET_EXTENSION,
-        CdrField.TARGET_PREFIX_NAME,
-    }
+_REPEATING: Final = (
+    CdrField.CALL_TYPE,
+    CdrField.DIAL_STATUS,
+    CdrField.DID,
+    CdrField.QUEUE_NAME,
+    CdrField.DEPARTMENT_NAME,
+    CdrField.REPRESENTATIVE_NAME,
+    CdrField.REPRESENTATIVE_CODE,
+    CdrField.USER_NAME,
+    CdrField.CALLER_EXTENSION,
+    CdrField.TARGET_EXTENSION,
+    CdrField.TARGET_PREFIX_NAME,
 )
 """Texts with few different values: kept once for many records."""
 
-_MAY_FAIL: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
+OPTIONAL_FIELDS: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
 """Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
 
-
-Column = Sequence[Any]
-"""What the rows of a slice hold for one field."""
-
-_TEXTS: Final = frozenset({str, type(None)})
-
-_FLAG_KINDS: Final = frozenset({bool, type(None)})
-
-_WHOLES: Final = frozenset({int, type(None)})
-
-_NUMBERS: Final = frozenset({int})
-
-_LISTS: Final = frozenset({list, type(None)})
-
-_PRESSED: Final = frozenset({int, str, type(None)})
-
-_DICTS: Final = frozenset({dict})
-
-_CONTAINERS: Final = frozenset({dict, list})
-
-_ZONE_OF: Final = attrgetter("tzinfo")
+LEFTOVER: Final = FieldDecoder(freeze, freeze_leaves)
+"""Decoder of what no field takes."""
 
 
-def _texts(column: Column) -> Column | None:
-    if not _TEXTS.issuperset(map(type, column)):
-        return None
-    return [value or None for value in column] if "" in column else column
-
-
-def _wholes(column: Column) -> Column | None:
-    return column if _WHOLES.issuperset(map(type, column)) else None
-
-
-def _flags(column: Column) -> Column | None:
-    return column if _FLAG_KINDS.issuperset(map(type, column)) else None
-
-
-def _customs(column: Column) -> Column | None:
-    if not _DICTS.issuperset(map(type, column)):
-        return None
-    return [_custom_data(value) if value else _EMPTY for value in column]
-
-
-def _cdr_types(column: Column) -> Column | None:
-    if not _NUMBERS.issuperset(map(type, column)):  # True would be found among the numbers
-        return None
-    return [_TYPES[value] for value in column]
-
-
-def _moments(column: Column) -> Column | None:
-    moments = list(map(datetime.fromisoformat, column))
-    if min(map(len, column)) <= 12 or min(column) < "1970":
-        return None
-    zones = set(map(_ZONE_OF, moments))
-    if zones == {None}:
-        return [moment.replace(tzinfo=UTC) for moment in moments]
-    return moments if zones == {UTC} else None
-
-
-def _seconds(moments: Iterable[datetime | None]) -> list[int | None]:
-    """Whole seconds since 1970, of those that are known."""
-    return [None if moment is None else (gone := moment - EPOCH).days * 86_400 + gone.seconds for moment in moments]
+def field_decoders() -> dict[CdrField, FieldDecoder]:
+    """Return a decoder for each field, with pools of their own."""
+    decoders = {name: FieldDecoder(scalar, _TWINS[scalar]) for name, scalar in SCALARS.items() if scalar in _TWINS}
+    decoders |= {name: _interned(SCALARS[name]) for name in _REPEATING}
+    decoders[CdrField.DTMF_DATA] = _menus()
+    return decoders

@@ -1,0 +1,232 @@
+"""Incremental reading of a JSON object that holds one long array: bytes in, rows out, a slice at a time.
+
+Neither the bytes nor the parsed form of the whole document are ever held together. A slice is cut where a row seems to
+begin, and accepted only if it parses by itself: then the cut was between two rows, whatever they contain. Knows nothing
+of what the rows are. Pure.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import frozen
+
+__all__ = ["JsonArraySplitter", "Loads", "UnparsedRow", "parse_object"]
+
+Loads = Callable[[bytes], Any]
+"""A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
+
+_HEAD_LIMIT: Final = 65_536
+"""Bytes within which the array has to begin, or else the document is read whole."""
+
+_SLICE: Final = 65_536
+"""Bytes from which on rows are sought one by one where no cut was found."""
+
+_SHORT: Final = 4_096
+"""Bytes that are looked at again and again without being felt; a real row has about 700."""
+
+_PREFIX: Final = 64
+"""Bytes of a row's beginning that are looked for: a parse proves the cut, so that a part of the first key will do."""
+
+_COMMA: Final = ord(",")
+
+_BLANKS: Final = b" \t\r\n"
+
+_BLANK: Final = re.compile(r"[ \n\r\t]*+")
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|"|[\[{]++|[\]}]++', re.DOTALL)
+"""All that matters for where a row ends; a lone quote begins a text that has not ended yet."""
+
+_TO_SHAPE: Final = bytes.maketrans(b"123456789:,[ \t\r\n-", b"0" * 9 + b":" * 8)
+_LONG_NUMBER: Final = b":" + b"0" * 16
+"""A number of 16 digits or more, once the digits and what can stand before a number are made equal. (Text begins with a
+quote.) Up to 15 digits every parser is exact; beyond 2^53 or 2^64 some round, and which do differs."""
+
+
+@frozen
+class UnparsedRow:
+    """A row that is nested too deep to be parsed, as text."""
+
+    text: str
+
+
+def parse_int(digits: str) -> int | str:
+    """Return a whole number; as text where it has more digits than Python converts (4,300 by default)."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+_ROW_DECODER: Final = json.JSONDecoder(parse_int=parse_int)
+
+
+def parse_object(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in ``data``, or ``None`` where it is none, or is nested too deep."""
+    try:
+        parsed = json.loads(_strip(data), parse_int=parse_int)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+class JsonArraySplitter:
+    """Split a JSON object into the rows of one of its arrays and the members around it, while its bytes arrive.
+
+    ``key`` finds the array's key, its colon and its bracket. The time taken is linear in the bytes fed. No row and no
+    head can be longer than ``max_unread`` bytes: the caller gives up where :attr:`unread` is more after a :meth:`feed`.
+    """
+
+    def __init__(self, key: re.Pattern[bytes], *, max_unread: int, loads: Loads = json.loads) -> None:
+        self._key = key
+        self._max_unread = max_unread
+        self._loads = loads
+        self._buffer = bytearray()
+        self._row_prefix = b""
+        self._retry_at = 0
+        self._searched = 0
+        self._is_unsplit = False
+        self.head: dict[str, Any] | None = None
+        """Members before the array, which itself is empty here; ``None`` as long as the array has not begun."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were fed, but belong to no row that was returned, nor to the head."""
+        return len(self._buffer)
+
+    @property
+    def begins_like_json(self) -> bool:
+        """Whether the bytes so far may be the beginning of an object."""
+        return self.head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
+
+    def feed(self, chunk: bytes) -> list[Any]:
+        """Take the next bytes. Return the rows that are complete by now and were not returned before."""
+        self._buffer += chunk
+        if self._is_unsplit or (self.head is None and not self._find_array()) or len(self._buffer) < self._retry_at:
+            return []
+        rows = self._take_slice()
+        if rows is None and len(self._buffer) > _SLICE:
+            rows, _ = self._take_rows()
+        # Where no row is complete, the next look is at twice as much: a row of a megabyte that arrives in small chunks
+        # would else be parsed hundreds of times.
+        is_short = rows or len(self._buffer) < _SHORT
+        self._retry_at = 0 if is_short else min(2 * len(self._buffer), self._max_unread)
+        return rows or []
+
+    def finish(self) -> tuple[list[Any], dict[str, Any] | None]:
+        """Return the last rows, and the members behind the array, once all bytes were fed.
+
+        The members are ``None`` where the document is damaged or broke off. Where no array was found to split, there
+        are no rows, and the members are the whole document's.
+        """
+        if self.head is None:
+            return [], parse_object(bytes(self._buffer))
+        rows, tail = self._take_rows(is_last=True)
+        return rows, None if tail is None else parse_object(b'{"":[]' + tail)
+
+    def _find_array(self) -> bool:
+        """Find the beginning of the array, and prove that it is the object's own."""
+        while found := self._key.search(self._buffer, self._searched, _HEAD_LIMIT):
+            begin, end = found.span()
+            del found  # it holds the buffer, which is to be cut
+            self.head = parse_object(bytes(self._buffer[:end]) + b"]}")
+            if self.head is not None:
+                del self._buffer[:end]
+                return True
+            self._searched = begin + 1  # it stood in a text, or in another object
+        self._is_unsplit = len(self._buffer) >= _HEAD_LIMIT
+        return False
+
+    def _take_slice(self) -> list[Any] | None:
+        """Return the rows up to the last place where one seems to begin; ``None`` where that is not between two."""
+        if not self._row_prefix:
+            first_key = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
+            self._row_prefix = first_key[:_PREFIX]
+        cut = self._buffer.rfind(self._row_prefix) if self._row_prefix[:1] == b"{" else -1
+        end = cut - 1
+        while end > 0 and self._buffer[end] in _BLANKS:
+            end -= 1
+        if end < 1 or self._buffer[end] != _COMMA:
+            return None
+        with memoryview(self._buffer) as whole, whole[:end] as rows_only:
+            rows = self._parse(b"".join((b"[", rows_only, b"]")))
+        if rows is not None:
+            del self._buffer[:cut]
+        return rows
+
+    def _parse(self, data: bytes) -> list[Any] | None:
+        loads = self._loads
+        if loads is not json.loads and _LONG_NUMBER in data.translate(_TO_SHAPE):
+            loads = json.loads
+        try:
+            parsed = loads(data)
+        except Exception:  # parsers raise what they like; the rows are then read one by one
+            return None
+        return parsed if isinstance(parsed, list) else None
+
+    def _take_rows(self, *, is_last: bool = False) -> tuple[list[Any], bytes | None]:
+        """Return the complete rows, sought one by one, and what stands behind the array's end, once that has come."""
+        try:
+            text, _ = codecs.utf_8_decode(self._buffer, "surrogatepass", is_last)  # as json.loads decodes bytes
+        except UnicodeDecodeError:
+            return [], None
+        at = done = 0
+        rows: list[Any] = []
+        tail: bytes | None = None
+        while True:
+            at = _skip(text, at)
+            if text.startswith("]", at):
+                tail = text[at + 1 :].encode("utf-8", "surrogatepass")
+                break
+            found = _parse_row(text, at)
+            if found is None:
+                break
+            row, at = found
+            end = _skip(text, at)
+            if text[end : end + 1] not in (",", "]"):
+                break
+            rows.append(row)
+            done = at = end + (text[end] == ",")
+        taken = text[:done].encode("utf-8", "surrogatepass")
+        del self._buffer[: len(taken)]
+        if rows and self._loads is not json.loads:
+            # By the parser of all other slices, so that a value does not depend on where in the document it stands.
+            rows = self._parse(b"[" + taken.rstrip(b"," + _BLANKS) + b"]") or rows
+        return rows, tail
+
+
+def _parse_row(text: str, at: int) -> tuple[Any, int] | None:
+    """Return the row that begins here, and where it ends; ``None`` where it is damaged or not complete yet."""
+    try:
+        return _ROW_DECODER.raw_decode(text, at)
+    except ValueError:
+        return None
+    except RecursionError:
+        pass
+    depth = 0
+    for token in _TOKEN.finditer(text, at):
+        mark = token[0][0]
+        if mark in "[{":
+            depth += token.end() - token.start()
+        elif mark in "]}":
+            length = token.end() - token.start()
+            if length >= depth:
+                end = token.start() + depth
+                return UnparsedRow(text[at:end]), end
+            depth -= length
+        elif token[0] == '"':
+            return None
+    return None
+
+
+def _strip(data: bytes) -> bytes:
+    return data.removeprefix(codecs.BOM_UTF8).strip()
+
+
+def _skip(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
