@@ -33,6 +33,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "views": "Print the numbers as SQL views over a copy.",
         "recordings": "Download the recordings of a period.",
         "sync": "Keep a copy of the records up to date.",
+        "audit": "Prove a copy against the service by counts.",
+        "forget": "Remove a phone number from copies, for good.",
         "watch": "Act on each call as its record arrives.",
         "doctor": "Check the credential, the address and the service's answers.",
         "sandbox": "Serve a made-up Call Log service on this machine.",

@@ -78,6 +78,8 @@ _BUSY: Final = 7
 
 _AGAIN: Final = {
     "sync": "What came is stored, and the next run goes on from there.",
+    "audit": "The copy is as it was, or better; run it again for the whole.",
+    "forget": "Run the same command again: some records may still be there.",
     "recordings": "What came is stored, and the next run goes on from there.",
     "watch": "With --state the same command goes on from here.",
 }

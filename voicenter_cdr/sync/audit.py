@@ -87,7 +87,7 @@ class AuditReport:
     repaired: tuple[SyncWindow, ...] = ()
     """The windows that were fetched again on request."""
     requests: int = 0
-    """Requests sent, those of a repair included."""
+    """Requests it took, those of a repair included; without those sent again after a failure."""
 
     @property
     def is_intact(self) -> bool:

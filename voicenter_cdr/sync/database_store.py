@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from voicenter_cdr._files import FileLock, check_file
+from voicenter_cdr._files import PART_SUFFIX, FileLock, check_file, companion, remove, sync_file
 from voicenter_cdr._times import EPOCH, from_epoch_seconds, to_iso_utc
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.errors import CheckpointError
@@ -63,8 +64,8 @@ class Dialect:
     """Statements before the first change."""
     on_close: Sequence[str] = ()
     """Statements after the last change."""
-    shrink: Callable[[DatabaseTable], None] = lambda _: None
-    """Bring deletions to the disk, so that no byte of a deleted row is left in the file."""
+    erase: Callable[[DatabaseTable, str], None] = lambda _table, _name: None
+    """Rewrite the database of this name, so that no byte of a deleted row is left in it. May close the table."""
 
 
 class DatabaseStore:
@@ -247,17 +248,21 @@ class DatabaseStore:
                         changed[number] = changed.get(number, 0) + 1
             made = state.without_rows(changed)
             self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
-        self._dialect.shrink(self._table)
+        self._dialect.erase(self._table, self._name)
+        with contextlib.suppress(Exception):
+            self._table.close()
+        self._connection = None
         return made
 
     def close(self) -> None:
         """Close the database and release its lock."""
-        if self._connection is not None:
+        if self._connection is not None or self._is_changed:
             with contextlib.suppress(Exception):  # what was committed is safe
                 for statement in self._dialect.on_close if self._is_changed else ():
-                    self._connection.execute(statement)
+                    self._table.execute(statement)
             with contextlib.suppress(Exception):
-                self._connection.close()
+                self._table.close()
+            self._connection = None
         self._lock.release()
 
     @contextmanager
@@ -297,7 +302,7 @@ _SQLITE: Final = Dialect(
     # so it ends with the run: whoever may only read can then open the copy.
     on_open=("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"),
     on_close=("PRAGMA busy_timeout = 2000", "PRAGMA journal_mode = DELETE"),
-    shrink=lambda table: _run(table, "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
+    erase=lambda table, _: _run(table, "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
 )
 
 _DUCKDB: Final = Dialect(
@@ -306,13 +311,33 @@ _DUCKDB: Final = Dialect(
     "AND database_name = current_database() ORDER BY column_index",
     row_id="rowid",
     by_row_id="rowid = ?",
-    shrink=lambda table: _run(table, "CHECKPOINT"),
+    erase=lambda table, name: _copy_duckdb(table, Path(name)),
 )
 
 
 def _run(table: DatabaseTable, *statements: str) -> None:
     for statement in statements:
         table.execute(statement)
+
+
+def _copy_duckdb(table: DatabaseTable, file: Path) -> None:
+    """Copy a DuckDB database, with all its tables and views, into a new file, which then replaces it.
+
+    DuckDB keeps the blocks of deleted rows in the file, for later use.
+    """
+    part = companion(file, PART_SUFFIX)
+    remove(part)
+    try:
+        ((name,),) = table.execute("SELECT current_database()")
+        table.execute("ATTACH '{}' AS voicenter_fresh".format(str(part).replace("'", "''")))
+        table.execute(f"COPY FROM DATABASE {quote_identifier(name)} TO voicenter_fresh")
+        table.execute("DETACH voicenter_fresh")
+        table.close()
+        sync_file(part)
+        shutil.copymode(file, part)
+        part.replace(file)
+    finally:
+        remove(part)
 
 
 def open_sqlite(path: Path, columns: Sequence[Column]) -> DatabaseStore:

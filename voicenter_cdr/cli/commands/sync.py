@@ -1,11 +1,13 @@
-"""The command that keeps a copy up to date: sync."""
+"""The command ``sync``."""
 
 from __future__ import annotations
 
 import asyncio
+import calendar
+import re
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import attrs
@@ -30,11 +32,14 @@ from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteErro
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.sync import SyncReport, SyncWindow
 from voicenter_cdr.sync import sync as run_sync
+from voicenter_cdr.sync.stores import display_name
 
 __all__ = ["SYNC_EXAMPLES", "sync"]
 
 _SHOWN: Final = 10
-"""Gaps that are named one by one."""
+"""Number of gaps that are named one by one."""
+
+_MONTHS: Final = re.compile(r"(\d+)\s*(mo|y)")
 
 
 def sync(
@@ -44,6 +49,7 @@ def sync(
     format_: Annotated[Literal["parquet", "jsonl", "sqlite", "duckdb"] | None, Parameter(name="--format")] = None,
     lookback: str = "24h",
     settle: str = "5m",
+    keep: str | None = None,
     state: str | None = None,
     account: str | None = None,
     adopt: bool = False,
@@ -56,42 +62,33 @@ def sync(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Bring a copy of the records up to date: run it every night, or every hour, and again after whatever ended it.
+    """Bring a copy of the records up to date. Run it every night, or every hour, and again after an interruption.
 
-    Fetches what is missing, and every day again until it was read --lookback after its end, since records come late
-    and change. --from is needed the first time only. Exit code 4: some days could not be proven whole; they are named,
-    and asked again by the next run.
+    Fetches what is missing, every day again until it was read --lookback after its end, since records come late and
+    change, and every day that is not stored any more as the last run left it. --from is needed the first time only.
+    Exit code 4: some days could not be proven whole; they are named, and fetched again by the next run.
 
-    Parameters
-    ----------
-    destination
-        A .sqlite, .db or .duckdb file, or a folder, with a slash at its end, for Parquet files by day.
-    format_
-        Default: by the name; jsonl makes a folder of JSON Lines by day.
-    lookback
-        How long after its end a day is read again: 24h, 7d. Default: 24h.
-    settle
-        How young a record may not be. Default: 5m.
-    state
-        File for the state of a folder. Default: NAME.state.json beside it.
-    account
-        Name of your choice by which the copy knows its account. Default: by the credential, which must not change.
-    adopt
-        Say, once, that a copy known by another name or credential is this account's.
-    full_refresh
-        Fetch everything anew, also with other filters or another account. What is there goes when the first day has
-        come. Without --from it begins where the copy began.
-    dry_run
-        Only say which days would be fetched.
-    on_invalid
-        Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the others.
-    pseudonymise_key_file
-        Replace phone numbers by names that join wherever the key in this file (16 bytes or more) was used. The same
-        file every time.
+    Args:
+        destination: A .sqlite, .db or .duckdb file; a folder, with a slash at its end, for Parquet files by day.
+        format_: Default: by the name; jsonl makes a folder of JSON Lines by day.
+        lookback: Age up to which a day that has ended is read again: 24h, 7d. Default: 24h.
+        settle: Age below which no record is fetched. Default: 5m.
+        keep: Age beyond which days are removed, for good: 90d, 24mo, 7y. Default: nothing is removed.
+        state: File for the state of a folder. Default: NAME.state.json beside it.
+        account: Name of your choice by which the copy knows its account. Default: by the credential, which must not
+            change.
+        adopt: Say, once, that a copy known by another name or credential is this account's.
+        full_refresh: Fetch everything again, also with other filters or another account. The old copy is removed when
+            the first day has come. Without --from it begins where the copy began.
+        dry_run: Only say which days would be fetched.
+        on_invalid: Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the
+            other records.
+        pseudonymise_key_file: Replace phone numbers by names that join wherever the key in this file (16 bytes or
+            more) was used. The same file every time.
     """
     if filters.status:
         raise ConfigurationError(
-            "--status is chosen by us, not by the API", hint="Leave it out: a sync keeps all, and SQL can choose."
+            "--status is no filter of the service", hint="Leave it out: a sync stores all records, and SQL can choose."
         )
     now = periods.now()
     start, end = periods.resolve_bounds(period, now=now, demo=connection.demo)
@@ -101,6 +98,7 @@ def sync(
         "end": end,
         "lookback": periods.parse_duration("--lookback", lookback),
         "settle": periods.parse_duration("--settle", settle),
+        "keep": None if keep is None else _parse_age("--keep", keep, now),
         "state": state,
         "account": account,
         "adopt": adopt,
@@ -115,7 +113,22 @@ def sync(
     begun = time.monotonic()
     with log_to_stderr(messages), drop_checkpoints(options["pseudonymiser"]):
         report = asyncio.run(_sync(query, destination, connection, messages, options))
-    _tell(report, destination, time.monotonic() - begun, messages)
+    _report(report, display_name(destination), time.monotonic() - begun, messages)
+
+
+def _parse_age(flag: str, text: str, now: datetime) -> timedelta:
+    """Return a length of time that may also be of months (24mo) or years (7y), as the calendar has them."""
+    parts = _MONTHS.fullmatch(text.strip().lower())
+    if parts is None:
+        return periods.parse_duration(flag, text)
+    months = int(parts[1]) * (12 if parts[2] == "y" else 1)
+    index = now.year * 12 + now.month - 1 - months
+    try:
+        year, month = index // 12, index % 12 + 1
+        day = min(now.day, calendar.monthrange(year, month)[1])
+        return now - now.replace(year=year, month=month, day=day)
+    except (ValueError, OverflowError, calendar.IllegalMonthError):
+        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
 
 
 async def _sync(
@@ -129,8 +142,11 @@ async def _sync(
             )
 
 
-def _tell(report: SyncReport, destination: str, seconds: float, messages: OutputOptions) -> None:
-    """What was done, on standard error; gaps end the command with an error."""
+def _report(report: SyncReport, destination: str, seconds: float, messages: OutputOptions) -> None:
+    """Write what was done to standard error. Raises :class:`IncompleteError` for gaps."""
+    if report.drifted and not messages.quiet:
+        days = pluralize(len(report.drifted), "day")
+        echo_err(f"{days} of the copy not as the last sync left them; fetched again")
     if report.dry_run:
         for line in _planned(report.windows) or ["would fetch nothing"]:
             echo_err(line)
@@ -143,16 +159,16 @@ def _tell(report: SyncReport, destination: str, seconds: float, messages: Output
         named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
         more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
         odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
-        other = " With --on-invalid collect, days of a DecodeError are stored but for the records it is about."
+        other = " With --on-invalid collect, days of a DecodeError are stored without the records it is about."
         raise IncompleteError(
             f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
-            hint="Run the same command again: it asks for these once more. Everything else is stored."
+            hint="Run the same command again: it fetches these once more. Everything else is stored."
             + (other if odd else ""),
         )
 
 
 def _planned(windows: Sequence[SyncWindow]) -> list[str]:
-    """What a run would fetch, days in a row together."""
+    """Return what a run would fetch, adjacent days together."""
     first = [day for at, day in enumerate(windows) if not at or windows[at - 1].end != day.start]
     last = [day for at, day in enumerate(windows) if day is windows[-1] or windows[at + 1].start != day.end]
     return [f"would fetch {format_period(a.start, b.end)}" for a, b in zip(first, last, strict=True)]
@@ -168,5 +184,6 @@ Examples:
   voicenter-cdr sync calls.duckdb --from 2026-01-01
   voicenter-cdr sync lake/ --last 90d --type queue
   voicenter-cdr sync calls.sqlite --dry-run
+  voicenter-cdr sync calls.sqlite --keep 24mo
   voicenter-cdr sync calls.sqlite --from 2026-01-01 --pseudonymise-key-file pseudonyms.key
 """

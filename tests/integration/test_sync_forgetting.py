@@ -1,0 +1,157 @@
+"""What a copy was told to forget, or has let expire, stays away from it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command_line import Run
+from support.sync_account import NOW, Account, record
+from support.sync_worker import BEGIN, stored, truth
+
+from voicenter_cdr import CheckpointError, ConfigurationError
+from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sandbox import Records
+from voicenter_cdr.sync import forget
+
+NUMBER = "0521234567"
+OTHER = "0537654321"
+FOLDERS = [("calls.sqlite", None), ("calls.duckdb", None), ("calls/", None), ("calls/", "jsonl")]
+formats = pytest.mark.parametrize(("kind", "file_format"), FOLDERS)
+
+
+def calls() -> Records:
+    """Nine calls in three days: six of them mention the number, in every place and spelling."""
+    mentions: list[dict[str, Any]] = [
+        {"CallerNumber": "972521234567"},
+        {"TargetNumber": "+972-52-123-4567"},
+        {"CallerExtension": NUMBER},
+        {"CustomData": {"var_phone": ["call back", {"to": "052-123\u20114567 please"}]}},
+        {"CustomData": {"note": "052 123 4567"}},
+        {"DTMFData": [{"LayerName": "n", "DTMF": NUMBER, "LayerNumber": "1"}]},
+    ]
+    others: list[dict[str, Any]] = [{}, {"CustomData": {"note": "10521234567"}}, {"CustomData": None}]
+    rows = [
+        record(BEGIN + timedelta(hours=8 * n), CallID=f"call-{n}", **({"CallerNumber": OTHER} | values))
+        for n, values in enumerate([*others, *mentions])
+    ]
+    return Records(rows)
+
+
+def kept(account: Account, kind: str, file_format: Any) -> list[str]:
+    if file_format == "jsonl":
+        import duckdb
+
+        files = f"{account.folder}/calls/**/*.jsonl.gz"
+        return [row[0] for row in duckdb.execute(f"SELECT call_id FROM read_json('{files}') ORDER BY 1").fetchall()]
+    return [row[0] for row in stored(account.target(kind))]
+
+
+REST = ["call-0", "call-1", "call-2"]
+
+
+@formats
+async def test_forget_number_stays_away_from_every_later_run(account: Account, kind: str, file_format: Any) -> None:
+    """Every record that mentions it goes, and neither the next run nor a full refresh brings one back."""
+    options: dict[str, Any] = {"records": calls(), "format": file_format}
+    await account.sync(kind, NOW, **options)
+    assert len(kept(account, kind, file_format)) == 9
+    report = forget(NUMBER, account.target(kind), format=file_format)
+    assert (report.records, kept(account, kind, file_format)) == (6, REST)
+    for more in ({"lookback": timedelta(days=30)}, {"full_refresh": True}, {"full_refresh": True, "start": None}):
+        done = await account.sync(kind, NOW, **options, **more)
+        assert (done.is_complete, done.drifted, kept(account, kind, file_format)) == (True, (), REST)
+        assert {window.status for window in done.windows} == {"complete"}
+    assert forget([NUMBER, OTHER], account.target(kind), format=file_format).records == 3
+    await account.sync(kind, NOW, **options, full_refresh=True)
+    assert not list(account.folder.rglob("part-0.*"))
+
+
+@formats
+async def test_forget_number_leaves_no_trace_of_it(account: Account, kind: str, file_format: Any) -> None:
+    """Afterwards no file of the copy holds the number in any spelling it had."""
+    await account.sync(kind, NOW, records=calls(), format=file_format)
+    forget(NUMBER, account.target(kind), format=file_format)
+    for path in account.folder.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert not re.search(rb"(?<!\d)(0|972)521234567(?!\d)|123.{1,3}4567", data)
+
+
+async def test_forget_number_of_a_pseudonymised_copy(account: Account) -> None:
+    """With the key of the copy its pseudonyms are found; the number itself is nowhere."""
+    key = Pseudonymiser(b"0123456789abcdef")
+    await account.sync("calls.sqlite", NOW, records=calls(), pseudonymiser=key)
+    assert forget(NUMBER, account.target("calls.sqlite")).records == 0
+    assert forget(NUMBER, account.target("calls.sqlite"), pseudonymiser=key).records == 6
+    await account.sync("calls.sqlite", NOW, records=calls(), pseudonymiser=key, full_refresh=True)
+    assert kept(account, "calls.sqlite", None) == REST
+
+
+async def test_forget_bad_input_is_refused(account: Account) -> None:
+    """No number, no copy and an export are told as such, without the number."""
+    for number in ("", "ab", "12", "sip-code"):
+        with pytest.raises(ConfigurationError, match="at least three digits") as caught:
+            forget(number, account.target("calls.sqlite"))
+        assert "sip-code" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="no copy"):
+        forget(NUMBER, account.target("calls.sqlite"))
+    with pytest.raises(ConfigurationError, match="keeps a database"):
+        forget(NUMBER, account.target("calls.csv"))
+
+
+@formats
+async def test_keep_expired_days_stay_away(account: Account, kind: str, file_format: Any) -> None:
+    """Days beyond the age are removed, and never fetched again, whatever later runs ask for."""
+    options: dict[str, Any] = {"records": calls(), "format": file_format}
+    await account.sync(kind, NOW, **options)
+    report = await account.sync(kind, NOW, **options, keep=timedelta(days=3))
+    edge = (NOW - timedelta(days=3)).replace(hour=0)
+    assert report.start == edge
+    left = [f"call-{n}" for n in range(9) if BEGIN + timedelta(hours=8 * n) >= edge]
+    assert kept(account, kind, file_format) == left
+    for more in ({}, {"start": BEGIN - timedelta(days=9)}, {"full_refresh": True}):
+        done = await account.sync(kind, NOW, **(options | more))
+        assert (done.start, done.is_complete, kept(account, kind, file_format)) == (edge, True, left)
+
+
+async def test_keep_with_a_first_sync_fetches_no_more(account: Account) -> None:
+    """An age bounds the first run, too: what would expire at once is not fetched."""
+    report = await account.sync("calls.sqlite", NOW, keep=timedelta(days=2))
+    edge = (NOW - timedelta(days=2)).replace(hour=0)
+    assert (report.start, account.asked[0][0]) == (edge, edge)
+    assert stored(account.target("calls.sqlite")) == [row for row in truth(NOW) if row[1] >= edge]
+    with pytest.raises(ConfigurationError, match="at least a day"):
+        await account.sync("calls.sqlite", NOW, keep=timedelta(hours=2))
+
+
+@pytest.mark.usefixtures("service")
+def test_forget_command_removes_from_many_copies(run: Run, tmp_path: Path) -> None:
+    """The command removes a number from every copy it names, and tells how many records went."""
+    targets = [str(tmp_path / "a.sqlite"), f"{tmp_path}/lake/"]
+    for target in targets:
+        run("sync", target, "--last", "7d")
+    with contextlib.closing(sqlite3.connect(targets[0])) as connection:
+        number, times = connection.execute(
+            "SELECT customer_number, count(*) FROM cdr WHERE customer_number IS NOT NULL GROUP BY 1 LIMIT 1"
+        ).fetchone()
+    done = run("forget", number, *targets)
+    assert (done.code, done.err.count("removed from")) == (0, 2)
+    assert int(done.err.split()[0]) >= times
+    assert number not in done.err
+    assert run("forget", number).code == 2
+    assert run("forget", "nobody", *targets).code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_sync_command_keeps_by_months(run: Run, tmp_path: Path) -> None:
+    """An age may be of months and years, as retention rules are."""
+    target = str(tmp_path / "a.sqlite")
+    assert run("sync", target, "--last", "7d", "--keep", "24mo").code == 0
+    assert "4 records of 8 days" in run("sync", target, "--keep", "7y", "--full-refresh").err
+    assert run("sync", target, "--keep", "3d", "--dry-run").code == 0
+    assert run("sync", target, "--keep", "soon").code == 2
