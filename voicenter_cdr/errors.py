@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from attrs import frozen
 
@@ -382,10 +382,11 @@ class DeliveryError(VoicenterError):
 
 
 class RecordingError(VoicenterError):
-    """The recording of a call could not be fetched; at most a ``.part`` file is kept, from which the next try goes on.
+    """The recording of a call could not be fetched. At most a ``.part`` file is kept, from which the next run resumes.
 
-    ``status`` is the HTTP status that told so, ``None`` where none came. ``is_missing`` says that there is no
-    recording (yet): the record has no link to one, or the service knows nothing behind the link.
+    ``status`` is the HTTP status that said so, ``None`` where none came. ``is_missing`` says that there is no recording
+    (yet): the record has no link to one, or the service knows nothing behind the link. ``defect`` is ``"empty"`` for
+    audio that holds no sound and ``"truncated"`` for audio that ends before its own header says; else ``None``.
     """
 
     hint = "Fetch it again later, from the record as it is then: a recording can come late, and its link can change."
@@ -398,11 +399,13 @@ class RecordingError(VoicenterError):
         status: int | None = None,
         retry_after: float | None = None,
         is_missing: bool = False,
+        defect: Literal["empty", "truncated"] | None = None,
         retryable: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, retry_after=retry_after)
         self.status = status
         self.is_missing = is_missing
+        self.defect = defect
         self._retryable = retryable
 
     @property

@@ -26,6 +26,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.audio import FORMATS, noise, wav
 from support.recording_links import AT, LINK, PHONE, SOUND, call, sound
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, ConfigurationError, RecordingError
@@ -192,28 +193,83 @@ async def test_a_name_stands_for_bytes_on_the_disk(tmp_path: Path, monkeypatch: 
     assert synced == [(path.stat().st_ino, [".part"]), (path.parent.stat().st_ino, [".mp3"])]
 
 
-@pytest.mark.parametrize(
-    ("front", "ending", "media_type"),
-    [
-        (b"RIFF\x24\x00\x00\x00WAVEfmt ", ".wav", "audio/wav"),
-        (b"ID3\x04\x00", ".mp3", "audio/mpeg"),
-        (b"\xff\xfb\x90\xc4", ".mp3", "audio/mpeg"),
-        (b"\xff\xf3\x18\xc0", ".mp3", "audio/mpeg"),
-        (b"\xff\xe3\x18\xc0", ".mp3", "audio/mpeg"),
-        (b"OggS\x00\x02", ".ogg", "audio/ogg"),
-        (b"fLaC\x00\x00", ".flac", "audio/flac"),
-        (b"\x00\x00\x00\x20ftypM4A ", ".m4a", "audio/mp4"),
-        (b"#!AMR\n", ".amr", "audio/amr"),
-        (b"#!AMR-WB\n", ".amr", "audio/amr"),
-    ],
-)
-async def test_it_is_named_for_what_it_is(tmp_path: Path, front: bytes, ending: str, media_type: str) -> None:
+@pytest.mark.parametrize("suffix", FORMATS)
+async def test_it_is_named_for_what_it_is(tmp_path: Path, suffix: str) -> None:
     """The kind is told by the first bytes, whatever the link and the header say."""
-    recording = await fetch(Server(front + bytes(100)), tmp_path)
+    make, media_type = FORMATS[suffix]
+    recording = await fetch(Server(make(5)), tmp_path)
     assert recording.path is not None
-    assert recording.path.endswith(ending)
+    assert recording.path.endswith(suffix)
     assert recording.media_type == media_type
     assert (tmp_path / recording.path).is_file()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("told", [True, False])
+async def test_recording_without_sound_is_told_apart_and_fetched_again(tmp_path: Path, suffix: str, told: bool) -> None:
+    """A header with no sound behind it is no recording yet; when there is sound, the next run has it."""
+    make, _ = FORMATS[suffix]
+    server = Server(make(0))
+    if not told:
+        server.then = httpx.Response(200, stream=Pieces(make(0)))
+    for _ in range(2):
+        (recording,) = await fetch_all(server, tmp_path, [call()])
+        assert (recording.status, recording.path) == ("empty", None)
+        assert files(tmp_path) == []
+    assert len(server.requests) == 2
+    (recording,) = await fetch_all(Server(make(5)), tmp_path, [call()])
+    assert recording.status == "stored"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+async def test_recording_that_is_cut_is_told_apart_and_fetched_again(tmp_path: Path, suffix: str) -> None:
+    """Where the server told no length, another attempt follows; where all it told has come, the next run tries."""
+    make, _ = FORMATS[suffix]
+    whole, cut = make(20), make(20)[:-7]
+    server = Server(whole, httpx.Response(200, stream=Pieces(cut)))
+    assert (await fetch(server, tmp_path / "a")).status == "stored"
+    assert len(server.requests) == 2
+    server = Server(cut)
+    for _ in range(2):
+        (recording,) = await fetch_all(server, tmp_path / "b", [call()])
+        assert (recording.status, recording.path) == ("truncated", None)
+        assert files(tmp_path / "b") == []
+    assert len(server.requests) == 2
+    with pytest.raises(RecordingError) as raised:
+        await fetch(server, tmp_path / "b")
+    assert raised.value.defect == "truncated"
+    server.body = whole
+    assert (await fetch(server, tmp_path / "b")).status == "stored"
+
+
+async def test_recording_stored_by_an_earlier_version_is_checked_once(tmp_path: Path) -> None:
+    """Headers without sound that versions before 0.3.0 have stored are removed and fetched again; others stay."""
+    cdrs, server = [call(1), call(2)], Server(wav(0))
+    folder = tmp_path / "date=2026-07-14"
+    folder.mkdir()
+    for cdr, body in zip(cdrs, (wav(0), wav(50)), strict=True):
+        path = folder / f"{cdr.call_id}-{cdr.key[:12]}.wav"
+        path.write_bytes(body)
+        known = Recording(
+            key=cdr.key,
+            call_id=cdr.call_id,
+            cdr_type=8,
+            started_at=cdr.started_at,
+            status="stored",
+            path=path.relative_to(tmp_path).as_posix(),
+            size=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            media_type="audio/wav",
+        )
+        with (tmp_path / MANIFEST).open("a") as manifest:
+            manifest.write(json.dumps(known.to_dict()) + "\n")
+    found = {recording.key: recording for recording in await fetch_all(server, tmp_path, cdrs)}
+    assert [found[cdr.key].status for cdr in cdrs] == ["empty", "present"]
+    assert len(server.requests) == 1
+    assert {key: recording.status for key, recording in read_manifest(tmp_path).items()} == {
+        cdrs[0].key: "empty",
+        cdrs[1].key: "present",
+    }
 
 
 async def test_a_header_that_guesses_does_no_harm(tmp_path: Path) -> None:
@@ -243,7 +299,7 @@ async def test_a_page_is_no_recording(tmp_path: Path, body: bytes, content_type:
     """What is no sound is refused after one request, though its status is 200, and nothing of it is kept."""
     answer = httpx.Response(200, headers={"content-type": content_type}, stream=Pieces(body))
     server = Server(SOUND, answer)
-    with pytest.raises(RecordingError, match=f"no recording, but {what}\n") as raised:
+    with pytest.raises(RecordingError, match=f"not a recording, but {what}\n") as raised:
         await fetch(server, tmp_path)
     assert not raised.value.retryable
     assert len(server.requests) == 1
@@ -358,7 +414,7 @@ async def test_a_part_of_an_earlier_run_is_gone_on_with(tmp_path: Path) -> None:
     assert files(tmp_path) == [recording.path]
 
 
-SILENT = [b"RIFF\x24\x00\x00\x00WAVE" + sound(3988, n) + bytes(4000) + sound(12_000, n) for n in range(2)]
+SILENT = [wav(10_000)[:-16_000] + bytes(4_000) + noise(12_000, n) for n in range(2)]
 """Two sounds that are silent at the same place."""
 
 
@@ -1062,7 +1118,7 @@ async def test_a_full_disk_ends_the_run(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("voicenter_cdr.recordings.download._append", full)
+    monkeypatch.setattr("voicenter_cdr.recordings.manifest.Manifest.add", full)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         await fetch_all(Server(), tmp_path, [call(1), call(2), call(3)])
     gc.collect()

@@ -1,14 +1,14 @@
-"""Recordings: the sound of calls in a folder by day, and a manifest that joins it to the records.
+"""Recordings: the audio of calls in a folder by day, and a manifest that joins it to the records.
 
 ::
 
     recordings/manifest.jsonl
     recordings/date=2026-07-14/20260714113106004512ab9c77de01f2-5b1f0c9d2a77.mp3
 
-What is behind a link (``record_url``) needs access of its own, is throttled, and may be a login page in place of a
-recording (evidence). So it is asked with care: no credential and no cookie goes along, only hosts that are allowed are
-asked, over https; what comes is looked at before it is called a recording, and a link that is refused with 429 is not
-asked again. None of it is a request to the Call Log API: the limit of 30 in 60 seconds is for that alone.
+A link (``record_url``) needs access of its own, is throttled, and may lead to a login page (evidence). So no credential
+and no cookie is sent, only allowed hosts are asked, over https, and a link that is refused with 429 is not asked again.
+What comes counts as a recording only if it is audio and whole: its own header must agree with its length. None of these
+requests goes to the Call Log API: the limit of 30 in 60 seconds is for that alone.
 """
 
 from voicenter_cdr.recordings.download import download_recording, download_recordings

@@ -1,4 +1,4 @@
-"""The manifest of downloaded recordings."""
+"""Manifest of recordings: a line of JSON for each, which joins the files to the records."""
 
 from __future__ import annotations
 
@@ -16,85 +16,115 @@ from attrs import field, frozen
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.models import Cdr
 
-__all__ = ["MANIFEST", "Recording", "RecordingStatus", "read_manifest"]
+__all__ = ["MANIFEST", "Manifest", "Recording", "RecordingStatus", "describe", "read_manifest"]
 
 MANIFEST: Final = "manifest.jsonl"
-"""The file of the folder that tells of every recording, a JSON object a line; of several for a key, the last counts."""
+"""File in the folder with one JSON object a line; of several lines for a key, the last counts."""
 
-RecordingStatus = Literal["stored", "present", "failed", "missing"]
-"""``"stored"``: fetched now. ``"present"``: was there already. ``"failed"``: could not be fetched. ``"missing"``: there
-is none (yet), though the record expects one or has a link."""
+RecordingStatus = Literal["stored", "present", "failed", "missing", "empty", "truncated"]
+"""State of a recording after a run. The next run fetches all but those that are there.
+
+``"stored"``: fetched now. ``"present"``: was there already. ``"failed"``: could not be fetched. ``"missing"``: there is
+none (yet), though the record expects one or has a link. ``"empty"``: what is behind the link holds no sound (yet).
+``"truncated"``: what is behind the link ends before its own header says.
+"""
 
 
 @frozen(kw_only=True)
 class Recording:
-    """What is known of the recording of one record; a line of the manifest. It holds no link and no number."""
+    """Recording of one record, as the manifest tells it. It holds no link and no phone number."""
 
     key: str
     """``key`` of the record."""
     call_id: str | None
     """CallID of the record; legs of a call can share it."""
     cdr_type: int | None
-    """Kind of call; with ``call_id`` and ``started_at`` it finds the record in exports that have no key."""
+    """Type of call; with ``call_id`` and ``started_at`` it finds the record in exports that have no key."""
     started_at: datetime
-    """When the call was made; aware, UTC."""
+    """Start of the call; aware, UTC."""
     status: RecordingStatus
-    """What became of it."""
+    """State of the recording."""
     path: str | None = None
-    """The file, relative to the folder, with slashes; ``None`` where there is none."""
+    """File, relative to the folder, with slashes; ``None`` where there is none."""
     size: int | None = None
-    """Its bytes."""
+    """Length in bytes."""
     sha256: str | None = None
-    """Their SHA-256, in hex."""
+    """SHA-256 of the file, in hex."""
     media_type: str | None = None
-    """What it is by its first bytes, such as ``audio/mpeg``; the file's ending says the same."""
+    """Media type by the first bytes, such as ``audio/mpeg``; the file's suffix says the same."""
     reason: str | None = None
-    """Why there is no file."""
+    """Reason why there is no file."""
     fetched_at: datetime = field(factory=lambda: datetime.now(UTC))
-    """When this was found out; aware, UTC."""
+    """Time of this finding; aware, UTC."""
 
-    @property
-    def spelled(self) -> dict[str, Any]:
-        """In plain values, as a line of the manifest has them."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recording in plain values, as a line of the manifest has them."""
         times = {"started_at": to_iso_utc(self.started_at), "fetched_at": to_iso_utc(self.fetched_at)}
         return attrs.asdict(self) | times
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
-        """From plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
-        if said["status"] not in get_args(RecordingStatus):
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read plain values. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is no recording."""
+        if values["status"] not in get_args(RecordingStatus):
             raise ValueError
-        known: dict[str, Any] = {name: said[name] for name in attrs.fields_dict(cls)}
+        known: dict[str, Any] = {name: values[name] for name in attrs.fields_dict(cls)}
         known |= {name: datetime.fromisoformat(known[name]) for name in ("started_at", "fetched_at")}
         return cls(**known)
 
 
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
-    """What is known of the recordings in a folder, by the key of the record; nothing where there is no manifest.
+    """Return the recordings of a folder by the key of their record; none where there is no manifest.
 
-    A line that is torn, as the last one can be after a power cut, is passed over: what it told is found out again.
+    A damaged line, as the last one can be after a power cut, is passed over: the next run finds out again what it told.
     """
-    known: dict[str, Recording] = {}
-    with contextlib.suppress(FileNotFoundError), (Path(directory) / MANIFEST).open("rb") as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                recording = Recording.read(json.loads(line))
-                known[recording.key] = recording
-    return known
+    return Manifest(Path(directory)).recordings
 
 
-def _of(cdr: Cdr, status: RecordingStatus, **more: Any) -> Recording:
+class Manifest:
+    """Manifest of a folder, read when it is made, and written to line by line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / MANIFEST
+        self.recordings: dict[str, Recording] = {}
+        self._proven: set[str] = set()
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+                    values = json.loads(line)
+                    recording = Recording.from_dict(values)
+                    self.recordings[recording.key] = recording
+                    self._proven.discard(recording.key)
+                    if values.get("proven") is True:
+                        self._proven.add(recording.key)
+
+    def is_proven(self, key: str) -> bool:
+        """Return whether the audio of a recording was found to be whole. Versions before 0.3.0 did not look."""
+        return key in self._proven
+
+    def add(self, recording: Recording) -> Recording:
+        """Note a recording, unless all but the time is noted already; return it."""
+        known = self.recordings.get(recording.key)
+        is_known = known is not None and attrs.evolve(known, fetched_at=recording.fetched_at) == recording
+        if not is_known or (recording.path is not None and not self.is_proven(recording.key)):
+            self._append(recording)
+            self.recordings[recording.key] = recording
+            if recording.path is not None:
+                self._proven.add(recording.key)
+        return recording
+
+    def _append(self, recording: Recording) -> None:
+        values = recording.to_dict() | ({"proven": True} if recording.path is not None else {})
+        text = json.dumps(values, ensure_ascii=False)
+        line = text.encode(errors="backslashreplace") + b"\n"  # half a surrogate pair in a CallID, as JSON escapes it
+        with self._path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # a power cut left half a line
+            file.write(line)
+
+
+def describe(cdr: Cdr, status: RecordingStatus, **more: Any) -> Recording:
+    """Make the recording of a record."""
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
     at = cdr.started_at.astimezone(UTC)
     return Recording(key=cdr.key, call_id=cdr.call_id, cdr_type=kind, started_at=at, status=status, **more)
-
-
-def _append(path: Path, recording: Recording) -> None:
-    """Add a line, and first the end of one that was torn off."""
-    text = json.dumps(recording.spelled, ensure_ascii=False)
-    line = text.encode(errors="backslashreplace") + b"\n"  # half a pair, as a CallID may have it, as JSON escapes it
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        file.write(line)

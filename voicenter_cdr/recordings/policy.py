@@ -1,4 +1,4 @@
-"""Rules for where recordings may be fetched from."""
+"""Download policy: the hosts that may be asked, and the sizes and times that are allowed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from voicenter_cdr._files import check_folder
 from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError, RecordingError
 
-__all__ = ["DEFAULT_HOSTS"]
+__all__ = ["DEFAULT_HOSTS", "MAX_REDIRECTS", "DownloadPolicy", "not_a_recording", "parse_link", "prepare_folder"]
 
 DEFAULT_HOSTS: Final = (".voicenter.co.il", ".voicenter.com")
-"""Hosts that are asked for recordings: the API document's links lead to ``cpanel.voicenter.co.il``."""
+"""Hosts that may be asked: the links in the API document lead to ``cpanel.voicenter.co.il``."""
 
-_REDIRECTS: Final = 3
+MAX_REDIRECTS: Final = 3
 
 _HOST: Final = re.compile(r"(?=.{1,253}$)\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
@@ -28,14 +28,17 @@ _LONG_NUMBER: Final = re.compile(r"\d{5,}")
 
 
 @frozen(kw_only=True)
-class _Rules:
+class DownloadPolicy:
+    """Limits of a download. ``timeout`` is in seconds."""
+
     hosts: tuple[str, ...]
     timeout: float
     max_bytes: int
     max_attempts: int
 
     @classmethod
-    def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> _Rules:
+    def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> DownloadPolicy:
+        """Check options as a user gives them. Raises :class:`ConfigurationError`."""
         if not (timeout > 0 and max_bytes > 0 and max_attempts > 0):
             raise ConfigurationError("timeout, max_bytes and max_attempts take numbers above 0")
         if isinstance(hosts, str):
@@ -43,11 +46,11 @@ class _Rules:
         return cls(hosts=tuple(map(_host, hosts)), timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
 
     def check(self, url: httpx.URL) -> None:
-        """Refuse a link that leads elsewhere."""
+        """Refuse a link that leads to another host or in the clear. Raises :class:`RecordingError`."""
         host = url.raw_host.decode("ascii").lower()
         named = _HOST.fullmatch(host) or _is_address(host)
         if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
-            raise RecordingError("The link to the recording is no web address")
+            raise RecordingError("The link to the recording is not a web address")
         if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
             here = is_loopback(host)
             shown = host if here else "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
@@ -62,18 +65,18 @@ class _Rules:
             raise RecordingError("The link holds a credential", hint="Ask Voicenter why; nothing was sent.")
 
 
-def _address(link: str, base: httpx.URL | None = None) -> httpx.URL:
-    """Where a link leads, be it one of a page at ``base``. Raises :class:`RecordingError` for what is no address."""
+def parse_link(link: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Parse a link, which may be relative to ``base``. Raises :class:`RecordingError` for what is no address."""
     try:
         url = base.join(link) if base else httpx.URL(link)
         _ = url.host  # decoded here, since it would fail in the request
     except (httpx.InvalidURL, ValueError):
-        raise RecordingError("The link to the recording is no web address") from None
+        raise RecordingError("The link to the recording is not a web address") from None
     return url
 
 
 def _host(name: str) -> str:
-    """One host to ask, checked."""
+    """Check the name of one host."""
     name = name.strip().lower()
     if not (is_loopback(name) if _is_address(name) else _HOST.fullmatch(name)):
         raise ConfigurationError(
@@ -87,7 +90,8 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.rpartition(".")[2].isdigit()
 
 
-def _folder(directory: str | os.PathLike[str]) -> Path:
+def prepare_folder(directory: str | os.PathLike[str]) -> Path:
+    """Create the folder for recordings if it is not there. Raises :class:`ConfigurationError` for what is none."""
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file; name a folder")
@@ -97,8 +101,9 @@ def _folder(directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _no_recording(what: str) -> RecordingError:
+def not_a_recording(what: str) -> RecordingError:
+    """Make the error for a body that is something else."""
     return RecordingError(
-        f"What came is no recording, but {what}",
+        f"What came is not a recording, but {what}",
         hint="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
     )

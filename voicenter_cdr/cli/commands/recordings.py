@@ -1,4 +1,4 @@
-"""The command about sound: recordings."""
+"""The command that downloads recordings."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _NEEDED: Final = (
     "record_url",
     "record_expect",
 )
-"""The link, and what the key of a record is made from."""
+"""Columns for the link, and those the key of a record is made from."""
 
 _SHOWN: Final = 3
-"""Reasons that are named."""
+"""Reasons that are shown."""
 
 
 @define
 class _Tally:
-    """What became of the recordings so far."""
+    """Counters of a run."""
 
     counts: Counter[RecordingStatus] = field(factory=Counter)
     reasons: Counter[str] = field(factory=Counter)
@@ -63,13 +63,13 @@ class _Tally:
         self.counts[recording.status] += 1
         if recording.status == "stored":
             self.size += recording.size or 0
-        if recording.status == "failed":
+        if recording.status in ("failed", "truncated"):
             self.reasons[recording.reason or ""] += 1
 
     def __str__(self) -> str:
-        told = f"{pluralize(self.counts['stored'], 'recording')} stored ({self.size / 1e6:,.1f} MB)"
-        others: tuple[RecordingStatus, ...] = ("present", "missing", "failed")
-        return ", ".join([told, *(f"{self.counts[name]:,} {name}" for name in others if self.counts[name])])
+        stored = f"{pluralize(self.counts['stored'], 'recording')} stored ({self.size / 1e6:,.1f} MB)"
+        others: tuple[RecordingStatus, ...] = ("present", "missing", "empty", "truncated", "failed")
+        return ", ".join([stored, *(f"{self.counts[name]:,} {name}" for name in others if self.counts[name])])
 
 
 def recordings(
@@ -85,19 +85,20 @@ def recordings(
 ) -> None:
     """Fetch the recordings of a period's calls into a folder by day, with a manifest beside them.
 
-    What is there is not fetched again, what broke off is gone on with, so run it as often as you like. manifest.jsonl
-    tells of every recording, by key and call_id. Exit code 4: some could not be fetched; the next run tries them again.
+    What is there is not fetched again and interrupted downloads resume, so run it as often as you like. A file counts
+    as a recording if it is whole by its own header; empty ones hold no sound (yet). manifest.jsonl lists every
+    recording, by key and call_id. Exit code 4: some could not be fetched; the next run tries them again.
 
     Parameters
     ----------
     output
         Folder to write to.
     hosts
-        Other hosts to ask, by name or as .suffix. Always asked: those of Voicenter.
+        Other hosts to ask, by name or as .suffix, beside those of Voicenter.
     downloads
         Recordings fetched at a time. Default: 4.
     max_bytes
-        What one recording may hold. Default: 1073741824.
+        Largest recording, in bytes. Default: 1073741824.
     """
     query = resolve_query(period, filters, connection, select(_NEEDED))
     asked = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
@@ -115,7 +116,7 @@ def recordings(
         named = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(_SHOWN))
         more = f"; and {len(tally.reasons) - _SHOWN} other reasons" if len(tally.reasons) > _SHOWN else ""
         raise IncompleteError(
-            f"{pluralize(tally.counts['failed'], 'recording')} could not be fetched: {named}{more}",
+            f"{pluralize(tally.reasons.total(), 'recording')} could not be fetched: {named}{more}",
             hint="Run the same command again: it tries these once more. Everything else is stored. "
             "Other hosts are allowed with --hosts.",
         )
@@ -129,7 +130,7 @@ async def _fetch(
     fetched: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
     tally: _Tally,
 ) -> int:
-    """Fetch them all; how many requests the records took."""
+    """Fetch them all; return how many requests the records took."""
     async with (
         open_client(connection, query, recordings=True) as client,
         aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,

@@ -22,6 +22,7 @@ import httpx
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
+    "BareTransport",
     "http_client",
     "is_loopback",
     "proxy_for",
@@ -191,3 +192,38 @@ def retry_after(headers: httpx.Headers) -> float | None:
         until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
         seconds = (until - datetime.now(UTC)).total_seconds()
     return seconds if 0 <= seconds < float("inf") else None
+
+
+class BareTransport(httpx.AsyncBaseTransport):
+    """Transport to any host that sends a request and no more: no cookie, no credential, no redirect.
+
+    Certificates are checked, the proxies of the environment are used, and no log quotes what comes. ``given`` takes the
+    place of the network; it stays its owner's to close.
+    """
+
+    def __init__(self, given: httpx.AsyncBaseTransport | None = None) -> None:
+        self._given = given
+        self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the body of the response is still to be read."""
+        _HTTP_LOG.addFilter(_DISCREET)
+        transport = self._given or await self._transport_for(str(request.url))
+        with redact_httpcore_logs():
+            return await transport.handle_async_request(request)
+
+    async def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
+        if self._tls is None:
+            self._tls = await tls_context()
+        proxy = proxy_for(url)
+        name = str(proxy.url) if proxy else ""
+        if name not in self._by_proxy:
+            limits = httpx.Limits(max_connections=None, keepalive_expiry=30.0)
+            self._by_proxy[name] = httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
+        return self._by_proxy[name]
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened here."""
+        for transport in self._by_proxy.values():
+            await transport.aclose()
