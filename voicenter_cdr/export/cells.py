@@ -1,22 +1,47 @@
-"""Column values that fit their type."""
+"""Values of a column as files and tables take them, a batch at a time.
+
+Pure. Text formats take text, numbers, truth values and ``None``; tables take values that fit the type of their column.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
+from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
-from voicenter_cdr.export.schema import _API_STEP_NAMES, STEP_NAMES, Column, Kind, _object, _steps
+from voicenter_cdr.export.schema import Column, Kind, json_number, json_object, step_names
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordBatch
 
-__all__ = ["column_values", "does_not_fit", "to_json"]
+__all__ = [
+    "WHOLE_NUMBERS",
+    "check_range",
+    "column_values",
+    "does_not_fit",
+    "encodable",
+    "encode_each",
+    "escape_surrogates",
+    "exact_prices",
+    "iso_times",
+    "map_distinct",
+    "plain_values",
+    "to_json",
+    "whole_seconds",
+]
+
+Values = Sequence[Any]
+"""One value per row."""
 
 _BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 64}
 
 _DIGITS: Final = (18, 4)
+"""Digits of a price, and those of them behind the point."""
 
 _UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
 
@@ -25,35 +50,162 @@ _EXACT: Final = Context(prec=_DIGITS[0])
 _NOISE: Final = Decimal("1e-9")
 """What is less is no part of a price, but comes from adding floats."""
 
+WHOLE_NUMBERS: Final = frozenset({int, type(None)})
+"""Types of a column that holds whole numbers alone."""
+
 to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""A value as JSON text without spaces, Hebrew as Hebrew."""
+"""Encode a value as JSON text without spaces, Hebrew as Hebrew."""
+
+_NUMBERS: Final = frozenset({bool, int, float})
+
+_TO_LINES: Final = json.JSONEncoder(ensure_ascii=False, separators=("\n", ":")).encode
+"""Encode a list of scalars, one value per line: text in JSON never holds a raw end of line."""
+
+_CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range(3_600))
+"""Minutes and seconds of an hour as text."""
+
+
+def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
+    """Apply a function of many values; where they repeat, to each different one once. Equal values must be the same."""
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) * 3 > len(values):
+        return function(values)
+    made = dict(zip(distinct, function(distinct), strict=True))
+    return list(map(made.__getitem__, values))
+
+
+def encode_each(values: Values) -> Values:
+    """Return each scalar as JSON text."""
+    if len(_NUMBERS.intersection(map(type, values))) > 1:
+        return _encode_all(list(values))  # True, 1 and 1.0 are equal, and not the same JSON
+    return map_distinct(_encode_all, list(values))
+
+
+def _encode_all(values: Values) -> list[str]:
+    return _TO_LINES(values)[1:-1].split("\n") if values else []
+
+
+@lru_cache(4_096)
+def _hour(hour: int) -> str:
+    return (EPOCH + timedelta(hours=hour)).isoformat()[:14]
+
+
+def whole_seconds(values: Sequence[datetime]) -> list[int] | None:
+    """Return whole seconds since 1970; ``None`` if an instant has a fraction."""
+    if max([value.microsecond for value in values], default=0):
+        return None
+    return [(since := value - EPOCH).days * 86_400 + since.seconds for value in values]
+
+
+def iso_times(values: Sequence[datetime]) -> list[str]:
+    """Return each instant as text in UTC (:func:`~voicenter_cdr._times.to_iso_utc`)."""
+    seconds = whole_seconds(values)
+    if seconds is None:
+        return list(map(to_iso_utc, values))
+    return [_hour(second // 3_600) + _CLOCK[second % 3_600] for second in seconds]
+
+
+def plain_values(column: Column, batch: RecordBatch, *, raw_names: bool = False) -> tuple[Values, bool]:
+    """Return the values of a column as text, numbers, truth values and ``None``.
+
+    Returns:
+        The values, and whether texts among them are JSON already.
+    """
+    values = column.values(batch)
+    match column.kind:
+        case Kind.TIMESTAMP:
+            return _present(iso_times, values), False
+        case Kind.DECIMAL:
+            if not WHOLE_NUMBERS.issuperset(map(type, values)):
+                values = [None if value is None else json_number(value) for value in values]
+            return values, False
+        case Kind.CATEGORY:
+            return values if _plain_texts(values) else [None if v is None else str(v) for v in values], False
+        case Kind.INT16:
+            return values, False
+        case Kind.STEPS:
+            names = step_names(raw_names=raw_names)
+            return map_distinct(lambda menus: [_menu_json(menu, names) for menu in menus], values), True
+        case Kind.JSON:
+            return _objects_json(values), True
+    return values, False
+
+
+def _plain_texts(values: Values) -> bool:
+    return {str, type(None)}.issuperset(map(type, values))
+
+
+def _present(function: Callable[[Any], Values], values: Values) -> Values:
+    """Apply a function to the values that are there."""
+    if None not in values:
+        return function(values)
+    made = iter(function([value for value in values if value is not None]))
+    return [None if value is None else next(made) for value in values]
+
+
+def _menu_json(menu: Any, names: Sequence[str]) -> str | None:
+    return None if menu is None else to_json([dict(zip(names, step, strict=True)) for step in menu])
+
+
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
+"""Types whose JSON needs no look at the value."""
+
+
+def _objects_json(values: Values) -> Values:
+    """Return objects, given as ``(*names, *values)``, as JSON text."""
+    flat = list(chain.from_iterable(filter(None, values)))
+    if not _SCALARS.issuperset(map(type, flat)):
+        return [None if parts is None else to_json(json_object(_pairs(parts))) for parts in values]
+    if not flat:
+        return [None if parts is None else "{}" for parts in values]
+    texts, made = iter(encode_each(flat)), list[str | None]()
+    for parts in values:
+        if not parts:
+            made.append(None if parts is None else "{}")
+            continue
+        names = [next(texts) for _ in range(len(parts) // 2)]
+        made.append("{" + ",".join([f"{name}:{next(texts)}" for name in names]) + "}")
+    return made
+
+
+def _pairs(parts: tuple[Any, ...]) -> dict[Any, Any]:
+    half = len(parts) // 2
+    return dict(zip(parts[:half], parts[half:], strict=True))
 
 
 def column_values(records: Sequence[Cdr], column: Column, *, raw_names: bool = False) -> list[Any]:
-    """The values of one column as tables take them, ``None`` where absent; every one of them fits the column.
+    """Return the values of one column as tables take them, ``None`` where absent; every one of them fits the column.
 
     Text and JSON are ``str`` that UTF-8 has bytes for, times are aware in UTC, prices ``Decimal``, steps ``dict``.
-    Raises :class:`DecodeError` for a number that does not fit; it names the column and not the value.
+
+    Raises:
+        DecodeError: A number does not fit; the error names the column and not the value.
     """
-    read = column.value
-    found = [read(cdr) for cdr in records]
-    convert = _TABLED.get(column.kind)
-    if column.kind is Kind.STEPS:
-        convert = _steps(_API_STEP_NAMES if raw_names else STEP_NAMES)
-    values: list[Any] = [None if value is None else convert(value) for value in found] if convert else found
+    batch = RecordBatch.of(records)
+    values = column.values(batch)
     if column.kind in _BITS:
-        _check_bits(column, values)
-    elif column.kind is Kind.DECIMAL:
-        return [None if value is None else _price(column, value) for value in values]
-    elif column.kind is Kind.STEPS:
-        return _sound_steps(values)
-    elif column.kind in _TEXTS:
-        return _sound(values)
-    return values
+        check_range(column, values)
+        return list(values)
+    match column.kind:
+        case Kind.TIMESTAMP:
+            return [None if value is None else value.astimezone(UTC) for value in values]
+        case Kind.DECIMAL:
+            return exact_prices(column, values)
+        case Kind.STEPS:
+            names = step_names(raw_names=raw_names)
+            return [
+                None
+                if menu is None
+                else [dict(zip(names, [escape_surrogates(part) for part in step], strict=True)) for step in menu]
+                for menu in values
+            ]
+        case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
+            return list(encodable(plain_values(column, batch, raw_names=raw_names)[0]))
+    return list(values)
 
 
 def does_not_fit(column: Column, expected: str) -> DecodeError:
-    """The error for a value that does not fit its column."""
+    """Return the error for a value that does not fit its column."""
     return DecodeError(
         "A record does not fit into its table",
         problems=[Problem(column.name, expected)],
@@ -61,15 +213,22 @@ def does_not_fit(column: Column, expected: str) -> DecodeError:
     )
 
 
-def _check_bits(column: Column, values: Sequence[int | None]) -> None:
+def check_range(column: Column, values: Sequence[int | None]) -> None:
+    """Raise :class:`DecodeError` for a whole number that the column has too few bits for."""
+    if column.kind not in _BITS:
+        return
     end = 2 ** (_BITS[column.kind] - 1)
     known = [value for value in values if value is not None]
     if known and not -end <= min(known) <= max(known) < end:
         raise does_not_fit(column, f"a whole number of {_BITS[column.kind]} bits")
 
 
+def exact_prices(column: Column, values: Sequence[int | Decimal | None]) -> list[Decimal | None]:
+    """Return prices as the column holds them. Raises :class:`DecodeError` for one with too many digits."""
+    return [None if value is None else _price(column, Decimal(value)) for value in values]
+
+
 def _price(column: Column, value: Decimal) -> Decimal:
-    """A price as its column holds it."""
     try:
         made = value.quantize(_UNIT, context=_EXACT)
         if value.is_finite() and abs(value - made) < _NOISE:
@@ -80,34 +239,15 @@ def _price(column: Column, value: Decimal) -> Decimal:
     raise does_not_fit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
 
 
-def _sound(values: list[Any]) -> list[Any]:
-    """The same texts, or such that UTF-8 has bytes for them."""
+def encodable(values: Values) -> Values:
+    """Return texts that UTF-8 has bytes for: half of a surrogate pair becomes its escape, ``\\ud83d``."""
     try:
         "".join(filter(None, values)).encode()
     except UnicodeEncodeError:
-        return [_mended(value) for value in values]
+        return [escape_surrogates(value) for value in values]
     return values
 
 
-def _sound_steps(values: list[Any]) -> list[Any]:
-    parts = [part for steps in values if steps for step in steps for part in step.values()]
-    return values if _sound(parts) is parts else [_mended(value) for value in values]
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list):
-        return [{name: _mended(part) for name, part in step.items()} for step in value]
-    return value
-
-
-_TABLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.CATEGORY: str,
-    Kind.INT16: int,
-    Kind.TIMESTAMP: lambda value: value.astimezone(UTC),
-    Kind.DECIMAL: Decimal,
-    Kind.JSON: lambda value: to_json(_object(value)),
-}
-
-_TEXTS: Final = frozenset({Kind.TEXT, Kind.CATEGORY, Kind.JSON})
+def escape_surrogates(value: Any) -> Any:
+    """Return a text in which half surrogate pairs are escaped; any other value as it is."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

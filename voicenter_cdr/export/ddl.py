@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from voicenter_cdr.export.schema import _API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind, column_names
+from voicenter_cdr.export.schema import API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind, column_names
 
 __all__ = ["duckdb_ddl", "duckdb_type", "quote_identifier", "sqlite_ddl", "sqlite_type"]
 
@@ -43,7 +43,7 @@ def sqlite_type(column: Column) -> str:
 
 def duckdb_type(column: Column, *, raw_names: bool = False) -> str:
     """The column's type in DuckDB."""
-    return _DUCKDB[column.kind].format(*map(quote_identifier, _API_STEP_NAMES if raw_names else STEP_NAMES))
+    return _DUCKDB[column.kind].format(*map(quote_identifier, API_STEP_NAMES if raw_names else STEP_NAMES))
 
 
 def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:

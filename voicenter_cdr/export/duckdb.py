@@ -19,7 +19,7 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quote_identifier
-from voicenter_cdr.export.parquet import arrow_batch
+from voicenter_cdr.export.parquet import arrow_table
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, column_names, select
 from voicenter_cdr.models import Cdr
 
@@ -132,7 +132,7 @@ class DuckdbTable:
         self.execute(f"INSERT INTO {quote_identifier(TABLE)} ({names}) SELECT {names} FROM {source}", values)
 
     def _insert_arrow(self, records: Sequence[Cdr]) -> None:
-        batch = arrow_batch(records, self._columns, raw_names=self._raw_names)
+        batch = arrow_table(records, self._columns, raw_names=self._raw_names)
         with self._translate_errors():
             self._open.register("_voicenter_batch", batch)
         try:

@@ -69,7 +69,7 @@ def open_sink(
     if isinstance(target, str) and target == "-":
         target = standard_output()
     if chosen == "csv":
-        return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel)
+        return CsvSink(target, columns=columns, raw_names=raw_names, excel=excel, zone=zone)
     if chosen == "jsonl":
         return JsonlSink(target, columns=columns, raw_names=raw_names)
     if chosen == "xlsx":

@@ -9,10 +9,18 @@ from typing import Any, Final
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, open_output
-from voicenter_cdr.export.cells import column_values
-from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Column, Kind, column_names
+from voicenter_cdr.export.cells import (
+    check_range,
+    column_values,
+    encodable,
+    escape_surrogates,
+    exact_prices,
+    plain_values,
+    whole_seconds,
+)
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordTable
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
@@ -33,7 +41,7 @@ def arrow_schema(columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False
 
 
 def _arrow_types(pa: Any, raw_names: bool) -> dict[Kind, Any]:
-    steps = ("LayerName", "DTMF", "LayerNumber") if raw_names else STEP_NAMES
+    steps = step_names(raw_names=raw_names)
     return {
         Kind.TEXT: pa.string(),
         Kind.CATEGORY: pa.dictionary(pa.int32(), pa.string()),
@@ -55,8 +63,9 @@ def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
     """
     pa = _pyarrow("Arrow")
     schema = arrow_schema(columns, raw_names=raw_names)
+    batch = RecordBatch.of(records)
     arrays = [
-        pa.array(column_values(records, column, raw_names=raw_names), kind)
+        _arrow_array(pa, column, kind, batch, raw_names=raw_names)
         for column, kind in zip(columns, schema.types, strict=True)
     ]
     return pa.record_batch(arrays, schema)
@@ -69,6 +78,33 @@ def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
     """
     batches = [arrow_batch(batch, columns, raw_names=raw_names) for batch in RecordTable.of(records).batches]
     return _pyarrow("Arrow").Table.from_batches(batches, arrow_schema(columns, raw_names=raw_names))
+
+
+def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_names: bool) -> Any:
+    """Return a column as Arrow has it."""
+    match column.kind:
+        case Kind.TIMESTAMP:
+            values = column.values(batch)
+            seconds = None if None in values else whole_seconds(values)
+            if seconds is None:
+                return pa.array(column_values(batch, column), kind)
+            return pa.array(seconds, pa.timestamp("s", "UTC")).cast(kind)
+        case Kind.DECIMAL:
+            return pa.array(exact_prices(column, column.values(batch)), kind)
+        case Kind.STEPS:  # each different menu once
+            menus = column.values(batch)
+            places = {menu: place for place, menu in enumerate(dict.fromkeys(menus))}
+            made = pa.array([_steps(menu, step_names(raw_names=raw_names)) for menu in places], kind)
+            return made.take(pa.array([places[menu] for menu in menus], pa.int32()))
+        case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
+            return pa.array(encodable(plain_values(column, batch, raw_names=raw_names)[0]), kind)
+    values = column.values(batch)
+    check_range(column, values)
+    return pa.array(values, kind)
+
+
+def _steps(menu: Any, names: Sequence[str]) -> list[dict[str, Any]] | None:
+    return None if menu is None else [dict(zip(names, map(escape_surrogates, step), strict=True)) for step in menu]
 
 
 class _Counted(io.RawIOBase):
@@ -115,9 +151,9 @@ class ParquetSink:
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
         if records:
-            batch = arrow_batch(records, self._columns, raw_names=self._raw_names)
+            table = arrow_table(records, self._columns, raw_names=self._raw_names)
             self._begin()  # not with the first row group: nobody else should fetch for this name meanwhile
-            self._batches.append(batch)
+            self._batches += table.to_batches()
             self.written += len(records)
             if sum(batch.num_rows for batch in self._batches) >= _GROUP:
                 self._flush()

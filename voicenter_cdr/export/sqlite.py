@@ -6,20 +6,29 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.cells import column_values, does_not_fit, to_json
+from voicenter_cdr.export.cells import (
+    WHOLE_NUMBERS,
+    check_range,
+    column_values,
+    does_not_fit,
+    encodable,
+    exact_prices,
+    plain_values,
+    to_json,
+)
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 
 __all__ = ["SqliteSink", "SqliteTable"]
 
@@ -33,6 +42,8 @@ _TIMES: Final = [name for column in select(["started_at"]) for name in (column.n
 """What the column that has an index is called, in either spelling."""
 _CONSTRAINT: Final = re.compile("(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed")
 """Messages that name a constraint and hold no value."""
+_EXACT_WHOLE: Final = 10**14
+"""End of the whole prices that fit their column."""
 _PATIENCE: Final = 30.0
 """Seconds to wait for somebody else who is writing to the database."""
 
@@ -86,14 +97,12 @@ class SqliteTable:
 
     def insert(self, records: Sequence[Cdr]) -> None:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
-        values = [
-            _spelled(column, column_values(records, column, raw_names=self._raw_names)) for column in self._columns
-        ]
         names, marks = ", ".join(map(quote_identifier, self._names)), ", ".join("?" * len(self._names))
-        with self._translate_errors():
-            self._open.executemany(
-                f"INSERT INTO {quote_identifier(TABLE)} ({names}) VALUES ({marks})", zip(*values, strict=True)
-            )
+        statement = f"INSERT INTO {quote_identifier(TABLE)} ({names}) VALUES ({marks})"
+        for batch in RecordTable.of(records).batches:
+            values = [_sql_values(column, batch, raw_names=self._raw_names) for column in self._columns]
+            with self._translate_errors():
+                self._open.executemany(statement, zip(*values, strict=True))
 
     def time_literal(self, instant: datetime) -> str:
         """A whole second as it is compared with a column of times: without its Z, since a fraction comes before it."""
@@ -134,26 +143,30 @@ def _index(name: str) -> str:
     return f"{TABLE}_{name}"
 
 
-def _spelled(column: Column, values: list[Any]) -> list[Any]:
-    """The values of a column as SQLite has them."""
-    if column.kind is Kind.DECIMAL:
-        return [None if value is None else _price(column, value) for value in values]
-    spell = _SPELLED.get(column.kind)
-    return [None if value is None else spell(value) for value in values] if spell else values
+def _sql_values(column: Column, batch: RecordBatch, *, raw_names: bool) -> Sequence[Any]:
+    """Return the values of a column as SQLite has them; ``True`` is 1 to it. Raises :class:`DecodeError`."""
+    match column.kind:
+        case Kind.DECIMAL:
+            return _prices(column, column.values(batch))
+        case Kind.STEPS:
+            menus = column_values(batch, column, raw_names=raw_names)  # with escapes in their parts, before JSON
+            return [None if menu is None else to_json(menu) for menu in menus]
+        case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
+            return encodable(plain_values(column, batch, raw_names=raw_names)[0])
+        case Kind.TIMESTAMP:
+            return plain_values(column, batch)[0]
+    values = column.values(batch)
+    check_range(column, values)
+    return values
 
 
-def _price(column: Column, value: Decimal) -> int | float:
-    made = json_number(value)
-    if isinstance(made, str):
+def _prices(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    if WHOLE_NUMBERS.issuperset(map(type, values)) and max(map(abs, filter(None, values)), default=0) < _EXACT_WHOLE:
+        return values
+    made = [None if value is None else json_number(value) for value in exact_prices(column, values)]
+    if str in map(type, made):
         raise does_not_fit(column, "a number that SQLite can hold exactly, of at most 15 digits")
     return made
-
-
-_SPELLED: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.TIMESTAMP: to_iso_utc,
-    Kind.BOOL: int,
-    Kind.STEPS: to_json,
-}
 
 
 class SqliteSink(DatabaseSink):

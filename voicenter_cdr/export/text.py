@@ -1,19 +1,23 @@
-"""JSON Lines and CSV."""
+"""JSON Lines and CSV: one function over columns each, and the sinks that write what it makes."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, tzinfo
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
 from voicenter_cdr._files import Destination, open_output
-from voicenter_cdr.export.cells import to_json
-from voicenter_cdr.export.schema import COLUMNS, Column, column_names, rows
+from voicenter_cdr.export.cells import WHOLE_NUMBERS, encode_each, map_distinct, plain_values, to_json
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 
-__all__ = ["CsvSink", "JsonlSink"]
+__all__ = ["CsvSink", "JsonlSink", "csv_text", "json_lines"]
 
 
 class _TextSink:
@@ -24,73 +28,122 @@ class _TextSink:
     def __init__(self, target: Destination, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
         self._columns = tuple(columns)
         self._raw_names = raw_names
-        self._bytes = open_output(target)
+        self._output = open_output(target)
         self._begun = False
         self.written = 0
         """Records written so far."""
 
     @property
     def partial_path(self) -> Path | None:
-        """After :meth:`abort`: where the records are that came so far, if they are in a file."""
-        return self._bytes.partial_path
+        """After :meth:`abort`: the file that holds the records that came so far."""
+        return self._output.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write one batch. Raises ``OSError`` where the system does not take it."""
-        if records:
-            self._begin(self._encode(records))
-            self.written += len(records)
+        """Write one batch. Raises ``OSError`` if the system does not take it."""
+        for batch in RecordTable.of(records).batches:
+            self._begin(self._encode(batch))
+            self.written += len(batch)
 
     def commit(self) -> None:
-        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        """Bring it to the disk and give the file its name. Raises ``OSError`` if the system does not."""
         self._begin(b"")
-        self._bytes.commit()
+        self._output.commit()
 
     def abort(self) -> None:
-        """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
-        self._bytes.abort(keep=self.written > 0)
+        """Close without giving the file its name. Records that came stay in the ``.part`` file."""
+        self._output.abort(keep=self.written > 0)
 
     def _begin(self, data: bytes) -> None:
         if not self._begun:
             self._begun, data = True, self._head + data
         if data:
-            self._bytes.write(data)
+            self._output.write(data)
 
-    def _encode(self, records: Sequence[Cdr]) -> bytes:
+    def _encode(self, batch: RecordBatch) -> bytes:
         raise NotImplementedError
 
 
-_ESCAPED: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+# --- JSON Lines
 
-_UNSAFE: Final = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
-"""What some readers take for the end of a line, and what UTF-8 has no bytes for."""
+_LINE_ENDS: Final = "\x85\u2028\u2029"
+"""Characters that some readers take for the end of a line."""
+_UNSAFE: Final = re.compile(f"[{_LINE_ENDS}\ud800-\udfff]")
+_NOT_PRINTABLE_ASCII: Final = re.compile("[^ -~]")
 
 
 class JsonlSink(_TextSink):
-    """JSON Lines: UTF-8, one record a line, the same keys in the same order on every line, null where absent.
+    """Sink for JSON Lines: UTF-8, one record a line, the same keys in the same order on every line, null where absent.
 
-    ``target`` is a path (``.gz`` at its end packs it) or a stream of bytes, which is flushed but not closed.
+    ``target`` is a path (``.gz`` at its end packs it) or a binary stream, which is flushed but not closed.
     """
 
-    def _encode(self, records: Sequence[Cdr]) -> bytes:
-        made = rows(records, self._columns, raw_names=self._raw_names)
-        return "".join([_line(record) + "\n" for record in made]).encode()
+    def _encode(self, batch: RecordBatch) -> bytes:
+        return json_lines(batch, self._columns, raw_names=self._raw_names)
 
 
-def _line(record: dict[str, Any]) -> str:
-    line = to_json(record)
-    return _ESCAPED(record) if _UNSAFE.search(line) else line
+def json_lines(batch: RecordBatch, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> bytes:
+    """Return a batch as JSON Lines in UTF-8.
+
+    A line with a character that readers may take for its end, or that UTF-8 has no bytes for, is all ASCII.
+    """
+    pieces: list[Iterable[str]] = []
+    for column, name in zip(columns, column_names(columns, raw_names=raw_names), strict=True):
+        pieces.append(repeat(("," if pieces else "{") + to_json(name) + ":"))
+        values, is_json = plain_values(column, batch, raw_names=raw_names)
+        if is_json:
+            pieces.append(["null" if value is None else value for value in values])
+        elif column.kind is Kind.TIMESTAMP:
+            pieces.append(["null" if value is None else f'"{value}"' for value in values])
+        else:
+            pieces.append(encode_each(values))
+    text = "".join(chain.from_iterable(zip(*pieces, repeat("}\n"), strict=False)))  # names and ends go on for ever
+    if "\x85" in text or "\u2028" in text or "\u2029" in text:
+        return _escape_lines(text)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _escape_lines(text)
 
 
-_FORMULA: Final = re.compile("[\\s\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
-"""What a spreadsheet may take for a formula; some skip space before it, or take full-width signs for plain ones."""
+def _escape_lines(text: str) -> bytes:
+    lines = [_escape(line) if _UNSAFE.search(line) else line for line in text.split("\n")]
+    return "\n".join(lines).encode()
+
+
+def _escape(line: str) -> str:
+    """Return a line of JSON with an escape for all that is not printable ASCII, as ``json.dumps`` writes it."""
+    return _NOT_PRINTABLE_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line)
+
+
+# --- CSV
+
+_FORMULA_SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+_FORMULA: Final = re.compile(
+    rf"(?:^|(?<=[;\t|])|(?<=\S[\r\n])|(?<=\S\r\n))(?=[\s\ufeff\"']*[{_FORMULA_SIGNS}])|^(?=[\t\r\n])"
+)
+"""Where a spreadsheet may begin to read a formula: at the start, or behind what may divide cells elsewhere.
+
+Some skip space before it, or take full-width signs for plain ones.
+"""
+_NUMBER_OR_DATE: Final = re.compile(
+    r"0\d+|\d{12,}|\d+[eE]\d+|\d+[eE][+-]\d+|\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?", re.ASCII
+)
+"""Text that a spreadsheet would change: leading zeros and last digits go, and some of it becomes a date."""
 
 
 class CsvSink(_TextSink):
-    """Comma-separated values after RFC 4180: UTF-8, a line of names first, also where no record follows.
+    """Sink for comma-separated values after RFC 4180: UTF-8, a line of names first, also where no record follows.
 
-    Absent is an empty cell, empty text is ``""``; lists and objects are JSON text. Nothing is changed but quoted.
-    With ``excel`` the file begins with a byte order mark, lines end with CR LF, and text that a spreadsheet would take
-    for a formula gets an apostrophe before it. ``target`` as in :class:`JsonlSink`.
+    An absent value is an empty cell, empty text is ``""``; lists and objects are JSON text. Nothing is changed but
+    quoted.
+
+    Args:
+        target: As in :class:`JsonlSink`.
+        columns: The columns, in this order.
+        raw_names: Name the columns as the API does.
+        excel: Write for spreadsheets: a byte order mark, lines that end with CR LF, times as ``2026-07-14 11:31:09``,
+            and an apostrophe before text that a spreadsheet would take for a formula, a number or a date.
+        zone: Time zone of the times for spreadsheets; UTC by default.
     """
 
     def __init__(
@@ -100,18 +153,75 @@ class CsvSink(_TextSink):
         columns: Sequence[Column] = COLUMNS,
         raw_names: bool = False,
         excel: bool = False,
+        zone: tzinfo | None = None,
     ) -> None:
         super().__init__(target, columns=columns, raw_names=raw_names)
         self._excel = excel
+        self._zone = zone
         self._head = csv_text([column_names(self._columns, raw_names=raw_names)], excel=excel, is_first=True).encode()
 
-    def _encode(self, records: Sequence[Cdr]) -> bytes:
-        made = rows(records, self._columns, raw_names=self._raw_names)
-        return csv_text((record.values() for record in made), excel=self._excel).encode("utf-8", "backslashreplace")
+    def _encode(self, batch: RecordBatch) -> bytes:
+        cells = [self._cells(column, batch) for column in self._columns]
+        end = "\r\n" if self._excel else "\n"
+        # A line of one empty cell would be no line at all.
+        text = "".join([(",".join(line) or '""') + end for line in zip(*cells, strict=True)])
+        return text.encode("utf-8", "backslashreplace")
+
+    def _cells(self, column: Column, batch: RecordBatch) -> Sequence[str]:
+        if self._excel and column.kind is Kind.TIMESTAMP:
+            return [_excel_time(value, self._zone) for value in column.values(batch)]
+        values, is_json = plain_values(column, batch, raw_names=self._raw_names)
+        kinds = set(map(type, values))
+        if kinds <= {str, type(None)}:
+            guard = None if not self._excel else _guard_json if is_json else _guard
+            return map_distinct(partial(_text_cells, guard=guard), values)
+        if kinds <= WHOLE_NUMBERS or kinds <= {bool, type(None)}:
+            return ["" if text == "null" else text for text in encode_each(values)]
+        cell = _excel_cell if self._excel else _cell
+        return [cell(value) for value in values]
+
+
+def _text_cells(values: Sequence[str | None], guard: Callable[[str], str] | None) -> Sequence[str]:
+    """Return texts as cells; whether any needs quotes is seen at once for all."""
+    if guard is not None:
+        values = [value and guard(value) for value in values]
+    joined = "".join(filter(None, values))
+    if "" in values or '"' in joined or "," in joined or "\n" in joined or "\r" in joined:
+        return ["" if value is None else _quote(value) for value in values]
+    return ["" if value is None else value for value in values]
+
+
+def _quote(text: str) -> str:
+    # Four searches for a character are faster than one for a pattern.
+    if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _guard(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula, a number or a date, whatever divides its cells."""
+    if _NUMBER_OR_DATE.fullmatch(text):
+        return "'" + text
+    return _guard_json(text)
+
+
+def _guard_json(text: str) -> str:
+    return _FORMULA.sub("'", text)
+
+
+def _excel_time(value: datetime | None, zone: tzinfo | None) -> str:
+    """Return a time as spreadsheets read it, in UTC unless a zone is given."""
+    if value is None:
+        return ""
+    try:
+        local = value.astimezone(zone or UTC)
+    except OverflowError:
+        local = value.astimezone(UTC)
+    return f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def csv_text(lines: Iterable[Iterable[Any]], *, excel: bool = False, is_first: bool = False) -> str:
-    """Lines of CSV; the first ones begin with the mark that spreadsheets know, for those."""
+    """Return lines of CSV; the first ones begin with the mark that spreadsheets know, for those."""
     cell, end = (_excel_cell, "\r\n") if excel else (_cell, "\n")
     mark = "\ufeff" if excel and is_first else ""
     # A line of one empty cell would be no line at all.
@@ -122,12 +232,10 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     kind = type(value)
-    text = value if kind is str else str(value) if kind is int else to_json(value)
-    # Four searches for a character are faster than one for a pattern.
-    if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
-        return '"' + text.replace('"', '""') + '"'
-    return text
+    return _quote(value if kind is str else str(value) if kind is int else to_json(value))
 
 
 def _excel_cell(value: Any) -> str:
-    return _cell("'" + value if isinstance(value, str) and _FORMULA.match(value) else value)
+    if isinstance(value, str):
+        return _quote(_guard(value))
+    return _quote(_guard_json(to_json(value))) if isinstance(value, dict | list | tuple) else _cell(value)
