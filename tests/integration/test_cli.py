@@ -489,7 +489,7 @@ def test_what_came_is_kept(service: Service, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     done = run("export", "--last", "7d", "-o", str(path))
     assert done.code == 4
-    assert f"What came so far (3 records) is in {path}.part; it is not the whole." in done.err
+    assert f"The file {path}.part holds the first 3 records and is incomplete." in done.err
     assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl.part"]
     assert len((tmp_path / "calls.jsonl.part").read_text("utf-8").splitlines()) == 3
     service.goes_wrong(Fault(bad_row=3))
@@ -533,7 +533,7 @@ def test_a_full_disk_is_one_clear_line(run: Run) -> None:
 @POSIX
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
-    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Ended from outside.")],
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")],
 )
 def test_an_interrupt_keeps_what_came(
     service: Service, run: Run, tmp_path: Path, sent: signal.Signals, code: int, said: str
@@ -551,7 +551,7 @@ def test_an_interrupt_keeps_what_came(
     done = run("export", "--last", "1d", "-o", str(path), "--concurrency", "1")
     assert done.code == code
     assert done.err.splitlines()[0] == said
-    assert f"is in {path}.part" in done.err
+    assert f"The file {path}.part holds" in done.err
     assert "Run the same command again" in done.err.splitlines()[-1]
     assert not path.exists()
 
@@ -568,7 +568,7 @@ def test_another_program_at_work_has_a_code_of_its_own(run: Run, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("command", "said"), [("sync", "goes on from there"), ("export", "the whole"), ("watch", "--state")]
+    ("command", "said"), [("sync", "continues from there"), ("export", "all records"), ("watch", "--state")]
 )
 def test_what_an_interruption_leaves_to_do(command: str, said: str) -> None:
     """Each command goes on in its own way."""

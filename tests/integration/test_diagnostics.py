@@ -175,5 +175,5 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setenv("VOICENTER_API_CODE", "s3cret-wrong")
     assert main(["doctor"]) == 3
     out = capsys.readouterr()
-    assert "MEND" in out.out
+    assert "FAIL" in out.out
     assert "s3cret" not in out.out + out.err

@@ -1,4 +1,4 @@
-"""The client a command asks with: the account's, or one for a made-up call centre in this process."""
+"""Clients of commands: for the account, or for a made-up call centre in this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SANDBOX_CODE: Final = "sandbox-code"
-"""What the made-up service takes for a credential."""
+"""Credential of the made-up service."""
 
 _DEMO_URL: Final = "http://127.0.0.1/"
 
@@ -46,7 +46,7 @@ _SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOK
 async def open_client(
     connection: ConnectionOptions, query: CdrQuery, *, recordings: bool = False
 ) -> AsyncIterator[CdrClient]:
-    """A client for as long as the block lasts; of a made-up call centre, with recordings to be had from it or not."""
+    """Open a client while the block lasts. With ``recordings``, the made-up call centre serves recordings, too."""
     options: dict[str, Any] = {"concurrency": connection.concurrency}
     options |= {"base_url": connection.base_url} if connection.base_url else {}
     options |= {"code": read_secret("--code-file", connection.code_file)} if connection.code_file else {}
@@ -74,14 +74,14 @@ async def open_client(
 
 
 def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
-    """The host of the service that is asked, if it is this machine: its recordings may be here, too."""
+    """Return the host of the service if it is this machine, which may serve its recordings, too; else nothing."""
     url = _DEMO_URL if connection.demo else connection.base_url or os.environ.get("VOICENTER_BASE_URL", "")
     host = urlsplit(url).hostname or ""
     return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
 
 
 def _shared(place: str) -> SqliteLimiter | RedisLimiter:
-    """The limiter of all who name the same place."""
+    """Return the limiter of all programs that name the same place."""
     if place.startswith(("redis://", "rediss://", "unix://")):
         return RedisLimiter(place)
     return SqliteLimiter(place)
@@ -89,10 +89,10 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 
 @asynccontextmanager
 async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
-    """A made-up call centre on a port of this machine, for as long as the block lasts.
+    """Serve a made-up call centre on a port of this machine while the block lasts.
 
-    Its days are the same in every run; those that the query can't see are not made up. Where the query goes on, so
-    does the call centre, for a day. Where recordings are wanted, the links to them lead to the port.
+    Its days are the same in every run. Days outside of the query are not made up. A query that ends in the future gets
+    one more day of calls.
     """
     behaviour = Behaviour(recordings="here" if recordings else "as_stored")
     now = periods.now()
@@ -103,7 +103,7 @@ async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, st
 
 
 def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
-    """What makes pseudonyms with the key in a file; nothing without one."""
+    """Return the pseudonymiser with the key in a file; ``None`` without a file."""
     if path is None:
         return None
     # An editor's byte order mark is no part of the key: the same key without it has to give the same pseudonyms.
@@ -112,7 +112,7 @@ def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
 
 @contextmanager
 def drop_checkpoints(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
-    """Where numbers have pseudonyms, an error tells no checkpoint: its digests are of records with their numbers."""
+    """Remove checkpoints from errors if numbers are pseudonymised: their digests are of records with their numbers."""
     try:
         yield
     except VoicenterError as error:

@@ -139,7 +139,7 @@ def _redirect_to_null(stream: TextIO) -> None:
 
 
 _LOG_RECORD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""What every log record has; anything else was passed as ``extra``."""
+"""Attributes of every log record; all others were passed as ``extra``."""
 
 
 class _JsonFormatter(logging.Formatter):

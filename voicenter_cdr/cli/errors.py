@@ -1,4 +1,4 @@
-"""What went wrong, for people and for programs, and the exit code for it."""
+"""Failures as text or JSON, and their exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["StoppedError", "TerminatedError", "report_failure", "report_partial_
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM): as an interruption, what is under way is left in order."""
+    """SIGTERM arrived. Handled like an interruption: work in progress is left in order."""
 
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
@@ -52,7 +52,7 @@ _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
 
 
 class StoppedError(Exception):
-    """An export that ended early: why, and where the records are that came so far."""
+    """An export that ended early, with its cause and the file that holds the records written so far."""
 
     def __init__(self, cause: BaseException, kept: Path | None, written: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class StoppedError(Exception):
 
 @contextmanager
 def report_partial_output(sink: FileSink) -> Iterator[None]:
-    """Let what fails in the block tell where the records are that came so far."""
+    """Attach the partial file of a sink to whatever fails in the block."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -74,16 +74,16 @@ def report_partial_output(sink: FileSink) -> Iterator[None]:
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _BUSY: Final = 7
-"""Another program is at work on what was to be written: no reason for alarm in a crontab."""
+"""Exit code while another program writes the same destination: no reason for alarm in a crontab."""
 
 _AGAIN: Final = {
-    "sync": "What came is stored, and the next run goes on from there.",
+    "sync": "Everything received is stored; the next run continues from there.",
     "audit": "The copy is as it was, or better; run it again for the whole.",
     "forget": "Run the same command again: some records may still be there.",
-    "recordings": "What came is stored, and the next run goes on from there.",
-    "watch": "With --state the same command goes on from here.",
+    "recordings": "Everything received is stored; the next run continues from there.",
+    "watch": "With --state, the same command continues from here.",
 }
-"""What is to be done after an interruption, by command."""
+"""Hint after an interruption, by command."""
 
 
 def _exit_code(error: BaseException) -> int:
@@ -95,7 +95,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def report_failure(error: BaseException, *, as_json: bool, command: str = "") -> int:
-    """Say on standard error what happened and what to do; return the exit code."""
+    """Write what happened and a hint to standard error; return the exit code."""
     stopped = error if isinstance(error, StoppedError) else StoppedError(error, None, 0)
     error, code = stopped.cause, _exit_code(stopped.cause)
     message, hint = describe_error(error, command)
@@ -108,9 +108,7 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
         return code
     echo_err(message)
     if stopped.kept is not None:
-        echo_err(
-            f"What came so far ({pluralize(stopped.written, 'record')}) is in {stopped.kept}; it is not the whole."
-        )
+        echo_err(f"The file {stopped.kept} holds the first {pluralize(stopped.written, 'record')} and is incomplete.")
     echo_err(hint)
     return code
 
@@ -121,21 +119,21 @@ def json_default(value: Any) -> str:
 
 
 def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:
-    """What happened, and what a person should do."""
+    """Return what happened, and a hint."""
     if isinstance(error, VoicenterError):
         message, _, hint = str(error).rpartition("\n")
         if isinstance(error, RateLimitError) and error.status is None and hint == RateLimitError.hint:
             hint = "Wait, or allow more with --max-wait; all programs of an account share its requests."
         return message, hint
     if isinstance(error, KeyboardInterrupt):
-        what = "Ended from outside." if isinstance(error, TerminatedError) else "Interrupted."
-        return what, _AGAIN.get(command, "Run the same command again for the whole.")
+        what = "Terminated." if isinstance(error, TerminatedError) else "Interrupted."
+        return what, _AGAIN.get(command, "Run the same command again to get all records.")
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         if error.errno == errno.EBUSY:
-            return f"Writing failed: {what}", "Another program has the file open: let it close it, then run this again."
-        room = "Make room" if error.errno in _FULL else "See that it may be written"
-        return f"Writing failed: {what}", f"{room}, or choose another place to write to; then run it again."
+            return f"Writing failed: {what}", "Another program has the file open: run this again once it is done."
+        room = "Make room" if error.errno in _FULL else "Check that it may be written"
+        return f"Writing failed: {what}", f"{room}, or write somewhere else; then run this again."
     # Neither the text of an unexpected error nor the values in it: they may be those of a record.
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.hint

@@ -18,7 +18,7 @@ _SHOWN: Final = 12
 _PUNCTUATION: Final = re.compile(r"\s*([,;:/|&-])\s*")
 
 _NUMBER: Final = re.compile(r"\d(?:\D{0,2}\d){6,}")
-"""A run of digits that could be a phone number; names that hold one are not listed."""
+"""Run of digits that could be a phone number; names that hold one are not listed."""
 
 
 def resolve_names(flag: str, typed: Iterable[str], known: Collection[str]) -> frozenset[str]:

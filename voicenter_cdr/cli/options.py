@@ -43,31 +43,31 @@ OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
 )
 
 PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
-"""What may be shown of a command line: it is neither a number nor a credential."""
+"""Pattern of words that messages may repeat: they are neither a number nor a credential."""
 
 
 @frozen(kw_only=True)
 class Filters:
-    """Which calls. All kinds of filter given have to hold."""
+    """Filters of records; all that are given have to hold."""
 
     type_: Annotated[
         tuple[str, ...],
         Parameter(
-            name="--type", help="Kind of call, by name (queue, incoming, …) or number. Repeat it, or use commas."
+            name="--type", help="Type of record, by name (queue, incoming, …) or number. Repeat it, or use commas."
         ),
     ] = ()
     status: Annotated[
         tuple[str, ...],
         Parameter(
-            help="How the call ended (ANSWER, ABANDONE, …). The API can't filter by it: the calls are fetched, and "
-            "left out here."
+            help="Status of the call (ANSWER, ABANDONE, …). The API can't filter by it: all calls are fetched, and "
+            "others are dropped."
         ),
     ] = ()
-    phone: Annotated[tuple[str, ...], Parameter(help="Number, with country code. May be repeated.")] = ()
+    phone: Annotated[tuple[str, ...], Parameter(help="Phone number, with country code. May be repeated.")] = ()
     extension: Annotated[tuple[str, ...], Parameter(help="SIP extension. May be repeated.")] = ()
-    identity: Annotated[str | None, Parameter(help="Whose calls: account, hierarchical, department or user.")] = None
+    identity: Annotated[str | None, Parameter(help="Calls of: account, hierarchical, department or user.")] = None
     call_id: Annotated[
-        str | None, Parameter(help="One call's id. Without a period, the days around the date in the id are searched.")
+        str | None, Parameter(help="Id of one call. Without a period, the days around the date in the id are searched.")
     ] = None
     queue_id: Annotated[tuple[int, ...], Parameter(help="Queue, by id. May be repeated.")] = ()
     campaign_id: Annotated[tuple[int, ...], Parameter(help="Campaign, by id. May be repeated.")] = ()
@@ -75,20 +75,18 @@ class Filters:
 
 @frozen(kw_only=True)
 class ConnectionOptions:
-    """Whom to ask, and how."""
+    """Options of the connection: address, credential, rate limit."""
 
     code_file: Annotated[
         str | None,
         Parameter(
             allow_leading_hyphen=True,
-            help="File that holds the account code; - reads it from standard input. Else VOICENTER_API_CODE.",
+            help="File with the account code; - reads it from standard input. Else VOICENTER_API_CODE.",
         ),
     ] = None
     token_file: Annotated[
         str | None,
-        Parameter(
-            allow_leading_hyphen=True, help="File that holds the bearer token, or -. Else VOICENTER_BEARER_TOKEN."
-        ),
+        Parameter(allow_leading_hyphen=True, help="File with the bearer token, or -. Else VOICENTER_BEARER_TOKEN."),
     ] = None
     base_url: Annotated[
         str | None, Parameter(help="Address of the API. Else VOICENTER_BASE_URL, else Voicenter's.")
@@ -96,49 +94,46 @@ class ConnectionOptions:
     demo: Annotated[
         bool,
         Parameter(
-            help="Ask a call centre made up in this process, which has worked for 90 days, at the real limits. "
-            "Needs no account. Default period: all of it."
+            help="Use a made-up call centre with 90 days of calls and the real limits. Needs no account. "
+            "Default period: all of it."
         ),
     ] = False
-    concurrency: Annotated[int, Parameter(help="Requests in flight. Default: 4.")] = 4
+    concurrency: Annotated[int, Parameter(help="Number of requests in flight. Default: 4.")] = 4
     share: Annotated[
         str | None,
         Parameter(
-            help="Share the account's requests with other commands and programs: through a file of this machine, or "
-            "through Redis (redis://…, with the extra redis). Else VOICENTER_SHARE, else each for itself.",
+            help="Share the account's rate limit with other programs: through a file on this machine, or through Redis "
+            "(redis://…, extra redis). Else VOICENTER_SHARE, else each program counts for itself.",
         ),
     ] = None
     max_wait: Annotated[
-        float | None, Parameter(help="Longest wait for the rate limit before one request, in seconds. Default: no end.")
+        float | None,
+        Parameter(help="Longest wait for the rate limit before a request, in seconds. Default: unlimited."),
     ] = None
 
 
 @frozen(kw_only=True)
 class OutputOptions:
-    """What is said on standard error."""
+    """Options of the messages on standard error."""
 
     quiet: Annotated[bool, Parameter(help="No progress and no summary; errors only.")] = False
     json_logs: Annotated[
         bool,
-        Parameter(
-            help="Log windows, counts and waits as they come, a JSON object a line, in place of the progress bar."
-        ),
+        Parameter(help="Log windows, counts and waits as JSON objects, one a line, instead of the progress bar."),
     ] = False
-    error_format: Annotated[
-        Literal["text", "json"], Parameter(help="An error as lines to read, or as one JSON object.")
-    ] = "text"
+    error_format: Annotated[Literal["text", "json"], Parameter(help="Errors as text, or as one JSON object.")] = "text"
 
 
 def resolve_query(
     period: Period, filters: Filters, connection: ConnectionOptions, columns: Sequence[Column] | None
 ) -> CdrQuery:
-    """What to ask for, so that these columns can be filled; no columns mean whatever the service sends unasked."""
+    """Return the query that fills these columns; without columns, the service chooses the fields."""
     start, end = periods.resolve_period(period, now=periods.now(), demo=connection.demo, call_id=filters.call_id)
     return build_query(start, end, filters, columns)
 
 
 def build_query(start: datetime, end: datetime, filters: Filters, columns: Sequence[Column] | None) -> CdrQuery:
-    """The same for a period that is known."""
+    """Return the query for a resolved period; see :func:`resolve_query`."""
     return CdrQuery(
         start,
         end,
@@ -154,7 +149,7 @@ def build_query(start: datetime, end: datetime, filters: Filters, columns: Seque
 
 
 def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"] | None:
-    """What to ask the service for, so that these columns can be filled."""
+    """Return the fields to request so that these columns can be filled."""
     names = [column.name for column in columns]
     if "extra" in names:
         return "*"
@@ -164,9 +159,9 @@ def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] |
 
 
 def split_values(flag: str, values: Iterable[str]) -> list[str]:
-    """The values of a flag that may be repeated, and may hold several with commas between.
+    """Split the values of a flag that may be repeated, and may hold several with commas between.
 
-    An empty one is refused: a variable of the shell that is not set would otherwise ask for everything.
+    Raises :class:`ConfigurationError` for an empty value: an unset variable of the shell would ask for everything.
     """
     parts = [part.strip() for value in values for part in value.split(",")]
     if not all(parts):
@@ -185,13 +180,13 @@ def _kind(name: str) -> int:
 
 
 def status_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
-    """Whether a record is wanted, as far as the service could not be asked for it."""
+    """Return the filter by status, which the service does not have; ``None`` if every status is wanted."""
     wanted = parse_statuses(filters)
     return (lambda cdr: cdr.dial_status in wanted) if wanted else None
 
 
 def parse_statuses(filters: Filters) -> frozenset[DialStatus]:
-    """The ways to end that are wanted; none of them named means all."""
+    """Return the statuses that are wanted; an empty set means all."""
     return frozenset(_status(name) for name in split_values("--status", filters.status))
 
 

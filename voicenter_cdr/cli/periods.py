@@ -130,7 +130,7 @@ class Period:
 
     @property
     def is_given(self) -> bool:
-        """Whether a start was named, in whatever form."""
+        """``True`` if a start was named, in whatever form."""
         return any(form is not None for form in (self.start, self.last, self.month, self.word))
 
 

@@ -1,4 +1,4 @@
-"""The command ``count``."""
+"""Command ``count``: number of records of a period."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def count(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Write how many records a period holds: one number on standard output.
+    """Count the records of a period.
 
-    Needs one or two requests, unless the service's total can't be trusted or --status asks for the records themselves.
+    Writes one number to standard output. Needs one or two requests, unless the service's total can't be trusted or
+    --status needs the records themselves.
     """
     query = resolve_query(period, filters, connection, select(["call_id"]))
     with log_to_stderr(messages):

@@ -1,4 +1,4 @@
-"""The command that looks at an account and the service: doctor."""
+"""Command ``doctor``: check of the account and the service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from voicenter_cdr.models import CdrQuery
 
 __all__ = ["DOCTOR_EXAMPLES", "doctor"]
 
-_MARKS: Final = {"ok": "ok", "notice": "note", "problem": "MEND"}
+_MARKS: Final = {"ok": "ok", "notice": "note", "problem": "FAIL"}
 
 
 def doctor(
@@ -32,14 +32,14 @@ def doctor(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Say in one screen how the service answers this account, and what has to be mended. Five requests at most.
+    """Check the credential, the address and the service's answers.
 
-    Looks at the credential (at both, where VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are set), the address, clocks,
-    the casing of keys, totals, the sort, and unknown types, statuses and fields. Exit code 0 where nothing has to be
-    mended; else that of what is wrong.
+    Spends five requests at most. Checks the credential (both, if VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are
+    set), the address, clocks, the casing of keys, totals, the sort, and unknown types, statuses and fields. Exit code 0
+    if nothing is wrong, else that of the problem.
 
     Args:
-        json_: One JSON object in place of the screen.
+        json_: Write one JSON object instead of text.
     """
     with log_to_stderr(messages):
         found = asyncio.run(_doctor(connection))
@@ -54,7 +54,7 @@ def doctor(
     if found.error is not None:
         raise found.error
     if not found.is_healthy:
-        raise ConfigurationError("Something has to be mended", hint="The lines marked MEND say what to do.")
+        raise ConfigurationError("The check found a problem", hint="The lines marked FAIL say what to do.")
 
 
 def _lines(found: Diagnosis) -> list[str]:

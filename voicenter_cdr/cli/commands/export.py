@@ -1,4 +1,4 @@
-"""The commands about records: export, count, plan."""
+"""Command ``export``: records to a file, a database, a folder or standard output."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def export(
 ) -> None:
     """Write every record of a period to a file, a database, a folder or standard output.
 
-    It is written as NAME.part and gets its name when it is whole; if the export stops early, the .part stays.
+    The file is NAME.part until it is complete; if the export stops early, the .part file stays.
 
     Args:
         output: File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a
@@ -60,8 +60,8 @@ def export(
         fields: Columns wanted, in this order, separated by commas. Default: all.
         raw_names: Name the columns as the API does.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
-        order: Records in order of time, or as they come.
-        on_invalid: Records that can't be read: stop with exit code 4, or leave them out and say so.
+        order: Order of the records: by time, or any.
+        on_invalid: Records that can't be read: stop with exit code 4 (raise), or skip them and say so (collect).
         pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
             or more) was used.
     """

@@ -1,4 +1,4 @@
-"""The command ``plan``."""
+"""Command ``plan``: estimate of an export."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def plan(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Say what an export will cost, for the price of one request: one JSON object on standard output.
+    """Estimate what an export costs: records, requests, seconds.
 
-    It holds records, requests, seconds and the time at which it would be done; is_exact tells whether the service
-    counted the records, or whether their number is a guess.
+    Spends one request and writes one JSON object to standard output. is_exact is false if the number of records is an
+    estimate; finish_at is the time at which an export that began now would be done.
     """
     query = resolve_query(period, filters, connection, None)
     with log_to_stderr(messages):

@@ -1,4 +1,4 @@
-"""The command that serves a made-up service."""
+"""Command ``sandbox``: a made-up service on this machine."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ def sandbox(
     days: int = periods.DEMO_DAYS,
     seed: int = 0,
 ) -> None:
-    """Serve a made-up Call Log service on this machine until interrupted, with the API's limits and errors.
+    """Serve a made-up Call Log service on this machine.
+
+    It has the API's limits and errors, and runs until interrupted.
 
     Args:
         host: Address to listen on. Default: 127.0.0.1, which only this machine can reach.
         port: Port to listen on; 0 takes a free one. Default: 8000.
-        data: JSON Lines to serve in place of a made-up call centre, as export --raw-names writes them; may be packed
+        data: JSON Lines to serve instead of a made-up call centre, as export --raw-names writes them; may be packed
             (.gz).
-        days: Days until now the made-up call centre has been at work. Default: 90.
-        seed: Another number makes up another call centre. Default: 0.
+        days: Days of calls up to now. Default: 90.
+        seed: Number that the calls are made from. Default: 0.
     """
     if not 0 <= port < 65_536:
         raise ConfigurationError("--port takes a whole number from 0 to 65535")
