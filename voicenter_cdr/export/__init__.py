@@ -5,6 +5,7 @@ from voicenter_cdr.export.ddl import duckdb_ddl, sqlite_ddl
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.formats import Format, open_sink
 from voicenter_cdr.export.parquet import ParquetSink, arrow_batch, arrow_schema
+from voicenter_cdr.export.read import proven_until, read
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, row, rows, select
 from voicenter_cdr.export.sinks import FileSink, Sink, committing, write_pages
 from voicenter_cdr.export.sqlite import SqliteSink
@@ -28,6 +29,8 @@ __all__ = [
     "committing",
     "duckdb_ddl",
     "open_sink",
+    "proven_until",
+    "read",
     "row",
     "rows",
     "select",

@@ -1,0 +1,149 @@
+"""Files of every format read back as the records they were written from."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.full_records import FULL, MOMENT
+
+from voicenter_cdr import Cdr, ConfigurationError, FrozenMap
+from voicenter_cdr.export import committing, open_sink, proven_until, read, select
+from voicenter_cdr.testing import make_record
+
+NAMES = ("a.jsonl", "a.jsonl.GZ", "a.csv", "a.csv.gz", "a.parquet", "a.sqlite", "a.duckdb", "lake/")
+RECORDS = [
+    FULL,
+    attrs.evolve(FULL, call_id="2", started_at=MOMENT + timedelta(hours=20), price_agorot=7, extra=FrozenMap()),
+    Cdr(started_at=MOMENT + timedelta(hours=20, microseconds=250_000), call_id='x"y,\n'),
+    Cdr(started_at=MOMENT + timedelta(days=3), custom_data=FrozenMap(), dtmf_data=(), record_expect=True),
+]
+
+
+def export(target: str, records: list[Cdr], **options: Any) -> None:
+    with committing(open_sink(target, **options)) as sink:
+        sink.write(records)
+
+
+def records_of(target: str, *period: datetime | None) -> list[Cdr]:
+    return [cdr for page in read(target, *period) for cdr in page]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("raw_names", [False, True])
+def test_read_every_format_gives_the_records_back(tmp_path: Path, name: str, raw_names: bool) -> None:
+    """What was written comes back equal, field by field, under our names and the API's."""
+    target = f"{tmp_path}/{name}"
+    if raw_names and name == "lake/":
+        return
+    export(target, RECORDS, raw_names=raw_names)
+    assert records_of(target) == RECORDS
+    assert records_of(target.rstrip("/")) == RECORDS
+    assert proven_until(target) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_read_of_a_period_takes_its_records_alone(tmp_path: Path, name: str) -> None:
+    """The start belongs to the period, the end does not; a fraction of a second counts."""
+    target = f"{tmp_path}/{name}"
+    export(target, RECORDS)
+    at = MOMENT + timedelta(hours=20)
+    assert records_of(target, at, at + timedelta(seconds=1)) == RECORDS[1:3]
+    assert records_of(target, at, at + timedelta(microseconds=1)) == RECORDS[1:2]
+    assert records_of(target, None, at) == RECORDS[:1]
+    assert records_of(target, at + timedelta(days=9)) == []
+    with pytest.raises(ConfigurationError, match="no time zone"):
+        read(target, datetime(2026, 7, 14))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_read_many_records_are_pages(tmp_path: Path, name: str) -> None:
+    """Pages hold at most 10,000 records, each in order of time."""
+    records = [make_record(at=MOMENT + timedelta(seconds=number), number=number) for number in range(10_500)]
+    target = f"{tmp_path}/{name}"
+    export(target, records)
+    pages = list(read(target))
+    assert [len(page) for page in pages] == [10_000, 500]
+    assert pages[0].start == MOMENT
+    assert pages[0].end == MOMENT + timedelta(seconds=10_000)
+    assert [cdr for page in pages for cdr in page] == records
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.builds(
+            Cdr,
+            started_at=st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 3), timezones=st.just(UTC)),
+            call_id=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+            price_agorot=st.none() | st.integers(-999, 999) | st.decimals(-999, 999, places=4),
+            duration=st.none() | st.integers(0, 99),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_read_any_records_come_back(tmp_path_factory: pytest.TempPathFactory, records: list[Cdr]) -> None:
+    """Whatever text and prices records hold, they are equal when read back."""
+    records = sorted(records, key=lambda cdr: cdr.started_at)
+    folder = tmp_path_factory.mktemp("read")
+    for name in NAMES:
+        export(f"{folder}/{name}", records)
+        assert records_of(f"{folder}/{name}") == records, name
+
+
+def test_read_a_choice_of_columns_leaves_the_others_absent(tmp_path: Path) -> None:
+    """A file with some columns gives records with these fields; without the time a row is no record."""
+    target = str(tmp_path / "a.parquet")
+    export(target, [FULL], columns=select(["started_at", "duration", "direction"]))
+    assert records_of(target) == [Cdr(started_at=MOMENT, duration=64)]
+    for name in ("b.csv", "b.sqlite"):
+        export(str(tmp_path / name), [FULL], columns=select(["duration"]))
+        with pytest.raises(ConfigurationError, match="started_at"):
+            records_of(str(tmp_path / name))
+
+
+def test_read_what_holds_no_records_is_refused(tmp_path: Path) -> None:
+    """A missing file, a folder without a dataset, a workbook and foreign lines are said to be so."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.jsonl").write_text("[1]\n")
+    (tmp_path / "b.jsonl").write_text("{\n")
+    (tmp_path / "c.csv").write_text("started_at,did\n1\n")
+    (tmp_path / "d.xlsx").touch()
+    (tmp_path / "e.sqlite").touch()
+    for name, message in {
+        "nowhere.csv": "does not exist",
+        "empty": "holds no dataset",
+        "a.jsonl": "no record",
+        "b.jsonl": "no JSON",
+        "c.csv": "more or fewer cells",
+        "d.xlsx": "for people",
+        "e.sqlite": "holds no table",
+    }.items():
+        with pytest.raises(ConfigurationError, match=message):
+            records_of(str(tmp_path / name))
+
+
+def test_read_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
+    """Packed files that were put behind each other are one file."""
+    for name in "ab":
+        export(str(tmp_path / f"{name}.jsonl.gz"), [FULL])
+    both = (tmp_path / "a.jsonl.gz").read_bytes() + (tmp_path / "b.jsonl.gz").read_bytes()
+    (tmp_path / "c.jsonl.gz").write_bytes(both)
+    assert records_of(str(tmp_path / "c.jsonl.gz")) == [FULL, FULL]
+    assert gzip.decompress(both).count(b"\n") == 2
+
+
+def test_read_prices_are_exact(tmp_path: Path) -> None:
+    """A price comes back as the number it was, whole or with its digits behind the point."""
+    for price in (7, Decimal("7.25"), Decimal("0.1"), Decimal("12345678901.2345")):
+        for name in NAMES:
+            export(f"{tmp_path}/{name}", [Cdr(started_at=MOMENT, price_agorot=price)])
+            assert records_of(f"{tmp_path}/{name}")[0].price_agorot == price
