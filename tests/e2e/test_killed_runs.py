@@ -1,0 +1,45 @@
+"""Watches and downloads that are killed at random moments lose nothing, and leave nothing half."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import killed_runs
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals of POSIX")
+
+KILLS = [pytest.param(12, 0), *(pytest.param(200, seed, marks=pytest.mark.exhaustive) for seed in (1, 2))]
+
+
+def killed(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
+    words = [sys.executable, str(tests / "support" / "killed_runs.py"), kind, str(folder), str(kills), str(seed)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(("kills", "seed"), KILLS)
+def test_killed_watch_delivers_every_event(tmp_path: Path, kills: int, seed: int) -> None:
+    """At least once: every line is whole, the state is never ahead of the lines, and few events come twice."""
+    found = killed("watch", tmp_path, kills, seed)
+    assert found["killed"] > 0
+    assert found["left"] == len(set(found["events"])) == killed_runs.CALLS
+    assert len(found["events"]) <= killed_runs.CALLS + 8 * found["killed"]
+
+
+@pytest.mark.parametrize(("kills", "seed"), KILLS)
+def test_killed_download_leaves_whole_recordings(tmp_path: Path, kills: int, seed: int) -> None:
+    """A file with its name is the server's, byte for byte, after every death; in the end all are there."""
+    found = killed("recordings", tmp_path, kills, seed)
+    assert found["killed"] > 0
+    assert found["left"] == 24
+    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]

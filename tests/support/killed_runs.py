@@ -1,0 +1,190 @@
+"""Watches and downloads that are killed: ``python killed_runs.py KIND FOLDER KILLS SEED`` prints what is left, as JSON.
+
+One warm process forks a child for every run, so that a death costs no start-up. Nothing but SIGKILL ends a child early,
+at a random moment; the last one is left to end. After every death the parent looks at what is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from support.audio import FORMATS
+
+from voicenter_cdr import Cdr, CdrClient, CdrQuery, Event, RateLimit, Rule
+from voicenter_cdr._files import write_atomic
+from voicenter_cdr.core.streaming.follow_checkpoint import WatchCheckpoint
+from voicenter_cdr.handlers import JsonLines
+from voicenter_cdr.recordings import download_recordings, read_manifest
+from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
+from voicenter_cdr.testing import in_process, make_row
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+CALLS = 120
+LINK = "https://cpanel.voicenter.co.il/"
+
+
+# -- a watch that notes every delivery in its state
+
+
+async def watch(folder: Path, seed: int) -> None:
+    """Watch until every call is delivered; a handler fails now and then, and its rule gives up at once."""
+    rows = [make_row(at=NOW - timedelta(minutes=number), number=number) for number in range(CALLS)]
+    app = Sandbox(Records(rows), behaviour=Behaviour(cap=25, requests=100_000, period=1.0))
+    chance, state = random.Random(seed), folder / "state"
+    with (folder / "events.jsonl").open("ab") as out:
+        lines = JsonLines(out, columns=["call_id"])
+
+        async def handle(event: Event) -> None:
+            if chance.random() < 0.2:
+                raise OSError
+            await lines(event)
+
+        rule = Rule(name="call", handler=handle, retry_for=timedelta(0))
+        saved = state.read_text("utf-8") if state.exists() else None
+        options: dict[str, Any] = {"transport": in_process(app), "rate_limit": RateLimit(100_000, 1.0), "page_cap": 25}
+        async with CdrClient(code="sandbox-code", **options) as client:
+            query = CdrQuery(NOW - timedelta(days=1), NOW + timedelta(days=9))
+            stream = client.watch([rule], query, now=lambda: NOW, poll=timedelta(seconds=1), resume_from=saved)
+            async with contextlib.aclosing(stream) as deliveries:
+                left = CALLS - len(WatchCheckpoint.parse(stream.checkpoint).done)
+                for _ in range(left):
+                    await anext(deliveries)
+                    write_atomic(state, deliveries.checkpoint.encode())
+
+
+def events(folder: Path) -> list[str]:
+    """Ids in the file; each of its lines is whole."""
+    path = folder / "events.jsonl"
+    return [json.loads(line)["id"] for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def delivered(folder: Path) -> int:
+    """Events that the state holds as delivered; it is whole, and all of them are in the file."""
+    state = folder / "state"
+    if not state.exists():
+        return 0
+    done = WatchCheckpoint.parse(state.read_text("utf-8")).done
+    assert done.keys() <= set(events(folder)), "the state is ahead of the file"
+    return len(done)
+
+
+# -- downloads
+
+
+def body(number: int) -> bytes:
+    """Return the recording of a call; the formats take turns."""
+    makers = [make for make, _ in FORMATS.values()]
+    return makers[number % len(makers)](120 + number)
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body that takes its time."""
+
+    def __init__(self, whole: bytes) -> None:
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._whole), 3_000):
+            await asyncio.sleep(0.001)
+            yield self._whole[start : start + 3_000]
+
+
+def serve(request: httpx.Request) -> httpx.Response:
+    """Answer with a recording, or with the rest of one."""
+    whole = body(int(request.url.path.strip("/")))
+    headers = {"etag": f'"{len(whole)}"', "content-length": str(len(whole))}
+    wanted = request.headers.get("range")
+    if wanted is None:
+        return httpx.Response(200, headers=headers, stream=Pieces(whole))
+    start = int(wanted[6:-1])
+    headers |= {"content-range": f"bytes {start}-{len(whole) - 1}/{len(whole)}"}
+    headers["content-length"] = str(len(whole) - start)
+    return httpx.Response(206, headers=headers, stream=Pieces(whole[start:]))
+
+
+def call(number: int) -> Cdr:
+    return Cdr(started_at=NOW + timedelta(hours=number), call_id=f"call-{number}", record_url=f"{LINK}{number}")
+
+
+async def download(folder: Path, seed: int) -> None:
+    """Download until all recordings are there."""
+    del seed
+
+    async def records() -> AsyncIterator[Cdr]:
+        for number in range(24):
+            yield call(number)
+
+    transport = httpx.MockTransport(serve)
+    async with contextlib.aclosing(download_recordings(records(), folder, transport=transport)) as found:
+        async for recording in found:
+            assert recording.status in ("stored", "present"), recording.reason
+
+
+def recordings(folder: Path) -> int:
+    """Recordings that are there; each is what the server has, and what the manifest says of it is so."""
+    files = [path for path in folder.glob("date=*/*") if path.suffix in FORMATS]
+    for path in files:
+        assert path.read_bytes() == body(int(path.name.split("-")[1])), "a recording is not whole"
+    for known in read_manifest(folder).values():
+        assert known.path is None or (folder / known.path).stat().st_size == known.size, "the manifest is ahead"
+    return len(files)
+
+
+KINDS: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path], int], float]] = {
+    "watch": (watch, delivered, 0.25),
+    "recordings": (download, recordings, 0.15),
+}
+"""A run, a look at what it left, and the seconds it may live."""
+
+
+def forked(work: Callable[[Path, int], Any], folder: Path, seed: int, lives: float | None) -> bool:
+    """Run in a child, for so long; return whether it ended by itself."""
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.run(work(folder, seed))
+        except BaseException as error:  # the parent's frames are not the child's to unwind
+            sys.stderr.write(f"{error!r}\n")
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    if lives is not None:
+        time.sleep(lives)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "a run failed"
+    return not os.WIFSIGNALED(status)
+
+
+def main(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill so many runs, then let one end."""
+    work, look, longest = KINDS[kind]
+    chance, killed, steps = random.Random(seed), 0, list[int]()
+    for turn in range(kills):
+        killed += not forked(work, folder, seed + turn, chance.random() * longest)
+        steps.append(look(folder))
+        if kind == "recordings" and steps[-1] == 24:  # begin anew: there is nothing left to kill
+            for path in folder.rglob("*"):
+                path.unlink() if path.is_file() else None
+    whole = CALLS if kind == "watch" else 24
+    for turn in range(60):  # what a handler failed at is delivered by a later run
+        forked(work, folder, seed - turn, None)
+        if look(folder) == whole:
+            break
+    return {"killed": killed, "steps": steps, "left": look(folder), "events": events(folder)}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
