@@ -124,7 +124,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("name", ["VOICENTER_BASE_URL", "SOURCES__VOICENTER__BASE_URL"])
-def test_the_address_may_come_from_outside(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dlt_address_may_come_from_the_configuration(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From dlt's configuration or from the environment: who sets it for a sandbox asks no other service."""
     with service(Sandbox(Records([row(1, 1)]))) as url:
         monkeypatch.setenv(name, url)
@@ -142,7 +142,7 @@ def test_the_address_may_come_from_outside(run: Any, name: str, monkeypatch: pyt
     ],
     indirect=["run"],
 )
-def test_a_pipeline_stays_right(run: Any, mode: str) -> None:
+def test_dlt_late_changed_and_vanished_records_come_out_right(run: Any, mode: str) -> None:
     """Records that come late, change or vanish come out right in the next run; two legs of one call stay two."""
     same = {"CallID": "20260701030000one"}
     rows = [row(1, 1, **same), row(2, 1, **same, CdrType=9), row(3, 30), row(4, 50, Price=12.25), row(5, 51)]
@@ -329,7 +329,7 @@ def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, An
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("mode", ["merge", "replace"])
-def test_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
+def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
     """Wherever in its day the newest record lies, and whatever came, changed or vanished in the look-back before it."""
     chance = random.Random(seed)
     lookback = timedelta(hours=chance.choice([0, 5, 24, 30]))
@@ -349,7 +349,7 @@ def test_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-def test_a_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
+def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
     """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
     with service(Sandbox(Records([row(1, 1), row(2, 25), row(3, 40)]))) as url:
         for hours in (0, 30):
@@ -359,7 +359,7 @@ def test_a_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("mode", ["merge", "replace"])
-def test_twins_stay_two(run: Any, mode: str) -> None:
+def test_dlt_twins_stay_two(run: Any, mode: str) -> None:
     """Records that differ in nothing their key is made from are all loaded, and once, in every run."""
     twins = [row(1, 30, QueueName=name) for name in ("Sales", "Service", "Sales")]
     with service(Sandbox(Records([*twins, row(2, 31)]))) as url:
@@ -371,7 +371,7 @@ def test_twins_stay_two(run: Any, mode: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(("odd", "column"), [({"DepartmentId": 2**64}, "department_id"), ({"Price": 1e40}, "price")])
-def test_what_fits_no_column_is_refused_by_its_name(run: Any, odd: dict[str, Any], column: str) -> None:
+def test_dlt_value_that_fits_no_column_is_refused_by_name(run: Any, odd: dict[str, Any], column: str) -> None:
     """The error is one of ours, and says which column."""
     with service(Sandbox(Records([row(1, 1, **odd)]))) as url, pytest.raises(Exception, match=column) as raised:
         run(url)
@@ -382,7 +382,7 @@ def test_what_fits_no_column_is_refused_by_its_name(run: Any, odd: dict[str, Any
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-def test_what_json_columns_can_hold(run: Any) -> None:
+def test_dlt_json_values_are_kept_or_escaped(run: Any) -> None:
     """A whole number beyond 64 bits is text there, half a surrogate pair its escape; nothing else changes."""
     data = {"big": 2**70, "deep": [{"least": -(2**63)}, -(2**63) - 1], "half": "\ud83d", "sure": True, "none": None}
     with service(Sandbox(Records([row(1, 1, CustomData=json.dumps(data))]))) as url:
@@ -392,7 +392,7 @@ def test_what_json_columns_can_hold(run: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-def test_a_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) -> None:
+def test_dlt_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) -> None:
     """It lives as long as a run; one that has nothing to close will do, too."""
     closed = list[bool]()
 
@@ -411,7 +411,7 @@ def test_a_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-def test_a_pipeline_with_pseudonyms(run: Any) -> None:
+def test_dlt_pseudonyms_replace_numbers(run: Any) -> None:
     """The numbers of what is loaded have names, and a record takes the place of itself in the next run."""
     names = Pseudonymiser(b"a key of thirty-two bytes, no le")
     with service(Sandbox(Records([row(1, 1), row(2, 30)]))) as url:
@@ -420,7 +420,7 @@ def test_a_pipeline_with_pseudonyms(run: Any) -> None:
     assert loaded == sorted((names.number(f"05{number:08}"), "0722776772") for number in (1, 2))
 
 
-def test_what_makes_no_sense(run: Any) -> None:
+def test_dlt_invalid_options_are_refused(run: Any) -> None:
     """Refused before anything is asked."""
     del run
     voicenter = importlib.import_module("voicenter_cdr.dlt_source").voicenter
@@ -433,7 +433,7 @@ def test_what_makes_no_sense(run: Any) -> None:
             voicenter(**options)
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dlt_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what is missing."""
     monkeypatch.setitem(sys.modules, "dlt", None)
     monkeypatch.delitem(sys.modules, "voicenter_cdr.dlt_source", raising=False)

@@ -58,7 +58,7 @@ def row(number: int, minutes: float, **fields: Any) -> dict[str, Any]:
     return make_row(at=NOW + timedelta(minutes=minutes), number=number, **fields)
 
 
-async def test_a_start_long_ago_is_not_remembered() -> None:
+async def test_follow_start_long_ago_is_not_remembered() -> None:
     """What lies a look-back behind can't change any more: only the look-back and a day are kept, and read again."""
     desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
     query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
@@ -70,7 +70,7 @@ async def test_a_start_long_ago_is_not_remembered() -> None:
         assert len(state["versions"]) <= 80
 
 
-async def test_a_long_first_look_goes_on_where_it_was() -> None:
+async def test_follow_first_sweep_that_broke_off_resumes() -> None:
     """What was passed of a start long ago is not read again when the look breaks off."""
     desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
     query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
@@ -86,7 +86,7 @@ async def test_a_long_first_look_goes_on_where_it_was() -> None:
     assert first > (NOW - timedelta(days=12)).timestamp()
 
 
-async def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
+async def test_follow_clock_set_back_holds_nothing_up() -> None:
     """After it is set right the look-back is read as before, and a late record is seen at the next sweep."""
     desk = Desk(row(1, -100))
     ahead = timedelta(days=3)
@@ -102,7 +102,7 @@ async def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
             assert (await later).record.started_at == NOW - timedelta(minutes=110)
 
 
-async def test_what_is_there_then_what_is_new_then_what_changes() -> None:
+async def test_follow_hands_out_old_new_and_changed_records() -> None:
     """New records once; a record that gains its recording again, as a later version."""
     desk = Desk(row(1, -100), row(2, -5))
     async with desk.following() as changes:
@@ -123,7 +123,7 @@ async def test_what_is_there_then_what_is_new_then_what_changes() -> None:
         assert (changes.stats.new, changes.stats.changed, changes.stats.failures) == (3, 1, 0)
 
 
-async def test_a_long_call_comes_hours_behind() -> None:
+async def test_follow_sweep_finds_a_long_call() -> None:
     """A record that is filed hours ago is noticed by the next look at the whole look-back."""
     desk = Desk(row(1, -5))
     async with desk.following() as changes:
@@ -134,7 +134,7 @@ async def test_a_long_call_comes_hours_behind() -> None:
     assert asyncio.get_running_loop().time() < 16 * 60
 
 
-async def test_what_a_record_says_is_all_of_it() -> None:
+async def test_follow_version_covers_every_value() -> None:
     """A version is made of every value, in any order of keys, however deep."""
     told = {"a": {"x": "1", "y": [1, 2]}, "b": "2"}
     desk = Desk(row(1, -5, CustomData=told))
@@ -149,7 +149,7 @@ async def test_what_a_record_says_is_all_of_it() -> None:
     assert (first.is_new, later.is_new) == (True, False)
 
 
-async def test_a_change_that_is_held_comes_again() -> None:
+async def test_follow_requeued_change_comes_again() -> None:
     """At every look, as it came first, in no checkpoint; until it is not held, or is not there any more."""
     desk = Desk(row(1, -100), row(2, -5))
     async with desk.following() as changes:
@@ -175,7 +175,7 @@ async def test_a_change_that_is_held_comes_again() -> None:
         assert changes.stats.remembered == 1
 
 
-async def test_what_is_held_is_read_however_old() -> None:
+async def test_follow_requeued_change_is_read_however_old() -> None:
     """The look-back begins with it, also after a restart; once it is let go, it does not come again."""
     desk, requeued = Desk(row(1, -5)), 0
     async with desk.following(poll=timedelta(minutes=10)) as changes:
@@ -192,7 +192,7 @@ async def test_what_is_held_is_read_however_old() -> None:
         assert changes.stats.remembered == 0
 
 
-async def test_held_beyond_the_end() -> None:
+async def test_follow_end_waits_for_requeued_changes() -> None:
     """The end waits for what is held."""
     query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
     async with Desk(row(1, -5)).following(query) as changes:
@@ -202,7 +202,7 @@ async def test_held_beyond_the_end() -> None:
     assert asyncio.get_running_loop().time() == pytest.approx(9 * 3_600, abs=1_200)
 
 
-async def test_a_look_back_of_minutes() -> None:
+async def test_follow_short_lookback_reads_no_more_than_it() -> None:
     """No poll reads more than it: what it saw beyond could not be read again after a restart."""
     desk = Desk()
     times = {"lookback": timedelta(minutes=10), "sweep": timedelta(minutes=5)}
@@ -211,7 +211,7 @@ async def test_a_look_back_of_minutes() -> None:
         assert [change.record.call_id for change in await until(changes, 800)] == [row(2, 0)["CallID"]]
 
 
-async def test_begun_when_all_is_over() -> None:
+async def test_follow_begun_after_the_end_reads_once() -> None:
     """What is there is read once, and that is all."""
     await asyncio.sleep(9 * 3_600)
     async with Desk(row(1, -5)).following(CdrQuery(NOW - timedelta(hours=1), NOW)) as changes:
@@ -226,7 +226,7 @@ STEPS = st.lists(
 
 @settings(max_examples=30)
 @given(STEPS)
-def test_every_version_once(steps: list[tuple[str, int]]) -> None:
+def test_follow_hands_out_every_version_once(steps: list[tuple[str, int]]) -> None:
     """Whatever appears, changes, changes back or vanishes, stopped and resumed after every step."""
 
     async def main() -> None:
@@ -259,7 +259,7 @@ def test_every_version_once(steps: list[tuple[str, int]]) -> None:
     run_virtual(main())
 
 
-async def test_memory_is_bounded() -> None:
+async def test_follow_memory_is_bounded() -> None:
     """What can't come again is forgotten."""
     rows = [row(number, 10 * number) for number in range(6 * 24 * 4)]
     times = [NOW.timestamp() + 600 * number for number in range(len(rows))]
@@ -271,7 +271,7 @@ async def test_memory_is_bounded() -> None:
         assert changes.stats.remembered <= 6 * (24 + 6) + 6
 
 
-async def test_failures_that_pass_are_survived(caplog: pytest.LogCaptureFixture) -> None:
+async def test_follow_survives_failures_that_pass(caplog: pytest.LogCaptureFixture) -> None:
     """An hour without a service costs an hour, no record; a refused credential ends it."""
     desk = Desk(row(1, -5))
     async with desk.following() as changes:
@@ -287,7 +287,7 @@ async def test_failures_that_pass_are_survived(caplog: pytest.LogCaptureFixture)
         assert raised.value.checkpoint is not None
 
 
-async def test_it_ends_one_look_back_behind_the_end() -> None:
+async def test_follow_ends_one_lookback_after_the_query() -> None:
     """A query with an end is followed until nothing can come any more."""
     desk = Desk(row(1, -5), row(2, 120))
     async with desk.following(CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))) as changes:
@@ -295,7 +295,7 @@ async def test_it_ends_one_look_back_behind_the_end() -> None:
     assert asyncio.get_running_loop().time() == pytest.approx(7 * 3_600, abs=120)
 
 
-async def test_leaving_leaves_nothing() -> None:
+async def test_follow_left_leaves_nothing_behind() -> None:
     """After a break, or a cancellation while it waits, nothing more is asked."""
     desk = Desk(row(1, -5))
     before = asyncio.all_tasks()
@@ -395,7 +395,7 @@ async def test_follow_resumed_when_all_was_passed_ends() -> None:
         {"sweep": timedelta(days=9)},
     ],
 )
-async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
+async def test_follow_invalid_times_are_refused(options: dict[str, Any]) -> None:
     """Refused at once."""
     with pytest.raises(ConfigurationError):
         async with Desk().following(**options):
@@ -417,7 +417,7 @@ async def test_times_that_make_no_sense(options: dict[str, Any]) -> None:
         '{"version": 2, "query": "", "start": 0, "complete_until": 1e300, "versions": {}, "pending": {}, "keys": {}}',
     ],
 )
-async def test_torn_checkpoints(checkpoint: str) -> None:
+async def test_follow_invalid_checkpoints_are_refused(checkpoint: str) -> None:
     """A checkpoint that is none, or of another query, is refused."""
     with pytest.raises(CheckpointError):
         async with Desk().following(resume_from=checkpoint):

@@ -108,7 +108,7 @@ def numbers(events: list[Event]) -> list[int]:
 # --- which records
 
 
-async def test_the_documents_two_examples() -> None:
+async def test_watch_rules_of_the_api_document_fire_once() -> None:
     """A lead nobody reached, and a caller who gave up or found the queue full: each fires its rule, and once."""
     lead, task = Told(), Told()
     desk = Desk(
@@ -142,7 +142,7 @@ async def test_the_documents_two_examples() -> None:
     assert stats.follow.new == 9
 
 
-async def test_readmes_recipe(tmp_path: Path) -> None:
+async def test_watch_recipe_of_the_readme_works(tmp_path: Path) -> None:
     """As it stands there: a message to the lead, not to a colleague; a request for the one who gave up."""
     page = (Path(__file__).parents[2] / ".docs" / "how-to" / "watch-calls.md").read_text("utf-8")
     (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "follow_up" in text)
@@ -165,7 +165,7 @@ async def test_readmes_recipe(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "state").read_text())["done"]) == 2
 
 
-async def test_a_status_by_its_name() -> None:
+async def test_rule_status_may_be_given_by_name() -> None:
     """The service spells ABANDONED in its own way; a rule understands both."""
     assert Rule(name="a", handler=Told(), statuses=["ABANDONED", "NO_ANSWER", "NEW"]).statuses == {
         DialStatus.ABANDONED,
@@ -178,7 +178,7 @@ async def test_a_status_by_its_name() -> None:
     assert numbers(told.done) == [1]
 
 
-async def test_a_plain_function() -> None:
+async def test_watch_plain_function_is_a_handler() -> None:
     """It is a handler, too: called once if it returns, again if it raises."""
     calls: list[Event] = []
 
@@ -193,7 +193,7 @@ async def test_a_plain_function() -> None:
     assert [event.attempt for event in calls] == [1, 2]
 
 
-async def test_once_a_record_or_once_a_version() -> None:
+async def test_watch_fires_once_per_record_or_per_version() -> None:
     """A record that gains its recording fires again only where every version was asked for."""
     first, each = Told(), Told()
     desk = Desk(row(1, status="BUSY"))
@@ -218,7 +218,7 @@ async def later(moment: float, act: Callable[[], None]) -> None:
     act()
 
 
-async def test_without_a_query_from_now_on() -> None:
+async def test_watch_without_a_query_begins_now() -> None:
     """What began before the watch did is none of its business; a restart goes on from the first start."""
     told = Told()
     desk = Desk(row(1, -5), row(2, 1))
@@ -234,7 +234,7 @@ async def test_without_a_query_from_now_on() -> None:
 # --- what goes wrong
 
 
-async def test_a_handler_that_fails_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_watch_failing_handler_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
     """It stops neither the stream nor another rule, and the log does not say what it said."""
     healed = Told(lambda _: asyncio.get_running_loop().time() < 3_000)
     other = Told()
@@ -253,7 +253,7 @@ async def test_a_handler_that_fails_is_called_again(caplog: pytest.LogCaptureFix
     assert "0521234567" not in caplog.text
 
 
-async def test_given_up_after_its_time() -> None:
+async def test_watch_event_given_up_fires_in_the_next_run() -> None:
     """A rule says how long it tries; then the event is settled, with what went wrong."""
     told = Told(lambda _: True)
     desk = Desk(row(1))
@@ -341,7 +341,7 @@ async def test_watch_client_closed_is_told() -> None:
         await stream.aclose()
 
 
-async def test_too_slow_and_cancelled_are_failures() -> None:
+async def test_watch_slow_or_cancelled_handler_is_called_again() -> None:
     """A handler that hangs, or cancels itself, is called again like one that raises."""
     ends: list[str] = []
 
@@ -358,7 +358,7 @@ async def test_too_slow_and_cancelled_are_failures() -> None:
     assert delivery.event.attempt == len(ends) == 3
 
 
-async def test_a_predicate_that_fails_ends_it_and_loses_nothing() -> None:
+async def test_watch_failing_predicate_ends_it_and_loses_nothing() -> None:
     """What it said goes up as it is, and after that the stream is broken; a mended one gets the same record."""
     told = Told()
 
@@ -377,7 +377,7 @@ async def test_a_predicate_that_fails_ends_it_and_loses_nothing() -> None:
     assert numbers(told.calls) == [1, 2]
 
 
-async def test_what_ends_the_stream_is_raised_with_a_checkpoint() -> None:
+async def test_watch_fatal_error_carries_a_checkpoint() -> None:
     """A credential that is refused; what was under way by then fires again, under the same id."""
     told = Told(lambda _: True)
     desk = Desk(row(1))
@@ -392,7 +392,7 @@ async def test_what_ends_the_stream_is_raised_with_a_checkpoint() -> None:
     assert [event.id for event in again.done] == [told.calls[0].id]
 
 
-async def test_after_a_restart_only_those_who_had_not_done_it() -> None:
+async def test_watch_restart_calls_unfinished_rules_only() -> None:
     """Of two rules that one record met, the one whose handler did its work is left alone."""
     done, failed = Told(), Told(lambda _: True)
     desk = Desk(row(1))
@@ -407,7 +407,7 @@ async def test_after_a_restart_only_those_who_had_not_done_it() -> None:
     assert failed.done[0].id == failed.calls[0].id
 
 
-async def test_leaving_while_a_handler_runs() -> None:
+async def test_watch_left_while_a_handler_runs_keeps_the_event() -> None:
     """It is cancelled where it stands, and its event is not taken for dealt with."""
     begun: list[Event] = []
 
@@ -421,7 +421,7 @@ async def test_leaving_while_a_handler_runs() -> None:
     assert len(begun) == 1
 
 
-async def test_a_watch_with_an_end() -> None:
+async def test_watch_ends_when_every_event_is_finished() -> None:
     """It is over one look-back behind the end of its query, when everything is settled."""
     told = Told(lambda _: asyncio.get_running_loop().time() < 8 * 3_600)
     query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
@@ -430,7 +430,7 @@ async def test_a_watch_with_an_end() -> None:
     assert 8 * 3_600 < asyncio.get_running_loop().time() < 8.5 * 3_600
 
 
-async def test_a_rule_without_room_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_saturated_rule_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many events of a rule are under way; the others wait with the service, come soon after, and stop no rule."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     dead, well = Told(lambda _: asyncio.get_running_loop().time() < 2_000), Told()
@@ -450,7 +450,7 @@ async def test_a_rule_without_room_holds_up_nobody(monkeypatch: pytest.MonkeyPat
     assert len(well.done) == 12
 
 
-async def test_a_rule_that_has_room_again_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_rule_with_room_again_is_served_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was passed over is looked for at the next poll, not at the next sweep."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     told = Told()
@@ -461,7 +461,9 @@ async def test_a_rule_that_has_room_again_is_not_kept_waiting(monkeypatch: pytes
     assert numbers(told.done) == [*range(20)]
 
 
-async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_watch_event_without_room_in_a_day_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A rule that has had no room for a day gives up what it never began with, and says so; the next run has it."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     stuck = asyncio.Event()
@@ -487,7 +489,7 @@ async def test_given_up_without_room(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert len(again.done) >= len(rows) - 2  # what had waited for almost a day is given up once more
 
 
-async def test_time_between_two_runs_is_no_time_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_time_between_runs_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a long stop nothing is given up that was not tried."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     desk, told = Desk(*(row(number, -number) for number in range(9))), Told()
@@ -500,7 +502,7 @@ async def test_time_between_two_runs_is_no_time_without_room(monkeypatch: pytest
         assert (stream.stats.given_up, stream.stats.delivered) == (0, 9)
 
 
-async def test_a_consumer_that_stops_piles_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_idle_consumer_piles_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is settled keeps its place until it is taken, and what has no room is not given up behind its back."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     desk, told = Desk(*(row(number, -number) for number in range(1, 20))), Told()
@@ -516,7 +518,7 @@ async def test_a_consumer_that_stops_piles_up_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("restart", [True, False])
-async def test_a_record_that_changes_while_its_handler_fails(restart: bool) -> None:
+async def test_watch_record_changed_under_a_failing_handler_is_one_event(restart: bool) -> None:
     """It is one event: with its record as a restart finds it, under the id it had, and once."""
     told = Told(lambda _: asyncio.get_running_loop().time() < 500)
     desk = Desk(row(1, RecordURL=""))
@@ -533,7 +535,7 @@ async def test_a_record_that_changes_while_its_handler_fails(restart: bool) -> N
     assert json.loads(final)["follow"]["pending"] == {}
 
 
-async def test_every_version_for_the_one_and_one_for_the_other() -> None:
+async def test_watch_two_rules_get_their_own_versions() -> None:
     """While one rule holds a record, the other gets each of its versions, once, over restarts."""
     failing, each = Told(lambda _: True), Told()
     both = Rule(name="first", handler=failing), Rule(name="each", handler=each, once=False)
@@ -549,7 +551,7 @@ async def test_every_version_for_the_one_and_one_for_the_other() -> None:
     assert len({event.id for event in failing.calls}) == 1
 
 
-async def test_a_record_that_is_not_meant_any_more() -> None:
+async def test_watch_record_that_no_longer_matches_does_not_fire() -> None:
     """What a restart finds changed so that it does not meet the rule does not fire; nothing is kept for it."""
     desk, told = Desk(row(1, status="ABANDONE")), Told()
     rule = Rule(name="all", handler=Told(lambda _: True), statuses=["ABANDONE"])
@@ -563,7 +565,7 @@ async def test_a_record_that_is_not_meant_any_more() -> None:
     assert told.calls == []
 
 
-async def test_rules_that_come_and_go() -> None:
+async def test_watch_rules_may_be_added_and_removed() -> None:
     """After a restart a new rule gets what was not dealt with; what a rule had done is known when it is back."""
     desk, old, new = Desk(row(1), row(2, -60)), Told(lambda event: numbers([event]) == [2]), Told()
     first, second = Rule(name="old", handler=old), Rule(name="new", handler=new)
@@ -579,7 +581,7 @@ async def test_rules_that_come_and_go() -> None:
     assert (numbers(old.done), numbers(new.done)) == ([1], [2])
 
 
-async def test_a_restart_when_all_is_over() -> None:
+async def test_watch_restart_after_the_end_fires_what_is_left() -> None:
     """What was under way when the watch was stopped fires, even if nothing can come any more by then."""
     query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
     desk, told = Desk(row(1)), Told()
@@ -593,7 +595,7 @@ async def test_a_restart_when_all_is_over() -> None:
     assert numbers(told.done) == [1, 2]
 
 
-async def test_leaving_leaves_nothing() -> None:
+async def test_watch_left_leaves_nothing_behind() -> None:
     """After the block no handler runs and nothing is asked; what was not done is not forgotten."""
     told = Told(lambda _: True)
     desk = Desk(row(1), row(2, -60))
@@ -627,7 +629,7 @@ DOWN = st.lists(st.builds(lambda begin, length: range(begin, begin + length), st
     st.sampled_from([1, 2, 1_000]),
     st.sampled_from([timedelta(0), timedelta(minutes=20), timedelta(days=1)]),
 )
-def test_at_least_once_whatever_breaks(
+def test_watch_delivers_at_least_once_whatever_breaks(
     calls: list[tuple[int, int, list[int]]],
     stops: list[int],
     down: tuple[list[range], list[range]],
@@ -707,7 +709,7 @@ def test_at_least_once_whatever_breaks(
         {"concurrency": 1.5},
     ],
 )
-def test_rules_that_make_no_sense(changes: dict[str, Any]) -> None:
+def test_rule_invalid_values_are_refused(changes: dict[str, Any]) -> None:
     """Refused when they are made."""
     options: dict[str, Any] = {"name": "all", "handler": Told()} | changes
     if options["handler"] is None:
@@ -719,7 +721,7 @@ def test_rules_that_make_no_sense(changes: dict[str, Any]) -> None:
         Rule(**options)
 
 
-async def test_watches_that_make_no_sense() -> None:
+async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:
     """No rules, two of one name, something else; checkpoints that are torn, or of another watch."""
     rule = Rule(name="all", handler=Told())
     for chosen in ([], [rule, rule], ["rule"]):
@@ -742,7 +744,7 @@ async def test_watches_that_make_no_sense() -> None:
             pass
 
 
-async def test_what_is_remembered_is_bounded() -> None:
+async def test_watch_memory_is_bounded() -> None:
     """Records that can't come again are forgotten, also by the rules that saw to them."""
     rows = [row(number, 30 * number) for number in range(48 * 4)]
     desk = Desk()

@@ -55,7 +55,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command
 
 
-def test_lines_of_json_on_standard_output(say: Say) -> None:
+def test_watch_command_writes_lines_of_json(say: Say) -> None:
     """One for each record that is meant; nothing else."""
     code, lines, err = say(*WORDS)
     assert code == 0
@@ -67,7 +67,7 @@ def test_lines_of_json_on_standard_output(say: Say) -> None:
     assert say(*WORDS, "--quiet")[2] == ""
 
 
-def test_the_state_remembers_what_was_delivered(say: Say, tmp_path: Path) -> None:
+def test_watch_command_state_remembers_deliveries(say: Say, tmp_path: Path) -> None:
     """A second run says nothing again, also with another length; another choice of calls is refused."""
     state = str(tmp_path / "watch.state")
     assert len(say(*WORDS, "--state", state)[1]) == 2
@@ -78,7 +78,7 @@ def test_the_state_remembers_what_was_delivered(say: Say, tmp_path: Path) -> Non
     assert "another query" in err
 
 
-def test_the_state_is_on_the_disk(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_command_state_is_synced_to_the_disk(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut it is as it was saved: it is brought to the disk before it gets its name."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -86,7 +86,9 @@ def test_the_state_is_on_the_disk(say: Say, tmp_path: Path, monkeypatch: pytest.
     assert synced
 
 
-def test_a_webhook_that_was_down(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_command_webhook_that_was_down_gets_events_later(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it did not take is not in the state, and comes again under the same id."""
     monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
     key, state = tmp_path / "key", str(tmp_path / "state")
@@ -278,7 +280,7 @@ def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: 
         ("--sweep", "1s"),
     ],
 )
-def test_what_makes_no_sense(say: Say, words: tuple[str, ...]) -> None:
+def test_watch_command_invalid_options_are_refused(say: Say, words: tuple[str, ...]) -> None:
     """Exit code 2, before anything is asked."""
     code, lines, err = say("watch", "--for", "1m", *words)
     assert (code, lines) == (2, [])

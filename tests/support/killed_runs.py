@@ -142,11 +142,11 @@ def recordings(folder: Path) -> int:
     return len(files)
 
 
-KINDS: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path], int], float]] = {
-    "watch": (watch, delivered, 0.25),
-    "recordings": (download, recordings, 0.15),
+KINDS: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path], int], int]] = {
+    "watch": (watch, delivered, CALLS),
+    "recordings": (download, recordings, 24),
 }
-"""A run, a look at what it left, and the seconds it may live."""
+"""A run, a look at what it left, and how much it leaves in the end."""
 
 
 def forked(work: Callable[[Path, int], Any], folder: Path, seed: int, lives: float | None) -> bool:
@@ -168,22 +168,32 @@ def forked(work: Callable[[Path, int], Any], folder: Path, seed: int, lives: flo
     return not os.WIFSIGNALED(status)
 
 
+def clear(folder: Path) -> None:
+    """Begin anew."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
 def main(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill so many runs, then let one end."""
-    work, look, longest = KINDS[kind]
-    chance, killed, steps = random.Random(seed), 0, list[int]()
-    for turn in range(kills):
-        killed += not forked(work, folder, seed + turn, chance.random() * longest)
-        steps.append(look(folder))
-        if kind == "recordings" and steps[-1] == 24:  # begin anew: there is nothing left to kill
-            for path in folder.rglob("*"):
-                path.unlink() if path.is_file() else None
-    whole = CALLS if kind == "watch" else 24
+    """Kill so many runs, each somewhere within the time a whole one takes; then let runs end."""
+    work, look, whole = KINDS[kind]
+    chance, killed = random.Random(seed), 0
+    begun = time.monotonic()
+    forked(work, folder, seed, None)
+    lives = time.monotonic() - begun
+    clear(folder)
+    for turn in range(4 * kills):
+        killed += not forked(work, folder, seed + turn, chance.random() * lives)
+        if look(folder) == whole:
+            clear(folder)
+        if killed == kills:
+            break
     for turn in range(60):  # what a handler failed at is delivered by a later run
         forked(work, folder, seed - turn, None)
         if look(folder) == whole:
             break
-    return {"killed": killed, "steps": steps, "left": look(folder), "events": events(folder)}
+    return {"killed": killed, "left": look(folder), "events": events(folder)}
 
 
 if __name__ == "__main__":
