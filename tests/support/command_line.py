@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -120,3 +123,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Result(code, out, err)
 
     return command
+
+
+def process(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the command in a process of its own."""
+    code = "import sys; from voicenter_cdr.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )

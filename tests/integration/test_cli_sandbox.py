@@ -1,0 +1,45 @@
+"""Command ``sandbox``."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from support.command_line import PHONE, Run, process
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+@POSIX
+def test_sandbox_serves_until_interrupted(run: Run, tmp_path: Path) -> None:
+    """The sandbox says how to use it, serves records exported with raw names, and ends at Ctrl-C."""
+    path = tmp_path / "calls.jsonl.gz"
+    assert run("export", "--demo", "--last", "2d", "--raw-names", "--quiet", "-o", str(path)).code == 0
+    calls = len(gzip.decompress(path.read_bytes()).splitlines())
+    with process("sandbox", "--port", "0", "--data", str(path)) as command:
+        assert command.stderr is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            said += command.stderr.readline()
+        setting = dict(re.findall(r"(VOICENTER_\w+)=(\S+)", said))
+        with process("count", "--last", "3d", "--quiet", **setting) as counting:
+            assert counting.communicate() == (f"{calls}\n", "")
+        command.send_signal(signal.SIGINT)
+        assert command.communicate() == ("", "")
+    assert command.returncode == 0
+
+
+def test_sandbox_refuses_unreadable_data(run: Run, tmp_path: Path) -> None:
+    """Data that holds no records of the API's shape is refused, and shown to nobody."""
+    path = tmp_path / "a.jsonl"
+    for text in (f'{{"call": "{PHONE}"}}', PHONE, "[", '{"Date": "soon"}'):
+        path.write_text(text + "\n")
+        done = run("sandbox", "--data", str(path))
+        assert (done.code, done.out) == (2, "")
+        assert PHONE not in done.err
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
+    assert run("sandbox", "--data", str(tmp_path / "a.jsonl.gz")).code == 2
