@@ -24,6 +24,7 @@ from attrs import frozen
 
 from voicenter_cdr._files import check_file, open_exclusive, write_atomic
 from voicenter_cdr._times import to_iso_utc
+from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
@@ -92,8 +93,7 @@ class Webhook:
         self._url = httpx.URL(validate_url("url", url, example="https://example.com/hook"))
         self._key = None if secret is None else _signing_key(secret)
         self._columns = COLUMNS if columns is None else schema.select(columns)
-        if not timeout > 0:
-            raise ConfigurationError("timeout takes seconds, above 0")
+        check_number("timeout", timeout, above=0)
         self._timeout = timeout
         self._transport = transport
         self._now = now

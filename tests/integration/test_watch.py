@@ -165,19 +165,6 @@ async def test_watch_recipe_of_the_readme_works(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "state").read_text())["done"]) == 2
 
 
-async def test_rule_status_may_be_given_by_name() -> None:
-    """The service spells ABANDONED in its own way; a rule understands both."""
-    assert Rule(name="a", handler=Told(), statuses=["ABANDONED", "NO_ANSWER", "NEW"]).statuses == {
-        DialStatus.ABANDONED,
-        DialStatus.NO_ANSWER,
-        "NEW",
-    }
-    told = Told()
-    async with Desk(row(1, status="ABANDONE")).watching(Rule(name="a", handler=told, statuses=["ABANDONED"])) as stream:
-        await until(stream, 60)
-    assert numbers(told.done) == [1]
-
-
 async def test_watch_plain_function_is_a_handler() -> None:
     """It is a handler, too: called once if it returns, again if it raises."""
     calls: list[Event] = []
@@ -685,40 +672,6 @@ def test_watch_delivers_at_least_once_whatever_breaks(
 
 
 # --- refused
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"name": ""},
-        {"name": "0521234567"},
-        {"name": 3},
-        {"handler": None},
-        {"handler": "print"},
-        {"types": 8},
-        {"types": "8"},
-        {"types": ["queue"]},
-        {"statuses": "ABANDONE"},
-        {"statuses": [3]},
-        {"where": "x"},
-        {"timeout": 0},
-        {"timeout": True},
-        {"retry_for": timedelta(days=2)},
-        {"retry_for": 60},
-        {"concurrency": 0},
-        {"concurrency": 1.5},
-    ],
-)
-def test_rule_invalid_values_are_refused(changes: dict[str, Any]) -> None:
-    """Refused when they are made."""
-    options: dict[str, Any] = {"name": "all", "handler": Told()} | changes
-    if options["handler"] is None:
-        del options["handler"]
-        with pytest.raises(TypeError):
-            Rule(**options)
-        return
-    with pytest.raises(ConfigurationError):
-        Rule(**options)
 
 
 async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:

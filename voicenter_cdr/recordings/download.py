@@ -18,9 +18,10 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
+from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.transport import BareTransport, retry_after
 from voicenter_cdr.core.ratelimit.backoff import backoff
-from voicenter_cdr.errors import ConfigurationError, RecordingError
+from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.recordings.manifest import MANIFEST, Manifest, Recording, RecordingStatus, describe
@@ -113,8 +114,7 @@ def download_recordings(
     Raises :class:`ConfigurationError` for options that make no sense, ``OSError`` where something can't be written or
     somebody else fetches into the folder, and what ``records`` raises.
     """
-    if concurrency < 1:
-        raise ConfigurationError("concurrency takes a whole number from 1")
+    check_number("concurrency", concurrency, minimum=1, whole=True)
     policy = DownloadPolicy.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
     return _run(records, prepare_folder(directory), concurrency, policy, transport)
 

@@ -12,6 +12,7 @@ import httpx
 from attrs import frozen
 
 from voicenter_cdr._files import check_folder
+from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError, RecordingError
 
@@ -39,8 +40,9 @@ class DownloadPolicy:
     @classmethod
     def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> DownloadPolicy:
         """Check options as a user gives them. Raises :class:`ConfigurationError`."""
-        if not (timeout > 0 and max_bytes > 0 and max_attempts > 0):
-            raise ConfigurationError("timeout, max_bytes and max_attempts take numbers above 0")
+        check_number("timeout", timeout, above=0)
+        check_number("max_bytes", max_bytes, minimum=1, whole=True)
+        check_number("max_attempts", max_attempts, minimum=1, whole=True)
         if isinstance(hosts, str):
             raise ConfigurationError('hosts takes a list, such as [".voicenter.co.il"]')
         return cls(hosts=tuple(map(_host, hosts)), timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from voicenter_cdr._times import DAY
+from voicenter_cdr._validation import is_callable, is_count, is_positive
 from voicenter_cdr.core.streaming.follow import FollowStats
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, DialStatus
@@ -54,45 +55,33 @@ It is called again if it raises; ``event.id`` is then the same.
 
 def _named(_: object, __: Any, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ConfigurationError("A rule's name is a letter, then up to 49 letters, digits, - and _")
+        raise ConfigurationError("A rule's name must be a letter, then up to 49 letters, digits, - and _")
 
 
-def _callable(_: object, attribute: Any, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"A rule's {attribute.name} is something that can be called")
-
-
-def _seconds(_: object, __: Any, value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigurationError("A rule's timeout takes seconds above 0, or None for no limit")
-
-
-def _calls(_: object, __: Any, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError("A rule's concurrency is a whole number from 1 up")
+def _positive_or_none(instance: object, attribute: Any, value: Any) -> None:
+    if value is not None:
+        is_positive(instance, attribute, value)
 
 
 def _at_most_a_day(_: object, __: Any, value: Any) -> None:
     if not isinstance(value, timedelta) or not timedelta(0) <= value <= DAY:
-        raise ConfigurationError("A rule's retry_for is a timedelta, a day at most")
+        raise ConfigurationError("A rule's retry_for must be a timedelta of at most a day")
 
 
 def _kinds(values: Iterable[int]) -> frozenset[int]:
-    return _listed(values, int, "types are a list of CdrType or of numbers")
+    return _listed(values, int, "types must be a list of CdrType or of numbers")
 
 
 def _statuses(values: Iterable[str]) -> frozenset[str]:
     """Spell statuses as the service does; members of DialStatus may be given by name: ABANDONED is "ABANDONE"."""
-    listed = _listed(values, str, "statuses are a list of DialStatus or of words")
+    listed = _listed(values, str, "statuses must be a list of DialStatus or of words")
     return frozenset(DialStatus.__members__.get(word, word) for word in listed)
 
 
-def _listed(values: Any, kind: type, said: str) -> frozenset[Any]:
+def _listed(values: Any, kind: type, expected: str) -> frozenset[Any]:
     listed = None if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
     if listed is None or not all(isinstance(value, kind) for value in listed):
-        raise ConfigurationError(f"A rule's {said}")
+        raise ConfigurationError(f"A rule's {expected}")
     return frozenset(listed)
 
 
@@ -106,23 +95,23 @@ class Rule:
 
     name: str = field(validator=_named)
     """Name in logs, events and checkpoints; unique among the rules of one watch."""
-    handler: Handler = field(repr=False, validator=_callable)
+    handler: Handler = field(repr=False, validator=is_callable)
     """Function to call for each event."""
     types: Collection[int] = field(default=(), converter=_kinds)
     """Types of call (:class:`CdrType`)."""
     statuses: Collection[str] = field(default=(), converter=_statuses)
     """Dial statuses: :class:`DialStatus`, the name of one, or a word as the service spells it."""
-    where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=_callable)
+    where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=is_callable)
     """Further condition on the record. If it raises, the watch ends with its error, and nothing is lost."""
     once: bool = True
     """Fire once for a record, at its first version that matches, or with ``False`` for each such version: a record
     changes when its recording comes, for instance."""
-    timeout: float | None = field(default=30.0, validator=_seconds)
+    timeout: float | None = field(default=30.0, validator=_positive_or_none)
     """Seconds one call of the handler may take; ``None`` waits for as long as it takes."""
     retry_for: timedelta = field(default=DAY, validator=_at_most_a_day)
     """Time for which a handler that fails is called again, after growing pauses of up to five minutes; at most a day.
     Then the event is given up for this run; checkpoints go on holding it."""
-    concurrency: int = field(default=4, validator=_calls)
+    concurrency: int = field(default=4, validator=is_count)
     """Calls of the handler at the same time."""
 
     def matches(self, cdr: Cdr) -> bool:

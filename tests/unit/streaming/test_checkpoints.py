@@ -1,0 +1,85 @@
+"""Checkpoints of follow and watch: JSON with a kind and a version, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr import CdrQuery, CheckpointError
+from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion, WatchCheckpoint
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+QUERY = CdrQuery(NOW - timedelta(hours=1, microseconds=5), NOW)
+
+digests = st.dictionaries(st.text("0123456789abcdef", min_size=1, max_size=8), st.integers(0, 2**33), max_size=4)
+pending = st.dictionaries(
+    st.text("0123456789abcdef", min_size=1, max_size=8),
+    st.builds(
+        PendingVersion,
+        second=st.integers(0, 2**33),
+        is_new=st.booleans(),
+        since=st.integers(0, 10**7).map(lambda age: NOW - timedelta(seconds=age)),
+    ),
+    max_size=4,
+)
+follows = st.builds(
+    lambda until, versions, keys, waiting: FollowCheckpoint.of(
+        query=QUERY, complete_until=until, versions=versions, keys=keys, pending=waiting, now=NOW
+    ),
+    st.none() | st.just(NOW),
+    digests,
+    digests,
+    pending,
+)
+
+
+@given(follows, digests)
+def test_checkpoints_are_read_back_as_they_were_written(follow: FollowCheckpoint, done: dict[str, int]) -> None:
+    """Text and value are the same thing, for both kinds; the pending versions keep their age."""
+    assert FollowCheckpoint.parse(follow.dump()) == follow
+    watch = WatchCheckpoint(start=QUERY.seconds[0], end=QUERY.seconds[1], done=done, follow=follow)
+    assert WatchCheckpoint.parse(watch.dump()) == watch
+    assert follow.is_for(QUERY)
+    later = NOW + timedelta(days=3)
+    assert (
+        FollowCheckpoint.of(
+            query=QUERY,
+            complete_until=follow.resume_time,
+            versions=follow.versions,
+            keys=follow.keys,
+            pending=follow.pending_since(later),
+            now=later,
+        )
+        == follow
+    )
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | digests))
+def test_checkpoint_of_any_other_json_is_refused(value: Any) -> None:
+    """Whatever it is, the error is one of ours."""
+    for kind in (FollowCheckpoint, WatchCheckpoint):
+        with pytest.raises(CheckpointError):
+            kind.parse(json.dumps(value))
+
+
+def test_checkpoint_with_one_field_of_another_type_is_refused() -> None:
+    """Numbers in place of text, text in place of numbers, fields that are missing; kinds and versions by name."""
+    follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
+    good = WatchCheckpoint(start=1, end=2, done={"a": 1}, follow=follow)
+    state = json.loads(good.dump())
+    for name in state:
+        if name != "kind":
+            with pytest.raises(CheckpointError):
+                WatchCheckpoint.parse(json.dumps({key: value for key, value in state.items() if key != name}))
+        for wrong in ("x", True, [1], 2.5, 10**400):
+            with pytest.raises(CheckpointError):
+                WatchCheckpoint.parse(json.dumps(state | {name: wrong}))
+    with pytest.raises(CheckpointError, match="not one of a follow"):
+        FollowCheckpoint.parse(good.dump())
+    with pytest.raises(CheckpointError, match="another version"):
+        WatchCheckpoint.parse(json.dumps({"version": 1, "start": 0, "end": 1, "done": {}, "follow": {}}))

@@ -1,0 +1,81 @@
+"""Rules: which records they match, and which values they refuse."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from voicenter_cdr import CdrType, ConfigurationError, DialStatus, Event, Rule
+from voicenter_cdr.testing import make_record
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def act(_: Event) -> None:
+    """Handle an event."""
+
+
+def test_rule_matches_by_type_status_and_predicate() -> None:
+    """All conditions have to hold; one that is left out holds for every record."""
+    record = make_record(at=NOW, CdrType=8, DialStatus="ABANDONE", Duration=3)
+    for options, expected in (
+        ({}, True),
+        ({"types": [CdrType.QUEUE]}, True),
+        ({"types": [8, 4], "statuses": ["ABANDONE"]}, True),
+        ({"types": [4]}, False),
+        ({"types": [8], "statuses": [DialStatus.FULL]}, False),
+        ({"where": lambda cdr: cdr.duration == 3}, True),
+        ({"types": [8], "where": lambda cdr: cdr.duration > 3}, False),
+    ):
+        given: dict[str, Any] = options  # type: ignore[assignment]  # of several kinds
+        assert Rule(name="a", handler=act, **given).matches(record) is expected
+
+
+def test_rule_status_may_be_given_by_name() -> None:
+    """The service spells ABANDONED in its own way; a rule understands both."""
+    assert Rule(name="a", handler=act, statuses=["ABANDONED", "NO_ANSWER", "NEW"]).statuses == {
+        DialStatus.ABANDONED,
+        DialStatus.NO_ANSWER,
+        "NEW",
+    }
+
+
+def test_rule_timeout_may_be_left_open() -> None:
+    """None waits for as long as a handler takes."""
+    assert Rule(name="a", handler=act, timeout=None).timeout is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": "0521234567"},
+        {"name": 3},
+        {"handler": None},
+        {"handler": "print"},
+        {"types": 8},
+        {"types": "8"},
+        {"types": ["queue"]},
+        {"statuses": "ABANDONE"},
+        {"statuses": [3]},
+        {"where": "x"},
+        {"timeout": 0},
+        {"timeout": True},
+        {"retry_for": timedelta(days=2)},
+        {"retry_for": 60},
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+    ],
+)
+def test_rule_invalid_values_are_refused(changes: dict[str, Any]) -> None:
+    """Whatever makes no sense is refused when the rule is made."""
+    options: dict[str, Any] = {"name": "all", "handler": act} | changes
+    if options["handler"] is None:
+        del options["handler"]
+        with pytest.raises(TypeError):
+            Rule(**options)
+        return
+    with pytest.raises(ConfigurationError):
+        Rule(**options)
