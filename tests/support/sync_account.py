@@ -39,7 +39,7 @@ class Account:
         self.app = Sandbox(Records([]), codes=[CODE, "another"], behaviour=Behaviour(cap=40))
 
     def target(self, kind: str) -> str:
-        return f"{self.folder}/{kind}"
+        return kind if "://" in kind else f"{self.folder}/{kind}"
 
     async def sync(self, kind: str, at: datetime, *, records: Records | None = None, **options: Any) -> SyncReport:
         """One run at this time; what it asked is in ``app.hits``."""

@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 import httpx
 import polars
+import psycopg
 import pyarrow.parquet
 
 from voicenter_cdr import CdrClient, RateLimit
@@ -74,6 +75,10 @@ def truth(now: datetime, settle: timedelta = timedelta(0), **options: Any) -> li
 
 def stored(target: str) -> list[Row]:
     """The rows a copy has."""
+    if target.startswith("postgresql://"):
+        with psycopg.connect(target) as base:
+            found = base.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()
+        return sorted((row[0], row[1].astimezone(UTC), *row[2:]) for row in found)
     if target.endswith("/"):
         files = list(Path(target).rglob("*.parquet"))
         return sorted(polars.read_parquet(target).select(NAMES).rows()) if files else []
@@ -86,6 +91,12 @@ def stored(target: str) -> list[Row]:
 
 def watermark(target: str) -> datetime | None:
     """As it is stored; read without the package."""
+    if target.startswith("postgresql://"):
+        with psycopg.connect(target) as base:
+            if base.execute("SELECT to_regclass('_voicenter_sync')").fetchone() == (None,):
+                return None
+            row = base.execute("SELECT watermark FROM _voicenter_sync").fetchone()
+        return None if row is None or row[0] is None else datetime.fromisoformat(row[0])
     if target.endswith("/"):
         state = Path(f"{target.rstrip('/')}.state.json")
         text = json.loads(state.read_text())["watermark"] if state.exists() else None

@@ -21,10 +21,11 @@ from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sync.addresses import display_name
 from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, daily_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncRun
-from voicenter_cdr.sync.stores import Store, display_name, open_store
+from voicenter_cdr.sync.stores import Store, open_store
 
 __all__ = ["AuditReport", "AuditedDay", "audit"]
 

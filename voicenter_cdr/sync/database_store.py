@@ -65,7 +65,7 @@ class Dialect:
     on_close: Sequence[str] = ()
     """Statements after the last change."""
     erase: Callable[[DatabaseTable, str], None] = lambda _table, _name: None
-    """Rewrite the database of this name, so that no byte of a deleted row is left in it. May close the table."""
+    """Rewrite the database of this name, so that no byte of a deleted row is left in it. May close it."""
 
 
 class DatabaseStore:
@@ -249,20 +249,16 @@ class DatabaseStore:
             made = state.without_rows(changed)
             self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
         self._dialect.erase(self._table, self._name)
-        with contextlib.suppress(Exception):
-            self._table.close()
-        self._connection = None
         return made
 
     def close(self) -> None:
         """Close the database and release its lock."""
-        if self._connection is not None or self._is_changed:
+        if self._connection is not None or (self._is_changed and self._dialect.on_close):
             with contextlib.suppress(Exception):  # what was committed is safe
                 for statement in self._dialect.on_close if self._is_changed else ():
                     self._table.execute(statement)
             with contextlib.suppress(Exception):
                 self._table.close()
-            self._connection = None
         self._lock.release()
 
     @contextmanager

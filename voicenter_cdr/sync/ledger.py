@@ -268,10 +268,10 @@ class SyncState:
             raise corrupt_state(place) from None
         return attrs.evolve(state, ledger={entry.day: entry for entry in found})
 
-    def to_json(self) -> bytes:
-        """Return the state as one JSON document."""
+    def to_json(self, **more: str) -> bytes:
+        """Return the state as one JSON document, with what else is to stand in it."""
         gaps = [[to_iso_utc(entry.start), to_iso_utc(entry.end)] for entry in self.gaps]
-        head = json.dumps(self.header | {"gaps": gaps}, separators=(",", ":"))
+        head = json.dumps(self.header | more | {"gaps": gaps}, separators=(",", ":"))
         return f'{head[:-1]},"windows":[{",".join(map(_entry_text, self.entries))}]}}'.encode()
 
     @classmethod

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.formats import Format, format_of, is_folder
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.sync.addresses import SCHEME
 from voicenter_cdr.sync.database_store import open_duckdb, open_sqlite
 from voicenter_cdr.sync.dataset_store import DatasetStore
 from voicenter_cdr.sync.ledger import IsForgotten, StoredDay, SyncState, SyncWindow
 
-__all__ = ["Store", "display_name", "open_store"]
+__all__ = ["Store", "open_store"]
 
 
 class Store(Protocol):
@@ -77,19 +77,6 @@ class Store(Protocol):
         ...
 
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-
-
-def display_name(destination: str | os.PathLike[str]) -> str:
-    """Return the destination as it may be shown: without the user, the password and the options of an address."""
-    text = os.fspath(destination)
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        return text
-    host = re.split(r"[?#]", text[scheme.end() :], maxsplit=1)[0].rpartition("@")[2]
-    return f"{scheme[1]}://{host}"
-
-
 def open_store(
     destination: str | os.PathLike[str],
     wanted: Format | None,
@@ -101,21 +88,46 @@ def open_store(
     Raises:
         ConfigurationError: The destination is none that a sync can keep.
     """
-    scheme = _SCHEME.match(os.fspath(destination))
+    scheme = SCHEME.match(os.fspath(destination))
     if scheme is not None:
-        raise ConfigurationError(
-            f"A sync can't write to {scheme[1]}://…", hint="Name a database file, or a folder with a slash at its end."
-        )
+        return _open_address(os.fspath(destination), scheme[1].lower(), wanted, columns, state)
     path, chosen, folder = Path(destination), format_of(destination, wanted), is_folder(destination)
     if folder and chosen in ("parquet", "jsonl"):
         return DatasetStore(path, chosen, columns, None if state is None else Path(state))
     if folder or chosen not in ("sqlite", "duckdb"):
         raise ConfigurationError(
-            "A sync keeps a database (.sqlite, .db, .duckdb), or a folder of Parquet or JSON Lines (with a slash "
-            "at the end of its name); other files are for export"
+            "A sync keeps a database (.sqlite, .db, .duckdb), a folder of Parquet or JSON Lines (with a slash at the "
+            "end of its name), postgresql://… or s3://…, gs://…, az://…; other files are for export"
         )
     _refuse_state(state)
     return open_sqlite(path, columns) if chosen == "sqlite" else open_duckdb(path, columns)
+
+
+def _open_address(
+    address: str,
+    scheme: str,
+    wanted: Format | None,
+    columns: Sequence[Column],
+    state: str | os.PathLike[str] | None,
+) -> Store:
+    if scheme in ("postgresql", "postgres"):
+        from voicenter_cdr.sync.postgres_store import open_postgres
+
+        _refuse_state(state)
+        if wanted is not None:
+            raise ConfigurationError("PostgreSQL has no format to choose: leave the format out")
+        return open_postgres(address, columns)
+    if scheme in ("s3", "gs", "az"):
+        from voicenter_cdr.sync.object_store import open_object_store
+
+        _refuse_state(state)
+        if wanted not in (None, "parquet", "jsonl"):
+            raise ConfigurationError("An object store holds Parquet or JSON Lines; choose one of them")
+        return open_object_store(address, wanted or "parquet", columns)
+    raise ConfigurationError(
+        f"A sync can't write to {scheme}://…",
+        hint="Possible are postgresql://…, s3://…, gs://…, az://…, a folder and a database file.",
+    )
 
 
 def _refuse_state(state: object) -> None:

@@ -32,7 +32,7 @@ from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteErro
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.sync import SyncReport, SyncWindow
 from voicenter_cdr.sync import sync as run_sync
-from voicenter_cdr.sync.stores import display_name
+from voicenter_cdr.sync.addresses import display_name
 
 __all__ = ["SYNC_EXAMPLES", "sync"]
 

@@ -1,0 +1,324 @@
+"""Copies in object stores (S3, Google Cloud Storage, Azure). Needs obstore (extra ``object-store``).
+
+An object appears whole or not at all. The ledger is an object, too, and is only ever replaced by the writer who wrote
+it last: the service compares its mark (ETag). So of two writers one fails, whatever their clocks say. A lease keeps
+others from trying; it ends by itself some minutes after a writer was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import json
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, BinaryIO, Final
+
+import attrs
+
+from voicenter_cdr._extras import import_extra
+from voicenter_cdr.core.planning.windows import Window
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
+from voicenter_cdr.export.dataset import FileFormat, file_suffix
+from voicenter_cdr.export.parquet import ParquetSink
+from voicenter_cdr.export.schema import Column
+from voicenter_cdr.export.text import JsonlSink
+from voicenter_cdr.models import Cdr
+from voicenter_cdr.sync.addresses import display_name
+from voicenter_cdr.sync.dataset_store import count_rows, day_of, remaining_rows
+from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
+
+__all__ = ["LEASE_SECONDS", "ObjectStore", "open_object_store"]
+
+LEASE_SECONDS: Final = 300.0
+"""Time after which a writer that says nothing is taken for dead."""
+RETRY_SECONDS: Final = 30.0
+"""Time for which a failing request to the object store is repeated."""
+_STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over names with an underscore
+_LEASE: Final = "_voicenter_sync.lock"
+_DAY_OBJECT: Final = re.compile(r"(date=\d{4}-\d\d-\d\d)/part-[^/]+")
+
+
+class ObjectStore:
+    """Store below a prefix of an object store: one object a day, and the state in an object beside them."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Any,
+        file_format: FileFormat,
+        columns: Sequence[Column],
+        *,
+        clock: Callable[[], float] = time.time,
+        lease: float = LEASE_SECONDS,
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._suffix = file_suffix(file_format)
+        self._file_format: FileFormat = file_format
+        self._columns = columns
+        self._clock = clock
+        self._lease = lease
+        self._owner = secrets.token_hex(8)
+        self._lease_mark: Any = None
+        self._lease_end = 0.0
+        self._state_mark: Any = None
+        self._window: Window | None = None
+        self._file: BinaryIO | None = None
+        self._sink: ParquetSink | JsonlSink | None = None
+
+    def acquire_lock(self) -> None:
+        """Take the lease. Raises ``OSError`` (``EBUSY``) while another writer has it."""
+        with self._translate_errors():
+            if not self._put_lease(None):
+                found = self._get(_LEASE)
+                if found is None:
+                    raise self._busy()
+                data, mark = found
+                if self._held_until(data) > self._clock() or not self._put_lease(mark):
+                    raise self._busy()
+
+    def _held_until(self, data: bytes) -> float:
+        try:
+            return float(json.loads(data)["until"])
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+
+    def _put_lease(self, mark: Any) -> bool:
+        """Write the lease unless there is one, or the one there has another mark; return whether it was written."""
+        self._lease_end = self._clock() + self._lease
+        data = json.dumps({"owner": self._owner, "until": self._lease_end}).encode()
+        try:
+            self._lease_mark = self._put_if(_LEASE, data, mark)
+        except _ConflictError:
+            return False
+        return True
+
+    def _renew(self) -> None:
+        is_due = self._lease_mark is not None and self._clock() > self._lease_end - self._lease * 0.7
+        if is_due and not self._put_lease(self._lease_mark):
+            raise self._taken()
+
+    def load(self) -> SyncState | None:
+        """Return the state. Raises :class:`CheckpointError` for objects without one."""
+        with self._translate_errors():
+            found = self._get(_STATE)
+            if found is not None:
+                data, self._state_mark = found
+                return SyncState.from_json(data, f"{self._name}/{_STATE}")
+            if self._objects():
+                raise CheckpointError(
+                    f"{self._name} holds records and there is no {_STATE} that knows of them",
+                    hint=f"Restore the state, sync elsewhere, or run {FULL_REFRESH_HINT} and replaces the objects.",
+                )
+        return None
+
+    def inspect(self, state: SyncState) -> dict[int, StoredDay]:
+        """Compare the mark of every object with the ledger's; count the rows of an object that differs."""
+        found: dict[int, StoredDay] = {}
+        with self._translate_errors():
+            for path, mark in self._objects().items():
+                day = day_of(path.partition("/")[0])
+                if day is None:
+                    continue
+                entry, before = state.ledger.get(day), found.get(day)
+                if entry is not None and before is None and mark == entry.etag and path == self._path(entry.window):
+                    found[day] = StoredDay(entry.rows)
+                else:
+                    rows = count_rows(self._read(path), self._file_format)
+                    found[day] = StoredDay(rows + (before.rows if before else 0), is_intact=False)
+        return found
+
+    def reset(self, state: SyncState) -> None:
+        """Remove every object, then save the state."""
+        with self._translate_errors():
+            self._renew()
+            self._delete(self._objects())
+        self._save(state)
+
+    def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
+        """Save the state, then remove what has expired."""
+        del entries  # the state holds them all
+        self._save(state)
+        if state.expired_before is not None:
+            horizon = f"date={state.expired_before:%Y-%m-%d}"
+            with self._translate_errors():
+                self._delete([path for path in self._objects() if path.partition("/")[0] < horizon])
+
+    def begin(self, window: Window) -> None:
+        """Open a temporary file: an object is sent as a whole."""
+        self._window = window
+        with self._translate_errors():
+            self._renew()
+
+    def write(self, records: Sequence[Cdr]) -> None:
+        """Write to the temporary file."""
+        if self._sink is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the window
+            if self._file_format == "parquet":
+                self._sink = ParquetSink(self._file, columns=self._columns)
+            else:
+                packed: Any = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
+                self._sink = JsonlSink(packed, columns=self._columns)
+                self._packed = packed
+        self._sink.write(records)
+
+    def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
+        """Send the day's object, then save the state. A day without a record has no object."""
+        path, day = self._path(entry.window), self._path(entry.window).partition("/")[0]
+        with self._translate_errors():
+            self._renew()
+            others = {other for other in self._objects(f"{day}/") if self._sink is None or other != path}
+            if self._sink is not None and self._file is not None:
+                self._sink.commit()
+                if self._file_format == "jsonl":
+                    self._packed.close()
+                self._file.seek(0)
+                entry = attrs.evolve(entry, etag=self._store.put(path, self._file)["e_tag"])
+                self._sink = None
+            self._delete(others)
+        self._discard()
+        made = state.with_entry(entry)
+        self._save(made)
+        return made
+
+    def rollback(self) -> None:
+        """Discard the temporary file."""
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._sink is not None:
+            with contextlib.suppress(Exception):
+                self._sink.abort()  # a writer that is open would write to the closed file later
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._window = self._file = self._sink = None
+
+    def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
+        """Save the tombstones, then replace every object that mentions a number, each with the ledger after it."""
+        self._save(state)
+        with self._translate_errors():
+            paths = list(self._objects())
+        for path in paths:
+            with self._translate_errors():
+                left = remaining_rows(self._read(path), self._file_format, is_forgotten)
+                if left is None:
+                    continue
+                self._renew()
+                rows, data = left
+                mark = self._store.put(path, data)["e_tag"] if rows else None
+                if not rows:
+                    self._delete([path])
+            day = day_of(path.partition("/")[0])
+            entry = None if day is None else state.ledger.get(day)
+            if entry is not None:
+                state = state.with_entry(attrs.evolve(entry, rows=rows, etag=mark))
+                self._save(state)
+        return state
+
+    def close(self) -> None:
+        """Give the lease back."""
+        self._discard()
+        if self._lease_mark is not None:
+            with contextlib.suppress(Exception):  # it ends by itself
+                found = self._get(_LEASE)
+                if found is not None and json.loads(found[0])["owner"] == self._owner:
+                    self._store.delete(_LEASE)
+            self._lease_mark = None
+
+    def _save(self, state: SyncState) -> None:
+        with self._translate_errors():
+            self._renew()
+            try:
+                self._state_mark = self._put_if(_STATE, state.to_json(writer=self._owner), self._state_mark)
+            except _ConflictError:
+                raise self._taken() from None
+
+    def _put_if(self, path: str, data: bytes, mark: Any) -> Any:
+        """Write an object if it is still the one of this mark; with no mark, if there is none. Return its new mark."""
+        exceptions = _exceptions()
+        try:
+            return _mark(self._store.put(path, data, mode="create" if mark is None else mark))
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+            raise _ConflictError from None
+
+    def _get(self, path: str) -> tuple[bytes, Any] | None:
+        try:
+            found = self._store.get(path)
+        except FileNotFoundError:
+            return None
+        return bytes(found.bytes()), _mark(found.meta)
+
+    def _read(self, path: str) -> bytes:
+        return bytes(self._store.get(path).bytes())
+
+    def _objects(self, below: str | None = None) -> dict[str, str | None]:
+        """Return the objects that hold records, with their marks, by day."""
+        found = {meta["path"]: meta["e_tag"] for page in self._store.list(below) for meta in page}
+        return {
+            path: mark
+            for path, mark in sorted(found.items())
+            if _DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
+        }
+
+    def _delete(self, paths: Any) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                self._store.delete(path)
+
+    def _path(self, window: Window) -> str:
+        return f"date={window.times[0]:%Y-%m-%d}/part-0{self._suffix}"
+
+    def _busy(self) -> OSError:
+        return OSError(errno.EBUSY, "another program is writing it, or was killed minutes ago; try later", self._name)
+
+    def _taken(self) -> OSError:
+        return OSError(errno.EBUSY, "another program has begun to write it; let it end first", self._name)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        """Turn obstore's errors, which repeat addresses and answers, into ``OSError``."""
+        exceptions = _exceptions()
+        try:
+            yield
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
+            raise OSError(errno.EACCES, "the object store refuses these credentials", self._name) from None
+        except (exceptions.BaseError, FileNotFoundError) as error:
+            raise OSError(errno.EIO, f"the object store failed ({type(error).__name__})", self._name) from None
+
+
+def _mark(meta: Mapping[str, Any]) -> dict[str, str]:
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
+
+
+class _ConflictError(Exception):
+    """Somebody else has written an object first."""
+
+
+def _exceptions() -> Any:
+    return import_extra("obstore.exceptions", "object-store", "An object store")
+
+
+def open_object_store(address: str, file_format: FileFormat, columns: Sequence[Column]) -> ObjectStore:
+    """Return the store of an address ``s3://…``, ``gs://…`` or ``az://…``; credentials come from the environment.
+
+    Raises:
+        ConfigurationError: The address names no bucket, or obstore is not installed.
+    """
+    stores = import_extra("obstore.store", "object-store", "An object store")
+    name = display_name(address).rstrip("/")
+    retry = {"retry_timeout": timedelta(seconds=RETRY_SECONDS), "max_retries": 5}
+    try:
+        store = stores.from_url(address, retry_config=retry)
+    except Exception:  # obstore has many; their text may repeat the address
+        raise ConfigurationError(
+            f"The address {name} can't be used", hint="Write s3://BUCKET/FOLDER/, gs://… or az://…, without options."
+        ) from None
+    return ObjectStore(name, store, file_format, columns)
