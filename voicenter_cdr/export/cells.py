@@ -6,21 +6,22 @@ Pure. Text formats take text, numbers, truth values and ``None``; tables take va
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
 from voicenter_cdr.export.schema import Column, Kind, json_number, json_object, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 
 __all__ = [
     "WHOLE_NUMBERS",
+    "are_whole_prices",
     "check_range",
     "column_values",
     "does_not_fit",
@@ -29,6 +30,7 @@ __all__ = [
     "escape_surrogates",
     "exact_prices",
     "iso_times",
+    "iter_large_batches",
     "map_distinct",
     "plain_values",
     "to_json",
@@ -42,6 +44,9 @@ _BITS: Final[Mapping[Kind, int]] = {Kind.INT16: 16, Kind.INT32: 32, Kind.INT64: 
 
 _DIGITS: Final = (18, 4)
 """Digits of a price, and those of them behind the point."""
+
+_END: Final = 10 ** (_DIGITS[0] - _DIGITS[1])
+"""End of the whole prices that fit their column."""
 
 _UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
 
@@ -61,8 +66,19 @@ _NUMBERS: Final = frozenset({bool, int, float})
 _TO_LINES: Final = json.JSONEncoder(ensure_ascii=False, separators=("\n", ":")).encode
 """Encode a list of scalars, one value per line: text in JSON never holds a raw end of line."""
 
+_LARGE: Final = 5
+"""Batches of about 1,000 rows that are joined to a large one."""
+
 _CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range(3_600))
 """Minutes and seconds of an hour as text."""
+
+
+def iter_large_batches(records: Sequence[Cdr]) -> Iterator[RecordBatch]:
+    """Yield records in batches of about 5,000: few enough to hold up nobody, and enough for what costs once a batch."""
+    batches = iter(RecordTable.of(records).batches)
+    while group := list(islice(batches, _LARGE)):
+        columns = zip(*[batch.columns for batch in group], strict=True)
+        yield group[0] if len(group) == 1 else RecordBatch(tuple([tuple(chain.from_iterable(c)) for c in columns]))
 
 
 def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
@@ -163,6 +179,9 @@ def _objects_json(values: Values) -> Values:
         if not parts:
             made.append(None if parts is None else "{}")
             continue
+        if len(parts) == 2:
+            made.append(f"{{{next(texts)}:{next(texts)}}}")
+            continue
         names = [next(texts) for _ in range(len(parts) // 2)]
         made.append("{" + ",".join([f"{name}:{next(texts)}" for name in names]) + "}")
     return made
@@ -221,6 +240,11 @@ def check_range(column: Column, values: Sequence[int | None]) -> None:
     known = [value for value in values if value is not None]
     if known and not -end <= min(known) <= max(known) < end:
         raise does_not_fit(column, f"a whole number of {_BITS[column.kind]} bits")
+
+
+def are_whole_prices(values: Sequence[Any]) -> bool:
+    """Return whether all prices are whole numbers that fit their column."""
+    return WHOLE_NUMBERS.issuperset(map(type, values)) and max(map(abs, filter(None, values)), default=0) < _END
 
 
 def exact_prices(column: Column, values: Sequence[int | Decimal | None]) -> list[Decimal | None]:

@@ -7,7 +7,7 @@ with a record that holds nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,13 +33,6 @@ def _kind(kind: int | None) -> CdrType | int | None:
     return None if kind is None else _KINDS.get(kind, kind)
 
 
-def _stand_in(number: str | None, any_number: str) -> str | None:
-    """Return the number's representative: any number, any code, or nothing."""
-    if not number:
-        return None
-    return any_number if number.isdecimal() or not _is_code(number) else _CODE
-
-
 @lru_cache(4_096)
 def _is_code(text: str) -> bool:
     """Return whether the rules take the text for the code of an extension."""
@@ -47,12 +40,10 @@ def _is_code(text: str) -> bool:
     return direction(called).value == "internal"
 
 
-@lru_cache(4_096)
 def _direction(kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool) -> str:
     return direction(_probe(kind, caller, target, has_did, has_extension)).value
 
 
-@lru_cache(4_096)
 def _side(kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool) -> str | None:
     """Return the field that shows the customer's number, ``None`` where neither does."""
     caller, target = caller and _CALLER, _TARGET if target == _TARGET else target
@@ -80,22 +71,27 @@ def _outcome(kind: int | None, status: str | None, seconds: int | None) -> str:
 
 
 def _combinations(batch: RecordBatch) -> list[tuple[Any, ...]]:
-    """Return what the rules about a record's sides look at, for each row."""
-    return list(
-        zip(
-            batch.column("cdr_type"),
-            [_stand_in(number, _CALLER) for number in batch.column("caller_number")],
-            [_stand_in(number, _TARGET) for number in batch.column("target_number")],
-            map(bool, batch.column("did")),
-            map(bool, batch.column("caller_extension")),
-            strict=True,
-        )
+    """Return what the rules about a record's sides look at, for each row: stand-ins for its numbers, and flags."""
+    caller, target = (
+        [
+            None if not number else any_number if number.isdecimal() or not _is_code(number) else _CODE
+            for number in batch.column(name)
+        ]
+        for name, any_number in (("caller_number", _CALLER), ("target_number", _TARGET))
     )
+    flags = (map(bool, batch.column(name)) for name in ("did", "caller_extension"))
+    return list(zip(batch.column("cdr_type"), caller, target, *flags, strict=True))
+
+
+def _each(function: Callable[..., Any], combinations: list[tuple[Any, ...]]) -> list[Any]:
+    """Return a function of each combination, computed once for each different one."""
+    made = {combination: function(*combination) for combination in set(combinations)}
+    return list(map(made.__getitem__, combinations))
 
 
 def directions(batch: RecordBatch) -> Sequence[str]:
     """Return the direction of each row's call (:func:`~voicenter_cdr.calls.direction`)."""
-    return [_direction(*each) for each in batch.derive(_combinations)]
+    return _each(_direction, batch.derive(_combinations))  # type: ignore[arg-type]  # as it was made
 
 
 def outcomes(batch: RecordBatch) -> Sequence[str]:
@@ -106,32 +102,18 @@ def outcomes(batch: RecordBatch) -> Sequence[str]:
 
 def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
-    found: list[str | None] = []
-    columns = zip(
-        batch.derive(_combinations),
-        batch.column("caller_number"),
-        batch.column("target_number"),
-        batch.column("did"),
-        strict=True,
-    )
-    for combination, caller, target, did in columns:
-        side = _side(*combination)
-        number = caller if side == "caller_number" else target if side else None
-        if number and not _NORMAL(number):
-            number = _number(number)
-        if number and did and number == _number(did):  # a caller with the number that was dialled: the rule decides
-            kind, _, _, _, has_extension = combination
-            probe = Cdr(
-                started_at=EPOCH,
-                cdr_type=_kind(kind),
-                caller_number=caller,
-                target_number=target,
-                did=did,
-                caller_extension="100" if has_extension else None,
-            )
-            number = customer_number(probe)
-        found.append(number or None)
-    return found
+    sides = _each(_side, batch.derive(_combinations))  # type: ignore[arg-type]  # as it was made
+    callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
+    found = [
+        caller if side == "caller_number" else target if side else None
+        for side, caller, target in zip(sides, callers, targets, strict=True)
+    ]
+    found = [number if not number or _NORMAL(number) else _number(number) for number in found]
+    own = {did: did and _number(did) for did in set(dids)}
+    for place, (number, did) in enumerate(zip(found, map(own.__getitem__, dids), strict=True)):
+        if number and number == did:  # a caller with the very number that was dialled: the rule decides
+            found[place] = customer_number(batch[place])
+    return [number or None for number in found]
 
 
 @lru_cache(4_096)

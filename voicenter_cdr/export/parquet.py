@@ -10,17 +10,19 @@ from typing import Any, Final
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, open_output
 from voicenter_cdr.export.cells import (
+    are_whole_prices,
     check_range,
     column_values,
     encodable,
     escape_surrogates,
     exact_prices,
+    iter_large_batches,
     plain_values,
     whole_seconds,
 )
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch, RecordTable
+from voicenter_cdr.models.columns import RecordBatch
 
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
@@ -76,7 +78,7 @@ def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
 
     Raises :class:`DecodeError` for a number that does not fit its column.
     """
-    batches = [arrow_batch(batch, columns, raw_names=raw_names) for batch in RecordTable.of(records).batches]
+    batches = [arrow_batch(batch, columns, raw_names=raw_names) for batch in iter_large_batches(records)]
     return _pyarrow("Arrow").Table.from_batches(batches, arrow_schema(columns, raw_names=raw_names))
 
 
@@ -90,7 +92,8 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
                 return pa.array(column_values(batch, column), kind)
             return pa.array(seconds, pa.timestamp("s", "UTC")).cast(kind)
         case Kind.DECIMAL:
-            return pa.array(exact_prices(column, column.values(batch)), kind)
+            prices = column.values(batch)
+            return pa.array(prices if are_whole_prices(prices) else exact_prices(column, prices), kind)
         case Kind.STEPS:  # each different menu once
             menus = column.values(batch)
             places = {menu: place for place, menu in enumerate(dict.fromkeys(menus))}

@@ -15,20 +15,22 @@ from typing import Any, Final
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import (
-    WHOLE_NUMBERS,
+    are_whole_prices,
     check_range,
-    column_values,
     does_not_fit,
     encodable,
+    escape_surrogates,
     exact_prices,
+    iter_large_batches,
+    map_distinct,
     plain_values,
     to_json,
 )
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
-from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch, RecordTable
+from voicenter_cdr.models.columns import RecordBatch
 
 __all__ = ["SqliteSink", "SqliteTable"]
 
@@ -42,8 +44,6 @@ _TIMES: Final = [name for column in select(["started_at"]) for name in (column.n
 """What the column that has an index is called, in either spelling."""
 _CONSTRAINT: Final = re.compile("(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed")
 """Messages that name a constraint and hold no value."""
-_EXACT_WHOLE: Final = 10**14
-"""End of the whole prices that fit their column."""
 _PATIENCE: Final = 30.0
 """Seconds to wait for somebody else who is writing to the database."""
 
@@ -99,7 +99,7 @@ class SqliteTable:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         names, marks = ", ".join(map(quote_identifier, self._names)), ", ".join("?" * len(self._names))
         statement = f"INSERT INTO {quote_identifier(TABLE)} ({names}) VALUES ({marks})"
-        for batch in RecordTable.of(records).batches:
+        for batch in iter_large_batches(records):
             values = [_sql_values(column, batch, raw_names=self._raw_names) for column in self._columns]
             with self._translate_errors():
                 self._open.executemany(statement, zip(*values, strict=True))
@@ -149,8 +149,8 @@ def _sql_values(column: Column, batch: RecordBatch, *, raw_names: bool) -> Seque
         case Kind.DECIMAL:
             return _prices(column, column.values(batch))
         case Kind.STEPS:
-            menus = column_values(batch, column, raw_names=raw_names)  # with escapes in their parts, before JSON
-            return [None if menu is None else to_json(menu) for menu in menus]
+            names = step_names(raw_names=raw_names)
+            return map_distinct(lambda menus: [_menu_json(menu, names) for menu in menus], column.values(batch))
         case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
             return encodable(plain_values(column, batch, raw_names=raw_names)[0])
         case Kind.TIMESTAMP:
@@ -160,8 +160,15 @@ def _sql_values(column: Column, batch: RecordBatch, *, raw_names: bool) -> Seque
     return values
 
 
+def _menu_json(menu: Any, names: Sequence[str]) -> str | None:
+    """Return a way through the menu as JSON; half surrogate pairs are escaped before."""
+    if menu is None:
+        return None
+    return to_json([dict(zip(names, map(escape_surrogates, step), strict=True)) for step in menu])
+
+
 def _prices(column: Column, values: Sequence[Any]) -> Sequence[Any]:
-    if WHOLE_NUMBERS.issuperset(map(type, values)) and max(map(abs, filter(None, values)), default=0) < _EXACT_WHOLE:
+    if are_whole_prices(values):
         return values
     made = [None if value is None else json_number(value) for value in exact_prices(column, values)]
     if str in map(type, made):
