@@ -32,7 +32,7 @@ import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -41,7 +41,8 @@ import attrs
 from voicenter_cdr._files import decode_secret
 from voicenter_cdr.calls import is_number, normal_number
 from voicenter_cdr.errors import ConfigurationError, Problem
-from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, IvrStep, Page
+from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, Page
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 from voicenter_cdr.models.records import is_original_call_id
 
 __all__ = ["Pseudonymiser"]
@@ -140,22 +141,30 @@ class Pseudonymiser:
 
     def record(self, cdr: Cdr) -> Cdr:
         """Return the record with names for its numbers."""
-        made: dict[str, Any] = {name: self._maybe(getattr(cdr, name)) for name in _TEXT_FIELDS}
-        return attrs.evolve(
-            cdr,
-            **made,
-            call_id=cdr.call_id and self._call_id(cdr.call_id),
-            caller_number=cdr.caller_number and self.number(cdr.caller_number),
-            target_number=cdr.target_number and self.number(cdr.target_number),
-            record_url=cdr.record_url and self._link(cdr.record_url, cdr.call_id),
-            dtmf_data=cdr.dtmf_data and tuple(map(self._step, cdr.dtmf_data)),
-            custom_data=cdr.custom_data and self._mapping(cdr.custom_data),
-            extra=cdr.extra and self._mapping(cdr.extra),
-        )
+        return self.records((cdr,))[0]
 
-    def records(self, records: Iterable[Cdr]) -> tuple[Cdr, ...]:
-        """Return many records, each as :meth:`record` makes it."""
-        return tuple(map(self.record, records))
+    def records(self, records: Iterable[Cdr]) -> RecordTable:
+        """Return many records with names for their numbers, as a table of columns."""
+        return RecordTable(map(self._batch, RecordTable.of(records).batches))
+
+    def _batch(self, batch: RecordBatch) -> RecordBatch:
+        """Return a batch with names for its numbers; each different value is looked at once."""
+        made: dict[str, tuple[Any, ...]] = {name: _map_texts(self._text, batch.column(name)) for name in _TEXT_FIELDS}
+        for name in ("caller_number", "target_number"):
+            made[name] = _map_texts(self.number, batch.column(name))
+        call_ids = batch.column("call_id")
+        made["call_id"] = _map_texts(self._call_id, call_ids)
+        made["record_url"] = tuple(
+            [
+                url and self._link(url, call_id)
+                for url, call_id in zip(batch.column("record_url"), call_ids, strict=True)
+            ]
+        )
+        menus = {menu: menu and tuple(map(self._step, menu)) for menu in set(batch.column("dtmf_data"))}
+        made["dtmf_data"] = tuple(map(menus.__getitem__, batch.column("dtmf_data")))
+        for name in ("custom_data", "extra"):
+            made[name] = tuple([parts and self._object(parts) for parts in batch.column(name)])
+        return batch.replace(**made)
 
     def page(self, page: Page) -> Page:
         """Return a page of such records. Those that could not be read lose what the service sent (``raw``)."""
@@ -167,7 +176,8 @@ class Pseudonymiser:
             )
             for bad in page.invalid
         )
-        return attrs.evolve(page, records=self.records(page.records), invalid=invalid)
+        records: Any = self.records(page.records)
+        return attrs.evolve(page, records=records, invalid=invalid)
 
     def _digest(self, *what: str) -> str:
         mac = self._mac.copy()
@@ -226,9 +236,6 @@ class Pseudonymiser:
                 for first, last in spans:
                     yield from self._in_run(scanned, start + first, start + last, dividers[1:])
 
-    def _maybe(self, text: str | None) -> str | None:
-        return None if text is None else self._text(text)
-
     def _call_id(self, text: str) -> str:
         if _SERVICE_ID.fullmatch(text):
             return text
@@ -242,9 +249,16 @@ class Pseudonymiser:
         named = (self._call_id(call_id) if call_id else "").join(map(self._text, parts))
         return _WHOLE.sub(lambda match: self._of(match[0]), host) + named
 
-    def _step(self, step: IvrStep) -> IvrStep:
-        made = {name: self._maybe(getattr(step, name)) for name in ("layer_name", "dtmf", "layer_number")}
-        return step if all(getattr(step, name) is value for name, value in made.items()) else IvrStep(**made)
+    def _step(self, step: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        return tuple([part and self._text(part) for part in step])
+
+    def _object(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return an object, given as ``(*names, *values)``, with names for its numbers."""
+        if all(type(part) is str and len(part) < _FEWEST for part in parts):
+            return parts
+        half = len(parts) // 2
+        made = self._mapping(dict(zip(parts[:half], parts[half:], strict=True)))
+        return (*made, *made.values())
 
     def _mapping(self, mapping: Mapping[str, Any]) -> FrozenMap:
         made: dict[str, Any] = {}
@@ -281,6 +295,12 @@ _TEXT_FIELDS: Final = (
     "target_prefix_name",
 )
 """Fields whose text may hold a number among other things."""
+
+
+def _map_texts(function: Callable[[str], str], column: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Return a column with a function applied to each different text."""
+    made = {text: text and function(text) for text in set(column)}
+    return tuple(map(made.__getitem__, column))
 
 
 def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:

@@ -94,8 +94,9 @@ def _pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
         table = RecordTable(held).sort_by_time()
         if len(table):
             times = table.column(_STARTED_AT)
+            records: Any = table  # a sequence of records, as pages hold
             end = times[-1].replace(microsecond=0) + timedelta(seconds=1)
-            yield Page(records=table, start=times[0], end=end, is_complete=False, rows=len(table))  # type: ignore[arg-type]  # a sequence of records, as pages hold
+            yield Page(records=records, start=times[0], end=end, is_complete=False, rows=len(table))
 
 
 def _batches(place: Path, start: datetime | None, end: datetime | None) -> Iterator[RecordBatch]:
