@@ -29,7 +29,7 @@ from voicenter_cdr import (
     VoicenterError,
     WatchStats,
 )
-from voicenter_cdr.analytics import Kpis, Terms, Unreturned, kpis, unreturned
+from voicenter_cdr.analytics import KpiOptions, Kpis, Unreturned, kpis, unreturned
 from voicenter_cdr.analytics.report.page import render
 from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.export import Sink, open_sink, write_pages
@@ -115,7 +115,7 @@ def answers(records: list[Cdr]) -> None:
     for call in stitch(records):
         assert_type(call, Call)
         assert_type(call.records, tuple[Cdr, ...])
-    made = kpis(records, terms=Terms(answer_within=30))
+    made = kpis(records, options=KpiOptions(answer_within=30))
     assert_type(made, Kpis)
     assert_type(made["answer_rate"].value, float | None)
     assert_type(unreturned(records), list[Unreturned])

@@ -1,20 +1,41 @@
 """Numbers about calls: definitions, one-pass accumulation, SQL views, missed calls."""
 
 from voicenter_cdr.analytics.accumulator import Accumulator, akpis, kpis
-from voicenter_cdr.analytics.definitions import DEFINITIONS, DIMENSIONS, OVERALL, Definition, Unit, filled, told, worded
-from voicenter_cdr.analytics.measures import MEASURES, RING_TIME, WAITED, Leg, Measure, Records, Terms, Wait
+from voicenter_cdr.analytics.comparison import Comparison, compare, earlier_period
+from voicenter_cdr.analytics.definitions import (
+    DEFINITIONS,
+    OVERALL,
+    Definition,
+    Unit,
+    all_definitions,
+    format_text,
+    with_options,
+)
+from voicenter_cdr.analytics.dimensions import DIMENSIONS
+from voicenter_cdr.analytics.measures import MEASURES, LegFilter, LegProfile, Level, Measure
 from voicenter_cdr.analytics.missed_calls import (
     COLUMNS,
     MISSED,
     MissedCallTracker,
-    TransferLinks,
     Unreturned,
     is_missed,
     is_reached,
     unreturned,
 )
-from voicenter_cdr.analytics.results import Group, Kpi, Kpis, MenuPath
+from voicenter_cdr.analytics.options import RING_TIME, KpiOptions, WaitSource
+from voicenter_cdr.analytics.results import (
+    AgentDay,
+    CallerActivity,
+    Group,
+    Kpi,
+    Kpis,
+    MenuPath,
+    QueueFlow,
+    WaitClass,
+)
+
 from voicenter_cdr.analytics.sql import Dialect, create_views, views
+from voicenter_cdr.analytics.targets import Target, TargetResult, read_targets
 
 __all__ = [
     "COLUMNS",
@@ -24,31 +45,40 @@ __all__ = [
     "MISSED",
     "OVERALL",
     "RING_TIME",
-    "WAITED",
     "Accumulator",
+    "AgentDay",
+    "CallerActivity",
+    "Comparison",
     "Definition",
     "Dialect",
     "Group",
     "Kpi",
+    "KpiOptions",
     "Kpis",
-    "Leg",
+    "LegFilter",
+    "LegProfile",
+    "Level",
     "Measure",
     "MenuPath",
     "MissedCallTracker",
-    "Records",
-    "Terms",
-    "TransferLinks",
+    "QueueFlow",
+    "Target",
+    "TargetResult",
     "Unit",
     "Unreturned",
-    "Wait",
+    "WaitClass",
+    "WaitSource",
     "akpis",
+    "all_definitions",
+    "compare",
     "create_views",
-    "filled",
+    "earlier_period",
+    "format_text",
     "is_missed",
     "is_reached",
     "kpis",
-    "told",
+    "read_targets",
     "unreturned",
     "views",
-    "worded",
+    "with_options",
 ]

@@ -1,67 +1,106 @@
-"""How the numbers of a call centre are defined. Tables only: nothing here looks at a record.
+"""Definitions of the numbers of a call centre. Tables only: nothing here looks at a record.
 
-A number is a sum of :data:`MEASURES` over a sum of others; :data:`DEFINITIONS` says which. Nothing else decides what is
-computed: :mod:`voicenter_cdr.kpis` reads these tables, and the SQL of :mod:`voicenter_cdr.kpis_sql` is made from them.
+A number is a sum of :data:`~voicenter_cdr.analytics.MEASURES` over a sum of others; :data:`DEFINITIONS` says which.
+The accumulator reads these tables, and the SQL views are made from them, so that all engines agree.
 
-Calls are counted by the leg the customer is on from the beginning (:func:`~voicenter_cdr.calls.is_counted`): the legs
-that a call is handed on by add talk and cost, not calls.
+Every number is of one level. A call is one contact with a customer, however many legs it has. A queue entry is one
+leg on which a customer entered a queue. An agent handling is one leg on which an agent talked with a customer or tried
+to. By queue, numbers of calls are numbers of queue entries; by agent and extension, they are numbers of handlings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import attrs
 from attrs import frozen
 
-from voicenter_cdr.analytics.measures import Terms
+from voicenter_cdr.analytics.measures import BY_AGENT, BY_QUEUE, MEASURES, Level
+from voicenter_cdr.analytics.options import KpiOptions
 
-__all__ = ["DEFINITIONS", "DIMENSIONS", "OVERALL", "Definition", "Unit", "filled", "told", "worded"]
+__all__ = [
+    "DEFINITIONS",
+    "OFFERED_LOAD",
+    "OVERALL",
+    "RANKED",
+    "Definition",
+    "Unit",
+    "all_definitions",
+    "definitions_by",
+    "format_text",
+    "with_options",
+]
 
-Unit = Literal["share", "seconds", "calls", "records", "callers", "lines", "ILS"]
+Unit = Literal["share", "seconds", "calls", "entries", "legs", "records", "callers", "lines", "ILS", "erlangs"]
 
 
 @frozen(kw_only=True)
 class Definition:
-    """How a number is made. ``{…}`` in its texts are :class:`Terms`."""
+    """Definition of one number. ``{…}`` in its texts stands for :class:`KpiOptions`."""
 
     name: str
-    """What it is called everywhere."""
+    """Name in every engine."""
     title: str
-    """What people call it."""
+    """Name for people."""
     unit: Unit
-    """What the value is in; a share is from 0 to 1."""
+    """Unit of the value; a share is from 0 to 1."""
     numerator: tuple[str, ...]
-    """Measures that are added up, or taken off with a minus before them."""
+    """Measures that are added up, or subtracted with a minus before them."""
     denominator: tuple[str, ...] = ()
-    """Measures by which that is divided; none for a plain sum."""
+    """Measures whose sum divides; none for a plain sum."""
     scale: tuple[int, int] = (1, 1)
-    """What the value is multiplied with and divided by, such as 1 and 100 for agorot in ILS."""
+    """Factor and divisor of the value, such as 1 and 100 for agorot in ILS."""
     variant: str = ""
-    """Which of several usual definitions it is."""
+    """The one of several usual definitions."""
     source: str = "the API document"
-    """Where the definition comes from."""
-    whose: Literal["everybody", "queue"] = "everybody"
-    """Numbers of the ``queue`` are none of a representative: who was not answered had none."""
-    told: str = ""
+    """Origin of the definition."""
+    known: tuple[str, str] | None = None
+    """A measure of known values, and one of all items: unknown if the first is 0 and the second is not."""
+    formula_text: str = ""
     """The formula in words, where it is no sum of measures."""
+    level_text: Level | None = None
+    """The level, where it is no sum of measures."""
 
     @property
     def formula(self) -> str:
-        """How it is computed, in the names of the measures."""
-        if self.told:
-            return self.told
+        """The formula, in the names of the measures."""
+        if self.formula_text:
+            return self.formula_text
         over = f" / {_sum(self.denominator)}" if self.denominator else ""
         times = f" * {self.scale[0]}" if self.scale[0] != 1 else ""
         by = f" / {self.scale[1]}" if self.scale[1] != 1 else ""
         return _sum(self.numerator) + over + times + by
 
     @property
+    def level(self) -> Level:
+        """The level: that of its denominator, or of its sum."""
+        return self.level_text or MEASURES[(self.denominator or self.numerator)[0].removeprefix("-")].level
+
+    @property
     def sets(self) -> tuple[str, ...]:
         """The measures it is made of, each once."""
         return tuple(dict.fromkeys(name.removeprefix("-") for name in self.numerator + self.denominator))
+
+    def replace_measures(self, measures: Mapping[str, str | None]) -> Definition | None:
+        """Return the definition with other measures; ``None`` if one of its own has no counterpart."""
+        used = [*self.sets, *(self.known or ())]
+        if any(measures.get(name, name) is None for name in used):
+            return None
+
+        def renamed(name: str) -> str:
+            return ("-" if name.startswith("-") else "") + str(
+                measures.get(name.removeprefix("-"), name.removeprefix("-"))
+            )
+
+        return attrs.evolve(
+            self,
+            numerator=tuple(map(renamed, self.numerator)),
+            denominator=tuple(map(renamed, self.denominator)),
+            known=None if self.known is None else (renamed(self.known[0]), renamed(self.known[1])),
+        )
 
 
 def _sum(names: tuple[str, ...]) -> str:
@@ -70,8 +109,9 @@ def _sum(names: tuple[str, ...]) -> str:
 
 
 _CONNECT: Final = "Amazon Connect, historical metrics"
-
 _CISCO: Final = "Cisco ICM, service level types"
+_CCAI: Final = "Google CCAI, queue reports"
+_LAW: Final = "Israel, Consumer Protection regulations of 2012 (a message is returned within 3 hours)"
 
 
 def _count(name: str, title: str, unit: Unit, measure: str, **more: Any) -> Definition:
@@ -86,11 +126,9 @@ def _mean(name: str, title: str, top: tuple[str, ...], bottom: tuple[str, ...], 
     return Definition(name=name, title=title, unit="seconds", numerator=top, denominator=bottom, **more)
 
 
-_TRIED: Final = ("queued", "refused")
-
-_SHORT: Final = "without waits below {short_abandon} s"
-
 _LEVEL: Final = "Service level, {answer_within} s"
+_UNKNOWN_ANSWERS: Final = ("-queue_answered", "waits_of_answered")
+_KNOWN_LOSSES: Final = ("-abandoned", "waits_of_abandoned")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     _count("records", "Records", "records", "records"),
@@ -103,64 +141,53 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "Answer rate",
         ("answered",),
         ("offered",),
-        variant="per call, without those that ended in the menu",
-        source=f"per call; nearest: {_CONNECT} (contacts handled incoming / contacts incoming)",
-        whose="queue",
+        variant="without calls that ended in the menu",
+        source=f"nearest: {_CONNECT} (contacts handled incoming / contacts incoming)",
     ),
-    _share("answer_rate_of_all", "Answer rate", ("answered",), ("received",), variant="of all calls", whose="queue"),
+    _share("answer_rate_of_all", "Answer rate", ("answered",), ("inbound",), variant="of all calls"),
     _share(
         "abandonment_rate",
         "Abandonment rate",
-        ("abandoned", "-short_abandons"),
-        ("queued", "-short_abandons"),
-        variant=_SHORT,
-        source=f"{_CONNECT}; Google CCAI (short ones left out)",
-        whose="queue",
+        ("long_abandons",),
+        ("queued", "-abandoned", "long_abandons"),
+        variant="without waits below {short_abandon} s",
+        source=f"{_CONNECT}; {_CCAI} (short ones left out)",
     ),
     _share(
-        "exit_rate",
-        "Left the queue by a key",
-        ("left_queue",),
-        ("queued",),
-        variant="not abandoned: the caller chose",
-        whose="queue",
+        "exit_rate", "Left the queue by a key", ("left_queue",), ("queued",), variant="not abandoned: the caller chose"
     ),
     _share(
         "lost_before_agent",
         "Lost before an agent",
-        ("abandoned", "timed_out", "refused"),
-        _TRIED,
-        source="the API document; Google CCAI (failed calls are not abandoned)",
-        whose="queue",
+        ("call_abandoned", "call_timed_out", "call_refused"),
+        ("tried",),
+        source=f"the API document; {_CCAI} (failed calls are not abandoned)",
     ),
-    _share("lost_customer_left", "Lost: the customer left", ("abandoned",), _TRIED, whose="queue"),
-    _share("lost_we_refused", "Lost: we let go", ("timed_out", "refused"), _TRIED, whose="queue"),
+    _share("lost_customer_left", "Lost: the customer left", ("call_abandoned",), ("tried",)),
+    _share("lost_we_refused", "Lost: we let go", ("call_timed_out", "call_refused"), ("tried",)),
     _share(
         "service_level_negative",
         f"{_LEVEL}, negative",
         ("answered_in_time",),
-        ("queued",),
-        variant="abandoned calls count against it",
+        ("queued", *_UNKNOWN_ANSWERS),
+        variant="abandoned entries count against it",
         source=_CISCO,
-        whose="queue",
     ),
     _share(
         "service_level_ignored",
         f"{_LEVEL}, ignored",
         ("answered_in_time",),
-        ("queued", "-abandoned_in_time"),
-        variant="calls abandoned in time are left out",
+        ("queued", *_UNKNOWN_ANSWERS, *_KNOWN_LOSSES, "-abandoned_in_time"),
+        variant="entries abandoned in time are left out",
         source=_CISCO,
-        whose="queue",
     ),
     _share(
         "service_level_positive",
         f"{_LEVEL}, positive",
         ("answered_in_time", "abandoned_in_time"),
-        ("queued",),
-        variant="calls abandoned in time count for it",
+        ("queued", *_UNKNOWN_ANSWERS, *_KNOWN_LOSSES),
+        variant="entries abandoned in time count for it",
         source=f"{_CISCO}; {_CONNECT} (service level)",
-        whose="queue",
     ),
     _mean(
         "speed_of_answer",
@@ -175,57 +202,103 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         ("wait_of_abandoned",),
         ("waits_of_abandoned",),
         source=f"{_CONNECT} (average queue abandon time)",
-        whose="queue",
+    ),
+    _mean(
+        "wait_of_answered_calls",
+        "Average wait of answered calls",
+        ("wait_of_calls",),
+        ("waits_of_calls",),
+        variant="all waits of the call up to the first answer",
+        source="QueueMetrics, multi-stint calls",
     ),
     _mean(
         "handle_time",
         "Average handle time",
         ("talk_inbound", "talk_outbound", "after_inbound", "after_outbound"),
-        ("answered", "reached"),
-        variant="talk and {after_call} s of work after the call, which no record shows; 0 s: talk time",
+        ("talks_inbound", "talks_outbound"),
+        variant="talk on all legs and {after_call} s of work after the call, which no record shows; 0 s: talk time",
         source=f"{_CONNECT} (talk, hold and after-contact work)",
     ),
     _mean(
         "handle_time_inbound",
         "Average handle time, from customers",
         ("talk_inbound", "after_inbound"),
-        ("answered",),
-        variant="talk and {after_call} s of work after the call",
+        ("talks_inbound",),
+        variant="talk on all legs and {after_call} s of work after the call",
         source=_CONNECT,
     ),
     _mean(
         "handle_time_outbound",
         "Average handle time, to customers",
         ("talk_outbound", "after_outbound"),
-        ("reached",),
-        variant="talk and {after_call} s of work after the call",
+        ("talks_outbound",),
+        variant="talk on all legs and {after_call} s of work after the call",
         source=_CONNECT,
     ),
-    Definition(name="talk_time", title="Talk", unit="seconds", numerator=("talk",)),
-    _share("voicemail_rate", "Voicemail rate", ("voicemail",), ("inbound",), whose="queue"),
-    _share("menu_rate", "Ended in the menu", ("ended_in_menu",), ("inbound",), whose="queue"),
+    _count("talk_time", "Talk", "seconds", "talk", known=("talks", "talk_legs")),
+    _share("voicemail_rate", "Voicemail rate", ("voicemail",), ("inbound",)),
+    _share("menu_rate", "Ended in the menu", ("ended_in_menu",), ("inbound",)),
     _share(
         "reach_rate",
         "Customers reached",
         ("reached",),
         ("outbound",),
-        variant="Duration above 0: ANSWER may tell of the agent's leg, or of a machine",
+        variant="of those dialled; Duration above 0, since ANSWER may tell of the agent's leg",
     ),
     _share("dialer_reach", "Dialers: customers reached", ("dialer_reached",), ("dialed",), variant="both dialers"),
+    _share(
+        "dialer_abandonment",
+        "Dialers: calls picked up without an agent",
+        ("abandoned_by_dialer",),
+        ("abandoned_by_dialer", "predictive_reached"),
+        variant="predictive dialer, of the calls that customers picked up",
+        source="Genesys Cloud glossary (true abandon); the rate that regulators ask of dialers",
+    ),
+    _count("queue_entries", "Queue entries", "entries", "entered", source=f"{_CCAI} (every entry into a queue)"),
+    _count("entries_answered", "Queue entries, answered", "entries", "queue_answered", source=_CCAI),
+    _count("entries_abandoned", "Queue entries, abandoned", "entries", "abandoned", source=_CCAI),
+    _count("overflow_in", "Overflow in", "entries", "overflow_in", source="Aliyun, interval reports"),
+    _count("overflow_out", "Overflow out", "entries", "overflow_out", source="Aliyun, interval reports"),
+    _count("transferred_in", "Transferred in", "entries", "transferred_in", source=_CONNECT),
+    _count("transferred_out", "Transferred out", "entries", "transferred_out", source=_CONNECT),
+    _count("handled", "Handled by agents", "legs", "handled", source=f"{_CONNECT} (contacts handled)"),
+    _count("taken_over", "Taken over by agents", "legs", "taken_over", source=f"{_CONNECT} (contacts transferred in)"),
+    _count("outgoing_attempts", "Agents' calls to customers", "legs", "attempts", source=_CONNECT),
     _share(
         "handed_on_rate",
         "Handed on",
         ("handed_on",),
-        ("answered",),
-        variant="legs per answered call; of a representative: those received",
+        ("handled",),
+        variant="talks after which the customer went on to another leg",
     ),
-    Definition(name="cost", title="Cost", unit="ILS", numerator=("price",), scale=(1, 100)),
+    _share(
+        "short_talk_rate",
+        "Talks below {short_talk} s",
+        ("short_talks",),
+        ("talks",),
+        source="Brown et al., JASA 2005 (agents who hang up)",
+    ),
+    _share("tried_within_1h", "Missed callers called within 1 hour", ("tried_1h",), ("due",)),
+    _share("tried_within_3h", "Missed callers called within 3 hours", ("tried_3h",), ("due",), source=_LAW),
+    _share("tried_same_day", "Missed callers called on the same day", ("tried_same_day",), ("due",)),
+    _share("returned_within_1h", "Missed callers reached within 1 hour", ("returned_1h",), ("due",)),
+    _share("returned_within_3h", "Missed callers reached within 3 hours", ("returned_3h",), ("due",), source=_LAW),
+    _share("returned_same_day", "Missed callers reached on the same day", ("returned_same_day",), ("due",)),
+    _share(
+        "first_call_resolution",
+        "First-call resolution",
+        ("resolved",),
+        ("followed",),
+        variant="no other call of the caller within {repeat_within}",
+        source="SQM (no call back within days)",
+    ),
+    _count("cost", "Cost", "ILS", "price", scale=(1, 100), known=("prices", "records")),
     Definition(
         name="cost_per_answered_call",
         title="Cost per call with a customer",
         unit="ILS",
         numerator=("price",),
-        denominator=("answered", "reached"),
+        denominator=("priced_inbound", "priced_outbound"),
         scale=(1, 100),
     ),
     Definition(
@@ -235,6 +308,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         numerator=("price",),
         denominator=("talk",),
         scale=(60, 100),
+        known=("prices", "records"),
     ),
     _share(
         "recording_gap",
@@ -244,114 +318,154 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="a link may come later than its record",
     ),
 )
-"""The numbers of every group, in the order they are told."""
+"""The numbers of every group, in the order they are shown."""
 
-_RANKED: Final = "the smallest wait that is at least as long as {} of all of type 8 with ANSWER"
+_RANKED: Final = "the smallest wait that is at least as long as {} of all known ones of answered queue entries"
 
-OVERALL: Final = {
-    definition.name: definition
-    for definition in (
-        Definition(
-            name="speed_of_answer_p50",
-            title="Speed of answer, half of the callers",
-            unit="seconds",
-            numerator=(),
-            told=_RANKED.format("50 %"),
-            whose="queue",
-        ),
-        Definition(
-            name="speed_of_answer_p90",
-            title="Speed of answer, nine of ten callers",
-            unit="seconds",
-            numerator=(),
-            told=_RANKED.format("90 %"),
-            whose="queue",
-        ),
-        Definition(
-            name="speed_of_answer_max",
-            title="Longest wait before an answer",
-            unit="seconds",
-            numerator=(),
-            told="the longest wait of type 8 with ANSWER",
-            whose="queue",
-        ),
-        Definition(
-            name="repeat_callers",
-            title="Repeat callers",
-            unit="share",
-            numerator=(),
-            variant="again within {repeat_within}; the end of the period is left out, as nobody knows who calls again",
-            told="callers who were answered and called again / callers who were answered",
-            source="proxy of 1 - first contact resolution (called back within days, SQM)",
-        ),
-        Definition(
-            name="unreturned_callers",
-            title="Missed callers nobody reached since",
-            unit="share",
-            numerator=(),
-            variant="last attempt not answered, and no later talk in either direction",
-            told="callers who wait for a call back / callers who were missed at least once",
-            source="8x8 (unreturned calls); NFON (unreturned missed calls)",
-        ),
-        Definition(
-            name="time_to_callback",
-            title="Average time to call back",
-            unit="seconds",
-            numerator=(),
-            variant="from the first attempt nobody answered to the call that reached the caller",
-            told="seconds from the first missed attempt to the call back / call backs",
-        ),
-        Definition(
-            name="time_to_callback_p50",
-            title="Time to call back, half of the callers",
-            unit="seconds",
-            numerator=(),
-            told="the smallest time to a call back that is at least as long as 50 % of all",
-        ),
-        Definition(
-            name="peak_concurrency",
-            title="Most records at one time",
-            unit="lines",
-            numerator=(),
-            variant="of all legs",
-            told="the most records whose [started_at, started_at + RingTime + Duration) overlap",
-            source="planning of lines",
-        ),
-    )
-}
-"""The numbers that only the whole has, since they follow callers or moments across groups."""
-
-DIMENSIONS: Final[Mapping[str, str]] = MappingProxyType(
+RANKED: Final[Mapping[str, tuple[int, Definition]]] = MappingProxyType(
     {
-        "queue": "QueueName",
-        "representative": "RepresentativeCode; none where nobody was logged in",
-        "department": "DepartmentId",
-        "country": "TargetPrefixName",
-        "day": "local date",
-        "weekday": "local weekday, Sunday is 0",
-        "hour": "local hour, 0 to 23",
-        "weekday_hour": "local weekday * 24 + local hour, Sunday first",
+        name: (
+            percent,
+            Definition(name=name, title=title, unit="seconds", numerator=(), formula_text=text, level_text=Level.QUEUE),
+        )
+        for name, percent, title, text in (
+            ("speed_of_answer_p50", 50, "Speed of answer, half of the callers", _RANKED.format("50 %")),
+            ("speed_of_answer_p90", 90, "Speed of answer, nine of ten callers", _RANKED.format("90 %")),
+            ("speed_of_answer_max", 100, "Longest wait before an answer", "the longest wait of answered queue entries"),
+        )
     }
 )
-"""What the numbers are grouped by. Every record is in one group of each, so that sums add up to the whole."""
+"""Percentiles of the waits before an answer, with their definitions; numbers of every group."""
+
+OVERALL: Final[Mapping[str, Definition]] = MappingProxyType(
+    {
+        definition.name: definition
+        for definition in (
+            Definition(
+                name="repeat_callers",
+                title="Repeat callers",
+                unit="share",
+                numerator=(),
+                variant="again within {repeat_within}; calls so near to the end of the period are left out",
+                formula_text="callers who were answered and called again / callers who were answered",
+                source="proxy of 1 - first-call resolution (SQM)",
+                level_text=Level.CALLER,
+            ),
+            Definition(
+                name="unreturned_callers",
+                title="Missed callers nobody reached since",
+                unit="share",
+                numerator=(),
+                variant="missed after the last talk in either direction",
+                formula_text="callers who wait for a call back / callers who were missed at least once",
+                source="8x8 (unreturned calls); NFON (unreturned missed calls)",
+                level_text=Level.CALLER,
+            ),
+            Definition(
+                name="time_to_callback",
+                title="Average time to call back",
+                unit="seconds",
+                numerator=(),
+                variant="from the missed call to the call that reached the caller, within {callback_within}",
+                formula_text="seconds from the missed call to the call back / call backs",
+                level_text=Level.CALLER,
+            ),
+            Definition(
+                name="time_to_callback_p50",
+                title="Time to call back, half of the callers",
+                unit="seconds",
+                numerator=(),
+                formula_text="the smallest time to a call back that is at least as long as 50 % of all",
+                level_text=Level.CALLER,
+            ),
+            Definition(
+                name="time_to_attempt_p50",
+                title="Time to the first attempt to call back, half of the callers",
+                unit="seconds",
+                numerator=(),
+                variant="reached or not, within {callback_within}",
+                formula_text="the smallest time to a first attempt that is at least as long as 50 % of all",
+                level_text=Level.CALLER,
+            ),
+            Definition(
+                name="peak_concurrency",
+                title="Most records at one time",
+                unit="lines",
+                numerator=(),
+                variant="of all legs",
+                formula_text="the most records whose [started_at, started_at + RingTime + Duration) overlap",
+                source="planning of lines",
+                level_text=Level.RECORD,
+            ),
+        )
+    }
+)
+"""Numbers of the whole only, since they follow callers or moments across groups."""
+
+OFFERED_LOAD: Final = Definition(
+    name="offered_load",
+    title="Offered load",
+    unit="erlangs",
+    numerator=(),
+    formula_text="entered * average handle time of the calls of the interval / seconds of the interval",
+    source="A. K. Erlang: arrivals per second times seconds of handling",
+    level_text=Level.QUEUE,
+)
+"""Load that the callers of an interval bring, in Erlangs; a number of intervals only."""
+
+_INTERVAL: Final = (
+    "inbound_calls",
+    "answered_calls",
+    "outbound_calls",
+    "reached_calls",
+    "answer_rate",
+    "abandonment_rate",
+    "service_level_negative",
+    "service_level_positive",
+    "speed_of_answer",
+    "abandon_time",
+    "handle_time",
+    "handle_time_inbound",
+    "talk_time",
+    "queue_entries",
+    "entries_answered",
+    "entries_abandoned",
+)
 
 
-def filled(text: str, terms: Terms) -> str:
-    """A text with the terms in place of their names."""
-    days = terms.repeat_within.days
+def definitions_by(dimension: str) -> tuple[Definition, ...]:
+    """Return the definitions of the numbers of a dimension, in their measures."""
+    if dimension == "interval":
+        return tuple(definition for definition in DEFINITIONS if definition.name in _INTERVAL)
+    measures = {"queue": BY_QUEUE, "representative": BY_AGENT, "extension": BY_AGENT}.get(dimension, {})
+    replaced = (definition.replace_measures(measures) for definition in DEFINITIONS)
+    return tuple(definition for definition in replaced if definition is not None)
+
+
+def format_text(text: str, options: KpiOptions) -> str:
+    """Return a text with the options in place of their names."""
     return text.format(
-        answer_within=terms.answer_within,
-        short_abandon=terms.short_abandon,
-        after_call=terms.after_call,
-        repeat_within=f"{days} day{'' if days == 1 else 's'}" if days else str(terms.repeat_within),
+        answer_within=options.answer_within,
+        short_abandon=options.short_abandon,
+        short_talk=options.short_talk,
+        after_call=options.after_call,
+        repeat_within=_format_length(options.repeat_within),
+        callback_within=_format_length(options.callback_within),
     )
 
 
-def told(terms: Terms) -> tuple[Definition, ...]:
-    """Every definition of the whole, with the terms filled in, in the order they are told."""
-    return tuple(worded(definition, terms) for definition in (*DEFINITIONS, *OVERALL.values()))
+def _format_length(length: timedelta) -> str:
+    return f"{length.days} day{'' if length.days == 1 else 's'}" if length.days else str(length)
 
 
-def worded(definition: Definition, terms: Terms) -> Definition:
-    """A definition with the terms in place of their names."""
-    return attrs.evolve(definition, title=filled(definition.title, terms), variant=filled(definition.variant, terms))
+def all_definitions(options: KpiOptions) -> tuple[Definition, ...]:
+    """Return every definition of the whole with the options filled in, in the order they are shown."""
+    ranked = (definition for _, definition in RANKED.values())
+    return tuple(with_options(definition, options) for definition in (*DEFINITIONS, *ranked, *OVERALL.values()))
+
+
+def with_options(definition: Definition, options: KpiOptions) -> Definition:
+    """Return a definition with the options in place of their names."""
+    return attrs.evolve(
+        definition, title=format_text(definition.title, options), variant=format_text(definition.variant, options)
+    )

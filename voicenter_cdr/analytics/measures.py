@@ -1,212 +1,432 @@
-"""Measures: sets of records that numbers count."""
+"""Measures: sums over sets of legs, calls, missed callers and answered callers. Tables only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+import enum
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
-from zoneinfo import ZoneInfo
 
-from attrs import field, frozen
+from attrs import frozen
 
-from voicenter_cdr.calls import Direction, Outcome, Role
-from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.calls import Direction, Outcome
+from voicenter_cdr.models import CdrType
 
-__all__ = ["MEASURES", "RING_TIME", "WAITED", "Leg", "Measure", "Records", "Terms", "Wait"]
+__all__ = [
+    "BY_AGENT",
+    "BY_QUEUE",
+    "MEASURES",
+    "QUEUED",
+    "Item",
+    "LegFilter",
+    "LegProfile",
+    "Level",
+    "Measure",
+    "Tag",
+]
+
+
+class Item(enum.StrEnum):
+    """Things that numbers count."""
+
+    LEG = "leg"
+    """A record."""
+    CALL = "call"
+    """A call, made of all its legs."""
+    MISSED = "missed"
+    """A caller who was missed: the first missed call since somebody last talked with them."""
+    ANSWERED = "answered"
+    """An answered call of a known caller that was followed long enough to see whether they call again."""
+
+
+class Level(enum.StrEnum):
+    """Levels of the numbers, each with its own unit."""
+
+    RECORD = "record"
+    """One leg."""
+    CALL = "call"
+    """One contact with a customer."""
+    QUEUE = "queue entry"
+    """One leg on which a customer entered a queue: type 8 or 19."""
+    AGENT = "agent handling"
+    """One leg on which an agent talked with a customer, or tried to."""
+    CALLER = "caller"
+    """One caller."""
+
+
+class Tag(enum.IntFlag):
+    """Properties of items that measures ask for. A number, so that SQL can hold them in one column."""
+
+    COUNTED = 1
+    """Call: its beginning is there, and a customer was dialled."""
+    TRIED_QUEUE = 2
+    """Call: a queue took the customer in, or refused them."""
+    TALKS = 4
+    """Leg: an answered one whose Duration is talk. Call: an answered one."""
+    ENTRY = 8
+    """Leg: an entry into a queue."""
+    HANDLED = 16
+    """Leg: an agent talked with a customer who called, or who was transferred to them."""
+    TAKEN_OVER = 32
+    """Leg: handled, and not the first talk of its call."""
+    HANDED_ON = 64
+    """Leg: a talk after which the customer went on to another leg."""
+    ATTEMPT = 128
+    """Leg: an agent's call to a customer."""
+    REACHED = 256
+    """Leg: such a call that reached the customer."""
+    OVERFLOW_IN = 512
+    """Queue entry: after a leg that nobody answered."""
+    TRANSFERRED_IN = 1024
+    """Queue entry: after a talk."""
+    OVERFLOW_OUT = 2048
+    """Queue entry: nobody answered, and the call went on."""
+    TRANSFERRED_OUT = 4096
+    """Queue entry: answered, and the call went on."""
+    RECORDED = 8192
+    """Leg: RecordExpect and Duration above 0."""
+    UNRECORDED = 16384
+    """Leg: such a one without RecordURL."""
+    DUE = 32768
+    """Missed caller: the time to call back lies within the data, and they did not get through by themselves."""
+    TRIED_1H = 1 << 16
+    """Missed caller: called within one hour, reached or not."""
+    TRIED_3H = 1 << 17
+    """Missed caller: called within three hours."""
+    TRIED_SAME_DAY = 1 << 18
+    """Missed caller: called on the same local day."""
+    RETURNED_1H = 1 << 19
+    """Missed caller: reached within one hour."""
+    RETURNED_3H = 1 << 20
+    """Missed caller: reached within three hours."""
+    RETURNED_SAME_DAY = 1 << 21
+    """Missed caller: reached on the same local day."""
+    REPEATED = 1 << 22
+    """Answered caller: called again within ``repeat_within``."""
 
 
 @frozen
-class Wait:
-    """How long a caller waited in a queue: a strategy, since the record has no such field."""
+class LegProfile:
+    """All that decides which measures count a leg, a call or a caller. Items of one profile are counted together."""
 
-    seconds: Callable[[Cdr], float | None]
-    """The wait of a record, in seconds; ``None`` where it is not known."""
-    says: str
-    """Where it comes from, for people."""
-
-
-def _ring_time(cdr: Cdr) -> int | None:
-    return cdr.ring_time
-
-
-RING_TIME: Final = Wait(
-    _ring_time,
-    "RingTime of the record. Whether it holds all of the wait in the queue is not documented: compare it once with "
-    "CPanel.",
-)
-"""The only wait that a record has."""
-
-
-@frozen(kw_only=True)
-class Terms:
-    """What the numbers depend on besides the records."""
-
-    answer_within: int = 20
-    """Seconds of wait within which an answer meets the service level (80/20 is the usual aim)."""
-    short_abandon: int = 5
-    """Abandoned calls with a shorter wait, in seconds, are left out of the abandonment rate; 0 leaves none out."""
-    after_call: int = 0
-    """Seconds of work after a call, a constant added to the handle time: no record shows it."""
-    repeat_within: timedelta = timedelta(days=7)
-    """How soon a caller who was answered calls again to count as a repeat caller."""
-    menu: bool = False
-    """Whether who hung up in the voice menu is missed, too."""
-    voicemail: bool = False
-    """Whether who left a message is missed, too."""
-    zone: ZoneInfo = field(factory=lambda: ZoneInfo("Asia/Jerusalem"))
-    """Time zone of days, weekdays and hours."""
-    wait: Wait = RING_TIME
-    """Where the wait in a queue comes from."""
-
-    def __attrs_post_init__(self) -> None:
-        if min(self.answer_within, self.short_abandon, self.after_call, self.repeat_within.days) < 0:
-            raise ConfigurationError("Lengths of time can't be negative")
-
-
-@frozen
-class Leg:
-    """What a record is, as far as counting goes: all records alike are counted together."""
-
+    item: Item
     cdr_type: int | None
     direction: Direction
     outcome: Outcome
-    role: Role
-    is_counted: bool
-    talks: bool
-    recording: Literal["there", "missing"] | None
+    tags: int
 
 
 @frozen(kw_only=True)
-class Records:
-    """A set of records, by what they are; every condition given has to hold."""
+class LegFilter:
+    """Set of items; every condition given has to hold."""
 
-    counted: bool = False
-    """Only the legs that stand for a call of a customer or to one."""
+    item: Item = Item.LEG
+    """The kind of items."""
+    tags: int = 0
+    """Tags that all have to be there."""
+    without: int = 0
+    """Tags none of which may be there."""
     directions: tuple[Direction, ...] = ()
-    """Who began."""
+    """Sides that began."""
     types: tuple[CdrType, ...] = ()
-    """Of these kinds."""
+    """Types of the record; of a call, of its first leg."""
     outcomes: tuple[Outcome, ...] = ()
-    """Ended so."""
-    roles: tuple[Role, ...] = ()
-    """Of these parts in their call."""
-    talks: bool = False
-    """Only the legs whose Duration is talk with the customer."""
-    recordings: tuple[str, ...] = ()
-    """RecordExpect and Duration above 0, and the link there or missing."""
+    """Results."""
 
-    def holds(self, leg: Leg) -> bool:
-        """Whether such a record belongs to the set."""
+    def matches(self, profile: LegProfile) -> bool:
+        """Return ``True`` if items of this profile belong to the set."""
         return (
-            (leg.is_counted or not self.counted)
-            and (leg.talks or not self.talks)
-            and (not self.directions or leg.direction in self.directions)
-            and (not self.types or leg.cdr_type in self.types)
-            and (not self.outcomes or leg.outcome in self.outcomes)
-            and (not self.roles or leg.role in self.roles)
-            and (not self.recordings or leg.recording in self.recordings)
+            profile.item is self.item
+            and profile.tags & self.tags == self.tags
+            and not profile.tags & self.without
+            and (not self.directions or profile.direction in self.directions)
+            and (not self.types or profile.cdr_type in self.types)
+            and (not self.outcomes or profile.outcome in self.outcomes)
         )
+
+
+Sum = Literal[
+    "items", "talk", "talks", "short_talks", "after_call", "price", "prices", "wait", "waits", "within", "not_short"
+]
 
 
 @frozen
 class Measure:
-    """A sum over a set of records."""
+    """Sum over a set of items."""
 
     name: str
-    """What formulas call it."""
+    """Name in formulas."""
     doc: str
-    """What it is, for people."""
-    records: Records
-    """Over which records."""
-    sums: Literal["records", "talk", "after_call", "price", "wait", "waited", "within", "short"] = "records"
-    """What is summed: the records, their seconds of talk, the seconds after them, their price in agorot, their wait,
-    those whose wait is known, those with a wait within the service level, those with a wait too short to count."""
+    """Meaning, for people."""
+    level: Level
+    """Level of the items."""
+    filter: LegFilter
+    """Set of the items."""
+    sums: Sum = "items"
+    """What is summed.
+
+    ``items``: their number; ``talk``: seconds of talk where known; ``talks``: items whose talk is known;
+    ``short_talks``: those of a talk below ``short_talk``; ``after_call``: ``after_call`` seconds for each known talk;
+    ``price``: agorot where known; ``prices``: items whose price is known; ``wait``: seconds of wait where known;
+    ``waits``: items whose wait is known; ``within``: those of a wait of at most ``answer_within``; ``not_short``:
+    those of a wait of at least ``short_abandon``, or all if that is 0.
+    """
+
+    @property
+    def needs_lost_waits(self) -> bool:
+        """``True`` if it needs the waits of queue entries that nobody answered."""
+        return self.sums in ("wait", "waits", "within") and Outcome.ABANDONED in self.filter.outcomes
 
 
 _IN, _OUT = (Direction.INBOUND,), (Direction.OUTBOUND,)
-
-_ANSWERED, _QUEUE = (Outcome.ANSWERED,), (CdrType.QUEUE,)
-
-_LIVE: Final = (CdrType.INCOMING, CdrType.QUEUE)
-
+_ANSWERED, _ABANDONED, _REFUSED = (Outcome.ANSWERED,), (Outcome.ABANDONED,), (Outcome.REFUSED,)
+_TIMED_OUT = (Outcome.TIMED_OUT,)
 _DIALERS: Final = (CdrType.PRODUCTIVE_CALL_LEG2, CdrType.CLICK2IVR)
-
-_IN_QUEUE: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
+_PREDICTIVE: Final = (CdrType.CLICK2IVR,)
+QUEUED: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
+"""Outcomes of customers whom a queue took in."""
 
 _NOT_IN_MENU: Final = tuple(word for word in Outcome if word is not Outcome.ENDED_IN_MENU)
 
 
-def _queue(*outcomes: Outcome) -> Records:
-    return Records(counted=True, directions=_IN, types=_QUEUE, outcomes=outcomes)
+def _calls(
+    directions: tuple[Direction, ...], *outcomes: Outcome, types: tuple[CdrType, ...] = (), tags: int = 0
+) -> LegFilter:
+    return LegFilter(
+        item=Item.CALL, tags=Tag.COUNTED | tags, directions=directions, types=types, outcomes=tuple(outcomes)
+    )
 
 
-def _calls(directions: tuple[Direction, ...], *outcomes: Outcome, types: tuple[CdrType, ...] = ()) -> Records:
-    return Records(counted=True, directions=directions, types=types, outcomes=outcomes)
+def _entries(*outcomes: Outcome, tags: int = 0) -> LegFilter:
+    return LegFilter(tags=Tag.ENTRY | tags, outcomes=tuple(outcomes))
 
 
-WAITED: Final = _queue(Outcome.ANSWERED)
+def _legs(tags: int) -> LegFilter:
+    return LegFilter(tags=tags)
 
-_LOST: Final = _queue(Outcome.ABANDONED)
 
-_SPOKEN_IN: Final = _calls(_IN, *_ANSWERED, types=_LIVE)
+def _missed(tags: int) -> LegFilter:
+    return LegFilter(item=Item.MISSED, tags=Tag.DUE | tags)
 
-_REACHED: Final = _calls(_OUT, *_ANSWERED)
+
+_C, _Q, _A, _R, _P = Level.CALL, Level.QUEUE, Level.AGENT, Level.RECORD, Level.CALLER
+_REACHED_OUT: Final = _calls(_OUT, *_ANSWERED)
+_ANSWERED_IN: Final = _calls(_IN, *_ANSWERED)
+_TRIED: Final = Tag.TRIED_QUEUE
 
 MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
     {
         measure.name: measure
         for measure in (
-            Measure("records", "all records", Records()),
-            Measure("inbound", "calls from customers: types 1, 8 and 11", _calls(_IN)),
-            Measure("received", "calls of type 1 and 8", _calls(_IN, types=_LIVE)),
-            Measure("offered", "calls of type 1 and 8 without VOEND and TE", _calls(_IN, *_NOT_IN_MENU, types=_LIVE)),
-            Measure("answered", "calls of type 1 and 8 with ANSWER", _SPOKEN_IN),
-            Measure("ended_in_menu", "calls with VOEND or TE", _calls(_IN, Outcome.ENDED_IN_MENU)),
-            Measure("voicemail", "calls of type 11 or with VOICEMAIL", _calls(_IN, Outcome.VOICEMAIL)),
-            Measure("queued", "type 8 with ANSWER, ABANDONE, TIMEOUT or EXIT", _queue(*_IN_QUEUE)),
-            Measure("refused", "type 8 with FULL or JOINEMPTY", _queue(Outcome.REFUSED)),
-            Measure("queue_answered", "type 8 with ANSWER", WAITED),
-            Measure("abandoned", "type 8 with ABANDONE", _LOST),
-            Measure("timed_out", "type 8 with TIMEOUT", _queue(Outcome.TIMED_OUT)),
-            Measure("left_queue", "type 8 with EXIT", _queue(Outcome.LEFT_QUEUE)),
+            Measure("records", "all records", _R, LegFilter()),
+            Measure("inbound", "calls from customers: all legs together are one call", _C, _calls(_IN)),
+            Measure("offered", "calls from customers that did not end in the menu", _C, _calls(_IN, *_NOT_IN_MENU)),
+            Measure("answered", "calls from customers of which a person answered any leg", _C, _ANSWERED_IN),
+            Measure("ended_in_menu", "calls that ended with VOEND or TE", _C, _calls(_IN, Outcome.ENDED_IN_MENU)),
+            Measure("voicemail", "calls that ended at voicemail", _C, _calls(_IN, Outcome.VOICEMAIL)),
             Measure(
-                "answered_in_time", "type 8 with ANSWER after a wait of at most {answer_within} s", WAITED, "within"
+                "tried",
+                "calls from customers that entered a queue, or were refused by it",
+                _C,
+                _calls(_IN, tags=_TRIED),
             ),
             Measure(
-                "abandoned_in_time", "type 8 with ABANDONE after a wait of at most {answer_within} s", _LOST, "within"
+                "call_abandoned",
+                "of those, the ones that ended with ABANDONE",
+                _C,
+                _calls(_IN, *_ABANDONED, tags=_TRIED),
             ),
-            Measure("short_abandons", "type 8 with ABANDONE after a wait below {short_abandon} s", _LOST, "short"),
-            Measure("wait_of_answered", "seconds of wait of type 8 with ANSWER", WAITED, "wait"),
-            Measure("waits_of_answered", "type 8 with ANSWER and a known wait", WAITED, "waited"),
-            Measure("wait_of_abandoned", "seconds of wait of type 8 with ABANDONE", _LOST, "wait"),
-            Measure("waits_of_abandoned", "type 8 with ABANDONE and a known wait", _LOST, "waited"),
-            Measure("outbound", "calls to customers: types 4, 10, 15 and 17", _calls(_OUT)),
-            Measure("reached", "of those, with Duration above 0", _REACHED),
-            Measure("dialed", "calls of type 15 and 17", _calls(_OUT, types=_DIALERS)),
-            Measure("dialer_reached", "of those, with Duration above 0", _calls(_OUT, *_ANSWERED, types=_DIALERS)),
-            Measure("talk_inbound", "Duration of calls of type 1 and 8 with ANSWER", _SPOKEN_IN, "talk"),
-            Measure("talk_outbound", "Duration of calls to customers", _REACHED, "talk"),
-            Measure("after_inbound", "{after_call} s for each answered call", _SPOKEN_IN, "after_call"),
-            Measure("after_outbound", "{after_call} s for each reached customer", _REACHED, "after_call"),
             Measure(
-                "talk",
-                "Duration of all legs of calls from and to customers, but those between agents",
-                Records(talks=True),
-                "talk",
+                "call_timed_out",
+                "of those, the ones that ended with TIMEOUT",
+                _C,
+                _calls(_IN, *_TIMED_OUT, tags=_TRIED),
+            ),
+            Measure(
+                "call_refused",
+                "of those, the ones that ended with FULL or JOINEMPTY",
+                _C,
+                _calls(_IN, *_REFUSED, tags=_TRIED),
+            ),
+            Measure(
+                "wait_of_calls",
+                "seconds of wait of answered calls, on all legs up to the answer",
+                _C,
+                _ANSWERED_IN,
+                "wait",
+            ),
+            Measure("waits_of_calls", "answered calls whose wait is known", _C, _ANSWERED_IN, "waits"),
+            Measure("talk_inbound", "seconds of talk of answered calls, on all legs", _C, _ANSWERED_IN, "talk"),
+            Measure("talks_inbound", "answered calls whose talk is known", _C, _ANSWERED_IN, "talks"),
+            Measure("after_inbound", "{after_call} s for each of those", _C, _ANSWERED_IN, "after_call"),
+            Measure(
+                "outbound", "calls to customers whose number was dialled: types 4, 10, 15 and 17", _C, _calls(_OUT)
+            ),
+            Measure("reached", "calls to customers with whom an agent talked", _C, _REACHED_OUT),
+            Measure("talk_outbound", "seconds of talk of reached calls, on all legs", _C, _REACHED_OUT, "talk"),
+            Measure("talks_outbound", "reached calls whose talk is known", _C, _REACHED_OUT, "talks"),
+            Measure("after_outbound", "{after_call} s for each of those", _C, _REACHED_OUT, "after_call"),
+            Measure("dialed", "calls of the dialers: types 15 and 17", _C, _calls(_OUT, types=_DIALERS)),
+            Measure("dialer_reached", "of those, the reached ones", _C, _calls(_OUT, *_ANSWERED, types=_DIALERS)),
+            Measure("predictive_reached", "reached calls of type 17", _C, _calls(_OUT, *_ANSWERED, types=_PREDICTIVE)),
+            Measure(
+                "abandoned_by_dialer",
+                "calls of type 17 that the customer picked up and no agent took",
+                _C,
+                _calls(_OUT, *_ABANDONED, types=_PREDICTIVE),
+            ),
+            Measure("priced_inbound", "answered calls whose price is known", _C, _ANSWERED_IN, "prices"),
+            Measure("priced_outbound", "reached calls whose price is known", _C, _REACHED_OUT, "prices"),
+            Measure("entered", "queue entries: legs of type 8 and 19, the later ones of a call too", _Q, _entries()),
+            Measure("queued", "queue entries with ANSWER, ABANDONE, TIMEOUT or EXIT", _Q, _entries(*QUEUED)),
+            Measure("refused", "queue entries with FULL or JOINEMPTY", _Q, _entries(*_REFUSED)),
+            Measure("queued_or_refused", "both together", _Q, _entries(*QUEUED, *_REFUSED)),
+            Measure("queue_answered", "queue entries with ANSWER", _Q, _entries(*_ANSWERED)),
+            Measure("abandoned", "queue entries with ABANDONE", _Q, _entries(*_ABANDONED)),
+            Measure("timed_out", "queue entries with TIMEOUT", _Q, _entries(*_TIMED_OUT)),
+            Measure("left_queue", "queue entries with EXIT", _Q, _entries(Outcome.LEFT_QUEUE)),
+            Measure(
+                "answered_in_time",
+                "answered entries with a wait of at most {answer_within} s",
+                _Q,
+                _entries(*_ANSWERED),
+                "within",
+            ),
+            Measure(
+                "abandoned_in_time",
+                "abandoned entries with a wait of at most {answer_within} s",
+                _Q,
+                _entries(*_ABANDONED),
+                "within",
+            ),
+            Measure(
+                "long_abandons",
+                "abandoned entries, without waits below {short_abandon} s and unknown ones if that is above 0",
+                _Q,
+                _entries(*_ABANDONED),
+                "not_short",
+            ),
+            Measure("wait_of_answered", "seconds of wait of answered entries", _Q, _entries(*_ANSWERED), "wait"),
+            Measure("waits_of_answered", "answered entries whose wait is known", _Q, _entries(*_ANSWERED), "waits"),
+            Measure("wait_of_abandoned", "seconds of wait of abandoned entries", _Q, _entries(*_ABANDONED), "wait"),
+            Measure("waits_of_abandoned", "abandoned entries whose wait is known", _Q, _entries(*_ABANDONED), "waits"),
+            Measure("queue_talk", "seconds of talk on answered entries", _Q, _entries(*_ANSWERED), "talk"),
+            Measure("queue_talks", "answered entries whose talk is known", _Q, _entries(*_ANSWERED), "talks"),
+            Measure("queue_after", "{after_call} s for each of those", _Q, _entries(*_ANSWERED), "after_call"),
+            Measure("queue_priced", "answered entries whose price is known", _Q, _entries(*_ANSWERED), "prices"),
+            Measure("overflow_in", "entries after a leg that nobody answered", _Q, _entries(tags=Tag.OVERFLOW_IN)),
+            Measure("transferred_in", "entries after a talk", _Q, _entries(tags=Tag.TRANSFERRED_IN)),
+            Measure("overflow_out", "unanswered entries whose call went on", _Q, _entries(tags=Tag.OVERFLOW_OUT)),
+            Measure("transferred_out", "answered entries whose call went on", _Q, _entries(tags=Tag.TRANSFERRED_OUT)),
+            Measure("handled", "legs on which an agent talked with a customer who called", _A, _legs(Tag.HANDLED)),
+            Measure(
+                "taken_over",
+                "of those, the ones after another talk of the call",
+                _A,
+                _legs(Tag.HANDLED | Tag.TAKEN_OVER),
             ),
             Measure(
                 "handed_on",
-                "legs of type 13, 22 and 23 of calls from customers",
-                Records(directions=_IN, roles=(Role.TRANSFER,)),
+                "of those, the ones after which the customer went on to another leg",
+                _A,
+                _legs(Tag.HANDLED | Tag.HANDED_ON),
             ),
-            Measure("price", "Price of all records, in agorot", Records(), "price"),
+            Measure("handled_talk", "seconds of talk on those legs", _A, _legs(Tag.HANDLED), "talk"),
+            Measure("handled_talks", "those legs whose talk is known", _A, _legs(Tag.HANDLED), "talks"),
+            Measure("handled_after", "{after_call} s for each of those", _A, _legs(Tag.HANDLED), "after_call"),
+            Measure("handled_priced", "those legs whose price is known", _A, _legs(Tag.HANDLED), "prices"),
+            Measure("attempts", "agents' calls to customers", _A, _legs(Tag.ATTEMPT)),
+            Measure("agent_reached", "of those, the ones with a talk", _A, _legs(Tag.REACHED)),
+            Measure("reached_talk", "seconds of talk on those legs", _A, _legs(Tag.REACHED), "talk"),
+            Measure("reached_talks", "those legs whose talk is known", _A, _legs(Tag.REACHED), "talks"),
+            Measure("reached_after", "{after_call} s for each of those", _A, _legs(Tag.REACHED), "after_call"),
+            Measure("reached_priced", "those legs whose price is known", _A, _legs(Tag.REACHED), "prices"),
+            Measure("talk", "seconds of talk on all answered legs with a customer", _A, _legs(Tag.TALKS), "talk"),
+            Measure("talks", "those legs whose talk is known", _A, _legs(Tag.TALKS), "talks"),
+            Measure("talk_legs", "answered legs with a customer", _A, _legs(Tag.TALKS)),
+            Measure("short_talks", "of those, talks below {short_talk} s", _A, _legs(Tag.TALKS), "short_talks"),
+            Measure("price", "Price of all records, in agorot", _R, LegFilter(), "price"),
+            Measure("prices", "records whose price is known", _R, LegFilter(), "prices"),
+            Measure("recorded", "records with RecordExpect and Duration above 0", _R, _legs(Tag.RECORDED)),
+            Measure("unrecorded", "of those, without RecordURL", _R, _legs(Tag.UNRECORDED)),
             Measure(
-                "recorded", "records with RecordExpect and Duration above 0", Records(recordings=("there", "missing"))
+                "due",
+                "missed callers to be called back within {callback_within}, who did not get through themselves",
+                _P,
+                _missed(0),
             ),
-            Measure("unrecorded", "of those, without RecordURL", Records(recordings=("missing",))),
+            Measure("tried_1h", "of those, called within one hour", _P, _missed(Tag.TRIED_1H)),
+            Measure("tried_3h", "of those, called within three hours", _P, _missed(Tag.TRIED_3H)),
+            Measure("tried_same_day", "of those, called on the same day", _P, _missed(Tag.TRIED_SAME_DAY)),
+            Measure("returned_1h", "of those, reached within one hour", _P, _missed(Tag.RETURNED_1H)),
+            Measure("returned_3h", "of those, reached within three hours", _P, _missed(Tag.RETURNED_3H)),
+            Measure("returned_same_day", "of those, reached on the same day", _P, _missed(Tag.RETURNED_SAME_DAY)),
+            Measure(
+                "followed",
+                "answered calls of known callers, at least {repeat_within} before the end",
+                _P,
+                LegFilter(item=Item.ANSWERED),
+            ),
+            Measure(
+                "resolved",
+                "of those, without another call of the caller within {repeat_within}",
+                _P,
+                LegFilter(item=Item.ANSWERED, without=Tag.REPEATED),
+            ),
         )
     }
 )
 """Every sum the numbers are made of, by name. Statuses stand for outcomes, see :data:`voicenter_cdr.calls.OUTCOMES`."""
+
+BY_QUEUE: Final[Mapping[str, str | None]] = MappingProxyType(
+    {
+        "inbound": "entered",
+        "offered": "entered",
+        "answered": "queue_answered",
+        "tried": "queued_or_refused",
+        "call_abandoned": "abandoned",
+        "call_timed_out": "timed_out",
+        "call_refused": "refused",
+        "wait_of_calls": "wait_of_answered",
+        "waits_of_calls": "waits_of_answered",
+        "talk_inbound": "queue_talk",
+        "talks_inbound": "queue_talks",
+        "after_inbound": "queue_after",
+        "priced_inbound": "queue_priced",
+        "ended_in_menu": None,
+        "voicemail": None,
+        "outbound": None,
+        "reached": None,
+        "dialed": None,
+        "dialer_reached": None,
+        "predictive_reached": None,
+        "abandoned_by_dialer": None,
+        "talk_outbound": None,
+        "talks_outbound": None,
+        "after_outbound": None,
+        "priced_outbound": None,
+    }
+)
+"""Measures of queue entries that stand for those of calls in the numbers by queue; ``None`` for none."""
+
+BY_AGENT: Final[Mapping[str, str | None]] = MappingProxyType(
+    {
+        **dict.fromkeys(name for name, measure in MEASURES.items() if measure.level is Level.CALL),
+        **{name: None for name, measure in MEASURES.items() if measure.level is Level.QUEUE},
+        **{name: None for name, measure in MEASURES.items() if measure.filter.item is Item.MISSED},
+        "answered": "handled",
+        "talk_inbound": "handled_talk",
+        "talks_inbound": "handled_talks",
+        "after_inbound": "handled_after",
+        "priced_inbound": "handled_priced",
+        "outbound": "attempts",
+        "reached": "agent_reached",
+        "talk_outbound": "reached_talk",
+        "talks_outbound": "reached_talks",
+        "after_outbound": "reached_after",
+        "priced_outbound": "reached_priced",
+        "wait_of_answered": "wait_of_answered",
+        "waits_of_answered": "waits_of_answered",
+    }
+)
+"""Measures of handlings that stand for those of calls in the numbers by agent; ``None`` for none."""

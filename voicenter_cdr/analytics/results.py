@@ -3,61 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
+import attrs
 from attrs import field, frozen
 
-from voicenter_cdr.analytics.definitions import Definition, filled
-from voicenter_cdr.analytics.measures import MEASURES, Terms
+from voicenter_cdr.analytics.definitions import Definition, format_text
+from voicenter_cdr.analytics.measures import MEASURES
+from voicenter_cdr.analytics.options import KpiOptions
+from voicenter_cdr.analytics.targets import TargetResult
 
-__all__ = ["Group", "Kpi", "Kpis", "MenuPath"]
+__all__ = ["AgentDay", "CallerActivity", "Group", "Kpi", "Kpis", "MenuPath", "QueueFlow", "WaitClass"]
 
 
 @frozen(kw_only=True)
 class Kpi:
-    """One number, with how it is made."""
+    """One number with its definition."""
 
     definition: Definition
-    """How it is made, with the terms filled in."""
+    """Definition, with the options filled in."""
     value: float | None
-    """The number; ``None`` where there is nothing to divide by."""
+    """The number; ``None`` if it is unknown."""
     numerator: float | None
-    """What is divided, or summed."""
+    """Sum that is divided, or the sum itself."""
     denominator: float | None
-    """By what; ``None`` for sums."""
+    """Divisor; ``None`` for sums."""
+    reason: str | None = None
+    """Why the number is unknown, for people; ``None`` if it is known."""
 
     @property
     def name(self) -> str:
-        """What it is called everywhere."""
+        """Name in every engine."""
         return self.definition.name
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON, without the definition."""
-        return {"value": self.value, "numerator": self.numerator, "denominator": self.denominator}
+        """Return plain JSON, without the definition."""
+        plain = {"value": self.value, "numerator": self.numerator, "denominator": self.denominator}
+        return plain if self.reason is None else plain | {"reason": self.reason}
+
+
+@frozen
+class WaitClass:
+    """Number of queue entries whose wait is in one class, such as above 10 and up to 20 seconds."""
+
+    above: int
+    """Lower end of the class in seconds, not included; the first class begins with a wait of 0."""
+    up_to: int | None
+    """Upper end, included; ``None`` for the class of all longer waits."""
+    answered: int
+    """Answered queue entries."""
+    abandoned: int
+    """Abandoned queue entries; 0 for all classes if their waits are unknown."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return attrs.asdict(self)
 
 
 @frozen(kw_only=True)
 class Group:
-    """The numbers of one queue, day, …"""
+    """The numbers of one queue, one day, one agent and so on."""
 
     key: str | int | None
-    """Which; ``None`` for records that have none."""
+    """Key of the group; ``None`` for items that have none."""
     label: str | None = field(repr=False)
-    """Its name, where that is not the key."""
+    """Name of the group, if that is not the key."""
     kpis: Mapping[str, Kpi] = field(repr=False)
     """Its numbers, by name."""
-    hours: int | None = None
-    """How many hours of this kind the period has (dimensions of hours only)."""
+    seconds: int | None = None
+    """Seconds of the period that lie in the group (dimensions of time only): less where the period cuts it."""
+    waits: tuple[WaitClass, ...] = field(default=(), repr=False)
+    """Its queue entries by class of wait."""
 
     def __getitem__(self, name: str) -> Kpi:
         return self.kpis[name]
 
+    @property
+    def hours(self) -> float | None:
+        """Hours of the period that lie in the group (dimensions of time only)."""
+        return None if self.seconds is None else self.seconds / 3_600
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        told: dict[str, Any] = {"key": self.key, "label": self.label}
-        told |= {} if self.hours is None else {"hours": self.hours}
-        return told | {"kpis": {name: kpi.to_dict() for name, kpi in self.kpis.items()}}
+        """Return plain JSON."""
+        plain: dict[str, Any] = {"key": self.key, "label": self.label}
+        if self.seconds is not None:
+            plain |= {"seconds": self.seconds, "hours": self.hours}
+        if self.waits:
+            plain["waits"] = [one.to_dict() for one in self.waits]
+        return plain | {"kpis": {name: kpi.to_dict() for name, kpi in self.kpis.items()}}
 
 
 @frozen
@@ -67,12 +101,78 @@ class MenuPath:
     layers: tuple[str, ...]
     """Names of its layers, in order."""
     outcomes: Mapping[str, int]
-    """How many calls went it, by how they ended; the most frequent first."""
+    """Number of calls by outcome; the most frequent first."""
 
     @property
     def calls(self) -> int:
-        """How many calls went it."""
+        """The number of calls that went this way."""
         return sum(self.outcomes.values())
+
+
+@frozen
+class QueueFlow:
+    """Number of calls that went from one queue to another."""
+
+    source: str | None = field(repr=False)
+    """Queue that the caller left; ``None`` for one without a name."""
+    target: str | None = field(repr=False)
+    """Queue that the caller entered next."""
+    answered: bool
+    """``True`` if the first queue had answered (a transfer), ``False`` if not (an overflow)."""
+    calls: int
+    """Number of calls."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return attrs.asdict(self)
+
+
+@frozen
+class AgentDay:
+    """One agent on one local day."""
+
+    agent: str | None = field(repr=False)
+    """Key of the agent, as in the dimension ``representative``."""
+    label: str | None = field(repr=False)
+    """Name of the agent."""
+    day: date
+    """The local date."""
+    first: datetime
+    """Start of the first call that the agent took or made; UTC."""
+    last: datetime
+    """End of the last one; UTC."""
+    talk: int
+    """Seconds of talk, where known."""
+
+    @property
+    def span(self) -> timedelta:
+        """The time between the first and the last call."""
+        return self.last - self.first
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON; times in UTC."""
+        return {
+            "agent": self.agent,
+            "label": self.label,
+            "day": self.day.isoformat(),
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+            "talk": self.talk,
+        }
+
+
+@frozen
+class CallerActivity:
+    """A caller and their calls. ``repr`` shows no number."""
+
+    customer_number: str = field(repr=False)
+    """The number in its one spelling."""
+    calls: int
+    """Calls of theirs."""
+    answered: int
+    """Calls of theirs that a person answered."""
+    missed: int
+    """Calls of theirs after which somebody has to call back."""
 
 
 @frozen(kw_only=True)
@@ -80,40 +180,60 @@ class Kpis:
     """All numbers of a period."""
 
     start: datetime | None
-    """First instant of the period; of the first record, where none was given."""
+    """First instant of the period; start of the first record by default."""
     end: datetime | None
-    """End of the period; the last record's start, where none was given."""
-    terms: Terms
-    """What they depend on."""
+    """End of the period; start of the last record by default."""
+    options: KpiOptions
+    """Options that the numbers depend on."""
     overall: Mapping[str, Kpi] = field(repr=False)
     """The numbers of the whole, by name."""
     groups: Mapping[str, tuple[Group, ...]] = field(repr=False)
-    """The numbers of the parts, by :data:`DIMENSIONS`."""
+    """The numbers of the parts, by :data:`DIMENSIONS`; and by ``interval``, if the options ask for it."""
     menu: tuple[MenuPath, ...] = field(repr=False)
     """Ways through the voice menu, the most frequent first."""
     peak_at: datetime | None
-    """When the most records overlapped first."""
+    """First instant at which the most records overlapped."""
+    waits: tuple[WaitClass, ...] = field(default=(), repr=False)
+    """Queue entries by class of wait."""
+    flow: tuple[QueueFlow, ...] = field(default=(), repr=False)
+    """Ways from queue to queue, the most frequent first."""
+    agent_days: tuple[AgentDay, ...] = field(default=(), repr=False)
+    """First and last call of each agent on each day."""
+    targets: tuple[TargetResult, ...] = ()
+    """Results of the targets in the options."""
+    top_callers: tuple[CallerActivity, ...] = field(default=(), repr=False)
+    """Callers who called most. They hold phone numbers, so they are in no serialised form."""
+    withheld_missed: int = 0
+    """Missed calls of callers who withheld their number: nobody can call them back."""
+    lost_waits_unknown: bool = False
+    """``True`` if most unanswered queue entries have a wait of 0, so that their waits count as unknown."""
 
     def __getitem__(self, name: str) -> Kpi:
         return self.overall[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON: definitions once, then the numbers; times in UTC."""
+        """Return plain JSON: definitions once, then the numbers; times in UTC."""
         return {
             "start": self.start and self.start.isoformat(),
             "end": self.end and self.end.isoformat(),
-            "zone": self.terms.zone.key,
-            "wait": self.terms.wait.says,
-            "definitions": {name: _described(kpi.definition) for name, kpi in self.overall.items()},
-            "measures": {name: filled(measure.doc, self.terms) for name, measure in MEASURES.items()},
+            "zone": self.options.zone.key,
+            "wait": self.options.wait.description,
+            "definitions": {name: _describe(kpi.definition) for name, kpi in self.overall.items()},
+            "measures": {name: format_text(measure.doc, self.options) for name, measure in MEASURES.items()},
             "overall": {name: kpi.to_dict() for name, kpi in self.overall.items()},
             "groups": {name: [group.to_dict() for group in groups] for name, groups in self.groups.items()},
             "menu": [{"layers": list(path.layers), "outcomes": dict(path.outcomes)} for path in self.menu],
             "peak_at": self.peak_at and self.peak_at.isoformat(),
+            "waits": [one.to_dict() for one in self.waits],
+            "flow": [flow.to_dict() for flow in self.flow],
+            "agent_days": [day.to_dict() for day in self.agent_days],
+            "targets": [result.to_dict() for result in self.targets],
+            "withheld_missed": self.withheld_missed,
+            "lost_waits_unknown": self.lost_waits_unknown,
         }
 
     def to_rows(self) -> Iterator[dict[str, Any]]:
-        """The numbers as lines of one table: of the whole first (no dimension), then of every group."""
+        """Yield the numbers as rows of one table: of the whole first (no dimension), then of every group."""
         for kpi in self.overall.values():
             yield _row(None, None, None, kpi)
         for dimension, groups in self.groups.items():
@@ -129,19 +249,24 @@ def _row(dimension: str | None, key: str | int | None, label: str | None, kpi: K
         "key": key,
         "label": label,
         "name": kpi.name,
-        **kpi.to_dict(),
+        "value": kpi.value,
+        "numerator": kpi.numerator,
+        "denominator": kpi.denominator,
         "unit": definition.unit,
         "formula": definition.formula,
         "variant": definition.variant,
+        "level": str(definition.level),
+        "reason": kpi.reason,
     }
 
 
-def _described(definition: Definition) -> dict[str, Any]:
+def _describe(definition: Definition) -> dict[str, Any]:
     return {
         "title": definition.title,
         "unit": definition.unit,
         "formula": definition.formula,
         "variant": definition.variant,
+        "level": str(definition.level),
         "sets": list(definition.sets),
         "source": definition.source,
     }

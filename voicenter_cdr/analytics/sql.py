@@ -1,4 +1,4 @@
-"""The numbers of :mod:`voicenter_cdr.kpis` as SQL views over the table ``cdr`` of a DuckDB or SQLite file.
+"""The numbers as SQL views over the table ``cdr`` of DuckDB, SQLite or PostgreSQL.
 
 The views are made from the same measures and definitions, so a number has the same name and the same value in Python
 and in SQL; the period is that of the table. They need the columns that exports and copies write by default.
@@ -10,103 +10,90 @@ and in SQL; the period is that of the table. They need the columns that exports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
-from zoneinfo import ZoneInfo
-
-from attrs import frozen
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Final
 
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.analytics.definitions import DEFINITIONS, DIMENSIONS, Definition, told
-from voicenter_cdr.analytics.measures import MEASURES, RING_TIME, Measure, Records, Terms
-from voicenter_cdr.analytics.missed_calls import MISSED
-from voicenter_cdr.calls import RULES, LegRule, Role
+from voicenter_cdr.analytics.definitions import (
+    DEFINITIONS,
+    RANKED,
+    Definition,
+    all_definitions,
+    definitions_by,
+)
+from voicenter_cdr.analytics.dialects import Dialect, SqlDialect, dialect_named, quote_text
+from voicenter_cdr.analytics.dimensions import DIMENSIONS, WAIT_CLASSES
+from voicenter_cdr.analytics.figures import LOST
+from voicenter_cdr.analytics.measures import MEASURES, QUEUED, LegFilter, Measure, Tag
+from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
+from voicenter_cdr.analytics.store import CAMPAIGN_KEYS
+from voicenter_cdr.calls import AGENT_LATER, MISSED, PATIENCE, PUNCTUATION, RULES, LegRule, Outcome, Role
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
-from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Dialect", "create_views", "views"]
 
-Dialect = Literal["duckdb", "sqlite"]
+_MICROSECOND: Final = timedelta(microseconds=1)
 
-FIRST_YEAR: Final = 1990
+_ATTRIBUTES: Final = (
+    "queue",
+    "agent",
+    "agent_label",
+    "extension",
+    "department",
+    "department_label",
+    "country",
+    "did",
+    "campaign",
+    "path",
+    "local_s",
+    "offset_s",
+)
+"""Columns that items are grouped by."""
 
-LAST_YEAR: Final = 2050
-"""SQLite knows no time zones: its views hold the changes of the clock between these years."""
-
-
-_MICRO: Final = timedelta(microseconds=1)
-
-
-@frozen
-class _Words:
-    """What the two databases say differently."""
-
-    micro: str
-    """Microseconds since 1970 of the start."""
-    local: str
-    """The local time of the start."""
-    day: str
-    """Its date, as text."""
-    weekday: str
-    """Its weekday, Sunday is 0."""
-    hour: str
-    """Its hour."""
-    path: str
-    """The names of the menu's layers, with an arrow between."""
-    kept: str
-    """Whether the legs are made once a query. SQLite would work out each of their columns wherever it is named."""
-
-
-_DUCKDB: Final = _Words(
-    micro="epoch_us(started_at)",
-    local="started_at AT TIME ZONE {zone}",
-    day="strftime(local_time, '%Y-%m-%d')",
-    weekday="CAST(dayofweek(local_time) AS INTEGER)",
-    hour="CAST(hour(local_time) AS INTEGER)",
-    path="array_to_string([step.layer_name for step in dtmf_data if step.layer_name <> ''], ' > ')",
-    kept="NOT MATERIALIZED",
+_BASE: Final = (
+    "leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, is_on_line, "
+    "is_apart, can_talk, recording, queue, agent, agent_label, extension, department, department_label, country, did, "
+    "campaign, path, offset_s"
 )
 
-_SQLITE: Final = _Words(
-    micro="CAST(strftime('%s', substr(started_at, 1, 19)) AS INTEGER) * 1000000"
-    " + CAST(substr(started_at, 21) AS INTEGER)",
-    local="datetime(strftime('%s', substr(started_at, 1, 19)) + {offset}, 'unixepoch')",
-    day="substr(local_time, 1, 10)",
-    weekday="CAST(strftime('%w', local_time) AS INTEGER)",
-    hour="CAST(substr(local_time, 12, 2) AS INTEGER)",
-    path="(SELECT group_concat(nullif(json_extract(value, '$.layer_name'), ''), ' > ') FROM json_each(dtmf_data))",
-    kept="MATERIALIZED",
-)
-
-_WORDS: Final[Mapping[str, _Words]] = {"duckdb": _DUCKDB, "sqlite": _SQLITE}
+_ORDER: Final = "start_us, CASE WHEN kind < 0 THEN 0 ELSE kind END, coalesce(status, ''), coalesce(ring, -1), coalesce(duration, -1)"
+"""Order of the legs of a call, as in :meth:`RecordStore.order`."""
 
 _KEYS: Final = {
-    "queue": ("queue_name", "NULL"),
-    "representative": ("representative_code", "CASE WHEN representative_code IS NOT NULL THEN representative_name END"),
-    "department": ("department_id", "department_name"),
-    "country": ("target_prefix_name", "NULL"),
-    "day": ("local_day", "NULL"),
-    "weekday": ("local_weekday", "NULL"),
-    "hour": ("local_hour", "NULL"),
-    "weekday_hour": ("local_weekday * 24 + local_hour", "NULL"),
+    "queue": ("queue", "NULL"),
+    "representative": ("agent", "CASE WHEN agent IS NOT NULL THEN agent_label END"),
+    "extension": ("extension", "NULL"),
+    "department": ("department", "CASE WHEN department IS NOT NULL THEN department_label END"),
+    "country": ("country", "NULL"),
+    "did": ("did", "NULL"),
+    "campaign": ("campaign", "NULL"),
+    "outcome": ("{outcome}", "NULL"),
+    "day": ("{date}", "NULL"),
+    "week": ("{week}", "NULL"),
+    "month": ("{month}", "NULL"),
+    "weekday": ("CAST((local_s {div} 86400 + 4) % 7 AS INTEGER)", "NULL"),
+    "hour": ("CAST(local_s % 86400 {div} 3600 AS INTEGER)", "NULL"),
+    "weekday_hour": ("CAST((local_s {div} 86400 + 4) % 7 * 24 + local_s % 86400 {div} 3600 AS INTEGER)", "NULL"),
 }
-"""What the records of a group have in common, and its name."""
+"""Key and label of the groups of each dimension."""
 
 
 def create_views(
     execute: Callable[[str], object],
     dialect: Dialect,
     *,
-    terms: Terms | None = None,
+    options: KpiOptions | None = None,
     wait: str | None = None,
     table: str = TABLE,
     end: datetime | None = None,
 ) -> None:
-    """Make the views, or make them anew, through ``connection.execute``. For the rest see :func:`views`."""
-    made = views(dialect, terms=terms, wait=wait, table=table, end=end)
+    """Create the views, or replace them, through ``connection.execute``. See :func:`views` for the rest."""
+    made = views(dialect, options=options, wait=wait, table=table, end=end)
     for name in reversed(made):
         execute(f"DROP VIEW IF EXISTS {quote_identifier(name)}")
     for name, query in made.items():
@@ -116,304 +103,394 @@ def create_views(
 def views(
     dialect: Dialect,
     *,
-    terms: Terms | None = None,
+    options: KpiOptions | None = None,
     wait: str | None = None,
     table: str = TABLE,
     end: datetime | None = None,
 ) -> dict[str, str]:
-    """The queries of the views by name, each of them after those that it asks.
+    """Return the queries of the views by name.
 
-    ``kpi`` has a line for every number of the whole, with title, unit, formula, variant and source; ``kpi_overall`` is
-    the same as one wide line, ``kpi_by_queue`` and so on a line for each group with its measures and numbers;
-    ``kpi_unreturned`` is whom to call back and ``kpi_menu`` the ways through the voice menu. ``wait`` is the SQL of the
-    wait in seconds, by default ``ring_time``. ``end`` is the aware end of the period, by default the last record's
-    start: who was answered less than ``terms.repeat_within`` before it had no time to call again. SQLite's local times
-    are right from 1990 to 2050; outside they keep the offset of those years.
+    ``kpi`` has a row for every number of the whole, with title, unit, level, formula, variant and source;
+    ``kpi_overall`` is the same as one wide row; ``kpi_by_queue`` and so on have a row for each group, with its measures
+    and numbers. ``kpi_leg`` and ``kpi_call`` are the legs and the calls that they count. ``kpi_unreturned`` holds the
+    callers to call back, ``kpi_menu`` the ways through the voice menu, ``kpi_flow`` those from queue to queue, and
+    ``kpi_wait_class`` the queue entries by class of wait. Each view makes the legs once per query.
 
-    Raises :class:`ConfigurationError` for an unknown dialect, for a naive ``end``, and for terms whose wait is Python
+    ``wait`` is the SQL of the wait in seconds, by default ``ring_time``. ``end`` is the aware end of the period, by
+    default the last record's start. SQLite's local times are right from 1990 to 2050; outside they keep the offset of
+    those years.
+
+    Raises :class:`ConfigurationError` for an unknown dialect, for a naive ``end``, and for options whose wait is Python
     with no ``wait`` here.
     """
-    terms = terms or Terms()
-    if dialect not in _WORDS:
-        raise ConfigurationError(f"Views are made for {' and '.join(_WORDS)}")
-    if wait is None and terms.wait != RING_TIME:
+    options = options or KpiOptions()
+    spoken = dialect_named(dialect)
+    if wait is None and options.wait != RING_TIME:
         raise ConfigurationError("A wait that is not RING_TIME has to be given to SQL as SQL: wait='…'")
-    words = _WORDS[dialect]
-    until = "max(start_us)" if end is None else str((to_utc("end", end) - EPOCH) // _MICRO)
-    made = {"kpi_leg": _leg(words, terms, wait or "ring_time", quote_identifier(table))}
+    if end is not None and end.utcoffset() is None:
+        raise ConfigurationError("end takes an aware datetime")
+    until = "(SELECT max(start_us) FROM base)" if end is None else str((end - EPOCH) // _MICROSECOND)
+    text = _Text(spoken, options, wait, quote_identifier(table), until)
+    made = {"kpi_leg": text.query("SELECT * FROM leg", "legs"), "kpi_call": text.query("SELECT * FROM calls", "calls")}
     for name in DIMENSIONS:
-        key, label = _KEYS[name]
-        definitions = [
-            definition for definition in DEFINITIONS if name != "representative" or definition.whose == "everybody"
-        ]
-        made[f"kpi_by_{name}"] = _grouped(
-            f'{key} AS "key", min({label}) AS label', definitions, terms, f"GROUP BY {key}"
-        )
-    made["kpi_unreturned"] = _UNRETURNED
-    made["kpi_menu"] = _MENU.format(path=words.path)
-    made["kpi_caller"] = _CALLER.format(soon=terms.repeat_within // _MICRO, until=until)
-    made["kpi_callback"] = _CALLBACK
-    made["kpi_wait"] = _WAIT
-    made["kpi_overall"] = f"SELECT * FROM ({_grouped('', DEFINITIONS, terms, '')}) CROSS JOIN ({_WHOLE})"
-    made["kpi"] = _tall(terms)
+        made[f"kpi_by_{name}"] = text.grouped(name, *_KEYS[name])
+    made["kpi_by_interval"] = text.intervals()
+    made["kpi_unreturned"] = text.query(_UNRETURNED, "callers")
+    made["kpi_menu"] = text.query(_MENU.format(counted=int(Tag.COUNTED)), "calls")
+    made["kpi_flow"] = text.query(_FLOW.format(entry=int(Tag.ENTRY)), "legs")
+    made["kpi_wait_class"] = text.wait_classes()
+    made["kpi_overall"] = text.overall()
+    made["kpi"] = _tall(options)
     return made
 
 
-def _leg(words: _Words, terms: Terms, wait: str, table: str) -> str:
-    """Every record with what the numbers ask of it."""
-    zone = terms.zone.key
-    offset = _offset(_changes(terms.zone), "started_at") if "{offset}" in words.local else ""
-    local = words.local.format(zone=_text(zone), offset=offset)
-    customers = _list(_types(lambda rule: rule.role is Role.CUSTOMER))
-    spoken = _list(_types(lambda rule: rule.role in (Role.CUSTOMER, Role.TRANSFER)))
-    handed_on = _list(_types(lambda rule: rule.role is Role.TRANSFER))
-    silent = _list(_types(lambda rule: not rule.talks))
+@cache
+def _template(name: str) -> str:
+    lines = (files("voicenter_cdr.analytics") / f"{name}.sql").read_text("utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("--"))
+
+
+class _Text:
+    """The queries of one dialect."""
+
+    def __init__(self, dialect: SqlDialect, options: KpiOptions, wait: str | None, table: str, until: str) -> None:
+        self._dialect = dialect
+        self._options = options
+        zone = options.zone
+        tags = {tag.name.lower(): int(tag) for tag in Tag if tag.name}
+        seconds = {name: f"(since_us + {name}) {dialect.div} 1000000" for name in ("tried", "returned")}
+        days = {f"{name}_day": dialect.local_day(text, zone) for name, text in seconds.items()}
+        slots: dict[str, object] = {
+            **tags,
+            **days,
+            "since_day": dialect.local_day(f"since_us {dialect.div} 1000000", zone),
+            "once": dialect.once,
+            "div": dialect.div,
+            "micro": dialect.micro,
+            "offset": dialect.offset(f"({dialect.micro}) {dialect.div} 1000000", zone),
+            "path": dialect.path,
+            "campaign": "coalesce("
+            + ", ".join(f"nullif(trim({dialect.custom(key)}), '')" for key in CAMPAIGN_KEYS)
+            + ")",
+            "wait": wait or "CASE WHEN ring_time >= 0 THEN ring_time END",
+            "table": table,
+            "ruled": _types(lambda _: True),
+            "customers": _types(lambda rule: rule.role is Role.CUSTOMER),
+            "on_line": _types(lambda rule: rule.role in (Role.CUSTOMER, Role.TRANSFER)),
+            "transfers": _types(lambda rule: rule.role is Role.TRANSFER),
+            "apart": _types(lambda rule: rule.role is Role.OTHER),
+            "talking": _types(lambda rule: rule.talks and rule.role is not Role.OTHER),
+            "agent_later": ", ".join(str(int(kind)) for kind in sorted(AGENT_LATER)),
+            "extension": f"nullif(CASE WHEN cdr_type IN ({_types(lambda rule: rule.customer == 'target')}) "
+            "THEN caller_extension ELSE target_extension END, '')",
+            "patience": PATIENCE // _MICROSECOND,
+            "order": _ORDER,
+            "columns": _BASE,
+            "missed": _missed(options),
+            "tried": _list((*QUEUED, Outcome.REFUSED)),
+            "attributes": ", ".join(_ATTRIBUTES),
+            "first_attributes": ", ".join(f"max(CASE WHEN ord = first_ord THEN {name} END)" for name in _ATTRIBUTES),
+            "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
+            "normal_did": _normal("did"),
+            "until": until,
+            "horizon": options.callback_within // _MICROSECOND,
+            "soon": options.repeat_within // _MICROSECOND,
+        }
+        self._parts = {}
+        before = ""
+        for name in ("legs", "calls", "callers"):
+            given = dict(slots)
+            if name == "callers":
+                given["tried"] = given["returned"] = None
+            before = before + (",\n" if before else "") + _template(name).format_map(given).strip()
+            self._parts[name] = before
+
+    def query(self, select: str, part: str) -> str:
+        """Return a query over the tables of a part: legs, calls or callers."""
+        return f"WITH RECURSIVE {self._parts[part]}\n{select}"
+
+    def grouped(self, dimension: str, key: str, label: str) -> str:
+        """Return the numbers by group."""
+        definitions = definitions_by(dimension)
+        key = self._key(key)
+        measures = _measures_of(definitions)
+        numbers = [f"{self._value(definition)} AS {definition.name}" for definition in definitions]
+        columns = ",\n    ".join(
+            ["measured.key AS key", "measured.label AS label"]
+            + [f"measured.{name} AS {name}" for name in measures if name not in {one.name for one in definitions}]
+            + numbers
+            + [f"ranked.{name} AS {name}" for name in RANKED]
+        )
+        ranked = _RANKED.format(key=key.format(outcome="outcome"), entry=int(Tag.ENTRY))
+        select = (
+            f"SELECT {columns}\nFROM measured CROSS JOIN lost\n"
+            f"LEFT JOIN ({ranked}) AS ranked ON ranked.key IS NOT DISTINCT FROM measured.key"
+        )
+        return self.query(f"{self._sums(measures, key, label)}\n{select}".lstrip(), "callers").replace(
+            f"\n{_MARK}", ",\n", 1
+        )
+
+    def _key(self, key: str) -> str:
+        dialect = self._dialect
+        day = f"local_s {dialect.div} 86400"
+        week = dialect.date(f"(({day}) - (({day}) + 4) % 7) * 86400")
+        return (
+            key.replace("{div}", dialect.div)
+            .replace("{date}", dialect.date("local_s"))
+            .replace("{week}", week)
+            .replace("{month}", f"substr({dialect.date('local_s')}, 1, 7)")
+        )
+
+    def _sums(self, measures: Sequence[str], key: str, label: str) -> str:
+        """Return the tables of sums: items, their sums by profile, and the measures by key."""
+        options = self._options
+        items = {MEASURES[name].filter.item for name in measures}
+        parts = [
+            f"SELECT {key.format(outcome='outcome')} AS key, {label} AS label, 'leg' AS item, kind, direction, outcome, "
+            "tags, CASE WHEN is_talk = 1 THEN duration END AS talk, wait, price FROM leg"
+        ]
+        if "call" in items:
+            parts.append(
+                f"SELECT {key.format(outcome='outcome')}, {label}, 'call', kind, direction, outcome, tags, talk, wait, "
+                "price FROM calls"
+            )
+        for item, table in (("missed", "due"), ("answered", "resolution")):
+            if item in items:
+                parts.append(
+                    f"SELECT {key.format(outcome='leg.alone')}, {label}, '{item}', -1, 'inbound', leg.alone, "
+                    f"{table}.tags, NULL, NULL, NULL FROM {table} JOIN leg ON leg.leg_id = {table}.leg_id"
+                )
+        within, short = options.answer_within, options.short_abandon
+        not_short = f"sum(CASE WHEN wait >= {short} THEN 1 ELSE 0 END)" if short else "count(*)"
+        sums = ",\n        ".join(f"{_measure(MEASURES[name], options)} AS {name}" for name in measures)
+        return f"""{_MARK}item AS (
+    {" UNION ALL ".join(parts)}
+),
+sums AS (
+    SELECT key, min(label) AS label, item, kind, direction, outcome, tags, count(*) AS items, sum(talk) AS talk,
+        count(talk) AS talks, sum(CASE WHEN talk < {options.short_talk} THEN 1 ELSE 0 END) AS short_talks,
+        sum(price) AS price, count(price) AS prices, sum(wait) AS wait, count(wait) AS waits,
+        sum(CASE WHEN wait <= {within} THEN 1 ELSE 0 END) AS within, {not_short} AS not_short
+    FROM item GROUP BY key, item, kind, direction, outcome, tags
+),
+measured AS (
+    SELECT key, min(label) AS label,
+        {sums}
+    FROM sums GROUP BY key
+),
+lost AS (
+    SELECT CASE WHEN coalesce(sum(CASE WHEN wait = 0 THEN 1 ELSE 0 END), 0) * 2 > count(*) THEN 1 ELSE 0 END AS is_unknown
+    FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND outcome IN ({_list(LOST)})
+)"""
+
+    def _value(self, definition: Definition) -> str:
+        """Return the SQL of a number; NULL where it is unknown."""
+        (up, down), top = definition.scale, _sum(definition.numerator)
+        value = top
+        if definition.denominator or up != down:
+            under = _sum(definition.denominator) if definition.denominator else "1"
+            value = f"CAST({top} AS DOUBLE PRECISION) * {up} / nullif(CAST({under} AS DOUBLE PRECISION) * {down}, 0)"
+        unknown = []
+        if definition.known is not None:
+            unknown.append(f"({definition.known[0]} = 0 AND {definition.known[1]} > 0)")
+        if _needs_lost_waits(definition, self._options):
+            unknown.append("is_unknown = 1")
+        return f"CASE WHEN NOT ({' OR '.join(unknown)}) THEN {value} END" if unknown else value
+
+    def intervals(self) -> str:
+        """Return the numbers by interval of real time."""
+        dialect = self._dialect
+        step = (self._options.interval or 30) * 60
+        begin = f"(local_s - local_s % {step})"
+        key = f"{dialect.time(begin)} || {_offset_text(dialect)}"
+        return self.grouped("interval", key, "NULL")
+
+    def wait_classes(self) -> str:
+        """Return the queue entries by queue and class of wait."""
+        ends = " ".join(f"WHEN wait <= {end} THEN {end}" for end in WAIT_CLASSES)
+        return self.query(
+            f"""SELECT queue, CASE {ends} END AS up_to,
+    sum(CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END) AS answered,
+    sum(CASE WHEN outcome = 'abandoned' THEN 1 ELSE 0 END) AS abandoned
+FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND wait IS NOT NULL AND outcome IN ('answered', 'abandoned')
+GROUP BY 1, 2""",
+            "legs",
+        )
+
+    def overall(self) -> str:
+        """Return the numbers of the whole as one row."""
+        measures = _measures_of(DEFINITIONS)
+        numbers = [f"{self._value(definition)} AS {definition.name}" for definition in DEFINITIONS]
+        others = {definition.name for definition in DEFINITIONS}
+        columns = ",\n    ".join([f"{name}" for name in measures if name not in others] + numbers + [_WHOLE.strip()])
+        ranked = _RANKED.format(key="1", entry=int(Tag.ENTRY))
+        sums = self._sums(measures, "1", "NULL")
+        empty = ", ".join(f"0 AS {name}" for name in measures)
+        select = (
+            f"SELECT {columns}\nFROM (SELECT * FROM measured UNION ALL SELECT 1, NULL, {empty} "
+            f"WHERE NOT EXISTS (SELECT 1 FROM measured)) AS measured CROSS JOIN lost\nLEFT JOIN ({ranked}) AS ranked "
+            "ON ranked.key = measured.key"
+        )
+        return self.query(f"{sums}\n{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
+
+
+_MARK: Final = "/* */"
+
+
+def _offset_text(dialect: SqlDialect) -> str:
+    """Return the offset of a local time as text, such as +02:00; the column is ``offset_s``."""
+    size = "abs(offset_s)"
+    hours, minutes = dialect.pad(f"{size} {dialect.div} 3600"), dialect.pad(f"{size} % 3600 {dialect.div} 60")
+    return f"CASE WHEN offset_s < 0 THEN '-' ELSE '+' END || {hours} || ':' || {minutes}"
+
+
+def _missed(options: KpiOptions) -> str:
+    """Return the condition for a leg whose caller is to be called back."""
     missed = [f"outcome IN ({_list(MISSED)})"]
-    missed += ["(outcome = 'ended_in_menu' AND dial_status = 'VOEND')"] if terms.menu else []
-    missed += ["outcome = 'voicemail'"] if terms.voicemail else []
-    # What Family in callbacks does: calls that were answered on a leg they were handed on by.
-    return f"""
-WITH RECURSIVE link AS (
-    SELECT DISTINCT call_id, original_call_id FROM {table} WHERE original_call_id <> coalesce(call_id, '')
-), later AS (
-    SELECT call_id, CASE WHEN original_call_id <> coalesce(call_id, '') THEN original_call_id END AS original_call_id
-    FROM {table}
-    WHERE cdr_type IN ({spoken}) AND outcome = 'answered'
-        AND (cdr_type IN ({handed_on}) OR original_call_id <> coalesce(call_id, ''))
-), settled(id) AS (
-    SELECT id FROM (SELECT call_id AS id FROM later UNION SELECT original_call_id FROM later) AS answered
-    UNION SELECT link.original_call_id FROM settled JOIN link ON link.call_id = settled.id
-), leg AS {words.kept} (
-    SELECT started_at, cdr_type, dial_status, duration, ring_time, price_agorot, customer_number, direction, outcome,
-        queue_name, representative_code, representative_name, department_id, department_name, target_prefix_name,
-        dtmf_data,
-        {words.micro} AS start_us,
-        {local} AS local_time,
-        {wait} AS wait,
-        CASE WHEN ring_time > 0 THEN CAST(ring_time AS BIGINT) ELSE 0 END
-            + CASE WHEN duration > 0 THEN CAST(duration AS BIGINT) ELSE 0 END AS seconds,
-        coalesce(cdr_type IN ({customers}), FALSE) AND direction <> 'internal'
-            AND coalesce(original_call_id = call_id, original_call_id IS NULL) AS is_counted,
-        call_id IN (SELECT id FROM settled WHERE id IS NOT NULL) AS is_settled,
-        coalesce(cdr_type IN ({spoken}), FALSE) AND outcome = 'answered' AS was_spoken,
-        NOT coalesce(cdr_type IN ({silent}), FALSE) AND (direction IN ('inbound', 'outbound')
-            OR coalesce(cdr_type IN ({handed_on}) AND original_call_id <> coalesce(call_id, ''), FALSE)) AS talks,
-        CASE WHEN record_expect AND duration > 0
-            THEN CASE WHEN coalesce(record_url, '') = '' THEN 'missing' ELSE 'there' END END AS recording
-    FROM {table}
-), told AS (
-    SELECT *, is_counted AND direction = 'inbound' AND ({" OR ".join(missed)}) AS was_missed FROM leg
-)
-SELECT *,
-    was_missed AND NOT coalesce(is_settled, FALSE) AS is_missed,
-    was_spoken OR (was_missed AND coalesce(is_settled, FALSE)) AS is_reached,
-    {words.day} AS local_day,
-    {words.weekday} AS local_weekday,
-    {words.hour} AS local_hour
-FROM told"""
+    missed += ["(outcome = 'ended_in_menu' AND status = 'VOEND')"] if options.menu else []
+    missed += ["outcome = 'voicemail'"] if options.voicemail else []
+    return " OR ".join(missed)
 
 
-def _types(wanted: Callable[[LegRule], bool]) -> list[int]:
-    return [int(kind) for kind, rule in RULES.items() if wanted(rule)]
+def _needs_lost_waits(definition: Definition, options: KpiOptions) -> bool:
+    measures = (MEASURES[name] for name in definition.sets)
+    return any(one.needs_lost_waits or (one.sums == "not_short" and options.short_abandon > 0) for one in measures)
 
 
-def _list(values: Iterable[str | int]) -> str:
-    return ", ".join(_text(value) if isinstance(value, str) else str(int(value)) for value in values)
+def _measures_of(definitions: Iterable[Definition]) -> list[str]:
+    """Return the measures of these definitions, each once, in the order of the table."""
+    used = {name for definition in definitions for name in (*definition.sets, *(definition.known or ()))}
+    return [name for name in MEASURES if name in used]
 
 
-def _text(value: str) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
+def _types(wanted: Callable[[LegRule], bool]) -> str:
+    return ", ".join(str(int(kind)) for kind, rule in RULES.items() if wanted(rule))
 
 
-def _grouped(key: str, definitions: Sequence[Definition], terms: Terms, group: str) -> str:
-    sums = ",\n        ".join(f"{_measure(measure, terms)} AS {name}" for name, measure in MEASURES.items())
-    numbers = ",\n    ".join(
-        f"{_value(definition)} AS {definition.name}" for definition in definitions if definition.name not in MEASURES
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(quote_text(str(value)) for value in values)
+
+
+def _normal(column: str) -> str:
+    """Return the SQL of a number in its one spelling, as far as numbers that are dialled are spelled."""
+    plain = column
+    for sign in PUNCTUATION:
+        if sign.isascii() and sign.isprintable():
+            plain = f"replace({plain}, {quote_text(sign)}, '')"
+    text = f"CASE WHEN {plain} LIKE '00%' AND length({plain}) > 10 THEN substr({plain}, 3) ELSE {plain} END"
+    return (
+        f"CASE WHEN {text} LIKE '9720%' AND length({text}) IN (12, 13) THEN '972' || substr({text}, 5) "
+        f"WHEN {text} LIKE '0%' AND length({text}) IN (9, 10) AND substr({text}, 2, 1) <> '0' "
+        f"THEN '972' || substr({text}, 2) ELSE {text} END"
     )
-    keys = f"{key}, " if key else ""
-    return f"SELECT *,\n    {numbers}\nFROM (\n    SELECT {keys}{sums}\n    FROM kpi_leg {group}\n) AS sums"
 
 
-def _measure(measure: Measure, terms: Terms) -> str:
-    where = _where(measure.records)
-    match measure.sums:
-        case "records":
-            return _count(where)
-        case "talk":
-            return _total(where, "duration")
-        case "after_call":
-            return f"{terms.after_call} * {_count(where)}"
-        case "price":
-            return _total(where, "price_agorot")
-        case "wait":
-            return _total(where, "wait")
-        case "waited":
-            return _count(f"{where} AND wait IS NOT NULL")
-        case "within":
-            return _count(f"{where} AND wait <= {terms.answer_within}")
-    return _count(f"{where} AND wait < {terms.short_abandon}")
+def _measure(measure: Measure, options: KpiOptions) -> str:
+    where = _where(measure.filter)
+    if measure.sums == "after_call":
+        return f"{options.after_call} * coalesce(sum(CASE WHEN {where} THEN talks END), 0)"
+    return f"coalesce(sum(CASE WHEN {where} THEN {measure.sums} END), 0)"
 
 
-def _count(where: str) -> str:
-    return f"count(CASE WHEN {where} THEN 1 END)"
-
-
-def _total(where: str, what: str) -> str:
-    return f"coalesce(sum(CASE WHEN {where} THEN {what} END), 0)"
-
-
-def _where(records: Records) -> str:
-    types = list(map(int, records.types))
-    if records.roles:
-        types += _types(lambda rule: rule.role in records.roles)
-    parts = ["is_counted"] if records.counted else []
-    parts += ["talks"] if records.talks else []
-    parts += [f"direction IN ({_list(records.directions)})"] if records.directions else []
-    parts += [f"cdr_type IN ({_list(types)})"] if types else []
-    parts += [f"outcome IN ({_list(records.outcomes)})"] if records.outcomes else []
-    parts += [f"recording IN ({_list(records.recordings)})"] if records.recordings else []
-    return " AND ".join(parts) or "1 = 1"
-
-
-def _value(definition: Definition) -> str:
-    (up, down), top = definition.scale, _sum(definition.numerator)
-    if not definition.denominator and up == down:
-        return top
-    under = (
-        f"NULLIF(CAST({_sum(definition.denominator)} AS DOUBLE) * {down}, 0)" if definition.denominator else f"{down}"
-    )
-    return f"CAST({top} AS DOUBLE) * {up} / {under}"
+def _where(chosen: LegFilter) -> str:
+    parts = [f"item = '{chosen.item}'"]
+    parts += [f"(tags & {int(chosen.tags)}) = {int(chosen.tags)}"] if chosen.tags else []
+    parts += [f"(tags & {int(chosen.without)}) = 0"] if chosen.without else []
+    parts += [f"direction IN ({_list(chosen.directions)})"] if chosen.directions else []
+    parts += [f"kind IN ({', '.join(str(int(kind)) for kind in chosen.types)})"] if chosen.types else []
+    parts += [f"outcome IN ({_list(chosen.outcomes)})"] if chosen.outcomes else []
+    return " AND ".join(parts)
 
 
 def _sum(names: Sequence[str]) -> str:
-    return "(" + " ".join(f"- {name[1:]}" if name.startswith("-") else f"+ {name}" for name in names)[2:] + ")"
+    text = names[0] + "".join(f" - {name[1:]}" if name.startswith("-") else f" + {name}" for name in names[1:])
+    return f"({text})"
 
+
+_RANKED: Final = """
+    SELECT key,
+        min(CASE WHEN place * 100 >= of_all * 50 THEN wait END) AS speed_of_answer_p50,
+        min(CASE WHEN place * 100 >= of_all * 90 THEN wait END) AS speed_of_answer_p90,
+        max(wait) AS speed_of_answer_max
+    FROM (
+        SELECT key, wait, row_number() OVER (PARTITION BY key ORDER BY wait) AS place,
+            count(*) OVER (PARTITION BY key) AS of_all
+        FROM (
+            SELECT {key} AS key, wait FROM leg
+            WHERE (tags & {entry}) <> 0 AND outcome = 'answered' AND wait IS NOT NULL
+        ) AS entries
+    ) AS placed_waits
+    GROUP BY key
+"""
 
 _UNRETURNED: Final = """
-WITH spoken AS (
-    SELECT customer_number, max(start_us) AS until_us FROM kpi_leg WHERE is_reached GROUP BY customer_number
+, spoken AS (
+    SELECT customer, max(spoken_us) AS until_us FROM calls WHERE spoken_us IS NOT NULL GROUP BY customer
+), waiting AS (
+    SELECT calls.customer, calls.call_id, calls.missed_us FROM calls
+    LEFT JOIN spoken ON spoken.customer = calls.customer
+    WHERE calls.missed_leg IS NOT NULL AND calls.customer IS NOT NULL
+        AND (spoken.until_us IS NULL OR calls.missed_us > spoken.until_us)
 ), missed AS (
-    SELECT leg.customer_number, leg.started_at, leg.ring_time,
-        first_value(leg.queue_name) OVER (PARTITION BY leg.customer_number
-            ORDER BY CASE WHEN leg.queue_name IS NULL THEN 1 ELSE 0 END, leg.start_us DESC) AS queue,
-        first_value(leg.department_name) OVER (PARTITION BY leg.customer_number
-            ORDER BY CASE WHEN leg.department_name IS NULL THEN 1 ELSE 0 END, leg.start_us DESC) AS department,
-        first_value(leg.dial_status) OVER (PARTITION BY leg.customer_number ORDER BY leg.start_us DESC) AS dial_status
-    FROM kpi_leg AS leg LEFT JOIN spoken ON spoken.customer_number = leg.customer_number
-    WHERE leg.is_missed AND leg.customer_number IS NOT NULL
-        AND (spoken.until_us IS NULL OR leg.start_us > spoken.until_us)
+    SELECT waiting.customer, waiting.call_id, waiting.missed_us, leg.ring, leg.status, leg.queue, leg.department_label,
+        row_number() OVER (PARTITION BY waiting.customer ORDER BY leg.start_us DESC, leg.ord DESC) AS place,
+        row_number() OVER (PARTITION BY waiting.customer, CASE WHEN leg.queue IS NULL THEN 1 ELSE 0 END
+            ORDER BY leg.start_us DESC, leg.ord DESC) AS queue_place,
+        row_number() OVER (PARTITION BY waiting.customer, CASE WHEN leg.department_label IS NULL THEN 1 ELSE 0 END
+            ORDER BY leg.start_us DESC, leg.ord DESC) AS department_place
+    FROM waiting JOIN leg ON leg.call_id = waiting.call_id AND leg.is_missed = 1
 )
-SELECT customer_number, count(*) AS attempts, min(started_at) AS first_attempt, max(started_at) AS last_attempt,
-    sum(coalesce(ring_time, 0)) AS waiting_seconds, min(dial_status) AS dial_status, min(queue) AS queue,
-    min(department) AS department
-FROM missed GROUP BY customer_number"""
+SELECT customer AS customer_number, count(DISTINCT call_id) AS attempts, min(missed_us) AS first_attempt_us,
+    max(missed_us) AS last_attempt_us, sum(coalesce(ring, 0)) AS waiting_seconds,
+    max(CASE WHEN place = 1 THEN status END) AS dial_status,
+    max(CASE WHEN queue_place = 1 THEN queue END) AS queue,
+    max(CASE WHEN department_place = 1 THEN department_label END) AS department
+FROM missed GROUP BY customer"""
 
 _MENU: Final = """
-SELECT path, outcome, count(*) AS calls
-FROM (SELECT {path} AS path, outcome FROM kpi_leg WHERE is_counted AND direction = 'inbound') AS ways
-WHERE path <> '' GROUP BY path, outcome"""
+SELECT path, outcome, count(*) AS calls FROM calls
+WHERE (tags & {counted}) <> 0 AND direction = 'inbound' AND path <> '' GROUP BY path, outcome"""
 
-_STORY: Final = """
-    SELECT customer_number, start_us,
-        CASE WHEN is_reached THEN CASE WHEN is_counted AND direction = 'inbound' THEN 4
-            WHEN direction = 'outbound' THEN 2 ELSE 3 END WHEN is_missed THEN 0 ELSE 1 END AS what
-    FROM kpi_leg
-    WHERE customer_number IS NOT NULL AND (is_reached OR (is_counted AND direction = 'inbound'))"""
-
-_CALLER: Final = f"""
-WITH story AS ({_STORY}
-), followed AS (
-    SELECT customer_number, what, start_us, min(start_us) OVER (
-        PARTITION BY customer_number ORDER BY start_us RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS next_us
-    FROM story WHERE what IN (0, 1, 4)
-)
-SELECT customer_number,
-    max(CASE WHEN what = 0 THEN 1 ELSE 0 END) AS was_missed,
-    max(CASE WHEN what = 4 AND start_us <= last_us - {{soon}} THEN 1 ELSE 0 END) AS was_answered,
-    max(CASE WHEN what = 4 AND start_us <= last_us - {{soon}} AND next_us <= start_us + {{soon}} THEN 1 ELSE 0 END)
-        AS called_again
-FROM followed CROSS JOIN (SELECT {{until}} AS last_us FROM kpi_leg LIMIT 1) AS period
-GROUP BY customer_number"""
-
-_CALLBACK: Final = f"""
-WITH story AS ({_STORY}
-), talked AS (
-    SELECT customer_number, start_us, what, coalesce(sum(CASE WHEN what >= 2 THEN 1 ELSE 0 END) OVER (
-        PARTITION BY customer_number ORDER BY start_us, what ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
-        AS talks
-    FROM story
-), since AS (
-    SELECT customer_number, start_us, what, min(CASE WHEN what = 0 THEN start_us END) OVER (
-        PARTITION BY customer_number, talks) AS missed_us
-    FROM talked
-)
-SELECT customer_number, (start_us - missed_us) / 1000000.0 AS seconds,
-    row_number() OVER (ORDER BY start_us - missed_us) AS place, count(*) OVER () AS of
-FROM since WHERE what = 2 AND missed_us IS NOT NULL"""
-
-_WAIT: Final = f"""
-SELECT wait, row_number() OVER (ORDER BY wait) AS place, count(*) OVER () AS of
-FROM kpi_leg WHERE {_where(MEASURES["waits_of_answered"].records)} AND wait IS NOT NULL"""
+_FLOW: Final = """
+SELECT source, target, answered, count(*) AS calls FROM (
+    SELECT queue AS source, CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END AS answered,
+        lead(queue) OVER (PARTITION BY call_id ORDER BY ord) AS target,
+        lead(ord) OVER (PARTITION BY call_id ORDER BY ord) AS next_ord
+    FROM leg WHERE (tags & {entry}) <> 0 AND is_on_line = 1 AND is_linked = 1
+) AS steps WHERE next_ord IS NOT NULL GROUP BY source, target, answered"""
 
 _WHOLE: Final = """
-SELECT
-    (SELECT min(wait) FROM kpi_wait WHERE place * 100 >= of * 50) AS speed_of_answer_p50,
-    (SELECT min(wait) FROM kpi_wait WHERE place * 100 >= of * 90) AS speed_of_answer_p90,
-    (SELECT max(wait) FROM kpi_wait) AS speed_of_answer_max,
-    (SELECT CAST(sum(called_again) AS DOUBLE) / NULLIF(sum(was_answered), 0) FROM kpi_caller) AS repeat_callers,
-    CAST((SELECT count(*) FROM kpi_unreturned) AS DOUBLE)
-        / NULLIF((SELECT sum(was_missed) FROM kpi_caller), 0) AS unreturned_callers,
-    (SELECT avg(seconds) FROM kpi_callback) AS time_to_callback,
-    (SELECT min(seconds) FROM kpi_callback WHERE place * 100 >= of * 50) AS time_to_callback_p50,
+    speed_of_answer_p50, speed_of_answer_p90, speed_of_answer_max,
+    (SELECT CAST(sum(again) AS DOUBLE PRECISION) / nullif(count(*), 0) FROM (
+        SELECT max(CASE WHEN tags > 0 THEN 1 ELSE 0 END) AS again FROM resolution GROUP BY customer) AS callers)
+        AS repeat_callers,
+    (SELECT CAST(sum(waiting) AS DOUBLE PRECISION) / nullif(count(*), 0) FROM (
+        SELECT max(CASE WHEN talked_us IS NULL AND returned_us IS NULL THEN 1 ELSE 0 END) AS waiting FROM episode
+        GROUP BY customer) AS callers) AS unreturned_callers,
+    (SELECT CAST(avg(returned) AS DOUBLE PRECISION) / 1000000 FROM due) AS time_to_callback,
+    (SELECT CAST(min(returned) AS DOUBLE PRECISION) / 1000000 FROM (
+        SELECT returned, row_number() OVER (ORDER BY returned) AS place, count(*) OVER () AS of_all FROM due
+        WHERE returned IS NOT NULL) AS delays WHERE place * 100 >= of_all * 50) AS time_to_callback_p50,
+    (SELECT CAST(min(tried) AS DOUBLE PRECISION) / 1000000 FROM (
+        SELECT tried, row_number() OVER (ORDER BY tried) AS place, count(*) OVER () AS of_all FROM due
+        WHERE tried IS NOT NULL) AS delays WHERE place * 100 >= of_all * 50) AS time_to_attempt_p50,
     (SELECT coalesce(max(lines), 0) FROM (
         SELECT sum(change) OVER (ORDER BY moment, change ROWS UNBOUNDED PRECEDING) AS lines FROM (
-            SELECT start_us AS moment, 1 AS change FROM kpi_leg WHERE seconds > 0
-            UNION ALL SELECT start_us + seconds * 1000000, -1 FROM kpi_leg WHERE seconds > 0
+            SELECT start_us AS moment, 1 AS change FROM base WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
+            UNION ALL
+            SELECT start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000, -1 FROM base
+            WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
         ) AS changes
-    ) AS busy) AS peak_concurrency"""
+    ) AS busy) AS peak_concurrency
+"""
 
 
-def _tall(terms: Terms) -> str:
+def _tall(options: KpiOptions) -> str:
     lines = [
-        f"SELECT {place} AS place, {_text(definition.name)} AS name, {_text(definition.title)} AS title, "
-        f"CAST({definition.name} AS DOUBLE) AS value, {_text(definition.unit)} AS unit, "
-        f"{_text(definition.formula)} AS formula, {_text(definition.variant)} AS variant, "
-        f"{_text(definition.source)} AS source FROM overall"
-        for place, definition in enumerate(told(terms))
+        f"SELECT {place} AS place, {quote_text(definition.name)} AS name, {quote_text(definition.title)} AS title, "
+        f"CAST({definition.name} AS DOUBLE PRECISION) AS value, {quote_text(definition.unit)} AS unit, "
+        f"{quote_text(definition.level)} AS level, {quote_text(definition.formula)} AS formula, "
+        f"{quote_text(definition.variant)} AS variant, {quote_text(definition.source)} AS source FROM overall"
+        for place, definition in enumerate(all_definitions(options))
     ]
     return "WITH overall AS MATERIALIZED (SELECT * FROM kpi_overall)\n" + "\nUNION ALL ".join(lines)
-
-
-def _changes(zone: ZoneInfo) -> list[tuple[str, int]]:
-    """From which instant on which offset holds, in seconds; the first one holds before, too."""
-    at, end = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
-    changes = [("", _offset_at(zone, at))]
-    while at < end:
-        later = at + timedelta(days=1)
-        if _offset_at(zone, later) != changes[-1][1]:
-            changes.append((f"{_change(zone, at, later):%Y-%m-%dT%H:%M:%S}", _offset_at(zone, later)))
-        at = later
-    return changes
-
-
-def _offset_at(zone: ZoneInfo, at: datetime) -> int:
-    offset = at.astimezone(zone).utcoffset()
-    return 0 if offset is None else int(offset.total_seconds())
-
-
-def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """The first second with the later offset."""
-    new = _offset_at(zone, after)
-    while after - before > timedelta(seconds=1):
-        middle = before + (after - before) // 2 // timedelta(seconds=1) * timedelta(seconds=1)
-        before, after = (before, middle) if _offset_at(zone, middle) == new else (middle, after)
-    return after
-
-
-def _offset(changes: Sequence[tuple[str, int]], column: str) -> str:
-    """The offset of an instant, found by halves."""
-    if len(changes) == 1:
-        return str(changes[0][1])
-    middle = len(changes) // 2
-    early, late = _offset(changes[:middle], column), _offset(changes[middle:], column)
-    return f"CASE WHEN {column} < '{changes[middle][0]}' THEN {early} ELSE {late} END"

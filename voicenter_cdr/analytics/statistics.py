@@ -1,74 +1,98 @@
-"""Percentiles, caller histories and peaks."""
+"""Sums, percentiles, classes, exposure and peaks."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from attrs import define, field
+
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.analytics.definitions import OVERALL, worded
-from voicenter_cdr.analytics.measures import Terms
-from voicenter_cdr.analytics.results import Kpi
+from voicenter_cdr.analytics.dimensions import WAIT_CLASSES
+from voicenter_cdr.analytics.measures import Measure
+from voicenter_cdr.analytics.options import KpiOptions
+from voicenter_cdr.analytics.results import WaitClass
 
-_MICRO: Final = timedelta(microseconds=1)
+__all__ = [
+    "QUARTER",
+    "Totals",
+    "exposure",
+    "local_time",
+    "peak_overlap",
+    "rank",
+    "sum_up",
+    "to_datetime",
+    "wait_classes",
+]
 
-
-_MISS, _CALLED, _CALLED_BACK, _HANDED_ON, _SPOKE = range(5)
-"""What a record is in the story of its caller. At one instant a talk comes behind a miss, and settles it."""
-
-_STORIES: Final = 8
+QUARTER: Final = 900
+"""Seconds within which no time zone changes its offset, and no local interval begins."""
 
 _LONGEST: Final = 10**9
-"""Seconds that a record can last, as far as lines are counted: nothing that is longer was a call."""
-
-_QUARTER: Final = 900
-"""Seconds within which no zone changes its offset."""
+"""Largest number of seconds that counts as the length of a record, when lines are counted."""
 
 
-def _instant(micro: int | None) -> datetime | None:
-    return None if micro is None else EPOCH + micro * _MICRO
+@define(eq=False, slots=True)
+class Totals:
+    """Sums over items of one profile."""
+
+    items: int = 0
+    talk: int = 0
+    talks: int = 0
+    short_talks: int = 0
+    price: int | Decimal = 0
+    prices: int = 0
+    waits: dict[float, int] = field(factory=dict)
+    """Known waits with their number."""
+
+    def add(self, other: Totals) -> None:
+        """Add the sums of others."""
+        self.items += other.items
+        self.talk += other.talk
+        self.talks += other.talks
+        self.short_talks += other.short_talks
+        self.price += other.price
+        self.prices += other.prices
+        for wait, number in other.waits.items():
+            self.waits[wait] = self.waits.get(wait, 0) + number
 
 
-def _local(second: int, zone: ZoneInfo) -> datetime:
-    try:
-        return datetime.fromtimestamp(second, zone)
-    except (OverflowError, ValueError):  # a day at the end of time
-        return datetime.fromtimestamp(second, UTC)
+def sum_up(totals: Totals, measure: Measure, options: KpiOptions) -> int | float | Decimal:
+    """Return the sum of a measure over items of its set."""
+    match measure.sums:
+        case "items":
+            return totals.items
+        case "talk":
+            return totals.talk
+        case "talks":
+            return totals.talks
+        case "short_talks":
+            return totals.short_talks
+        case "after_call":
+            return totals.talks * options.after_call
+        case "price":
+            return totals.price
+        case "prices":
+            return totals.prices
+        case "wait":
+            return sum(wait * number for wait, number in totals.waits.items())
+        case "waits":
+            return sum(totals.waits.values())
+        case "within":
+            return sum(number for wait, number in totals.waits.items() if wait <= options.answer_within)
+        case "not_short":
+            if not options.short_abandon:
+                return totals.items
+            return sum(number for wait, number in totals.waits.items() if wait >= options.short_abandon)
 
 
-def _hours(start: datetime | None, end: datetime | None, zone: ZoneInfo) -> Counter[int]:
-    """How many hours of the week of each kind the period has, the begun ones too; Sunday's first is 0."""
-    found: Counter[int] = Counter()
-    if start is None or end is None:
-        return found
-    first, last = (int((moment - EPOCH) // timedelta(seconds=1)) for moment in (start, end))
-    local = _local(first, zone)
-    first -= local.minute * 60 + local.second
-    for second in range(first, max(last, first + 1), 3_600):
-        local = _local(second, zone)
-        found[local.isoweekday() % 7 * 24 + local.hour] += 1
-    return found
-
-
-def _plain(value: int | float | Decimal) -> int | float:
-    return value if isinstance(value, int) else float(value)
-
-
-def _figure(name: str, terms: Terms, top: float | None, bottom: float | None = None, *, mean: bool = True) -> Kpi:
-    """A number of the whole: ``top`` itself, or divided by ``bottom``."""
-    value = top
-    if bottom is not None and mean:
-        value = None if not bottom or top is None else top / bottom
-    return Kpi(definition=worded(OVERALL[name], terms), value=value, numerator=top, denominator=bottom)
-
-
-def _ranked(values: Iterable[tuple[float, int]], number: int, percent: int) -> float | None:
-    """The smallest value that is at least as large as this share of all."""
+def rank(values: Iterable[tuple[float, int]], number: int, percent: int) -> float | None:
+    """Return the smallest value, of sorted ones with their number, that is at least as large as this share of all."""
     place, seen = -(-number * percent // 100), 0
     for value, times in values:
         seen += times
@@ -77,60 +101,55 @@ def _ranked(values: Iterable[tuple[float, int]], number: int, percent: int) -> f
     return None
 
 
-def _of_callers(stories: Iterable[list[tuple[int, int]]], end: datetime | None, terms: Terms) -> dict[str, Kpi]:
-    soon = terms.repeat_within // _MICRO
-    until = 0 if end is None else (end - EPOCH) // _MICRO - soon
-    missed = waiting = answered = again = 0
-    delays: Counter[int] = Counter()
-    for story in stories:
-        is_waiting, was_missed, backs = _returns(story)
-        missed += was_missed
-        waiting += is_waiting
-        delays.update(backs)
-        was_answered, called_again = _repeats(story, until, soon)
-        answered += was_answered
-        again += called_again
-    number = delays.total()
-    half = _ranked([(delay / 1_000_000, times) for delay, times in sorted(delays.items())], number, 50)
-    return {
-        "repeat_callers": _figure("repeat_callers", terms, again, answered),
-        "unreturned_callers": _figure("unreturned_callers", terms, waiting, missed),
-        "time_to_callback": _figure(
-            "time_to_callback", terms, sum(delay * times for delay, times in delays.items()) / 1_000_000, number
-        ),
-        "time_to_callback_p50": _figure("time_to_callback_p50", terms, half, number, mean=False),
-    }
+def wait_classes(answered: Mapping[float, int], abandoned: Mapping[float, int]) -> tuple[WaitClass, ...]:
+    """Return the numbers of queue entries by class of their wait; none without a known wait."""
+    if not answered and not abandoned:
+        return ()
+    ends = (*WAIT_CLASSES, None)
+    found = []
+    above = 0
+    for end in ends:
+
+        def inside(wait: float, above: int = above, end: int | None = end) -> bool:
+            return (wait > above or (above == 0 and wait <= 0)) and (end is None or wait <= end)
+
+        counts = (sum(n for wait, n in waits.items() if inside(wait)) for waits in (answered, abandoned))
+        found.append(WaitClass(above, end, *counts))
+        above = end or above
+    return tuple(found)
 
 
-def _returns(story: Iterable[tuple[int, int]]) -> tuple[bool, bool, list[int]]:
-    """Whether the caller waits for a call back, whether they were missed ever, and microseconds until call backs."""
-    since: int | None = None
-    missed, delays = False, []
-    for at, what in story:
-        if what == _MISS:
-            missed, since = True, at if since is None else since
-        elif what in (_CALLED_BACK, _HANDED_ON, _SPOKE):
-            if what == _CALLED_BACK and since is not None:
-                delays.append(at - since)
-            since = None
-    return since is not None, missed, delays
+def to_datetime(microsecond: int | None) -> datetime | None:
+    """Return the instant so many microseconds after 1970."""
+    return None if microsecond is None else EPOCH + timedelta(microseconds=microsecond)
 
 
-def _repeats(story: Iterable[tuple[int, int]], until: int, soon: int) -> tuple[bool, bool]:
-    """Whether the caller was answered early enough to be followed, and whether they called again soon after that."""
-    answered: int | None = None
-    was_answered = called_again = False
-    for at, what in story:
-        if what not in (_SPOKE, _MISS, _CALLED):
-            continue
-        called_again |= answered is not None and answered < at <= answered + soon
-        if what == _SPOKE and at <= until:
-            was_answered, answered = True, at
-    return was_answered, called_again
+def local_time(second: int, zone: ZoneInfo) -> datetime:
+    """Return the local time so many seconds after 1970."""
+    try:
+        return datetime.fromtimestamp(second, zone)
+    except (OverflowError, ValueError):  # a day at the end of time
+        return datetime.fromtimestamp(second, UTC)
 
 
-def _peak(begins: array[int], ends: array[int]) -> tuple[int, int | None]:
-    """How many overlap at most, and when they do first. What ends at an instant is over when another begins there."""
+def exposure(
+    start: datetime | None, end: datetime | None, zone: ZoneInfo, key: Callable[[datetime], Any]
+) -> Counter[Any]:
+    """Return the seconds of the period in each group of local times; ``key`` names the group of a local time."""
+    found: Counter[Any] = Counter()
+    if start is None or end is None:
+        return found
+    first, last = (int((moment - EPOCH) // timedelta(seconds=1)) for moment in (start, end))
+    second = first
+    while second < last:
+        following = min(last, second // QUARTER * QUARTER + QUARTER)
+        found[key(local_time(second, zone))] += following - second
+        second = following
+    return found
+
+
+def peak_overlap(begins: array[int], ends: array[int]) -> tuple[int, int | None]:
+    """Return how many intervals overlap at most, and when they first do. At an instant, ends come before begins."""
     over = sorted(ends)
     most, when, done = 0, None, 0
     for number, begin in enumerate(sorted(begins), start=1):
@@ -139,3 +158,14 @@ def _peak(begins: array[int], ends: array[int]) -> tuple[int, int | None]:
         if number - done > most:
             most, when = number - done, begin
     return most, when
+
+
+def intervals_of(starts: array[int], rings: array[int], durations: array[int]) -> tuple[array[int], array[int]]:
+    """Return begin and end, in microseconds, of the records that last."""
+    begins, ends = array("q"), array("q")
+    for at, ring, duration in zip(starts, rings, durations, strict=True):
+        length = (ring if ring > 0 else 0) + (duration if duration > 0 else 0)
+        if length:
+            begins.append(at)
+            ends.append(at + min(length, _LONGEST) * 1_000_000)
+    return begins, ends

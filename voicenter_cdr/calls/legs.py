@@ -1,26 +1,32 @@
-"""Calls, not legs: what one record says about its call, and which records are one call.
+"""Rules for the legs of a call: what one record says about its call, and which records are one call.
 
 Pure. The service writes a record for every leg: a Click2Call has two, a transferred call three or more. :data:`RULES`
-is the whole of what is known of the legs, by type, to be read beside the API document; all the rest here asks it.
+holds all that is known of a leg by its type, to be read beside the API document. :func:`link_ids` states which legs
+are one call, and :func:`summarize` what they say together; stitching, numbers and SQL follow these two.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from attrs import frozen
 
-from voicenter_cdr.calls.phones import _PSEUDONYM, _is_code, is_number, normal_number
+from voicenter_cdr.calls.phones import is_extension_code, is_number, is_pseudonym, normal_number
 from voicenter_cdr.models import Cdr, CdrType, DialStatus
 
 __all__ = [
+    "AGENT_FIRST",
+    "AGENT_LATER",
+    "MISSED",
     "OUTCOMES",
     "RULES",
+    "CallSummary",
     "Direction",
+    "Leg",
     "LegRule",
     "Outcome",
     "Role",
@@ -30,13 +36,15 @@ __all__ = [
     "is_counted",
     "is_later",
     "is_talk",
+    "link_ids",
     "outcome",
     "rule",
+    "summarize",
 ]
 
 
 class Direction(enum.StrEnum):
-    """Who began the call."""
+    """Side that began a call."""
 
     INBOUND = "inbound"
     """A customer."""
@@ -45,33 +53,33 @@ class Direction(enum.StrEnum):
     INTERNAL = "internal"
     """The call centre, to somebody of its own."""
     OTHER = "other"
-    """Neither can be said: calling cards, conferences, the scrubber, fax, types nobody has described."""
+    """Unknown: calling cards, conferences, the scrubber, fax, and types the document does not describe."""
 
 
 class Role(enum.StrEnum):
-    """What a leg is in its call."""
+    """Part that a leg plays in its call."""
 
     CUSTOMER = "customer"
-    """The leg the customer is on from the beginning. It is the one that counts as a call."""
+    """The leg of the customer, in a menu, at an extension, in a queue or at voicemail."""
     AGENT = "agent"
     """The leg that fetches the agent for a call that the call centre makes."""
     TRANSFER = "transfer"
-    """The customer, handed on to somebody else."""
+    """The customer, transferred or forwarded to somebody else."""
     CONSULTATION = "consultation"
-    """Two agents, while the customer holds the line."""
+    """Two agents talking while the customer holds the line."""
     OTHER = "other"
-    """A call of its own, outside of the counts."""
+    """A call of its own that no number counts."""
 
 
 class Outcome(enum.StrEnum):
-    """How a leg or a call ended, in the words that reports need. The service's own word stays in ``dial_status``."""
+    """Result of a leg or a call, in the words that reports need. The service's own word stays in ``dial_status``."""
 
     ANSWERED = "answered"
-    """The two sides spoke. On an outgoing call a machine of the other side may have spoken for it."""
+    """The two sides talked. On an outgoing call a machine of the other side may have talked for it."""
     VOICEMAIL = "voicemail"
     """Taken by Voicenter's voicemail, which is no answer."""
     ABANDONED = "abandoned"
-    """The caller hung up while waiting in a queue."""
+    """The customer hung up while waiting in a queue, also in the queue of a predictive dialer."""
     TIMED_OUT = "timed_out"
     """The queue let the caller wait no longer."""
     REFUSED = "refused"
@@ -112,24 +120,42 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
         DialStatus.SSW_PREAUTH: Outcome.FAILED,
     }
 )
-"""What each dial status means, where the status speaks of the leg itself."""
+"""Outcome by dial status, where the status is about the leg itself."""
+
+MISSED: Final = (
+    Outcome.ABANDONED,
+    Outcome.TIMED_OUT,
+    Outcome.REFUSED,
+    Outcome.LEFT_QUEUE,
+    Outcome.UNANSWERED,
+    Outcome.FAILED,
+)
+"""Outcomes of a customer's leg that nobody answered."""
+
+AGENT_FIRST: Final[Mapping[int, int]] = MappingProxyType(
+    {CdrType.CLICK2CALL_LEG2: CdrType.CLICK2CALL_LEG1, CdrType.PRODUCTIVE_CALL_LEG2: CdrType.PRODUCTIVE_CALL_LEG1}
+)
+"""Types of a customer's leg that is dialled only once the agent has picked up, with the type of the agent's leg."""
+
+AGENT_LATER: Final = frozenset({CdrType.PRODUCTIVE_CALL_LEG1, CdrType.CLICK2IVR_INCOMING, CdrType.CLICK2QUEUE_INCOMING})
+"""Types of the leg by which a predictive dialer brings an agent to the customer (type 17)."""
 
 
 @frozen
 class LegRule:
-    """What is known of one type of record."""
+    """Meaning of one type of record."""
 
     direction: Direction
-    """Who began, unless the record says more (see :func:`direction`)."""
+    """Side that began, unless the record says more (see :func:`direction`)."""
     role: Role
-    """What the leg is in its call."""
+    """Part of the leg in its call."""
     customer: Literal["caller", "target"] | None
-    """Which of its two numbers is the customer's, if one is."""
+    """The one of its two numbers that is the customer's, if either is."""
     answered_by: Literal["status", "duration", "nobody"]
-    """What shows that it was answered: DialStatus is ANSWER, Duration is above zero, or it never is. Voicenter's
-    voicemail (DialStatus VOICEMAIL) is no answer, however long it spoke."""
+    """Evidence of an answer: DialStatus is ANSWER, or Duration is above zero; voicemail legs are never answered.
+    DialStatus VOICEMAIL is no answer either, however long the message."""
     talks: bool
-    """Whether its Duration adds to the talk time of the call."""
+    """``True`` if its Duration is talk between the customer and a person."""
 
 
 _IN, _OUT, _INTERNAL, _APART = Direction.INBOUND, Direction.OUTBOUND, Direction.INTERNAL, Direction.OTHER
@@ -145,13 +171,14 @@ RULES: Final[Mapping[int, LegRule]] = MappingProxyType(
         CdrType.EXTENSION_OUTGOING: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
         CdrType.CLICK2CALL_LEG2: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
         CdrType.PRODUCTIVE_CALL_LEG2: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
-        CdrType.CLICK2IVR: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
+        CdrType.CLICK2IVR: LegRule(_OUT, Role.CUSTOMER, "target", "duration", False),
         # The agent is fetched for such a call. The time lies within that of the customer's leg.
         CdrType.CLICK2CALL_LEG1: LegRule(_OUT, Role.AGENT, None, "status", False),
         CdrType.PRODUCTIVE_CALL_LEG1: LegRule(_OUT, Role.AGENT, None, "status", False),
-        CdrType.CLICK2IVR_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", False),
-        CdrType.CLICK2QUEUE_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", False),
-        # A call goes on elsewhere. DID is shown for incoming calls only, so it tells which; the second leg of an
+        # The predictive dialer fetches the agent after the customer, so the talk is on this leg.
+        CdrType.CLICK2IVR_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", True),
+        CdrType.CLICK2QUEUE_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", True),
+        # A call goes on elsewhere. Only incoming calls show a DID, so it tells the direction; the second leg of an
         # attended transfer exists for incoming calls only.
         CdrType.TRANSFER: LegRule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
         CdrType.ATTENDED_TRANSFER_LEG1: LegRule(_INTERNAL, Role.CONSULTATION, "caller", "status", False),
@@ -164,7 +191,7 @@ RULES: Final[Mapping[int, LegRule]] = MappingProxyType(
         CdrType.FAX: LegRule(_APART, Role.OTHER, None, "status", True),
     }
 )
-"""What is known of the legs, by type.
+"""Meaning of the legs, by type.
 
 Source: the API document's tables of call types and statuses and its fields DialStatus, DID and CustomData; that legs
 of one Click2Call share a CallID, from the vendor's public plugin (evidence). That the other pairs do is expected.
@@ -174,27 +201,29 @@ _NO_RULE: Final = LegRule(Direction.OTHER, Role.OTHER, None, "status", True)
 
 
 def rule(cdr: Cdr) -> LegRule:
-    """The rule for a record; one that claims nothing where its type is unknown."""
+    """Return the rule for a record; one that claims nothing if its type is unknown."""
     kind = cdr.cdr_type
     return _NO_RULE if kind is None else RULES.get(kind, _NO_RULE)
 
 
 def direction(cdr: Cdr) -> Direction:
-    """Who began the call this record belongs to, as far as the record alone can tell.
+    """Return the side that began the call of this record, as far as the record alone can tell.
 
-    A leg that hands a call on is inbound where it has a DID, since only incoming calls show one (API document). A call
-    to the code of an extension is internal.
+    Only incoming calls show a DID (API document). So a transferred leg with a DID is inbound, and a call without one
+    whose caller is an extension is internal, as is a call to the code of an extension.
     """
     known = rule(cdr)
-    if known.customer == "target" and _is_code(cdr.target_number or ""):
+    if known.customer == "target":
+        return Direction.INTERNAL if is_extension_code(cdr.target_number or "") else known.direction
+    if cdr.did:
+        return Direction.INBOUND if known.direction is Direction.INTERNAL else known.direction
+    if known.role is Role.CUSTOMER and (cdr.caller_extension or is_extension_code(cdr.caller_number or "")):
         return Direction.INTERNAL
-    if known.direction is Direction.INTERNAL and cdr.did:
-        return Direction.INBOUND
     return known.direction
 
 
 def outcome(cdr: Cdr) -> Outcome:
-    """How this leg ended."""
+    """Return how this leg ended, as far as it alone can tell; :func:`summarize` knows more of legs of two sides."""
     by = rule(cdr).answered_by
     if by == "nobody":
         return Outcome.VOICEMAIL
@@ -208,34 +237,50 @@ def outcome(cdr: Cdr) -> Outcome:
 
 
 def customer_number(cdr: Cdr) -> str | None:
-    """The customer's number in its one spelling (see :func:`normal_number`), or its pseudonym.
+    """Return the customer's number in its one spelling (see :func:`normal_number`), or its pseudonym.
 
-    ``None`` where this leg does not show it: legs to an agent, internal calls, withheld numbers.
+    ``None`` where this leg does not show it: legs to an agent, internal calls, withheld numbers, and calls from the
+    very number that was dialled.
     """
     known = rule(cdr)
     if known.customer is None or direction(cdr) is Direction.INTERNAL:
         return None
     number = normal_number(cdr.caller_number if known.customer == "caller" else cdr.target_number)
-    if number is None or not (is_number(number) or _PSEUDONYM.fullmatch(number)):
+    if number is None or not (is_number(number) or is_pseudonym(number)):
         return None
-    return number
+    return None if cdr.did and number == normal_number(cdr.did) else number
 
 
 def is_counted(cdr: Cdr) -> bool:
-    """Whether this record stands for one call of a customer or to one.
+    """Return ``True`` if the record can stand for a call of its own: a customer's leg that names no original call.
 
-    Customers' legs do, unless they name an original call: then they are a later part of it (API document, CustomData).
+    Legs that name an original call are a later part of it (API document, CustomData).
     """
     return rule(cdr).role is Role.CUSTOMER and direction(cdr) is not Direction.INTERNAL and not is_later(cdr)
 
 
 def is_later(cdr: Cdr) -> bool:
-    """Whether this record is a later part of a call that it names."""
+    """Return ``True`` if the record is a later part of a call that it names."""
     return bool(cdr.custom_data) and cdr.original_call_id not in (None, cdr.call_id)
 
 
+def link_ids(cdr: Cdr) -> tuple[str, ...]:
+    """Return the ids by which a record belongs to a call.
+
+    Records are one call if they share one of these ids, directly or through others: legs of one CallID, and legs that
+    name the CallID of an earlier leg as their original call. Records without an id, and records of a type without a
+    rule, are calls of their own.
+    """
+    if cdr.cdr_type not in RULES:
+        return ()
+    original = cdr.original_call_id if cdr.custom_data else None
+    if original is None or original == cdr.call_id:
+        return () if cdr.call_id is None else (cdr.call_id,)
+    return (original,) if cdr.call_id is None else (cdr.call_id, original)
+
+
 def is_talk(cdr: Cdr) -> bool:
-    """Whether its Duration is talk with a customer: on their own leg, or on one they were handed on by."""
+    """Return ``True`` if a person talks with a customer on this leg while it is answered."""
     known = rule(cdr)
     if not known.talks or known.direction is Direction.OTHER:
         return False
@@ -243,8 +288,131 @@ def is_talk(cdr: Cdr) -> bool:
 
 
 def ended_at(cdr: Cdr) -> datetime:
-    """When the leg was over: its start, its ringing and its conversation, one after the other."""
+    """Return when the leg was over: its start, its ringing and its conversation, one after the other."""
     try:
         return cdr.started_at + timedelta(seconds=max(0, cdr.ring_time or 0) + max(0, cdr.duration or 0))
     except OverflowError:
         return cdr.started_at
+
+
+class Leg(NamedTuple):
+    """Facts of one leg that decide about its call. Legs in order of time make a call (:func:`summarize`)."""
+
+    at: int
+    """Start, in microseconds since 1970."""
+    kind: int | None
+    """Type of the record."""
+    role: Role
+    """Part in the call."""
+    direction: Direction
+    """Side that began, by this record alone."""
+    outcome: Outcome
+    """Result, by this record alone."""
+    status: str | None
+    """DialStatus."""
+    is_later: bool
+    """``True`` if it names an original call."""
+    talks: bool
+    """``True`` if its Duration is talk (:func:`is_talk`)."""
+    ring: int | None
+    """RingTime in seconds; ``None`` if unknown."""
+    wait: float | None
+    """Seconds of waiting before it was answered or given up; RingTime, unless another source knows better."""
+    duration: int | None
+    """Seconds of conversation; ``None`` if unknown."""
+
+    @property
+    def talk_at(self) -> int:
+        """Instant at which talk began, if it did: the start plus the ringing."""
+        return self.at + (self.ring or 0) * 1_000_000
+
+
+class CallSummary(NamedTuple):
+    """Facts of a whole call. Legs are named by their place in the order that was given."""
+
+    first: int
+    """The leg that the call is known by: the customer's first, or else the first."""
+    direction: Direction
+    """Side that began."""
+    outcome: Outcome
+    """Result for the customer: answered if a person answered any of their legs, else that of the last of them."""
+    decisive: int | None
+    """The leg that decides the outcome."""
+    is_counted: bool
+    """``True`` if it is a call from or to a customer whose beginning is there, and a customer was dialled."""
+    outcomes: tuple[Outcome, ...]
+    """Result of each leg, with all legs known."""
+    answered: tuple[int, ...]
+    """Legs on which a person talked with the customer, in order."""
+    customer: tuple[int, ...]
+    """Legs the customer was on: their own, and those they were transferred or forwarded by."""
+    missed: tuple[int, ...]
+    """Customer's legs after the last answer, if they called: whom nobody answered on them is to be called back."""
+    wait: float | None
+    """Seconds of waiting up to the first answer, or until they gave up; ``None`` if unknown for one of these legs."""
+    talk: int | None
+    """Seconds of talk; ``None`` if unknown for an answered leg."""
+
+
+def summarize(legs: Sequence[Leg]) -> CallSummary:
+    """Return what the legs of one call, in order of time, say together."""
+    outcomes = _outcomes(legs)
+    places = range(len(legs))
+    own = [place for place in places if legs[place].role is Role.CUSTOMER]
+    customer = [place for place in places if legs[place].role in _ON_THE_LINE]
+    counted = [place for place in own if legs[place].direction is not Direction.INTERNAL and not legs[place].is_later]
+    first = (counted or own or [0])[0]
+    answered = [place for place in customer if outcomes[place] is Outcome.ANSWERED]
+    side = legs[first].direction
+    decisive = answered[0] if answered else _last(customer, own, legs)
+    result = Outcome.UNKNOWN if decisive is None else outcomes[decisive]
+    waits = [legs[place].wait for place in (customer if not answered else customer[: customer.index(answered[0]) + 1])]
+    talks = [leg.duration for leg, ended in zip(legs, outcomes, strict=True) if leg.talks and ended is Outcome.ANSWERED]
+    spoken = max((legs[place].talk_at for place in answered), default=None)
+    missed = (
+        ()
+        if side is not Direction.INBOUND
+        else tuple(place for place in customer if spoken is None or (place not in answered and legs[place].at > spoken))
+    )
+    return CallSummary(
+        first=first,
+        direction=side,
+        outcome=result,
+        decisive=decisive,
+        is_counted=bool(counted) and not (side is Direction.OUTBOUND and result is Outcome.NOT_DIALED),
+        outcomes=outcomes,
+        answered=tuple(answered),
+        customer=tuple(customer),
+        missed=missed,
+        wait=None if not waits or None in waits else sum(wait for wait in waits if wait is not None),
+        talk=None if None in talks else sum(talk for talk in talks if talk is not None),
+    )
+
+
+_ON_THE_LINE: Final = frozenset({Role.CUSTOMER, Role.TRANSFER})
+
+
+def _last(customer: Sequence[int], own: Sequence[int], legs: Sequence[Leg]) -> int | None:
+    """Return the leg that says how an unanswered call ended: the last one that the customer was on by themselves."""
+    if len(legs) == 1 and legs[0].role is Role.OTHER:
+        return 0
+    last = own or customer
+    return last[-1] if last else None
+
+
+def _outcomes(legs: Sequence[Leg]) -> tuple[Outcome, ...]:
+    """Return how each leg ended: a call of two sides is a talk only if the agent was there."""
+    agents = {leg.kind for leg in legs if leg.role is Role.AGENT and leg.outcome is Outcome.ANSWERED}
+    fetched = {leg.kind for leg in legs if leg.role is Role.AGENT and leg.outcome is not Outcome.UNKNOWN}
+    found = []
+    for leg in legs:
+        ended = leg.outcome
+        if leg.kind == CdrType.CLICK2IVR and agents & AGENT_LATER:
+            ended = Outcome.ANSWERED if ended is Outcome.UNKNOWN else ended
+        elif leg.kind == CdrType.CLICK2IVR and ended is Outcome.ANSWERED:
+            ended = Outcome.ABANDONED
+        elif leg.kind is not None and leg.kind in AGENT_FIRST and ended is not Outcome.ANSWERED:
+            asked = AGENT_FIRST[leg.kind]
+            ended = Outcome.NOT_DIALED if asked in fetched and asked not in agents else ended
+        found.append(ended)
+    return tuple(found)

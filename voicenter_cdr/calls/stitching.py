@@ -1,4 +1,4 @@
-"""Whole calls from their legs."""
+"""Whole calls, stitched together from their legs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from typing import Final
 
 from attrs import define, field, fields, frozen
 
+from voicenter_cdr._times import EPOCH
 from voicenter_cdr.calls.legs import (
     RULES,
+    CallSummary,
     Direction,
+    Leg,
     Outcome,
     Role,
     customer_number,
     direction,
     ended_at,
-    is_counted,
+    is_later,
+    is_talk,
+    link_ids,
     outcome,
     rule,
+    summarize,
 )
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, DialStatus
@@ -29,22 +35,24 @@ from voicenter_cdr.models import Cdr, DialStatus
 __all__ = ["PATIENCE", "Agent", "Call", "Stitcher", "astitch", "stitch"]
 
 PATIENCE: Final = timedelta(hours=1)
-"""How long after the end of its last record a call may still gain another one."""
+"""Time after the end of its last record during which a call may still gain another one."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @frozen
 class Agent:
-    """Somebody who answered for the call centre. ``repr`` shows no name and no extension."""
+    """Person who talked for the call centre. ``repr`` shows no name and no extension."""
 
     code: str | None = None
-    """RepresentativeCode; ``None`` for somebody who was not logged in."""
+    """RepresentativeCode; ``None`` for a person who was not logged in."""
     name: str | None = field(default=None, repr=False)
     """RepresentativeName, or else UserName."""
     extension: str | None = field(default=None, repr=False)
     """SIP extension."""
 
 
-def _said_records(records: tuple[Cdr, ...]) -> str:
+def _format_records(records: tuple[Cdr, ...]) -> str:
     return f"<{len(records)} record{'' if len(records) == 1 else 's'}>"
 
 
@@ -53,27 +61,33 @@ class Call:
     """One call, made of all its records. ``repr`` shows no number, name or link."""
 
     started_at: datetime
-    """When its first record began; aware, UTC."""
+    """Start of its first record; aware, UTC."""
     ended_at: datetime
-    """When the last of its records was over; UTC."""
+    """End of the record that was over last; UTC."""
     direction: Direction
-    """Who began."""
+    """Side that began."""
     outcome: Outcome
-    """How it ended for the customer: answered if any leg with the customer was, else as the last of those ended."""
+    """Result for the customer: answered if a person answered any of their legs, else that of the last of them.
+
+    A predictive dialer's call that the customer picked up and no agent took is abandoned.
+    """
     dial_status: DialStatus | str | None
     """The service's word on the leg that decides the outcome."""
     customer_number: str | None = field(repr=False)
     """The customer's number in its one spelling, see :func:`normal_number`."""
     agents: tuple[Agent, ...] = field(repr=False)
-    """Who answered for the call centre, in order, each once."""
-    waiting: int | None
-    """Seconds of ringing on the customer's first leg. Whether RingTime is all of the wait in a queue is not known."""
-    talking: int
-    """Seconds of conversation of the customer's leg and of those it was handed on by."""
+    """People who talked for the call centre, in order, each once; not those who were only consulted."""
+    waiting: float | None
+    """Seconds the customer waited, on all their legs up to the first answer; ``None`` if unknown for one of these.
+
+    The wait is RingTime. Whether that holds all of the wait in a queue is not documented.
+    """
+    talking: int | None
+    """Seconds of talk on all answered legs with the customer; ``None`` if unknown for one of these."""
     recordings: tuple[str, ...] = field(repr=False)
     """Links to its recordings, in order."""
     cost_agorot: int | Decimal | None
-    """What its legs cost together, in agorot (1/100 ILS); ``None`` where no leg has a price."""
+    """Price of its legs together, in agorot (1/100 ILS); ``None`` if no leg has a price."""
     queue: str | None = field(repr=False)
     """The first queue it was directed to."""
     department: str | None = field(repr=False)
@@ -81,10 +95,13 @@ class Call:
     department_id: int | None = field(repr=False)
     """Id of that department."""
     transfers: int
-    """How many times the customer was handed on."""
+    """Number of times the customer was transferred or forwarded."""
     is_counted: bool
-    """Whether it has the customer's leg. Without it, the beginning of the call lies outside of the records."""
-    records: tuple[Cdr, ...] = field(repr=_said_records)
+    """``True`` if it counts as a call from or to a customer.
+
+    It does not if its beginning lies outside of the records, or if no customer was ever dialled.
+    """
+    records: tuple[Cdr, ...] = field(repr=_format_records)
     """All its records, in order of time."""
 
     @property
@@ -94,46 +111,73 @@ class Call:
 
     @classmethod
     def of(cls, records: Iterable[Cdr]) -> Call:
-        """The call these records make, whatever their order. Raises :class:`ConfigurationError` for none at all."""
+        """Make one call of these records, in any order. Raises :class:`ConfigurationError` if there are none."""
         given = tuple(records)
         if not given:
             raise ConfigurationError("A call has at least one record")
         legs = given if len(given) == 1 else _in_order(given)
-        first = _first_leg(legs)
-        decisive = _decisive(legs)
+        summary = summarize(tuple(map(to_leg, legs)))
         prices = [cdr.price_agorot for cdr in legs if cdr.price_agorot is not None]
-        numbers = (customer_number(cdr) for cdr in (first, *legs))
+        numbers = (customer_number(cdr) for cdr in (legs[summary.first], *legs))
         return cls(
             started_at=legs[0].started_at,
             ended_at=max(map(ended_at, legs)),
-            direction=direction(first),
-            outcome=Outcome.UNKNOWN if decisive is None else outcome(decisive),
-            dial_status=None if decisive is None else decisive.dial_status,
+            direction=summary.direction,
+            outcome=summary.outcome,
+            dial_status=_status(legs, summary),
             customer_number=next((number for number in numbers if number is not None), None),
-            agents=_agents(legs),
-            waiting=first.ring_time,
-            talking=sum(cdr.duration or 0 for cdr in legs if rule(cdr).talks),
+            agents=_agents(legs, summary),
+            waiting=summary.wait,
+            talking=summary.talk,
             recordings=tuple(cdr.record_url for cdr in legs if cdr.record_url),
             cost_agorot=sum(prices) if prices else None,
             queue=next((cdr.queue_name for cdr in legs if cdr.queue_name), None),
             department=next((cdr.department_name for cdr in legs if cdr.department_name), None),
             department_id=next((cdr.department_id for cdr in legs if cdr.department_id is not None), None),
             transfers=sum(rule(cdr).role is Role.TRANSFER for cdr in legs),
-            is_counted=any(map(is_counted, legs)),
+            is_counted=summary.is_counted,
             records=legs,
         )
+
+
+def to_leg(cdr: Cdr) -> Leg:
+    """Return the facts of a record that decide about its call."""
+    known = rule(cdr)
+    return Leg(
+        (cdr.started_at - EPOCH) // _MICROSECOND,
+        cdr.cdr_type,
+        known.role,
+        direction(cdr),
+        outcome(cdr),
+        cdr.dial_status,
+        is_later(cdr),
+        is_talk(cdr),
+        cdr.ring_time,
+        cdr.ring_time,
+        cdr.duration,
+    )
+
+
+def _status(legs: tuple[Cdr, ...], summary: CallSummary) -> DialStatus | str | None:
+    """Return the service's word on the outcome; of a dialer's call without an agent, that on the agent's leg."""
+    if summary.decisive is None:
+        return None
+    decisive = legs[summary.decisive]
+    if summary.outcome is not outcome(decisive):
+        return next((cdr.dial_status for cdr in legs if rule(cdr).role is Role.AGENT), decisive.dial_status)
+    return decisive.dial_status
 
 
 _FIELDS: Final = tuple(attribute.name for attribute in fields(Cdr) if attribute.name != "started_at")
 
 
 def _place(cdr: Cdr) -> tuple[datetime, int, str]:
-    """Where a record stands among others; seldom do two share a place."""
+    """Return the place of a record among others; seldom do two share one."""
     return cdr.started_at, cdr.cdr_type or 0, cdr.call_id or ""
 
 
 def _order(cdr: Cdr) -> tuple[object, ...]:
-    """The same, down to the last field, so that it does not depend on how the records came."""
+    """Return the same down to the last field, so that it does not depend on the order the records came in."""
     values = (getattr(cdr, name) for name in _FIELDS)
     return *_place(cdr), *(str(dict(value) if isinstance(value, Mapping) else value) for value in values)
 
@@ -143,33 +187,17 @@ def _in_order(records: tuple[Cdr, ...]) -> tuple[Cdr, ...]:
     return tuple(sorted(records, key=_place if len(places) == len(records) else _order))
 
 
-def _first_leg(legs: tuple[Cdr, ...]) -> Cdr:
-    """The leg the call is known by: the customer's, or else the first."""
-    customers = [cdr for cdr in legs if rule(cdr).role is Role.CUSTOMER]
-    return next(filter(is_counted, customers), customers[0] if customers else legs[0])
-
-
-def _decisive(legs: tuple[Cdr, ...]) -> Cdr | None:
-    """The leg that says how the call ended for the customer; none where only an agent was called."""
-    if len(legs) == 1 and rule(legs[0]).role is Role.OTHER:
-        return legs[0]
-    heard = [cdr for cdr in legs if rule(cdr).role is Role.CUSTOMER]
-    handed = [cdr for cdr in legs if rule(cdr).role is Role.TRANSFER]
-    answered = (cdr for cdr in (*heard, *handed) if outcome(cdr) is Outcome.ANSWERED)
-    return next(answered, next(reversed(heard or handed), None))
-
-
 _CALLS_OUT: Final = frozenset(kind for kind, known in RULES.items() if known.customer == "target")
 """Types whose agent is the one who calls; elsewhere it is the one who is called."""
 
 
-def _agents(legs: tuple[Cdr, ...]) -> tuple[Agent, ...]:
-    """Each who answered once, although not every leg may show the same of them."""
+def _agents(legs: tuple[Cdr, ...], summary: CallSummary) -> tuple[Agent, ...]:
+    """Return each who talked once, although not every leg may show the same of them."""
     found: list[Agent] = []
-    for cdr in legs:
+    for cdr, ended in zip(legs, summary.outcomes, strict=True):
         extension = cdr.caller_extension if cdr.cdr_type in _CALLS_OUT else cdr.target_extension
         agent = Agent(cdr.representative_code, cdr.representative_name or cdr.user_name or None, extension or None)
-        if agent == Agent() or outcome(cdr) is not Outcome.ANSWERED:
+        if agent == Agent() or ended is not Outcome.ANSWERED or rule(cdr).role is Role.CONSULTATION:
             continue
         place = next((place for place, other in enumerate(found) if _is_same(agent, other)), None)
         if place is None:
@@ -180,7 +208,7 @@ def _agents(legs: tuple[Cdr, ...]) -> tuple[Agent, ...]:
 
 
 def _is_same(one: Agent, other: Agent) -> bool:
-    """Whether it is one person: the code decides where both have one, for names are shared."""
+    """Return ``True`` if both are one person. The codes decide if both have one, since people share names."""
     if one.code and other.code:
         return one.code == other.code
     return bool((one.name and one.name == other.name) or (one.extension and one.extension == other.extension))
@@ -188,7 +216,7 @@ def _is_same(one: Agent, other: Agent) -> bool:
 
 @define(eq=False)
 class _Open:
-    """A call that may still gain records."""
+    """Call that may still gain records."""
 
     records: list[Cdr]
     ids: set[str]
@@ -199,10 +227,9 @@ class _Open:
 class Stitcher:
     """Joins records into calls as they come, in order of time.
 
-    Records are one call if they share a CallID, or if one names the other's as its original call, whichever comes
-    first; several that name the same call are one, even if it never comes. A call is complete once ``patience`` has
-    passed since the end of its last record: what comes later is another call. Records whose type has no rule, or that
-    have no id, are calls of their own. Only calls that are not complete yet are held.
+    Records are one call if they share an id (:func:`~voicenter_cdr.calls.link_ids`). A call is complete once
+    ``patience`` has passed since the end of its last record; records that come later are another call. Memory holds
+    only calls that are not complete yet.
     """
 
     def __init__(self, *, patience: timedelta = PATIENCE) -> None:
@@ -215,7 +242,7 @@ class Stitcher:
         self._now: datetime | None = None
 
     def __len__(self) -> int:
-        """How many calls are held."""
+        """Return the number of calls held."""
         return len({id(call) for call in self._open.values()})
 
     def add(self, cdr: Cdr) -> list[Call]:
@@ -230,21 +257,21 @@ class Stitcher:
             )
         self._now = cdr.started_at
         done = self._complete(cdr.started_at)
-        ids = {name for name in (cdr.call_id, cdr.original_call_id) if name}
-        if not ids or cdr.cdr_type not in RULES:
+        ids = {name for name in link_ids(cdr) if name}
+        if not ids:
             return [*done, Call.of((cdr,))]
         self._join(cdr, ids)
         return done
 
     def finish(self) -> list[Call]:
-        """The calls that are still held: no more records come."""
+        """Return the calls that are still held; no more records come."""
         return self._complete(None)
 
     def _join(self, cdr: Cdr, ids: set[str]) -> None:
         until = _later(ended_at(cdr), self._patience)
         mine = {id(call): call for name in ids if (call := self._open.get(name)) is not None}
         call, *others = sorted(mine.values(), key=lambda one: -len(one.records)) or (_Open([], set(), until),)
-        for other in others:  # the smaller into the larger, or a long chain would be moved with every link
+        for other in others:  # the smaller into the larger, or every link of a long chain would move all of it
             call.records += other.records
             call.until = max(call.until, other.until)
             ids |= other.ids
@@ -277,8 +304,8 @@ def _later(moment: datetime, by: timedelta) -> datetime:
 def stitch(records: Iterable[Cdr], *, patience: timedelta = PATIENCE) -> Iterator[Call]:
     """Join records into calls (see :class:`Stitcher` for the rule). Every record is in exactly one call.
 
-    A list, or any other collection, may be in any order: the calls are the same. An iterator is taken as it comes, has
-    to be in order of time, and is never held as a whole. Calls come as they complete, the shortest lived first.
+    A collection, such as a list, may be in any order; the calls are the same. An iterator has to be in order of time
+    and is never held as a whole. Calls come as they complete.
     """
     whole = sorted(records, key=lambda cdr: cdr.started_at) if isinstance(records, Collection) else records
     stitcher = Stitcher(patience=patience)

@@ -1,0 +1,249 @@
+"""From stored records to calls, queue entries and agent handlings, each with its profile."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import compress, pairwise
+from typing import Final, NamedTuple
+
+from attrs import define, field, frozen
+
+from voicenter_cdr.analytics.measures import QUEUED, Item, LegProfile, Tag
+from voicenter_cdr.analytics.options import KpiOptions
+from voicenter_cdr.analytics.store import Combination, RecordStore
+from voicenter_cdr.calls import MISSED, PATIENCE, CallSummary, Direction, Leg, Outcome, Role, summarize
+from voicenter_cdr.models import CdrType
+
+__all__ = ["Calls", "Event", "LinkedCall", "call_profile", "find_calls", "is_missed_outcome", "leg_profiles"]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_ENTRIES: Final = frozenset({CdrType.QUEUE, CdrType.CLICK2QUEUE_INCOMING})
+"""Types of a leg on which a customer enters a queue."""
+
+_CALLED_BY_AGENT: Final = frozenset({CdrType.EXTENSION_OUTGOING, CdrType.CLICK2CALL_LEG2, CdrType.PRODUCTIVE_CALL_LEG2})
+"""Types of a customer's leg whose agent is the one who calls."""
+
+_FETCHED: Final = frozenset({CdrType.CLICK2IVR_INCOMING, CdrType.CLICK2QUEUE_INCOMING})
+"""Types of the leg by which a dialer's customer reaches an agent."""
+
+
+def is_missed_outcome(outcome: Outcome, status: str | None, options: KpiOptions) -> bool:
+    """Return ``True`` if a caller whose leg ended so is to be called back.
+
+    Callers who hung up in the voice menu (VOEND) may have learned enough there, and callers who left a message were
+    heard by a machine: both count on request only. A menu that ends the call by design (TE) misses nobody.
+    """
+    if outcome is Outcome.ENDED_IN_MENU:
+        return options.menu and status == "VOEND"
+    return outcome in MISSED or (options.voicemail and outcome is Outcome.VOICEMAIL)
+
+
+class Event(NamedTuple):
+    """Event in the history of a caller. At one instant a talk sorts after a miss, and settles it."""
+
+    at: int
+    """Microseconds since 1970: the start of a missed leg, a call or an attempt, the beginning of a talk."""
+    kind: int
+    """One of the constants below."""
+    row: int
+    """Leg: the missed one, the last answered one of a call, the one on which the caller was reached."""
+
+
+MISS: Final = 0
+"""A missed call, at the start of its first missed leg."""
+CALL: Final = 1
+"""A call of theirs that nobody answered."""
+ANSWERED_CALL: Final = 2
+"""A call of theirs that a person answered."""
+ATTEMPT: Final = 3
+"""A call to them."""
+TALK: Final = 4
+"""A talk on a call of theirs, or one whose beginning is not there."""
+CALLBACK: Final = 5
+"""A talk on a call to them."""
+
+
+@frozen
+class LinkedCall:
+    """A call whose legs say more together than each alone."""
+
+    rows: tuple[int, ...]
+    """Its rows, in order of time."""
+    legs: tuple[Leg, ...]
+    """Its legs, in that order."""
+    summary: CallSummary
+    """The call as a whole."""
+
+
+@define(eq=False)
+class Calls:
+    """All calls of a store."""
+
+    linked: list[LinkedCall]
+    """Calls of several legs, and legs that name a call."""
+    alone: bytearray = field(repr=False)
+    """1 for every row that is a call of its own."""
+
+    def rows_alone(self) -> Iterator[int]:
+        """Iterate over the rows that are calls of their own."""
+        return compress(range(len(self.alone)), self.alone)
+
+
+def find_calls(store: RecordStore) -> Calls:
+    """Put the records of a store together to calls, by the rule of :func:`voicenter_cdr.calls.link_ids`.
+
+    As in :func:`~voicenter_cdr.calls.stitch`, a leg that begins more than :data:`~voicenter_cdr.calls.PATIENCE` after
+    the end of all earlier ones begins another call.
+    """
+    linked = _linked_ids(store.ids, store.parents)
+    alone = bytearray(b"\1") * len(store)
+    leaders: dict[int, int] = {}
+
+    def leader(one: int) -> int:
+        path = []
+        while (above := leaders.setdefault(one, one)) != one:
+            path.append(one)
+            one = above
+        for below in path:
+            leaders[below] = one
+        return one
+
+    rows = [row for row, one in enumerate(store.ids) if one in linked]
+    rows += [row for row in store.parents if not store.ids[row]]
+    for row, parent in store.parents.items():
+        leaders[leader(store.ids[row] or parent)] = leader(parent)
+    families: defaultdict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        alone[row] = 0
+        families[leader(store.ids[row] or store.parents[row])].append(row)
+    return Calls([call for family in families.values() for call in _split(store, family)], alone)
+
+
+def _linked_ids(ids: array[int], parents: dict[int, int]) -> set[int]:
+    """Return the ids of calls that have, or may have, several legs."""
+    seen: set[int] = set()
+    note = seen.add
+    linked = {one for one in ids if one in seen or note(one)}
+    linked.update(parents.values(), (ids[row] for row in parents))
+    linked.discard(0)
+    return linked
+
+
+def _split(store: RecordStore, rows: list[int]) -> Iterator[LinkedCall]:
+    """Put linked rows in order, and cut where nothing happened for long."""
+    rows.sort(key=store.order)
+    patience = PATIENCE // _MICROSECOND
+    part: list[int] = []
+    until = 0
+    for row in rows:
+        at = store.starts[row]
+        if part and at > until + patience:
+            yield _link(store, part)
+            part = []
+        length = (max(0, store.ring(row) or 0) + max(0, store.duration(row) or 0)) * 1_000_000
+        until = at + length if not part else max(until, at + length)
+        part.append(row)
+    yield _link(store, part)
+
+
+def _link(store: RecordStore, rows: Sequence[int]) -> LinkedCall:
+    legs = tuple(to_stored_leg(store, row) for row in rows)
+    return LinkedCall(tuple(rows), legs, summarize(legs))
+
+
+def to_stored_leg(store: RecordStore, row: int) -> Leg:
+    """Return the leg of a row."""
+    leg = store.known[store.combinations[row]].leg
+    return leg._replace(at=store.starts[row], ring=store.ring(row), wait=store.wait(row), duration=store.duration(row))
+
+
+def leg_profiles(legs: Sequence[Leg], combinations: Sequence[Combination], summary: CallSummary) -> list[LegProfile]:
+    """Return the profile of each leg of a call."""
+    customer = {place: number for number, place in enumerate(summary.customer)}
+    found = []
+    for place, (leg, outcome) in enumerate(zip(legs, summary.outcomes, strict=True)):
+        answered = outcome is Outcome.ANSWERED
+        tags = Tag(0)
+        if leg.talks and answered:
+            tags |= Tag.TALKS
+        if leg.kind in _ENTRIES and leg.direction is not Direction.INTERNAL:
+            tags |= Tag.ENTRY
+        if leg.kind in _CALLED_BY_AGENT and leg.direction is Direction.OUTBOUND and outcome is not Outcome.NOT_DIALED:
+            tags |= Tag.ATTEMPT | Tag.REACHED if answered else Tag.ATTEMPT
+        elif leg.kind in _FETCHED and answered:
+            tags |= Tag.ATTEMPT | Tag.REACHED
+        elif tags & Tag.TALKS and place in customer:
+            tags |= Tag.HANDLED
+        number = customer.get(place)
+        if number is not None:
+            if number:
+                before = summary.outcomes[summary.customer[number - 1]] is Outcome.ANSWERED
+                tags |= (Tag.TRANSFERRED_IN if before else Tag.OVERFLOW_IN) if tags & Tag.ENTRY else Tag(0)
+            if number + 1 < len(customer):
+                tags |= Tag.HANDED_ON if tags & Tag.TALKS else Tag(0)
+                tags |= (Tag.TRANSFERRED_OUT if answered else Tag.OVERFLOW_OUT) if tags & Tag.ENTRY else Tag(0)
+            if tags & Tag.HANDLED and place != summary.answered[0]:
+                tags |= Tag.TAKEN_OVER
+        recording = combinations[place].key.recording
+        if recording is not None:
+            tags |= Tag.RECORDED if recording else Tag.RECORDED | Tag.UNRECORDED
+        found.append(LegProfile(Item.LEG, leg.kind, leg.direction, outcome, int(tags)))
+    return found
+
+
+def call_profile(legs: Sequence[Leg], summary: CallSummary) -> LegProfile:
+    """Return the profile of a call."""
+    tags = Tag.COUNTED if summary.is_counted else Tag(0)
+    if summary.outcome is Outcome.ANSWERED:
+        tags |= Tag.TALKS
+    if any(
+        leg.kind == CdrType.QUEUE
+        and leg.direction is not Direction.INTERNAL
+        and (outcome in QUEUED or outcome is Outcome.REFUSED)
+        for leg, outcome in zip(legs, summary.outcomes, strict=True)
+    ):
+        tags |= Tag.TRIED_QUEUE
+    return LegProfile(Item.CALL, legs[summary.first].kind, summary.direction, summary.outcome, int(tags))
+
+
+def call_events(legs: Sequence[Leg], rows: Sequence[int], summary: CallSummary, options: KpiOptions) -> list[Event]:
+    """Return what a call adds to the history of its customer."""
+    first = legs[summary.first]
+    found = []
+    missed = missed_places(legs, summary, options)
+    if missed:
+        found.append(Event(legs[missed[0]].at, MISS, rows[missed[0]]))
+    if summary.is_counted and summary.direction is Direction.INBOUND:
+        kind, place = (ANSWERED_CALL, summary.answered[-1]) if summary.answered else (CALL, summary.first)
+        found.append(Event(first.at, kind, rows[place]))
+    elif summary.is_counted and summary.direction is Direction.OUTBOUND:
+        found.append(Event(first.at, ATTEMPT, rows[summary.first]))
+    if summary.answered:
+        spoken = max(legs[place].talk_at for place in summary.answered)
+        kind = CALLBACK if summary.direction is Direction.OUTBOUND else TALK
+        found.append(Event(spoken, kind, rows[summary.answered[0]]))
+    return found
+
+
+def missed_places(legs: Sequence[Leg], summary: CallSummary, options: KpiOptions) -> list[int]:
+    """Return the legs after the last answer on which the caller was missed."""
+    return [
+        place
+        for place in summary.missed
+        if legs[place].role in (Role.CUSTOMER, Role.TRANSFER)
+        and is_missed_outcome(summary.outcomes[place], legs[place].status, options)
+    ]
+
+
+def queue_steps(legs: Sequence[Leg], summary: CallSummary) -> Iterator[tuple[int, int]]:
+    """Iterate over the pairs of queue entries that follow one another in a call."""
+    entries = [
+        place
+        for place in summary.customer
+        if legs[place].kind in _ENTRIES and legs[place].direction is not Direction.INTERNAL
+    ]
+    return pairwise(entries)

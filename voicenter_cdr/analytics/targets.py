@@ -1,0 +1,184 @@
+"""Targets of queues: a service level and an abandonment rate to hold the numbers against."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from attrs import field, frozen
+
+from voicenter_cdr.calls import Outcome
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["QueueEntry", "Target", "TargetResult", "evaluate_target", "read_targets"]
+
+
+@frozen(kw_only=True)
+class Target:
+    """Target of a queue, or of all calls: 80 % answered within 20 seconds, or less than 5 % abandoned."""
+
+    queue: str | None = field(default=None, repr=False)
+    """Name of the queue; ``None`` for all of them together."""
+    service_level: float | None = None
+    """Share, from 0 to 1, of queue entries to be answered within ``answer_within``."""
+    answer_within: int = 20
+    """Seconds of wait."""
+    abandonment_rate: float | None = None
+    """Largest share, from 0 to 1, of queue entries that may be abandoned."""
+
+    def __attrs_post_init__(self) -> None:
+        shares = [share for share in (self.service_level, self.abandonment_rate) if share is not None]
+        if not shares:
+            raise ConfigurationError("A target needs a service_level or an abandonment_rate")
+        if not all(0 <= share <= 1 for share in shares):
+            raise ConfigurationError("The share of a target is from 0 to 1", hint="Write 0.8 for 80 %.")
+        if self.answer_within < 0:
+            raise ConfigurationError("answer_within can't be negative")
+
+
+@frozen(kw_only=True)
+class TargetResult:
+    """Result of one target: the value of the period, and the intervals that met it."""
+
+    queue: str | None = field(repr=False)
+    """Name of the queue; ``None`` for all of them together."""
+    name: str
+    """``service_level`` or ``abandonment_rate``."""
+    answer_within: int | None
+    """Seconds of the service level; ``None`` for an abandonment rate."""
+    target: float
+    """Share to be met."""
+    value: float | None
+    """Share of the period; ``None`` if nothing was counted."""
+    met: bool | None
+    """``True`` if the period met it; ``None`` if nothing was counted."""
+    intervals_met: int
+    """Number of intervals that met it."""
+    intervals: int
+    """Number of intervals with queue entries."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "queue": self.queue,
+            "name": self.name,
+            "answer_within": self.answer_within,
+            "target": self.target,
+            "value": self.value,
+            "met": self.met,
+            "intervals_met": self.intervals_met,
+            "intervals": self.intervals,
+        }
+
+
+class QueueEntry(NamedTuple):
+    """One leg on which a customer entered a queue."""
+
+    queue: str | None
+    interval: str
+    """The local interval in which it began."""
+    outcome: Outcome
+    wait: float | None
+    """Seconds; ``None`` if unknown."""
+
+
+_QUEUED: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
+
+
+def evaluate_target(target: Target, entries: Iterable[QueueEntry]) -> list[TargetResult]:
+    """Hold the queue entries of a period, and of each of its intervals, against a target.
+
+    The service level is the negative variant: entries that were abandoned count against it. Answered entries of an
+    unknown wait are left out.
+    """
+    chosen = [
+        entry
+        for entry in entries
+        if (target.queue is None or entry.queue == target.queue)
+        and entry.outcome in _QUEUED
+        and not (entry.outcome is Outcome.ANSWERED and entry.wait is None)
+    ]
+    parts: defaultdict[str, list[QueueEntry]] = defaultdict(list)
+    for entry in chosen:
+        parts[entry.interval].append(entry)
+    found = []
+    for name, share in (("service_level", target.service_level), ("abandonment_rate", target.abandonment_rate)):
+        if share is None:
+            continue
+        is_level = name == "service_level"
+        values = [_share(target, part, is_level=is_level) for part in parts.values()]
+        value = _share(target, chosen, is_level=is_level) if chosen else None
+        found.append(
+            TargetResult(
+                queue=target.queue,
+                name=name,
+                answer_within=target.answer_within if is_level else None,
+                target=share,
+                value=value,
+                met=None if value is None else value >= share if is_level else value <= share,
+                intervals_met=sum(one >= share if is_level else one <= share for one in values),
+                intervals=len(values),
+            )
+        )
+    return found
+
+
+def _share(target: Target, entries: Sequence[QueueEntry], *, is_level: bool) -> float:
+    """Return the share of entries answered in time, or of those abandoned."""
+    if is_level:
+        met = sum(
+            entry.outcome is Outcome.ANSWERED and entry.wait is not None and entry.wait <= target.answer_within
+            for entry in entries
+        )
+    else:
+        met = sum(entry.outcome is Outcome.ABANDONED for entry in entries)
+    return met / len(entries)
+
+
+_KEYS: Final = frozenset({"service_level", "answer_within", "abandonment_rate"})
+
+
+def read_targets(path: str | Path) -> tuple[Target, ...]:
+    """Read targets from a TOML file: a table ``[all]`` for all queues together, a table ``[queues."Name"]`` for each.
+
+    Each table may hold ``service_level`` and ``abandonment_rate``, shares from 0 to 1, and ``answer_within`` in
+    seconds. Raises :class:`ConfigurationError` for a file that can't be read, and for anything else in it.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The targets can't be read: {error.strerror}", hint=f"Check the file {path}."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The targets in {path} are no TOML: {error}") from None
+    if unknown := set(content) - {"all", "queues"}:
+        raise ConfigurationError(
+            f"Unknown in {path}: {', '.join(sorted(unknown))}", hint='Known: [all], [queues."Name"].'
+        )
+    queues = content.get("queues", {})
+    if not isinstance(queues, dict):
+        raise ConfigurationError(
+            f"queues in {path} is no table", hint='Write [queues."Name"] above the targets of one.'
+        )
+    named = [(None, content["all"])] if "all" in content else []
+    return tuple(_target(queue, table, path) for queue, table in [*named, *queues.items()])
+
+
+def _target(queue: str | None, table: object, path: str | Path) -> Target:
+    name = "[all]" if queue is None else f'[queues."{queue}"]'
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"{name} in {path} is no table")
+    if unknown := set(table) - _KEYS:
+        raise ConfigurationError(
+            f"Unknown in {name} of {path}: {', '.join(sorted(map(str, unknown)))}",
+            hint=f"Known: {', '.join(sorted(_KEYS))}.",
+        )
+    for key, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, int if key == "answer_within" else int | float):
+            raise ConfigurationError(f"{key} in {name} of {path} is no number")
+    return Target(queue=queue, **table)
