@@ -33,7 +33,6 @@ from voicenter_cdr.analytics.results import (
     QueueFlow,
     WaitClass,
 )
-
 from voicenter_cdr.analytics.sql import Dialect, create_views, views
 from voicenter_cdr.analytics.targets import Target, TargetResult, read_targets
 

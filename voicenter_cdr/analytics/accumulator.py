@@ -6,7 +6,7 @@ Pure: records in, frozen values out. The tables of :mod:`voicenter_cdr.analytics
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from voicenter_cdr.analytics.callers import caller_histories, follow_callers
@@ -18,6 +18,7 @@ from voicenter_cdr.analytics.statistics import intervals_of, peak_overlap, to_da
 from voicenter_cdr.analytics.store import RecordStore
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Accumulator", "akpis", "kpis"]
 
@@ -61,13 +62,10 @@ class Accumulator:
         The period tells how many Sundays or nine o'clocks there were, and which callers had time to call again. It
         selects no records. Raises :class:`ConfigurationError` for naive times.
         """
-        for name, value in (("start", start), ("end", end)):
-            if value is not None and value.utcoffset() is None:
-                raise ConfigurationError(f"{name} takes an aware datetime")
         self._flush()
         store, options = self._store, self.options
-        begun = to_datetime(min(store.starts, default=None)) if start is None else start.astimezone(UTC)
-        ended = to_datetime(max(store.starts, default=None)) if end is None else end.astimezone(UTC)
+        begun = to_datetime(min(store.starts, default=None)) if start is None else to_utc("start", start)
+        ended = to_datetime(max(store.starts, default=None)) if end is None else to_utc("end", end)
         calls = find_calls(store)
         histories, unknown = caller_histories(store, calls, options)
         callers = follow_callers(histories, store, options, ended)

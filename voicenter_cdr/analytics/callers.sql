@@ -6,8 +6,8 @@ history AS {once} (
     SELECT customer, missed_us AS at_us, 0 AS what, missed_leg AS leg_id, CAST(0 AS BIGINT) AS ref_us
     FROM calls WHERE customer IS NOT NULL AND missed_leg IS NOT NULL
     UNION ALL SELECT customer, first_us, 3, first_leg, CAST(0 AS BIGINT)
-    FROM calls WHERE customer IS NOT NULL AND direction = 'outbound' AND (tags & {counted}) <> 0
-    UNION ALL SELECT customer, spoken_us, CASE WHEN direction = 'outbound' THEN 5 ELSE 4 END, CAST(NULL AS BIGINT), answer_us
+    FROM calls WHERE customer IS NOT NULL AND direction = 'outbound' AND kind IN ({by_hand}) AND (tags & {counted}) <> 0
+    UNION ALL SELECT customer, spoken_us, CASE WHEN direction = 'outbound' AND kind IN ({by_hand}) THEN 5 ELSE 4 END, CAST(NULL AS BIGINT), answer_us
     FROM calls WHERE customer IS NOT NULL AND spoken_us IS NOT NULL
 ),
 counted AS (
@@ -38,17 +38,20 @@ delay AS (
     FROM episode CROSS JOIN last
     WHERE since_us + {horizon} <= until_us AND coalesce(talked_us - since_us > {horizon}, TRUE)
 ),
+clocked AS {once} (
+    SELECT delay.*, since_us {div} 1000000 AS since_s, (since_us + tried) {div} 1000000 AS tried_s,
+        (since_us + returned) {div} 1000000 AS returned_s
+    FROM delay
+),
 due AS {once} (
-    SELECT delay.customer, delay.leg_id, delay.returned, delay.tried, {due}
+    SELECT customer, leg_id, returned, tried, {due}
         + CASE WHEN tried <= 3600000000 THEN {tried_1h} ELSE 0 END
         + CASE WHEN tried <= 10800000000 THEN {tried_3h} ELSE 0 END
-        + CASE WHEN {tried_day} = {since_day}
-            THEN {tried_same_day} ELSE 0 END
+        + CASE WHEN {tried_day} = {since_day} THEN {tried_same_day} ELSE 0 END
         + CASE WHEN returned <= 3600000000 THEN {returned_1h} ELSE 0 END
         + CASE WHEN returned <= 10800000000 THEN {returned_3h} ELSE 0 END
-        + CASE WHEN {returned_day} = {since_day}
-            THEN {returned_same_day} ELSE 0 END AS tags
-    FROM delay
+        + CASE WHEN {returned_day} = {since_day} THEN {returned_same_day} ELSE 0 END AS tags
+    FROM clocked
 ),
 followed AS {once} (
     SELECT customer, last_answer_leg AS leg_id, first_us, is_answer, min(first_us) OVER (PARTITION BY customer

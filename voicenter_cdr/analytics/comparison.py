@@ -11,6 +11,7 @@ from attrs import frozen
 from voicenter_cdr.analytics.definitions import Definition
 from voicenter_cdr.analytics.results import Kpi, Kpis
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Comparison", "compare", "earlier_period"]
 
@@ -77,8 +78,7 @@ def earlier_period(
     of whole months is compared with as many whole months. A year ago is 364 days ago, so that Sundays meet Sundays;
     for whole months it is the same months. Raises :class:`ConfigurationError` for naive times and an empty period.
     """
-    if start.utcoffset() is None or end.utcoffset() is None:
-        raise ConfigurationError("start and end take aware datetimes")
+    start, end = to_utc("start", start), to_utc("end", end)
     if start >= end:
         raise ConfigurationError("The period to compare is empty")
     first, last = (moment.astimezone(zone).replace(tzinfo=None) for moment in (start, end))

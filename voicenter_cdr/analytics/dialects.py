@@ -15,7 +15,7 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["Dialect", "SqlDialect", "dialect_named", "quote_text"]
 
-Dialect = Literal["duckdb", "sqlite", "postgresql"]
+Dialect = Literal["duckdb", "sqlite", "postgres"]
 
 _FIRST_YEAR: Final = 1990
 
@@ -150,7 +150,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 pad="substr('0' || ({number}), -2)",
             ),
             SqlDialect(
-                "postgresql",
+                "postgres",
                 once="MATERIALIZED",
                 div="/",
                 micro="CAST(extract(epoch FROM started_at) * 1000000 AS BIGINT)",

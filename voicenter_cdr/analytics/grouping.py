@@ -325,6 +325,8 @@ class Grouping:
         if name in TIMES or name == "interval":
             time_key = _time_key(name, self._options.interval if name == "interval" else None)
             keys = {quarter: time_key(self._local(quarter)) for quarter in {quarter for quarter, _ in self._by_quarter}}
+            for quarter in sorted(keys):
+                _ = made[keys[quarter]]
             for (quarter, place), totals in self._by_quarter.items():
                 made[keys[quarter]][place].add(totals)
             seconds = exposure(start, end, self._options.zone, time_key)
@@ -336,7 +338,7 @@ class Grouping:
                 made[key][place].add(totals)
                 self._name(labels, name, key, known[combination])
         definitions = report.definitions(name)
-        for key in sorted(made, key=lambda one: (one is None, one)):
+        for key in made if name == "interval" else sorted(made, key=lambda one: (one is None, one)):
             figures = report.figures(made[key], definitions) | ({} if name == "interval" else report.ranked(made[key]))
             if name == "interval":
                 figures["offered_load"] = report.offered_load(figures, seconds[key])

@@ -1,4 +1,7 @@
 -- Every record with what the rules of calls make of it, and which call it belongs to (see calls/legs.py).
+timed AS {once} (
+    SELECT *, {micro} AS start_us, ({micro}) {div} 1000000 AS start_s FROM {table}
+),
 base AS {once} (
     SELECT
         row_number() OVER () AS leg_id,
@@ -6,7 +9,7 @@ base AS {once} (
         dial_status AS status,
         direction,
         outcome AS alone,
-        {micro} AS start_us,
+        start_us,
         CASE WHEN ring_time >= 0 THEN CAST(ring_time AS BIGINT) END AS ring,
         CASE WHEN duration >= 0 THEN CAST(duration AS BIGINT) END AS duration,
         CASE WHEN cdr_type IN (8, 19) THEN {wait} WHEN ring_time >= 0 THEN ring_time END AS wait,
@@ -34,7 +37,7 @@ base AS {once} (
         {campaign} AS campaign,
         {path} AS path,
         {offset} AS offset_s
-    FROM {table}
+    FROM timed
 ),
 shared AS (
     SELECT own_id AS id FROM base WHERE own_id IS NOT NULL GROUP BY own_id HAVING count(*) > 1

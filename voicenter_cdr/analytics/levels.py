@@ -60,11 +60,14 @@ CALL: Final = 1
 ANSWERED_CALL: Final = 2
 """A call of theirs that a person answered."""
 ATTEMPT: Final = 3
-"""A call to them."""
+"""A call of an agent to them."""
 TALK: Final = 4
-"""A talk on a call of theirs, or one whose beginning is not there."""
+"""A talk on a call of theirs, on one of a dialer, or on one whose beginning is not there."""
 CALLBACK: Final = 5
-"""A talk on a call to them."""
+"""A talk on a call of an agent to them."""
+
+BY_HAND: Final = frozenset({CdrType.EXTENSION_OUTGOING, CdrType.CLICK2CALL_LEG2})
+"""Types of the calls that agents make by themselves. A dialer works through a campaign: it returns no missed call."""
 
 
 @frozen
@@ -220,11 +223,11 @@ def call_events(legs: Sequence[Leg], rows: Sequence[int], summary: CallSummary, 
     if summary.is_counted and summary.direction is Direction.INBOUND:
         kind, place = (ANSWERED_CALL, summary.answered[-1]) if summary.answered else (CALL, summary.first)
         found.append(Event(first.at, kind, rows[place]))
-    elif summary.is_counted and summary.direction is Direction.OUTBOUND:
+    elif summary.is_counted and first.kind in BY_HAND:
         found.append(Event(first.at, ATTEMPT, rows[summary.first]))
     if summary.answered:
         spoken = max(legs[place].talk_at for place in summary.answered)
-        kind = CALLBACK if summary.direction is Direction.OUTBOUND else TALK
+        kind = CALLBACK if summary.direction is Direction.OUTBOUND and first.kind in BY_HAND else TALK
         found.append(Event(spoken, kind, rows[summary.answered[0]]))
     return found
 

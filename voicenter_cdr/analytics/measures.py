@@ -351,7 +351,7 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
             Measure("unrecorded", "of those, without RecordURL", _R, _legs(Tag.UNRECORDED)),
             Measure(
                 "due",
-                "missed callers to be called back within {callback_within}, who did not get through themselves",
+                "missed callers, at least {callback_within} before the end, who did not get through by themselves",
                 _P,
                 _missed(0),
             ),
@@ -425,6 +425,7 @@ BY_AGENT: Final[Mapping[str, str | None]] = MappingProxyType(
         "talks_outbound": "reached_talks",
         "after_outbound": "reached_after",
         "priced_outbound": "reached_priced",
+        "queue_answered": "queue_answered",
         "wait_of_answered": "wait_of_answered",
         "waits_of_answered": "waits_of_answered",
     }

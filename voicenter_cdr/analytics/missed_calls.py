@@ -18,8 +18,8 @@ from voicenter_cdr.analytics.levels import MISS, find_calls, is_missed_outcome, 
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.store import RecordStore
 from voicenter_cdr.calls import MISSED, Direction, Outcome, Role, direction, ended_at, outcome, rule
-from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["COLUMNS", "MISSED", "MissedCallTracker", "Unreturned", "is_missed", "is_reached", "unreturned"]
 
@@ -143,8 +143,7 @@ class MissedCallTracker:
 
     def waiting(self, *, now: datetime | None = None) -> list[Unreturned]:
         """Return the callers who wait by now, the longest waiting first."""
-        if now is not None and now.utcoffset() is None:
-            raise ConfigurationError("now takes an aware datetime")
+        until = self._last if now is None else to_utc("now", now)
         calls = find_calls(self._store)
         histories, _ = caller_histories(self._store, calls, self._options)
         missed_rows: dict[int, list[int]] = {}
@@ -156,7 +155,7 @@ class MissedCallTracker:
         for number, story in histories.items():
             legs = [missed_rows.get(event.row, [event.row]) for event in missed_since(story)]
             if legs:
-                found.append(self._waiting(numbers[number], legs, now or self._last))
+                found.append(self._waiting(numbers[number], legs, until))
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))
 
     def _waiting(self, number: str, calls: list[list[int]], now: datetime) -> Unreturned:

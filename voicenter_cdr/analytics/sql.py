@@ -19,6 +19,7 @@ from typing import Final
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.definitions import (
     DEFINITIONS,
+    OVERALL,
     RANKED,
     Definition,
     all_definitions,
@@ -27,6 +28,7 @@ from voicenter_cdr.analytics.definitions import (
 from voicenter_cdr.analytics.dialects import Dialect, SqlDialect, dialect_named, quote_text
 from voicenter_cdr.analytics.dimensions import DIMENSIONS, WAIT_CLASSES
 from voicenter_cdr.analytics.figures import LOST
+from voicenter_cdr.analytics.levels import BY_HAND
 from voicenter_cdr.analytics.measures import MEASURES, QUEUED, LegFilter, Measure, Tag
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
 from voicenter_cdr.analytics.store import CAMPAIGN_KEYS
@@ -34,6 +36,7 @@ from voicenter_cdr.calls import AGENT_LATER, MISSED, PATIENCE, PUNCTUATION, RULE
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Dialect", "create_views", "views"]
 
@@ -61,7 +64,15 @@ _BASE: Final = (
     "campaign, path, offset_s"
 )
 
-_ORDER: Final = "start_us, CASE WHEN kind < 0 THEN 0 ELSE kind END, coalesce(status, ''), coalesce(ring, -1), coalesce(duration, -1)"
+_ORDER: Final = ", ".join(
+    (
+        "start_us",
+        "CASE WHEN kind < 0 THEN 0 ELSE kind END",
+        "coalesce(status, '')",
+        "coalesce(ring, -1)",
+        "coalesce(duration, -1)",
+    )
+)
 """Order of the legs of a call, as in :meth:`RecordStore.order`."""
 
 _KEYS: Final = {
@@ -127,9 +138,7 @@ def views(
     spoken = dialect_named(dialect)
     if wait is None and options.wait != RING_TIME:
         raise ConfigurationError("A wait that is not RING_TIME has to be given to SQL as SQL: wait='…'")
-    if end is not None and end.utcoffset() is None:
-        raise ConfigurationError("end takes an aware datetime")
-    until = "(SELECT max(start_us) FROM base)" if end is None else str((end - EPOCH) // _MICROSECOND)
+    until = "(SELECT max(start_us) FROM base)" if end is None else str((to_utc("end", end) - EPOCH) // _MICROSECOND)
     text = _Text(spoken, options, wait, quote_identifier(table), until)
     made = {"kpi_leg": text.query("SELECT * FROM leg", "legs"), "kpi_call": text.query("SELECT * FROM calls", "calls")}
     for name in DIMENSIONS:
@@ -158,16 +167,14 @@ class _Text:
         self._options = options
         zone = options.zone
         tags = {tag.name.lower(): int(tag) for tag in Tag if tag.name}
-        seconds = {name: f"(since_us + {name}) {dialect.div} 1000000" for name in ("tried", "returned")}
-        days = {f"{name}_day": dialect.local_day(text, zone) for name, text in seconds.items()}
+        days = {f"{name}_day": dialect.local_day(f"{name}_s", zone) for name in ("since", "tried", "returned")}
         slots: dict[str, object] = {
             **tags,
             **days,
-            "since_day": dialect.local_day(f"since_us {dialect.div} 1000000", zone),
             "once": dialect.once,
             "div": dialect.div,
             "micro": dialect.micro,
-            "offset": dialect.offset(f"({dialect.micro}) {dialect.div} 1000000", zone),
+            "offset": dialect.offset("start_s", zone),
             "path": dialect.path,
             "campaign": "coalesce("
             + ", ".join(f"nullif(trim({dialect.custom(key)}), '')" for key in CAMPAIGN_KEYS)
@@ -183,6 +190,7 @@ class _Text:
             "agent_later": ", ".join(str(int(kind)) for kind in sorted(AGENT_LATER)),
             "extension": f"nullif(CASE WHEN cdr_type IN ({_types(lambda rule: rule.customer == 'target')}) "
             "THEN caller_extension ELSE target_extension END, '')",
+            "by_hand": ", ".join(str(int(kind)) for kind in sorted(BY_HAND)),
             "patience": PATIENCE // _MICROSECOND,
             "order": _ORDER,
             "columns": _BASE,
@@ -199,10 +207,7 @@ class _Text:
         self._parts = {}
         before = ""
         for name in ("legs", "calls", "callers"):
-            given = dict(slots)
-            if name == "callers":
-                given["tried"] = given["returned"] = None
-            before = before + (",\n" if before else "") + _template(name).format_map(given).strip()
+            before = before + (",\n" if before else "") + _template(name).format_map(slots).strip()
             self._parts[name] = before
 
     def query(self, select: str, part: str) -> str:
@@ -241,13 +246,13 @@ class _Text:
             .replace("{month}", f"substr({dialect.date('local_s')}, 1, 7)")
         )
 
-    def _sums(self, measures: Sequence[str], key: str, label: str) -> str:
+    def _sums(self, measures: Sequence[str], key: str, label: str, *, group: bool = True) -> str:
         """Return the tables of sums: items, their sums by profile, and the measures by key."""
         options = self._options
         items = {MEASURES[name].filter.item for name in measures}
         parts = [
-            f"SELECT {key.format(outcome='outcome')} AS key, {label} AS label, 'leg' AS item, kind, direction, outcome, "
-            "tags, CASE WHEN is_talk = 1 THEN duration END AS talk, wait, price FROM leg"
+            f"SELECT {key.format(outcome='outcome')} AS key, {label} AS label, 'leg' AS item, kind, direction, "
+            "outcome, tags, CASE WHEN is_talk = 1 THEN duration END AS talk, wait, price FROM leg"
         ]
         if "call" in items:
             parts.append(
@@ -274,12 +279,13 @@ sums AS (
     FROM item GROUP BY key, item, kind, direction, outcome, tags
 ),
 measured AS (
-    SELECT key, min(label) AS label,
+    SELECT {"key, " if group else ""}min(label) AS label,
         {sums}
-    FROM sums GROUP BY key
+    FROM sums {"GROUP BY key" if group else ""}
 ),
 lost AS (
-    SELECT CASE WHEN coalesce(sum(CASE WHEN wait = 0 THEN 1 ELSE 0 END), 0) * 2 > count(*) THEN 1 ELSE 0 END AS is_unknown
+    SELECT CASE WHEN coalesce(sum(CASE WHEN wait = 0 THEN 1 ELSE 0 END), 0) * 2 > count(*) THEN 1 ELSE 0 END
+        AS is_unknown
     FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND outcome IN ({_list(LOST)})
 )"""
 
@@ -322,16 +328,14 @@ GROUP BY 1, 2""",
         measures = _measures_of(DEFINITIONS)
         numbers = [f"{self._value(definition)} AS {definition.name}" for definition in DEFINITIONS]
         others = {definition.name for definition in DEFINITIONS}
-        columns = ",\n    ".join([f"{name}" for name in measures if name not in others] + numbers + [_WHOLE.strip()])
+        columns = ",\n    ".join([*(name for name in measures if name not in others), *numbers, *RANKED, *OVERALL])
         ranked = _RANKED.format(key="1", entry=int(Tag.ENTRY))
-        sums = self._sums(measures, "1", "NULL")
-        empty = ", ".join(f"0 AS {name}" for name in measures)
+        sums = self._sums(measures, "1", "NULL", group=False)
         select = (
-            f"SELECT {columns}\nFROM (SELECT * FROM measured UNION ALL SELECT 1, NULL, {empty} "
-            f"WHERE NOT EXISTS (SELECT 1 FROM measured)) AS measured CROSS JOIN lost\nLEFT JOIN ({ranked}) AS ranked "
-            "ON ranked.key = measured.key"
+            f"SELECT {columns}\nFROM measured CROSS JOIN lost CROSS JOIN repeats CROSS JOIN returns CROSS JOIN delays "
+            f"CROSS JOIN peak\nLEFT JOIN ({ranked}) AS ranked ON ranked.key = 1"
         )
-        return self.query(f"{sums}\n{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
+        return self.query(f"{sums}{_WHOLE}{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
 
 
 _MARK: Final = "/* */"
@@ -459,38 +463,55 @@ SELECT source, target, answered, count(*) AS calls FROM (
     FROM leg WHERE (tags & {entry}) <> 0 AND is_on_line = 1 AND is_linked = 1
 ) AS steps WHERE next_ord IS NOT NULL GROUP BY source, target, answered"""
 
-_WHOLE: Final = """
-    speed_of_answer_p50, speed_of_answer_p90, speed_of_answer_max,
-    (SELECT CAST(sum(again) AS DOUBLE PRECISION) / nullif(count(*), 0) FROM (
-        SELECT max(CASE WHEN tags > 0 THEN 1 ELSE 0 END) AS again FROM resolution GROUP BY customer) AS callers)
-        AS repeat_callers,
-    (SELECT CAST(sum(waiting) AS DOUBLE PRECISION) / nullif(count(*), 0) FROM (
+_WHOLE: Final = """,
+repeats AS (
+    SELECT CAST(sum(again) AS DOUBLE PRECISION) / nullif(count(*), 0) AS repeat_callers FROM (
+        SELECT max(CASE WHEN tags > 0 THEN 1 ELSE 0 END) AS again FROM resolution GROUP BY customer) AS callers
+),
+returns AS (
+    SELECT CAST(sum(waiting) AS DOUBLE PRECISION) / nullif(count(*), 0) AS unreturned_callers FROM (
         SELECT max(CASE WHEN talked_us IS NULL AND returned_us IS NULL THEN 1 ELSE 0 END) AS waiting FROM episode
-        GROUP BY customer) AS callers) AS unreturned_callers,
-    (SELECT CAST(avg(returned) AS DOUBLE PRECISION) / 1000000 FROM due) AS time_to_callback,
-    (SELECT CAST(min(returned) AS DOUBLE PRECISION) / 1000000 FROM (
-        SELECT returned, row_number() OVER (ORDER BY returned) AS place, count(*) OVER () AS of_all FROM due
-        WHERE returned IS NOT NULL) AS delays WHERE place * 100 >= of_all * 50) AS time_to_callback_p50,
-    (SELECT CAST(min(tried) AS DOUBLE PRECISION) / 1000000 FROM (
-        SELECT tried, row_number() OVER (ORDER BY tried) AS place, count(*) OVER () AS of_all FROM due
-        WHERE tried IS NOT NULL) AS delays WHERE place * 100 >= of_all * 50) AS time_to_attempt_p50,
-    (SELECT coalesce(max(lines), 0) FROM (
+        GROUP BY customer) AS callers
+),
+delays AS (
+    SELECT CAST(avg(returned) AS DOUBLE PRECISION) / 1000000 AS time_to_callback,
+        CAST(min(CASE WHEN place * 100 >= returns * 50 THEN returned END) AS DOUBLE PRECISION) / 1000000
+            AS time_to_callback_p50,
+        CAST(min(CASE WHEN tried_place * 100 >= tries * 50 THEN tried END) AS DOUBLE PRECISION) / 1000000
+            AS time_to_attempt_p50
+    FROM (
+        SELECT returned, tried, count(returned) OVER () AS returns, count(tried) OVER () AS tries,
+            row_number() OVER (ORDER BY CASE WHEN returned IS NULL THEN 1 ELSE 0 END, returned) AS place,
+            row_number() OVER (ORDER BY CASE WHEN tried IS NULL THEN 1 ELSE 0 END, tried) AS tried_place
+        FROM due
+    ) AS ranked_delays
+),
+peak AS (
+    SELECT coalesce(max(lines), 0) AS peak_concurrency FROM (
         SELECT sum(change) OVER (ORDER BY moment, change ROWS UNBOUNDED PRECEDING) AS lines FROM (
             SELECT start_us AS moment, 1 AS change FROM base WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
             UNION ALL
             SELECT start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000, -1 FROM base
             WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
         ) AS changes
-    ) AS busy) AS peak_concurrency
+    ) AS busy
+)
 """
 
 
 def _tall(options: KpiOptions) -> str:
+    definitions = all_definitions(options)
     lines = [
         f"SELECT {place} AS place, {quote_text(definition.name)} AS name, {quote_text(definition.title)} AS title, "
-        f"CAST({definition.name} AS DOUBLE PRECISION) AS value, {quote_text(definition.unit)} AS unit, "
-        f"{quote_text(definition.level)} AS level, {quote_text(definition.formula)} AS formula, "
-        f"{quote_text(definition.variant)} AS variant, {quote_text(definition.source)} AS source FROM overall"
-        for place, definition in enumerate(all_definitions(options))
+        f"{quote_text(definition.unit)} AS unit, {quote_text(definition.level)} AS level, "
+        f"{quote_text(definition.formula)} AS formula, {quote_text(definition.variant)} AS variant, "
+        f"{quote_text(definition.source)} AS source"
+        for place, definition in enumerate(definitions)
     ]
-    return "WITH overall AS MATERIALIZED (SELECT * FROM kpi_overall)\n" + "\nUNION ALL ".join(lines)
+    values = " ".join(
+        f"WHEN {place} THEN CAST({definition.name} AS DOUBLE PRECISION)" for place, definition in enumerate(definitions)
+    )
+    return (
+        f"SELECT place, name, title, CASE place {values} END AS value, unit, level, formula, variant, source\n"
+        f"FROM kpi_overall CROSS JOIN (\n{' UNION ALL '.join(lines)}\n) AS described"
+    )

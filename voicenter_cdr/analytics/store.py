@@ -30,6 +30,7 @@ from voicenter_cdr.calls import (
     to_leg,
 )
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.records import is_original_call_id
 
 __all__ = ["CAMPAIGN_KEYS", "UNKNOWN", "Combination", "RecordStore", "to_microseconds"]
 
@@ -348,7 +349,7 @@ def _hash(call_id: str) -> int:
 
 def _original(custom: Mapping[str, Any], call_id: str | None) -> str | None:
     """Return the id of the original call, if it is another one."""
-    if any(len(name) == _ORIGINAL for name in custom):
+    if any(len(name) >= _ORIGINAL and is_original_call_id(name) for name in custom):
         original = Cdr(started_at=EPOCH, call_id=call_id, custom_data=custom).original_call_id
         return None if original == call_id else original
     return None

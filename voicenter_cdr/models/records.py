@@ -52,7 +52,7 @@ _NO_ID: Final = frozenset({"", "null", "none", "nil", "nan", "undefined", "n/a"}
 
 def is_original_call_id(name: str) -> bool:
     """Whether a key of ``custom_data`` is the one of the original call's id, whatever its spelling."""
-    return name.lower() in ("originalivruniqueid", "originallvruniqueid")
+    return name.strip().lower() in ("originalivruniqueid", "originallvruniqueid")
 
 
 @frozen(kw_only=True, weakref_slot=False)

@@ -50,7 +50,7 @@ def test_translations_cover_every_definition(language: str) -> None:
     needed = {
         "titles": {definition.name for definition in definitions},
         "variants": {definition.name for definition in definitions if definition.variant},
-        "formulas": {definition.name for definition in definitions if definition.told},
+        "formulas": {definition.name for definition in definitions if definition.formula_text},
         "sources": {definition.source for definition in definitions},
         "measures": set(MEASURES),
         "sets": set(MEASURES),

@@ -1,9 +1,11 @@
-"""The same numbers in SQL as in Python, over the files that exports write."""
+"""The same numbers in SQL as in Python, over the tables that exports and loaders write."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,59 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.real_month import TEN, bank, month, with_data
 from support.records import cdrs
+from support.servers import postgres
 
 from voicenter_cdr import Cdr, ConfigurationError
-from voicenter_cdr.analytics import DIMENSIONS, Kpis, Terms, Wait, create_views, kpis, unreturned, views
-from voicenter_cdr.export import committing, open_sink
+from voicenter_cdr.analytics import DIMENSIONS, KpiOptions, Kpis, WaitSource, create_views, kpis, unreturned, views
+from voicenter_cdr.export import COLUMNS, Kind, committing, open_sink, rows
 
-CONNECT: dict[str, Callable[[str], Any]] = {"duckdb": duckdb.connect, "sqlite": sqlite3.connect}
-both = pytest.mark.parametrize("dialect", list(CONNECT))
+every = pytest.mark.parametrize("dialect", ["duckdb", "sqlite", "postgres"])
+
+_POSTGRES = {
+    Kind.INT16: "smallint",
+    Kind.INT32: "integer",
+    Kind.INT64: "bigint",
+    Kind.TIMESTAMP: "timestamptz",
+    Kind.BOOL: "boolean",
+    Kind.DECIMAL: "numeric(18,4)",
+    Kind.STEPS: "jsonb",
+    Kind.JSON: "jsonb",
+}
 
 
-def connected(dialect: Any, path: Path, records: list[Cdr], **options: Any) -> Any:
-    """An open file with these records and the views."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A PostgreSQL for all tests of this module."""
+    with postgres() as address:
+        yield address
+
+
+@contextmanager
+def connected(dialect: Any, path: Path, records: list[Cdr], request: Any, **options: Any) -> Iterator[Any]:
+    """An open database with these records and the views."""
+    if dialect == "postgres":
+        psycopg = pytest.importorskip("psycopg")
+        with psycopg.connect(request.getfixturevalue("server"), autocommit=True) as connection:
+            _load(connection, records)
+            create_views(connection.execute, dialect, **options)
+            yield connection
+        return
     file = path / f"calls.{dialect}"
+    file.unlink(missing_ok=True)
     with committing(open_sink(file)) as sink:
         sink.write(records)
-    connection = CONNECT[dialect](str(file))
-    create_views(connection.execute, dialect, **options)
-    return connection
+    opened: Any = duckdb.connect(str(file)) if dialect == "duckdb" else sqlite3.connect(file)
+    with closing(opened) as connection:
+        create_views(connection.execute, dialect, **options)
+        yield connection
+
+
+def _load(connection: Any, records: list[Cdr]) -> None:
+    columns = ", ".join(f'"{column.name}" {_POSTGRES.get(column.kind, "text")}' for column in COLUMNS)
+    connection.execute(f"DROP TABLE IF EXISTS cdr CASCADE; CREATE TABLE cdr ({columns})")
+    with connection.cursor().copy("COPY cdr FROM STDIN") as copy:
+        for row in rows(records):
+            copy.write_row([json.dumps(v) if isinstance(v, list | dict) else v for v in row.values()])
 
 
 def lines(connection: Any, query: str) -> list[dict[str, Any]]:
@@ -44,110 +82,111 @@ def number(value: Any) -> Any:
     return None if value is None else float(value)
 
 
-def same(connection: Any, made: Kpis) -> None:
-    """Every number of the whole and of every group."""
+def assert_same(connection: Any, made: Kpis, dimensions: Any = DIMENSIONS) -> None:
+    """Compare every number of the whole and of every group."""
     found = {line["name"]: number(line["value"]) for line in lines(connection, "SELECT * FROM kpi ORDER BY place")}
     expected = {name: number(kpi.value) for name, kpi in made.overall.items()}
     assert found == pytest.approx(expected)
     assert list(found) == list(expected)
-    for dimension in DIMENSIONS:
+    for dimension in dimensions:
         groups = {line["key"]: line for line in lines(connection, f"SELECT * FROM kpi_by_{dimension}")}
-        assert set(groups) == {group.key for group in made.groups[dimension]}
+        assert set(groups) == {group.key for group in made.groups[dimension]}, dimension
         for group in made.groups[dimension]:
             line = groups[group.key]
-            assert {name: number(line[name]) for name in group.kpis} == pytest.approx(
-                {name: number(kpi.value) for name, kpi in group.kpis.items()}
+            shown = {name: kpi for name, kpi in group.kpis.items() if name != "offered_load"}
+            assert {name: number(line[name]) for name in shown} == pytest.approx(
+                {name: number(kpi.value) for name, kpi in shown.items()}
             ), dimension
             assert line["label"] == group.label
 
 
-@both
-def test_a_synthetic_month_has_the_same_numbers(dialect: str, tmp_path: Path) -> None:
-    """Transfers, dialers, spellings, local hours: all numbers of all groups, and the same callers to call back."""
-    records = month()[1]
-    connection = connected(dialect, tmp_path, records)
-    made = kpis(records)
-    same(connection, made)
-    expected = {
-        (c.customer_number, c.attempts, c.waiting, c.queue, c.department, c.dial_status) for c in unreturned(records)
-    }
-    names = "customer_number, attempts, waiting_seconds, queue, department, dial_status"
-    assert set(connection.execute(f"SELECT {names} FROM kpi_unreturned").fetchall()) == expected
-    paths = {
-        (" > ".join(path.layers), outcome, calls) for path in made.menu for outcome, calls in path.outcomes.items()
-    }
-    assert set(connection.execute("SELECT path, outcome, calls FROM kpi_menu").fetchall()) == paths
-    connection.close()
+@every
+def test_views_of_a_synthetic_month_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
+    """Transfers, dialers, spellings, local hours: all numbers of all groups, callers, menus, flow and classes."""
+    records = month()[1] if dialect == "duckdb" else month()[1][:1_200]
+    made = kpis(records, options=KpiOptions(interval=30))
+    with connected(dialect, tmp_path, records, request, options=made.options) as connection:
+        assert_same(connection, made, [*DIMENSIONS, "interval"])
+        expected = {
+            (c.customer_number, c.attempts, c.waiting, c.queue, c.department, c.dial_status)
+            for c in unreturned(records)
+        }
+        names = "customer_number, attempts, waiting_seconds, queue, department, dial_status"
+        assert set(connection.execute(f"SELECT {names} FROM kpi_unreturned").fetchall()) == expected
+        paths = {
+            (" > ".join(path.layers), outcome, calls) for path in made.menu for outcome, calls in path.outcomes.items()
+        }
+        assert set(connection.execute("SELECT path, outcome, calls FROM kpi_menu").fetchall()) == paths
+        flow = {(one.source, one.target, int(one.answered), one.calls) for one in made.flow}
+        assert set(connection.execute("SELECT source, target, answered, calls FROM kpi_flow").fetchall()) == flow
+        classes = connection.execute(
+            "SELECT up_to, sum(answered), sum(abandoned) FROM kpi_wait_class GROUP BY up_to"
+        ).fetchall()
+        assert {(end, int(answered), int(lost)) for end, answered, lost in classes} == {
+            (one.up_to, one.answered, one.abandoned) for one in made.waits if one.answered or one.abandoned
+        }
 
 
 @with_data
-@both
-def test_the_month_of_real_calls_has_the_same_numbers(dialect: str, tmp_path: Path) -> None:
-    """Python, DuckDB and SQLite agree about thousands of real calls."""
-    records = bank() if dialect == "duckdb" else bank()[:6_000]
-    connection = connected(dialect, tmp_path, records)
-    same(connection, kpis(records))
-    connection.close()
+@every
+def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
+    """Python and the databases agree about thousands of real calls."""
+    records = bank() if dialect == "duckdb" else bank()[:4_000]
+    with connected(dialect, tmp_path, records, request) as connection:
+        assert_same(connection, kpis(records), ["queue", "representative", "weekday_hour"])
 
 
-@both
-def test_the_terms_reach_the_views(dialect: str, tmp_path: Path) -> None:
-    """Other seconds, other zone, another wait, menu and voicemail: the views say and count what Python does."""
-    terms = Terms(
+@every
+def test_options_reach_the_views(dialect: str, tmp_path: Path, request: Any) -> None:
+    """Other seconds, other zone, another wait, menu and voicemail, another end: views count what Python does."""
+    options = KpiOptions(
         answer_within=30,
-        short_abandon=0,
+        short_abandon=5,
+        short_talk=60,
         after_call=15,
         repeat_within=timedelta(days=2),
+        callback_within=timedelta(hours=5),
         menu=True,
         voicemail=True,
         zone=ZoneInfo("America/St_Johns"),
-        wait=Wait(lambda cdr: None if cdr.ring_time is None else cdr.ring_time * 2, "twice RingTime"),
+        wait=WaitSource(lambda cdr: None if cdr.ring_time is None else cdr.ring_time * 2, "twice RingTime"),
     )
-    records = [*month()[1][:2_000], *TEN]
-    connection = connected(dialect, tmp_path, records, terms=terms, wait="ring_time * 2")
-    same(connection, kpis(records, terms=terms))
-    connection.close()
+    records = [*month()[1][:700], *TEN]
+    end = max(cdr.started_at for cdr in records) + timedelta(days=1)
+    made = kpis(records, options=options, end=end)
+    with connected(dialect, tmp_path, records, request, options=options, wait="ring_time * 2", end=end) as connection:
+        assert_same(connection, made, ["queue", "day"])
 
 
-@both
-def test_the_end_of_the_period_reaches_the_views(dialect: str, tmp_path: Path) -> None:
-    """Who had no time to call again is told by the end that is given, and by nothing naive."""
-    records = month()[1]
-    end = records[-1].started_at + timedelta(days=5)
-    connection = connected(dialect, tmp_path, records, end=end)
-    same(connection, kpis(records, end=end))
-    assert kpis(records, end=end)["repeat_callers"].denominator != kpis(records)["repeat_callers"].denominator
-    connection.close()
-    with pytest.raises(ConfigurationError, match="aware"):
-        views("duckdb", end=datetime(2026, 1, 1))
-
-
-@both
+@every
 @settings(max_examples=3)
 @example(records=[])
 @given(records=st.lists(cdrs, min_size=20, max_size=80))
-def test_any_records_have_the_same_numbers(dialect: str, records: list[Cdr], tmp_path_factory: Any) -> None:
+def test_views_of_any_records_equal_python(
+    dialect: str, records: list[Cdr], tmp_path_factory: Any, request: Any
+) -> None:
     """Unknown types, missing values, links of any spelling, nothing at all."""
-    connection = connected(dialect, tmp_path_factory.mktemp("any"), records)
-    same(connection, kpis(records))
-    create_views(connection.execute, dialect)  # type: ignore[arg-type]
-    connection.close()
+    with connected(dialect, tmp_path_factory.mktemp("any"), records, request) as connection:
+        assert_same(connection, kpis(records), ["queue", "representative", "outcome"])
 
 
-def test_the_clock_of_a_zone_is_known_without_a_database_of_zones(tmp_path: Path) -> None:
+def test_sqlite_knows_the_clock_of_a_zone(tmp_path: Path, request: Any) -> None:
     """SQLite tells the local hour on either side of every change of the clock."""
     zone = ZoneInfo("Asia/Jerusalem")
     changes = [datetime(2026, 3, 27, 0, tzinfo=UTC), datetime(2026, 10, 24, 23, tzinfo=UTC)]
     moments = [at + timedelta(seconds=shift) for at in changes for shift in (-3_601, -1, 0, 1, 3_600)]
-    connection = connected("sqlite", tmp_path, [Cdr(started_at=at) for at in moments])
-    found = connection.execute("SELECT local_time FROM kpi_leg ORDER BY start_us").fetchall()
-    connection.close()
-    assert [line[0] for line in found] == [f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}" for at in moments]
+    with connected("sqlite", tmp_path, [Cdr(started_at=at) for at in moments], request) as connection:
+        found = connection.execute("SELECT local_s FROM kpi_leg ORDER BY start_us").fetchall()
+    assert [f"{datetime.fromtimestamp(line[0], UTC):%Y-%m-%d %H:%M:%S}" for line in found] == [
+        f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}" for at in moments
+    ]
 
 
-def test_what_cannot_be_said_in_sql_is_refused() -> None:
-    """A wait in Python, and a database nobody knows."""
+def test_views_that_sql_can_not_say_are_refused() -> None:
+    """A wait in Python, an unknown database, and a time without a zone."""
     with pytest.raises(ConfigurationError, match="has to be given to SQL"):
-        views("duckdb", terms=Terms(wait=Wait(lambda _: 1, "one")))
-    with pytest.raises(ConfigurationError, match="duckdb and sqlite"):
+        views("duckdb", options=KpiOptions(wait=WaitSource(lambda _: 1, "one")))
+    with pytest.raises(ConfigurationError, match="duckdb, sqlite and postgres"):
         views("oracle")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="time zone"):
+        views("duckdb", end=datetime(2026, 1, 1))

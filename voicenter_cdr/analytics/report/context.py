@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from voicenter_cdr.analytics.measures import MEASURES, RING_TIME
+from voicenter_cdr.analytics.measures import MEASURES
+from voicenter_cdr.analytics.options import RING_TIME
 from voicenter_cdr.analytics.report.charts import bar_chart, heatmap, line_chart
 from voicenter_cdr.analytics.report.formats import UNKNOWN, format_count, format_value
 from voicenter_cdr.analytics.report.provenance import Provenance
@@ -150,11 +151,11 @@ def build_context(
         "t": words,
         "title": title or words["title"],
         "facts": list(builder.facts()),
-        "left_out": ", ".join(words.title(numbers[name].definition, numbers.terms) for name in builder.left_out()),
+        "left_out": ", ".join(words.title(numbers[name].definition, numbers.options) for name in builder.left_out()),
         "is_empty": not numbers["records"].value,
         "cards": list(builder.cards()),
         "sections": [section for section in builder.sections() if section is not None],
-        "wait_source": words["wait_source"] if numbers.terms.wait == RING_TIME else numbers.terms.wait.says,
+        "wait_source": words["wait_source"] if numbers.options.wait == RING_TIME else numbers.options.wait.description,
     }
 
 
@@ -172,7 +173,7 @@ class _Builder:
         words, numbers, provenance = self._words, self._numbers, self._provenance
         if numbers.start is not None and numbers.end is not None:
             yield words["period"], self._period(numbers.start, numbers.end)
-        yield words["zone"], numbers.terms.zone.key
+        yield words["zone"], numbers.options.zone.key
         yield words["filters"], self._filters() or words["no_filters"]
         if self._before is not None and self._before.start is not None and self._before.end is not None:
             yield words["compared"], self._period(self._before.start, self._before.end)
@@ -193,7 +194,7 @@ class _Builder:
 
     def _period(self, start: datetime, end: datetime) -> str:
         """Return whole days as first and last day, anything else as instants."""
-        words, zone = self._words, self._numbers.terms.zone
+        words, zone = self._words, self._numbers.options.zone
         first, after = start.astimezone(zone), end.astimezone(zone)
         if first < after and not any((first.hour, first.minute, first.second, after.hour, after.minute, after.second)):
             last = after.date() - timedelta(days=1)
@@ -202,10 +203,10 @@ class _Builder:
         return f"{self._moment(start)} {words['to']} {self._moment(end)}"
 
     def _date(self, day: date) -> str:
-        return self._words.local_date(datetime(day.year, day.month, day.day, tzinfo=self._numbers.terms.zone))
+        return self._words.local_date(datetime(day.year, day.month, day.day, tzinfo=self._numbers.options.zone))
 
     def _moment(self, instant: datetime) -> str:
-        local = instant.astimezone(self._numbers.terms.zone)
+        local = instant.astimezone(self._numbers.options.zone)
         return f"{self._words.local_date(local)}, {local:%H:%M}"
 
     def left_out(self) -> list[str]:
@@ -218,11 +219,11 @@ class _Builder:
         yield from (self._card(name) for name in _CARDS if name in self._numbers.overall)
 
     def _card(self, name: str, *, main: bool = False) -> Card:
-        kpi, words, terms = self._numbers[name], self._words, self._numbers.terms
+        kpi, words, options = self._numbers[name], self._words, self._numbers.options
         notes = [self._target(kpi)] if main else []
         notes += [self._change(kpi)] if self._before is not None else []
-        notes += [Note(text) for text in (self._parts(kpi), words.variant(kpi.definition, terms)) if text]
-        return Card(words.title(kpi.definition, terms), self._value(kpi), [note for note in notes if note.text], main)
+        notes += [Note(text) for text in (self._parts(kpi), words.variant(kpi.definition, options)) if text]
+        return Card(words.title(kpi.definition, options), self._value(kpi), [note for note in notes if note.text], main)
 
     def _target(self, kpi: Kpi) -> Note:
         words = self._words
@@ -365,8 +366,8 @@ class _Builder:
         return cells
 
     def _heads(self, first: str, columns: Iterable[str]) -> list[Cell]:
-        words, terms = self._words, self._numbers.terms
-        titles = [words.short_title(self._numbers[name].definition, terms) for name in columns]
+        words, options = self._words, self._numbers.options
+        titles = [words.short_title(self._numbers[name].definition, options) for name in columns]
         return [Cell(words[first]), *(Cell(title, number=True) for title in titles)]
 
     def _groups(self, dimension: str, wanted: Sequence[str]) -> Section | None:
@@ -391,7 +392,7 @@ class _Builder:
 
     def _days_by_weekday(self) -> dict[str | int | None, float]:
         """Return how many days of each weekday the period holds; a day that it cuts counts by its part."""
-        start, end, zone = self._numbers.start, self._numbers.end, self._numbers.terms.zone
+        start, end, zone = self._numbers.start, self._numbers.end, self._numbers.options.zone
         found: dict[str | int | None, float] = {}
         if start is None or end is None:
             return found
@@ -418,7 +419,7 @@ class _Builder:
         return str(group.label or group.key)
 
     def _callbacks(self) -> Section | None:
-        words, numbers, terms = self._words, self._numbers, self._numbers.terms
+        words, numbers, options = self._words, self._numbers, self._numbers.options
         waiting = numbers["unreturned_callers"]
         names = [
             name
@@ -440,7 +441,7 @@ class _Builder:
             return None
         rows = [
             [
-                Cell(words.title(numbers[name].definition, terms), words.variant(numbers[name].definition, terms)),
+                Cell(words.title(numbers[name].definition, options), words.variant(numbers[name].definition, options)),
                 Cell(self._value(numbers[name]), self._parts(numbers[name]), number=True),
             ]
             for name in names
@@ -465,12 +466,12 @@ class _Builder:
         return Section(words["menu"], [[Part(table=Table(heads, rows, more))]])
 
     def _definitions(self) -> Section:
-        words, numbers, terms = self._words, self._numbers, self._numbers.terms
+        words, numbers, options = self._words, self._numbers, self._numbers.options
         rows = [
             [
-                Cell(words.title(kpi.definition, terms), kpi.name),
+                Cell(words.title(kpi.definition, options), kpi.name),
                 Cell(self._value(kpi), number=True),
-                Cell(words.formula(kpi.definition), words.variant(kpi.definition, terms)),
+                Cell(words.formula(kpi.definition), words.variant(kpi.definition, options)),
                 Cell(words.lookup("sources", kpi.definition.source, kpi.definition.source)),
             ]
             for kpi in numbers.overall.values()
@@ -481,7 +482,7 @@ class _Builder:
             Cell(words["formula"]),
             Cell(words["origin"]),
         ]
-        measures = [[Cell(words.measure(name), name), Cell(words.measure_text(name, terms))] for name in MEASURES]
+        measures = [[Cell(words.measure(name), name), Cell(words.measure_text(name, options))] for name in MEASURES]
         return Section(
             words["definitions"],
             [

@@ -66,7 +66,7 @@ class Provenance:
         facts: Mapping[str, str | None] = {
             "start": _spelled(numbers.start),
             "end": _spelled(numbers.end),
-            "zone": numbers.terms.zone.key,
+            "zone": numbers.options.zone.key,
             "created_at": _spelled(self.created_at),
             "proven_until": _spelled(self.proven_until),
             "source": self.source or "service",

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, get_args
 from attrs import frozen
 
 from voicenter_cdr.analytics.definitions import Definition
-from voicenter_cdr.analytics.measures import MEASURES, Terms
+from voicenter_cdr.analytics.measures import MEASURES
+from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["LANGUAGES", "Language", "Translations", "load_translations"]
@@ -43,24 +44,24 @@ class Translations:
         found = self.tables.get(table, {}).get(key)
         return found if found is not None else key.replace("_", " ") if default is None else default
 
-    def title(self, definition: Definition, terms: Terms) -> str:
+    def title(self, definition: Definition, options: KpiOptions) -> str:
         """Return the name of a number."""
-        return self._filled(self.lookup("titles", definition.name, definition.title), terms)
+        return self._filled(self.lookup("titles", definition.name, definition.title), options)
 
-    def short_title(self, definition: Definition, terms: Terms) -> str:
+    def short_title(self, definition: Definition, options: KpiOptions) -> str:
         """Return the name of a number in the head of a column."""
-        return self.lookup("short", definition.name, self.title(definition, terms))
+        return self.lookup("short", definition.name, self.title(definition, options))
 
-    def variant(self, definition: Definition, terms: Terms) -> str:
+    def variant(self, definition: Definition, options: KpiOptions) -> str:
         """Return the label that says which of several usual definitions a number follows."""
         if not definition.variant:
             return ""
-        return self._filled(self.lookup("variants", definition.name, definition.variant), terms)
+        return self._filled(self.lookup("variants", definition.name, definition.variant), options)
 
     def formula(self, definition: Definition) -> str:
         """Return the formula of a number, in words."""
-        if definition.told:
-            return self.lookup("formulas", definition.name, definition.told)
+        if definition.formula_text:
+            return self.lookup("formulas", definition.name, definition.formula_text)
         over = f" ÷ {self._sum(definition.denominator)}" if definition.denominator else ""
         factor, divisor = definition.scale
         scale = (f" * {factor}" if factor != 1 else "") + (f" ÷ {divisor}" if divisor != 1 else "")
@@ -75,9 +76,9 @@ class Translations:
         """Return the name of a measure in formulas."""
         return self.lookup("measures", name)
 
-    def measure_text(self, name: str, terms: Terms) -> str:
+    def measure_text(self, name: str, options: KpiOptions) -> str:
         """Return the meaning of a measure."""
-        return self._filled(self.lookup("sets", name, MEASURES[name].doc), terms)
+        return self._filled(self.lookup("sets", name, MEASURES[name].doc), options)
 
     def count(self, kind: str, number: int) -> str:
         """Return a number with its noun; ``kind`` is ``day`` or ``hour``."""
@@ -93,15 +94,15 @@ class Translations:
         """Return the date of a moment that is local already."""
         return self.date.format(day=moment.day, month=self.months[moment.month - 1], year=moment.year)
 
-    def _filled(self, text: str, terms: Terms) -> str:
+    def _filled(self, text: str, options: KpiOptions) -> str:
         """Return a text with the options in place of their names."""
         return text.format(
-            answer_within=terms.answer_within,
-            short_abandon=terms.short_abandon,
-            after_call=terms.after_call,
-            repeat_within=self.length(terms.repeat_within),
-            short_talk=getattr(terms, "short_talk", 10),
-            callback_within=self.length(getattr(terms, "callback_within", timedelta(days=1))),
+            answer_within=options.answer_within,
+            short_abandon=options.short_abandon,
+            after_call=options.after_call,
+            repeat_within=self.length(options.repeat_within),
+            short_talk=options.short_talk,
+            callback_within=self.length(options.callback_within),
         )
 
 

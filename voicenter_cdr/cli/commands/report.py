@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr.analytics import Accumulator, Kpis, Terms
+from voicenter_cdr.analytics import Accumulator, KpiOptions, Kpis
 from voicenter_cdr.analytics.report import render
 from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out, numbers_left_out
 from voicenter_cdr.cli import periods
@@ -56,7 +56,7 @@ def report(
     excel: bool = False,
     zone: str | None = None,
     answer_within: int = 20,
-    short_abandon: int = 5,
+    short_abandon: int = 0,
     after_call: int = 0,
     menu: bool = False,
     voicemail: bool = False,
@@ -87,7 +87,7 @@ def report(
         voicemail: Count callers who left a message as missed.
     """
     shape = _shape(output, json_=json_, csv_=csv_)
-    terms = Terms(
+    options = KpiOptions(
         answer_within=answer_within,
         short_abandon=short_abandon,
         after_call=after_call,
@@ -97,7 +97,7 @@ def report(
     )
     period = attrs.evolve(period, tz=period.tz or zone or LOCAL_ZONE)
     now, query = periods.now(), resolve_query(period, filters, connection, select(_FIELDS))
-    accumulator, keep = Accumulator(terms), status_filter(filters)
+    accumulator, keep = Accumulator(options), status_filter(filters)
 
     def take(cdr: Cdr) -> None:
         if keep is None or keep(cdr):

@@ -6,7 +6,7 @@ from typing import Annotated, Final, get_args
 
 from cyclopts import Parameter
 
-from voicenter_cdr.analytics import Dialect, Terms, create_views
+from voicenter_cdr.analytics import Dialect, KpiOptions, create_views
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_zone
 from voicenter_cdr.errors import ConfigurationError
@@ -21,7 +21,7 @@ def views(
     table: str = "cdr",
     zone: str = LOCAL_ZONE,
     answer_within: int = 20,
-    short_abandon: int = 5,
+    short_abandon: int = 0,
     after_call: int = 0,
 ) -> None:
     """Print the numbers as SQL views over a copy.
@@ -42,14 +42,14 @@ def views(
     if chosen is None:
         raise ConfigurationError(f"--dialect takes {', '.join(known)}")
     check_output(output, is_binary=False)
-    terms = Terms(
+    options = KpiOptions(
         answer_within=answer_within,
         short_abandon=short_abandon,
         after_call=after_call,
         zone=parse_zone(zone, flag="--zone"),
     )
     statements: list[str] = []
-    create_views(statements.append, chosen, terms=terms, table=table)
+    create_views(statements.append, chosen, options=options, table=table)
     write_output(output, "".join(f"{statement.strip()};\n" for statement in statements))
 
 

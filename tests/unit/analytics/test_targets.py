@@ -1,0 +1,55 @@
+"""Targets of queues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.real_month import TEN
+
+from voicenter_cdr import ConfigurationError
+from voicenter_cdr.analytics import KpiOptions, Target, kpis, read_targets
+
+
+def test_targets_are_read_from_toml(tmp_path: Path) -> None:
+    """A file has a table for all queues, and one for each by name, with spaces and commas."""
+    file = tmp_path / "targets.toml"
+    file.write_text(
+        '[all]\nabandonment_rate = 0.05\n[queues."Sales, North"]\nservice_level = 0.8\nanswer_within = 30\n', "utf-8"
+    )
+    assert read_targets(file) == (
+        Target(abandonment_rate=0.05),
+        Target(queue="Sales, North", service_level=0.8, answer_within=30),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[all", "no TOML"),
+        ("[other]\nx = 1", "Unknown in"),
+        ("[all]\nservice_level = 80", "from 0 to 1"),
+        ("[all]\nlevel = 0.8", "Unknown in"),
+        ("[all]\nservice_level = true", "no number"),
+        ("[all]\nanswer_within = 20", "needs a service_level"),
+        ("queues = 1", "no table"),
+        ("[queues]\nSales = 1", "no table"),
+    ],
+)
+def test_targets_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    """The error says where, and what is known."""
+    file = tmp_path / "targets.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError, match=message):
+        read_targets(file)
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read_targets(tmp_path / "none.toml")
+
+
+def test_targets_are_met_by_the_period_and_its_intervals() -> None:
+    """Entries of a known wait count: 2 of 8 in time, 3 of 8 abandoned."""
+    targets = (Target(service_level=0.25, abandonment_rate=0.3), Target(queue="none", service_level=0.5))
+    level, abandoned, none = kpis(TEN, options=KpiOptions(targets=targets)).targets
+    assert (level.value, level.met, level.intervals_met, level.intervals) == (0.25, True, 1, 1)
+    assert (abandoned.value, abandoned.met, abandoned.intervals_met) == (0.375, False, 0)
+    assert (none.value, none.met, none.intervals) == (None, None, 0)
