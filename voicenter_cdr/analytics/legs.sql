@@ -141,7 +141,7 @@ flagged AS (
         CASE WHEN kind IN (8, 19) AND direction <> 'internal' THEN 1 ELSE 0 END AS is_entry,
         CASE WHEN (kind IN (4, 10, 15) AND direction = 'outbound' AND outcome <> 'not_dialed')
             OR (kind IN (18, 19) AND outcome = 'answered') THEN 1 ELSE 0 END AS is_attempt,
-        CASE WHEN is_on_line = 1 AND side = 'inbound'
+        CASE WHEN is_on_line = 1 AND side = 'inbound' AND direction <> 'outbound'
             AND (spoken_us IS NULL OR (is_answered = 0 AND start_us > spoken_us)) AND ({missed})
             THEN 1 ELSE 0 END AS is_missed
     FROM each_leg

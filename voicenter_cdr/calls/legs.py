@@ -369,11 +369,13 @@ def summarize(legs: Sequence[Leg]) -> CallSummary:
     waits = [legs[place].wait for place in (customer if not answered else customer[: customer.index(answered[0]) + 1])]
     talks = [leg.duration for leg, ended in zip(legs, outcomes, strict=True) if leg.talks and ended is Outcome.ANSWERED]
     spoken = max((legs[place].talk_at for place in answered), default=None)
-    missed = (
-        ()
-        if side is not Direction.INBOUND
-        else tuple(place for place in customer if spoken is None or (place not in answered and legs[place].at > spoken))
-    )
+    missed = [
+        place
+        for place in customer
+        if side is Direction.INBOUND
+        and legs[place].direction is not Direction.OUTBOUND
+        and (spoken is None or (place not in answered and legs[place].at > spoken))
+    ]
     return CallSummary(
         first=first,
         direction=side,
@@ -383,7 +385,7 @@ def summarize(legs: Sequence[Leg]) -> CallSummary:
         outcomes=outcomes,
         answered=tuple(answered),
         customer=tuple(customer),
-        missed=missed,
+        missed=tuple(missed),
         wait=None if not waits or None in waits else sum(wait for wait in waits if wait is not None),
         talk=None if None in talks else sum(talk for talk in talks if talk is not None),
     )
