@@ -116,11 +116,11 @@ async def test_download_truncated_audio_is_reported_and_fetched_again(tmp_path: 
 
 
 async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Path) -> None:
-    """Headers without sound that versions before 0.3.0 have stored are removed and fetched again; others stay."""
-    cdrs, server = [call(1), call(2)], Server(wav(0))
+    """What versions before 0.3.0 have stored without looking is fetched again, and half of it kept until then."""
+    cdrs, server = [call(1), call(2), call(3)], Server(wav(0))
     folder = tmp_path / "date=2026-07-14"
     folder.mkdir()
-    for cdr, body in zip(cdrs, (wav(0), wav(50)), strict=True):
+    for cdr, body in zip(cdrs, (wav(0), wav(50), wav(50)[:-9]), strict=True):
         path = folder / f"{cdr.call_id}-{cdr.key[:12]}.wav"
         path.write_bytes(body)
         known = Recording(
@@ -137,12 +137,13 @@ async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Pat
         with (tmp_path / MANIFEST).open("a") as manifest:
             manifest.write(json.dumps(known.to_dict()) + "\n")
     found = {recording.key: recording for recording in await fetch_all(server, tmp_path, cdrs)}
-    assert [found[cdr.key].status for cdr in cdrs] == ["empty", "present"]
-    assert len(server.requests) == 1
-    assert {key: recording.status for key, recording in read_manifest(tmp_path).items()} == {
-        cdrs[0].key: "empty",
-        cdrs[1].key: "present",
-    }
+    assert [found[cdr.key].status for cdr in cdrs] == ["empty", "present", "empty"]
+    assert len(server.requests) == 2
+    assert [path.name.partition("-")[0] for path in sorted(folder.iterdir())] == [cdr.call_id for cdr in cdrs[1:]]
+    server.body = wav(60)
+    assert {recording.status for recording in await fetch_all(server, tmp_path, cdrs)} == {"stored", "present"}
+    server.body = wav(0)
+    assert {recording.status for recording in await fetch_all(server, tmp_path, cdrs)} == {"present"}
 
 
 async def test_download_wrong_content_type_is_ignored(tmp_path: Path) -> None:

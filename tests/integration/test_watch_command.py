@@ -263,6 +263,25 @@ def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: 
     assert {request.headers["webhook-id"] for request in got} == {buried["id"]}
 
 
+def test_watch_command_webhook_down_for_days_fills_the_dead_letter_file(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a day an event is given up and kept in the file; no later run fires it."""
+    monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
+    down = httpx.MockTransport(lambda _: httpx.Response(500))
+    monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=down))
+    long = [*WORDS, "--for", "30h", "--poll", "3h", "--sweep", "3h"]
+    long.remove("10m"), long.remove("--for"), long.remove("1m"), long.remove("--poll")
+    state, dead = str(tmp_path / "state"), tmp_path / "dead.jsonl"
+    code, _, err = say(*long, "--state", state, "--dead-letter", str(dead))
+    assert code == 0
+    assert "2 given up (2 in the dead-letter file)" in err
+    assert len({json.loads(line)["id"] for line in dead.read_text().splitlines()}) == 2
+    code, _, err = say(*WORDS, "--state", state)
+    assert code == 0
+    assert "0 events" in err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -220,7 +220,7 @@ class _Downloads:
 
         Name and size are believed: a file has its name only when all of it is on the disk, and reading every one again
         would take longer with every run. Who doubts them has ``sha256`` in the manifest. A file that was stored before
-        audio was checked is checked once; what is not whole is removed, to be fetched again.
+        audio was checked is checked once, and fetched again if it is not whole.
         """
         known = self._manifest.recordings.get(cdr.key)
         if known is not None and known.path is not None:
@@ -233,9 +233,11 @@ class _Downloads:
             path = found
         else:
             return None
-        if await asyncio.to_thread(_defect, path) is not None:
-            _LOG.warning("a recording that is not whole is fetched again")
-            path.unlink()
+        defect = await asyncio.to_thread(_defect, path)
+        if defect is not None:
+            _LOG.warning("a recording that is %s is fetched again", defect)
+            if defect is Soundness.EMPTY:  # half a recording is worth keeping until there is a whole one
+                path.unlink()
             return None
         return self._manifest.add(await self._describe(cdr, path, "present"))
 

@@ -30,10 +30,10 @@ __all__ = ["Change", "FollowStats", "FollowStream"]
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _RECENT: Final = timedelta(hours=1)
-"""How far back a poll reads."""
+"""Period that a poll reads."""
 
 _AHEAD: Final = timedelta(minutes=1)
-"""How far the service's clock may be ahead of ours."""
+"""Time the service's clock may be ahead of ours."""
 
 _LONGEST_PAUSE: Final = 300.0
 """Seconds up to which a ``Retry-After`` is obeyed."""
@@ -51,7 +51,7 @@ class Change:
     record: Cdr
     """The record as it is now."""
     is_new: bool
-    """Whether no earlier version of it was handed out."""
+    """True if no earlier version of it was handed out."""
     version: str
     """32 hex digits, the same for this record with this content on every machine and after every restart."""
     held_for: timedelta = timedelta(0)
@@ -79,7 +79,7 @@ class FollowStats:
 
 
 class _Outcome(Enum):
-    """How a read ended."""
+    """End of a read."""
 
     COMPLETE = "complete"
     UNPROVEN = "unproven"

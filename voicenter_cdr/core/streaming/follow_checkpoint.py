@@ -36,7 +36,7 @@ class PendingVersion:
     second: int
     is_new: bool
     since: datetime
-    """When it was first requeued."""
+    """Time at which it was first requeued."""
 
 
 @frozen(kw_only=True)
