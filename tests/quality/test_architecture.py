@@ -62,7 +62,7 @@ THIRD_PARTY = {
     "errors": {"attrs"},
     "export": {"attrs"},
     "handlers": {"attrs", "httpx"},
-    "models": {"attrs"},
+    "models": {"attrs", "pydantic_core"},
     "pseudonyms": {"attrs"},
     "recordings": {"attrs", "httpx", "tenacity"},
     "sandbox": {"attrs", "uvicorn"},

@@ -23,6 +23,7 @@ from voicenter_cdr import (
     Page,
     RateLimit,
     RateLimitError,
+    RecordTable,
     Rule,
     Sort,
     Stats,
@@ -62,7 +63,7 @@ async def usage() -> None:
         assert_type(client, CdrClient)
         page = await client.fetch(query, max_wait=5, timeout=None)
         assert_type(page, Page)
-        assert_type(page.records, tuple[Cdr, ...])
+        assert_type(page.records, RecordTable)
         assert_type(page.is_complete, bool)
         assert_type(page.invalid, tuple[InvalidRecord, ...])
         assert_type(await client.count(query), int)

@@ -13,12 +13,13 @@ from voicenter_cdr.analytics.definitions import Definition, format_text
 from voicenter_cdr.analytics.measures import MEASURES
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.targets import TargetResult
+from voicenter_cdr.models.serialization import Serializable, json_schema
 
 __all__ = ["AgentDay", "CallerActivity", "Group", "Kpi", "Kpis", "MenuPath", "QueueFlow", "WaitClass"]
 
 
 @frozen(kw_only=True)
-class Kpi:
+class Kpi(Serializable):
     """One number with its definition."""
 
     definition: Definition
@@ -41,6 +42,12 @@ class Kpi:
         """Return plain JSON, without the definition."""
         plain = {"value": self.value, "numerator": self.numerator, "denominator": self.denominator}
         return plain if self.reason is None else plain | {"reason": self.reason}
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of :meth:`to_dict`, with the description of every field."""
+        schema = json_schema(cls, leave_out=("definition",))
+        return schema | {"required": ["value", "numerator", "denominator"]}
 
 
 @frozen

@@ -31,6 +31,7 @@ from voicenter_cdr.calls.legs import (
 )
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, DialStatus
+from voicenter_cdr.models.serialization import Serializable
 
 __all__ = ["PATIENCE", "Agent", "Call", "Stitcher", "astitch", "stitch"]
 
@@ -41,7 +42,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @frozen
-class Agent:
+class Agent(Serializable):
     """Person who talked for the call centre. ``repr`` shows no name and no extension."""
 
     code: str | None = None
@@ -57,7 +58,7 @@ def _format_records(records: tuple[Cdr, ...]) -> str:
 
 
 @frozen(kw_only=True, weakref_slot=False)
-class Call:
+class Call(Serializable):
     """One call, made of all its records. ``repr`` shows no number, name or link."""
 
     started_at: datetime

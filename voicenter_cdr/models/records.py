@@ -15,6 +15,7 @@ from attrs import field, frozen
 from voicenter_cdr.errors import Problem
 from voicenter_cdr.models.enums import CdrType, DialStatus
 from voicenter_cdr.models.frozen_map import FrozenMap
+from voicenter_cdr.models.serialization import Serializable
 
 __all__ = ["Cdr", "InvalidRecord", "IvrStep"]
 
@@ -56,7 +57,7 @@ def is_original_call_id(name: str) -> bool:
 
 
 @frozen(kw_only=True, weakref_slot=False)
-class Cdr:
+class Cdr(Serializable):
     """One call detail record: one leg of one call.
 
     ``repr`` shows no number, name or link. Two records are equal if every field is; :attr:`key` tells whether they

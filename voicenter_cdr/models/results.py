@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from attrs import Factory, field, frozen
 
+from voicenter_cdr.models.columns import RecordTable
 from voicenter_cdr.models.records import Cdr, InvalidRecord
+from voicenter_cdr.models.serialization import Serializable, to_jsonable
 
 __all__ = ["Estimate", "Page", "RawResponse", "Stats"]
 
@@ -16,12 +18,19 @@ PAGE_CAP: Final = 10_000
 """How many records one answer can hold (API document, service limits)."""
 
 
-@frozen(kw_only=True)
-class Page:
-    """Records of a part of the period, in order of time (from ``fetch`` with a ``sort``: in that order)."""
+def _as_table(records: Iterable[Cdr]) -> RecordTable:
+    return RecordTable.of(records)
 
-    records: tuple[Cdr, ...] = field(repr=False)
-    """The records whose time lies in ``[start, end)``."""
+
+@frozen(kw_only=True)
+class Page(Serializable):
+    """Records of a part of the period, in order of time (from ``fetch`` with a ``sort``: in that order).
+
+    polars, pandas, DuckDB and pyarrow read a page directly, through the Arrow PyCapsule protocol.
+    """
+
+    records: RecordTable = field(repr=False, converter=_as_table)
+    """The records whose time lies in ``[start, end)``, as columns; a record is made when it is asked for."""
     start: datetime
     """First instant this page is about; aware, UTC."""
     end: datetime
@@ -35,6 +44,37 @@ class Page:
     """How many rows the answer held, the unreadable ones and those of the neighbouring seconds included."""
     invalid: tuple[InvalidRecord, ...] = field(default=(), repr=False)
     """Records that could not be read (``on_invalid="collect"``)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the page in plain JSON types; of unreadable records what is wrong with them, never the values."""
+        problems = [[str(problem) for problem in record.problems] for record in self.invalid]
+        return {
+            "start": to_jsonable(self.start),
+            "end": to_jsonable(self.end),
+            "is_complete": self.is_complete,
+            "total_hits": self.total_hits,
+            "rows": self.rows,
+            "records": [record.to_dict() for record in self.records],
+            "invalid": problems,
+        }
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of :meth:`to_dict`, with the description of every field."""
+        schema = super().json_schema()
+        properties = schema["properties"]
+        properties["records"] |= {"type": "array", "items": Cdr.json_schema()}
+        problems = {"type": "array", "items": {"type": "string"}}
+        properties["invalid"] = {"type": "array", "items": problems, "description": "Problems of unreadable records."}
+        return schema
+
+    def to_arrow(self) -> Any:
+        """Return the records as a ``pyarrow.Table``. Needs pyarrow (extra ``parquet``)."""
+        return self.records.to_arrow()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the records as an Arrow C stream (PyCapsule protocol)."""
+        return self.records.__arrow_c_stream__(requested_schema)
 
     def __len__(self) -> int:
         return len(self.records)
