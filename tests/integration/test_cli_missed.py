@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from datetime import timedelta
 
 import pytest
-from support.command_line import Run, Service
+from support.command_line import NOW, Run, Service, record
+
+from voicenter_cdr.sandbox import Records
 
 
 @pytest.mark.usefixtures("service")
@@ -51,3 +55,39 @@ def test_missed_asks_for_the_fields_it_needs_only(service: Service, run: Run) ->
     asked = set(service.app.hits[-1].fields)
     assert {"CallerNumber", "DialStatus", "CustomData"} <= asked
     assert "RecordURL" not in asked
+
+
+def test_missed_of_queues_by_name(service: Service, run: Run) -> None:
+    """Queues are found by name whatever it holds; an unknown one is an error with the names there are."""
+    names = ("Sales, North", "Sales ", 'חב"ד')
+    rows = [
+        record(NOW - timedelta(minutes=30 + n), DialStatus="ABANDONE", QueueName=name, CallerNumber=f"05211111{n:02}")
+        for n, name in enumerate(names)
+    ]
+    service.holds(Records(rows))
+    for name in (*names, "sales, north", "SALES"):
+        assert len(run("missed", "--last", "1d", "--queue", name).records) == 1
+    done = run("missed", "--last", "1d", "--queue", "no such queue")
+    assert (done.code, done.out) == (2, "")
+    assert '"Sales, North"' in done.err
+    service.holds(Records([]))
+    assert run("missed", "--last", "1d", "--queue", "Sales").code == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_missed_and_report_mean_the_same_day(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days are local for numbers by day, UTC for exports; --tz and VOICENTER_TZ mean all commands."""
+    local, utc = "2026-07-13T21:00:00Z to 2026-07-14T21:00:00Z", "2026-07-14T00:00:00Z to 2026-07-15T00:00:00Z"
+    for words in (
+        ("--period", "yesterday"),
+        ("--from", "yesterday", "--to", "today"),
+        ("--from", "2026-07-14", "--to", "2026-07-15"),
+    ):
+        assert local in run("missed", *words).err
+        assert local in run("report", "--json", *words).err
+        assert utc in run("count", *words).err
+        assert utc in run("missed", *words, "--tz", "UTC").err
+        assert local in run("count", *words, "--tz", "Asia/Jerusalem").err
+    monkeypatch.setenv("VOICENTER_TZ", "UTC")
+    assert utc in run("report", "--json", "--period", "yesterday").err
+    assert json.loads(run("report", "--json", "--period", "yesterday").out)["zone"] == "UTC"

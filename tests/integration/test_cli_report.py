@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -95,3 +95,124 @@ def test_report_shows_half_of_a_surrogate_pair_as_its_escape(service: Service, r
     assert "\\ud83dVIP" in (tmp_path / "report.html").read_text("utf-8")
     for shape in ("jsonl", "csv", "table"):
         assert "\\ud83dVIP" in run("missed", "--last", "7d", "--format", shape).out
+
+
+@pytest.mark.usefixtures("service")
+def test_report_filtered_says_so_and_leaves_out_what_it_cannot_tell(run: Run) -> None:
+    """Page, JSON, CSV and standard error name the filters, and no number is told that needs the other records."""
+    words = ("report", "--last", "7d", "--type", "queue", "--phone", "0521234567")
+    told = json.loads(run(*words, "--json").out)
+    assert told["filters"] == {"type": ["queue"], "phone": ["1 number"]}
+    assert told["overall"]["unreturned_callers"]["value"] is None
+    assert "unreturned_callers" in told["left_out"]
+    assert told["overall"]["service_level_negative"]["value"] is not None
+    assert (told["created_at"], told["proven_until"]) == ("2026-07-15T12:00:00Z", "2026-07-15T12:00:00Z")
+    done = run(*words, "--csv")
+    facts = {
+        line["key"]: line["label"] for line in csv.DictReader(io.StringIO(done.out)) if line["dimension"] == "report"
+    }
+    assert facts["filters"] == "type: queue; phone: 1 number"
+    assert "Left out, since filtered records can't tell them: " in done.err
+    page = run(*words).out
+    assert "type of record: queue; phone: 1 number" in page
+    assert "0521234567" not in page + done.out
+
+
+@pytest.mark.usefixtures("service")
+def test_report_compared_holds_the_period_before(run: Run) -> None:
+    """--compare reads the period before, or the one a year ago, and holds both numbers and their difference."""
+    words = ("report", "--from", "2026-07-14T12:00Z", "--to", "2026-07-15T12:00Z")
+    told = json.loads(run(*words, "--json", "--compare", "previous").out)
+    changes = {change["name"]: change for change in told["comparison"]}
+    assert (changes["inbound_calls"]["current"], changes["inbound_calls"]["previous"]) == (2, 1)
+    assert "Compared with" in run(*words, "--compare", "year").out
+    rows = csv.DictReader(io.StringIO(run(*words, "--csv", "--compare", "previous").out))
+    before = {row["name"]: row["value"] for row in rows if row["dimension"] == "comparison"}
+    assert before["inbound_calls"] == "1"
+
+
+def test_report_targets_come_from_flags_and_from_a_file(service: Service, run: Run, tmp_path: Path) -> None:
+    """Targets are percent on the command line and shares in a file; what makes no sense is refused before a request."""
+    path = tmp_path / "targets.toml"
+    path.write_text('[queues."שירות"]\nservice_level = 0.9\n', "utf-8")
+    words = ("report", "--last", "7d", "--json", "--targets", str(path))
+    words += ("--service-level", "80", "--max-abandonment", "5")
+    told = json.loads(run(*words).out)
+    assert [(one["queue"], one["name"], one["target"]) for one in told["targets"]] == [
+        (None, "service_level", 0.8),
+        (None, "abandonment_rate", 0.05),
+        ("שירות", "service_level", 0.9),
+    ]
+    hits = len(service.app.hits)
+    assert run("report", "--last", "7d", "--json", "--service-level", "180").code == 2
+    assert run("report", "--last", "7d", "--json", "--targets", str(tmp_path / "none.toml")).code == 2
+    assert len(service.app.hits) == hits
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("command", ["missed", "report"])
+def test_workbooks_hold_numbers_as_text_and_local_times(run: Run, tmp_path: Path, command: str) -> None:
+    """--xlsx and a name that ends so write a workbook that opens, with text for numbers and dates for times."""
+    openpyxl = pytest.importorskip("openpyxl")
+    for words in (("-o", str(tmp_path / "a.xlsx")), ("-o", str(tmp_path / "b.xlsx"), "--xlsx", "--language", "he")):
+        assert run(command, "--last", "7d", *words).code == 0
+    book = openpyxl.load_workbook(tmp_path / "a.xlsx")
+    if command == "missed":
+        row = [cell.value for cell in book["To call back"][2]]
+        assert (row[0], row[2]) == ("972541111111", datetime(2026, 7, 15, 14))
+        assert book["Call report"]["B2"].value == "2026-07-08T12:00:00Z to 2026-07-15T12:00:00Z"
+    else:
+        assert {"Key numbers", "Queues", "Days", "Definitions"} <= set(book.sheetnames)
+    assert openpyxl.load_workbook(tmp_path / "b.xlsx").worksheets[0].sheet_view.rightToLeft
+
+
+@pytest.mark.parametrize("name", ["calls.sqlite", "calls.jsonl", "calls.csv"])
+def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp_path: Path, name: str) -> None:
+    """The numbers of an exported file are those of the service; that nothing proves it complete is said."""
+    path = str(tmp_path / name)
+    assert run("export", "--last", "7d", "-o", path).code == 0
+    asked = json.loads(run("report", "--last", "7d", "--json").out)
+    hits = len(service.app.hits)
+    done = run("report", "--from-copy", path, "--last", "7d", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["overall"] == asked["overall"]
+    assert (told["source"], told["proven_until"]) == (name, None)
+    assert json.loads(run("report", "--from-copy", path, "--json").out)["overall"]["records"]["value"] == 4
+    assert "not known" in run("report", "--from-copy", path).out
+    assert len(service.app.hits) == hits
+
+
+def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run: Run, tmp_path: Path) -> None:
+    """A copy is read up to the instant that its ledger proves, and the report says which."""
+    path = str(tmp_path / "calls.sqlite")
+    assert run("sync", path, "--from", "2026-07-12").code == 0
+    hits = len(service.app.hits)
+    done = run("report", "--from-copy", path, "--month", "2026-07", "--json")
+    told = json.loads(done.out)
+    assert told["proven_until"] == told["end"].replace("+00:00", "Z") == "2026-07-15T11:55:00Z"
+    assert "The copy is complete up to 2026-07-15T11:55:00Z" in done.err
+    callers = run("missed", "--from-copy", path)
+    assert [caller["customer_number"] for caller in callers.records] == ["972541111111"]
+    assert "complete up to 2026-07-15T11:55:00Z" in callers.err
+    assert len(service.app.hits) == hits
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--demo",),
+        ("--phone", "0521234567"),
+        ("--queue-id", "5"),
+        ("--call-id", "20260715150000abc"),
+        ("--from", "2026-07-15T11:59Z"),
+    ],
+)
+def test_report_from_a_copy_refuses_what_it_cannot_answer(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Filters of the service and periods that the copy does not reach are refused, not ignored."""
+    path = tmp_path / "calls.jsonl"
+    path.write_text("")
+    (tmp_path / "none").mkdir()
+    assert run("report", "--from-copy", str(tmp_path / "nothing.sqlite"), "--json").code == 2
+    if "--from" not in words:
+        assert run("report", "--from-copy", str(path), "--json", *words).code == 2

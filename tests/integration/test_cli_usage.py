@@ -234,3 +234,32 @@ def test_period_zone_comes_from_the_environment(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setenv("VOICENTER_TZ", "Asia/Jerusalem")
     assert "2026-06-30T21:00:00Z to " in run("count", "--from", "2026-07-01").err
     assert "2026-07-01T00:00:00Z to " in run("count", "--from", "2026-07-01", "--tz", "UTC").err
+
+
+def test_help_leads_with_examples(run: Run) -> None:
+    """Examples come before the flags; help is a command, too."""
+    for command in ("export", "report", "missed", "sync", "watch", "recordings", "views", "count", "plan", "doctor"):
+        text = run("help", command).out
+        assert text == run(command, "--help").out
+        assert text.index("Examples:") < text.index("Usage:") < text.index("╭")
+    assert run("help").out == run("--help").out
+    assert run("help", "nonsense").code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(run: Run, shell: str) -> None:
+    """The script completes commands and their flags."""
+    script = run("completion", shell).out
+    assert all(word in script for word in ("export", "missed", "--format", "--language"))
+    assert run("completion", "tcsh").code == 2
+
+
+def test_commands_are_imported_when_they_are_named() -> None:
+    """The list of commands needs none of them."""
+    code = (
+        "import sys; from voicenter_cdr.cli import main; main(['--help']); "
+        "lazy = ('voicenter_cdr.cli.commands.', 'voicenter_cdr.analytics', 'voicenter_cdr.sandbox'); "
+        "sys.exit(any(name.startswith(lazy)"
+        " for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

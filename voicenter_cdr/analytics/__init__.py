@@ -23,6 +23,7 @@ from voicenter_cdr.analytics.missed_calls import (
     unreturned,
 )
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions, WaitSource
+from voicenter_cdr.analytics.report import Provenance, render
 from voicenter_cdr.analytics.results import (
     AgentDay,
     CallerActivity,
@@ -60,6 +61,7 @@ __all__ = [
     "Measure",
     "MenuPath",
     "MissedCallTracker",
+    "Provenance",
     "QueueFlow",
     "Target",
     "TargetResult",
@@ -77,6 +79,7 @@ __all__ = [
     "is_reached",
     "kpis",
     "read_targets",
+    "render",
     "unreturned",
     "views",
     "with_options",

@@ -35,6 +35,7 @@ __all__ = [
     "resolve_query",
     "split_values",
     "status_filter",
+    "type_filter",
 ]
 
 OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
@@ -177,6 +178,12 @@ def _kind(name: str) -> int:
     except KeyError:
         known = [kind.name.lower().replace("_", "-") for kind in CdrType]
         raise _unknown("--type", name, known) from None
+
+
+def type_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
+    """Return the filter by type, for records that the service did not filter; ``None`` if every type is wanted."""
+    wanted = frozenset(_kind(name) for name in split_values("--type", filters.type_))
+    return (lambda cdr: cdr.cdr_type in wanted) if wanted else None
 
 
 def status_filter(filters: Filters) -> Callable[[Cdr], bool] | None:

@@ -14,8 +14,9 @@ from support.real_month import TEN, bank, month, with_data
 from support.records import at
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.analytics import MEASURES, KpiOptions, kpis
+from voicenter_cdr.analytics import MEASURES, KpiOptions, Target, kpis
 from voicenter_cdr.analytics.report import Provenance, render
+from voicenter_cdr.analytics.report.provenance import Filter, leave_out
 from voicenter_cdr.analytics.report.translations import load_translations
 from voicenter_cdr.calls import customer_number
 
@@ -184,9 +185,10 @@ def test_page_says_where_its_records_come_from() -> None:
 
 def test_page_names_the_numbers_that_filters_leave_out() -> None:
     """A number that filtered records can't tell is named, and is no dash that could mean something else."""
-    numbers = kpis(TEN)
-    text = Page(render(numbers, provenance=Provenance(left_out=frozenset({"answer_rate"})))).text
-    assert "they are not told: Answer rate." in text
+    filters: tuple[Filter, ...] = (("type", ("queue",)),)
+    numbers, left_out = leave_out(kpis(TEN), filters)
+    text = Page(render(numbers, provenance=Provenance(filters=filters, left_out=left_out))).text
+    assert re.search(r"they are not told: [^.]*Answer rate", text)
     assert re.search(r"Answer rate not told", text)
 
 
@@ -216,9 +218,40 @@ def test_page_compared_with_a_period_before_shows_the_change() -> None:
 
 
 def test_page_of_a_long_period_says_how_many_days_are_not_shown() -> None:
-    """A picture of the last days names the number of earlier ones."""
-    records = [at(7 * 86_400 * week, cdr_type=8, dial_status="ANSWER") for week in range(80)]
-    assert "18 earlier ones are not shown" in Page(render(kpis(records))).text
+    """More than two months are told by week; of weeks that are too many, the number of earlier ones is named."""
+    records = [at(86_400 * day, cdr_type=8, dial_status="ANSWER") for day in range(7 * 80)]
+    few, many = (Page(render(kpis(some))).text for some in (records[: 7 * 12], records))
+    assert "Weeks" in few
+    assert "earlier ones" not in few
+    assert re.search(r"\b(18|19) earlier ones are not shown", many)
+
+
+def test_page_shows_targets_and_whether_they_were_met() -> None:
+    """A target of all queues stands with the service level; all targets have their value and their intervals."""
+    targets = (Target(service_level=0.9), Target(queue="Sales", abandonment_rate=0.05))
+    records = [at(n, cdr_type=8, queue_name="Sales", dial_status="ANSWER", ring_time=60 * (n % 2)) for n in range(10)]
+    text = Page(render(kpis(records, options=KpiOptions(targets=targets, interval=30)))).text
+    assert "target: 90%, not met" in text
+    section = text[text.index("Targets") :]
+    assert re.search(r"all queues service level \(0:20\) 90\.0% 50\.0% not met 0 / 1", section)
+    assert re.search(r"Sales abandonment, at most 5\.0% 0\.0% met 1 / 1", section)
+
+
+def test_page_shows_waits_in_classes_and_the_busiest_intervals() -> None:
+    """Queue entries stand by class of wait, also by queue; intervals stand with their local time."""
+    records = [at(n, cdr_type=8, queue_name="Sales", dial_status="ANSWER", ring_time=15) for n in range(4)]
+    numbers = kpis(records, options=KpiOptions(interval=30))
+    text = Page(render(numbers)).text
+    assert re.search(r"all queues 0 4 0 0 0 0 0 0", text)
+    begin = records[0].started_at.astimezone(numbers.options.zone)
+    begin = begin.replace(minute=begin.minute // 30 * 30)
+    assert f"{begin:%d.%m %H:%M}" in text
+
+
+def test_page_says_that_waits_of_abandoned_calls_are_unknown() -> None:
+    """Where most callers who gave up have a wait of 0, the page says that such waits are not known."""
+    records = [at(n, cdr_type=8, queue_name="Sales", dial_status="ABANDONE", ring_time=0, duration=0) for n in range(3)]
+    assert "the waits of callers who gave up are not known" in Page(render(kpis(records))).text
 
 
 def test_render_unknown_language_names_the_known_ones() -> None:
@@ -230,7 +263,11 @@ def test_render_unknown_language_names_the_known_ones() -> None:
 @with_data
 def test_page_of_the_real_month_shows_its_numbers() -> None:
     """A month of a bank is a page of some tens of KB with its queues and its service level."""
-    html = render(kpis(bank()))
+    numbers = kpis(bank())
+    html = render(numbers)
     text = Page(html).text
-    assert len(html.encode()) < 110_000
-    assert all(shown in text for shown in ("54.4%", "56.3%", "57.7%", "Regular Activity", "Stock Exchange", "31,597"))
+    assert len(html.encode()) < 100_000
+    assert all(shown in text for shown in ("Regular Activity", "Stock Exchange", "31,597"))
+    level = numbers["service_level_negative"].value
+    assert level is not None
+    assert f"{level:.1%}" in text

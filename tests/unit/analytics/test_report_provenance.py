@@ -9,42 +9,50 @@ from support.real_month import TEN
 
 from voicenter_cdr.analytics import kpis
 from voicenter_cdr.analytics.report import Provenance
-from voicenter_cdr.analytics.report.provenance import leave_out, numbers_left_out
+from voicenter_cdr.analytics.report.provenance import FILTERED, Filter, leave_out
 
-CALLERS = {"unreturned_callers", "repeat_callers", "time_to_callback", "answer_rate", "answer_rate_of_all"}
+OF_OTHER_RECORDS = {"unreturned_callers", "repeat_callers", "returned_within_3h", "answer_rate", "answered_calls"}
+OF_EACH_RECORD = {"records", "inbound_calls", "speed_of_answer", "peak_concurrency", "queue_entries"}
 
 
-def test_numbers_left_out_without_filters_is_empty() -> None:
+def left_out(*filters: Filter) -> frozenset[str]:
+    """Return the numbers of the whole that these filters leave out."""
+    return leave_out(kpis(TEN), filters)[1]
+
+
+def test_leave_out_without_filters_changes_nothing() -> None:
     """All records tell all numbers."""
-    assert numbers_left_out(()) == frozenset()
-    assert numbers_left_out((("type", ()),)) == frozenset()
+    numbers = kpis(TEN)
+    assert leave_out(numbers, ()) == (numbers, frozenset())
+    assert left_out(("type", ())) == frozenset()
 
 
 @pytest.mark.parametrize("name", ["type", "phone", "extension", "identity", "call_id", "queue_id", "campaign_id"])
-def test_numbers_left_out_by_any_filter_holds_what_needs_other_records(name: str) -> None:
-    """Who was called back, and who was answered on another leg, is in the records that a filter leaves out."""
-    left_out = numbers_left_out(((name, ("x",)),))
-    assert left_out >= CALLERS
-    assert not left_out & {"records", "inbound_calls", "speed_of_answer", "service_level_negative", "peak_concurrency"}
+def test_leave_out_by_any_filter_holds_what_needs_other_records(name: str) -> None:
+    """Callers called back, and calls answered on another leg, are in the records that a filter leaves out."""
+    names = left_out((name, ("x",)))
+    assert names >= OF_OTHER_RECORDS
+    assert not names & (OF_EACH_RECORD | {"service_level_negative", "abandonment_rate"})
 
 
-def test_numbers_left_out_by_status_holds_every_share_of_outcomes() -> None:
+def test_leave_out_by_status_holds_every_share_of_outcomes() -> None:
     """A share of outcomes is 0 or 100 % where the other outcomes were left out."""
-    left_out = numbers_left_out((("status", ("ANSWER",)),))
-    assert left_out >= {"abandonment_rate", "service_level_positive", "reach_rate", "voicemail_rate"}
-    assert not left_out & {"records", "speed_of_answer", "handle_time", "recording_gap"}
+    names = left_out(("status", ("ANSWER",)))
+    assert names >= {"abandonment_rate", "service_level_positive", "reach_rate", "voicemail_rate"}
+    assert not names & (OF_EACH_RECORD | {"recording_gap"})
 
 
-def test_leave_out_makes_numbers_unknown_everywhere() -> None:
-    """A number left out has no value in the whole and in no group; others stay as they are."""
+def test_leave_out_makes_numbers_unknown_with_a_reason() -> None:
+    """A number left out has no value in the whole and in no group of calls; numbers of queue entries stay."""
     numbers = kpis(TEN)
-    left = leave_out(numbers, frozenset({"answer_rate", "unreturned_callers"}))
-    assert left["answer_rate"].value is None
-    assert left["answer_rate"].numerator is None
-    assert left["unreturned_callers"].value is None
-    assert all(group["answer_rate"].value is None for group in left.groups["queue"])
+    left, _ = leave_out(numbers, (("type", ("queue",)),))
+    assert (left["answer_rate"].value, left["answer_rate"].numerator) == (None, None)
+    assert left["answer_rate"].reason == FILTERED
+    assert all(group["answer_rate"].value is None for group in left.groups["day"])
+    queues = zip(left.groups["queue"], numbers.groups["queue"], strict=True)
+    assert all(group["answer_rate"] == before["answer_rate"] for group, before in queues)
     assert left["abandonment_rate"] == numbers["abandonment_rate"]
-    assert leave_out(numbers, frozenset()) == numbers
+    assert left.flow == ()
 
 
 def test_provenance_as_json_and_as_lines_says_the_same() -> None:

@@ -6,7 +6,8 @@ import string
 
 import pytest
 
-from voicenter_cdr.analytics import MEASURES, kpis
+from voicenter_cdr.analytics import MEASURES, Level, kpis
+from voicenter_cdr.analytics.definitions import OFFERED_LOAD
 from voicenter_cdr.analytics.report.translations import LANGUAGES, load_translations
 from voicenter_cdr.calls import Outcome
 from voicenter_cdr.models import CdrType
@@ -33,20 +34,18 @@ def test_translations_keep_the_placeholders_of_english(language: str) -> None:
         return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
 
     words, english = load_translations(language), load_translations("en")
-    definitions = {kpi.name: kpi.definition for kpi in kpis([]).overall.values()}
     for table, texts in english.tables.items():
         for key, text in texts.items():
             if not key.startswith("one_"):
                 assert placeholders(words.tables[table][key]) == placeholders(text), key
     assert all(text.strip() for table in words.tables.values() for text in table.values())
-    assert definitions
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_translations_cover_every_definition(language: str) -> None:
     """No title, variant, formula, source, measure or set falls back to English."""
     words = load_translations(language)
-    definitions = [kpi.definition for kpi in kpis([]).overall.values()]
+    definitions = [*(kpi.definition for kpi in kpis([]).overall.values()), OFFERED_LOAD]
     needed = {
         "titles": {definition.name for definition in definitions},
         "variants": {definition.name for definition in definitions if definition.variant},
@@ -56,12 +55,13 @@ def test_translations_cover_every_definition(language: str) -> None:
         "sets": set(MEASURES),
     }
     for table, keys in needed.items():
-        assert keys <= set(words.tables[table]), table
+        assert set(words.tables[table]) == keys, table
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_translations_cover_every_outcome_and_type(language: str) -> None:
     """Every outcome of a call and every type of record has a word."""
     words = load_translations(language)
-    assert {str(outcome) for outcome in Outcome} <= set(words.tables["outcomes"])
+    assert {str(outcome) for outcome in Outcome} == set(words.tables["outcomes"])
+    assert {str(level) for level in Level} == set(words.tables["levels"])
     assert {kind.name.lower() for kind in CdrType} == set(words.tables["types"])

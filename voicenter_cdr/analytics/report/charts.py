@@ -21,7 +21,7 @@ _LEAST_HOURS: Final = range(8, 18)
 _HEIGHT: Final = 170
 _FOOT: Final = 22
 _AXIS: Final = 45
-_WIDTH: Final = 500
+_WIDTH: Final = 450
 _STEPS: Final = (9.5, 40.0)
 """Least and largest width of a column."""
 
@@ -83,7 +83,7 @@ def heatmap(
 def _columns(count: int, *, mirrored: bool) -> tuple[float, float, list[float]]:
     """Return the width of the chart, the width of a column, and where each column begins."""
     step = min(max(_WIDTH / max(count, 1), _STEPS[0]), _STEPS[1])
-    width = max(_AXIS + count * step + 5, 200.0)
+    width = max(_AXIS + count * step + 16, 200.0)  # half of a label is beside the outermost column
     return width, step, [_AXIS + (count - 1 - place if mirrored else place) * step for place in range(count)]
 
 

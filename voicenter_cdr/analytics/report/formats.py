@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["UNKNOWN", "format_count", "format_seconds", "format_value"]
+from voicenter_cdr.analytics.report.provenance import FILTERED
+from voicenter_cdr.analytics.results import Kpi
+
+__all__ = ["UNKNOWN", "format_count", "format_kpi", "format_seconds", "format_value"]
 
 UNKNOWN: Final = "\N{EN DASH}"
 """Sign for a number that is not known."""
@@ -38,3 +41,8 @@ def format_value(value: float | None, unit: str) -> str:
             return f"{value:.1f}"
         case _:
             return format_count(value)
+
+
+def format_kpi(kpi: Kpi, *, left_out: str) -> str:
+    """Return the value of a number; ``left_out`` stands for one that the filters don't allow."""
+    return left_out if kpi.reason == FILTERED else format_value(kpi.value, kpi.definition.unit)

@@ -7,7 +7,8 @@ from importlib.resources import files
 import attrs
 
 from voicenter_cdr._extras import import_extra
-from voicenter_cdr.analytics.report.context import Part, Section, build_context
+from voicenter_cdr.analytics.report.context import build_context
+from voicenter_cdr.analytics.report.layout import Part, Section
 from voicenter_cdr.analytics.report.provenance import Provenance
 from voicenter_cdr.analytics.report.translations import Language, load_translations
 from voicenter_cdr.analytics.results import Kpis

@@ -10,28 +10,27 @@ import attrs
 from attrs import frozen
 
 from voicenter_cdr._times import format_second
-from voicenter_cdr.analytics.definitions import DEFINITIONS, OVERALL, Definition
+from voicenter_cdr.analytics.definitions import Definition
+from voicenter_cdr.analytics.measures import Level
 from voicenter_cdr.analytics.results import Kpi, Kpis
 
-__all__ = ["Filter", "Provenance", "leave_out", "numbers_left_out"]
+__all__ = ["FILTERED", "Filter", "Provenance", "leave_out"]
 
 Filter = tuple[str, tuple[str, ...]]
 """A filter's name (``type``, ``status``, ``queue_id`` …) and its values; phone numbers only as how many there are."""
 
-_OF_EACH_RECORD: Final = frozenset(
-    {
-        "peak_concurrency",
-        "speed_of_answer_p50",
-        "speed_of_answer_p90",
-        "speed_of_answer_max",
-    }
+FILTERED: Final = "the filters leave out records that this number needs"
+"""Reason of a number that filtered records can't tell."""
+
+_COUNTED_BY_ONE_LEG: Final = frozenset({"inbound_calls", "outbound_calls"})
+"""Numbers of calls that the customer's leg alone tells."""
+
+_OF_NEIGHBOURS: Final = frozenset(
+    {"overflow_in", "overflow_out", "transferred_in", "transferred_out", "taken_over", "handed_on_rate"}
 )
-"""Numbers of the whole that need no other record than those they count."""
+"""Numbers of legs that need the other legs of the call."""
 
-_OF_WHOLE_CALLS: Final = frozenset({"answer_rate", "answer_rate_of_all"})
-"""Numbers that need every leg of a call."""
-
-_OF_ALL_OUTCOMES: Final = frozenset({"recording_gap"})
+_OF_ALL_OUTCOMES: Final = frozenset({"recording_gap", "short_talk_rate"})
 """Shares that hold whatever outcomes are left out."""
 
 
@@ -48,7 +47,7 @@ class Provenance:
     filters: tuple[Filter, ...] = ()
     """Filters that records had to pass."""
     left_out: frozenset[str] = frozenset()
-    """Numbers that filtered records can't tell."""
+    """Numbers of the whole that filtered records can't tell."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; times in UTC."""
@@ -81,41 +80,39 @@ def _spelled(instant: datetime | None) -> str | None:
     return None if instant is None else format_second(instant)
 
 
-def numbers_left_out(filters: tuple[Filter, ...]) -> frozenset[str]:
-    """Return the numbers that records passing these filters can't tell.
+def leave_out(numbers: Kpis, filters: tuple[Filter, ...]) -> tuple[Kpis, frozenset[str]]:
+    """Return the numbers without those that records passing the filters can't tell, and the names of those.
 
     Whom somebody called back is told by the records that a filter leaves out, and so is a call that was answered on
     another leg. A filter by status leaves out the other outcomes, which every share divides by.
     """
     names = {name for name, values in filters if values}
     if not names:
-        return frozenset()
-    every = (*DEFINITIONS, *OVERALL.values())
-    left_out = {definition.name for definition in every if _needs_other_records(definition)}
-    if "status" in names:
-        left_out |= {definition.name for definition in every if definition.unit == "share"} - _OF_ALL_OUTCOMES
-    return frozenset(left_out)
-
-
-def _needs_other_records(definition: Definition) -> bool:
-    if definition.name in _OF_WHOLE_CALLS:
-        return True
-    return definition.name in OVERALL and definition.name not in _OF_EACH_RECORD
-
-
-def leave_out(numbers: Kpis, names: frozenset[str]) -> Kpis:
-    """Return the numbers with those of the given names unknown, in the whole and in every group."""
-    if not names:
-        return numbers
+        return numbers, frozenset()
+    by_status = "status" in names
+    overall = _without(numbers.overall, by_status=by_status)
     groups = {
-        dimension: tuple(attrs.evolve(group, kpis=_without(group.kpis, names)) for group in members)
+        dimension: tuple(attrs.evolve(group, kpis=_without(group.kpis, by_status=by_status)) for group in members)
         for dimension, members in numbers.groups.items()
     }
-    return attrs.evolve(numbers, overall=_without(numbers.overall, names), groups=groups)
+    left_out = frozenset(name for name, kpi in overall.items() if kpi.reason == FILTERED)
+    return attrs.evolve(
+        numbers, overall=overall, groups=groups, flow=(), targets=() if by_status else numbers.targets
+    ), left_out
 
 
-def _without(kpis: Mapping[str, Kpi], names: frozenset[str]) -> dict[str, Kpi]:
+def _without(kpis: Mapping[str, Kpi], *, by_status: bool) -> dict[str, Kpi]:
     return {
-        name: attrs.evolve(kpi, value=None, numerator=None, denominator=None) if name in names else kpi
+        name: attrs.evolve(kpi, value=None, numerator=None, denominator=None, reason=FILTERED)
+        if _needs_other_records(kpi.definition, by_status=by_status)
+        else kpi
         for name, kpi in kpis.items()
     }
+
+
+def _needs_other_records(definition: Definition, *, by_status: bool) -> bool:
+    if definition.level is Level.CALLER or definition.name in _OF_NEIGHBOURS:
+        return True
+    if definition.level is Level.CALL and definition.name not in _COUNTED_BY_ONE_LEG:
+        return True
+    return by_status and definition.unit == "share" and definition.name not in _OF_ALL_OUTCOMES

@@ -54,8 +54,8 @@ class Translations:
 
     def variant(self, definition: Definition, options: KpiOptions) -> str:
         """Return the label that says which of several usual definitions a number follows."""
-        if not definition.variant:
-            return ""
+        if not definition.variant or (definition.name == "abandonment_rate" and not options.short_abandon):
+            return ""  # nothing is left out
         return self._filled(self.lookup("variants", definition.name, definition.variant), options)
 
     def formula(self, definition: Definition) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
+from voicenter_cdr._times import format_second
 from voicenter_cdr.analytics import COLUMNS, MissedCallTracker, Unreturned
+from voicenter_cdr.analytics.report.workbook import missed_sheets
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, escape_controls, log_to_stderr, pluralize
+from voicenter_cdr.cli.copies import open_copy
 from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
@@ -28,11 +32,12 @@ from voicenter_cdr.cli.options import (
     build_query,
 )
 from voicenter_cdr.cli.outputs import check_output, write_output
-from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, format_period, parse_zone, resolve_period
+from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone, resolve_period
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import select
+from voicenter_cdr.export.excel import write_workbook
 from voicenter_cdr.export.text import csv_text
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr
 
 __all__ = ["MISSED_EXAMPLES", "missed"]
 
@@ -52,17 +57,20 @@ _FIELDS: Final = (
 )
 """Fields that tell whom to call back."""
 
-Shape = Literal["jsonl", "csv", "table"]
+Shape = Literal["jsonl", "csv", "xlsx", "table"]
 
 
 def missed(
     *,
     output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
     format_: Annotated[Shape | None, Parameter(name="--format")] = None,
+    xlsx: bool = False,
     excel: bool = False,
+    language: Literal["en", "he"] = "en",
     queue: Annotated[tuple[str, ...], Parameter()] = (),
     menu: bool = False,
     voicemail: bool = False,
+    from_copy: str | None = None,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
@@ -74,19 +82,28 @@ def missed(
 
     Args:
         output: File to write; - is standard output, the default.
-        format_: jsonl, csv or table. Default: csv for a file of that name, a table on a terminal, else jsonl.
+        format_: jsonl, csv, xlsx or table. Default: by the name of the file, a table on a terminal, else jsonl.
+        xlsx: An Excel workbook, with local times: the same as --format xlsx.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        language: Language of the workbook: en or he.
         queue: Only callers whose last call was to this queue, by name; case and spaces around it don't matter. May be
             repeated. A name that no record of the period has is refused.
         menu: Also callers who hung up in the voice menu.
         voicemail: Also callers who left a message.
+        from_copy: Read a copy that sync or export wrote instead of the service: a file or a folder. Spends no request.
+            Without a period, all of it.
     """
-    check_output(output, is_binary=False)
+    shape = "xlsx" if xlsx else format_ or _usual_shape(output)
+    check_output(output, is_binary=shape == "xlsx")
     if not all(name.strip() for name in queue):
         raise ConfigurationError("--queue holds an empty value", hint="Give --queue a value, or leave it out.")
     now = periods.now()
-    start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None, zone=LOCAL_ZONE)
-    query = build_query(start, end, Filters(), select(_FIELDS))
+    copy = None
+    if from_copy is not None:
+        copy = open_copy(from_copy, period, connection, Filters(), now=now, zone=LOCAL_ZONE)
+        start, end = copy.start, copy.end
+    else:
+        start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None, zone=LOCAL_ZONE)
     zone, tracker = parse_zone(period.tz or LOCAL_ZONE), MissedCallTracker(menu=menu, voicemail=voicemail)
     queues = set[str]()
 
@@ -96,24 +113,51 @@ def missed(
             queues.add(cdr.queue_name)
 
     with log_to_stderr(messages):
-        records = asyncio.run(read_records(query, connection, messages, take))
+        if copy is not None:
+            records = copy.read(take)
+        else:
+            assert start is not None
+            query = build_query(start, end, Filters(), select(_FIELDS))
+            records = asyncio.run(read_records(query, connection, messages, take))
+    until = min(end, now) if start is None else max(start, min(end, now))
+    span = f"{'the beginning' if start is None else format_second(start)} to {format_second(end)}"
     wanted = resolve_names("--queue", queue, queues) if records else frozenset()
-    found = [caller for caller in tracker.waiting(now=_present(query, now)) if not queue or caller.queue in wanted]
-    write_output(output, _render(found, format_ or _usual_shape(output), zone, excel=excel))
+    found = [caller for caller in tracker.waiting(now=until) if not queue or caller.queue in wanted]
+    if shape == "xlsx":
+        proven = until if copy is None else copy.proven
+        facts = [
+            ("period", span),
+            ("zone", zone.key),
+            ("created_at", format_second(now)),
+            ("proven_until", "unknown" if proven is None else format_second(proven)),
+            ("source", "service" if copy is None else Path(copy.path).name),
+            ("queues", ", ".join(queue) or "all"),
+            ("also", ", ".join(name for name, is_on in (("menu", menu), ("voicemail", voicemail)) if is_on) or "none"),
+        ]
+        write_output(output, _workbook(found, facts, language, zone))
+    else:
+        write_output(output, _render(found, shape, zone, excel=excel))
     if not messages.quiet:
         of = pluralize(records, "record")
-        echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {format_period(query)}")
+        echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {span}")
+        if copy is not None:
+            proven_text = "not known" if copy.proven is None else f"complete up to {format_second(copy.proven)}"
+            echo_err(f"Read from {Path(copy.path).name}, {proven_text}")
 
 
 def _usual_shape(output: str) -> Shape:
     if output == "-":
         return "table" if sys.stdout.isatty() else "jsonl"
-    return "csv" if Path(output).suffix.lower() == ".csv" else "jsonl"
+    named: dict[str, Shape] = {".csv": "csv", ".xlsx": "xlsx"}
+    return named.get(Path(output).suffix.lower(), "jsonl")
 
 
-def _present(query: CdrQuery, now: datetime) -> datetime:
-    """Return the end of the period as far as it has passed: nobody has called in what is to come."""
-    return max(query.start, min(query.end, now))
+def _workbook(
+    found: Sequence[Unreturned], facts: Sequence[tuple[str, str]], language: Literal["en", "he"], zone: ZoneInfo
+) -> bytes:
+    book = io.BytesIO()
+    write_workbook(book, missed_sheets(found, facts, language=language), zone=zone)
+    return book.getvalue()
 
 
 def _render(found: Sequence[Unreturned], shape: Shape, zone: ZoneInfo, *, excel: bool) -> str:
@@ -164,5 +208,5 @@ Examples:
 
   voicenter-cdr missed --demo --last 7d
   voicenter-cdr missed --period this-week --queue Sales
-  voicenter-cdr missed --last 3d --format csv --excel > call-back.csv
+  voicenter-cdr missed --last 3d -o call-back.xlsx
 """

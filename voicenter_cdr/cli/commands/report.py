@@ -1,24 +1,38 @@
-"""Command ``report``: the numbers of a period as a page, JSON or CSV."""
+"""Command ``report``: the numbers of a period as a page, a workbook, JSON or CSV."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import attrs
+from attrs import frozen
 from cyclopts import Parameter
 
-from voicenter_cdr.analytics import Accumulator, KpiOptions, Kpis
+from voicenter_cdr._times import format_period
+from voicenter_cdr.analytics import (
+    Accumulator,
+    KpiOptions,
+    Kpis,
+    Target,
+    compare,
+    earlier_period,
+    read_targets,
+)
 from voicenter_cdr.analytics.report import render
-from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out, numbers_left_out
+from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out
+from voicenter_cdr.analytics.report.workbook import report_sheets
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.copies import Copy, open_copy
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -27,23 +41,40 @@ from voicenter_cdr.cli.options import (
     ConnectionOptions,
     Filters,
     OutputOptions,
+    build_query,
     parse_statuses,
-    resolve_query,
     status_filter,
+    type_filter,
 )
 from voicenter_cdr.cli.outputs import check_output, write_output
-from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, format_period, parse_zone
+from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone, resolve_period
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, select
+from voicenter_cdr.export.excel import write_workbook
 from voicenter_cdr.export.text import csv_text
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr
 
 __all__ = ["REPORT_EXAMPLES", "report"]
 
 _FIELDS: Final = tuple(column.name for column in COLUMNS if column.derive is None and column.name != "date_epoch")
 """Fields that the numbers are made from; the instant of a call is asked for once."""
 
-_ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
+_ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".xlsx": "xlsx"}
+
+_PAGE_INTERVAL: Final = 30
+"""Minutes of the intervals of a page, unless others are asked for."""
+
+
+@frozen(kw_only=True)
+class _Report:
+    """A report before it is written."""
+
+    numbers: Kpis
+    before: Kpis | None
+    provenance: Provenance
+    language: Literal["en", "he"]
+    title: str | None
+    excel: bool
 
 
 def report(
@@ -53,10 +84,18 @@ def report(
     title: str | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
     csv_: Annotated[bool, Parameter(name="--csv")] = False,
+    xlsx: bool = False,
     excel: bool = False,
+    from_copy: str | None = None,
+    compare_: Annotated[Literal["previous", "year"] | None, Parameter(name="--compare")] = None,
+    interval: Literal[15, 30, 60] | None = None,
+    targets: str | None = None,
+    service_level: float | None = None,
+    max_abandonment: float | None = None,
     zone: str | None = None,
     answer_within: int = 20,
     short_abandon: int = 0,
+    short_talk: int = 10,
     after_call: int = 0,
     menu: bool = False,
     voicemail: bool = False,
@@ -65,74 +104,154 @@ def report(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Write the numbers of a period: one HTML page that needs nothing else, or the same as JSON or CSV.
+    """Write the numbers of a period as a page, a workbook, JSON or CSV.
 
-    Rates, service level, waits, talk and cost, by queue, representative, department, day and hour, each with its
-    definition. Waits come from RingTime. Filtered records leave out the numbers that need the other records. The page
-    shows no phone number.
+    The page is one HTML file that needs nothing else. Rates, service level, waits, talk and cost, by queue, agent,
+    number dialled, day and hour, each with its definition. Waits come from RingTime. Filtered records leave out the
+    numbers that need the other records. The page shows no customer's number.
 
     Args:
-        output: File to write: report.html, or numbers.json or numbers.csv; - is standard output, the default.
-        language: Language of the page: en, or he, which is read from right to left.
+        output: File to write: report.html, or numbers.xlsx, .json or .csv; - is standard output, the default.
+        language: Language of the page and the workbook: en, or he, which is read from right to left.
         title: Heading of the page.
         json_: The numbers as one JSON object, with their definitions.
         csv_: The numbers as CSV, a line for every number of the whole and of every group.
+        xlsx: The numbers as an Excel workbook, a sheet for every dimension.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        from_copy: Read a copy that sync or export wrote instead of the service: a file or a folder. Spends no request.
+            Without a period, all of it.
+        compare_: Compare with the period just before (previous) or a year ago (year).
+        interval: Minutes of the intervals to report: 15, 30 or 60. Default: 30 on the page, else none.
+        targets: TOML file with targets: a table [all] for all queues together, a table [queues."Name"] for each.
+        service_level: Target of all queues: percent of the queue entries to be answered in time, such as 80.
+        max_abandonment: Target of all queues: percent of the queue entries that may be abandoned, such as 5.
         zone: Time zone of days and hours. Default: --tz, else Asia/Jerusalem. Dates are read in it, too, unless --tz
             says otherwise.
         answer_within: Seconds within which an answer meets the service level. Default: 20.
-        short_abandon: Seconds of wait below which an abandoned call is left out of the abandonment rate.
-        after_call: Seconds of work after each call, added to the handle time. Default: 0.
+        short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
+        short_talk: Seconds of talk below which a talk counts as short. Default: 10.
+        after_call: Seconds of work after each talk, added to the handle time. Default: 0.
         menu: Count callers who hung up in the voice menu as missed.
         voicemail: Count callers who left a message as missed.
     """
-    shape = _shape(output, json_=json_, csv_=csv_)
+    shape = _shape(output, {"json": json_, "csv": csv_, "xlsx": xlsx})
     options = KpiOptions(
         answer_within=answer_within,
         short_abandon=short_abandon,
+        short_talk=short_talk,
         after_call=after_call,
         menu=menu,
         voicemail=voicemail,
         zone=_zone(zone, period.tz),
+        interval=interval or (_PAGE_INTERVAL if shape == "html" else None),
+        targets=_targets(targets, service_level, max_abandonment, answer_within),
     )
     period = attrs.evolve(period, tz=period.tz or zone or LOCAL_ZONE)
-    now, query = periods.now(), resolve_query(period, filters, connection, select(_FIELDS))
-    accumulator, keep = Accumulator(options), status_filter(filters)
-
-    def take(cdr: Cdr) -> None:
-        if keep is None or keep(cdr):
-            accumulator.add(cdr)
-
+    now = periods.now()
+    copy, end, start = None, now, None
+    if from_copy is not None:
+        copy = open_copy(from_copy, period, connection, filters, now=now, zone=LOCAL_ZONE)
+        start, end = copy.start, copy.end
+    else:
+        start, end = resolve_period(period, now=now, demo=connection.demo, call_id=filters.call_id)
+        end = min(end, max(now, start))
+    source = _Source(copy=copy, filters=filters, connection=connection, messages=messages)
+    before = None
     with log_to_stderr(messages):
-        records = asyncio.run(read_records(query, connection, messages, take))
-    end = max(query.start, min(query.end, now))
-    numbers, provenance = _described(accumulator.result(start=query.start, end=end), query, filters, now)
-    write_output(output, _render(numbers, provenance, shape, language, title, excel=excel))
+        numbers, records = _numbers(source, start, end, options)
+        if compare_ is not None and numbers.start is not None:
+            earlier = earlier_period(start or numbers.start, end, by=compare_, zone=options.zone)
+            before, _ = _numbers(source, *earlier, options)
+    made = _described(numbers, before, source, end, now)
+    made = attrs.evolve(made, language=language, title=title, excel=excel)
+    write_output(output, _render(made, shape))
     if not messages.quiet:
         place = "standard output" if output == "-" else output
-        echo_err(f"{pluralize(records, 'record')}, {format_period(query)}, {place}")
-        if provenance.left_out:
-            echo_err(f"Left out, since filtered records can't tell them: {', '.join(sorted(provenance.left_out))}")
+        echo_err(f"{pluralize(records, 'record')}, {_span(numbers)}, {place}")
+        if made.provenance.left_out:
+            echo_err(f"Left out, since filtered records can't tell them: {', '.join(sorted(made.provenance.left_out))}")
+
+
+@frozen(kw_only=True)
+class _Source:
+    """Source of the records of a report: a copy, or the service."""
+
+    copy: Copy | None
+    filters: Filters
+    connection: ConnectionOptions
+    messages: OutputOptions
+
+    def read(self, start: datetime | None, end: datetime, take: Callable[[Cdr], None]) -> int:
+        """Hand every record of a period that passes the filters to ``take``; return how many were read."""
+        by_status = status_filter(self.filters)
+        by_type = None if self.copy is None else type_filter(self.filters)
+
+        def filtered(cdr: Cdr) -> None:
+            if (by_status is None or by_status(cdr)) and (by_type is None or by_type(cdr)):
+                take(cdr)
+
+        if self.copy is not None:
+            return self.copy.read(filtered, start=start, end=end)
+        assert start is not None
+        query = build_query(start, end, self.filters, select(_FIELDS))
+        return asyncio.run(read_records(query, self.connection, self.messages, filtered))
+
+
+def _numbers(source: _Source, start: datetime | None, end: datetime, options: KpiOptions) -> tuple[Kpis, int]:
+    """Return the numbers of a period, and how many records were read."""
+    accumulator = Accumulator(options)
+    records = source.read(start, end, accumulator.add)
+    return accumulator.result(start=start, end=end), records
+
+
+def _span(numbers: Kpis) -> str:
+    if numbers.start is None or numbers.end is None:
+        return "no period"
+    return format_period(numbers.start, numbers.end)
 
 
 def _zone(zone: str | None, tz: str | None) -> ZoneInfo:
     return parse_zone(zone, flag="--zone") if zone else parse_zone(tz or LOCAL_ZONE)
 
 
-def _described(numbers: Kpis, query: CdrQuery, filters: Filters, now: datetime) -> tuple[Kpis, Provenance]:
+def _targets(
+    path: str | None, service_level: float | None, max_abandonment: float | None, answer_within: int
+) -> tuple[Target, ...]:
+    """Return the targets of the file and of the flags."""
+    for flag, percent in (("--service-level", service_level), ("--max-abandonment", max_abandonment)):
+        if percent is not None and not 0 <= percent <= 100:
+            raise ConfigurationError(f"{flag} takes percent, from 0 to 100")
+    found = read_targets(path) if path is not None else ()
+    if service_level is None and max_abandonment is None:
+        return found
+    target = Target(
+        service_level=None if service_level is None else service_level / 100,
+        abandonment_rate=None if max_abandonment is None else max_abandonment / 100,
+        answer_within=answer_within,
+    )
+    return (target, *found)
+
+
+def _described(numbers: Kpis, before: Kpis | None, source: _Source, end: datetime, now: datetime) -> _Report:
     """Return the numbers that these filters allow, and what there is to say about them."""
-    used = used_filters(query, filters)
+    used = used_filters(source.filters)
+    numbers, left_out = leave_out(numbers, used)
     provenance = Provenance(
         created_at=now,
-        proven_until=min(query.end, now),
+        proven_until=min(end, now) if source.copy is None else source.copy.proven,
+        source=None if source.copy is None else Path(source.copy.path).name,
         filters=used,
-        left_out=numbers_left_out(used),
+        left_out=left_out,
     )
-    return leave_out(numbers, provenance.left_out), provenance
+    if before is not None:
+        before, _ = leave_out(before, used)
+    return _Report(numbers=numbers, before=before, provenance=provenance, language="en", title=None, excel=False)
 
 
-def used_filters(query: CdrQuery, filters: Filters) -> tuple[Filter, ...]:
+def used_filters(filters: Filters) -> tuple[Filter, ...]:
     """Return the filters in use. Numbers of callers and calls are counted, not named."""
+    day = datetime(2000, 1, 1, tzinfo=UTC)  # any period: only the filters are read
+    query = build_query(day, day + timedelta(days=1), filters, None)
     phones, call_id = len(query.phones), query.call_id is not None
     named: tuple[Filter, ...] = (
         ("type", tuple(getattr(kind, "name", str(kind)).lower() for kind in query.cdr_types)),
@@ -147,48 +266,56 @@ def used_filters(query: CdrQuery, filters: Filters) -> tuple[Filter, ...]:
     return tuple((name, values) for name, values in named if values)
 
 
-def _shape(output: str, *, json_: bool, csv_: bool) -> str:
+def _shape(output: str, flags: dict[str, bool]) -> str:
     """Return what to write, by the flags or else by the name of the file."""
-    if json_ and csv_:
-        raise ConfigurationError("--json and --csv are two forms of the same: choose one")
-    chosen = "json" if json_ else "csv" if csv_ else None
+    chosen = [name for name, is_given in flags.items() if is_given]
+    if len(chosen) > 1:
+        raise ConfigurationError(f"{' and '.join(f'--{name}' for name in chosen)} are forms of the same: choose one")
     if output == "-":
-        if chosen is None and sys.stdout.isatty():
+        if not chosen and sys.stdout.isatty():
             raise ConfigurationError(
                 "A page can't be shown on a terminal", hint="Name a file: -o report.html. Or take the numbers: --json."
             )
-        return chosen or "html"
+        check_output(output, is_binary=chosen == ["xlsx"])
+        return chosen[0] if chosen else "html"
     check_output(output, is_binary=False)
     named = _ENDINGS.get(Path(output).suffix.lower())
-    if named is None or chosen not in (None, named):
-        raise ConfigurationError("A report is named ….html, or ….json or ….csv for its numbers alone")
+    if named is None or chosen not in ([], [named]):
+        raise ConfigurationError("A report is named ….html, or ….xlsx, ….json or ….csv for its numbers alone")
     return named
 
 
-def _render(
-    numbers: Kpis,
-    provenance: Provenance,
-    shape: str,
-    language: Literal["en", "he"],
-    title: str | None,
-    *,
-    excel: bool,
-) -> str:
+def _render(made: _Report, shape: str) -> str | bytes:
+    numbers, before, provenance = made.numbers, made.before, made.provenance
+    changes = [] if before is None else [pair.to_dict() for pair in compare(numbers, before)]
     if shape == "html":
-        return render(numbers, language=language, title=title, provenance=provenance)
+        return render(numbers, language=made.language, title=made.title, provenance=provenance, before=before)
+    if shape == "xlsx":
+        book = io.BytesIO()
+        sheets = report_sheets(numbers, provenance, language=made.language, before=before)
+        write_workbook(book, sheets, zone=numbers.options.zone)
+        return book.getvalue()
     if shape == "json":
-        return json.dumps(numbers.to_dict() | provenance.to_dict(), ensure_ascii=False) + "\n"
+        compared = {"comparison": changes} if changes else {}
+        return json.dumps(numbers.to_dict() | provenance.to_dict() | compared, ensure_ascii=False) + "\n"
     rows = list(numbers.to_rows())
     head = list(rows[0])
     facts = ([row.get(name) for name in head] for row in provenance.to_rows(numbers))
-    return csv_text([head, *facts, *(row.values() for row in rows)], excel=excel, is_first=True)
+    compared_rows = (
+        {"dimension": "comparison", "key": "previous", "name": change["name"], "value": change["previous"]}
+        for change in changes
+    )
+    more = ([row.get(name) for name in head] for row in compared_rows)
+    return csv_text([head, *facts, *(row.values() for row in rows), *more], excel=made.excel, is_first=True)
 
 
 REPORT_EXAMPLES: Final = """\
 Examples:
 
   voicenter-cdr report --demo --last 30d -o report.html
-  voicenter-cdr report --month 2026-10 --language he -o october.html
+  voicenter-cdr report --month 2026-10 --compare previous --language he -o october.html
+  voicenter-cdr report --period last-week --service-level 80 --max-abandonment 5 -o week.xlsx
   voicenter-cdr report --period yesterday --json
+  voicenter-cdr report --from-copy calls.duckdb --month 2026-10 -o october.html
   voicenter-cdr report --last 7d --csv > numbers.csv
 """

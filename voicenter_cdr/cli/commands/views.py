@@ -34,7 +34,7 @@ def views(
         table: Table or view that holds the records. Default: cdr.
         zone: Time zone of days and hours. Default: Asia/Jerusalem.
         answer_within: Seconds within which an answer meets the service level. Default: 20.
-        short_abandon: Seconds of wait below which an abandoned call is left out of the abandonment rate.
+        short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
         after_call: Seconds of work after each call, added to the handle time. Default: 0.
     """
     known: dict[str, Dialect] = {name: name for name in get_args(Dialect)}

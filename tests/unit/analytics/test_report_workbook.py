@@ -1,0 +1,45 @@
+"""Sheets of a workbook: the numbers of the report, and whom to call back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from support.real_month import TEN
+from support.records import at
+
+from voicenter_cdr.analytics import kpis, unreturned
+from voicenter_cdr.analytics.report import Provenance
+from voicenter_cdr.analytics.report.workbook import missed_sheets, report_sheets
+
+
+def test_report_sheets_hold_every_number_and_dimension() -> None:
+    """A sheet for the whole and one for each dimension hold the values themselves; definitions follow."""
+    numbers = kpis(TEN)
+    sheets = {sheet.name: [list(row) for row in sheet.rows] for sheet in report_sheets(numbers, Provenance())}
+    whole = {row[6]: row[1] for row in sheets["Key numbers"]}
+    assert whole == {name: kpi.value for name, kpi in numbers.overall.items()}
+    assert [row[0] for row in sheets["Queues"]] == [group.key for group in numbers.groups["queue"]]
+    assert {row[0] for row in sheets["Definitions"]} == set(numbers.overall)
+    assert dict(sheets["Call report"])["filters"] == "none"
+
+
+def test_report_sheets_compared_hold_the_numbers_before() -> None:
+    """The numbers of the period compared with stand in a column of their own."""
+    numbers, before = kpis(TEN), kpis(TEN[:4])
+    sheet = next(s for s in report_sheets(numbers, Provenance(), before=before) if s.name == "Key numbers")
+    assert {row[6]: row[7] for row in sheet.rows} == {name: kpi.value for name, kpi in before.overall.items()}
+    assert sheet.columns[-1] == "previous"
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "To call back"), ("he", "לחזור אליהם")])
+def test_missed_sheets_hold_numbers_as_text_and_times_as_times(language: str, name: str) -> None:
+    """Numbers to call stay text, times are times with a zone, and Hebrew sheets run from right to left."""
+    record = at(0, cdr_type=8, queue_name="Sales", dial_status="ABANDONE", duration=0, caller_number="0521234567")
+    callers = unreturned([record], now=datetime(2030, 1, 1, tzinfo=UTC))
+    sheet, facts = missed_sheets(callers, [("zone", "UTC")], language=language)  # type: ignore[arg-type]
+    ((number, attempts, first, last, *_),) = sheet.rows
+    assert (sheet.name, number, attempts) == (name, "972521234567", 1)
+    assert first == last == record.started_at
+    assert sheet.right_to_left is (language == "he")
+    assert [list(row) for row in facts.rows] == [["zone", "UTC"]]

@@ -1,0 +1,137 @@
+"""The numbers as sheets of a workbook: what the report says, the whole, every dimension, definitions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from voicenter_cdr.analytics.missed_calls import Unreturned
+from voicenter_cdr.analytics.report.provenance import Provenance
+from voicenter_cdr.analytics.report.translations import Language, Translations, load_translations
+from voicenter_cdr.analytics.results import Kpis
+from voicenter_cdr.export.excel import Sheet
+
+__all__ = ["missed_sheets", "report_sheets"]
+
+
+def report_sheets(
+    numbers: Kpis, provenance: Provenance, *, language: Language = "en", before: Kpis | None = None
+) -> Iterator[Sheet]:
+    """Yield the sheets of a report. Shares are from 0 to 1, lengths of time in seconds, money in ILS.
+
+    ``before`` holds the numbers of the period to compare with.
+    """
+    words = load_translations(language)
+    yield _facts(words, [(row["name"], row["label"]) for row in provenance.to_rows(numbers)])
+    yield _whole(numbers, words, before)
+    for dimension in numbers.groups:
+        if numbers.groups[dimension]:
+            yield _dimension(numbers, dimension, words)
+    yield _definitions(numbers, words)
+
+
+def missed_sheets(
+    callers: Sequence[Unreturned], facts: Sequence[tuple[str, str]], *, language: Language = "en"
+) -> Iterator[Sheet]:
+    """Yield a sheet with whom to call back, times as local dates, and one with what it is made from."""
+    words = load_translations(language)
+    names = ("customer_number", "attempts", "first_attempt", "last_attempt", "open_seconds", "waiting_seconds")
+    rows = [
+        [
+            caller.customer_number,
+            caller.attempts,
+            caller.first_attempt,
+            caller.last_attempt,
+            int(caller.open_for.total_seconds()),
+            caller.waiting,
+            caller.dial_status,
+            caller.queue,
+            caller.department,
+        ]
+        for caller in callers
+    ]
+    columns = (*names, "dial_status", "queue", "department")
+    widths = (16, 9, 18, 18, 13, 15, 14, 24, 24)
+    yield Sheet(name=words["callbacks"], columns=columns, rows=rows, widths=widths, right_to_left=_is_rtl(words))
+    yield _facts(words, facts)
+
+
+_WHOLE: Final = ("title", "value", "unit", "numerator", "denominator", "variant", "name")
+
+
+def _facts(words: Translations, facts: Sequence[tuple[str, Any]]) -> Sheet:
+    return Sheet(
+        name=words["title"],
+        columns=(words["number"], words["value"]),
+        rows=[list(fact) for fact in facts],
+        widths=(18, 60),
+        right_to_left=_is_rtl(words),
+    )
+
+
+def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
+    rows = [
+        [
+            words.title(kpi.definition, numbers.options),
+            kpi.value,
+            kpi.definition.unit,
+            kpi.numerator,
+            kpi.denominator,
+            words.variant(kpi.definition, numbers.options),
+            kpi.name,
+            *([] if before is None else [before[kpi.name].value]),
+        ]
+        for kpi in numbers.overall.values()
+    ]
+    return Sheet(
+        name=words["key_numbers"],
+        columns=(*_WHOLE, *([] if before is None else ["previous"])),
+        rows=rows,
+        widths=(36, 12, 10, 12, 12, 50, 26),
+        right_to_left=_is_rtl(words),
+    )
+
+
+def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
+    groups = numbers.groups[dimension]
+    names = list(dict.fromkeys(name for group in groups for name in group.kpis))
+    rows = [
+        [
+            group.key,
+            words.weekdays[int(group.key)] if dimension == "weekday" and group.key is not None else group.label,
+            *(group.kpis[name].value if name in group.kpis else None for name in names),
+        ]
+        for group in groups
+    ]
+    title = words.lookup("text", dimension)
+    return Sheet(
+        name=title,
+        columns=("key", "label", *names),
+        rows=rows,
+        widths=(14, 24, *(max(len(name), 10) for name in names)),
+        right_to_left=_is_rtl(words),
+    )
+
+
+def _definitions(numbers: Kpis, words: Translations) -> Sheet:
+    rows = [
+        [
+            kpi.name,
+            words.title(kpi.definition, numbers.options),
+            words.formula(kpi.definition),
+            words.variant(kpi.definition, numbers.options),
+            words.lookup("sources", kpi.definition.source, kpi.definition.source),
+        ]
+        for kpi in numbers.overall.values()
+    ]
+    return Sheet(
+        name=words["definitions"],
+        columns=("name", words["number"], words["formula"], "variant", words["origin"]),
+        rows=rows,
+        widths=(26, 36, 60, 50, 50),
+        right_to_left=_is_rtl(words),
+    )
+
+
+def _is_rtl(words: Translations) -> bool:
+    return words.direction == "rtl"

@@ -1,0 +1,81 @@
+"""Records out of a copy, for commands that need no service then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from voicenter_cdr.cli.console import echo_err
+from voicenter_cdr.cli.options import ConnectionOptions, Filters
+from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve_period
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.read import proven_until, read
+from voicenter_cdr.models import Cdr
+
+__all__ = ["Copy", "open_copy"]
+
+
+@frozen
+class Copy:
+    """A copy and the part of it that a command reads."""
+
+    path: str
+    start: datetime | None
+    """First instant; ``None`` for the beginning of the copy."""
+    end: datetime
+    """End of the part, at most the instant up to which the copy is proven complete."""
+    proven: datetime | None
+    """Instant up to which the copy is proven complete; ``None`` if nothing tells."""
+
+    def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
+        """Hand every record to ``take``; return their number. ``start`` and ``end`` choose another part."""
+        count = 0
+        for page in read(self.path, start or self.start, end or self.end):
+            for cdr in page.records:
+                take(cdr)
+            count += len(page.records)
+        return count
+
+
+def open_copy(
+    path: str, period: Period, connection: ConnectionOptions, filters: Filters, *, now: datetime, zone: str
+) -> Copy:
+    """Return the part of a copy that a command reads. Without a period it is all of it.
+
+    The period ends where the copy is no longer proven complete; that is said on standard error. Raises
+    :class:`ConfigurationError` for options that only the service can answer.
+    """
+    if connection.demo:
+        raise ConfigurationError("--from-copy reads a copy: leave out --demo")
+    for flag, value in (
+        ("--phone", filters.phone),
+        ("--extension", filters.extension),
+        ("--identity", filters.identity),
+        ("--call-id", filters.call_id),
+        ("--queue-id", filters.queue_id),
+        ("--campaign-id", filters.campaign_id),
+    ):
+        if value:
+            raise ConfigurationError(
+                f"{flag} is a filter of the service: leave it out with --from-copy",
+                hint="--type and --status filter copies, too.",
+            )
+    start, end = None, now
+    if period.is_given:
+        start, end = resolve_period(period, now=now, demo=False, call_id=None, zone=zone)
+    elif period.end is not None:
+        end = parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
+    proven = proven_until(path)
+    if proven is not None:
+        proven = proven.astimezone(UTC)
+        if start is not None and proven <= start:
+            raise ConfigurationError(
+                f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}, before the period begins",
+                hint="Run voicenter-cdr sync first, or choose an earlier period.",
+            )
+        if proven < end and period.is_given:
+            echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")
+        end = min(end, proven)
+    return Copy(path, start, end, proven)
