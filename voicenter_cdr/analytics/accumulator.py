@@ -44,7 +44,7 @@ class Accumulator:
             self._flush()
 
     def add_batch(self, records: Iterable[Cdr]) -> None:
-        """Take many records."""
+        """Take many records; batches and tables of records (``page.records``) column by column."""
         self._flush()
         self._take(records)
 

@@ -172,6 +172,6 @@ class MissedCallTracker:
             waiting=sum(store.ring(row) or 0 for row in rows),
             queue=next((key.queue for key in keys if key.queue), None),
             department=next((key.department_name for key in keys if key.department_name), None),
-            dial_status=keys[0].status,
+            dial_status=None if keys[0].status is None else str(keys[0].status),
             open_for=max(timedelta(0), now - first),
         )

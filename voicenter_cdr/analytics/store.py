@@ -7,10 +7,11 @@ repeats in many records (type, status, queue, agent, …) is kept once, as a :cl
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from attrs import define, field
@@ -30,6 +31,7 @@ from voicenter_cdr.calls import (
     to_leg,
 )
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordBatch, RecordTable
 from voicenter_cdr.models.records import is_original_call_id
 
 __all__ = ["CAMPAIGN_KEYS", "UNKNOWN", "Combination", "RecordStore", "to_microseconds"]
@@ -136,6 +138,62 @@ def _combine(key: _Key) -> Combination:
     )
 
 
+_FIELDS: Final = (
+    "started_at",
+    "call_id",
+    "cdr_type",
+    "dial_status",
+    "duration",
+    "ring_time",
+    "caller_number",
+    "target_number",
+    "did",
+    "caller_extension",
+    "target_extension",
+    "queue_name",
+    "department_id",
+    "department_name",
+    "representative_code",
+    "representative_name",
+    "user_name",
+    "record_expect",
+    "record_url",
+    "price_agorot",
+    "target_prefix_name",
+    "dtmf_data",
+    "custom_data",
+)
+"""What the numbers ask of a record."""
+
+_read_fields: Final = attrgetter(*_FIELDS)
+
+
+def _record_row(cdr: Cdr) -> Sequence[Any]:
+    """Return the values of a record."""
+    row = _read_fields(cdr)
+    if not row[-2]:
+        return row
+    return *row[:-2], tuple(step.layer_name for step in row[-2] if step.layer_name), row[-1]
+
+
+def _batch_rows(batch: RecordBatch) -> Iterator[Sequence[Any]]:
+    """Return the values of the rows of a batch. Menus and CustomData are atoms there; few of them are asked for."""
+    columns: list[Iterable[Any]] = [batch.column(name) for name in _FIELDS[:-2]]
+    columns.append([steps and tuple(step[0] for step in steps if step[0]) for steps in batch.column("dtmf_data")])
+    columns.append(map(_asked_custom, batch.column("custom_data")))
+    return zip(*columns, strict=True)
+
+
+def _asked_custom(atoms: Sequence[Any] | None) -> dict[str, Any] | None:
+    """Return CustomData, made of its names and values, if the numbers ask for any of it."""
+    if not atoms:
+        return None
+    names = atoms[: len(atoms) // 2]
+    if any(len(name) >= _ORIGINAL or name in _CAMPAIGN for name in names):
+        return dict(zip(names, atoms[len(names) :], strict=True))
+    return None
+
+
 @define(eq=False)
 class RecordStore:
     """Records, encoded. Rows have no order; two stores can be merged."""
@@ -169,40 +227,17 @@ class RecordStore:
         return len(self.ids)
 
     def add(self, records: Iterable[Cdr]) -> None:
-        """Take records."""
-        self.add_columns(
-            [
-                (
-                    cdr.started_at,
-                    cdr.call_id,
-                    cdr.cdr_type,
-                    cdr.dial_status,
-                    cdr.duration,
-                    cdr.ring_time,
-                    cdr.caller_number,
-                    cdr.target_number,
-                    cdr.did,
-                    cdr.caller_extension,
-                    cdr.target_extension,
-                    cdr.queue_name,
-                    cdr.department_id,
-                    cdr.department_name,
-                    cdr.representative_code,
-                    cdr.representative_name,
-                    cdr.user_name,
-                    cdr.record_expect,
-                    cdr.record_url,
-                    cdr.price_agorot,
-                    cdr.target_prefix_name,
-                    cdr.dtmf_data and tuple(step.layer_name for step in cdr.dtmf_data if step.layer_name),
-                    cdr.custom_data,
-                )
-                for cdr in records
-            ]
-        )
+        """Take records; batches and tables of records column by column."""
+        if isinstance(records, RecordTable):
+            for batch in records.batches:
+                self.add_rows(_batch_rows(batch))
+        elif isinstance(records, RecordBatch):
+            self.add_rows(_batch_rows(records))
+        else:
+            self.add_rows(map(_record_row, records))
 
-    def add_columns(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Take records as rows of the values that :meth:`add` reads, in its order."""
+    def add_rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take records as rows of the values of :data:`_FIELDS`, in its order."""
         places, seen = self._places, self._seen
         ids, starts, callers, combinations = self.ids, self.starts, self.callers, self.combinations
         rings, durations, prices = self.rings, self.durations, self.prices

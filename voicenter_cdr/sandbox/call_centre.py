@@ -73,6 +73,20 @@ _KINDS: Final = {
     "other": 2,
 }
 
+_VARIED_KINDS: Final = {
+    "overflow": 6,
+    "requeued": 5,
+    "message": 3,
+    "exit": 3,
+    "silent": 3,
+    "withheld": 4,
+    "toll_free": 3,
+    "unlogged": 4,
+}
+"""Share of the calls that ``varied`` adds."""
+
+_WITHHELD: Final = ("0", "anonymous", "0000000000", "חסוי", "+972", "266696687")
+
 _TEXTS: Final = {
     1: "Incoming Call",
     2: "CC",
@@ -102,8 +116,8 @@ class CallFact:
 
     direction: Literal["inbound", "outbound", "other"]
     """Who began."""
-    customer: str = field(repr=False)
-    """The customer's number with country code."""
+    customer: str | None = field(repr=False)
+    """The customer's number in its one spelling; ``None`` if it was withheld."""
     outcome: str
     """The status that counts for the customer."""
     call_ids: tuple[str, ...]
@@ -120,6 +134,14 @@ class CallFact:
     """The first CallID of the missed call that this one returns."""
     returned: bool = False
     """Whether another call of the truth returns this one."""
+    missed_at: datetime | None = None
+    """When a caller was lost after the last talk of the call, if they were; UTC."""
+    entries: tuple[tuple[str, str], ...] = ()
+    """Name and status of every queue that the caller entered, in order."""
+    waited: int = 0
+    """Seconds of waiting up to the first answer, on all legs of the customer."""
+    talked: int = 0
+    """Seconds of talk between the customer and people of the call centre."""
 
 
 @frozen
@@ -135,7 +157,7 @@ class _Call:
     """A call while it is made up."""
 
     at: datetime
-    customer: str
+    customer: str | None
     direction: Literal["inbound", "outbound", "other"]
     outcome: str = ""
     returns: str | None = None
@@ -148,7 +170,9 @@ class CallCentre:
 
     ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer, in ``queues`` (1 to 8).
     ``truth`` tells what really happened. Records appear two to seven minutes after their call ended. Waits and agents
-    are drawn for each call by itself: there is no line in which calls wait for each other.
+    are drawn for each call by itself: there is no line in which calls wait for each other. ``varied`` adds what is
+    rarer: calls that go on in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
+    withheld and toll-free numbers, and agents who are not logged in.
     """
 
     def __init__(
@@ -160,11 +184,13 @@ class CallCentre:
         calls_per_day: int = 800,
         agents: int = 24,
         queues: int = 4,
+        varied: bool = False,
     ) -> None:
         if agents < 1 or not 1 <= queues <= len(_QUEUES):
             raise ValueError(f"a call centre takes at least 1 agent, and 1 to {len(_QUEUES)} queues")
         self._seed = seed
         self._per_day = calls_per_day
+        self._kinds = _KINDS | _VARIED_KINDS if varied else _KINDS
         self._queues = _QUEUES[:queues]
         rng = random.Random(f"{seed}:staff")
         self._agents = [self._agent(rng, number) for number in range(agents)]
@@ -208,20 +234,21 @@ class CallCentre:
         weight = _WEEK[day.weekday()]
         hours = _FRIDAY if day.weekday() == 4 else _HOURS
         count = max(0, round(rng.gauss(self._per_day * weight, self._per_day * weight * 0.06)))
-        kinds = rng.choices(list(_KINDS), list(_KINDS.values()), k=count)
+        kinds = rng.choices(list(self._kinds), list(self._kinds.values()), k=count)
         for kind in kinds:
             hour = rng.choices(list(hours), list(hours.values()))[0]
             local = datetime.combine(day, time(hour, rng.randrange(60), rng.randrange(60)), _ZONE)
             customer = rng.choice(self._customers)
             call = getattr(self, f"_{kind}")(rng, local.astimezone(UTC), customer)
             yield call
-            if call.direction == "inbound" and call.outcome != "ANSWER" and rng.random() < 0.35:
-                yield self._return(rng, call)
+            missed = call.direction == "inbound" and call.outcome != "ANSWER"
+            if missed and call.customer is not None and rng.random() < 0.35:
+                yield self._return(rng, call, call.customer)
 
-    def _return(self, rng: random.Random, missed: _Call) -> _Call:
+    def _return(self, rng: random.Random, missed: _Call, customer: str) -> _Call:
         at = missed.at + timedelta(seconds=rng.randrange(300, 7_200))
         make = self._outgoing if rng.random() < 0.6 else self._click2call
-        call = make(rng, at, missed.customer)
+        call: _Call = make(rng, at, customer)
         call.returns = str(missed.rows[0][2]["CallID"])
         return call
 
@@ -352,6 +379,85 @@ class CallCentre:
         self._row(rng, call, kind, "ANSWER", rng.randrange(0, 12), talk=True)
         return call
 
+    # -- kinds of calls that are rarer
+
+    def _overflow(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """A queue lets go, and another one takes the call or loses it."""
+        call = _Call(at, customer, "inbound")
+        first = self._entry(rng, call, "TIMEOUT", rng.randrange(30, 120))
+        self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
+        return call
+
+    def _requeued(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """An agent hands the caller on to a second queue."""
+        call = _Call(at, customer, "inbound")
+        first = self._entry(rng, call, "ANSWER", rng.randrange(1, 60))
+        self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE", "TIMEOUT"], [60, 30, 10])[0])
+        call.outcome = "ANSWER"
+        return call
+
+    def _message(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """The caller leaves a message after the queue."""
+        call = _Call(at, customer, "inbound", "VOICEMAIL")
+        first = self._entry(rng, call, rng.choice(["TIMEOUT", "EXIT"]), rng.randrange(20, 90))
+        later = at + timedelta(seconds=first["RingTime"])
+        self._row(rng, call, 11, "VOICEMAIL", 0, at=later, talk=True, CustomData=self._origin(rng, first))
+        return call
+
+    def _exit(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """The caller leaves the queue by a key, for an extension."""
+        call = _Call(at, customer, "inbound", rng.choices(["ANSWER", "NOANSWER"], [70, 30])[0])
+        first = self._entry(rng, call, "EXIT", rng.randrange(20, 90))
+        later = at + timedelta(seconds=first["RingTime"])
+        origin, agent = self._origin(rng, first), rng.choice(self._agents)
+        self._row(rng, call, 1, call.outcome, rng.randrange(2, 25), agent=agent, at=later, CustomData=origin)
+        return call
+
+    def _silent(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """The predictive dialer's customer picks up, and no agent comes."""
+        call, ident = _Call(at, customer, "outbound", "ABANDONE"), self._call_id(rng, at)
+        more: dict[str, Any] = {"CallID": ident, "_campaign_id": 502}
+        self._row(rng, call, 17, "ANSWER", rng.randrange(4, 30), talk=True, **more)
+        later = at + timedelta(seconds=rng.randrange(8, 40))
+        self._row(rng, call, 19, "ABANDONE", rng.randrange(5, 40), at=later, to_agent=True, **more)
+        return call
+
+    def _withheld(self, rng: random.Random, at: datetime, _: str) -> _Call:
+        """The caller shows no number, in one of the ways in which that is told."""
+        call = _Call(at, None, "inbound", rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
+        self._entry(rng, call, call.outcome, rng.randrange(1, 90), CallerNumber=rng.choice(_WITHHELD))
+        return call
+
+    def _toll_free(self, rng: random.Random, at: datetime, _: str) -> _Call:
+        """An agent calls a toll-free number of another company, in one of its spellings."""
+        short = f"1800{rng.randrange(10**6):06}"
+        call = _Call(at, f"972{short}", "outbound", rng.choices(["ANSWER", "BUSY"], [80, 20])[0])
+        number = rng.choice([short, f"972{short}", f"+972-1-800-{short[4:]}"])
+        self._row(rng, call, 4, call.outcome, rng.randrange(3, 20), agent=rng.choice(self._agents), TargetNumber=number)
+        return call
+
+    def _unlogged(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+        """An agent who is not logged in answers: UserName names the user of the extension."""
+        call = _Call(at, customer, "inbound", "ANSWER")
+        self._entry(rng, call, "ANSWER", rng.randrange(1, 60), RepresentativeName="", RepresentativeCode="")
+        call.agents.clear()
+        return call
+
+    def _entry(self, rng: random.Random, call: _Call, status: str, ring: int, **more: Any) -> dict[str, Any]:
+        name, ident, department, _ = rng.choices(self._queues, [queue[3] for queue in self._queues])[0]
+        agent = rng.choice(self._agents) if status == "ANSWER" else None
+        return self._row(
+            rng, call, 8, status, ring, agent=agent, QueueName=name, DepartmentName=department, _queue_id=ident, **more
+        )
+
+    def _second(self, rng: random.Random, call: _Call, first: dict[str, Any], status: str) -> None:
+        """Let the call enter another queue; some calls keep their CallID, others name it."""
+        at = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
+        shared = rng.random() < 0.3
+        link: dict[str, Any] = {"CallID": first["CallID"]} if shared else {"CustomData": self._origin(rng, first)}
+        self._entry(rng, call, status, rng.randrange(5, 200), at=at, **link)
+        call.outcome = status
+
     # -- a record
 
     def _call_id(self, rng: random.Random, at: datetime) -> str:
@@ -379,13 +485,14 @@ class CallCentre:
         inbound = call.direction == "inbound"
         recorded = spoken and kind not in (9, 14, 16, 20) and rng.random() < 0.93
         call_id = more.get("CallID") or self._call_id(rng, at)
-        local_number = "0" + call.customer.removeprefix("972") if rng.random() < 0.6 else call.customer
+        customer = call.customer or ""
+        local_number = "0" + customer.removeprefix("972") if rng.random() < 0.6 else customer
         extension = agent.extension if agent else ""
         outward = extension or _MAIN
         shown = spoken or not (inbound or to_agent)  # who calls is there, whether somebody answers or not
         record: dict[str, Any] = {
             "CallerNumber": local_number if inbound else _MAIN,
-            "TargetNumber": outward if inbound or to_agent else call.customer,
+            "TargetNumber": outward if inbound or to_agent else customer,
             "Date": f"{at.replace(tzinfo=None).isoformat()}Z",
             "DateEpoch": int(at.timestamp()),
             "Duration": duration,
@@ -436,17 +543,46 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
 
 
 def _fact(call: _Call, legs: list[int], returned: set[str]) -> CallFact:
-    rows = sorted(call.rows, key=lambda row: row[0])
-    ids = tuple(dict.fromkeys(row[2]["CallID"] for row in rows))
+    made = sorted(call.rows, key=lambda row: row[0])
+    rows = [row[2] for row in made]
+    ids = tuple(dict.fromkeys(row["CallID"] for row in rows))
+    line = [(at, row) for at, _, row in made if row["CdrType"] in _ON_THE_LINE]
+    answers = [place for place, (_, row) in enumerate(line) if _is_answered(row)]
+    if any(row["CdrType"] == 17 for row in rows) and not any(
+        row["CdrType"] in (18, 19) and row["DialStatus"] == "ANSWER" for row in rows
+    ):
+        answers = []
+    talks = [line[place][1]["Duration"] for place in answers if line[place][1]["CdrType"] != 17]
+    talks += [row["Duration"] for row in rows if row["CdrType"] in (18, 19) and row["DialStatus"] == "ANSWER"]
+    lost = line[answers[-1] + 1 :] if answers else line
+    missed = [at for at, row in lost if row["DialStatus"] in _MISSED] if call.direction == "inbound" else []
+    waits = [row["RingTime"] for _, row in line[: answers[0] + 1 if answers else None]]
     return CallFact(
         direction=call.direction,
         customer=call.customer,
         outcome=call.outcome,
         call_ids=ids,
-        cdr_types=tuple(row[2]["CdrType"] for row in rows),
+        cdr_types=tuple(row["CdrType"] for row in rows),
         agents=tuple(call.agents),
-        started_at=rows[0][0],
+        started_at=made[0][0],
         legs=tuple(legs),
         returns=call.returns,
         returned=ids[0] in returned,
+        missed_at=missed[0] if missed else None,
+        entries=tuple((row["QueueName"], row["DialStatus"]) for row in rows if row["CdrType"] in (8, 19)),
+        waited=sum(waits),
+        talked=sum(talks),
     )
+
+
+_ON_THE_LINE: Final = frozenset({1, 8, 11, 4, 10, 15, 17, 13, 22, 23})
+
+_MISSED: Final = frozenset(
+    {"ABANDONE", "TIMEOUT", "FULL", "JOINEMPTY", "EXIT", "NOANSWER", "BUSY", "CANCEL", "CHANUNAVAIL", "CONGESTION"}
+)
+
+
+def _is_answered(row: Mapping[str, Any]) -> bool:
+    """Return ``True`` if somebody talked with the customer on this leg of theirs."""
+    by_status = row["CdrType"] in (1, 8, 13, 22, 23)
+    return bool(row["DialStatus"] == "ANSWER" if by_status else row["CdrType"] != 11 and row["Duration"] > 0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError
@@ -20,11 +22,15 @@ _levels = {"serving": 0}
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve an ASGI application while the block runs; gives the address of the Call Log endpoint.
+async def serving(
+    app: Any, *, host: str = "127.0.0.1", port: int = 0, names: Collection[str] = ()
+) -> AsyncIterator[str]:
+    """Serve an ASGI application while the block runs; yield the address of the Call Log endpoint.
 
-    ``port`` 0 takes a free one. Needs uvicorn (extra ``sandbox``); raises :class:`ConfigurationError` without it, and
-    where the port can't be had.
+    ``port`` 0 takes a free one. Requests by another name than localhost, an IP address, ``host`` or one of ``names``
+    get status 421: else a web page whose name leads to this machine could read the records from a browser here (DNS
+    rebinding). Needs uvicorn (extra ``sandbox``); raises :class:`ConfigurationError` without it, and if the port is
+    taken.
     """
     try:
         import uvicorn
@@ -62,7 +68,7 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         ) from error
     with _quiet():
         config = uvicorn.Config(
-            _breaking(app),
+            _guarded(_breaking(app), frozenset(name.lower() for name in ("localhost", host, *names))),
             log_config=None,
             log_level="critical",
             access_log=False,
@@ -97,6 +103,32 @@ def _quiet() -> Iterator[None]:
         if not _levels["serving"]:
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(_levels[name])
+
+
+def _guarded(app: Any, names: frozenset[str]) -> Any:
+    """Wrap an application so that it answers requests by its own names only."""
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        headers = [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == b"host"]
+        if scope["type"] == "http" and not all(_is_own(header, names) for header in headers):
+            body = b"This sandbox answers by its own names only; name others with serving(names=...)"
+            plain = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 421, "headers": plain})
+            await send({"type": "http.response.body", "body": body})
+            return
+        await app(scope, receive, send)
+
+    return guarded
+
+
+def _is_own(header: str, names: frozenset[str]) -> bool:
+    """Return ``True`` for a Host header that no foreign web page can send: an own name, or an IP address."""
+    name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name in names or name.endswith(".localhost")
+    return True
 
 
 def _breaking(app: Any) -> Any:

@@ -504,6 +504,29 @@ async def test_served_over_http() -> None:
             await http.post(url, json=top)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:8000", 200),
+        ("[::1]:8000", 200),
+        ("api.localhost", 200),
+        ("calls.test", 200),
+        ("evil.example:8000", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ],
+)
+async def test_serving_answers_its_own_names_only(host: str, status: int) -> None:
+    """A web page whose name leads to this machine reads nothing."""
+    app = Sandbox(Records([record(n) for n in range(3)]))
+    top = {"code": "sandbox-code", "search": {"fromdate": moment(0), "todate": moment(9)}}
+    async with serving(app, names=("calls.test",)) as url, httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.post(url, json=top, headers={"host": host})
+    assert answer.status_code == status
+    assert ("CDR_LIST" in answer.text) is (status == 200)
+
+
 async def test_served_without_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra."""
     import sys
