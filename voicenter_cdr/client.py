@@ -22,8 +22,8 @@ from voicenter_cdr.core.planning.estimates import _count_between, expected
 from voicenter_cdr.core.planning.planner import Ask
 from voicenter_cdr.core.planning.windows import DAY, Window, check_clock, is_cut
 from voicenter_cdr.core.protocol.requests import Credentials, call_window
-from voicenter_cdr.core.protocol.responses import ApiResponse, Loads
-from voicenter_cdr.core.ratelimit.backoff import duration
+from voicenter_cdr.core.protocol.responses import Loads
+from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
 from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
@@ -39,7 +39,6 @@ from voicenter_cdr.models import (
     InvalidRecord,
     Page,
     RawResponse,
-    Sort,
 )
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.results import PAGE_CAP
@@ -198,6 +197,11 @@ class CdrClient:
             raise ConfigurationError("This client was never made")
         return self._session
 
+    @property
+    def _http(self) -> object:
+        session: ApiSession | None = getattr(self, "_session", None)  # there is none if the options were refused
+        return None if session is None else session.connections
+
     async def __aenter__(self) -> Self:
         await self.session.open()
         return self
@@ -213,8 +217,7 @@ class CdrClient:
         await self.session.aclose()
 
     def __del__(self) -> None:
-        session = getattr(self, "_session", None)
-        if session is not None and session.is_open:
+        if self._http is not None:
             warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
 
     # -- asking
@@ -235,7 +238,10 @@ class CdrClient:
         """
         check_choice("on_invalid", on_invalid, ("raise", "collect"))
         window = Window(*query.seconds)
-        answer = await self._ask(query, window, max_wait=max_wait, timeout=timeout, sort=query.sort)
+        sender = QuerySession(
+            self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
+        )
+        answer = await sender.ask(window)
         rows = own(answer, window)
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         readable = tuple(row for row in rows if isinstance(row, Cdr))
@@ -265,9 +271,10 @@ class CdrClient:
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
-        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=query.sort)
-        permit = await sender.acquire_permit(RequestUsage())
-        return await sender.fetch_raw(Ask.single(Window(*query.seconds)), permit)
+        sender = QuerySession(
+            self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
+        )
+        return await sender.ask_raw(Window(*query.seconds))
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """How many records match.
@@ -276,22 +283,22 @@ class CdrClient:
         of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
         """
         query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
-        window = Window(*query.seconds)
+        window, sender = Window(*query.seconds), QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         try:
-            up = facts(await self._ask(query, window, max_wait=max_wait))
+            up = facts(await sender.ask(window))
             check_clock(window, up)
             counted = up.total in (None, len(up.seconds)) and up.returned in (None, len(up.seconds))
             if counted and not is_cut(up, cap=self._page_cap, honest=False):
                 return sum(second is None or window.start <= second < window.stop for second in up.seconds)
             if up.total is not None and up.total > self._page_cap:
-                down = facts(await self._ask(query, window, max_wait=max_wait, descending=True))
+                down = facts(await sender.ask(window, descending=True))
                 exact = _count_between(window, up, down)
                 if exact is not None:
                     return exact
         except OutOfRangeError:
             if window.span <= DAY:
                 raise
-        pages = self.iter_pages(query, order="any", on_invalid="collect", max_wait=max_wait)
+        pages = PageStream(query, *self._bulk(query, "any", "collect", max_wait, None, sender.generation))
         return sum([page.rows async for page in pages])
 
     async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
@@ -302,7 +309,7 @@ class CdrClient:
         """
         query = attrs.evolve(query, sort=())
         window, loop = Window(*query.seconds), asyncio.get_running_loop()
-        sender, usage = QuerySession(self.session, query, urgent=True, max_wait=max_wait), RequestUsage()
+        sender, usage = QuerySession(self.session, query, interactive=True, max_wait=max_wait), RequestUsage()
         permit = await sender.acquire_permit(usage)
         began = loop.time()
         page = facts(await sender.send(Ask.single(window), permit, usage))
@@ -310,7 +317,7 @@ class CdrClient:
         records, is_exact = expected(window, page, cap=self._page_cap)
         pages = -(-records // self._page_cap)
         requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
-        seconds = duration(requests, self.session.rate_limit, loop.time() - began, self._concurrency)
+        seconds = estimate_duration(requests, self.session.rate_limit, loop.time() - began, self._concurrency)
         return Estimate(
             records=records,
             is_exact=is_exact,
@@ -370,8 +377,10 @@ class CdrClient:
         and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
         """
 
+        generation = self.session.generation  # of now: a poll after aclose() must not open the client again
+
         def read(period: CdrQuery) -> PageStream:
-            return self.iter_pages(period, on_invalid="collect", max_wait=max_wait)
+            return PageStream(period, *self._bulk(period, "time", "collect", max_wait, None, generation))
 
         async def fetch(period: CdrQuery) -> Page:
             return await self.fetch(period, on_invalid="collect", max_wait=max_wait)
@@ -417,7 +426,7 @@ class CdrClient:
         for ids that don't begin with one.
         """
         query = CdrQuery(*(call_window(call_id) if around is None else _day_around(around)), call_id=call_id)
-        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait)
+        sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
         return tuple([record async for record in stream])
 
@@ -430,27 +439,13 @@ class CdrClient:
         on_invalid: OnInvalid,
         max_wait: float | None,
         resume_from: str | None,
+        generation: int | None = None,
     ) -> tuple[QuerySession, Order, OnInvalid, int, int, int, str | None]:
         check_choice("order", order, ("time", "any"))
         check_choice("on_invalid", on_invalid, ("raise", "collect"))
         if query.sort:
             raise ConfigurationError("sort is for fetch; an iteration is in order of time, so leave it out")
         hold = self._buffer_pages if self._concurrency > 1 else 0
-        sender = QuerySession(self.session, query, urgent=False, max_wait=max_wait)
+        generation = self.session.generation if generation is None else generation
+        sender = QuerySession(self.session, query, interactive=False, max_wait=max_wait, generation=generation)
         return sender, order, on_invalid, self._concurrency, self._page_cap, hold, resume_from
-
-    async def _ask(
-        self,
-        query: CdrQuery,
-        window: Window,
-        *,
-        max_wait: float | None = None,
-        timeout: Timeout = "default",
-        sort: tuple[Sort, ...] = (),
-        descending: bool = False,
-    ) -> ApiResponse:
-        """One single question."""
-        sender = QuerySession(self.session, query, urgent=True, max_wait=max_wait, timeout=timeout, sort=sort)
-        usage = RequestUsage()
-        permit = await sender.acquire_permit(usage)
-        return await sender.send(Ask.single(window, descending=descending), permit, usage)

@@ -310,7 +310,10 @@ def test_redis_that_goes_away(tmp_path: Path) -> None:
 def test_redis_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what is missing."""
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    with pytest.raises(ConfigurationError, match=r"needs redis\nInstall it: pip install 'voicenter-cdr\[redis\]'"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"needs redis, which is not installed\nInstall it: pip install 'voicenter-cdr\[redis\]'",
+    ):
         RedisLimiter("redis://127.0.0.1")
     with pytest.raises(ConfigurationError, match="fail takes"):
         RedisLimiter("redis://127.0.0.1", fail="maybe")  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
 from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.transport import BareTransport, retry_after
-from voicenter_cdr.core.ratelimit.backoff import backoff
+from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
 from voicenter_cdr.models import Cdr
@@ -382,7 +382,7 @@ def _is_retryable(error: BaseException) -> bool:
 
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    return backoff(state.attempt_number, random.random(), getattr(error, "retry_after", None))
+    return exponential_backoff(state.attempt_number, random.random(), getattr(error, "retry_after", None))
 
 
 def file_stem(cdr: Cdr) -> str:

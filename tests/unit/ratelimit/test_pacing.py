@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit
-from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, backoff, duration
+from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, estimate_duration, exponential_backoff
 from voicenter_cdr.core.ratelimit.policy import SlidingWindow
 
 
@@ -49,72 +49,72 @@ def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, flo
             now += delay
             if delay == 0:
                 break
-        slot = window.take(now)
+        slot = window.acquire(now)
         if fate == "never sent":
-            window.give_back(slot)
+            window.release(slot)
             continue
         counted.append(now + way)
         if fate != "given up unseen":  # some transports do not tell when they write
-            window.written(slot, now)
+            window.mark_sent(slot, now)
         if fate == "answered":
-            pending.append((now + way + answer, slot, window.answered))
+            pending.append((now + way + answer, slot, window.mark_response_started))
         else:  # at any time from its sending on, also while it is on its way
-            pending.append((now + answer, slot, window.given_up))
+            pending.append((now + answer, slot, window.mark_abandoned))
     assert busiest(counted, limit.period) <= requests
 
 
 def test_a_burst_after_idle_goes_out_at_once() -> None:
     """Thirty requests at once, and the next one a period after the first answer."""
     window = SlidingWindow(RateLimit())
-    slots = [window.take(100.0) for _ in range(30)]
+    slots = [window.acquire(100.0) for _ in range(30)]
     assert window.delay(100.0) > 0
-    window.answered(slots[7], 101.0)
+    window.mark_response_started(slots[7], 101.0)
     assert 60 < window.delay(101.0) < 60.1
 
 
 def test_slots_come_back_a_thousandth_after_the_period() -> None:
     """Written or not, a slot is back a period and the grace after it was taken; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.take(5.0)
+    slot = window.acquire(5.0)
     assert slot.sent == 5.0
     assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
-    window.written(slot, 7.0)
+    window.mark_sent(slot, 7.0)
     assert slot.sent == 7.0
     assert window.delay(7.0) == pytest.approx(63.001, abs=1e-6)
-    window.answered(slot, 8.0)
+    window.mark_response_started(slot, 8.0)
     assert window.delay(8.0) == pytest.approx(60.001, abs=1e-6)
 
 
 def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way() -> None:
     """From when it was written, or where that is not known, from when it was given up; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.take(5.0)
-    window.given_up(slot, 6.0)
+    slot = window.acquire(5.0)
+    window.mark_abandoned(slot, 6.0)
     assert window.delay(6.0) == pytest.approx(63.001, abs=1e-6)
     other = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = other.take(5.0)
-    other.written(slot, 5.5)
-    other.given_up(slot, 9.0)
+    slot = other.acquire(5.0)
+    other.mark_sent(slot, 5.5)
+    other.mark_abandoned(slot, 9.0)
     assert other.delay(5.5) == pytest.approx(63.001, abs=1e-6)
 
 
 def test_a_slot_given_back_is_the_only_one() -> None:
     """The others stay taken."""
     window = SlidingWindow(RateLimit(2, 10.0))
-    slots = [window.take(0.0) for _ in range(2)]
-    window.give_back(slots[0])
+    slots = [window.acquire(0.0) for _ in range(2)]
+    window.release(slots[0])
     assert window.delay(0.0) == 0.0
-    window.take(0.0)
+    window.acquire(0.0)
     assert window.delay(0.0) > 10.0
 
 
 def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() -> None:
     """A slow answer does not hold its slot longer than the request can have been on its way."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.take(0.0)
-    window.written(slot, 2.0)
+    slot = window.acquire(0.0)
+    window.mark_sent(slot, 2.0)
     assert 64.9 < window.delay(0.0) < 65.1
-    window.answered(slot, 50.0)
+    window.mark_response_started(slot, 50.0)
     assert 64.9 < window.delay(0.0) < 65.1
 
 
@@ -122,7 +122,7 @@ def test_those_who_come_first_are_waited_for() -> None:
     """The expected wait grows with the number of callers ahead, over several periods."""
     window = SlidingWindow(RateLimit(2, 10.0, grace=0.0))
     for now in (0.0, 1.0):
-        window.answered(window.take(now), now)
+        window.mark_response_started(window.acquire(now), now)
     waits = [window.delay(1.0, ahead=ahead) for ahead in range(5)]
     assert waits == sorted(waits)
     assert 8.9 < waits[0] < 9.1
@@ -139,17 +139,17 @@ def test_callers_ahead_of_an_idle_window() -> None:
 def test_the_gate_waits_and_doubles() -> None:
     """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
     gate = RateLimitBreaker(RateLimit())
-    assert gate.is_open
+    assert gate.is_closed
     now, floors = 0.0, []
     for _ in range(5):
-        gate.refused(now, now, jitter=0.0)
+        gate.record_refusal(now, now, jitter=0.0)
         floors.append(gate.delay(now))
         now += gate.delay(now)
     assert floors == [10.0, 20.0, 40.0, 60.0, 60.0]
-    gate.refused(now, now, jitter=0.5)
+    gate.record_refusal(now, now, jitter=0.5)
     assert gate.delay(now) == 90.0
-    gate.passed(now + 91)
-    assert gate.is_open
+    gate.record_success(now + 91)
+    assert gate.is_closed
     assert gate.delay(now) == 0.0
 
 
@@ -157,7 +157,7 @@ def test_refusals_of_one_event_count_once() -> None:
     """Twenty requests in flight that are all refused close the gate once."""
     gate = RateLimitBreaker(RateLimit())
     for answered in range(20):
-        gate.refused(0.0, 5.0 + answered / 10, jitter=0.0)
+        gate.record_refusal(0.0, 5.0 + answered / 10, jitter=0.0)
     assert gate.delay(5.0) == 10.0
 
 
@@ -165,7 +165,7 @@ def test_the_first_pause_follows_the_period() -> None:
     """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
     for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
         gate = RateLimitBreaker(RateLimit(30, period))
-        gate.refused(0.0, 0.0, jitter=0.0)
+        gate.record_refusal(0.0, 0.0, jitter=0.0)
         assert gate.delay(0.0) == pause
         assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
 
@@ -173,47 +173,47 @@ def test_the_first_pause_follows_the_period() -> None:
 def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
     """Its refusal is an event of its own, its success opens the gate."""
     gate = RateLimitBreaker(RateLimit())
-    gate.refused(0.0, 5.0, jitter=0.0)
-    gate.refused(5.0, 6.0, jitter=0.0)
+    gate.record_refusal(0.0, 5.0, jitter=0.0)
+    gate.record_refusal(5.0, 6.0, jitter=0.0)
     assert gate.delay(6.0) == 20.0
-    gate.passed(6.0)
-    assert gate.is_open
+    gate.record_success(6.0)
+    assert gate.is_closed
 
 
 def test_nobody_probes_an_answered_gate() -> None:
     """Every answer that counts ends the probe; a success without any refusal is none."""
     gate = RateLimitBreaker(RateLimit())
-    assert gate.probing is False
-    gate.passed(-1.0)
-    assert (gate.is_open, gate.probing) == (True, False)
-    gate.probing = True
-    gate.refused(0.0, 1.0, jitter=0.0)
-    assert gate.probing is False
-    gate.probing = True
-    gate.passed(2.0)
-    assert gate.probing is False
+    assert gate.half_open is False
+    gate.record_success(-1.0)
+    assert (gate.is_closed, gate.half_open) == (True, False)
+    gate.half_open = True
+    gate.record_refusal(0.0, 1.0, jitter=0.0)
+    assert gate.half_open is False
+    gate.half_open = True
+    gate.record_success(2.0)
+    assert gate.half_open is False
 
 
 def test_an_old_success_does_not_open_the_gate() -> None:
     """A request that was sent before the refusal says nothing about now."""
     gate = RateLimitBreaker(RateLimit())
-    gate.refused(4.0, 5.0, jitter=0.0)
-    gate.passed(3.0)
-    assert not gate.is_open
+    gate.record_refusal(4.0, 5.0, jitter=0.0)
+    gate.record_success(3.0)
+    assert not gate.is_closed
 
 
 @pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
 def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
     """What the service asks for counts if it is longer than our own pause, up to two periods."""
     gate = RateLimitBreaker(RateLimit())
-    gate.refused(0.0, 0.0, jitter=0.0, retry_after=asked)
+    gate.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
     assert gate.delay(0.0) == obeyed
 
 
 @given(st.integers(1, 50), st.floats(0, 0.999), st.none() | st.floats(0, 1e6))
 def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | None) -> None:
     """Never less than a second, never more than two minutes."""
-    assert 1.0 <= backoff(attempt, jitter, retry_after) <= 120.0
+    assert 1.0 <= exponential_backoff(attempt, jitter, retry_after) <= 120.0
 
 
 @pytest.mark.parametrize(
@@ -232,18 +232,18 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
 )
 def test_how_long_requests_take(requests: int, lanes: int, seconds: float) -> None:
     """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
-    assert duration(requests, RateLimit(), 5.0, lanes) == seconds
+    assert estimate_duration(requests, RateLimit(), 5.0, lanes) == seconds
 
 
 def test_backoff_doubles() -> None:
     """1, 2, 4, 8, 16, 30, 30."""
-    assert [backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert [exponential_backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_backoff_grows_by_its_jitter_and_by_what_was_asked() -> None:
     """Up to half of it on top; Retry-After counts where it is longer, up to two minutes."""
-    assert backoff(3, 0.5) == 5.0
-    assert [backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]
+    assert exponential_backoff(3, 0.5) == 5.0
+    assert [exponential_backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]
 
 
 REQUESTS = r"^RateLimit\(requests=…\) must be a whole number, 1 or more\n"

@@ -4,58 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from attrs import define, field
 from tenacity import RetryCallState
 
-from voicenter_cdr.core.ratelimit.backoff import backoff
+from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RateLimitError, VoicenterError
 
-_PATIENCE: Final = 900.0
-"""Seconds one request goes on trying while the service refuses it for its rate."""
+_REFUSAL_PATIENCE: Final = 900.0
+"""Seconds for which one request is repeated while the service refuses it for its rate."""
 
 
 @define
 class RetryBudget:
-    """The budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait``."""
+    """Budgets of one request: faults by number, refusals for the rate by time, all waiting by ``max_wait`` seconds."""
 
     max_attempts: int
     max_wait: float | None
-    begun: float
+    sleeper: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """How the pauses between attempts are slept."""
     attempts: int = 0
     faults: int = 0
     waited: float = 0.0
     jitter: float = field(factory=random.random)
     refused_at: float | None = None
 
-    def spent(self, state: RetryCallState) -> bool:
-        """Whether the last failure was one too many, or the pause behind it would be too long."""
+    def should_stop(self, state: RetryCallState) -> bool:
+        """Return ``True`` if the last failure was one too many, or the pause after it would be too long."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RateLimitError):
             now = asyncio.get_running_loop().time()
             self.refused_at = now if self.refused_at is None else self.refused_at
-            return now - self.refused_at > _PATIENCE
+            return now - self.refused_at > _REFUSAL_PATIENCE
         left = self.left
-        return self.faults >= self.max_attempts or (left is not None and self.pause(state) > left)
+        return self.faults >= self.max_attempts or (left is not None and self.wait_seconds(state) > left)
 
-    def pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt, the same however often it is asked; after error 1 the gate sees to them."""
+    def wait_seconds(self, state: RetryCallState) -> float:
+        """Return the seconds before the next attempt, the same at every call; after error 1 the breaker decides."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RateLimitError):
             return 0.0
         retry_after = error.retry_after if isinstance(error, VoicenterError) else None
-        return backoff(self.faults, self.jitter, retry_after)
+        return exponential_backoff(self.faults, self.jitter, retry_after)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for the next attempt; it counts for ``max_wait``."""
+        """Sleep before the next attempt; the time counts towards ``max_wait``."""
         self.waited += seconds
-        await asyncio.sleep(seconds)
+        await self.sleeper(seconds)
         self.jitter = random.random()
 
     @property
     def left(self) -> float | None:
-        """What remains of ``max_wait``."""
+        """Seconds that remain of ``max_wait``; ``None`` for no limit."""
         return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)
 
 

@@ -30,9 +30,9 @@ from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.protocol.requests import Credentials, Request, encode
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
-from voicenter_cdr.core.ratelimit.backoff import duration
+from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
-from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
+from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler, closed_error
 from voicenter_cdr.errors import (
     ApiError,
     ConfigurationError,
@@ -91,8 +91,9 @@ class ApiSession:
         self.concurrency = concurrency
         self.method = method
         self.turns = CooperativeLock()
-        self.closings = 0
-        """Number of times the session was closed."""
+        self.generation = 0
+        """Number of times the session was closed. A call of an earlier generation sends nothing any more."""
+        self._closed = asyncio.Event()
         self._limiter = limiter
         self._timeout = timeout
         self._transport = transport
@@ -105,9 +106,9 @@ class ApiSession:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def is_open(self) -> bool:
-        """Return ``True`` if there are connections to close."""
-        return self._http is not None
+    def connections(self) -> httpx.AsyncClient | None:
+        """Open connections, if there are any."""
+        return self._http
 
     @property
     def uses_token(self) -> bool:
@@ -161,25 +162,45 @@ class ApiSession:
 
     async def aclose(self) -> None:
         """Cancel the tasks that send requests, then close the connections. May be called twice."""
-        self.closings += 1
+        self.generation += 1
+        # First of all: a call that begins while the old tasks end opens connections of its own.
+        http, self._http = self._http, None
+        closed, self._closed = self._closed, asyncio.Event()
+        closed.set()
+        if self._lazy_scheduler is not None:
+            self._lazy_scheduler.close()
         loop = asyncio.get_running_loop()
         running = [task for task in self._tasks if task.get_loop() is loop]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
-    async def acquire_permit(self, *, urgent: bool, max_wait: float | None, usage: RequestUsage) -> Permit:
+    def check_open(self, generation: int) -> None:
+        """Raise if the session was closed since this generation."""
+        if generation != self.generation:
+            raise closed_error()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than until the session is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+
+    async def acquire_permit(
+        self, *, generation: int, interactive: bool, max_wait: float | None, usage: RequestUsage
+    ) -> Permit:
         """Wait until one request may be sent.
 
         Raises :class:`RateLimitError` where no permit can come within ``max_wait`` seconds.
         """
+        self.check_open(generation)  # else the call would open connections that nobody closes
         await self.open()
+        self.check_open(generation)
         loop = asyncio.get_running_loop()
         before = loop.time()
-        permit = await self.scheduler.acquire(urgent=urgent, max_wait=max_wait)
+        permit = await self.scheduler.acquire(interactive=interactive, max_wait=max_wait)
         waited = loop.time() - before
         usage.waited += waited
         if waited > 1:
@@ -202,22 +223,23 @@ class ApiSession:
             async with asyncio.timeout(seconds):
                 with redact_httpcore_logs():
                     response = await self._exchange(request, permit, fields, capture)
-            scheduler.passed(permit)
+            scheduler.record_success(permit)
             return response
         except RateLimitError as error:
-            if error.status is None:  # a shared limiter's, before anything was written
-                scheduler.given_up(permit)
+            if error.status is None:  # a shared limiter's, before anything was sent
+                scheduler.mark_abandoned(permit)
             else:
-                scheduler.refused(permit, error.retry_after)
+                scheduler.record_refusal(permit, error.retry_after)
             failure = strip_tracebacks(error)
         except (ApiError, DecodeError) as error:
-            scheduler.passed(permit)
+            scheduler.record_success(permit)
             failure = strip_tracebacks(error)
         except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:
-            scheduler.given_up(permit)
-            failure = self._to_failure(error, seconds)
+            scheduler.mark_abandoned(permit)
+            is_closed = not scheduler.is_open_for(permit)  # then the connections were closed under the request
+            failure = closed_error() if is_closed else self._to_failure(error, seconds)
         except BaseException:
-            scheduler.given_up(permit)
+            scheduler.mark_abandoned(permit)
             raise
         raise failure  # out here, so that nothing is chained to it but its cause
 
@@ -243,12 +265,13 @@ class ApiSession:
         self, request: Request, permit: Permit, fields: tuple[CdrField, ...] | None, capture: RawCapture | None
     ) -> ApiResponse:
         """Send one request and decode its response as it arrives."""
-        http, permitted = await self.open(), permit.sent
+        http = self._http
+        if http is None or not self.scheduler.is_open_for(permit):
+            raise closed_error()
 
         async def trace(event: str, _: Any) -> None:
-            nonlocal permitted
             if event.endswith("send_request_headers.started"):  # to a proxy, too
-                permitted = await self.scheduler.write(permit, permitted)
+                await self.scheduler.mark_sent(permit)
 
         message = http.build_request(
             request.method,
@@ -262,7 +285,7 @@ class ApiSession:
         )
         response = await http.send(message, stream=True)
         try:
-            self.scheduler.answered(permit)
+            self.scheduler.mark_response_started(permit)
             if capture is not None:
                 capture.status, capture.headers = response.status_code, dict(response.headers)
             decoder = ResponseDecoder(
@@ -308,14 +331,15 @@ class QuerySession:
 
     session: ApiSession
     query: CdrQuery
-    urgent: bool
+    interactive: bool
     max_wait: float | None = field(default=None, validator=_max_wait)
     timeout: Timeout = field(default="default", validator=_timeout)
     sort: tuple[Sort, ...] = ()
-    closings: int = field(init=False)
+    generation: int = field(kw_only=True)
 
-    def __attrs_post_init__(self) -> None:
-        self.closings = self.session.closings
+    @generation.default
+    def _current_generation(self) -> int:
+        return self.session.generation
 
     @property
     def turns(self) -> CooperativeLock:
@@ -324,11 +348,13 @@ class QuerySession:
 
     async def acquire_permit(self, usage: RequestUsage) -> Permit:
         """Wait until one request may be sent. Raises :class:`RateLimitError` beyond ``max_wait``."""
-        return await self.session.acquire_permit(urgent=self.urgent, max_wait=self.max_wait, usage=usage)
+        return await self.session.acquire_permit(
+            generation=self.generation, interactive=self.interactive, max_wait=self.max_wait, usage=usage
+        )
 
     def release_permit(self, permit: Permit) -> None:
         """Return a permit whose request was never sent."""
-        self.session.scheduler.give_back(permit)
+        self.session.scheduler.release(permit)
 
     def track_task(self, task: asyncio.Task[None]) -> None:
         """Note a task that uses this sender, so that closing the client ends it first."""
@@ -339,21 +365,21 @@ class QuerySession:
         session, now = self.session, asyncio.get_running_loop().time()
         begun = now if usage.begun is None else usage.begun
         answer = usage.answering / max(1, usage.answers)
-        whole = duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
-        return max(whole - (now - begun), duration(min(requests, 1), session.rate_limit, answer, 1))
+        whole = estimate_duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
+        return max(whole - (now - begun), estimate_duration(min(requests, 1), session.rate_limit, answer, 1))
 
     async def send(self, request: Ask, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send until there is a response, or an error that another attempt would not remove."""
-        budget = RetryBudget(self.session.max_attempts, self.max_wait, permit.sent)
+        budget = RetryBudget(self.session.max_attempts, self.max_wait, self.session.sleep)
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_retryable),
-            stop=budget.spent,
-            wait=budget.pause,
+            stop=budget.should_stop,
+            wait=budget.wait_seconds,
             sleep=budget.sleep,
             reraise=True,
         )
         permits = [permit]
-        encoded = self._encode(request)
+        encoded = self._encode(request, permit)
         try:
             response: ApiResponse = await retrying(self._attempt, request, encoded, permits, budget, usage)
         except VoicenterError as error:
@@ -362,11 +388,19 @@ class QuerySession:
             raise
         return response
 
-    async def fetch_raw(self, request: Ask, permit: Permit) -> RawResponse:
-        """Send once, and return the response as it came, whatever it says."""
-        capture = RawCapture()
+    async def ask(self, window: Window, *, descending: bool = False) -> ApiResponse:
+        """Send one request for the first page of a window, in order of time, and return its response."""
+        usage = RequestUsage()
+        permit = await self.acquire_permit(usage)
+        return await self.send(Ask.single(window, descending=descending), permit, usage)
+
+    async def ask_raw(self, window: Window) -> RawResponse:
+        """Send one request once, and return its response as it came, whatever it says."""
+        request, capture = Ask.single(window), RawCapture()
+        permit = await self.acquire_permit(RequestUsage())
+        encoded = self._encode(request, permit)
         try:
-            await self.session.send_once(self._encode(request), permit, None, self.timeout, capture)
+            await self.session.send_once(encoded, permit, None, self.timeout, capture)
         except (ApiError, DecodeError):
             if not capture.status:  # nothing was sent
                 raise
@@ -377,16 +411,13 @@ class QuerySession:
     ) -> ApiResponse:
         """Make one attempt, with the permit that is there or with a new one."""
         loop = asyncio.get_running_loop()
-        if self.session.closings != self.closings:  # else the next attempt would open it again
-            raise ConfigurationError(
-                "The client was closed while it was asking",
-                hint="Await every call inside of 'async with CdrClient(…) as client'.",
-            )
         if permits:
             permit = permits.pop()
         else:
             before = loop.time()
-            permit = await self.session.acquire_permit(urgent=self.urgent, max_wait=budget.left, usage=usage)
+            permit = await self.session.acquire_permit(
+                generation=self.generation, interactive=self.interactive, max_wait=budget.left, usage=usage
+            )
             budget.waited += loop.time() - before
             usage.retries += 1
         usage.requests += 1
@@ -410,7 +441,18 @@ class QuerySession:
         _LOG.debug("%s: %d of %s rows in %.2f s", _show(request.window), len(response.rows), total, seconds)
         return response
 
-    def _encode(self, request: Ask) -> Request:
+    def _encode(self, request: Ask, permit: Permit) -> Request:
+        """Encode a request; one that can't be encoded gives its permit back."""
+        try:
+            encoded = self._encode_query(request)
+            if encoded.params:
+                _with_params(self.session.url, encoded.params)  # refuses what is too long for a URL
+        except BaseException:
+            self.release_permit(permit)
+            raise
+        return encoded
+
+    def _encode_query(self, request: Ask) -> Request:
         order = SortOrder.DESC if request.descending else SortOrder.ASC
         sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if request.by_id else [])
         has_all = request.whole_rows and self.query.fields != "*"

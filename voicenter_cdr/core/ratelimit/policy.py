@@ -1,12 +1,10 @@
-"""How long to wait, as arithmetic over times that are passed in: the rate guarantee, and the pause after a refusal.
+"""The rate guarantee, as arithmetic over times that are passed in. Pure: reads no clock, never sleeps.
 
-Pure: nothing here reads a clock, sleeps or draws a random number.
-
-The guarantee. The service counts a request somewhere between its sending and the first byte of its answer. A slot
-that is free again one period after that first byte can therefore never be counted twice within one period, whatever
-the way there did: with ``requests`` slots, no period holds more than ``requests`` requests. Where an answer takes
-long, or nobody waits for it any more, the slot is free ``grace`` seconds after the request was written plus one period:
-a request is not longer than that on its way. That is the one thing assumed.
+The service counts a request somewhere between its sending and the first byte of its response. A permit that expires one
+period after that first byte can therefore never be counted twice within one period, whatever the network did: with
+``requests`` permits, no period holds more than ``requests`` requests. Where a response takes long, or nobody waits for
+it any more, the permit expires ``grace`` seconds plus one period after the request was sent. This assumes one thing: no
+request is longer than ``grace`` on its way.
 """
 
 from __future__ import annotations
@@ -17,10 +15,12 @@ from attrs import define, field, frozen
 
 from voicenter_cdr._validation import is_count, is_number, is_positive
 
-__all__ = ["Limiter", "Permit", "RateLimit", "SlidingWindow"]
+__all__ = ["Budget", "Limiter", "Permit", "RateLimit", "SlidingWindow"]
 
 _TICK: Final = 0.001
-"""Seconds added to a period, so that a server that counts its ends in also finds no more than it allows."""
+"""Seconds added to a period, so that a service that counts both ends of it also finds no more than it allows."""
+
+_NEVER: Final = float("inf")
 
 
 @frozen
@@ -34,16 +34,15 @@ class RateLimit:
     requests: int = field(default=30, validator=is_count)
     """Requests allowed in a period."""
     period: float = field(default=60.0, validator=is_positive)
-    """The period, in seconds."""
+    """Length of the period, in seconds."""
     grace: float = field(default=3.0, validator=is_number(minimum=0), kw_only=True)
-    """Longest time, in seconds, that a written request is on its way to the service."""
+    """Longest time, in seconds, that a request is on its way to the service."""
 
 
 class Limiter(Protocol):
-    """Whatever says when the next request may be sent: ``acquire`` returns when it may.
+    """Budget beyond one client: ``acquire`` returns when one request may be sent.
 
-    Pass one as ``CdrClient(limiter=…)`` to share an account's budget beyond one client. Only one caller at a time
-    waits in ``acquire``. Retries call it again: every attempt pays.
+    Pass one as ``CdrClient(limiter=…)`` to share an account's budget. Every attempt acquires, retries included.
     """
 
     async def acquire(self) -> object:
@@ -51,56 +50,96 @@ class Limiter(Protocol):
         ...
 
 
+@frozen(kw_only=True)
+class Budget:
+    """Requests that a client may send, at the moment it was asked for."""
+
+    free_permits: int
+    """Requests that may be sent at once."""
+    next_permit_in: float
+    """Seconds until a request may be sent, at most; 0 if one may be sent now."""
+
+
 @define(eq=False)
 class Permit:
-    """One request's place in the budget."""
+    """Right to send one request."""
 
     sent: float
-    """When the request was written, or at least when it was begun."""
-    free: float = float("inf")
-    """When the place is free again; not to be told before the request is written, or answered, or given up."""
-    probes: bool = False
-    """Whether all others wait for what becomes of its request."""
+    """Loop time at which the request was sent, or at which the permit was acquired."""
+    expires: float = _NEVER
+    """Loop time at which the permit is free again; infinite until the request is sent, answered or abandoned."""
+    is_settled: bool = False
+    """``True`` once ``expires`` is final: the response has started, or nobody waits for it."""
+    is_probe: bool = False
+    """``True`` if all others wait for the outcome of this request."""
+    token_at: float = 0.0
+    """Loop time at which the limiter granted the request."""
+    generation: int = 0
+    """Number of times the client had been closed when the permit was acquired."""
 
 
 class SlidingWindow:
-    """The guarantee: at most ``limit.requests`` slots taken in any period, as the service counts them."""
+    """Sliding-window log of permits: at most ``limit.requests`` of them are live at any time."""
 
     def __init__(self, limit: RateLimit) -> None:
         self._limit = limit
-        self._slots: list[Permit] = []
+        self._permits: list[Permit] = []
 
     def delay(self, now: float, ahead: int = 0) -> float:
-        """Seconds from ``now`` until a slot is free, if ``ahead`` other callers come first."""
+        """Return the seconds until a permit is free at latest, behind ``ahead`` other callers."""
+        # A permit that is not sent yet may be sent right now, and then lives for the full time.
         latest = now + self._limit.grace + self._limit.period + _TICK
-        taken = sorted(latest if slot.free == float("inf") else slot.free for slot in self._slots if slot.free > now)
-        index = len(taken) - self._limit.requests + ahead
+        return self._delay(
+            now, ahead, [latest if permit.expires == _NEVER else permit.expires for permit in self._permits]
+        )
+
+    def earliest_delay(self, now: float, ahead: int = 0) -> float:
+        """Return the seconds until a permit is free if every response started now, behind ``ahead`` other callers."""
+        soonest = now + self._limit.period + _TICK
+        expiries = [permit.expires if permit.is_settled else min(permit.expires, soonest) for permit in self._permits]
+        return self._delay(now, ahead, expiries)
+
+    def _delay(self, now: float, ahead: int, expiries: list[float]) -> float:
+        live = sorted(expires for expires in expiries if expires > now)
+        index = len(live) - self._limit.requests + ahead
         if index < 0:
             return 0.0
         rounds, index = divmod(index, self._limit.requests)
-        first = taken[index] - now if index < len(taken) else self._limit.period
+        first = live[index] - now if index < len(live) else self._limit.period
         return first + rounds * self._limit.period
 
-    def take(self, now: float) -> Permit:
-        """Take a slot; ``delay(now)`` must be 0."""
-        self._slots = [slot for slot in self._slots if slot.free > now]
-        slot = Permit(now)
-        self._slots.append(slot)
-        return slot
+    def count_free(self, now: float) -> int:
+        """Return how many permits are free."""
+        return max(0, self._limit.requests - sum(permit.expires > now for permit in self._permits))
 
-    def written(self, slot: Permit, now: float) -> None:
-        """The slot's request has been written to the service only now."""
-        slot.sent = now
-        slot.free = now + self._limit.grace + self._limit.period + _TICK
+    def acquire(self, now: float) -> Permit:
+        """Take a permit; ``delay(now)`` must be 0."""
+        self._permits = [permit for permit in self._permits if permit.expires > now]
+        permit = Permit(now)
+        self._permits.append(permit)
+        return permit
 
-    def answered(self, slot: Permit, now: float) -> None:
-        """The first byte of the slot's answer is here."""
-        slot.free = min(slot.free, now + self._limit.period + _TICK)
+    def release(self, permit: Permit) -> None:
+        """Return a permit whose request was never sent."""
+        self._permits = [other for other in self._permits if other is not permit]
 
-    def given_up(self, slot: Permit, now: float) -> None:
-        """Nobody waits for the slot's answer any more; what was written of its request may still be on its way."""
-        slot.free = min(slot.free, now + self._limit.grace + self._limit.period + _TICK)
+    def mark_sent(self, permit: Permit, now: float) -> None:
+        """Record that the request is being sent now."""
+        permit.sent = now
+        permit.expires = now + self._limit.grace + self._limit.period + _TICK
 
-    def give_back(self, slot: Permit) -> None:
-        """The slot's request was never begun."""
-        self._slots = [other for other in self._slots if other is not slot]
+    def mark_response_started(self, permit: Permit, now: float) -> None:
+        """Record the first byte of the response. A slow response does not extend the permit."""
+        permit.expires = min(permit.expires, now + self._limit.period + _TICK)
+        permit.is_settled = True
+
+    def mark_abandoned(self, permit: Permit, now: float) -> None:
+        """Record that nobody waits for the response; the request may still be on its way."""
+        permit.expires = min(permit.expires, now + self._limit.grace + self._limit.period + _TICK)
+        permit.is_settled = True
+
+    def abandon_all(self, now: float) -> None:
+        """Settle every permit whose holder is gone, such as with its event loop; else it would never be free again."""
+        for permit in self._permits:
+            if not permit.is_settled:
+                self.mark_abandoned(permit, now)

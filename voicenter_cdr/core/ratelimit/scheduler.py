@@ -1,188 +1,272 @@
-"""The request scheduler: priorities, breaker, token bucket, sliding window."""
+"""Request scheduler of one client: priorities, circuit breaker, token limiter and sliding window.
+
+All callers stand in one line, and one of them, the head, waits for the breaker, the limiter and the window. Whatever
+may let it go on wakes it at once: it never sleeps through an event. Nothing here runs in the background, so a caller
+that is cancelled leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiolimiter import AsyncLimiter
 
 from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker
-from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit, SlidingWindow
-from voicenter_cdr.errors import RateLimitError
+from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, Permit, RateLimit, SlidingWindow
+from voicenter_cdr.errors import ConfigurationError, RateLimitError
+
+__all__ = ["RequestScheduler", "closed_error"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
-_FRESH: Final = 2.0
-"""Seconds a permit of somebody else's limiter is good for: such a budget counts from it, not from what is written."""
 
-_URGENT_IN_A_ROW: Final = 4
-"""Single calls that may pass waiting bulk requests before one of those has its turn."""
+_TOKEN_LIFETIME: Final = 1.0
+"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from what is sent."""
+
+_MAX_BULK_SKIPPED: Final = 4
+"""Interactive requests that may pass a waiting bulk request before it has its turn."""
+
+
+def closed_error() -> ConfigurationError:
+    """Return the error of a call whose client was closed before it had ended."""
+    return ConfigurationError(
+        "The client was closed while it was asking",
+        hint="Await every call inside of 'async with CdrClient(…) as client'.",
+    )
 
 
 class RequestScheduler:
-    """One line for all requests of a client, single calls before bulk ones: through gate, bucket and window."""
+    """One line for all requests of a client, interactive ones before bulk ones."""
 
     def __init__(self, limit: RateLimit, limiter: Limiter | None) -> None:
         self._limit = limit
-        self._own = limiter
+        self._shared_limiter = limiter
         self._window = SlidingWindow(limit)
-        self._gate = RateLimitBreaker(limit)
+        self._breaker = RateLimitBreaker(limit)
+        self._generation = 0
         self.bind()
 
     def bind(self) -> None:
-        """Begin in the running event loop; what was sent before still counts."""
-        self._bucket: Limiter = self._own or AsyncLimiter(self._limit.requests, self._limit.period)
-        self._paid = 0
-        self._paying = asyncio.Lock()
-        self._busy = False
-        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
-        self._passed = 0
-        self._gate.probing = False
-        self._probed = asyncio.Event()
+        """Start in the running event loop; what was sent from an earlier one still counts."""
+        # The window is the guarantee. The bucket in front of it allows the same burst and only spreads what follows.
+        self._limiter: Limiter = self._shared_limiter or AsyncLimiter(self._limit.requests, self._limit.period)
+        self._spare_tokens: list[float] = []
+        self._token_lock = asyncio.Lock()
+        self._token_waiters: set[asyncio.Task[Any]] = set()
+        self._is_busy = False
+        # Dicts keep the order and forget a cancelled caller in constant time, also when thousands are cancelled.
+        self._interactive: dict[asyncio.Future[None], None] = {}
+        self._bulk: dict[asyncio.Future[None], None] = {}
+        self._bulk_skipped = 0
+        self._changed = asyncio.Event()
+        self._breaker.half_open = False
+        self._window.abandon_all(asyncio.get_running_loop().time())
 
-    async def acquire(self, *, urgent: bool, max_wait: float | None) -> Permit:
-        """A slot to send one request in.
+    def budget(self) -> Budget:
+        """Return what may be sent now; a shared limiter is not asked."""
+        now = asyncio.get_running_loop().time()
+        delay = self._latest_delay(interactive=True)
+        free = self._window.count_free(now) if self._breaker.is_closed else 0
+        return Budget(free_permits=free, next_permit_in=delay)
 
-        Raises :class:`RateLimitError` at once where none can come within ``max_wait`` seconds.
+    async def acquire(self, *, interactive: bool, max_wait: float | None) -> Permit:
+        """Wait for a permit to send one request.
+
+        Raises :class:`RateLimitError` at once where no permit can come within ``max_wait`` seconds, or when they are
+        over; :class:`ConfigurationError` when the client is closed meanwhile.
         """
         if max_wait is None:
-            return await self._acquire(urgent)
-        expected = self._expected(urgent)
-        if expected > max_wait:
-            raise RateLimitError.beyond(max_wait, expected)
+            return await self._acquire(interactive)
+        now, ahead = asyncio.get_running_loop().time(), self._callers_ahead(interactive)
+        # Refused at once only if even the soonest responses came too late: permits mostly come before the latest time.
+        if max(self._breaker.delay(now), self._window.earliest_delay(now, ahead)) > max_wait:
+            raise RateLimitError.beyond(max_wait, self._latest_delay(interactive))
         try:
             async with asyncio.timeout(max_wait):
-                return await self._acquire(urgent)
+                return await self._acquire(interactive)
         except TimeoutError:
-            raise RateLimitError.beyond(max_wait, max(self._expected(urgent), 1.0)) from None
+            raise RateLimitError.beyond(max_wait, max(self._latest_delay(interactive), 1.0)) from None
 
-    def _expected(self, urgent: bool) -> float:
-        now = asyncio.get_running_loop().time()
-        ahead = int(self._busy) + len(self._waiting[True]) + (0 if urgent else len(self._waiting[False]))
-        return max(self._gate.delay(now), self._window.delay(now, ahead))
+    def close(self) -> None:
+        """End every wait with :func:`closed_error`, and refuse to send what has a permit and is not sent yet."""
+        self._generation += 1
+        self._changed.set()  # wakes the head, which wakes the next one, and so on
+        for task in self._token_waiters:
+            task.cancel()
 
-    async def _acquire(self, urgent: bool) -> Permit:
-        async with self._turn(urgent):
-            probes = await self._through_gate()
-            try:
-                await self._free()  # before the bucket is asked: what it gives is to be used at once
-                if self._paid:
-                    self._paid -= 1
-                else:
-                    await self._pay()
-                await self._free()
-            except BaseException:
-                if probes:  # another one will
-                    self._end_probe()
-                raise
-            slot = self._window.take(asyncio.get_running_loop().time())
-            slot.probes = probes
-            return slot
+    def is_open_for(self, permit: Permit) -> bool:
+        """Return ``False`` if the client was closed since the permit was acquired."""
+        return permit.generation == self._generation
 
-    async def _pay(self) -> None:
-        """Ask the bucket, one caller at a time."""
-        async with self._paying:
-            await self._bucket.acquire()
+    def release(self, permit: Permit) -> None:
+        """Return a permit whose request was never sent; its token is good for the next one."""
+        self._window.release(permit)
+        self._spare_tokens.append(permit.token_at)
+        if permit.is_probe:
+            self._breaker.half_open = False
+        self._changed.set()
 
-    async def _free(self) -> None:
-        """Wait until the window has a slot."""
+    async def mark_sent(self, permit: Permit) -> None:
+        """Record that the request is sent when this returns. Raises if the client was closed.
+
+        A connection that came about slowly pays a shared budget twice, and never too little.
+        """
         loop = asyncio.get_running_loop()
-        while (delay := self._window.delay(loop.time())) > 0:
-            await asyncio.sleep(delay)
+        self._check_generation(permit.generation)
+        if self._shared_limiter is not None and loop.time() - permit.token_at > _TOKEN_LIFETIME:
+            permit.token_at = await self._acquire_token(permit.generation)
+            self._check_generation(permit.generation)
+        self._window.mark_sent(permit, loop.time())
+
+    def mark_response_started(self, permit: Permit) -> None:
+        """Record the first byte of the response, which tells when the permit expires."""
+        self._window.mark_response_started(permit, asyncio.get_running_loop().time())
+        self._changed.set()
+
+    def mark_abandoned(self, permit: Permit) -> None:
+        """Record that nobody waits for the response, so nobody knows if the service refused the request."""
+        self._window.mark_abandoned(permit, asyncio.get_running_loop().time())
+        if permit.is_probe:
+            self._breaker.half_open = False
+        self._changed.set()
+
+    def record_success(self, permit: Permit) -> None:
+        """Record that the request was not refused for its rate."""
+        self._breaker.record_success(permit.sent)
+        self._changed.set()
+
+    def record_refusal(self, permit: Permit, retry_after: float | None) -> float:
+        """Record error 1: every caller waits. Return for how many seconds."""
+        now = asyncio.get_running_loop().time()
+        self._breaker.record_refusal(permit.sent, now, jitter=random.random(), retry_after=retry_after)
+        self._changed.set()
+        delay = self._breaker.delay(now)
+        _LOG.warning("the service refuses for the rate; all requests wait %.1f s", delay, extra={"seconds": delay})
+        return delay
+
+    def _callers_ahead(self, interactive: bool) -> int:
+        return int(self._is_busy) + len(self._interactive) + (0 if interactive else len(self._bulk))
+
+    def _latest_delay(self, interactive: bool) -> float:
+        now = asyncio.get_running_loop().time()
+        return max(self._breaker.delay(now), self._window.delay(now, self._callers_ahead(interactive)))
+
+    async def _acquire(self, interactive: bool) -> Permit:
+        generation = self._generation
+        async with self._turn(interactive):
+            is_probe = await self._pass_breaker(generation)
+            token_at: float | None = None
+            try:
+                # Before the limiter is asked: its token ages, so it is to be used at once.
+                await self._wait_for_window(generation)
+                token_at = self._spare_token()
+                if token_at is None:
+                    token_at = await self._acquire_token(generation)
+                await self._wait_for_window(generation)
+            except BaseException:
+                if token_at is not None:
+                    self._spare_tokens.append(token_at)
+                if is_probe:  # another caller will probe
+                    self._breaker.half_open = False
+                raise
+            permit = self._window.acquire(asyncio.get_running_loop().time())
+            permit.is_probe, permit.token_at, permit.generation = is_probe, token_at, generation
+            return permit
 
     @asynccontextmanager
-    async def _turn(self, urgent: bool) -> AsyncIterator[None]:
-        if self._busy:
+    async def _turn(self, interactive: bool) -> AsyncIterator[None]:
+        """Be the head of the line within the block."""
+        if self._is_busy:
             turn = asyncio.get_running_loop().create_future()
-            self._waiting[urgent].append(turn)
+            queue = self._interactive if interactive else self._bulk
+            queue[turn] = None
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._next()
-                elif turn in self._waiting[urgent]:
-                    self._waiting[urgent].remove(turn)
+                queue.pop(turn, None)
+                if turn.done() and not turn.cancelled():  # chosen and cancelled in the same moment
+                    self._wake_next()
                 raise
-        self._busy = True
+        self._is_busy = True
         try:
             yield
         finally:
-            self._next()
+            self._wake_next()
 
-    def _next(self) -> None:
-        """Let the next one in: a single call, unless several have passed a waiting bulk request."""
-        urgent, bulk = self._waiting[True], self._waiting[False]
-        self._busy = bool(urgent or bulk)
-        if not self._busy:
-            return
-        pass_bulk = bool(urgent) and (not bulk or self._passed < _URGENT_IN_A_ROW)
-        self._passed = self._passed + 1 if pass_bulk and bulk else 0
-        turn = (urgent if pass_bulk else bulk).popleft()
-        if turn.cancelled():
-            self._next()
-        else:
-            turn.set_result(None)
+    def _wake_next(self) -> None:
+        """Make the next caller the head: an interactive one, unless several have passed a waiting bulk request."""
+        while self._interactive or self._bulk:
+            is_interactive = bool(self._interactive) and (not self._bulk or self._bulk_skipped < _MAX_BULK_SKIPPED)
+            queue = self._interactive if is_interactive else self._bulk
+            turn = next(iter(queue))
+            del queue[turn]
+            # A loop, not a recursion: thousands can have been cancelled at once, and each is still in the line.
+            if not turn.done():
+                self._bulk_skipped = self._bulk_skipped + 1 if is_interactive and self._bulk else 0
+                turn.set_result(None)
+                return
+        self._is_busy = False
 
-    async def _through_gate(self) -> bool:
-        """Wait until requests flow freely, or until it is on this one to find out: then ``True``."""
+    async def _pass_breaker(self, generation: int) -> bool:
+        """Wait until requests flow freely, or until this one has to probe; then return ``True``."""
         loop = asyncio.get_running_loop()
-        while not self._gate.is_open:
-            if self._gate.probing:
-                self._probed.clear()
-                await self._probed.wait()
-            elif (delay := self._gate.delay(loop.time())) > 0:
-                await asyncio.sleep(delay)
-            else:
-                self._gate.probing = True
+        self._check_generation(generation)
+        while not self._breaker.is_closed:
+            if not self._breaker.half_open and self._breaker.delay(loop.time()) <= 0:
+                self._breaker.half_open = True
                 return True
+            await self._wait_for_change(None if self._breaker.half_open else self._breaker.delay(loop.time()))
+            self._check_generation(generation)
         return False
 
-    def give_back(self, slot: Permit) -> None:
-        """The slot was not used; what our own bucket took for it is good for the next one."""
-        self._window.give_back(slot)
-        self._paid += self._own is None
-        if slot.probes:
-            self._end_probe()
-
-    async def write(self, slot: Permit, permitted: float) -> float:
-        """The slot's request can be written only now: when its permit came, which is another one if that was too old.
-
-        So a connection that came about slowly pays a shared budget twice, and never too little.
-        """
+    async def _wait_for_window(self, generation: int) -> None:
+        """Wait until the window has a free permit."""
         loop = asyncio.get_running_loop()
-        if self._own is not None and loop.time() - permitted > _FRESH:
-            await self._pay()
-            permitted = loop.time()
-        self._window.written(slot, loop.time())
-        return permitted
+        self._check_generation(generation)
+        while (delay := self._window.delay(loop.time())) > 0:
+            await self._wait_for_change(delay)
+            self._check_generation(generation)
 
-    def answered(self, slot: Permit) -> None:
-        """The slot's answer has begun to arrive."""
-        self._window.answered(slot, asyncio.get_running_loop().time())
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        """Wait until anything changes, or for so long. Only the head waits here, so nobody else misses the event."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
-    def refused(self, slot: Permit, retry_after: float | None) -> None:
-        """The service answered with error 1: everybody waits."""
+    def _check_generation(self, generation: int) -> None:
+        if generation != self._generation:
+            raise closed_error()
+
+    def _spare_token(self) -> float | None:
+        """Take a token that was paid for and not used: one of our own bucket for good, a shared one while it is new."""
         now = asyncio.get_running_loop().time()
-        self._gate.refused(slot.sent, now, jitter=random.random(), retry_after=retry_after)
-        self._probed.set()
-        _LOG.warning("the service refuses for the rate; all requests wait %.1f s", self._gate.delay(now))
+        while self._spare_tokens:
+            token_at = self._spare_tokens.pop()
+            if self._shared_limiter is None or now - token_at <= _TOKEN_LIFETIME:
+                return token_at
+        return None
 
-    def passed(self, slot: Permit) -> None:
-        """The slot's request was not refused for its rate."""
-        self._gate.passed(slot.sent)
-        self._probed.set()
-
-    def _end_probe(self) -> None:
-        self._gate.probing = False
-        self._probed.set()
-
-    def given_up(self, slot: Permit) -> None:
-        """Nobody knows what the service thought of the slot's request."""
-        self._window.given_up(slot, asyncio.get_running_loop().time())
-        if slot.probes:
-            self._end_probe()
+    async def _acquire_token(self, generation: int) -> float:
+        """Wait for the limiter, one caller at a time; return when its token came."""
+        async with self._token_lock:
+            self._check_generation(generation)
+            task = asyncio.current_task()
+            assert task is not None  # coroutines of this class run in tasks
+            self._token_waiters.add(task)
+            cancelled_before = task.cancelling()
+            try:
+                await self._limiter.acquire()
+            except asyncio.CancelledError:
+                # Cancelled by close(), and by nobody else: the call ends with an error, its task goes on.
+                if generation != self._generation and task.uncancel() == cancelled_before:
+                    raise closed_error() from None
+                raise
+            finally:
+                self._token_waiters.discard(task)
+            return asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from voicenter_cdr._times import DAY, to_epoch_seconds
-from voicenter_cdr.core.ratelimit.backoff import backoff
+from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow import Change, FollowStream
 from voicenter_cdr.core.streaming.follow_checkpoint import WatchCheckpoint
@@ -224,7 +224,7 @@ class WatchStream(ResumableStream[Delivery]):
         """Return the seconds until the next call of a handler that failed; ``None`` if there is none."""
         self._count(failures=1)
         asked = error.retry_after if isinstance(error, VoicenterError) else None
-        pause = backoff(attempt, random.random(), asked, longest=_LONGEST_PAUSE)
+        pause = exponential_backoff(attempt, random.random(), asked, longest=_LONGEST_PAUSE)
         # The text of an error may quote the record; a status can't.
         status = error.status if isinstance(error, DeliveryError) else None
         failure = type(error).__name__ + (f" (HTTP {status})" if status is not None else "")
