@@ -1,11 +1,16 @@
 """One account's budget among programs on many machines, through Redis.
 
 Every program that passes a :class:`RedisLimiter` of the same server and account to its client draws from one budget.
-One round trip reserves a permit, atomically and by the server's clock, so that the clocks of the machines need not
-agree; who comes next waits for the place that is free first, in order of arrival.
+A granted permit is an entry that expires, by the server's clock, so that the clocks of the machines need not agree. A
+program that waits has an entry, too, which it renews every second: permits are granted in the order of arrival, and a
+program that died is passed over.
 
-The server's clock (``TIME``) is one that can be set. A step forward frees places too early, a step back makes everybody
-wait until it has caught up: let it be slewed, as NTP does, and never stepped while programs run.
+A Redis that was restarted, failed over, flushed, or that evicted the key may have lost permits. A program that had used
+it notices, and nothing is granted until every permit that may be lost must have expired. Only a program that had never
+used a Redis that forgot everything, and comes before all others, can't know of it.
+
+The server's clock (``TIME``) is one that can be set. A step forward expires permits too early, a step back makes
+everybody wait until it has caught up: let it be slewed, as NTP does, and never stepped while programs run.
 """
 
 from __future__ import annotations
@@ -26,36 +31,86 @@ __all__ = ["RedisLimiter"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
-_RESERVE: Final = """
-local now = redis.call('TIME')
-now = now[1] * 1000000 + now[2]
-local limit, hold = tonumber(ARGV[1]), tonumber(ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local taken = redis.call('ZCARD', KEYS[1])
-local start = now
-if taken >= limit then
-  start = tonumber(redis.call('ZRANGE', KEYS[1], taken - limit, taken - limit, 'WITHSCORES')[2])
+_POLL: Final = 1.0
+"""Seconds between two questions of a program that waits."""
+
+_DEAD_AFTER: Final = 3.0
+"""Seconds after which a waiting program that did not ask is passed over."""
+
+_RETRY_PAUSE: Final = 0.2
+"""Seconds between two attempts to reach the server."""
+
+_ACQUIRE: Final = """
+-- KEYS: permits (score: when one expires; one entry without an end names the history), line (score: last seen)
+-- Times are in microseconds of the server's clock.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local limit, hold, dead_after = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local token, ticket, known = ARGV[4], ARGV[5], ARGV[6]
+
+-- A restarted or promoted server has another run id; its data may be as old as its last snapshot.
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+local history = last[2] == 'inf' and last[1] or nil
+local is_outdated = history and string.match(history, ':(%w*)$') ~= run
+if is_outdated then
+  redis.call('ZREM', KEYS[1], history)
 end
-redis.call('ZADD', KEYS[1], start + hold, ARGV[3])
-redis.call('PEXPIRE', KEYS[1], math.ceil((start - now + hold) / 1000) + 1000)
-return start - now
+if is_outdated or not history then
+  history = string.format('history:%.0f:', now) .. token .. ':' .. run
+  redis.call('ZADD', KEYS[1], 'inf', history)
+end
+if is_outdated or (known ~= '' and known ~= history) then
+  local lost_until = tonumber(string.match(history, ':(%d+):')) + hold
+  for number = 1, limit do
+    redis.call('ZADD', KEYS[1], lost_until, 'lost:' .. number)
+  end
+end
+
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - dead_after)
+if ticket == '' then
+  ticket = string.format('%020.0f:', now) .. token
+end
+local ahead = 0
+for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if other < ticket then
+    ahead = ahead + 1
+  end
+end
+-- The index of the permit whose end frees one for us, when those before us have taken theirs.
+local held = redis.call('ZCARD', KEYS[1]) - 1
+local index = held - limit + ahead
+if index < 0 or redis.call('ZSCORE', KEYS[1], token) then
+  redis.call('ZREM', KEYS[2], ticket)
+  redis.call('ZADD', KEYS[1], now + hold, token)
+  return {1, 0, ticket, history}
+end
+redis.call('ZADD', KEYS[2], now, ticket)
+redis.call('PEXPIRE', KEYS[2], 60000)
+local wait = hold
+if index < held then
+  wait = redis.call('ZRANGE', KEYS[1], index, index, 'WITHSCORES')[2] - now
+end
+return {0, wait, ticket, history}
 """
-"""Of the places that are taken, the one that is free first counts; what it returns are microseconds to wait."""
 
 
 class RedisLimiter:
-    """At most ``limit.requests`` starts in any ``limit.period`` seconds, by all who use the server for the account.
+    """At most ``limit.requests`` permits in any ``limit.period`` seconds, for all who use the server for the account.
 
     ``url``: the server, such as ``redis://127.0.0.1:6379/0`` or ``rediss://…``. ``account``: any text that is the same
-    for all programs of an account, such as its name; the key in Redis is a hash of it. A place is free again
-    ``limit.period + limit.grace`` seconds after its permit: ``grace`` covers the 2 seconds within which a client writes
-    its request (or asks for another permit), and the request's way to the service.
+    for all programs of an account, such as its name; the key in Redis is a hash of it. A permit expires
+    ``limit.period + limit.grace`` seconds after it was granted: ``grace`` covers the second within which a client sends
+    its request (or asks for another permit), and the request's way to the service. ``timeout``: seconds to wait for the
+    server, and to try again while it can't be reached.
 
-    ``fail``: what happens where Redis can't be reached. ``"closed"``: :class:`RateLimitError`, and no request is sent.
-    ``"open"``: each client keeps to its own limit alone, so several of them may together exceed the account's.
+    ``fail``: what happens after that. ``"closed"``: :class:`RateLimitError`, and no request is sent. ``"open"``: each
+    client keeps to its own limit alone, so several of them may together exceed the account's.
 
     Pass it as ``CdrClient(limiter=…)``, with the same ``rate_limit``. Needs the extra ``redis``. No connection is made
-    before the first permit. Redis 5 or later; in a cluster, one key lives in one slot.
+    before the first permit. Redis 5 or later; in a cluster, all keys are in one slot.
     """
 
     def __init__(
@@ -63,20 +118,30 @@ class RedisLimiter:
         url: str,
         *,
         account: str = "",
-        limit: RateLimit = RateLimit(grace=5.0),
+        limit: RateLimit = RateLimit(grace=4.0),
         fail: Literal["closed", "open"] = "closed",
         timeout: float = 5.0,
     ) -> None:
         if fail not in ("closed", "open"):
             raise ConfigurationError(f"fail takes 'closed' or 'open', not {fail!r}")
         self._redis = import_extra("redis.asyncio", "redis", "Sharing a budget through Redis")
-        self._error: type[Exception] = import_extra("redis", "redis", "Sharing a budget through Redis").RedisError
+        errors = import_extra("redis.exceptions", "redis", "Sharing a budget through Redis")
+        self._error: type[Exception] = errors.RedisError
+        self._unreachable: tuple[type[Exception], ...] = (
+            errors.ConnectionError,
+            errors.TimeoutError,
+            errors.BusyLoadingError,
+            OSError,
+        )
         self._url = url
         del url  # it may hold a password, and a traceback may be shown with its local variables
-        self._key = f"voicenter-cdr:{hashlib.blake2b(account.encode(), digest_size=16).hexdigest()}"
+        # The braces keep both keys in one slot of a cluster.
+        key = f"voicenter-cdr:{{{hashlib.blake2b(account.encode(), digest_size=16).hexdigest()}}}"
+        self._keys = (f"{key}:permits", f"{key}:line")
         self._limit = limit
         self._fail = fail
         self._timeout = timeout
+        self._history = ""
         self._server: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         if not self._is_usable():
@@ -109,31 +174,57 @@ class RedisLimiter:
             await server.aclose()
 
     async def acquire(self) -> None:
-        """Return when one request may be sent. A permit that is not waited for is given back."""
-        member = secrets.token_hex(8)
+        """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
+        token, ticket = secrets.token_hex(8), ""
         try:
-            hold = round((self._limit.period + self._limit.grace) * 1e6)
-            wait = await self._run(_RESERVE, self._limit.requests, hold, member)
-            await asyncio.sleep(wait / 1e6)
+            while True:
+                is_granted, wait, ticket = await self._try_acquire(token, ticket)
+                if is_granted:
+                    return
+                await asyncio.sleep(min(_POLL, wait / 1e6))
         except asyncio.CancelledError:
             with contextlib.suppress(self._error, OSError):
-                await self._connected().zrem(self._key, member)
+                server = self._connect()
+                await server.zrem(self._keys[0], token)
+                if ticket:
+                    await server.zrem(self._keys[1], ticket)
             raise
-        except (self._error, OSError, TimeoutError) as error:
+        except (self._error, OSError) as error:  # a TimeoutError is an OSError
             if self._fail == "closed":
                 raise RateLimitError.unshared(type(error).__name__) from strip_tracebacks(error)
-            _LOG.warning(
-                "the shared limiter can't be reached (%s); going on with this client's own", type(error).__name__
-            )
+            name = type(error).__name__
+            _LOG.warning("the shared limiter can't be reached (%s); going on with this client's own", name)
 
-    async def _run(self, script: str, *arguments: object) -> int:
-        return int(await self._connected().eval(script, 1, self._key, *arguments))
+    async def _try_acquire(self, token: str, ticket: str) -> tuple[bool, float, str]:
+        """Ask once for a permit: if it is granted, else the microseconds to wait, and the ticket for the line.
 
-    def _connected(self) -> Any:
+        An attempt whose answer was lost can be made again: the same token is the same permit.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._timeout
+        hold = round((self._limit.period + self._limit.grace) * 1e6)
+        arguments = (self._limit.requests, hold, round(_DEAD_AFTER * 1e6), token)
+        while True:
+            try:
+                granted, wait, ticket_bytes, history = await self._connect().eval(
+                    _ACQUIRE, len(self._keys), *self._keys, *arguments, ticket, self._history
+                )
+            except self._unreachable:
+                if loop.time() + _RETRY_PAUSE > give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_PAUSE)
+            else:
+                self._history = history.decode()
+                return bool(granted), float(wait), ticket_bytes.decode()
+
+    def _connect(self) -> Any:
         loop = asyncio.get_running_loop()
         if self._server is None or self._loop is not loop:
             self._loop = loop
             self._server = self._redis.Redis.from_url(
-                self._url, socket_timeout=self._timeout, socket_connect_timeout=self._timeout
+                self._url,
+                socket_timeout=self._timeout,
+                socket_connect_timeout=self._timeout,
+                decode_responses=False,  # also where the address asks for it
             )
         return self._server

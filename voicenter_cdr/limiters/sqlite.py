@@ -1,12 +1,17 @@
 """One account's budget among all programs of one machine, through a file: no service is needed.
 
 Every program that passes a :class:`SqliteLimiter` of the same file and account to its client draws from one budget. A
-permit is a reservation: it is written down with the time from which its place is free again, and who comes next waits
-for that, in order of arrival. Use a local disk: SQLite's locks are not to be trusted on a network's.
+granted permit is a row that expires. A program that waits is a row, too, which it renews every second: permits are
+granted in the order of arrival, and a program that died is passed over. Use a local disk: SQLite's locks are not
+reliable on a network's.
+
+If the file is removed, emptied or replaced while programs run, a program that had used it notices, and nothing is
+granted until every permit of the lost file must have expired. Only a program that had never used the lost file, and
+comes before all others, can't know of it.
 
 Times are those of the clock that runs since the machine was started: all its programs have the same, containers
-included, and nobody sets it. A reservation that was made later than now is of a run of the machine that has ended: its
-request was sent before this one began, so its place is free when this run is one hold old, or at once.
+included, and nobody sets it. A permit that was granted later than now is from before the last start of the machine. Its
+request was sent before this run began, so it expires when this run is one hold old, or at once.
 """
 
 from __future__ import annotations
@@ -14,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import itertools
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -24,32 +29,53 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from attrs import define
+
 from voicenter_cdr.core.ratelimit.policy import RateLimit
 from voicenter_cdr.errors import RateLimitError
 
 __all__ = ["SqliteLimiter"]
 
-_TABLE: Final = (
+_SCHEMA: Final = (
+    # free > 0: a permit, with the time at which it expires. free = 0: a waiting program, last seen at "made".
     "CREATE TABLE IF NOT EXISTS reservations "
-    "(id INTEGER PRIMARY KEY, account TEXT NOT NULL, made REAL NOT NULL, free REAL NOT NULL)"
+    "(id INTEGER PRIMARY KEY AUTOINCREMENT, account TEXT NOT NULL, made REAL NOT NULL, free REAL NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS reservations_by_time ON reservations (account, free)",
+    # One row: the name of this file's history, and since when it has been kept.
+    "CREATE TABLE IF NOT EXISTS history (name TEXT NOT NULL, began REAL NOT NULL)",
 )
 
-_INDEX: Final = "CREATE INDEX IF NOT EXISTS reservations_by_time ON reservations (account, free)"
+_POLL: Final = 1.0
+"""Seconds between two looks at the file of a program that waits."""
 
-_TURN: Final = 0.25
-"""Seconds to wait for another program that is writing; then it shows whether the permit is still wanted."""
+_DEAD_AFTER: Final = 3.0
+"""Seconds after which a waiting program that was not seen is passed over."""
 
-_TURNS: Final = 120
-"""How often to wait so long."""
+_LOCK_TIMEOUT: Final = 0.25
+"""Seconds to wait for another program that is writing, before looking if the permit is still wanted."""
+
+_LOCK_ATTEMPTS: Final = 120
+"""Number of times to wait so long, in a row."""
+
+
+@define
+class _Place:
+    """A program's place in the line."""
+
+    row: int | None = None
+    history: str | None = None
+    """Name of the file's history that the row is of."""
+    granted: bool = False
+    wait: float = 0.0
 
 
 class SqliteLimiter:
-    """At most ``limit.requests`` starts in any ``limit.period`` seconds, by all who use the file for the account.
+    """At most ``limit.requests`` permits in any ``limit.period`` seconds, for all who use the file for the account.
 
     ``path``: the file; it is made if it is not there, its folder must be. ``account``: any text that is the same for
-    all programs of an account, such as its name; it is kept as a hash. A place is free again ``limit.period +
-    limit.grace`` seconds after its permit: ``grace`` covers the 2 seconds within which a client writes its request (or
-    asks for another permit), and the request's way to the service. ``clock``: seconds since the machine was started.
+    all programs of an account, such as its name; it is kept as a hash. A permit expires ``limit.period + limit.grace``
+    seconds after it was granted: ``grace`` covers the second within which a client sends its request (or asks for
+    another permit), and the request's way to the service. ``clock``: seconds since the machine was started.
 
     Pass it as ``CdrClient(limiter=…)``, with the same ``rate_limit``. Nothing is opened before the first permit.
     ``acquire`` raises :class:`RateLimitError` where the file can't be used.
@@ -60,14 +86,18 @@ class SqliteLimiter:
         path: str | os.PathLike[str],
         *,
         account: str = "",
-        limit: RateLimit = RateLimit(grace=5.0),
+        limit: RateLimit = RateLimit(grace=4.0),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = Path(path)
         self._account = hashlib.blake2b(account.encode(), digest_size=16).hexdigest()
         self._limit = limit
+        self._hold = limit.period + limit.grace
         self._clock = clock
-        self._base: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._history: str | None = None
+        self._is_replaced = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -86,73 +116,138 @@ class SqliteLimiter:
         await asyncio.to_thread(self._close)
 
     async def acquire(self) -> None:
-        """Return when one request may be sent. A permit that is not waited for is given back."""
-        for turn in itertools.count(1):
-            reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve))
+        """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
+        place, failures = _Place(), 0
+        while True:
+            trying = asyncio.ensure_future(asyncio.to_thread(self._try_acquire, place))
             try:
-                _, start = await asyncio.shield(reserving)
-                while (delay := start - self._clock()) > 0:
-                    await asyncio.sleep(delay)
-                return
+                await asyncio.shield(trying)
+                if place.granted:
+                    return
+                failures = 0
+                await asyncio.sleep(place.wait)
             except asyncio.CancelledError:
-                with contextlib.suppress(sqlite3.Error):
-                    ident, _ = await reserving
-                    await asyncio.to_thread(self._forget, ident)
+                with contextlib.suppress(sqlite3.Error, OSError):
+                    await trying  # a thread can't be cancelled: let it end, then take back what it wrote
+                    await asyncio.to_thread(self._leave, place)
                 raise
-            except sqlite3.Error as error:
-                if turn >= _TURNS or not _is_busy(error):
+            except (sqlite3.Error, OSError) as error:
+                failures += 1
+                if failures >= _LOCK_ATTEMPTS or not _is_busy(error):
                     raise RateLimitError.unshared(f"{type(error).__name__}: {error}") from error
 
     # -- in threads
 
-    def _reserve(self) -> tuple[int, float]:
-        """Write down the next permit: its number, and from when it counts."""
-        hold = self._limit.period + self._limit.grace
-        with self._using() as base:
-            now = self._clock()
-            base.execute("UPDATE reservations SET free = ? WHERE account = ? AND made > ?", (hold, self._account, now))
-            base.execute("DELETE FROM reservations WHERE free <= ?", (now,))
-            found = base.execute(
-                "SELECT free FROM reservations WHERE account = ? ORDER BY free DESC LIMIT 1 OFFSET ?",
-                (self._account, self._limit.requests - 1),
-            ).fetchone()
-            start = now if found is None else float(found[0])
-            row = base.execute(
-                "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (self._account, now, start + hold)
+    def _try_acquire(self, place: _Place) -> None:
+        """Take a permit if one is free and nobody is before us; else stand in line and tell how long to wait."""
+        with self._transaction() as connection:
+            now, account = self._clock(), self._account
+            self._check_history(connection, now)
+            if place.history != self._history:  # the row was lost with its file, and another one may have its number
+                place.row, place.history = None, self._history
+            connection.execute(
+                "UPDATE reservations SET free = ? WHERE account = ? AND made > ? AND free > 0",
+                (self._hold, account, now),
             )
-            return int(row.lastrowid or 0), start
+            connection.execute("DELETE FROM reservations WHERE free > 0 AND free <= ?", (now,))
+            connection.execute(
+                "DELETE FROM reservations WHERE free = 0 AND id IS NOT ? AND (made < ? OR made > ?)",
+                (place.row, now - _DEAD_AFTER, now),
+            )
+            held = [
+                row[0]
+                for row in connection.execute(
+                    "SELECT free FROM reservations WHERE account = ? AND free > 0 ORDER BY free", (account,)
+                )
+            ]
+            (ahead,) = connection.execute(
+                "SELECT count(*) FROM reservations WHERE account = ? AND free = 0 AND (? IS NULL OR id < ?)",
+                (account, place.row, place.row),
+            ).fetchone()
+            # The index of the permit whose end frees one for us, when those before us have taken theirs.
+            index = len(held) - self._limit.requests + ahead
+            place.granted = index < 0
+            free = now + self._hold if place.granted else 0.0
+            place.wait = _POLL if index >= len(held) or place.granted else min(_POLL, max(0.0, held[index] - now))
+            if place.row is not None:
+                changed = connection.execute(
+                    "UPDATE reservations SET made = ?, free = ? WHERE id = ?", (now, free, place.row)
+                ).rowcount
+                if changed:
+                    return
+            place.row = connection.execute(
+                "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (account, now, free)
+            ).lastrowid
 
-    def _forget(self, ident: int) -> None:
-        with self._using() as base:
-            base.execute("DELETE FROM reservations WHERE id = ?", (ident,))
+    def _check_history(self, connection: sqlite3.Connection, now: float) -> None:
+        """Grant nothing for one hold after permits may have been lost with an earlier file."""
+        for statement in _SCHEMA:  # the file can be emptied in place at any time
+            connection.execute(statement)
+        found = connection.execute("SELECT name, began FROM history").fetchone()
+        # A backup that was put back has the name we know, in another file: its rows are out of date.
+        is_outdated = found is not None and self._is_replaced and found[0] == self._history
+        if found is None or is_outdated:
+            found = secrets.token_hex(8), now
+            connection.execute("DELETE FROM history")
+            connection.execute("INSERT INTO history VALUES (?, ?)", found)
+        name, began = found
+        if self._history is not None and name != self._history and began <= now < began + self._hold:
+            connection.executemany(  # beside what others were granted since, which counts for longer
+                "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)",
+                [(self._account, began, began + self._hold)] * self._limit.requests,
+            )
+        self._history, self._is_replaced = name, False
+
+    def _leave(self, place: _Place) -> None:
+        if place.row is None:
+            return
+        with self._transaction() as connection:
+            self._check_history(connection, self._clock())
+            if place.history == self._history:
+                connection.execute("DELETE FROM reservations WHERE id = ?", (place.row,))
 
     @contextlib.contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            base = self._open()
-            base.execute("BEGIN IMMEDIATE")
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield base
-                base.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                base.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
 
     def _open(self) -> sqlite3.Connection:
-        if self._base is None:
-            base = sqlite3.connect(self._path, timeout=_TURN, isolation_level=None, check_same_thread=False)
-            base.execute(_TABLE)
-            base.execute(_INDEX)
-            self._base = base
-        return self._base
+        """Return a connection to the file that has the name now: SQLite goes on with one that was removed."""
+        try:
+            stat = self._path.stat()
+            inode = stat.st_dev, stat.st_ino
+        except FileNotFoundError:
+            inode = None
+        if self._connection is not None and inode != self._inode:
+            self._disconnect()
+        if self._connection is None:
+            # Autocommit, since transactions are ours. Its threads take turns by the lock.
+            self._connection = sqlite3.connect(
+                self._path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            stat = self._path.stat()
+            self._is_replaced = self._inode is not None and self._inode != (stat.st_dev, stat.st_ino)
+            self._inode = stat.st_dev, stat.st_ino
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _close(self) -> None:
         with self._lock:
-            base, self._base = self._base, None
-            if base is not None:
-                base.close()
+            self._disconnect()
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    """Whether another program is writing."""
+def _is_busy(error: Exception) -> bool:
+    """Return ``True`` if another program is writing."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

@@ -1,0 +1,230 @@
+"""Request scheduler in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicenter_cdr import ConfigurationError, RateLimit, RateLimitError
+from voicenter_cdr.core.ratelimit.policy import Limiter, Permit
+from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
+from voicenter_cdr.testing import run_virtual
+
+
+class CountingLimiter:
+    """A shared limiter that takes its time."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.granted = 0
+        self.running = 0
+
+    async def acquire(self) -> None:
+        self.running += 1
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.running -= 1
+        self.granted += 1
+
+
+async def send(scheduler: RequestScheduler, permit: Permit, way: float, answer: float) -> float:
+    """Send one request; return when the service counted it."""
+    loop = asyncio.get_running_loop()
+    try:
+        await scheduler.mark_sent(permit)
+        await asyncio.sleep(way)
+        counted = loop.time()
+        await asyncio.sleep(answer)
+    except BaseException:
+        scheduler.mark_abandoned(permit)
+        raise
+    scheduler.mark_response_started(permit)
+    scheduler.record_success(permit)
+    return counted
+
+
+def busiest(counted: list[float], period: float) -> int:
+    """Most requests in any closed period."""
+    return max((sum(first <= at <= first + period for at in counted) for first in counted), default=0)
+
+
+CALLERS = st.lists(
+    st.tuples(
+        st.floats(0, 30),  # arrives
+        st.booleans(),  # interactive
+        st.floats(0, 2.9),  # way to the service
+        st.floats(0, 20),  # time to the response from there
+        st.none() | st.floats(0, 60),  # cancelled after
+        st.none() | st.floats(0, 40),  # max_wait
+        st.sampled_from(["send", "release"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(CALLERS, st.integers(1, 4), st.sampled_from([None, 0.0, 0.5, 3.0]))
+def test_scheduler_any_callers_keep_the_limit_and_leak_nothing(
+    callers: list[tuple[float, bool, float, float, float | None, float | None, str]],
+    requests: int,
+    limiter_takes: float | None,
+) -> None:
+    """Whoever comes, leaves or gives up, and when: no period holds more than the limit, and all permits come back."""
+
+    async def main() -> None:
+        loop, counted = asyncio.get_running_loop(), list[float]()
+        limit = RateLimit(requests, 10.0)
+        limiter: Limiter | None = None if limiter_takes is None else CountingLimiter(limiter_takes)
+        scheduler = RequestScheduler(limit, limiter)
+
+        async def call(arrives: float, interactive: bool, way: float, answer: float, *rest: object) -> None:
+            (max_wait, fate) = rest
+            await asyncio.sleep(arrives)
+            permit = await scheduler.acquire(interactive=interactive, max_wait=max_wait)  # type: ignore[arg-type]
+            if fate == "release":
+                scheduler.release(permit)
+                return
+            counted.append(await send(scheduler, permit, way, answer))
+
+        async def leave(task: asyncio.Task[None], after: float | None) -> None:
+            if after is not None:
+                await asyncio.sleep(after)
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RateLimitError):
+                await task
+
+        tasks = [asyncio.create_task(call(*caller[:4], *caller[5:])) for caller in callers]
+        pairs = zip(tasks, callers, strict=True)
+        await asyncio.gather(*[leave(task, caller[4]) for task, caller in pairs])
+        assert busiest(counted, limit.period) <= requests
+        await asyncio.sleep(limit.period + limit.grace + 0.1)
+        assert scheduler.budget().free_permits == requests
+        async with asyncio.timeout(1.0 + (limiter_takes or 0.0)):
+            await scheduler.acquire(interactive=False, max_wait=None)
+        assert loop.time() < 1_000
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("answer", [0.1, 0.5, 5.0, 8.0])
+async def test_scheduler_crowd_uses_the_budget(answer: float) -> None:
+    """Whenever somebody waits, at least 0.93 of the budget is used, and never more than all of it."""
+    loop, counted, scheduler = asyncio.get_running_loop(), list[float](), RequestScheduler(RateLimit(), None)
+
+    async def call() -> None:
+        permit = await scheduler.acquire(interactive=False, max_wait=None)
+        counted.append(await send(scheduler, permit, 0.0, answer))
+
+    await asyncio.gather(*[call() for _ in range(300)])
+    assert busiest(counted, 60.0) <= 30
+    assert 300 / (loop.time() + 60.0 - answer) >= 0.93 * 30 / 60
+
+
+async def test_scheduler_response_wakes_the_waiter() -> None:
+    """A waiter goes one period after the first response, not after the latest time a response could have come."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0, grace=3.0), None)
+    permit = await scheduler.acquire(interactive=True, max_wait=None)
+    waiting = asyncio.create_task(scheduler.acquire(interactive=True, max_wait=61.0))
+    await send(scheduler, permit, 0.0, 0.1)
+    await waiting
+    assert loop.time() == pytest.approx(60.1, abs=0.01)
+
+
+async def test_scheduler_max_wait_too_short_is_refused_at_once() -> None:
+    """A wait that even the soonest response could not end costs no time."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), None)
+    await scheduler.acquire(interactive=True, max_wait=0.0)
+    with pytest.raises(RateLimitError, match="max_wait is 59 s") as raised:
+        await scheduler.acquire(interactive=True, max_wait=59.0)
+    assert raised.value.retry_after == pytest.approx(63.0, abs=0.1)
+    assert loop.time() < 0.1
+
+
+@pytest.mark.parametrize("crowd", [10, 5_000])
+async def test_scheduler_mass_cancellation_leaves_it_working(crowd: int) -> None:
+    """However many callers are cancelled together, the next one has its turn."""
+    scheduler = RequestScheduler(RateLimit(1, 60.0), None)
+    await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
+    waiting = [asyncio.create_task(scheduler.acquire(interactive=n % 2 == 0, max_wait=None)) for n in range(crowd)]
+    await asyncio.sleep(5)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(70):
+        await scheduler.acquire(interactive=False, max_wait=None)
+
+
+@pytest.mark.parametrize("limiter", [None, CountingLimiter(100.0)])
+async def test_scheduler_close_ends_every_wait(limiter: CountingLimiter | None) -> None:
+    """Waits for the window, the limiter and the line end with our error at once; old permits can't be used."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), limiter)
+    held = None if limiter else await scheduler.acquire(interactive=True, max_wait=None)
+    waiting = [asyncio.create_task(scheduler.acquire(interactive=False, max_wait=1e6)) for _ in range(20)]
+    await asyncio.sleep(5)
+    scheduler.close()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(error, ConfigurationError) for error in done)
+    assert loop.time() < 5.1
+    assert limiter is None or limiter.running == 0
+    if held is not None:
+        with pytest.raises(ConfigurationError, match="closed"):
+            await scheduler.mark_sent(held)
+        scheduler.mark_abandoned(held)
+    await scheduler.acquire(interactive=True, max_wait=None)
+
+
+async def test_scheduler_close_and_cancel_together_cancels() -> None:
+    """A task that somebody else cancels, too, ends as cancelled."""
+    scheduler = RequestScheduler(RateLimit(1, 60.0), CountingLimiter(100.0))
+    waiting = asyncio.create_task(scheduler.acquire(interactive=False, max_wait=None))
+    await asyncio.sleep(1)
+    waiting.cancel()
+    scheduler.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+def test_scheduler_new_event_loop_settles_old_permits() -> None:
+    """A permit whose holder went with its event loop is free again when its request can't be on its way any more."""
+    schedulers: list[RequestScheduler] = []
+
+    async def first() -> None:
+        schedulers.append(RequestScheduler(RateLimit(1, 60.0), None))
+        await schedulers[0].acquire(interactive=True, max_wait=None)
+
+    async def second() -> None:
+        schedulers[0].bind()
+        await schedulers[0].acquire(interactive=True, max_wait=None)
+        assert asyncio.get_running_loop().time() == pytest.approx(63.0, abs=0.1)
+
+    run_virtual(first())
+    run_virtual(second())
+
+
+async def test_scheduler_unused_shared_token_serves_the_next_request() -> None:
+    """A token that was paid for is used while it is fresh, and dropped after a second."""
+    limiter = CountingLimiter()
+    scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+    for pause, granted in ((0.0, 1), (0.5, 1), (1.5, 2)):
+        await asyncio.sleep(pause)
+        scheduler.release(await scheduler.acquire(interactive=True, max_wait=None))
+        assert limiter.granted == granted
+
+
+async def test_scheduler_budget_tells_free_permits_and_the_wait() -> None:
+    """Free permits and the seconds to the next one, also after a refusal, where none is free."""
+    scheduler = RequestScheduler(RateLimit(2, 60.0), None)
+    assert (scheduler.budget().free_permits, scheduler.budget().next_permit_in) == (2, 0.0)
+    permits = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(2)]
+    assert scheduler.budget().free_permits == 0
+    assert scheduler.budget().next_permit_in == pytest.approx(63.0, abs=0.1)
+    scheduler.release(permits[0])
+    assert scheduler.budget().free_permits == 1
+    scheduler.record_refusal(permits[1], None)
+    assert scheduler.budget().free_permits == 0
+    assert 10.0 <= scheduler.budget().next_permit_in <= 20.0
