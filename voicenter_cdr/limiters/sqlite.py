@@ -94,7 +94,6 @@ class SqliteLimiter:
         self._limit = limit
         self._hold = limit.period + limit.grace
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._history: str | None = None
         self._is_replaced = False
@@ -112,8 +111,7 @@ class SqliteLimiter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the file. May be called twice; the limiter can be used again."""
-        await asyncio.to_thread(self._close)
+        """Do nothing: no file is kept open. For code that closes whatever limiter it has."""
 
     async def acquire(self) -> None:
         """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
@@ -208,44 +206,17 @@ class SqliteLimiter:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            connection = self._open()
+        """Open the file that has the name now, and write to it alone."""
+        # A connection that was kept would go on with a removed file, and with pages of one that was emptied.
+        with self._lock, contextlib.closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT)) as connection:
+            connection.isolation_level = None  # transactions are ours
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    def _open(self) -> sqlite3.Connection:
-        """Return a connection to the file that has the name now: SQLite goes on with one that was removed."""
-        try:
             stat = self._path.stat()
             inode = stat.st_dev, stat.st_ino
-        except FileNotFoundError:
-            inode = None
-        if self._connection is not None and inode != self._inode:
-            self._disconnect()
-        if self._connection is None:
-            # Autocommit, since transactions are ours. Its threads take turns by the lock.
-            self._connection = sqlite3.connect(
-                self._path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            stat = self._path.stat()
-            self._is_replaced = self._inode is not None and self._inode != (stat.st_dev, stat.st_ino)
-            self._inode = stat.st_dev, stat.st_ino
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _close(self) -> None:
-        with self._lock:
-            self._disconnect()
+            self._is_replaced = self._is_replaced or self._inode not in (None, inode)
+            self._inode = inode
+            yield connection
+            connection.execute("COMMIT")
 
 
 def _is_busy(error: Exception) -> bool:
