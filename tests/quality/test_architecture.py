@@ -63,6 +63,7 @@ THIRD_PARTY = {
     "export": {"attrs"},
     "handlers": {"attrs", "httpx"},
     "models": {"attrs", "pydantic_core"},
+    "limiters": {"attrs"},
     "pseudonyms": {"attrs"},
     "recordings": {"attrs", "httpx", "tenacity"},
     "sandbox": {"attrs", "uvicorn"},
