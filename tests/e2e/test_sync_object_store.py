@@ -6,6 +6,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,8 @@ from support.s3_server import S3Server, s3_server
 from support.sync_account import CODE, NOW, Account, record
 from support.sync_worker import BEGIN, NAMES, Row, cheap_scrypt, truth
 
-from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError
+from voicenter_cdr import Cdr, CdrClient, CheckpointError, ConfigurationError, ServerError
+from voicenter_cdr.export import committing, open_sink
 from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import audit, forget
 from voicenter_cdr.sync.identity import copy_columns
@@ -187,7 +189,45 @@ async def test_object_store_that_fails_ends_the_run(account: Account, monkeypatc
     """A store that can't be reached is an error of the system, and costs no request."""
     for name, value in {"AWS_ENDPOINT": "http://127.0.0.1:1", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "x"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("voicenter_cdr.sync.object_store.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("voicenter_cdr.export.object_store.RETRY_SECONDS", 0.1)
     with pytest.raises(OSError, match=r"object store|credentials"):
         await account.sync("s3://bucket/copy/", NOW)
     assert account.app.hits == []
+
+
+# --- exports
+
+
+@pytest.mark.parametrize("name", ["calls.parquet", "calls.csv", "calls.jsonl", "calls.jsonl.gz", "calls.csv.gz"])
+def test_export_to_an_object_is_whole_or_nothing(server: S3Server, target: str, tmp_path: Path, name: str) -> None:
+    """The object has the bytes a file would have, and there is none before the end, nor after a failure."""
+    records = [Cdr(started_at=NOW + timedelta(minutes=n), call_id=str(n)) for n in range(9)]
+    with committing(open_sink(target + name)) as sink:
+        sink.write(records)
+        assert (objects(server, target), sink.written) == ({}, 9)
+    with committing(open_sink(tmp_path / name)) as file:
+        file.write(records)
+    assert objects(server, target) == {name: (tmp_path / name).read_bytes()}
+    broken = open_sink(f"{target}other-{name}")
+    broken.write(records)
+    broken.abort()
+    assert list(objects(server, target)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("s3://bucket/lake/", "use sync"),
+        ("s3://bucket/calls.duckdb", "one file"),
+        ("s3://bucket/calls.txt", "known: .jsonl"),
+        ("s3://calls.csv", "names no object"),
+        ("postgresql://u:s3cret@host/db", "sync keeps a copy there"),
+        ("ftp://u:s3cret@host/calls.csv", "s3, gs and az"),
+    ],
+)
+def test_export_to_an_address_that_makes_no_sense_is_refused(target: str, address: str, words: str) -> None:
+    """The error says what is possible, and repeats no password."""
+    assert target
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        open_sink(address)
+    assert "s3cret" not in str(caught.value)

@@ -1,15 +1,19 @@
-"""Syncs that are killed: ``python dying_sync.py FOLDER KILLS SEED`` kills each kind so often, and prints what is left.
+"""Syncs that are killed: ``python sync_worker.py FOLDER KILLS SEED TARGET…`` kills each kind, and prints what is left.
 
-One warm process forks a child for every run, so that a death costs no start-up. The world goes on in between: records
-show up late, change and vanish for up to twenty hours after their call.
+A target is a name in the folder, or an address ``postgresql://…`` or ``s3://…``; an object store comes last. One warm
+process forks a child for every run, so that a death costs no start-up. The world goes on in between: records show
+up late, change and vanish for up to twenty hours after their call.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import sys
@@ -27,11 +31,10 @@ import pyarrow.parquet
 
 from voicenter_cdr import CdrClient, RateLimit
 from voicenter_cdr.sandbox import Behaviour, Hit, Records, Sandbox
-from voicenter_cdr.sync import SyncReport, sync
+from voicenter_cdr.sync import SyncReport, object_store, sync
 from voicenter_cdr.testing import run_virtual
 
 BEGIN = datetime(2026, 7, 1, 5, tzinfo=UTC)
-KINDS = ("calls.sqlite", "calls.duckdb", "calls/")
 NAMES = ("call_id", "started_at", "cdr_type", "duration", "dial_status")
 LOOKBACK = timedelta(hours=24)
 STEP = timedelta(hours=8)
@@ -79,6 +82,14 @@ def stored(target: str) -> list[Row]:
         with psycopg.connect(target) as base:
             found = base.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()
         return sorted((row[0], row[1].astimezone(UTC), *row[2:]) for row in found)
+    if target.startswith("s3://"):
+        files = [data for key, data in s3_objects(target).items() if key.endswith(".parquet")]
+        return sorted(row for data in files for row in polars.read_parquet(io.BytesIO(data)).select(NAMES).rows())
+    if target.endswith("lines/"):
+        whole = [gzip.decompress(file.read_bytes()) for file in Path(target).rglob("*.jsonl.gz")]
+        lines = [line for data in whole for line in data.splitlines()]
+        rows = [[json.loads(line)[name] for name in NAMES] for line in lines]
+        return sorted((row[0], datetime.fromisoformat(row[1]), *row[2:]) for row in rows)
     if target.endswith("/"):
         files = list(Path(target).rglob("*.parquet"))
         return sorted(polars.read_parquet(target).select(NAMES).rows()) if files else []
@@ -89,6 +100,15 @@ def stored(target: str) -> list[Row]:
     return sorted((row[0], datetime.fromisoformat(str(row[1])).astimezone(UTC), *row[2:]) for row in found)
 
 
+def s3_objects(target: str) -> dict[str, bytes]:
+    """The objects of a folder in a bucket, read without obstore, whose threads a fork would lose."""
+    bucket, _, prefix = target.removeprefix("s3://").partition("/")
+    url = f"{os.environ['AWS_ENDPOINT']}/{bucket}"
+    with httpx.Client(trust_env=False) as client:
+        keys = re.findall("<Key>(.*?)</Key>", client.get(url, params={"list-type": "2", "prefix": prefix}).text)
+        return {key.removeprefix(prefix): client.get(f"{url}/{key}").content for key in keys}
+
+
 def watermark(target: str) -> datetime | None:
     """As it is stored; read without the package."""
     if target.startswith("postgresql://"):
@@ -97,6 +117,10 @@ def watermark(target: str) -> datetime | None:
                 return None
             row = base.execute("SELECT watermark FROM _voicenter_sync").fetchone()
         return None if row is None or row[0] is None else datetime.fromisoformat(row[0])
+    if target.startswith("s3://"):
+        state = s3_objects(target).get("_voicenter_sync.json")
+        text = None if state is None else json.loads(state)["watermark"]
+        return None if text is None else datetime.fromisoformat(text)
     if target.endswith("/"):
         state = Path(f"{target.rstrip('/')}.state.json")
         text = json.loads(state.read_text())["watermark"] if state.exists() else None
@@ -120,7 +144,8 @@ def run(target: str, now: datetime, note: Callable[[Hit], object] = id, **option
         app = Sandbox(world(now, **options), behaviour=BEHAVIOUR, faults=lambda _, hit: (note(hit), None)[1])
         transport = httpx.ASGITransport(app)
         async with CdrClient(code="sandbox-code", transport=transport, rate_limit=FAST, page_cap=40) as client:
-            return await sync(client, {}, target, start=BEGIN, now=now, lookback=LOOKBACK, settle=timedelta(0))
+            style: Any = {"format": "jsonl"} if target.endswith("lines/") else {}
+            return await sync(client, {}, target, start=BEGIN, now=now, lookback=LOOKBACK, settle=timedelta(0), **style)
 
     return run_virtual(main())
 
@@ -152,12 +177,13 @@ def dying(target: str, now: datetime, log: Path, delay: float | None) -> bool:
     return os.WIFSIGNALED(ended)
 
 
-def ordeal(target: str, kills: int, seed: int) -> dict[str, Any]:
+def ordeal(target: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """So many deaths, then one life; what came of it."""
-    die, log = random.Random(seed), Path(f"{target.rstrip('/')}.log")
+    die, log = random.Random(seed), folder / f"{seed}.log"
     now, died, ran = BEGIN + timedelta(days=5), 0, 0
-    began, folder = time.perf_counter(), Path(target).parent
-    dying(f"{folder}/whole-{target.removeprefix(f'{folder}/')}", now, folder / "whole.log", None)
+    whole = target if "://" in target else f"{folder}/whole-{Path(target).name}{'/' if target.endswith('/') else ''}"
+    began = time.perf_counter()
+    dying(whole, now, folder / "whole.log", None)
     longest = time.perf_counter() - began
     while died < kills:
         killed = dying(target, now, log, die.random() * longest)
@@ -187,11 +213,16 @@ def cheap_scrypt(text: bytes, *, salt: bytes, dklen: int, **_: Any) -> bytes:
 
 
 def main() -> None:
-    """All kinds."""
-    folder, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    """All targets."""
+    folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     pyarrow.set_cpu_count(1)
     hashlib.scrypt = cheap_scrypt
-    sys.stdout.write(json.dumps({kind: ordeal(f"{folder}/{kind}", kills, seed) for kind in KINDS}))
+    object_store.LEASE_SECONDS = 0.0  # nobody waits for the dead; what is left is the comparison of marks
+    found = {}
+    for number, target in enumerate(sys.argv[4:]):
+        place = target if "://" in target else f"{folder}/{target}"
+        found[target.partition("://")[0]] = ordeal(place, folder, kills, seed + number)
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.excel import XlsxSink
+from voicenter_cdr.export.object_store import OBJECT_STORES, ObjectSink, scheme_of
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink
@@ -55,15 +56,22 @@ def open_sink(
     The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
     ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
     that ends with a slash) becomes a dataset of Parquet files by day, or of JSON Lines with the format ``"jsonl"``.
+    An address ``s3://…``, ``gs://…`` or ``az://…`` becomes one object, which appears whole or not at all.
     Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only. ``zone``: time zone of the times
     in files for spreadsheets.
 
     Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, for a place where
     no file can be written, and where the library for a format is not installed.
     """
+    scheme = scheme_of(target)
+    if scheme is not None and scheme not in OBJECT_STORES:
+        hint = "sync keeps a copy there." if scheme in ("postgresql", "postgres") else "Possible are s3, gs and az."
+        raise ConfigurationError(f"An export can't write to {scheme}://…", hint=hint)
     chosen = format_of(target, format)
     if excel and chosen != "csv":
         raise ConfigurationError("excel is for CSV; name a .csv file or choose the format csv")
+    if scheme is not None:
+        return _object(str(target), chosen, columns, raw_names, excel, zone)
     if is_folder(target):
         return _tree(target, chosen, columns, raw_names)
     if isinstance(target, str) and target == "-":
@@ -79,6 +87,21 @@ def open_sink(
     if not isinstance(target, str | os.PathLike):
         raise ConfigurationError(f"A {chosen} database is a file: give its name")
     return (SqliteSink if chosen == "sqlite" else DuckdbSink)(target, columns=columns, raw_names=raw_names)
+
+
+def _object(
+    address: str, chosen: Format, columns: Sequence[Column], raw_names: bool, excel: bool, zone: tzinfo | None
+) -> ObjectSink:
+    if address.endswith("/") or chosen in ("sqlite", "duckdb"):
+        raise ConfigurationError(
+            "An export to an object store is one file: .jsonl, .csv, .parquet or .xlsx",
+            hint="For a folder of files by day, use sync.",
+        )
+    return ObjectSink(
+        address,
+        lambda stream: open_sink(stream, chosen, columns=columns, raw_names=raw_names, excel=excel, zone=zone),
+        pack=address.lower().endswith(".gz"),
+    )
 
 
 def _tree(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:

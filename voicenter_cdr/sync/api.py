@@ -65,7 +65,7 @@ async def sync(
         query: Filters by their names in :class:`CdrQuery`, ``{"cdr_types": [8]}``, or a query, whose period then
             stands for ``start`` and ``end``.
         destination: A ``.sqlite``, ``.db`` or ``.duckdb`` file; a folder (with a slash at its end) for Parquet by day,
-            or JSON Lines by ``format="jsonl"``.
+            or JSON Lines by ``format="jsonl"``; ``postgresql://…``; ``s3://…``, ``gs://…`` or ``az://…``.
         start: First instant of the copy; needed the first time and kept afterwards. An earlier one fetches what lies
             before.
         end: End of the copy, if it is not to follow the present.

@@ -17,11 +17,11 @@ from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
 from voicenter_cdr.errors import CheckpointError, OutOfRangeError
 from voicenter_cdr.export.formats import Format
+from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sync.addresses import display_name
 from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, daily_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncRun

@@ -12,8 +12,8 @@ from attrs import frozen
 
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.formats import Format
+from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sync.addresses import display_name
 from voicenter_cdr.sync.identity import copy_columns
 from voicenter_cdr.sync.stores import open_store
 from voicenter_cdr.sync.tombstones import ForgottenNumbers, mentioned_numbers, normal_numbers

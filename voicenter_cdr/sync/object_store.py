@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import json
 import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Final
 
 import attrs
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.core.planning.windows import Window
-from voicenter_cdr.errors import CheckpointError, ConfigurationError
+from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.dataset import FileFormat, file_suffix
+from voicenter_cdr.export.object_store import PackedFile, display_name, open_bucket, translate_store_errors
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.addresses import display_name
 from voicenter_cdr.sync.dataset_store import count_rows, day_of, remaining_rows
 from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
 
@@ -38,8 +36,6 @@ __all__ = ["LEASE_SECONDS", "ObjectStore", "open_object_store"]
 
 LEASE_SECONDS: Final = 300.0
 """Time after which a writer that says nothing is taken for dead."""
-RETRY_SECONDS: Final = 30.0
-"""Time for which a failing request to the object store is repeated."""
 _STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over names with an underscore
 _LEASE: Final = "_voicenter_sync.lock"
 _DAY_OBJECT: Final = re.compile(r"(date=\d{4}-\d\d-\d\d)/part-[^/]+")
@@ -56,7 +52,7 @@ class ObjectStore:
         columns: Sequence[Column],
         *,
         clock: Callable[[], float] = time.time,
-        lease: float = LEASE_SECONDS,
+        lease: float,
     ) -> None:
         self._name = name
         self._store = store
@@ -164,7 +160,7 @@ class ObjectStore:
             if self._file_format == "parquet":
                 self._sink = ParquetSink(self._file, columns=self._columns)
             else:
-                packed: Any = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
+                packed: Any = PackedFile(self._file)
                 self._sink = JsonlSink(packed, columns=self._columns)
                 self._packed = packed
         self._sink.write(records)
@@ -282,16 +278,8 @@ class ObjectStore:
     def _taken(self) -> OSError:
         return OSError(errno.EBUSY, "another program has begun to write it; let it end first", self._name)
 
-    @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
-        """Turn obstore's errors, which repeat addresses and answers, into ``OSError``."""
-        exceptions = _exceptions()
-        try:
-            yield
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-            raise OSError(errno.EACCES, "the object store refuses these credentials", self._name) from None
-        except (exceptions.BaseError, FileNotFoundError) as error:
-            raise OSError(errno.EIO, f"the object store failed ({type(error).__name__})", self._name) from None
+    def _translate_errors(self) -> AbstractContextManager[None]:
+        return translate_store_errors(self._name)
 
 
 def _mark(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -312,13 +300,5 @@ def open_object_store(address: str, file_format: FileFormat, columns: Sequence[C
     Raises:
         ConfigurationError: The address names no bucket, or obstore is not installed.
     """
-    stores = import_extra("obstore.store", "object-store", "An object store")
     name = display_name(address).rstrip("/")
-    retry = {"retry_timeout": timedelta(seconds=RETRY_SECONDS), "max_retries": 5}
-    try:
-        store = stores.from_url(address, retry_config=retry)
-    except Exception:  # obstore has many; their text may repeat the address
-        raise ConfigurationError(
-            f"The address {name} can't be used", hint="Write s3://BUCKET/FOLDER/, gs://… or az://…, without options."
-        ) from None
-    return ObjectStore(name, store, file_format, columns)
+    return ObjectStore(name, open_bucket(address), file_format, columns, lease=LEASE_SECONDS)

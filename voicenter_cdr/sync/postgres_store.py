@@ -15,9 +15,9 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import column_values, to_json
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseTable
 from voicenter_cdr.export.ddl import quote_identifier
+from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.export.schema import TABLE, Column, Kind
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.addresses import display_name
 from voicenter_cdr.sync.database_store import DatabaseStore, Dialect
 from voicenter_cdr.sync.ledger import SyncState, SyncWindow
 

@@ -10,9 +10,9 @@ from typing import Protocol
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.formats import Format, format_of, is_folder
+from voicenter_cdr.export.object_store import OBJECT_STORES, scheme_of
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.addresses import SCHEME
 from voicenter_cdr.sync.database_store import open_duckdb, open_sqlite
 from voicenter_cdr.sync.dataset_store import DatasetStore
 from voicenter_cdr.sync.ledger import IsForgotten, StoredDay, SyncState, SyncWindow
@@ -88,9 +88,9 @@ def open_store(
     Raises:
         ConfigurationError: The destination is none that a sync can keep.
     """
-    scheme = SCHEME.match(os.fspath(destination))
+    scheme = scheme_of(destination)
     if scheme is not None:
-        return _open_address(os.fspath(destination), scheme[1].lower(), wanted, columns, state)
+        return _open_address(os.fspath(destination), scheme, wanted, columns, state)
     path, chosen, folder = Path(destination), format_of(destination, wanted), is_folder(destination)
     if folder and chosen in ("parquet", "jsonl"):
         return DatasetStore(path, chosen, columns, None if state is None else Path(state))
@@ -117,7 +117,7 @@ def _open_address(
         if wanted is not None:
             raise ConfigurationError("PostgreSQL has no format to choose: leave the format out")
         return open_postgres(address, columns)
-    if scheme in ("s3", "gs", "az"):
+    if scheme in OBJECT_STORES:
         from voicenter_cdr.sync.object_store import open_object_store
 
         _refuse_state(state)

@@ -29,10 +29,10 @@ from voicenter_cdr.cli.options import (
 )
 from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
+from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.sync import SyncReport, SyncWindow
 from voicenter_cdr.sync import sync as run_sync
-from voicenter_cdr.sync.addresses import display_name
 
 __all__ = ["SYNC_EXAMPLES", "sync"]
 
@@ -69,7 +69,9 @@ def sync(
     Exit code 4: some days could not be proven whole; they are named, and fetched again by the next run.
 
     Args:
-        destination: A .sqlite, .db or .duckdb file; a folder, with a slash at its end, for Parquet files by day.
+        destination: A .sqlite, .db or .duckdb file; a folder, with a slash at its end, for Parquet files by day;
+            postgresql://USER@HOST/DATABASE (password in PGPASSWORD or ~/.pgpass); s3://BUCKET/FOLDER/, gs:// or az://
+            (credentials as their own tools take them).
         format_: Default: by the name; jsonl makes a folder of JSON Lines by day.
         lookback: Age up to which a day that has ended is read again: 24h, 7d. Default: 24h.
         settle: Age below which no record is fetched. Default: 5m.

@@ -1,0 +1,65 @@
+"""Syncs that are killed with SIGKILL at random moments, to every kind of destination."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.s3_server import s3_server
+from support.servers import postgres
+
+HERE = Path(__file__).parents[1]
+FILES = ("calls.sqlite", "calls.duckdb", "calls/", "lines/")
+S3 = "s3://bucket/calls/"
+
+
+def kill(folder: Path, kills: int, targets: tuple[str, ...], **environment: str) -> None:
+    """Kill so many runs to each target, and hold what is left against the truth."""
+    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(HERE / "support" / "sync_worker.py"), str(folder), str(kills), "7", *targets],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env=os.environ | environment | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert len(found) == len(targets)
+    for kind in found.values():
+        assert kind["killed"] >= kills
+        assert (kind["equal"], kind["gaps"], kind["early"]) == (True, 0, 0), found
+        assert kind["rows"] > 200
+
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+often = pytest.mark.parametrize("kills", [12, pytest.param(100, marks=pytest.mark.exhaustive)])
+
+
+@often
+def test_sync_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
+    """While records come late, change and vanish, files and databases equal the service after the next run.
+
+    No day is a gap then, and no run asked for a day outside of the look-back from its watermark.
+    """
+    kill(tmp_path, kills, FILES)
+
+
+@often
+def test_sync_to_postgres_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
+    """The same holds for a database server, which outlives its clients."""
+    with postgres() as address:
+        kill(tmp_path, kills, (address,))
+
+
+@often
+def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
+    """The same holds for objects, which have no transactions."""
+    with s3_server() as server:
+        kill(tmp_path, kills, (S3,), **server.environment)
