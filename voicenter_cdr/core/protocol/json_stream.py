@@ -23,6 +23,9 @@ Loads = Callable[[bytes], Any]
 _HEAD_LIMIT: Final = 65_536
 """Bytes within which the array has to begin, or else the document is read whole."""
 
+_MAX_TRIES: Final = 16
+"""Places in the head that look like the array and are parsed to see: each costs as much as the head is long."""
+
 _SLICE: Final = 65_536
 """Bytes from which on rows are sought one by one where no cut was found."""
 
@@ -89,6 +92,7 @@ class JsonArraySplitter:
         self._row_prefix = b""
         self._retry_at = 0
         self._searched = 0
+        self._tries = _MAX_TRIES
         self._is_unsplit = False
         self.head: dict[str, Any] | None = None
         """Members before the array, which itself is empty here; ``None`` as long as the array has not begun."""
@@ -130,7 +134,8 @@ class JsonArraySplitter:
 
     def _find_array(self) -> bool:
         """Find the beginning of the array, and prove that it is the object's own."""
-        while found := self._key.search(self._buffer, self._searched, _HEAD_LIMIT):
+        while self._tries and (found := self._key.search(self._buffer, self._searched, _HEAD_LIMIT)):
+            self._tries -= 1
             begin, end = found.span()
             del found  # it holds the buffer, which is to be cut
             self.head = parse_object(bytes(self._buffer[:end]) + b"]}")
@@ -138,7 +143,7 @@ class JsonArraySplitter:
                 del self._buffer[:end]
                 return True
             self._searched = begin + 1  # it stood in a text, or in another object
-        self._is_unsplit = len(self._buffer) >= _HEAD_LIMIT
+        self._is_unsplit = not self._tries or len(self._buffer) >= _HEAD_LIMIT
         return False
 
     def _take_slice(self) -> list[Any] | None:

@@ -1,0 +1,79 @@
+"""Tables from a client: every record once, as columns that other libraries read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from voicenter_cdr import Cdr, CdrClient, CdrQuery, DecodeError, RateLimit, RecordTable
+from voicenter_cdr.sandbox import Records, Sandbox
+from voicenter_cdr.testing import in_process, make_row, run_virtual
+
+START = datetime(2026, 7, 1, tzinfo=UTC)
+QUERY = CdrQuery(START, START + timedelta(days=2))
+
+
+def client(count: int = 250, **changed: object) -> CdrClient:
+    rows = [make_row(at=START + timedelta(minutes=10 * n), number=n) for n in range(count)]
+    rows[3] |= changed
+    service = Sandbox(Records(rows), codes=["a"])
+    return CdrClient(code="a", transport=in_process(service), rate_limit=RateLimit(1000, 1.0), page_cap=10_000)
+
+
+async def all_records(**options: object) -> list[Cdr]:
+    async with client() as voicenter:
+        return [record async for record in voicenter.iter_all(QUERY, **options)]  # type: ignore[arg-type]  # options of both
+
+
+def test_fetch_table_holds_what_iter_all_yields() -> None:
+    """One table of all records, in order of time."""
+
+    async def fetch() -> RecordTable:
+        async with client() as voicenter:
+            return await voicenter.fetch_table(QUERY)
+
+    table = run_virtual(fetch())
+    assert isinstance(table, RecordTable)
+    assert table == run_virtual(all_records())
+
+
+@pytest.mark.parametrize("order", ["time", "any"])
+def test_iter_tables_yields_every_record_once(order: str) -> None:
+    """Table by table, none of them empty."""
+
+    async def collect() -> list[RecordTable]:
+        async with client() as voicenter:
+            return [table async for table in voicenter.iter_tables(QUERY, order=order)]  # type: ignore[arg-type]  # literal
+
+    tables = run_virtual(collect())
+    assert all(tables)
+    records = sorted((record for table in tables for record in table), key=lambda record: record.started_at)
+    assert records == run_virtual(all_records())
+
+
+def test_fetch_table_unreadable_record_raises_or_is_left_out() -> None:
+    """As for every other way to ask."""
+
+    async def fetch(on_invalid: str) -> RecordTable:
+        async with client(Duration="x") as voicenter:
+            return await voicenter.fetch_table(QUERY, on_invalid=on_invalid)  # type: ignore[arg-type]  # literal
+
+    with pytest.raises(DecodeError):
+        run_virtual(fetch("raise"))
+    assert len(run_virtual(fetch("collect"))) == 249
+
+
+def test_fetch_table_is_read_by_other_libraries() -> None:
+    """pyarrow, polars, pandas and DuckDB count the same rows."""
+
+    async def fetch() -> RecordTable:
+        async with client() as voicenter:
+            return await voicenter.fetch_table(QUERY)
+
+    table = run_virtual(fetch())
+    assert pytest.importorskip("pyarrow").table(table).num_rows == 250
+    assert pytest.importorskip("polars").DataFrame(table).height == 250
+    assert len(pytest.importorskip("pandas").DataFrame.from_arrow(table)) == 250
+    records = table  # DuckDB finds it by the variable's name
+    assert pytest.importorskip("duckdb").sql("select count(*) from records").fetchall() == [(len(records),)]
