@@ -414,7 +414,15 @@ class CdrClient:
             return await self.fetch(period, on_invalid="collect", max_wait=max_wait)
 
         return FollowStream(
-            query, read, fetch=fetch, lookback=lookback, poll=poll, sweep=sweep, now=now, resume_from=resume_from
+            query,
+            read,
+            fetch=fetch,
+            page_cap=self._page_cap,
+            lookback=lookback,
+            poll=poll,
+            sweep=sweep,
+            now=now,
+            resume_from=resume_from,
         )
 
     def watch(

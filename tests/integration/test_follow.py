@@ -15,7 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicenter_cdr import AuthenticationError, CdrClient, CdrQuery, Change, CheckpointError, ConfigurationError
+from voicenter_cdr import (
+    AuthenticationError,
+    CdrClient,
+    CdrQuery,
+    Change,
+    CheckpointError,
+    ConfigurationError,
+    DenseWindowError,
+)
 from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row, run_virtual
@@ -373,6 +381,16 @@ def test_follow_query_with_an_end_ends_without_an_error(begun: int, fraction: in
         assert asyncio.get_running_loop().time() < 3.6 * 3_600
 
     run_virtual(main())
+
+
+async def test_follow_second_that_no_page_can_hold_ends_it() -> None:
+    """Where one second fills a page and nothing tells its records apart, an error says so; nothing is left out."""
+    rows = [row(number, -5, CdrType=8) for number in range(12)]
+    desk = Desk(cap=3)
+    desk.app.replace(Records(rows))
+    async with desk.following() as changes:
+        with pytest.raises(DenseWindowError):
+            await until(changes, 3_600)
 
 
 async def test_follow_resumed_when_all_was_passed_ends() -> None:

@@ -112,15 +112,15 @@ async def test_watch_rules_of_the_api_document_fire_once() -> None:
     """A lead nobody reached, and a caller who gave up or found the queue full: each fires its rule, and once."""
     lead, task = Told(), Told()
     desk = Desk(
-        row(1, kind=8, status="ABANDONE"),
-        row(2, kind=8, status="FULL"),
-        row(3, kind=8, status="ANSWER"),
-        row(4, kind=1, status="ABANDONE"),
-        row(5, kind=4, status="NOANSWER", Duration=0),
-        row(6, kind=4, status="ANSWER", Duration=60),
-        row(7, kind=10, status="ANSWER", Duration=0),
-        row(8, kind=9, status="NOANSWER", Duration=0),
-        row(9, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
+        row(1, -1, kind=8, status="ABANDONE"),
+        row(2, -2, kind=8, status="FULL"),
+        row(3, -3, kind=8, status="ANSWER"),
+        row(4, -4, kind=1, status="ABANDONE"),
+        row(5, -5, kind=4, status="NOANSWER", Duration=0, TargetNumber="0521234567"),
+        row(6, -6, kind=4, status="ANSWER", Duration=60, TargetNumber="0521234567"),
+        row(7, -7, kind=10, status="ANSWER", Duration=0, TargetNumber="0521234567"),
+        row(8, -8, kind=9, status="NOANSWER", Duration=0),
+        row(9, -9, kind=4, status="NOANSWER", Duration=0, TargetNumber="SIPSIP02"),
     )
     unreached = (Outcome.UNANSWERED, Outcome.FAILED)
     chosen = (

@@ -22,7 +22,13 @@ from voicenter_cdr._times import DAY, EPOCH, from_epoch_seconds, to_epoch_second
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion
 from voicenter_cdr.core.streaming.records import PageStream
-from voicenter_cdr.errors import CheckpointError, ConfigurationError, CountMismatchError, VoicenterError
+from voicenter_cdr.errors import (
+    CheckpointError,
+    ConfigurationError,
+    CountMismatchError,
+    DenseWindowError,
+    VoicenterError,
+)
 from voicenter_cdr.models import Cdr, CdrQuery, Page
 
 __all__ = ["Change", "FollowStats", "FollowStream"]
@@ -158,6 +164,7 @@ class FollowStream(ResumableStream[Change]):
         read: Callable[[CdrQuery], PageStream],
         *,
         fetch: Callable[[CdrQuery], Awaitable[Page]],
+        page_cap: int,
         lookback: timedelta,
         poll: timedelta,
         sweep: timedelta,
@@ -169,6 +176,7 @@ class FollowStream(ResumableStream[Change]):
         self._query = query
         self._read = read
         self._fetch = fetch
+        self._page_cap = page_cap
         self._lookback = lookback
         self._poll = poll
         self._sweep = sweep
@@ -345,7 +353,7 @@ class FollowStream(ResumableStream[Change]):
             self._outcome = _Outcome.COMPLETE
             self._count(polls=1)
             return
-        except CountMismatchError as error:
+        except (CountMismatchError, DenseWindowError) as error:
             # Records that appear while they are counted contradict the counts once. What contradicts them again and
             # again, such as a record the service counts and never sends, must not hide everything behind it.
             self._mismatches[sweeping] += 1
@@ -391,13 +399,19 @@ class FollowStream(ResumableStream[Change]):
                 await asyncio.sleep(0)
 
     async def _unproven_pages(self, period: CdrQuery) -> AsyncGenerator[Page, None]:
-        """Yield all the service shows of a period, page after page, without comparing it to the counts."""
+        """Yield all the service shows of a period, page after page, without comparing it to the counts.
+
+        Raises :class:`DenseWindowError` for a second that fills a page, since nothing tells what is behind it.
+        """
         start, end = period.start, period.end
         while start < end:
             page = await self._fetch(attrs.evolve(period, start=start))
             # The page ends where its last record is: whatever is behind that is on the next one.
             last = max((record.started_at for record in page.records), default=None)
             is_last = page.is_complete or last is None
+            if not is_last and last is not None and last < start + _SECOND and page.rows >= self._page_cap:
+                window = start, start + _SECOND
+                raise DenseWindowError(window=window, hits=page.total_hits, reached=page.rows, cap=self._page_cap)
             following = end if last is None else max(last.replace(microsecond=0), start + _SECOND)
             yield attrs.evolve(page, end=end if is_last else following)
             start = end if is_last else following
