@@ -271,3 +271,14 @@ def test_page_of_the_real_month_shows_its_numbers() -> None:
     level = numbers["service_level_negative"].value
     assert level is not None
     assert f"{level:.1%}" in text
+
+
+def test_page_countries_called_holds_calls_to_customers_only() -> None:
+    """Calls from customers have no country called: they make no line of their own in that table."""
+    records = [at(n, cdr_type=8, dial_status="ANSWER", duration=600) for n in range(10)]
+    records.append(
+        at(60, cdr_type=4, dial_status="ANSWER", duration=30, target_prefix_name="Israel", caller_number="1")
+    )
+    text = Page(render(kpis(records))).text
+    table = text[text.index("Countries called") :]
+    assert re.match(r"Countries called Countries called Outgoing Reached Talk Cost Israel 1 ", table)

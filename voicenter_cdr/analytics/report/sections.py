@@ -67,6 +67,9 @@ _CALLBACKS: Final = (
 _SIZES: Final = ("handled", "queue_entries", "inbound_calls", "outbound_calls", "records")
 """Numbers that order the groups of a table, largest first."""
 
+_BY_FIRST_COLUMN: Final = frozenset({"country"})
+"""Dimensions of calls to customers: groups without one, as that of all calls from customers, are not shown."""
+
 _COUNTS: Final = frozenset({"calls", "entries", "legs"})
 """Units of which a mean is told by weekday."""
 
@@ -223,7 +226,8 @@ class _Sections:
         words = self._words
         columns = [name for name in wanted if all(name in group.kpis for group in groups)]
         if dimension not in _ORDERED:
-            groups = [group for group in groups if any(group[name].value for name in columns)]
+            shown = columns[:1] if dimension in _BY_FIRST_COLUMN else columns
+            groups = [group for group in groups if any(group[name].value for name in shown)]
         if not groups or (dimension not in _ORDERED and all(group.key is None for group in groups)):
             return None
         days = self._days_by_weekday() if dimension == "weekday" else {}
