@@ -19,9 +19,8 @@ from voicenter_cdr._validation import check_choice, check_number
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.session import ApiSession, QuerySession, Timeout
 from voicenter_cdr.core.http.transport import validate_url
-from voicenter_cdr.core.planning.estimates import _count_between, expected
-from voicenter_cdr.core.planning.planner import Ask
-from voicenter_cdr.core.planning.windows import DAY, Window, check_clock, is_cut
+from voicenter_cdr.core.planning.estimates import count_between, estimate_rows
+from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, check_time_zone, find_border, is_complete
 from voicenter_cdr.core.protocol.requests import Credentials, call_window
 from voicenter_cdr.core.protocol.responses import Loads
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
@@ -30,7 +29,7 @@ from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.core.streaming.workers import facts, in_time, own
+from voicenter_cdr.core.streaming.workers import page_info, rows_in_window, sort_by_time
 from voicenter_cdr.errors import ConfigurationError, DecodeError, OutOfRangeError
 from voicenter_cdr.models import (
     Cdr,
@@ -243,18 +242,19 @@ class CdrClient:
         sender = QuerySession(
             self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
         )
-        answer = await sender.ask(window)
-        rows = own(answer, window)
+        request = WindowRequest.single(window)
+        answer = await sender.ask(request)
+        rows = rows_in_window(answer, window)
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         readable = tuple(row for row in rows if isinstance(row, Cdr))
-        told = facts(answer)
-        check_clock(window, told)
+        told = page_info(answer)
+        check_time_zone(request, told)
         counted = told.total in (None, len(answer.rows)) and told.returned in (None, len(answer.rows))
         page = Page(
-            records=readable if query.sort else tuple(in_time(readable)),
+            records=readable if query.sort else tuple(sort_by_time(readable)),
             start=query.start,
             end=query.end,
-            is_complete=counted and not invalid and not is_cut(told, cap=self._page_cap, honest=False),
+            is_complete=counted and not invalid and is_complete(told, page_cap=self._page_cap),
             total_hits=answer.total_hits,
             rows=len(answer.rows),
             invalid=invalid,
@@ -276,7 +276,7 @@ class CdrClient:
         sender = QuerySession(
             self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
         )
-        return await sender.ask_raw(Window(*query.seconds))
+        return await sender.ask_raw(WindowRequest.single(Window(*query.seconds)))
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """How many records match.
@@ -287,14 +287,16 @@ class CdrClient:
         query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
         window, sender = Window(*query.seconds), QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         try:
-            up = facts(await sender.ask(window))
-            check_clock(window, up)
-            counted = up.total in (None, len(up.seconds)) and up.returned in (None, len(up.seconds))
-            if counted and not is_cut(up, cap=self._page_cap, honest=False):
-                return sum(second is None or window.start <= second < window.stop for second in up.seconds)
-            if up.total is not None and up.total > self._page_cap:
-                down = facts(await sender.ask(window, descending=True))
-                exact = _count_between(window, up, down)
+            request = WindowRequest.single(window)
+            page = page_info(await sender.ask(request))
+            check_time_zone(request, page)
+            if page.total in (None, len(page.seconds)) and is_complete(page, page_cap=self._page_cap):
+                return window.count(page.seconds)
+            border = find_border(page.known_seconds, window.start)
+            if page.total is not None and page.total > len(page.seconds) and window.start < border < window.stop:
+                remainder = WindowRequest.single(Window(border + 1, window.stop), descending=True)
+                rest = page_info(await sender.ask(remainder))
+                exact = count_between(window, page, border, rest)
                 if exact is not None:
                     return exact
         except OutOfRangeError:
@@ -314,9 +316,10 @@ class CdrClient:
         sender, usage = QuerySession(self.session, query, interactive=True, max_wait=max_wait), RequestUsage()
         permit = await sender.acquire_permit(usage)
         began = loop.time()
-        page = facts(await sender.send(Ask.single(window), permit, usage))
-        check_clock(window, page)
-        records, is_exact = expected(window, page, cap=self._page_cap)
+        request = WindowRequest.single(window)
+        page = page_info(await sender.send(request, permit, usage))
+        check_time_zone(request, page)
+        records, is_exact = estimate_rows(window, page, page_cap=self._page_cap)
         pages = -(-records // self._page_cap)
         requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
         seconds = estimate_duration(requests, self.session.rate_limit, loop.time() - began, self._concurrency)

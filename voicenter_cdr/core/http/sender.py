@@ -8,7 +8,7 @@ from typing import Protocol
 from attrs import define
 
 from voicenter_cdr.core.http.fairness import CooperativeLock
-from voicenter_cdr.core.planning.planner import Ask
+from voicenter_cdr.core.planning.windows import WindowRequest
 from voicenter_cdr.core.protocol.responses import ApiResponse
 from voicenter_cdr.core.ratelimit.policy import Permit
 
@@ -46,7 +46,7 @@ class RequestSender(Protocol):
         """Return a permit whose request was never sent."""
         ...
 
-    async def send(self, request: Ask, permit: Permit, usage: RequestUsage) -> ApiResponse:
+    async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send a request, retry it where that can help, and return the response."""
         ...
 

@@ -25,8 +25,7 @@ from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context
-from voicenter_cdr.core.planning.planner import Ask
-from voicenter_cdr.core.planning.windows import Window
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
 from voicenter_cdr.core.protocol.requests import Credentials, Request, encode
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
@@ -368,7 +367,7 @@ class QuerySession:
         whole = estimate_duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
         return max(whole - (now - begun), estimate_duration(min(requests, 1), session.rate_limit, answer, 1))
 
-    async def send(self, request: Ask, permit: Permit, usage: RequestUsage) -> ApiResponse:
+    async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send until there is a response, or an error that another attempt would not remove."""
         budget = RetryBudget(self.session.max_attempts, self.max_wait, self.session.sleep)
         retrying = AsyncRetrying(
@@ -388,15 +387,15 @@ class QuerySession:
             raise
         return response
 
-    async def ask(self, window: Window, *, descending: bool = False) -> ApiResponse:
-        """Send one request for the first page of a window, in order of time, and return its response."""
+    async def ask(self, request: WindowRequest) -> ApiResponse:
+        """Send one request, and return its response."""
         usage = RequestUsage()
         permit = await self.acquire_permit(usage)
-        return await self.send(Ask.single(window, descending=descending), permit, usage)
+        return await self.send(request, permit, usage)
 
-    async def ask_raw(self, window: Window) -> RawResponse:
+    async def ask_raw(self, request: WindowRequest) -> RawResponse:
         """Send one request once, and return its response as it came, whatever it says."""
-        request, capture = Ask.single(window), RawCapture()
+        capture = RawCapture()
         permit = await self.acquire_permit(RequestUsage())
         encoded = self._encode(request, permit)
         try:
@@ -407,7 +406,7 @@ class QuerySession:
         return RawResponse(status=capture.status, headers=FrozenMap(capture.headers), body=bytes(capture.body))
 
     async def _attempt(
-        self, request: Ask, encoded: Request, permits: list[Permit], budget: RetryBudget, usage: RequestUsage
+        self, request: WindowRequest, encoded: Request, permits: list[Permit], budget: RetryBudget, usage: RequestUsage
     ) -> ApiResponse:
         """Make one attempt, with the permit that is there or with a new one."""
         loop = asyncio.get_running_loop()
@@ -441,7 +440,7 @@ class QuerySession:
         _LOG.debug("%s: %d of %s rows in %.2f s", _show(request.window), len(response.rows), total, seconds)
         return response
 
-    def _encode(self, request: Ask, permit: Permit) -> Request:
+    def _encode(self, request: WindowRequest, permit: Permit) -> Request:
         """Encode a request; one that can't be encoded gives its permit back."""
         try:
             encoded = self._encode_query(request)
@@ -452,22 +451,23 @@ class QuerySession:
             raise
         return encoded
 
-    def _encode_query(self, request: Ask) -> Request:
+    def _encode_query(self, request: WindowRequest) -> Request:
         order = SortOrder.DESC if request.descending else SortOrder.ASC
-        sort = [Sort(CdrField.STARTED_AT, order)] + ([Sort(CdrField.CALL_ID, order)] if request.by_id else [])
-        has_all = request.whole_rows and self.query.fields != "*"
+        keys = (CdrField.STARTED_AT, CdrField.CALL_ID) if request.tie_break_by_call_id else (CdrField.STARTED_AT,)
+        has_all = request.all_fields and self.query.fields != "*"
         return encode(
             attrs.evolve(self.query, fields=None) if has_all else self.query,
-            *request.window.asked,
+            request.first,
+            request.last,
             self.session.credentials,
-            sort=self.sort or sort,
-            cdr_types=request.kinds,
+            sort=self.sort or [Sort(key, order) for key in keys],
+            cdr_types=request.cdr_types,
             method=self.session.method,
         )
 
-    def _fields(self, request: Ask) -> tuple[CdrField, ...] | None:
+    def _fields(self, request: WindowRequest) -> tuple[CdrField, ...] | None:
         fields = self.query.fields
-        return None if fields == "*" or request.whole_rows else fields
+        return None if fields == "*" or request.all_fields else fields
 
 
 def _show(window: Window) -> str:

@@ -1,108 +1,98 @@
-"""One second that holds more than a page: every way to ask for it, until all answers together are proven to be it."""
+"""One second with more rows than a page: ask for it in every way until everything seen is as much as was counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Hashable, Iterable
+from collections.abc import Generator, Hashable, Sequence
 
 from attrs import frozen
 
-from voicenter_cdr.core.planning.windows import PageFacts, Trust, Window, is_cut, is_ordered, suffix
+from voicenter_cdr.core.planning.windows import PageInfo, Window, is_complete
 from voicenter_cdr.errors import DenseWindowError
 from voicenter_cdr.models import CdrType
 
-__all__ = ["Rung", "climb"]
+__all__ = ["DenseSecondRequest", "enumerate_dense_second"]
 
 
-@frozen
-class Rung:
-    """One more way to ask for the same second."""
+@frozen(kw_only=True)
+class DenseSecondRequest:
+    """One more way to ask for the same second, or (``first`` to ``last``) for its neighbour alone."""
 
     descending: bool = False
-    kinds: tuple[int, ...] = ()
-    by_id: bool = False
+    tie_break_by_call_id: bool = True
+    cdr_types: tuple[int, ...] = ()
+    first: int | None = None
+    last: int | None = None
 
 
-def _meet(up: PageFacts, down: PageFacts) -> bool:
-    """Whether two answers, sorted by time and CallID both ways, overlap by more than ties could explain."""
+def enumerate_dense_second(
+    second: int, page: PageInfo, *, page_cap: int, cdr_types: tuple[int, ...], least_total: int, largest_total: int
+) -> Generator[DenseSecondRequest, PageInfo, PageInfo | None]:
+    """Yield requests for a second whose answer ``page`` is truncated, and be sent the answers (rule 8).
 
-    def keys(page: PageFacts) -> list[tuple[int, str]]:
-        return [
-            (second or 0, str(getattr(row, "call_id", row)))
-            for second, row in zip(page.seconds, page.rows, strict=True)
-        ]
-
-    rising, falling = keys(up), keys(down)
-    in_order = rising == sorted(rising) and falling == sorted(falling, reverse=True)
-    first, last = set(rising), set(falling)
-    # Where one order holds for all, what lies between the ends of both is in both. Two answers with the same rows show
-    # no order at all: such a service may sort only what it has already chosen.
-    between = {key for key in first if key >= falling[-1]}
-    return in_order and first != last and len(between) > 1 and between == {key for key in last if key <= rising[-1]}
-
-
-def climb(
-    window: Window,
-    first: PageFacts,
-    *,
-    cap: int,
-    ceiling: int,
-    kinds: tuple[int, ...],
-    honest: bool,
-    trust: Trust,
-) -> Generator[Rung, PageFacts, list[int | None] | None]:
-    """The ladder for a second whose ascending answer ``first`` is cut; yields what to ask, is sent the answers.
-
-    Returns the seconds of all rows once all answers together hold them all, each as often as the answer that has it
-    most often; ``None`` if a record changed meanwhile, so that nothing is sure; else raises :class:`DenseWindowError`.
-    ``ceiling`` is what a capped total says at most, ``kinds`` are the call types the query is limited to. A union of
-    types is believed only if the counts add up or the query names its types, since a type that nobody knows may exist.
+    Returns one page of everything seen, each row as often as the answer that has it most often; ``None`` if a record
+    changed meanwhile, so that versions can't be told from records. Raises :class:`DenseWindowError` where something
+    may be left unseen. ``cdr_types``: those the query names. A total counts below ``largest_total`` (rule 4) and from
+    ``least_total`` on, the largest that was told of this second.
     """
-    seen: dict[Hashable, int | None] = {}
-    often: Counter[Hashable] = Counter()
-    keys: Counter[Hashable] = Counter()
+    second_of: dict[Hashable, int | None] = {}
+    seen: Counter[Hashable] = Counter()
+    keys: Counter[Hashable] = Counter()  # what of a row stays when its record changes
+    told = least_total
+    total = page.counted if page.counted and least_total <= page.counted < largest_total else None
 
-    def note(page: PageFacts) -> PageFacts:
-        seen.update(zip(page.rows, page.seconds, strict=True))
-        often.update(Counter(page.rows) - often)
-        keys.update(Counter(getattr(row, "key", row) for row in page.rows) - keys)
-        return page
+    def collect(answer: PageInfo) -> PageInfo:
+        nonlocal told
+        told = max(told, answer.counted or 0)
+        second_of.update(zip(answer.rows, answer.seconds, strict=True))
+        seen.update(Counter(answer.rows) - seen)
+        keys.update(Counter(getattr(row, "key", row) for row in answer.rows) - keys)
+        return answer
 
-    def everything() -> list[int | None] | None:
-        if often.total() != keys.total():  # two versions of one record, which no answer has both of
+    def merge(without: Sequence[int] = ()) -> PageInfo:
+        rows = [row for row in seen.elements() if second_of[row] not in without]
+        return PageInfo([second_of[row] for row in rows], rows=rows)
+
+    collect(page)
+    for descending in (True, False):  # by CallID within the second, so that the two orders show two ends of it
+        answer = collect((yield DenseSecondRequest(descending=descending)))
+        if answer.total != page.total or seen.total() > keys.total():
             return None
-        return [second for row, second in seen.items() for _ in range(often[row])]
-
-    note(first)
-    down = note((yield Rung(descending=True, by_id=True)))
-    if trust is Trust.EARNED and is_ordered(down, descending=True) and not suffix(window, down)[1]:
-        return everything()
-    up = note((yield Rung(by_id=True)))
-    told = max((page.total for page in (first, down, up) if page.total is not None), default=None)
-    total = told if told is not None and (honest or told > ceiling) else None
-    if often.total() == total or (trust is Trust.EARNED and _meet(up, down)):
-        return everything()
-    sure = total is not None or bool(kinds)
-    parts = [kinds or tuple(sorted({*map(int, CdrType), *_kinds_of(seen)}))] if sure else []
+        if total and seen.total() == total < len(page.rows) + len(
+            answer.rows
+        ):  # two ends that meet leave nothing between
+            return merge()
+        low, high = max(page.known_seconds, default=1), min(answer.known_seconds, default=0)
+        if total and None not in second_of.values() and low <= high and not low <= second <= high:
+            # What no answer reached lies in the neighbour alone, whose own total tells it apart.
+            rest = merge(range(low, high + 1))
+            neighbour = (yield DenseSecondRequest(first=low, last=high)).counted
+            if neighbour is not None and len(rest.rows) + neighbour == total:
+                return rest
+    # A type nobody knows may exist: without a total, parts are the whole only if the query names its types.
+    is_sure = bool(total or cdr_types)
+    known_types = {int(kind) for row in seen if (kind := getattr(row, "cdr_type", None)) is not None}
+    parts = [cdr_types or tuple(sorted({*map(int, CdrType), *known_types}))] if is_sure else []
     while parts:
         part = parts.pop()
-        page = note((yield Rung(kinds=part, by_id=True)))
-        if not is_cut(page, cap=cap, honest=total is not None):
+        answer = collect((yield DenseSecondRequest(cdr_types=part)))
+        if is_complete(answer, page_cap=page_cap):
+            if any(getattr(row, "cdr_type", None) in part for row in seen.keys() - set(answer.rows)):
+                return None  # one that was there is gone
             continue
         if len(part) > 1:
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
-        other = note((yield Rung(kinds=part, descending=True, by_id=True)))
-        sure = page.total is not None and page.total == (Counter(page.rows) | Counter(other.rows)).total() > ceiling
-        if not sure:
+        other = collect((yield DenseSecondRequest(cdr_types=part, descending=True)))
+        is_sure = answer.total == (Counter(answer.rows) | Counter(other.rows)).total() < largest_total
+        if not is_sure:
             break
-    if not sure or often.total() < (total or 0):
-        known = Counter(second for second in seen.values() if second is not None)
-        at = max(known, key=known.__getitem__, default=window.start)  # the rows of a neighbour may be what is too much
-        raise DenseWindowError(window=Window(at, at + 1).times, hits=told, reached=often.total(), cap=cap)
-    return everything()
-
-
-def _kinds_of(rows: Iterable[object]) -> set[int]:
-    kinds = (getattr(row, "cdr_type", None) for row in rows)
-    return {int(kind) for kind in kinds if kind is not None}
+    again = collect((yield DenseSecondRequest())) if total else page
+    if again.total != page.total or seen.total() > keys.total() or (total and max(told, seen.total()) > total):
+        return None  # something came, went or changed meanwhile
+    if seen.total() < total if total else not is_sure:
+        crowd = Counter(at for at in second_of.values() if at is not None)
+        at = max(crowd, key=crowd.__getitem__, default=second)  # the rows of a neighbour may be what is too much
+        window, reached = Window(at, at + 1).times, seen.total()
+        raise DenseWindowError(window=window, hits=page.total, reached=reached, cap=page_cap)
+    return merge()

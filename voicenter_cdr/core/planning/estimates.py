@@ -1,30 +1,37 @@
-"""Estimates of rows and exact counts from responses."""
+"""Row counts of a window, estimated or exact, from single answers. Choices and answers to users, no part of a proof."""
 
 from __future__ import annotations
 
-from voicenter_cdr.core.planning.windows import PageFacts, Window, is_cut, is_ordered
+from bisect import bisect_left
 
-__all__ = ["expected"]
+from voicenter_cdr.core.planning.windows import PageInfo, Window, is_complete
+
+__all__ = ["count_between", "estimate_rows"]
 
 
-def expected(window: Window, page: PageFacts, *, cap: int) -> tuple[int, bool]:
-    """How many rows a window holds by its first, ascending answer, and whether that was counted or is a guess."""
-    own = window.owns(page.known)
-    if not is_cut(page, cap=cap, honest=False):
+def estimate_rows(window: Window, page: PageInfo, *, page_cap: int) -> tuple[int, bool]:
+    """Estimate the rows of a window from its first, ascending answer; and tell if that was counted, or is a guess."""
+    known = page.known_seconds
+    own = window.count(known)
+    if is_complete(page, page_cap=page_cap):
         return own, True
-    if page.total is not None and page.total > cap:
-        return page.total, True
-    reached = max(page.known, default=window.start) + 1 - window.start
-    return max(own, round(own * window.span / reached)) if is_ordered(page) and reached > 0 else own, False
+    if page.counted is not None and page.counted > page_cap:
+        return page.counted, True
+    reached = max(known, default=window.start) + 1 - window.start
+    return max(own, round(own * window.span / reached)) if page.is_ascending and reached > 0 else own, False
 
 
-def _count_between(window: Window, up: PageFacts, down: PageFacts) -> int | None:
-    """The exact number of a window's rows from both ends of its answer, if they prove the order and the total."""
-    if not (is_ordered(up) and is_ordered(down, descending=True) and up.known and down.known):
+def count_between(window: Window, page: PageInfo, border: int, rest: PageInfo) -> int | None:
+    """Count a window's rows exactly from its ascending answer and the descending one of what begins at a border.
+
+    By the planner's lemma: what lies before the border and the remainder's total must make the total. ``None`` where
+    they don't, or where the order of the answers does not show what lies in the seconds beside the window.
+    """
+    first, last = page.known_seconds, rest.known_seconds
+    if not (page.is_ascending and last == rest.sorted_seconds[::-1] and len(set(last)) > 1):
         return None
-    if up.known[-1] >= down.known[-1] or up.total != down.total:
+    if page.counted is None or rest.counted is None or len(first) < len(page.seconds) or last[-1] >= window.stop:
         return None
-    before = sum(second < window.start for second in up.known)
-    behind = sum(second >= window.stop for second in down.known)
-    whole = up.known[-1] >= window.start and down.known[-1] < window.stop
-    return (up.total or 0) - before - behind if whole else None
+    if bisect_left(first, border) + rest.counted != page.counted:
+        return None
+    return page.counted - bisect_left(first, window.start) - sum(second >= window.stop for second in last)

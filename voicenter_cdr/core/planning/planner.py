@@ -1,575 +1,496 @@
-"""What to ask next, chosen when a request may go out: pieces of the period, from what is open to what is handed out.
+"""The planner: which window to ask for next, and which rows are proven to be all there are.
 
-Where to cut, how many pages to hold, which end to ask: those are choices, and a guess about density is only a guess.
-That nothing is lost or repeated hangs on none of them, but on the proof in :mod:`voicenter_cdr.windows`.
+It believes no order and no count alone. Whatever it hands out was a complete answer, or adds up.
+
+**Lemma.** A request sees a set of rows and tells how many they are (its total). Disjoint subsets of that set whose
+sizes add up to the total are all of it. Nothing is assumed of how the rows of a page were chosen or sorted.
+
+1. A segment owns whole seconds ``[start, stop)`` and is asked one second wider, ``[start - 1, end]`` with
+   ``end >= stop``: every row of its seconds is seen, whether bounds are inclusive or not, whether stamps have fractions
+   or not. Only rows of its own seconds are handed out. Segments tile all that is not handed out.
+2. A page with fewer rows than the cap, and no fewer than its total and RETURN_HITS say, is complete.
+3. Any other page is truncated. Its rows before a second, the *border*, are a tentative prefix; the remainder is asked
+   from the border to the same ``end`` and sees nothing earlier. If *rows before the border + total of the remainder ==
+   total*, then by the lemma the prefix is complete, and the remainder sees every row of the border's own second, which
+   it owns from then on. Otherwise (late rows, a lying sort, capped totals) the prefix is asked by itself: it is shorter
+   than a page, so its own answer proves it. Rows whose second can't be told take part in no equation.
+4. A total may be capped at any number: it stands in an equation only if a larger one was seen. One that comes twice for
+   periods of different length is a ceiling; from there on it tells nothing.
+5. Order only says where a border is worth trying; so do density, and what the bounds of requests seem to be. Where
+   order misled, or totals tell nothing, windows are aimed at less than a page by density and are complete or split.
+6. With several requests in flight a segment is cut in two; the part behind is a chain of equations of its own, with
+   the same ``end``, and hands out nothing before the equation at the cut has settled what its first second is.
+7. A page with fewer rows than the cap *and* than its total, or than RETURN_HITS, is doubtful: asked again. A count that
+   stays tells a smaller cap; else, after five answers, :class:`CountMismatchError`. A page with more rows than the cap
+   raises the cap.
+8. A second with more than a page is enumerated (:mod:`voicenter_cdr.core.planning.dense_second`).
+9. A refused period halves the longest that is asked, down to a day.
+
+**Bound.** Every answer but a doubtful one (at most five for each other) proves a segment, sets a second apart, or
+leaves two shorter ones; a prefix asked by itself is shorter than a page, and three that are not end all belief in
+order. So a period of S seconds that the service shows in n pages takes at most 4 (n + 2) (log2 S + 2) answers, and each
+second with more than a page some more: two orders, and two for each call type.
+
+Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two answers. To make that
+rarer, a remainder must also show what its predecessor's page showed behind the border.
 """
 
 from __future__ import annotations
 
-import enum
-import itertools
-import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from voicenter_cdr.core.planning.dense_second import Rung, climb
+from voicenter_cdr.core.planning.dense_second import DenseSecondRequest, enumerate_dense_second
+from voicenter_cdr.core.planning.density import DensityModel
 from voicenter_cdr.core.planning.windows import (
     DAY,
-    PageFacts,
-    Trust,
+    PageInfo,
     Window,
-    check_clock,
-    is_cut,
-    is_ordered,
-    prefix,
-    suffix,
+    WindowRequest,
+    check_time_zone,
+    find_border,
+    is_complete,
 )
 from voicenter_cdr.errors import CountMismatchError, IncompleteError, OutOfRangeError
 from voicenter_cdr.models.results import PAGE_CAP
 
-__all__ = ["Ask", "Plan", "Verdict"]
+__all__ = ["WindowPlanner"]
 
-_ROOM: Final = 0.8
-"""Part of a page a split aims to fill, where the total is honest."""
-
-_BLOCK: Final = 2 / 3
-"""Part of the pages that may be held that one block takes, when records are handed out in order."""
-
-_SPARE: Final = 0.25
-"""Part of a page by which a block stays below whole pages, so that its two ends meet with little left over."""
-
-_GUESS: Final = 1.2
-"""Pages that must be left of a window, by a guess, before its other end is worth a request of its own."""
+_LARGEST_FILL: Final = 0.94
+"""Part of a page that a window is aimed at where density has proved to be right."""
+_CUT_MARGIN: Final = 0.1
+"""Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
+_FEWEST_PAGES: Final = 4
+"""Pages a segment must hold to be worth another place to work at."""
+_ENOUGH_EVIDENCE: Final = 16
+"""Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
 
 
 @define(eq=False)
-class _Root:
-    """One window as it was given, and the counts that are held against it at the end.
+class Segment:
+    """A part of the period: open, or tentative (it has a page), or proven."""
 
-    The total counts the neighbouring seconds in: ``front`` and ``back`` are their rows, infinite where unseen.
-    """
-
-    window: Window
-    total: int | None = None
-    got: int = 0
-    front: float = 0
-    back: float = 0
-    recounted: bool = False
-
-    @property
-    def short(self) -> bool:
-        return self.total is not None and self.got + self.front + self.back < self.total
-
-
-class _Step(enum.Enum):
-    PAGE = enum.auto()
-    TWIN = enum.auto()
-    REST = enum.auto()
-    RECOUNT = enum.auto()
-    GONE = enum.auto()
-
-
-@define(eq=False)
-class _Piece:
-    """A part of the period that is open, or proven and waiting to be handed out. Pieces tile what is left of it.
-
-    An open piece is worked on from both ends: what answers prove is split off, what remains is still this piece.
-    """
-
-    window: Window
-    root: _Root
-    hits: float | None = None
-    counted: bool = False
-    rows: int | None = None
-    up: bool = False
-    down: bool = False
-    step: _Step = _Step.PAGE
-    doubts: int = 0
-    first: PageFacts | None = None
-    ladder: Generator[Rung, PageFacts, list[int | None] | None] | None = None
-    rung: Rung = field(factory=Rung)
+    start: int
+    stop: int
+    end: int
+    """Last second of its requests, its ``stop`` or beyond."""
+    rows_to_end: float | None = None
+    """Rows from its start to its end: counted, or expected."""
+    is_settled: bool = True
+    """Whether its first second is its own for certain: its left border needs no equation any more."""
+    answers: dict[int, tuple[int, int | None, Sequence[int]]] = field(factory=dict)
+    """By end: first second asked, total, seconds of the page in order."""
+    page: PageInfo | None = None
+    is_proven: bool = False
+    in_flight: bool = False
+    is_alone: bool = False
+    """A prefix that no equation proved."""
+    largest_total: int = 0
+    """Largest total told of these seconds alone."""
+    mismatches: int = 0
+    enumerations: int = 0
+    enumeration: Generator[DenseSecondRequest, PageInfo, PageInfo | None] | None = None
+    step: DenseSecondRequest | None = None
 
     @property
-    def proven(self) -> bool:
-        return self.rows is not None
-
-    @property
-    def flying(self) -> int:
-        return self.up + self.down
+    def is_ready(self) -> bool:
+        """Whether its rows may be handed out."""
+        return self.is_proven and self.is_settled
 
 
-@frozen(eq=False)
-class Ask:
-    """One request to send."""
+class WindowPlanner:
+    """Plan windows to the end: send :meth:`next_request`, :meth:`record_page`, hand out :meth:`pop_complete`.
 
-    window: Window
-    """What the answer is asked about; send :attr:`Window.asked`."""
-    piece: _Piece = field(repr=False)
-    """The plan's own note; also the handle under which answers are held."""
-    descending: bool = False
-    """Latest first."""
-    kinds: tuple[int, ...] = ()
-    """Call types to narrow the query to; none for the query's own."""
-    by_id: bool = False
-    """Sort by CallID within a second, too."""
-    whole_rows: bool = False
-    """Ask for every field, since rows are compared."""
+    ``page_cap``: rows an answer can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order of
+    time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
 
-    @classmethod
-    def single(cls, window: Window, *, descending: bool = False) -> Ask:
-        """An ask of no plan."""
-        return cls(window, _Piece(window, _Root(window)), descending)
-
-
-@frozen
-class Verdict:
-    """What to do with an answer's rows."""
-
-    keep: tuple[Window, ...] = ()
-    """Rows of these windows are proven."""
-    keep_held: tuple[Window, ...] = ()
-    """Rows of these windows are proven in the answer that was held for the same piece."""
-    hold: bool = False
-    """Hold this answer until the next one of its piece."""
-    merge: tuple[Window, ...] = ()
-    """Every different row of this and all held answers is proven for these windows."""
-
-
-class Plan:
-    """Walks windows to the end: :meth:`take` what to ask, give the :meth:`answer`, hand out what is :meth:`ready`.
-
-    ``cap``: rows an answer can hold. ``kinds``: call types the query is limited to. ``in_order``: hand out in order of
-    time; else as windows are proven. ``hold``: pages that may be proven or in flight and not handed out, besides the
-    earliest. ``lanes``: requests that are in flight at once.
-
-    Raises :class:`IncompleteError` (and its kinds) where completeness can't be shown, and passes on
-    :class:`OutOfRangeError` where a day or less is refused.
+    Raises :class:`IncompleteError` (and its kinds) where completeness can't be shown.
     """
 
     def __init__(
         self,
         windows: Iterable[Window],
         *,
-        cap: int = PAGE_CAP,
-        kinds: tuple[int, ...] = (),
+        page_cap: int = PAGE_CAP,
+        cdr_types: tuple[int, ...] = (),
         in_order: bool = True,
-        hold: int = 12,
-        lanes: int = 1,
+        buffer_pages: int = 12,
+        concurrency: int = 1,
     ) -> None:
-        self.cap = cap
-        self.trust = Trust.UNKNOWN
-        self.honest = False
-        self.proven = 0
-        self._kinds = kinds
+        self.page_cap = page_cap
+        self.windows_done = 0
+        self._cdr_types = cdr_types
         self._in_order = in_order
-        self._hold = hold
-        self._lanes = lanes
-        self._lowered = False
-        self._ceiling = cap
-        self._again: set[Window] = set()
-        self._max_span: int | None = None
-        self._rows = 0
-        self._span = 0
-        self._pieces = [_Piece(window, _Root(window)) for window in windows]
-        self._roots = [piece.root for piece in self._pieces]
+        self._buffer_pages = buffer_pages
+        self._concurrency = concurrency
+        self._segments = [Segment(w.start, w.stop, w.stop) for w in windows if w.span > 0]
+        self._rows_done = 0
+        self._largest_total = 0
+        self._ceiling: int | None = None
+        self._largest_page = 0
+        self._counts = self._is_ordered = True
+        self._misled = 0
+        self._longest: int | None = None
+        self._unseen_at_bound = 0  # rows at a lower bound that requests did not show; negative: they did
+        self._density = DensityModel()
+        self._fill = 0.8
+        self._least_span = 1
 
-    # -- what is left
-
-    @property
-    def done(self) -> bool:
-        """Whether everything is proven, handed out and counted."""
-        return not self._pieces and not any(root.short for root in self._roots)
-
-    @property
-    def open(self) -> tuple[Window, ...]:
-        """What was not handed out yet, in order."""
-        return tuple(piece.window for piece in self._pieces)
+    # --- what is left
 
     @property
-    def expected(self) -> int | None:
-        """How many rows the service said there are, if it said so of all."""
-        totals = [root.total if root.total is not None else root.got for root in self._roots]
-        known = all(root.total is not None or not self._left(root) for root in self._roots)
-        return sum(totals) if known else None
+    def is_finished(self) -> bool:
+        """True once everything was handed out."""
+        return not self._segments
 
     @property
-    def remaining(self) -> float | None:
-        """How many answers the rest will need, about; ``None`` as long as nothing is known of it."""
-        left = [piece for piece in self._pieces if not piece.proven]
-        if left and not self._span and any(piece.root.total is None for piece in left):
+    def open_windows(self) -> tuple[Window, ...]:
+        """What was not handed out yet, in order of time."""
+        return tuple(Window(segment.start, segment.stop) for segment in self._segments)
+
+    @property
+    def expected_rows(self) -> int | None:
+        """Rows the service counts in all; ``None`` where it did not tell."""
+        if any(segment.page is None and segment.rows_to_end is None for segment in self._segments):
             return None
-        by_root = {id(piece.root): 0.0 for piece in left}
-        for piece in left:
-            by_root[id(piece.root)] += self._estimate(piece)
-        told = {id(piece.root): piece.root.total - piece.root.got for piece in left if piece.root.total is not None}
-        return sum(told.get(root, guess) for root, guess in by_root.items()) / self.cap
+        return self._rows_done + round(sum(map(self._rows, self._segments)))
 
-    def _left(self, root: _Root) -> bool:
-        return any(piece.root is root and not piece.proven for piece in self._pieces)
+    @property
+    def remaining_pages(self) -> float | None:
+        """Answers that the rest will need, about; ``None`` while nothing is known."""
+        waiting = [segment for segment in self._segments if segment.page is None]
+        if waiting and self._density.is_empty:
+            return None
+        fill = self._fill if self._by_density else 1.0
+        return sum(map(self._rows, waiting)) / (self.page_cap * fill)
 
-    def ready(self) -> Iterator[Window]:
-        """Windows to hand out now; each is forgotten when the next is asked for."""
-        at = 0
-        while at < len(self._pieces):
-            piece = self._pieces[at]
-            if piece.proven:
-                yield piece.window
-                self._pieces.remove(piece)
+    def pop_complete(self) -> Iterator[tuple[Window, PageInfo]]:
+        """Take windows that are proven, each with the page that holds its rows; open until the next one is taken."""
+        for segment in list(self._segments):
+            if segment.page is not None and segment.is_ready:
+                window, page = Window(segment.start, segment.stop), segment.page
+                yield window, page
+                self._segments.remove(segment)
+                self._rows_done += window.count(page.seconds)
+                self.windows_done += 1
             elif self._in_order:
                 return
-            else:
-                at += 1
 
-    # -- asking
-
-    def take(self) -> Ask | None:
-        """The next request, chosen now; ``None`` while nothing can be asked."""
-        piece = self._next()
-        if piece is None:
-            return self._recount()
-        self._shorten(piece)
-        if self.trust is Trust.EARNED and self._lanes > 1:
-            self._cut_off(piece)
-        whole_rows = piece.window.span == 1
-        if piece.ladder is not None:
-            piece.up, rung = True, piece.rung
-            return Ask(piece.window, piece, rung.descending, rung.kinds, rung.by_id, whole_rows)
-        if piece.step is _Step.REST and piece.first is not None:
-            piece.up = True
-            return Ask(prefix(piece.window, piece.first)[1][0], piece)
-        if piece.step is _Step.TWIN or piece.up:
-            piece.down = True
-            return Ask(piece.window, piece, descending=True)
-        piece.up = True
-        return Ask(piece.window, piece, whole_rows=whole_rows)
+    # --- what to ask
 
     @property
-    def has_work(self) -> bool:
-        """Whether :meth:`take` would find something to ask."""
-        return bool(self._next() or self._short_root())
+    def has_request(self) -> bool:
+        """Whether :meth:`next_request` would find something to ask."""
+        return self._choose() is not None
 
-    def _next(self) -> _Piece | None:
-        """The earliest piece that can do with a request, if what it may bring can be held."""
-        taken = sum(piece.flying + (piece.rows or 0) / self.cap for piece in self._pieces)
-        for place, piece in enumerate(self._pieces):
-            if place and taken > self._hold:
-                return None
-            if not piece.proven and self._wants(piece):
-                return piece
-        return None
-
-    def _wants(self, piece: _Piece) -> bool:
-        if not piece.flying:
-            return True
-        if piece.window.span == 1:  # a second that is cut climbs a ladder, for which nothing else may be in flight
-            return False
-        both_ends = self.trust is Trust.EARNED and self._lanes > 1
-        if piece.flying > 1 or not both_ends or piece.step is not _Step.PAGE or piece.ladder is not None:
-            return False
-        return self._estimate(piece) > self.cap * (1.0 if piece.counted else _GUESS)
-
-    def _cut_off(self, piece: _Piece) -> None:
-        """Keep a piece to a block that its two ends can finish; what comes after is a piece of its own."""
-        pages = self._estimate(piece) / self.cap
-        block = max(2, math.floor(self._hold * _BLOCK)) - _SPARE
-        if not self._in_order:
-            working = sum(not other.proven for other in self._pieces)
-            block = pages / 2 if working < math.ceil(self._lanes / 2) else pages
-        cut = piece.window.start + int(piece.window.span * block / pages) if pages else piece.window.stop
-        if piece.down or pages < max(4.0, 1.5 * block) or not piece.window.start < cut < piece.window.stop:
-            return
-        rest = _Piece(Window(cut, piece.window.stop), piece.root)
-        if piece.hits is not None:
-            rest.hits, piece.hits = (pages - block) * self.cap, block * self.cap
-        self._pieces.insert(self._pieces.index(piece) + 1, rest)
-        piece.window, piece.counted = Window(piece.window.start, cut), False
-
-    @property
-    def _density(self) -> float:
-        """Rows a second in everything proven so far: a burst misleads it for a while only."""
-        return self._rows / self._span if self._span else 0.0
-
-    def _estimate(self, piece: _Piece) -> float:
-        guess = piece.hits if piece.hits is not None else self._density * piece.window.span
-        total = piece.root.total
-        return guess if total is None else min(guess, total - piece.root.got)
-
-    def _shorten(self, piece: _Piece) -> None:
-        """Keep to the longest period the service has not refused."""
-        if self._max_span is not None and not piece.flying and piece.window.span > self._max_span:
-            middle = piece.window.start + self._max_span
-            rest = Window(middle, piece.window.stop)
-            piece.window = Window(piece.window.start, middle)
-            counted = piece.root.total is not None
-            self._pieces.insert(
-                self._pieces.index(piece) + 1, _Piece(rest, piece.root if counted else self._root(rest))
-            )
-            piece.root = piece.root if counted else self._root(piece.window)
-
-    def _root(self, window: Window) -> _Root:
-        root = _Root(window)
-        self._roots.append(root)
-        return root
-
-    def _short_root(self) -> _Root | None:
-        return next((r for r in self._roots if r.short and not r.recounted and not self._left(r)), None)
-
-    def _recount(self) -> Ask | None:
-        """Before rows are called missing, ask for the total once more: some may have vanished since."""
-        root = self._short_root()
-        if root is None:
+    def next_request(self) -> WindowRequest | None:
+        """Choose the next request; ``None`` while there is nothing to ask, or no room for its answer."""
+        segment = self._choose()
+        if segment is None:
             return None
-        root.recounted = True
-        return Ask(root.window, _Piece(root.window, root, step=_Step.RECOUNT))
-
-    # -- answers
-
-    def refused(self, ask: Ask, error: OutOfRangeError) -> None:
-        """The service answered that the period is out of range: it may be too long."""
-        if ask.window.span <= DAY:
-            raise error
-        if ask.piece.step is _Step.RECOUNT:  # what is missing can't be counted again
-            root = ask.piece.root
-            raise CountMismatchError(root.total or 0, root.got, window=root.window.times)
-        span = (ask.window.span + 1) // 2
-        self._max_span = min(self._max_span or span, span)
-        ask.piece.up = ask.piece.down = False
-        ask.piece.step, ask.piece.first = _Step.PAGE, None
-
-    def answer(self, ask: Ask, page: PageFacts) -> Verdict:
-        """Judge the answer to ``ask``."""
-        piece = ask.piece
-        check_clock(ask.window, page)
-        piece.up, piece.down = (piece.up, False) if ask.descending and not piece.ladder else (False, piece.down)
-        if piece.step is _Step.GONE:
-            return Verdict()
-        if piece.step is _Step.RECOUNT:
-            return self._on_recount(piece, page)
-        self.honest |= page.total is not None and page.total > self._ceiling
-        if self._doubtful(ask, page):
-            piece.doubts += 1
-            return Verdict()
-        piece.doubts = 0
-        if piece.ladder is not None:
-            return self._on_ladder(piece, page)
-        if not is_cut(page, cap=self.cap, honest=self.honest):
-            return self._on_whole(ask, page)
-        if self.honest and piece.root.total is None and ask.window == piece.root.window:
-            piece.root.total = page.total
-        match piece.step:
-            case _Step.TWIN:
-                return self._on_twin(piece, page)
-            case _Step.REST:
-                piece.step, piece.first = _Step.PAGE, None
-                return self._replace(piece, (ask.window.start,))
-        return self._on_cut(ask, page)
-
-    def holds(self, ask: Ask) -> bool:
-        """Whether answers held for the ask's piece are still needed."""
-        return ask.piece.first is not None
-
-    def _doubtful(self, ask: Ask, page: PageFacts) -> bool:
-        """Whether the answer's counts contradict it: then ask once more, and if it stays, say so.
-
-        A service whose cap is lower than thought looks like that, too: its first such answer tells the cap.
-        """
-        rows = len(page.seconds)
-        total = rows if page.total is None else page.total
-        returned = rows if page.returned is None else page.returned
-        if returned == rows and (total == rows or (total > rows >= self.cap)):
-            return False
-        if not ask.piece.doubts:
-            return True
-        if returned == rows and total > rows > 0 and not self._lowered:
-            self._lowered = True
-            self.cap = rows
-            return False
-        raise CountMismatchError(total if returned == rows else returned, rows, window=ask.window.times)
-
-    def _on_whole(self, ask: Ask, page: PageFacts) -> Verdict:
-        """A complete answer; where it is the rest of a cut one, the counts of both may earn the trust."""
-        piece = ask.piece
-        first, piece.first = piece.first, None
-        if piece.step is not _Step.REST or first is None:
-            whole = piece.window
-            self._prove(piece, page, keep=(whole,))
-            return Verdict(keep=(whole,))
-        piece.step = _Step.PAGE
-        (before,), (rest,) = prefix(piece.window, first)
-        rows = sum(second < rest.start for second in first.known)
-        rows += sum(second >= rest.start for second in page.known)
-        if rows != first.total:  # too few: a hole; too many: a row came meanwhile, and may hide one
-            self.trust = Trust.LOST if rows < (first.total or 0) else self.trust
-            self._prove(piece, page, keep=(rest,))
-            return Verdict(keep=(rest,))
-        self.trust = Trust.EARNED
-        self._prove(piece, page, keep=(rest,), held=first, keep_held=(before,))
-        return Verdict(keep=(rest,), keep_held=(before,))
-
-    def _on_cut(self, ask: Ask, page: PageFacts) -> Verdict:
-        piece = ask.piece
-        if not is_ordered(page, descending=ask.descending):
-            self.trust = Trust.LOST
-        if self.trust is Trust.LOST:
-            return self._split(piece, page)
-        keep, rest = (suffix if ask.descending else prefix)(piece.window, page)
-        if self.trust is Trust.EARNED and keep:
-            kept = keep[0].owns(page.known)
-            known = self.honest and ask.window == piece.window and page.total is not None
-            left = (page.total or 0) - kept if known else None if piece.hits is None else max(0.0, piece.hits - kept)
-            self._prove(piece, page, keep=keep)
-            piece.hits, piece.counted = left, known
-            return Verdict(keep=keep)
-        if self.trust is Trust.EARNED or piece.window.span == 1:
-            return self._isolate(piece, page)
-        behind = (page.total or 0) - len(page.seconds) if self.honest else self.cap
-        piece.step = _Step.REST if keep and rest and behind < 0.9 * self.cap else _Step.TWIN
-        piece.first = page
-        return Verdict(hold=True)
-
-    def _on_twin(self, piece: _Piece, page: PageFacts) -> Verdict:
-        first = piece.first or page
-        piece.step, piece.first = _Step.PAGE, None
-        last, begin = max(first.known, default=0), min(page.known, default=0)
-        told = self.honest and first.total is not None and first.total >= len(first.seconds) + len(page.seconds)
-        if not is_ordered(page, descending=True) or (last > begin and told):
-            self.trust = Trust.LOST
-        if last >= begin or first.total != page.total or self.trust is Trust.LOST:
-            return self._split(piece, first)
-        self.trust = Trust.EARNED
-        before, rest = prefix(piece.window, first)
-        behind, _ = suffix(rest[0], page)
-        left = float(first.total - len(first.seconds) - len(page.seconds)) if self.honest and first.total else None
-        seen = len(first.seconds) / max(1, last - piece.window.start)
-        far = seen * (begin - last) if left is None else left
-        if self._in_order and far > (self._hold - 3) * self.cap:
-            behind, left = (), left and left + len(page.seconds)
-        self._prove(piece, page, keep=behind, held=first, keep_held=before)
-        piece.hits, piece.counted = left, left is not None
-        return Verdict(keep=behind, keep_held=before)
-
-    def _isolate(self, piece: _Piece, page: PageFacts) -> Verdict:
-        """A page that ends within its window's first second: set that second apart, or climb the ladder."""
-        if piece.window.span > 1:
-            return self._replace(piece, (piece.window.start + 1,))
-        if piece.flying or len(page.rows) < len(page.seconds):  # what came or is to come for it is no rung
-            return self._replace(piece, ())
-        piece.first = page
-        piece.ladder = climb(
-            piece.window,
-            page,
-            cap=self.cap,
-            ceiling=self._ceiling,
-            kinds=self._kinds,
-            honest=self.honest,
-            trust=self.trust,
+        if segment.in_flight:
+            segment = self._cut(segment)
+        self._shorten(segment)
+        segment.in_flight = True
+        # Where bounds seem exclusive a remainder begins a second earlier, or it would not see its border (rule 3).
+        lead = 2 if self._unseen_at_bound >= _ENOUGH_EVIDENCE and not segment.is_settled else 1
+        step = segment.step or DenseSecondRequest(tie_break_by_call_id=False)
+        return WindowRequest(
+            window=Window(segment.start, segment.stop),
+            first=segment.start - lead if step.first is None else step.first,
+            last=segment.end if step.last is None else step.last,
+            descending=step.descending,
+            tie_break_by_call_id=step.tie_break_by_call_id,
+            cdr_types=step.cdr_types,
+            all_fields=segment.stop - segment.start == 1,
+            segment=segment,
         )
-        piece.rung = next(piece.ladder)
-        return Verdict(hold=True)
 
-    def _on_ladder(self, piece: _Piece, page: PageFacts) -> Verdict:
-        assert piece.ladder is not None
-        try:
-            piece.rung = piece.ladder.send(page)
-        except StopIteration as done:
-            piece.first = None
-            window = piece.window
-            if done.value is None:
-                return self._climb_again(piece)
-            self._prove(piece, PageFacts(done.value), keep=(window,))
-            self._unsure(piece.root, window)
-            return Verdict(merge=(window,))
-        return Verdict(hold=True)
+    def _choose(self) -> Segment | None:
+        """Find the earliest open segment; while there is room, a later one, or one in flight that is worth a cut."""
+        waiting = [segment for segment in self._segments if segment.page is None]
+        if not waiting:
+            return None
+        held = sum(len(s.page.seconds) for s in self._segments if s.page is not None) / self.page_cap
+        room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
+        can_pop = any(segment.is_ready for segment in self._segments[: 1 if self._in_order else None])
+        if not waiting[0].in_flight and not (can_pop and room < min(1, self._buffer_pages)):
+            return waiting[0]  # all that is held may hang on it: without it nothing could go on
+        if room < 1:
+            return None
+        if not self._in_order:
+            idle = next((segment for segment in waiting if not segment.in_flight), None)
+            if idle is not None:
+                return idle
+        return next((s for k, s in enumerate(waiting, 1) if not s.in_flight or self._find_share(s, waiting, k)), None)
 
-    def _climb_again(self, piece: _Piece) -> Verdict:
-        """Records changed between two answers, so that versions can't be told from records: once more, from below."""
-        if piece.window in self._again:
-            raise IncompleteError(
-                "Records of a crowded second change faster than they can be read",
-                window=piece.window.times,
-                hint="Run it again later, when its calls are over.",
-            )
-        self._again.add(piece.window)
-        return self._replace(piece, ())
+    def _shorten(self, segment: Segment) -> None:
+        """Keep to periods that are not refused (rule 9) and, where totals tell nothing, to part of a page (rule 5)."""
+        stops = [segment.stop]
+        if self._longest is not None and segment.end - segment.start > self._longest:
+            stops.append(segment.start + self._longest)
+        if self._by_density and not segment.is_alone and segment.enumeration is None:
+            aim = self._density.reach(segment.start, segment.stop, self._fill * self.page_cap)
+            stops.append(max(segment.start + self._least_span, aim))
+        if len(stops) > 1:
+            if min(stops) < segment.stop:
+                self._insert_after(segment, Segment(min(stops), segment.stop, segment.end))
+            segment.stop = segment.end = min(stops)
 
-    def _unsure(self, root: _Root, window: Window) -> None:
-        """A ladder need not have seen the whole of the neighbouring seconds."""
-        root.front = math.inf if window.start == root.window.start else root.front
-        root.back = math.inf if window.stop == root.window.stop else root.back
+    @property
+    def _by_density(self) -> bool:
+        return not (self._counts and self._is_ordered)
 
-    def _on_recount(self, piece: _Piece, page: PageFacts) -> Verdict:
-        root = piece.root
-        cut = is_cut(page, cap=self.cap, honest=self.honest)
-        total = page.total if cut else len(page.seconds)
-        if total is not None:  # a cut answer without a total counts nothing
-            root.total = min(total, root.total or total)
-        if root.short:
-            missed = (root.total or 0) - int(root.front + root.back)
-            raise CountMismatchError(missed, root.got, window=root.window.times)
-        return Verdict()
+    def _rows(self, segment: Segment) -> float:
+        """Estimate the rows of a segment, as far as is known."""
+        if segment.page is not None:
+            seconds = segment.page.sorted_seconds
+            return bisect_left(seconds, segment.stop) - bisect_left(seconds, segment.start)
+        if segment.rows_to_end is None:
+            return self._density.predict(segment.start, segment.stop)
+        behind = self._find_behind(segment)
+        if behind is None:
+            return segment.rows_to_end
+        _, counted, _ = behind.answers.get(segment.end, (0, None, ()))
+        beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
+        return max(0.0, segment.rows_to_end - (beyond or 0.0))
 
-    # -- the pieces
+    # --- what an answer says
 
-    def _split(self, piece: _Piece, page: PageFacts) -> Verdict:
-        """Ask in parts. A second that fills the page alone is set apart, with its neighbours, whose asks take it in."""
-        if piece.window.span == 1:
-            return self._isolate(piece, page)
-        if len(set(page.known)) == 1:
-            hot = page.known[0]
-            return self._replace(
-                piece, [s for s in range(hot - 1, hot + 3) if piece.window.start < s < piece.window.stop]
-            )
-        parts = math.ceil((page.total or 0) / (_ROOM * self.cap)) if self.honest else 2
-        windows = piece.window.split(max(2, parts))
-        return self._replace(piece, [window.start for window in windows[1:]])
+    def record_refusal(self, request: WindowRequest, error: OutOfRangeError) -> None:
+        """Ask for shorter periods, since the service refused this one (rule 9); raises ``error`` where it is a day."""
+        segment: Segment = request.segment
+        if request.last - request.first <= DAY:
+            raise error
+        # The seconds beyond the window count, too: where a day is the limit, windows are a little shorter.
+        half = max(DAY - 3, (segment.end - segment.start + 1) // 2)
+        self._longest = min(self._longest or half, half)
+        segment.in_flight = False
 
-    def _replace(self, piece: _Piece, edges: Sequence[int]) -> Verdict:
-        """Open the piece again, in parts that begin at ``edges``."""
-        window = piece.window
-        bounds = [window.start, *edges, window.stop]
-        self._swap(piece, [_Piece(Window(a, b), piece.root) for a, b in itertools.pairwise(bounds)])
-        piece.step = _Step.GONE
-        return Verdict()
-
-    def _prove(
-        self,
-        piece: _Piece,
-        page: PageFacts,
-        *,
-        keep: tuple[Window, ...],
-        held: PageFacts | None = None,
-        keep_held: tuple[Window, ...] = (),
-    ) -> None:
-        """Split off what is proven, at either end of the piece; without a rest the piece is gone."""
-        parts = [self._proven(piece, page, window) for window in keep]
-        parts += [self._proven(piece, held, window) for window in keep_held if held is not None]
-        start, stop = piece.window.start, piece.window.stop
-        for part in sorted(parts, key=lambda part: part.window):
-            start, stop = (part.window.stop, stop) if part.window.start == start else (start, part.window.start)
-        piece.window = Window(start, stop)
-        if start < stop:
-            parts.append(piece)
+    def record_page(self, request: WindowRequest, page: PageInfo) -> None:
+        """Take the answer to a request, and prove what can be proven."""
+        check_time_zone(request, page)
+        segment: Segment = request.segment
+        rows, total = len(page.seconds), page.counted
+        segment.in_flight = False
+        self.page_cap = max(self.page_cap, rows)  # what a page was seen to hold is no cut (rule 7)
+        self._largest_page = max(self._largest_page, rows)
+        if total is not None and not request.cdr_types:
+            if total == self._largest_total > (segment.rows_to_end or self._largest_total):
+                self._ceiling = total  # rule 4
+            self._largest_total = max(self._largest_total, total)
+        if self._is_doubtful(segment, page):
+            return
+        segment.mismatches = 0
+        if segment.enumeration is not None:
+            self._record_step(segment, page)
+        elif is_complete(page, page_cap=self.page_cap):
+            self._note_answer(segment, request, page, rows)
+            self._note_bounds(segment, request, page)
+            segment.page, segment.is_proven = page, True
+            if not segment.is_alone:
+                self._density.learn(segment.start, segment.stop, page.sorted_seconds)
+                self._fill = min(_LARGEST_FILL, self._fill + 0.01)
+                # However wrong density is, windows that bring little become longer (the bound).
+                is_small = rows < self.page_cap / 4
+                self._least_span = max(self._least_span, 2 * (segment.stop - segment.start)) if is_small else 1
         else:
-            piece.step = _Step.GONE
-        self._swap(piece, sorted(parts, key=lambda part: part.window))
+            is_usable = total is not None and rows < total and total != self._ceiling
+            self._note_answer(segment, request, page, total)
+            self._record_truncated(segment, page, total if is_usable else None)
+        self._settle()
 
-    def _proven(self, piece: _Piece, page: PageFacts, window: Window) -> _Piece:
-        root, known = piece.root, page.known
-        rows = window.owns(known)
-        root.got += rows + len(page.seconds) - len(known)
-        broke_off = known[-1] if known and is_cut(page, cap=self.cap, honest=self.honest) else None
-        if window.start == root.window.start:
-            unseen = broke_off is not None and broke_off < window.start
-            root.front = math.inf if unseen else len([second for second in known if second < window.start])
-        if window.stop == root.window.stop:
-            unseen = broke_off is not None and broke_off >= window.stop
-            root.back = math.inf if unseen else len([second for second in known if second >= window.stop])
-        self.proven += 1
-        self._rows, self._span = self._rows + rows, self._span + window.span
-        return _Piece(window, root, rows=rows)
+    def _note_answer(self, segment: Segment, request: WindowRequest, page: PageInfo, total: int | None) -> None:
+        segment.rows_to_end = segment.rows_to_end if total is None else total
+        if segment.end == segment.stop:
+            segment.largest_total = max(segment.largest_total, total or 0)
+        segment.answers[request.last] = request.first, total, page.sorted_seconds
 
-    def _swap(self, piece: _Piece, parts: list[_Piece]) -> None:
-        at = self._pieces.index(piece)
-        self._pieces[at : at + 1] = parts
+    def _is_doubtful(self, segment: Segment, page: PageInfo) -> bool:
+        """Tell a page whose counts contradict it: a row came meanwhile, or pages are smaller than told (rule 7)."""
+        rows, total, is_short = len(page.seconds), page.total or 0, page.returned not in (None, len(page.seconds))
+        if not is_short and (total <= rows or rows >= self.page_cap):
+            return False
+        segment.mismatches += 1
+        if segment.mismatches >= 5:
+            expected = page.returned or 0 if is_short else total
+            raise CountMismatchError(expected, rows, window=Window(segment.start, segment.stop).times)
+        if segment.mismatches == 1 or is_short or not 0 < rows == self._largest_page:
+            return True
+        self.page_cap = rows
+        return False
+
+    def _record_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
+        """Keep what comes before a border as a tentative prefix, and open the remainder (rule 3)."""
+        seconds = page.known_seconds
+        self._misled += segment.is_alone
+        self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3
+        self._counts, self._least_span = total is not None, 1
+        if total is not None:
+            self._density.note_average(total, segment.end - segment.start)
+        elif not segment.is_alone:
+            self._fill = max(0.5, self._fill * 0.95)
+        segment.is_alone = False
+        border = find_border(seconds, segment.start) if self._is_ordered and seconds else segment.start
+        behind = self._find_behind(segment)
+        if self._is_ordered and seconds and behind is not None and behind.start < seconds[-1]:
+            segment.page = page  # it reaches what was cut off, whose total is the equation
+        elif segment.start < border < segment.stop:
+            before = bisect_left(seconds, border)
+            self._density.learn(segment.start, border, seconds)
+            rest = Segment(border + 1, segment.stop, segment.end, None if total is None else float(total - before))
+            segment.stop = border + 1
+            if total is not None and total < self._largest_total:
+                segment.page, rest.is_settled = page, False
+            else:  # no equation can prove it
+                self._ask_alone(segment, before)
+            self._insert_after(segment, rest)
+        else:
+            self._split(segment, page)
+
+    def _ask_alone(self, segment: Segment, rows: int) -> None:
+        segment.page, segment.end, segment.is_alone, segment.rows_to_end = None, segment.stop, True, rows
+
+    def _settle(self) -> None:
+        """Solve the equations that can be written down now."""
+        for segment, rest in reversed([*pairwise(self._segments)]):
+            if rest.is_settled or segment.page is None or not (segment.is_proven or rest.answers):
+                continue
+            rest.is_settled = True
+            if segment.is_proven:  # by an answer of its own, which holds the border's second, too
+                continue
+            border, seconds = rest.start - 1, segment.page.sorted_seconds
+            _, whole, _ = segment.answers[segment.end]
+            first, part, shown = rest.answers.get(segment.end, (border, None, ()))
+            before, after = bisect_left(seconds, border), bisect_right(seconds, border)
+            # What both pages show behind the border must be the same; the last second of each may be cut.
+            is_cut = part is not None and len(shown) < part
+            limit = min(seconds[-1], shown[-1] if shown else border) if is_cut else seconds[-1]
+            overlap = [list(each[bisect_left(each, border) : bisect_left(each, limit)]) for each in (seconds, shown)]
+            if (
+                whole is not None
+                and part is not None
+                and before + part == whole < self._largest_total
+                and overlap[0] == overlap[1]
+                and len(seconds) == len(segment.page.seconds)
+                and (first == border or self._unseen_at_bound >= _ENOUGH_EVIDENCE)
+            ):
+                segment.is_proven, segment.stop = True, border
+                if rest.enumeration is None:
+                    rest.start = border
+                else:  # it is one second, and stays one
+                    self._insert_after(segment, Segment(border, border + 1, border + 1))
+                if first == border and after > before:
+                    self._unseen_at_bound = -_ENOUGH_EVIDENCE  # the bound is inclusive
+            else:
+                self._ask_alone(segment, after)
+
+    def _note_bounds(self, segment: Segment, request: WindowRequest, page: PageInfo) -> None:
+        """Learn, from a prefix that was counted by itself, whether its remainder saw the border's second."""
+        behind = self._find_next(segment)
+        if not segment.is_alone or behind is None or self._unseen_at_bound < 0:
+            return
+        border, seconds = segment.stop - 1, page.sorted_seconds
+        for end, (first, part, _) in behind.answers.items():
+            asked, whole, _ = segment.answers.get(end, (None, None, ()))
+            if whole is None or part is None or asked != request.first or end == request.last:
+                continue
+            before, through = bisect_left(seconds, border), bisect_right(seconds, border)
+            if first < border:
+                self._unseen_at_bound -= _ENOUGH_EVIDENCE // 2 * (before + part != whole)
+            elif through + part == whole:
+                self._unseen_at_bound += through - before
+            elif through > before and before < whole - part < through:
+                self._unseen_at_bound = -_ENOUGH_EVIDENCE
+
+    def _split(self, segment: Segment, page: PageInfo) -> None:
+        """Ask in parts: a second off a crowded start, around what fills a page alone, else in halves."""
+        start, stop, end = segment.start, segment.stop, segment.end
+        if stop - start == 1:
+            if end == stop:
+                self._enumerate(segment, page)
+            segment.end = stop
+            return
+        seconds = page.sorted_seconds
+        edges = range(start + 1, start + 2) if self._is_ordered and seconds else range(0)
+        if not edges and seconds and seconds[-1] - seconds[0] <= 2:
+            edges = range(max(start + 1, seconds[0] - 1), min(stop, seconds[-1] + 3))
+        cuts = [start, *(edges or [(start + stop) // 2]), stop]
+        segment.stop = segment.end = cuts[1]
+        parts = [Segment(a, b, b) for a, b in pairwise(cuts[1:])]
+        parts[-1].end = end  # what was cut off behind stays in its equation
+        self._insert_after(segment, *parts)
+
+    # --- one second
+
+    def _enumerate(self, segment: Segment, page: PageInfo) -> None:
+        segment.enumeration = enumerate_dense_second(
+            segment.start,
+            page,
+            page_cap=self.page_cap,
+            cdr_types=self._cdr_types,
+            least_total=segment.largest_total,
+            largest_total=self._largest_total,
+        )
+        segment.step = next(segment.enumeration)
+
+    def _record_step(self, segment: Segment, page: PageInfo) -> None:
+        try:
+            segment.step = segment.enumeration.send(page) if segment.enumeration else None
+        except StopIteration as finished:
+            segment.enumeration = segment.step = None
+            segment.page, segment.is_proven = finished.value, finished.value is not None
+            segment.enumerations += 1
+            if segment.enumerations > 3:
+                raise IncompleteError(
+                    "Records of a crowded second change faster than they can be read",
+                    window=Window(segment.start, segment.stop).times,
+                    hint="Run it again later, when its calls are over.",
+                ) from None
+
+    # --- where else to work
+
+    def _find_share(self, segment: Segment, waiting: list[Segment], place: int) -> float:
+        """Pages after which to cut a segment in flight; 0 where that is not worth it."""
+        if self._by_density or segment.rows_to_end is None or segment.enumeration or segment.stop - segment.start <= 8:
+            return 0.0
+        pages = self._rows(segment) / self.page_cap
+        if pages < _FEWEST_PAGES:
+            return 0.0
+        if not self._in_order:
+            return pages / 2 if segment is max(waiting, key=self._rows) else 0.0
+        # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
+        lanes = self._concurrency
+        share = 2 * max(1, self._buffer_pages - lanes + 1) / lanes * min(1.0, place / max(1, lanes - 1))
+        return share if pages > share * (1.5 if segment is waiting[-1] else 4.0) else 0.0
+
+    def _cut(self, segment: Segment) -> Segment:
+        waiting = [each for each in self._segments if each.page is None]
+        share = self._find_share(segment, waiting, waiting.index(segment) + 1)
+        share = max(1.0, round(share)) - _CUT_MARGIN
+        rows = share * self.page_cap
+        aim = self._density.predict(segment.start, segment.stop) * rows / max(1.0, self._rows(segment))
+        middle = self._density.reach(segment.start, segment.stop, aim)
+        middle = min(max(middle, segment.start + 4), segment.stop - 4)
+        behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
+        behind.is_settled = False
+        segment.stop = middle
+        self._insert_after(segment, behind)
+        return behind
+
+    def _find_next(self, segment: Segment) -> Segment | None:
+        at = self._segments.index(segment) + 1
+        return self._segments[at] if at < len(self._segments) else None
+
+    def _find_behind(self, segment: Segment) -> Segment | None:
+        """Find the segment that was cut off from this one, or is its remainder."""
+        behind = self._find_next(segment)
+        return behind if behind is not None and not behind.is_settled else None
+
+    def _insert_after(self, segment: Segment, *others: Segment) -> None:
+        at = self._segments.index(segment) + 1
+        self._segments[at:at] = others

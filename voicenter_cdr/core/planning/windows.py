@@ -1,39 +1,22 @@
-"""What an answer proves about the window it was asked for. Pure arithmetic over seconds.
-
-The proof, in steps; the first three are the functions here:
-
-1. A window owns whole seconds ``[start, stop)`` and is asked one second wider on either side (:attr:`Window.asked`).
-   Of an answer only rows of owned seconds count, so it does not matter whether the service takes its bounds as
-   inclusive, or knows fractions of a second. Windows that tile the period give every record exactly once.
-2. An answer that holds fewer rows than the cap, and no fewer than its own counts say, is complete (:func:`is_cut`).
-3. Any other answer is *cut*. If the service sorts before it cuts, a cut answer in ascending order is a prefix: every
-   second before its last row's is complete, and the rest is asked again (:func:`prefix`, :func:`suffix`).
-4. That the service does so must be shown once (:class:`Trust`): by the rest of the window, if it is complete and
-   the counts of both add up; or by the same window in descending order, whose rows must all lie later (a sample
-   that was sorted after the cut would span the window both ways). Rows out of order lose the trust for good.
-5. With trust a window is worked on from both ends at once, ascending and descending, until the ends meet; several
-   requests in flight need no guess of where an answer will end (:mod:`voicenter_cdr.plan`).
-6. Without trust a cut window is split, down to one second. A second that is cut climbs a ladder
-   (:mod:`voicenter_cdr.ladder`).
-7. At the end, what was proven is held against the first honest total.
-"""
+"""Windows of whole seconds, the planner's view of an answer, and what one answer shows by itself."""
 
 from __future__ import annotations
 
-import enum
-import itertools
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Sequence
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final
 
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 
-from voicenter_cdr._times import from_epoch_seconds
 from voicenter_cdr.errors import IncompleteError
 
-__all__ = ["DAY", "PageFacts", "Trust", "Window", "check_clock", "is_cut", "is_ordered", "prefix", "suffix"]
+__all__ = ["DAY", "PageInfo", "Window", "WindowRequest", "check_time_zone", "find_border", "is_complete"]
 
 DAY: Final = 86_400
+_ABSURD: Final = 10**12
+"""Rows no account has; a total from here on is garbage, and would break the arithmetic of estimates."""
 
 
 @frozen(order=True)
@@ -45,110 +28,114 @@ class Window:
 
     @property
     def span(self) -> int:
-        """How many seconds it owns."""
+        """Number of seconds."""
         return self.stop - self.start
 
     @property
-    def asked(self) -> tuple[int, int]:
-        """From and to as they are sent: one second wider on either side."""
-        return self.start - 1, self.stop
-
-    @property
     def times(self) -> tuple[datetime, datetime]:
-        """The same as aware datetimes."""
-        return from_epoch_seconds(self.start), from_epoch_seconds(self.stop)
+        """Both ends as aware datetimes."""
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        return epoch + timedelta(seconds=self.start), epoch + timedelta(seconds=self.stop)
 
-    def split(self, parts: int) -> tuple[Window, ...]:
-        """Up to ``parts`` windows of about the same length that tile this one."""
-        parts = max(1, min(parts, self.span))
-        edges = [self.start + self.span * n // parts for n in range(parts + 1)]
-        return tuple(Window(a, b) for a, b in itertools.pairwise(edges))
-
-    def owns(self, seconds: Iterable[int]) -> int:
-        """How many of the seconds belong to it."""
+    def count(self, seconds: Iterable[int | None]) -> int:
+        """Count the seconds inside, and those that are unknown."""
         start, stop = self.start, self.stop
-        return len([second for second in seconds if start <= second < stop])
-
-    def until(self, second: int) -> tuple[Window, ...]:
-        """The part before ``second``, if there is one."""
-        stop = min(self.stop, second)
-        return (Window(self.start, stop),) if stop > self.start else ()
-
-    def since(self, second: int) -> tuple[Window, ...]:
-        """The part from ``second`` on, if there is one."""
-        start = max(self.start, second)
-        return (Window(start, self.stop),) if self.stop > start else ()
+        return len([second for second in seconds if second is None or start <= second < stop])
 
 
-@frozen
-class PageFacts:
-    """What the planner has to know of an answer."""
+@frozen(kw_only=True)
+class WindowRequest:
+    """One request for the period ``first`` to ``last`` (seconds as sent), in which the service shows ``window`` whole.
+
+    A request reaches one second beyond its window at either end, so exclusive bounds hide none of the window's rows.
+    """
+
+    window: Window
+    first: int
+    last: int
+    descending: bool = False
+    tie_break_by_call_id: bool = False
+    cdr_types: tuple[int, ...] = ()
+    """Call types to narrow the query to; empty for the query's own."""
+    all_fields: bool = False
+    """Rows are compared, so every field is needed."""
+    segment: Any = field(default=None, repr=False)
+    """The planner's own note."""
+
+    @classmethod
+    def single(cls, window: Window, *, descending: bool = False) -> WindowRequest:
+        """Make a request that belongs to no planner."""
+        return cls(window=window, first=window.start - 1, last=window.stop, descending=descending)
+
+
+@frozen(eq=False)
+class PageInfo:
+    """What the planner knows of an answer; the answer itself is an opaque payload."""
 
     seconds: Sequence[int | None]
-    """Own second of every row, in the order of the answer; ``None`` where it can't be told."""
+    """Second of every row, in the order of the answer; ``None`` where it can't be told."""
     total: int | None = None
     """TOTAL_HITS."""
     returned: int | None = None
     """RETURN_HITS."""
     rows: Sequence[Hashable] = field(default=(), repr=False)
-    """The rows themselves, in the same order; looked at only on the ladder."""
-    known: list[int] = field(
-        init=False,
-        repr=False,
-        eq=False,
-        default=Factory(lambda page: [second for second in page.seconds if second is not None], takes_self=True),
-    )
-    """The seconds that can be told."""
+    """The rows in the same order, where :attr:`WindowRequest.all_fields` was asked; equal rows must be equal."""
+    payload: Any = field(default=None, repr=False)
+
+    @cached_property
+    def known_seconds(self) -> list[int]:
+        """The seconds that can be told."""
+        return [second for second in self.seconds if second is not None]
+
+    @cached_property
+    def sorted_seconds(self) -> list[int]:
+        """The same in order of time."""
+        return sorted(self.known_seconds)
+
+    @property
+    def is_ascending(self) -> bool:
+        """True if the rows came in order of time."""
+        return self.known_seconds == self.sorted_seconds
+
+    @property
+    def counted(self) -> int | None:
+        """The total, unless it is absurd or the page itself contradicts it."""
+        return self.total if self.total is not None and len(self.seconds) <= self.total < _ABSURD else None
 
 
-def is_ordered(page: PageFacts, *, descending: bool = False) -> bool:
-    """Whether the rows are in order of time."""
-    seconds = page.known
-    return seconds == sorted(seconds, reverse=descending)
-
-
-def is_cut(page: PageFacts, *, cap: int, honest: bool) -> bool:
-    """Whether rows may be missing. ``honest``: a total above the cap was seen, so that totals are not capped."""
+def is_complete(page: PageInfo, *, page_cap: int) -> bool:
+    """Tell a whole answer: fewer rows than a page holds, and no fewer than its own counts say (rule 2)."""
     rows = len(page.seconds)
-    if page.total is not None and page.total > rows:
-        return True
-    return rows >= cap and not (honest and page.total == rows)
+    return rows < page_cap and page.returned in (None, rows) and (page.total is None or page.total <= rows)
 
 
-def prefix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
-    """Of a cut answer in ascending order from a trusted service: what is proven, and what remains."""
-    last = max(page.known, default=window.start)
-    return window.until(last), window.since(last)
-
-
-def suffix(window: Window, page: PageFacts) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
-    """The same for descending order: what is proven, and what remains."""
-    first = min(page.known, default=window.stop - 1)
-    return window.since(first + 1), window.until(first + 1)
-
-
-class Trust(enum.Enum):
-    """Whether a cut answer may be taken for the beginning of its window."""
-
-    UNKNOWN = enum.auto()
-    """Not shown yet."""
-    EARNED = enum.auto()
-    """Shown in this run: the service sorts, then cuts."""
-    LOST = enum.auto()
-    """Rows came out of order, or the counts contradicted it: never in this run."""
-
-
-def check_clock(window: Window, page: PageFacts) -> None:
-    """Rows from outside of what was asked show that the service filters by something else than UTC seconds."""
-    first, last = window.asked
-    known = page.known
-    if not known or first <= min(known) <= max(known) <= last:
+def check_time_zone(request: WindowRequest, page: PageInfo) -> None:
+    """Raise :class:`IncompleteError` for rows outside of what was asked: the service filters by another clock."""
+    known = page.known_seconds
+    if not known or request.first <= min(known) <= max(known) <= request.last:
         return
-    stray = next(second for second in known if not first <= second <= last)
-    hours = (stray - first if stray < first else stray - last) / 3600
+    stray = next(second for second in known if not request.first <= second <= request.last)
+    hours = (stray - (request.first if stray < request.first else request.last)) / 3600
     raise IncompleteError(
         f"The service sent records from {abs(hours):.1f} hours {'before' if hours < 0 else 'after'} the window "
         "it was asked for; it seems to read times in another zone than UTC",
-        window=window.times,
+        window=request.window.times,
         hint="Report it with the line above; until it is understood no window can be proven complete.",
     )
+
+
+def find_border(seconds: Sequence[int], start: int) -> int:
+    """Find the second to end a prefix at: empty if one is near, and two before the last.
+
+    Two, so that the prefix asked by itself, a second wider, is shorter than a page. Empty, since a request from a
+    second with rows need not see them (an exclusive bound, a rounded stamp), and then no equation holds.
+    """
+    if not seconds:
+        return start
+    latest = border = seconds[-1] - 2
+    end = bisect_right(seconds, latest)
+    for second in reversed(seconds[max(0, end - len(seconds) // 256) : end]):
+        if second < border:
+            break
+        border = second - 1
+    return border if border > start else latest

@@ -1,23 +1,19 @@
-"""From a plan to records: lanes that ask what the plan wants, and iterators that hand out what it has proven.
-
-No HTTP here: what sends a request is passed in.
-"""
+"""Record and page streams: what a planner has proven, one record or one page at a time, resumable anywhere."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Final, Literal
 
 from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
-from voicenter_cdr.core.planning.planner import Plan
+from voicenter_cdr.core.planning.planner import WindowPlanner
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.streaming.base import ResumableStream, T
-from voicenter_cdr.core.streaming.checkpoints import _mark, _resume, _second
-from voicenter_cdr.core.streaming.workers import Batch, _Lanes
+from voicenter_cdr.core.streaming.checkpoints import StreamCheckpoint, record_marker, second_of
+from voicenter_cdr.core.streaming.workers import Batch, WorkerPool
 from voicenter_cdr.errors import DecodeError
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
 
@@ -29,116 +25,116 @@ Order = Literal["time", "any"]
 OnInvalid = Literal["raise", "collect"]
 """What becomes of records that can't be read: an error behind the readable ones of their page, or a list."""
 
-_TURN: Final = 250
+_RECORDS_A_TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
 
-_SURPLUS: Final = 1.05
-"""Requests for each page of what is left: what the planner needs beyond them, about."""
+_REQUESTS_A_PAGE: Final = 1.05
+"""Requests for each page that is left, about."""
 
 
 class _Progress:
-    """Where an iteration stands: its checkpoint and its stats."""
+    """Position of a stream: its checkpoint and its stats."""
 
-    def __init__(self, query: CdrQuery, plan: Plan, sender: RequestSender, skip: Counter[str]) -> None:
-        self.query = query
-        self.sender = sender
-        self.plan = plan
-        self.skip = skip
-        self.tally = RequestUsage()
+    def __init__(self, query: CdrQuery, planner: WindowPlanner, sender: RequestSender, delivered: Counter[str]) -> None:
+        self._query = query
+        self._planner = planner
+        self._sender = sender
+        self._delivered = delivered
+        self._window: Window | None = None
+        self._invalid: list[InvalidRecord] = []
+        self.usage = RequestUsage()
         self.records = 0
-        self.invalid: list[InvalidRecord] = []
-        self.window: Window | None = None
-        self.left: list[Cdr] = []
-        """What the consumer has not finished with of the window, latest first."""
-        self.done: list[Cdr] = []
-        """What it has finished with, as far back as the beginning of the last one's second."""
+        self.pending: list[Cdr] = []
+        """Records of the window that the consumer has not finished with, latest first."""
+        self.consumed: list[Cdr] = []
+        """Records it has finished with, as far back as the beginning of the last one's second."""
 
-    def enter(self, batch: Batch) -> list[Cdr]:
-        """Begin with a batch, and take its records; of a resumed window, leave out what was handed out before."""
-        self.done = self._seen(batch) if self.skip else []
-        if self.done:
-            seen = set(map(id, self.done))
-            batch.records[:] = [record for record in batch.records if id(record) not in seen]
+    def start_batch(self, batch: Batch) -> list[Cdr]:
+        """Begin with a batch and take its records; of a resumed window, leave out what was handed out before."""
+        places = self._find_delivered(batch.records) if self._delivered else set()
+        self.consumed = [batch.records[place] for place in sorted(places)]
+        if places:
+            batch.records[:] = [record for place, record in enumerate(batch.records) if place not in places]
         batch.records.reverse()
-        self.window, self.left = batch.window, batch.records
-        self.invalid += batch.invalid
-        return self.left
+        self._window, self.pending = batch.window, batch.records
+        self._invalid += batch.invalid
+        return self.pending
 
-    def let_go(self) -> None:
+    def release_consumed(self) -> None:
         """Forget what the checkpoint does not need: a page of records that is freed at once would be felt."""
-        last, keep = _second(self.done[-1]), len(self.done)
-        while keep and _second(self.done[keep - 1]) == last:
+        last, keep = second_of(self.consumed[-1]), len(self.consumed)
+        while keep and second_of(self.consumed[keep - 1]) == last:
             keep -= 1
-        del self.done[:keep]
+        del self.consumed[:keep]
 
-    def _seconds_left(self) -> float | None:
-        if self.plan.done:
-            return 0.0
-        remaining = self.plan.remaining
-        if remaining is None or not self.tally.answers:
-            return None
-        return self.sender.seconds_left(self.tally, math.ceil(remaining * _SURPLUS))
+    def _find_delivered(self, records: list[Cdr]) -> set[int]:
+        """Find the places of records that were handed out before the resume.
 
-    def _seen(self, batch: Batch) -> list[Cdr]:
-        """What of a batch was handed out before: by content, since two records can share a key, then by the key alone,
-        since a record may have changed."""
-        seconds = {int(mark.partition("-")[0]) for mark in self.skip}
-        known = {id(record): record for record in batch.records if _second(record) in seconds}
-        seen = [record for record in known.values() if self._skipped(_mark(record))]
-        for record in seen:
-            del known[id(record)]
-        for record in known.values():
-            same = _mark(record).rpartition("-")[0]
-            changed = next((mark for mark in self.skip if mark.startswith(same)), "")
-            seen += [record] if self._skipped(changed) else []
-        return seen
+        By content first, since two records can share a key; then by the key alone, since a record may have changed. By
+        place, since two records can be equal in every field.
+        """
+        seconds = {int(marker.partition("-")[0]) for marker in self._delivered}
+        markers = {place: record_marker(record) for place, record in enumerate(records) if second_of(record) in seconds}
+        found = {place for place, marker in markers.items() if self._take_marker(marker)}
+        for place in markers.keys() - found:
+            key = markers[place].rpartition("-")[0]
+            changed = next((marker for marker in self._delivered if marker.startswith(key)), "")
+            if self._take_marker(changed):
+                found.add(place)
+        return found
 
-    def _skipped(self, mark: str) -> bool:
-        """Whether a record with this mark was handed out before, which is then ticked off."""
-        self.skip[mark] -= 1
-        was_there = self.skip[mark] >= 0
-        self.skip += Counter()  # drops what is not above zero
-        return was_there
+    def _take_marker(self, marker: str) -> bool:
+        """Tick off one record with this marker, if one was handed out before."""
+        if not self._delivered.get(marker):
+            return False
+        self._delivered[marker] -= 1
+        self._delivered = +self._delivered
+        return True
 
     @property
     def checkpoint(self) -> str:
-        left = [(window.start, window.stop) for window in self.plan.open]
-        seen = [*self.skip.elements()]
-        window = self.window
+        windows = [(window.start, window.stop) for window in self._planner.open_windows]
+        markers = [*self._delivered.elements()]
+        window = self._window
         if window is not None:
-            left = [bounds for bounds in left if bounds != (window.start, window.stop)]
-        if window is not None and self.left:
-            last = _second(self.done[-1]) if self.done else window.start
-            seen += [_mark(record) for record in reversed(self.done) if _second(record) == last]
-            left.append((last, window.stop))
-        start, end = self.query.seconds
-        return json.dumps(
-            {
-                "version": 2,
-                "query": self.query.fingerprint,
-                "period": [start, end],
-                "left": sorted(left),
-                "seen": seen,
-            }
+            windows = [bounds for bounds in windows if bounds != (window.start, window.stop)]
+        if window is not None and self.pending:
+            last = second_of(self.consumed[-1]) if self.consumed else window.start
+            markers += [record_marker(record) for record in reversed(self.consumed) if second_of(record) == last]
+            windows.append((last, window.stop))
+        checkpoint = StreamCheckpoint(
+            query=self._query.fingerprint,
+            period=self._query.seconds,
+            windows=tuple(sorted(windows)),
+            delivered=tuple(markers),
         )
+        return checkpoint.dump()
 
     @property
     def stats(self) -> Stats:
         return Stats(
-            requests=self.tally.requests,
-            retries=self.tally.retries,
-            waited=self.tally.waited,
+            requests=self.usage.requests,
+            retries=self.usage.retries,
+            waited=self.usage.waited,
             records=self.records,
-            windows=self.plan.proven,
-            windows_left=len(self.plan.open),
-            expected_total=self.plan.expected,
+            windows=self._planner.windows_done,
+            windows_left=len(self._planner.open_windows),
+            expected_total=self._planner.expected_rows,
             seconds_left=self._seconds_left(),
-            invalid=tuple(self.invalid),
+            invalid=tuple(self._invalid),
         )
+
+    def _seconds_left(self) -> float | None:
+        if self._planner.is_finished:
+            return 0.0
+        remaining = self._planner.remaining_pages
+        if remaining is None or not self.usage.answers:
+            return None
+        return self._sender.seconds_left(self.usage, math.ceil(remaining * _REQUESTS_A_PAGE))
 
 
 class _Stream(ResumableStream[T]):
-    """What records one by one and in pages share."""
+    """Base of streams of records and of pages."""
 
     def __init__(
         self,
@@ -146,33 +142,41 @@ class _Stream(ResumableStream[T]):
         sender: RequestSender,
         order: Order,
         on_invalid: OnInvalid,
-        lanes: int,
-        cap: int,
-        hold: int,
+        concurrency: int,
+        page_cap: int,
+        buffer_pages: int,
         resume_from: str | None,
     ) -> None:
-        windows, skip = _resume(query, resume_from)
-        kinds = tuple(int(kind) for kind in query.cdr_types)
-        plan = Plan(windows, cap=cap, kinds=kinds, in_order=order == "time", hold=hold, lanes=lanes)
-        chosen = None if query.fields == "*" else query.fields
+        windows, delivered = [Window(*query.seconds)], Counter[str]()
+        if resume_from is not None:
+            windows, delivered = StreamCheckpoint.parse(resume_from, query).resume()
+        planner = WindowPlanner(
+            windows,
+            page_cap=page_cap,
+            cdr_types=tuple(map(int, query.cdr_types)),
+            in_order=order == "time",
+            buffer_pages=buffer_pages,
+            concurrency=concurrency,
+        )
+        fields = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
-        self._progress = _Progress(query, plan, sender, skip)
-        self._lanes = _Lanes(plan, sender, self._progress.tally, lanes, chosen)
+        self._progress = _Progress(query, planner, sender, delivered)
+        self._pool = WorkerPool(planner, sender, self._progress.usage, concurrency=concurrency, fields=fields)
 
     @property
     def stats(self) -> Stats:
-        """How far it is, now."""
+        """Progress up to now."""
         return self._progress.stats
 
     @property
     def checkpoint(self) -> str:
-        """From where to go on (``resume_from=…``): JSON text that holds no number and no secret.
+        """Position to go on from (``resume_from=…``): JSON text that holds no number and no secret.
 
         It covers everything the consumer has finished with: a record counts as finished when the next one is asked for.
         """
         return self._progress.checkpoint
 
-    def _complain(self, batch: Batch) -> None:
+    def _raise_invalid(self, batch: Batch) -> None:
         if batch.invalid and self._on_invalid == "raise":
             count = len(batch.invalid)
             error = DecodeError(
@@ -187,30 +191,30 @@ class RecordStream(_Stream[Cdr]):
     """Records one by one; made by ``CdrClient.iter_all``."""
 
     async def _run(self) -> AsyncGenerator[Cdr, None]:
-        progress, lanes = self._progress, self._lanes
+        progress, pool = self._progress, self._pool
         try:
-            while batch := await lanes.next():
-                left, done = progress.enter(batch), progress.done
-                while left:
+            while batch := await pool.next_batch():
+                pending, consumed = progress.start_batch(batch), progress.consumed
+                while pending:
                     progress.records += 1
-                    yield left[-1]
-                    done.append(left.pop())
-                    if progress.records % _TURN == 0:
-                        progress.let_go()
+                    yield pending[-1]
+                    consumed.append(pending.pop())
+                    if progress.records % _RECORDS_A_TURN == 0:
+                        progress.release_consumed()
                         await asyncio.sleep(0)
-                self._complain(batch)
+                self._raise_invalid(batch)
         finally:
-            await lanes.aclose()
+            await pool.aclose()
 
 
 class PageStream(_Stream[Page]):
     """Records in pages, each complete for its window; made by ``CdrClient.iter_pages``."""
 
     async def _run(self) -> AsyncGenerator[Page, None]:
-        progress, lanes = self._progress, self._lanes
+        progress, pool = self._progress, self._pool
         try:
-            while batch := await lanes.next():
-                records = tuple(reversed(progress.enter(batch)))
+            while batch := await pool.next_batch():
+                records = tuple(reversed(progress.start_batch(batch)))
                 progress.records += len(records)
                 start, end = batch.window.times
                 if records or batch.invalid:
@@ -222,7 +226,7 @@ class PageStream(_Stream[Page]):
                         rows=len(records) + len(batch.invalid),
                         invalid=batch.invalid,
                     )
-                progress.left.clear()
-                self._complain(batch)
+                progress.pending.clear()
+                self._raise_invalid(batch)
         finally:
-            await lanes.aclose()
+            await pool.aclose()
