@@ -39,7 +39,8 @@ def enumerate_dense_second(
     seen: Counter[Hashable] = Counter()
     keys: Counter[Hashable] = Counter()  # what of a row stays when its record changes
     told = least_total
-    total = page.counted if page.counted and least_total <= page.counted < largest_total else None
+    total = page.counted if page.counted and page.counted >= least_total else None
+    is_below = total is not None and total < largest_total
 
     def collect(answer: PageInfo) -> PageInfo:
         nonlocal told
@@ -54,21 +55,25 @@ def enumerate_dense_second(
         return PageInfo([second_of[row] for row in rows], rows=rows)
 
     collect(page)
+    ends: list[PageInfo] = []
     for descending in (True, False):  # by CallID within the second, so that the two orders show two ends of it
         answer = collect((yield DenseSecondRequest(descending=descending)))
         if answer.total != page.total or seen.total() > keys.total():
             return None
-        if total and seen.total() == total < len(page.rows) + len(
-            answer.rows
-        ):  # two ends that meet leave nothing between
+        ends.append(answer)
+        # Two ends that meet leave nothing between. A total that may be a ceiling takes an order that both ends share.
+        is_met = total is not None and seen.total() == total < len(page.rows) + len(answer.rows)
+        if is_met and (is_below or (len(ends) == 2 and _share_order(*ends))):
             return merge()
         low, high = max(page.known_seconds, default=1), min(answer.known_seconds, default=0)
-        if total and None not in second_of.values() and low <= high and not low <= second <= high:
+        if total and is_below and None not in second_of.values() and low <= high and not low <= second <= high:
             # What no answer reached lies in the neighbour alone, whose own total tells it apart.
             rest = merge(range(low, high + 1))
             neighbour = (yield DenseSecondRequest(first=low, last=high)).counted
             if neighbour is not None and len(rest.rows) + neighbour == total:
                 return rest
+    if not is_below:
+        total = None  # it may be a ceiling
     # A type nobody knows may exist: without a total, parts are the whole only if the query names its types.
     is_sure = bool(total or cdr_types)
     known_types = {int(kind) for row in seen if (kind := getattr(row, "cdr_type", None)) is not None}
@@ -96,3 +101,16 @@ def enumerate_dense_second(
         window, reached = Window(at, at + 1).times, seen.total()
         raise DenseWindowError(window=window, hits=page.total, reached=reached, cap=page_cap)
     return merge()
+
+
+def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
+    """Tell if both answers are sorted by time and CallID, and show the same of where they overlap."""
+
+    def keys(page: PageInfo) -> list[tuple[int, str]]:
+        return [(at or 0, str(getattr(row, "call_id", row))) for at, row in zip(page.seconds, page.rows, strict=True)]
+
+    rising, falling = keys(ascending), keys(descending)
+    if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
+        return False
+    between = {key for key in rising if key >= falling[-1]}
+    return bool(between) and set(rising) != set(falling) and between == {key for key in falling if key <= rising[-1]}

@@ -89,8 +89,8 @@ class Segment:
     in_flight: bool = False
     is_alone: bool = False
     """A prefix that no equation proved."""
-    largest_total: int = 0
-    """Largest total told of these seconds alone."""
+    largest_totals: dict[int, int] = field(factory=dict)
+    """By end."""
     mismatches: int = 0
     enumerations: int = 0
     enumeration: Generator[DenseSecondRequest, PageInfo, PageInfo | None] | None = None
@@ -107,6 +107,7 @@ class WindowPlanner:
 
     ``page_cap``: rows an answer can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order of
     time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
+    ``largest_total``: the largest that an earlier run of the same query saw (rule 4).
 
     Raises :class:`IncompleteError` (and its kinds) where completeness can't be shown.
     """
@@ -120,6 +121,7 @@ class WindowPlanner:
         in_order: bool = True,
         buffer_pages: int = 12,
         concurrency: int = 1,
+        largest_total: int = 0,
     ) -> None:
         self.page_cap = page_cap
         self.windows_done = 0
@@ -129,7 +131,7 @@ class WindowPlanner:
         self._concurrency = concurrency
         self._segments = [Segment(w.start, w.stop, w.stop) for w in windows if w.span > 0]
         self._rows_done = 0
-        self._largest_total = 0
+        self.largest_total = largest_total
         self._ceiling: int | None = None
         self._largest_page = 0
         self._counts = self._is_ordered = True
@@ -170,7 +172,9 @@ class WindowPlanner:
 
     def pop_complete(self) -> Iterator[tuple[Window, PageInfo]]:
         """Take windows that are proven, each with the page that holds its rows; open until the next one is taken."""
-        for segment in list(self._segments):
+        at = 0
+        while at < len(self._segments):
+            segment = self._segments[at]
             if segment.page is not None and segment.is_ready:
                 window, page = Window(segment.start, segment.stop), segment.page
                 yield window, page
@@ -179,6 +183,8 @@ class WindowPlanner:
                 self.windows_done += 1
             elif self._in_order:
                 return
+            else:
+                at += 1
 
     # --- what to ask
 
@@ -280,9 +286,9 @@ class WindowPlanner:
         self.page_cap = max(self.page_cap, rows)  # what a page was seen to hold is no cut (rule 7)
         self._largest_page = max(self._largest_page, rows)
         if total is not None and not request.cdr_types:
-            if total == self._largest_total > (segment.rows_to_end or self._largest_total):
+            if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total  # rule 4
-            self._largest_total = max(self._largest_total, total)
+            self.largest_total = max(self.largest_total, total)
         if self._is_doubtful(segment, page):
             return
         segment.mismatches = 0
@@ -306,8 +312,7 @@ class WindowPlanner:
 
     def _note_answer(self, segment: Segment, request: WindowRequest, page: PageInfo, total: int | None) -> None:
         segment.rows_to_end = segment.rows_to_end if total is None else total
-        if segment.end == segment.stop:
-            segment.largest_total = max(segment.largest_total, total or 0)
+        segment.largest_totals[request.last] = max(segment.largest_totals.get(request.last, 0), total or 0)
         segment.answers[request.last] = request.first, total, page.sorted_seconds
 
     def _is_doubtful(self, segment: Segment, page: PageInfo) -> bool:
@@ -344,7 +349,7 @@ class WindowPlanner:
             self._density.learn(segment.start, border, seconds)
             rest = Segment(border + 1, segment.stop, segment.end, None if total is None else float(total - before))
             segment.stop = border + 1
-            if total is not None and total < self._largest_total:
+            if total is not None and total < self.largest_total:
                 segment.page, rest.is_settled = page, False
             else:  # no equation can prove it
                 self._ask_alone(segment, before)
@@ -374,7 +379,7 @@ class WindowPlanner:
             if (
                 whole is not None
                 and part is not None
-                and before + part == whole < self._largest_total
+                and before + part == whole < self.largest_total
                 and overlap[0] == overlap[1]
                 and len(seconds) == len(segment.page.seconds)
                 and (first == border or self._unseen_at_bound >= _ENOUGH_EVIDENCE)
@@ -433,8 +438,8 @@ class WindowPlanner:
             page,
             page_cap=self.page_cap,
             cdr_types=self._cdr_types,
-            least_total=segment.largest_total,
-            largest_total=self._largest_total,
+            least_total=segment.largest_totals[segment.end],
+            largest_total=self.largest_total,
         )
         segment.step = next(segment.enumeration)
 

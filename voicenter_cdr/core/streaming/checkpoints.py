@@ -48,6 +48,9 @@ class StreamCheckpoint:
     delivered: tuple[str, ...] = ()
     """Markers of records of these windows that were handed out."""
 
+    largest_total: int = 0
+    """The largest total that was seen, so that smaller ones count."""
+
     def dump(self) -> str:
         """Return it as JSON text."""
         return json.dumps(_CONVERTER.unstructure(self))

@@ -107,6 +107,7 @@ class _Progress:
             period=self._query.seconds,
             windows=tuple(sorted(windows)),
             delivered=tuple(markers),
+            largest_total=self._planner.largest_total,
         )
         return checkpoint.dump()
 
@@ -147,9 +148,11 @@ class _Stream(ResumableStream[T]):
         buffer_pages: int,
         resume_from: str | None,
     ) -> None:
-        windows, delivered = [Window(*query.seconds)], Counter[str]()
+        windows, delivered, largest_total = [Window(*query.seconds)], Counter[str](), 0
         if resume_from is not None:
-            windows, delivered = StreamCheckpoint.parse(resume_from, query).resume()
+            checkpoint = StreamCheckpoint.parse(resume_from, query)
+            windows, delivered = checkpoint.resume()
+            largest_total = checkpoint.largest_total
         planner = WindowPlanner(
             windows,
             page_cap=page_cap,
@@ -157,6 +160,7 @@ class _Stream(ResumableStream[T]):
             in_order=order == "time",
             buffer_pages=buffer_pages,
             concurrency=concurrency,
+            largest_total=largest_total,
         )
         fields = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid

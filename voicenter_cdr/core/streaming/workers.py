@@ -197,7 +197,7 @@ class WorkerPool:
 
     async def _make_batch(self, window: Window, page: PageInfo) -> Batch:
         """Pick out a window's records when they are wanted, with turns of the event loop in between."""
-        turns, has_all_fields = self._sender.turns, bool(page.rows)
+        turns, has_all_fields = self._sender.turns, page.payload is None or bool(page.rows)
         async with turns:
             if has_all_fields:
                 rows = _pick([identity.row for identity in page.rows], page.seconds, window)  # type: ignore[attr-defined]
