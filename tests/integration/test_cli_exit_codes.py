@@ -82,7 +82,7 @@ def test_error_as_json_has_always_the_same_keys(service: Service, run: Run, tmp_
     assert list(error) == keys
     assert (error["number"], error["window"]) == (1, ["2026-07-08T12:00:00Z", "2026-07-15T12:00:00Z"])
     assert error["retry_after"] > 0
-    assert json.loads(error["checkpoint"])["version"] == 2
+    assert json.loads(error["checkpoint"])["version"] == 3
     assert list(run("nonsense", "--error-format", "json").error) == keys
 
 
