@@ -2,7 +2,7 @@
 
 from voicenter_cdr.client import BASE_URL, CdrClient
 from voicenter_cdr.core.http.session import Timeout
-from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
+from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
 from voicenter_cdr.core.streaming.follow import Change, FollowStats, FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
@@ -53,6 +53,7 @@ __all__ = [
     "BASE_URL",
     "ApiError",
     "AuthenticationError",
+    "Budget",
     "Cdr",
     "CdrClient",
     "CdrField",

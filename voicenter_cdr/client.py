@@ -24,7 +24,7 @@ from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, chec
 from voicenter_cdr.core.protocol.requests import Credentials, call_window
 from voicenter_cdr.core.protocol.responses import Loads
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
-from voicenter_cdr.core.ratelimit.policy import Limiter, RateLimit
+from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
 from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
@@ -202,6 +202,11 @@ class CdrClient:
     def _http(self) -> object:
         session: ApiSession | None = getattr(self, "_session", None)  # there is none if the options were refused
         return None if session is None else session.connections
+
+    @property
+    def budget(self) -> Budget:
+        """Permits that are free now, and the seconds to the next one. Ask in the running event loop."""
+        return self.session.scheduler.budget()
 
     async def __aenter__(self) -> Self:
         await self.session.open()

@@ -163,10 +163,14 @@ class ServiceUnreachableError(VoicenterError):
 
     hint = "Check the network, the base_url and the timeout, then run it again; nothing was lost."
 
+    def __init__(self, message: str, *, hint: str | None = None, can_heal: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self._can_heal = can_heal
+
     @property
     def retryable(self) -> bool:
-        """True: the network may be back."""
-        return True
+        """Return ``False`` if only a person can remove the cause: an untrusted certificate, a proxy's password."""
+        return self._can_heal
 
 
 class ApiError(VoicenterError):

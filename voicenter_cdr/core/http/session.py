@@ -21,6 +21,7 @@ from tenacity import AsyncRetrying, retry_if_exception
 from voicenter_cdr._times import format_second
 from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.decompression import iter_decompressed
+from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
 from voicenter_cdr.core.http.sender import RequestUsage
@@ -252,7 +253,10 @@ class ApiSession:
             failure = DecodeError("The answer's compression is damaged", truncated=True)
         else:
             host = urlsplit(self.url).netloc
-            failure = ServiceUnreachableError(f"The connection to {host} failed ({type(error).__name__})")
+            why = explain_failure(error)
+            failure = ServiceUnreachableError(
+                f"The connection to {host} failed: {why.reason}", hint=why.hint, can_heal=why.can_heal
+            )
         if isinstance(error, httpx.RequestError):
             # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
             error.request = httpx.Request("POST", self.url)

@@ -57,11 +57,13 @@ def validate_url(name: str, url: str, *, example: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine; no name is looked up."""
+    """Return ``True`` if a host name is this machine; no name is looked up."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        name = host.lower().removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _authorities() -> ssl.SSLContext:
@@ -161,8 +163,10 @@ class RedactingTransport(httpx.AsyncBaseTransport):
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:
-    """The proxy of the environment for an address. Its own address may hold a password and is never shown."""
+    """Return the environment's proxy for a URL, and none for this machine. It may hold a password: never show it."""
     parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):  # plain HTTP is allowed here because it leaves the machine nowhere
+        return None
     proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy:

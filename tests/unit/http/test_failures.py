@@ -1,0 +1,75 @@
+"""Reasons for failed connections."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+import httpx
+import pytest
+
+from voicenter_cdr.core.http.failures import explain_failure
+from voicenter_cdr.core.http.transport import is_loopback, proxy_for
+
+
+def caused(cause: BaseException) -> httpx.ConnectError:
+    error = httpx.ConnectError("s3cret")
+    error.__cause__ = OSError("All connection attempts failed")
+    error.__cause__.__cause__ = ExceptionGroup("several", [cause]) if isinstance(cause, Exception) else cause
+    return error
+
+
+def untrusted() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "s3cret")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "can_heal"),
+    [
+        (caused(untrusted()), "certificate is not trusted (self-signed certificate)", False),
+        (caused(ssl.SSLError(1, "s3cret")), "TLS handshake", True),
+        (caused(socket.gaierror(socket.EAI_NONAME, "s3cret")), "host is unknown", True),
+        (caused(socket.gaierror(socket.EAI_AGAIN, "s3cret")), "name service", True),
+        (caused(ConnectionRefusedError(errno.ECONNREFUSED, "s3cret")), "refused", True),
+        (caused(OSError(errno.ENETUNREACH, "s3cret")), "unreachable", True),
+        (httpx.ProxyError("407 s3cret"), "407", False),
+        (httpx.ProxyError("403 s3cret"), "403", False),
+        (httpx.ProxyError("502 s3cret"), "502", True),
+        (httpx.ConnectTimeout("s3cret"), "in time", True),
+        (httpx.ReadError("s3cret"), "ReadError", True),
+    ],
+)
+def test_explain_failure_names_the_cause_without_quoting(error: Exception, words: str, can_heal: bool) -> None:
+    """The reason is told in our words, and only what can heal is tried again."""
+    why = explain_failure(error)
+    assert words in why.reason
+    assert why.can_heal is can_heal
+    assert "s3cret" not in repr(why)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000/",
+        "https://127.8.8.8/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://LOCALHOST/",
+        "http://me.localhost./",
+    ],
+)
+def test_proxy_for_loopback_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is for this machine never goes through a proxy."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks5://proxy.example:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert proxy_for(url) is None
+
+
+def test_is_loopback_other_hosts_are_not() -> None:
+    """Names that only look like this machine are others."""
+    assert not any(map(is_loopback, ("localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0", "")))
