@@ -66,10 +66,13 @@ class DatabaseSink:
     anything else would be lost, so it is refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str], opened: Callable[[Path], DatabaseTable]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], opened: Callable[[Path], DatabaseTable], views: Sequence[str] = ()
+    ) -> None:
         check_file(Path(path), in_place=True)  # a database needs room for names beside its own, also to be read
         self._file = AtomicFile(Path(path))
         self._opened = opened
+        self._own_views = views
         self._table: DatabaseTable | None = None
         self._views: list[str] = []
         self._held = 0
@@ -161,6 +164,10 @@ class DatabaseSink:
                     hint="Drop that view, export all columns, or export to a new file.",
                 )
             left = later
+        for view in self._own_views:
+            name = view.split(" AS ", 1)[0].split()[-1]
+            table.execute(f"DROP VIEW IF EXISTS {name}")
+            table.execute(view)
 
 
 def _made(table: DatabaseTable, view: str) -> bool:

@@ -220,7 +220,12 @@ class DuckdbSink(DatabaseSink):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        columns: Sequence[Column] = COLUMNS,
+        raw_names: bool = False,
+        views: Sequence[str] = (),
     ) -> None:
         import_extra("duckdb", "duckdb", "A DuckDB file")
-        super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names))
+        super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names), views)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import tzinfo
 from pathlib import Path
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 from voicenter_cdr._files import Destination, standard_output
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.excel import XlsxSink
+from voicenter_cdr.export.local import local_columns, local_view
 from voicenter_cdr.export.object_store import OBJECT_STORES, ObjectSink, scheme_of
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
@@ -49,7 +50,7 @@ def open_sink(
     columns: Sequence[Column] = COLUMNS,
     raw_names: bool = False,
     excel: bool = False,
-    zone: tzinfo | None = None,
+    zone: ZoneInfo | None = None,
 ) -> FileSink:
     """The sink for a path, ``"-"`` (standard output) or a stream of bytes.
 
@@ -57,8 +58,10 @@ def open_sink(
     ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
     that ends with a slash) becomes a dataset of Parquet files by day, or of JSON Lines with the format ``"jsonl"``.
     An address ``s3://…``, ``gs://…`` or ``az://…`` becomes one object, which appears whole or not at all.
-    Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only. ``zone``: time zone of the times
-    in files for spreadsheets.
+    Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
+
+    ``zone`` adds local time: columns for it (:func:`~voicenter_cdr.export.local.local_columns`), in a database the view
+    ``cdr_local``; files for spreadsheets show all times in it.
 
     Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, for a place where
     no file can be written, and where the library for a format is not installed.
@@ -72,8 +75,10 @@ def open_sink(
         raise ConfigurationError("excel is for CSV; name a .csv file or choose the format csv")
     if scheme is not None:
         return _object(str(target), chosen, columns, raw_names, excel, zone)
+    if zone is not None and chosen in ("jsonl", "csv", "parquet") and not excel:
+        columns = (*columns, *local_columns(zone))
     if is_folder(target):
-        return _tree(target, chosen, columns, raw_names)
+        return _dataset(target, chosen, columns, raw_names)
     if isinstance(target, str) and target == "-":
         target = standard_output()
     if chosen == "csv":
@@ -86,11 +91,13 @@ def open_sink(
         return ParquetSink(target, columns=columns, raw_names=raw_names)
     if not isinstance(target, str | os.PathLike):
         raise ConfigurationError(f"A {chosen} database is a file: give its name")
-    return (SqliteSink if chosen == "sqlite" else DuckdbSink)(target, columns=columns, raw_names=raw_names)
+    views = () if zone is None else (local_view("sqlite" if chosen == "sqlite" else "duckdb", zone),)
+    sink = SqliteSink if chosen == "sqlite" else DuckdbSink
+    return sink(target, columns=columns, raw_names=raw_names, views=views)
 
 
 def _object(
-    address: str, chosen: Format, columns: Sequence[Column], raw_names: bool, excel: bool, zone: tzinfo | None
+    address: str, chosen: Format, columns: Sequence[Column], raw_names: bool, excel: bool, zone: ZoneInfo | None
 ) -> ObjectSink:
     if address.endswith("/") or chosen in ("sqlite", "duckdb"):
         raise ConfigurationError(
@@ -104,12 +111,12 @@ def _object(
     )
 
 
-def _tree(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
+def _dataset(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
     assert isinstance(target, str | os.PathLike)
     if chosen not in ("parquet", "jsonl"):
         raise ConfigurationError(f"A folder holds Parquet or JSON Lines; name a file for {chosen}")
     if raw_names:
-        raise ConfigurationError("A tree by day has a column date of its own, which the API's Date would hide")
+        raise ConfigurationError("A dataset by day has a column date of its own, which the API's Date would hide")
     return DatasetSink(target, columns=columns, file_format=chosen)
 
 

@@ -184,6 +184,11 @@ class SqliteSink(DatabaseSink):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        columns: Sequence[Column] = COLUMNS,
+        raw_names: bool = False,
+        views: Sequence[str] = (),
     ) -> None:
-        super().__init__(path, lambda at: SqliteTable(at, columns, raw_names=raw_names))
+        super().__init__(path, lambda at: SqliteTable(at, columns, raw_names=raw_names), views)

@@ -26,7 +26,7 @@ from voicenter_cdr.cli.options import (
     split_values,
     status_filter,
 )
-from voicenter_cdr.cli.periods import Period, format_period
+from voicenter_cdr.cli.periods import Period, format_period, parse_zone
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -41,6 +41,7 @@ def export(
     fields: Annotated[tuple[str, ...], Parameter()] = (),
     raw_names: bool = False,
     excel: bool = False,
+    local: str | None = None,
     order: Literal["time", "any"] = "time",
     on_invalid: Literal["raise", "collect"] = "raise",
     pseudonymise_key_file: str | None = None,
@@ -59,7 +60,9 @@ def export(
         format_: Default: by the name of the file, parquet in a folder, jsonl on standard output.
         fields: Columns wanted, in this order, separated by commas. Default: all.
         raw_names: Name the columns as the API does.
-        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless, numbers kept as text.
+        local: Time zone, such as Asia/Jerusalem. Adds columns with the local time; a database gets a view cdr_local;
+            a workbook, and CSV with --excel, show times in it.
         order: Order of the records: by time, or any.
         on_invalid: Records that can't be read: stop with exit code 4 (raise), or skip them and say so (collect).
         pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
@@ -68,10 +71,11 @@ def export(
     # The API's names are for what a record holds: what is made from it has none.
     every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
     columns = select(split_values("--fields", fields)) if fields else every
+    zone = None if local is None else parse_zone(local, flag="--local")
     query = resolve_query(period, filters, connection, columns if fields else None)
     pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
     target = stdout_for_records() if output == "-" else output
-    sink = open_sink(target, format_, columns=columns, raw_names=raw_names, excel=excel)
+    sink = open_sink(target, format_, columns=columns, raw_names=raw_names, excel=excel, zone=zone)
     with report_partial_output(sink), log_to_stderr(messages), drop_checkpoints(pseudonymiser):
         asyncio.run(_export(query, sink, output, filters, connection, messages, order, on_invalid, pseudonymiser))
 
@@ -118,6 +122,7 @@ Examples:
   voicenter-cdr export --last 2w --fields started_at,duration -o short.csv
   voicenter-cdr export --last 2w --format csv --excel > calls.csv
   voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o calls.duckdb
+  voicenter-cdr export --month 2026-10 -o calls.xlsx
   voicenter-cdr export --from 2026-01-01 --to 2026-07-01 -o lake/
   voicenter-cdr export --last 7d -o calls.csv --pseudonymise-key-file pseudonyms.key
 """
