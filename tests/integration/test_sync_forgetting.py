@@ -119,6 +119,17 @@ async def test_keep_expired_days_stay_away(account: Account, kind: str, file_for
         assert (done.start, done.is_complete, kept(account, kind, file_format)) == (edge, True, left)
 
 
+async def test_keep_by_a_clock_that_was_ahead_is_undone(account: Account) -> None:
+    """What such a clock let expire is fetched again once it is right, from the first start on."""
+    await account.sync("calls.sqlite", NOW)
+    ahead = NOW + timedelta(days=3650)
+    await account.sync("calls.sqlite", ahead, records=calls(), keep=timedelta(days=730))
+    assert stored(account.target("calls.sqlite")) == []
+    report = await account.sync("calls.sqlite", NOW, start=None, keep=timedelta(days=730))
+    assert (report.start, report.is_complete) == (BEGIN, True)
+    assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
 async def test_keep_with_a_first_sync_fetches_no_more(account: Account) -> None:
     """An age bounds the first run, too: what would expire at once is not fetched."""
     report = await account.sync("calls.sqlite", NOW, keep=timedelta(days=2))

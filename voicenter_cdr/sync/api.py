@@ -112,9 +112,10 @@ async def sync(
         stored = await _load(store, full_refresh)
         known: SyncState | None = None
         drifted: tuple[SyncWindow, ...] = ()
-        if stored is not None and not full_refresh:
+        before = None if stored is None else stored.as_of(now, settled)
+        if stored is not None and before is not None and not full_refresh:
             found = await in_thread(store.inspect, stored)
-            known, drifted = stored.as_of(now, settled).reconciled(found)
+            known, drifted = before.reconciled(found)
             _warn_of_drift(drifted)
         salt = secrets.token_hex(16) if stored is None else stored.salt
         identity = await identify(client, request, salt, account, pseudonymiser)
@@ -123,16 +124,16 @@ async def sync(
             first = request.start or (stored.start if stored else None)
             if first is None:
                 raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
-            made = identity.new_state(first, names, stored)
+            made = identity.new_state(first, names, before)
         else:
             made = identity.next_state(known, request.start, adopt=adopt).with_columns(names)
         if keep is not None:
             made = made.expired(_horizon(now, keep))
-        origin, stop = to_epoch_seconds(made.start), to_epoch_seconds(settled)
+        origin, stop = to_epoch_seconds(made.first), to_epoch_seconds(settled)
         stop = max(origin, stop if request.stop is None else min(stop, request.stop))
         windows = stale_windows(made.ledger, origin, stop, lookback)
         report = SyncReport(
-            start=made.start,
+            start=made.first,
             end=from_epoch_seconds(stop),
             watermark=made.watermark,
             drifted=drifted,

@@ -174,7 +174,7 @@ async def audit(
         days = _days(known, stored)
         report = AuditReport(
             destination=display_name(destination),
-            start=known.start,
+            start=known.first,
             end=max((entry.end for entry in known.ledger.values()), default=None),
             watermark=known.watermark,
             days=days,
@@ -232,9 +232,9 @@ async def _repair(run: SyncRun, store: Store, report: AuditReport, stored: Mappi
 
 def _days(state: SyncState, stored: Mapping[int, StoredDay]) -> tuple[AuditedDay, ...]:
     """Return every day from the start of the copy to the end of its ledger."""
-    end = max((entry.end for entry in state.ledger.values()), default=state.start)
+    end = max((entry.end for entry in state.ledger.values()), default=state.first)
     found = []
-    for window in daily_windows(to_epoch_seconds(state.start), to_epoch_seconds(end)):
+    for window in daily_windows(to_epoch_seconds(state.first), to_epoch_seconds(end)):
         number = window.start // DAY
         entry, held = state.ledger.get(number), stored.get(number, StoredDay())
         if entry is None:

@@ -50,9 +50,7 @@ class CopyIdentity:
         state = SyncState(salt=self.salt, account=self.account, filters=self.filters, columns=columns, start=start)
         if before is None:
             return state
-        expired = before.expired_before
-        start = start if expired is None else max(start, expired)
-        return attrs.evolve(state, start=start, forgotten=before.forgotten, expired_before=expired)
+        return attrs.evolve(state, forgotten=before.forgotten, expired_before=before.expired_before)
 
     def next_state(self, known: SyncState, start: datetime | None, *, adopt: bool = False) -> SyncState:
         """Return the state to continue with.
@@ -64,10 +62,7 @@ class CopyIdentity:
             raise _mismatch("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
         if known.filters != self.filters:
             raise _mismatch("other filters, or with other pseudonyms", "Use those it was begun with")
-        start = min(known.start, start or known.start)
-        if known.expired_before is not None:
-            start = max(start, known.expired_before)
-        return attrs.evolve(known, account=self.account, start=start)
+        return attrs.evolve(known, account=self.account, start=min(known.start, start or known.start))
 
 
 async def identify(

@@ -149,7 +149,7 @@ class SyncState:
     columns: str
     """Names of the columns, joined by commas."""
     start: datetime
-    """First instant that is kept."""
+    """First instant that was ever asked for."""
     expired_before: datetime | None = None
     """End of what has expired and is never fetched again."""
     forgotten: tuple[str, ...] = ()
@@ -157,14 +157,19 @@ class SyncState:
     ledger: Ledger = field(factory=dict)
 
     @property
+    def first(self) -> datetime:
+        """First instant that is kept."""
+        return self.start if self.expired_before is None else max(self.start, self.expired_before)
+
+    @property
     def watermark(self) -> datetime | None:
-        """End of the unbroken run of windows, from the start on, that are complete and stored."""
-        until, day = self.start, to_epoch_seconds(self.start) // DAY
+        """End of the unbroken run of windows, from the first instant on, that are complete and stored."""
+        until, day = self.first, to_epoch_seconds(self.first) // DAY
         while (entry := self.ledger.get(day)) is not None:
             if entry.is_gap or entry.start > until or entry.fetched_at < entry.end:
                 break
             until, day = entry.end, day + 1
-        return until if until > self.start else None
+        return until if until > self.first else None
 
     @property
     def gaps(self) -> tuple[SyncWindow, ...]:
@@ -189,7 +194,8 @@ class SyncState:
     def as_of(self, now: datetime, settled: datetime) -> SyncState:
         """Return the state as it can be known by now: a clock that was ahead has read its windows too early.
 
-        Windows that have not settled yet are dropped; otherwise they would count as read once they have.
+        Windows that have not settled yet are dropped; otherwise they would count as read once they have. By such a
+        clock too much has expired, too; what is dropped of that is fetched again.
         """
         kept: dict[int, SyncWindow] = {}
         for day, entry in self.ledger.items():
@@ -198,7 +204,8 @@ class SyncState:
                 known = attrs.evolve(entry, end=min(entry.end, settled)).outdated()
             if known.start < known.end:
                 kept[day] = known
-        return attrs.evolve(self, ledger=kept)
+        expired = self.expired_before if self.expired_before is None or self.expired_before <= now else None
+        return attrs.evolve(self, ledger=kept, expired_before=expired)
 
     def reconciled(self, stored: Mapping[int, StoredDay]) -> tuple[SyncState, tuple[SyncWindow, ...]]:
         """Compare the ledger with what is stored.
@@ -221,7 +228,7 @@ class SyncState:
         """Return the state without the days before the horizon, which is the start of a UTC day."""
         ledger = {day: entry for day, entry in self.ledger.items() if entry.start >= horizon}
         before = max(horizon, self.expired_before or horizon)
-        return attrs.evolve(self, start=max(self.start, horizon), expired_before=before, ledger=ledger)
+        return attrs.evolve(self, expired_before=before, ledger=ledger)
 
     def without_rows(self, removed: Mapping[int, int]) -> SyncState:
         """Return the state after so many records of these days were removed for good."""

@@ -152,8 +152,10 @@ def test_expired_days_are_gone_and_stay_away() -> None:
     """Nothing before the horizon is known or wanted any more; an earlier horizon brings nothing back."""
     days = {n: entry(n * DAY, (n + 1) * DAY, 9 * DAY) for n in range(5)}
     found = state(ledger=days).expired(utc(2 * DAY))
-    assert (list(found.ledger), found.start, found.watermark) == ([2, 3, 4], utc(2 * DAY), utc(5 * DAY))
+    assert (list(found.ledger), found.first, found.watermark) == ([2, 3, 4], utc(2 * DAY), utc(5 * DAY))
     assert found.expired(utc(DAY)) == found
+    assert found.as_of(utc(9 * DAY), utc(9 * DAY)).first == utc(2 * DAY)
+    assert found.as_of(utc(DAY), utc(DAY)).first == utc(0)  # a clock that was ahead let too much expire
 
 
 statuses = st.sampled_from(["complete", "unreadable", "gap"])
