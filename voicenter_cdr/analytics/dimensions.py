@@ -33,7 +33,7 @@ DIMENSIONS: Final[Mapping[str, str]] = MappingProxyType(
         "weekday_hour": "local weekday * 24 + local hour, Sunday first",
     }
 )
-"""What the numbers are grouped by. Every item is in one group of each, so that the groups add up to the whole."""
+"""Dimensions with the key of their groups. Every item is in one group of each, so the groups add up to the whole."""
 
 TIMES: Final = ("day", "week", "month", "weekday", "hour", "weekday_hour")
 """Dimensions of time."""

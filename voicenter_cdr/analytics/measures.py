@@ -163,7 +163,7 @@ class Measure:
     filter: LegFilter
     """Set of the items."""
     sums: Sum = "items"
-    """What is summed.
+    """Value that is summed.
 
     ``items``: their number; ``talk``: seconds of talk where known; ``talks``: items whose talk is known;
     ``short_talks``: those of a talk below ``short_talk``; ``after_call``: ``after_call`` seconds for each known talk;

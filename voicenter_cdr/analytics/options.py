@@ -23,7 +23,7 @@ class WaitSource:
     seconds: Callable[[Cdr], float | None]
     """Return the wait of a record in seconds; ``None`` if it is unknown."""
     description: str
-    """Where the wait comes from, for people."""
+    """Source of the wait, for people."""
 
 
 def _ring_time(cdr: Cdr) -> int | None:

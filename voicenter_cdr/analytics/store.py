@@ -163,7 +163,7 @@ _FIELDS: Final = (
     "dtmf_data",
     "custom_data",
 )
-"""What the numbers ask of a record."""
+"""Fields that the numbers need."""
 
 _read_fields: Final = attrgetter(*_FIELDS)
 

@@ -14,11 +14,11 @@ import attrs
 from voicenter_cdr.sandbox.behaviour import Behaviour
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError, Fault, Faults, Hit
 from voicenter_cdr.sandbox.population import Population
-from voicenter_cdr.sandbox.recordings import played
-from voicenter_cdr.sandbox.rendering import Looks
-from voicenter_cdr.sandbox.request import Asked, understand
-from voicenter_cdr.sandbox.response import Reply, Send
-from voicenter_cdr.sandbox.selection import choose
+from voicenter_cdr.sandbox.recordings import serve_recording
+from voicenter_cdr.sandbox.rendering import RecordRenderer
+from voicenter_cdr.sandbox.request import ParsedRequest, parse_request
+from voicenter_cdr.sandbox.response import ResponseWriter, Send
+from voicenter_cdr.sandbox.selection import select_rows
 
 __all__ = ["Sandbox"]
 
@@ -82,19 +82,21 @@ class Sandbox:
         if body is None:
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        reply = Reply(self.behaviour, send, accepts_gzip="gzip" in headers.get("accept-encoding", ""))
-        if scope["method"] == "GET" and (recording := played(scope["path"], headers)):
-            await Reply(self.behaviour, send, accepts_gzip=False).plain(*recording[:2], "audio/mpeg", recording[2])
+        reply = ResponseWriter(self.behaviour, send, accepts_gzip="gzip" in headers.get("accept-encoding", ""))
+        if scope["method"] == "GET" and (recording := serve_recording(scope["path"], headers)):
+            await ResponseWriter(self.behaviour, send, accepts_gzip=False).plain(
+                *recording[:2], "audio/mpeg", recording[2]
+            )
         elif scope["path"].rstrip("/") != self.path:
             await reply.plain(404, b"<html><body>not found</body></html>", "text/html")
         elif scope["method"] not in ("GET", "POST"):
             await reply.plain(405, b"<html><body>method not allowed</body></html>", "text/html")
         else:
-            asked = understand(scope["method"], scope.get("query_string", b""), body, headers)
+            asked = parse_request(scope["method"], scope.get("query_string", b""), body, headers)
             here = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
             await self._answer(asked, str((scope.get("client") or ("",))[0]), at, reply, here)
 
-    async def _answer(self, asked: Asked, address: str, at: float, reply: Reply, here: str) -> None:
+    async def _answer(self, asked: ParsedRequest, address: str, at: float, reply: ResponseWriter, here: str) -> None:
         population, behaviour, place = self.population, self.behaviour, len(self.hits)
         hit = Hit(at=at, window=asked.window, sort=asked.sort, cdr_types=asked.cdr_types, fields=asked.fields)
         self.hits.append(hit)  # at once: a request that is given up was one, too
@@ -102,7 +104,7 @@ class Sandbox:
         rows: Sequence[int] = ()
         total = 0
         if not number:
-            rows, total = await choose(population, behaviour, asked, now=self._now(), seed=self._seed)
+            rows, total = await select_rows(population, behaviour, asked, now=self._now(), seed=self._seed)
         hit = self._note(hit, number=number, rows=len(rows), total=total)
         fault = self._fault(place, hit)
         if fault.error is not None:
@@ -117,7 +119,7 @@ class Sandbox:
         if number:
             await reply.error(number, address, fault)
         else:
-            await reply.rows(Looks(population, behaviour, asked.fields, here).show, rows, total, fault)
+            await reply.rows(RecordRenderer(population, behaviour, asked.fields, here).show, rows, total, fault)
 
     def _note(self, hit: Hit, **more: Any) -> Hit:
         """Put what is known by now in the place of what was known on arrival."""
@@ -132,8 +134,8 @@ class Sandbox:
         found = self.faults(place, hit) if callable(self.faults) else (self.faults or {}).get(place)
         return found or Fault()
 
-    def _refusal(self, asked: Asked, address: str, at: float) -> int:
-        """The error number this request deserves, by credential, address, rate and period; 0 for none."""
+    def _refusal(self, asked: ParsedRequest, address: str, at: float) -> int:
+        """Return the error number this request deserves, by credential, address, rate and period; 0 for none."""
         behaviour = self.behaviour
         right = asked.token in self._tokens if asked.token else asked.code in self._codes
         if not right:
@@ -159,7 +161,7 @@ class Sandbox:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The body of a request; ``None`` if its sender went away."""
+    """Return the body of a request; ``None`` if its sender went away."""
     body = b""
     while True:
         message = await receive()

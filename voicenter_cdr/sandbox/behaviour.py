@@ -27,7 +27,7 @@ _OptionalSeconds = validators.optional(validators.gt(0))
 
 @frozen(kw_only=True)
 class Behaviour:
-    """How the service behaves. The defaults are what the API document says, or its likeliest reading."""
+    """Behaviour of the service. The defaults follow the API document, or its likeliest reading."""
 
     cap: int = field(default=10_000, validator=validators.ge(1))
     """Rows one answer can hold."""
@@ -36,26 +36,26 @@ class Behaviour:
     period: float = field(default=60.0, validator=validators.gt(0))
     """That period, in seconds."""
     rate_window: Literal["sliding", "fixed"] = field(default="sliding", validator=_one_of("sliding", "fixed"))
-    """Whether the last period counts, or the current one of a fixed raster."""
+    """Window of the rate limit: the last period, or the current one of a fixed raster."""
     count_rejected: bool = False
-    """Whether refused requests count, too."""
+    """``True`` if refused requests count, too."""
     lower: Literal["inclusive", "exclusive"] = field(default="inclusive", validator=_one_of("inclusive", "exclusive"))
-    """Whether a record of exactly ``fromdate`` matches."""
+    """``True`` if a record of exactly ``fromdate`` matches."""
     upper: Literal["inclusive", "exclusive"] = field(default="inclusive", validator=_one_of("inclusive", "exclusive"))
-    """Whether a record of exactly ``todate`` matches."""
+    """``True`` if a record of exactly ``todate`` matches."""
     fractions: Literal["none", "floor", "round", "ceil", "shown"] = field(
         default="none", validator=_one_of("none", "floor", "round", "ceil", "shown")
     )
-    """Whether times are stored (and so filtered and sorted) to the millisecond, and how Date then shows them: cut
+    """Precision of stored times, by which records are filtered and sorted, and the way Date then shows them: cut
     down, rounded or raised to a second, or with their fraction."""
     totals: Literal["honest", "capped", "missing", "text", "null"] = field(
         default="honest", validator=_one_of("honest", "capped", "missing", "text", "null")
     )
-    """What TOTAL_HITS says; "capped" stops at the cap."""
+    """Value of TOTAL_HITS; "capped" stops at the cap."""
     sort: Literal["honoured", "ignored", "after_cut"] = field(
         default="honoured", validator=_one_of("honoured", "ignored", "after_cut")
     )
-    """Whether the sort decides which rows come, and in which order. "ignored" keeps to an order of its own;
+    """Effect of the sort on the choice and the order of rows. "ignored" keeps to an order of its own;
     "after_cut" takes its rows in that order, and sorts only these."""
     ties: Literal["reversed", "stable", "scrambled"] = field(
         default="reversed", validator=_one_of("reversed", "stable", "scrambled")
@@ -64,29 +64,29 @@ class Behaviour:
     casing: Literal["as_asked", "documented", "lower", "mixed"] = field(
         default="as_asked", validator=_one_of("as_asked", "documented", "lower", "mixed")
     )
-    """How record keys are spelled; "as_asked" falls back to lower case where no fields were asked for (evidence)."""
+    """Spelling of record keys; "as_asked" falls back to lower case where no fields were asked for (evidence)."""
     envelope: Literal["underscores", "spaces", "lower"] = field(
         default="underscores", validator=_one_of("underscores", "spaces", "lower")
     )
-    """How the keys around the list are spelled."""
+    """Spelling of the keys around the list."""
     numbers: Literal["native", "text"] = field(default="native", validator=_one_of("native", "text"))
-    """Whether numbers of a record come as text."""
+    """``True`` if numbers of a record come as text."""
     empties: Literal["as_stored", "null", "absent", "blank"] = field(
         default="as_stored", validator=_one_of("as_stored", "null", "absent", "blank")
     )
-    """What becomes of values that hold nothing (null, an empty text, list or object); "blank" is an empty text."""
+    """Form of values that hold nothing (null, an empty text, list or object); "blank" is an empty text."""
     dates: Literal["iso_z", "space", "iso_naive", "offset"] = field(
         default="iso_z", validator=_one_of("iso_z", "space", "iso_naive", "offset")
     )
-    """How Date is spelled; always the same instant."""
+    """Spelling of Date; always the same instant."""
     dtmf: Literal["array", "object", "text"] = field(default="array", validator=_one_of("array", "object", "text"))
-    """What DTMFData is."""
+    """Form of DTMFData."""
     custom: Literal["object", "array", "text"] = field(default="object", validator=_one_of("object", "array", "text"))
-    """What CustomData is."""
+    """Form of CustomData."""
     error_status: Literal["documented", "ok", 200] = field(
         default="documented", validator=_one_of("documented", "ok", 200)
     )
-    """Whether errors come with their HTTP status (403, 404), or as 200 ("ok" says the same)."""
+    """HTTP status of errors: their own (403, 404), or as 200 ("ok" says the same)."""
     latency: float | Callable[[Hit], float] = field(default=0.0, validator=_seconds_or_function)
     """Seconds before an answer begins, by the event loop's clock, or a function of the request that tells them."""
     per_row: float = field(default=0.0, validator=validators.ge(0))
@@ -98,16 +98,16 @@ class Behaviour:
     offset_hours: float = 0.0
     """Hours ahead of UTC in which the service reads the bounds; Date stays UTC, as the document has it."""
     gzip: bool = True
-    """Whether answers are compressed for those who accept it."""
+    """``True`` if answers are compressed for those who accept it."""
     list_when_empty: Literal["list", "null", "missing"] = field(
         default="list", validator=_one_of("list", "null", "missing")
     )
-    """What CDR_LIST is where nothing matches."""
+    """Value of CDR_LIST if nothing matches."""
     recordings: Literal["as_stored", "here"] = field(default="as_stored", validator=_one_of("as_stored", "here"))
-    """Whether RecordURL is as it stands, or made-up calls' recordings are linked to where the service is asked."""
+    """Form of RecordURL: as it stands, or a link to a recording that this service plays."""
     retry_after: str | None = None
     """A Retry-After header for refusals for the rate, as it is sent."""
 
     def but(self, **changes: Any) -> Self:
-        """The same with some switches turned."""
+        """Return the same with some switches turned."""
         return attrs.evolve(self, **changes)

@@ -112,10 +112,10 @@ _TEXTS: Final = {
 
 @frozen(kw_only=True)
 class CallFact:
-    """What really happened in one call, for tests of what is made from the records."""
+    """Truth about one call, for tests of code that works on the records."""
 
     direction: Literal["inbound", "outbound", "other"]
-    """Who began."""
+    """Side that began."""
     customer: str | None = field(repr=False)
     """The customer's number in its one spelling; ``None`` if it was withheld."""
     outcome: str
@@ -127,15 +127,15 @@ class CallFact:
     agents: tuple[str, ...]
     """Codes of the representatives who spoke, in order."""
     started_at: datetime
-    """When its first record began, UTC."""
+    """Start of its first record, UTC."""
     legs: tuple[int, ...]
     """The places of its records in the population, in order of time; those outside of its period have none."""
     returns: str | None = None
     """The first CallID of the missed call that this one returns."""
     returned: bool = False
-    """Whether another call of the truth returns this one."""
+    """``True`` if another call of the truth returns this one."""
     missed_at: datetime | None = None
-    """When a caller was lost after the last talk of the call, if they were; UTC."""
+    """Start of the leg on which a caller was lost after the last talk of the call; UTC, ``None`` if they were not."""
     entries: tuple[tuple[str, str], ...] = ()
     """Name and status of every queue that the caller entered, in order."""
     waited: int = 0
@@ -211,7 +211,7 @@ class CallCentre:
         self._records = [row[2] for row in rows]
 
     def record(self, index: int) -> Mapping[str, Any]:
-        """The record in the API's spelling."""
+        """Return the record in the API's spelling."""
         return self._records[index]
 
     def __len__(self) -> int:
@@ -290,7 +290,7 @@ class CallCentre:
         return call
 
     def _hand_on(self, rng: random.Random, call: _Call, first: dict[str, Any], agent: _Agent) -> None:
-        """Some answered calls go on: handed over, handed over with consultation, or forwarded."""
+        """Let some answered calls go on: transferred, transferred with consultation, or forwarded."""
         chance = rng.random()
         ended = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
         other = self._agents[
@@ -316,7 +316,7 @@ class CallCentre:
         call.outcome = "ANSWER"
 
     def _origin(self, rng: random.Random, first: dict[str, Any]) -> dict[str, str]:
-        """The id of the original call, in one of the spellings that the API document has."""
+        """Return the id of the original call, in one of the spellings of the API document."""
         return {rng.choice(("OriginalIvrUniqueID", "OriginallvrUniqueID", "originalIvrUniqueID")): first["CallID"]}
 
     def _menu(self, rng: random.Random, at: datetime, customer: str) -> _Call:
@@ -382,14 +382,14 @@ class CallCentre:
     # -- kinds of calls that are rarer
 
     def _overflow(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """A queue lets go, and another one takes the call or loses it."""
+        """Make a call that times out in one queue, and is answered or lost in another."""
         call = _Call(at, customer, "inbound")
         first = self._entry(rng, call, "TIMEOUT", rng.randrange(30, 120))
         self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
         return call
 
     def _requeued(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """An agent hands the caller on to a second queue."""
+        """Make a call that an agent transfers to a second queue."""
         call = _Call(at, customer, "inbound")
         first = self._entry(rng, call, "ANSWER", rng.randrange(1, 60))
         self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE", "TIMEOUT"], [60, 30, 10])[0])
@@ -397,7 +397,7 @@ class CallCentre:
         return call
 
     def _message(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """The caller leaves a message after the queue."""
+        """Make a call that ends with a message after the queue."""
         call = _Call(at, customer, "inbound", "VOICEMAIL")
         first = self._entry(rng, call, rng.choice(["TIMEOUT", "EXIT"]), rng.randrange(20, 90))
         later = at + timedelta(seconds=first["RingTime"])
@@ -405,7 +405,7 @@ class CallCentre:
         return call
 
     def _exit(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """The caller leaves the queue by a key, for an extension."""
+        """Make a call that leaves the queue by a key, for an extension."""
         call = _Call(at, customer, "inbound", rng.choices(["ANSWER", "NOANSWER"], [70, 30])[0])
         first = self._entry(rng, call, "EXIT", rng.randrange(20, 90))
         later = at + timedelta(seconds=first["RingTime"])
@@ -414,7 +414,7 @@ class CallCentre:
         return call
 
     def _silent(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """The predictive dialer's customer picks up, and no agent comes."""
+        """Make a call of the predictive dialer that the customer picks up and no agent takes."""
         call, ident = _Call(at, customer, "outbound", "ABANDONE"), self._call_id(rng, at)
         more: dict[str, Any] = {"CallID": ident, "_campaign_id": 502}
         self._row(rng, call, 17, "ANSWER", rng.randrange(4, 30), talk=True, **more)
@@ -423,13 +423,13 @@ class CallCentre:
         return call
 
     def _withheld(self, rng: random.Random, at: datetime, _: str) -> _Call:
-        """The caller shows no number, in one of the ways in which that is told."""
+        """Make a call with a withheld number, in one of its spellings."""
         call = _Call(at, None, "inbound", rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
         self._entry(rng, call, call.outcome, rng.randrange(1, 90), CallerNumber=rng.choice(_WITHHELD))
         return call
 
     def _toll_free(self, rng: random.Random, at: datetime, _: str) -> _Call:
-        """An agent calls a toll-free number of another company, in one of its spellings."""
+        """Make a call to a toll-free number of another company, in one of its spellings."""
         short = f"1800{rng.randrange(10**6):06}"
         call = _Call(at, f"972{short}", "outbound", rng.choices(["ANSWER", "BUSY"], [80, 20])[0])
         number = rng.choice([short, f"972{short}", f"+972-1-800-{short[4:]}"])
@@ -437,7 +437,7 @@ class CallCentre:
         return call
 
     def _unlogged(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        """An agent who is not logged in answers: UserName names the user of the extension."""
+        """Make a call that an agent answers without being logged in: UserName names the user of the extension."""
         call = _Call(at, customer, "inbound", "ANSWER")
         self._entry(rng, call, "ANSWER", rng.randrange(1, 60), RepresentativeName="", RepresentativeCode="")
         call.agents.clear()
@@ -535,7 +535,7 @@ class CallCentre:
 
 
 def _days(start: datetime, end: datetime) -> Iterator[date]:
-    """The local days whose calls can have records in the period."""
+    """Yield the local days whose calls can have records in the period."""
     day = start.astimezone(_ZONE).date() - timedelta(days=1)
     while day <= end.astimezone(_ZONE).date():
         yield day

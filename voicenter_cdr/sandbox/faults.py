@@ -1,4 +1,4 @@
-"""What a test can see of a request, and what can go wrong with its answer."""
+"""Requests as tests see them, and faults of their answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Hit:
     """One request as the service saw it."""
 
     at: float
-    """When it arrived, by the event loop's clock, in seconds."""
+    """Time of arrival by the event loop's clock, in seconds."""
     number: int | None = None
     """The error number of the answer, 0 for none; ``None`` until the service has decided."""
     window: tuple[float, float] | None = None
@@ -77,7 +77,7 @@ class Fault:
     cdr_list: Literal["right", "missing", "null", "object"] = field(
         default="right", validator=_one_of("right", "missing", "null", "object")
     )
-    """What stands where the list should."""
+    """Value in place of the list."""
     return_hits: int | None = None
     """A wrong RETURN_HITS."""
     lose_rows: int = field(default=0, validator=_NOT_NEGATIVE)
@@ -95,12 +95,12 @@ class Fault:
 
     @classmethod
     def refuse(cls, number: int) -> Self:
-        """An error number, documented or not."""
+        """Return an error number, documented or not."""
         return cls(error=number)
 
     @classmethod
     def page(cls, status: int, text: str = "<html><body>sorry</body></html>") -> Self:
-        """A page of HTML with any status, as gateways and login walls send it."""
+        """Return a page of HTML with any status, as gateways and login walls send it."""
         return cls(status=status, body=text.encode(), content_type="text/html; charset=utf-8")
 
     @classmethod
@@ -110,32 +110,32 @@ class Fault:
 
     @classmethod
     def truncate(cls, at: int, *, tell_length: bool = False, hang_up: bool = False) -> Self:
-        """A body that breaks off after ``at`` bytes: unnoticed by HTTP, unless one of the two is set."""
+        """Return a body that breaks off after ``at`` bytes: unnoticed by HTTP, unless one of the two is set."""
         return cls(cut_at=at, tell_length=tell_length, hang_up=hang_up)
 
     @classmethod
     def disconnect(cls, *, after: float = 0.0) -> Self:
-        """A connection that breaks without an answer, after so many seconds."""
+        """Return a connection that breaks without an answer, after so many seconds."""
         return cls(drop=True, hang=after)
 
     @classmethod
     def silence(cls, seconds: float) -> Self:
-        """The right answer, too late."""
+        """Return the right answer, too late."""
         return cls(hang=seconds)
 
     @classmethod
     def trickle(cls, pause: float, *, size: int = 1) -> Self:
-        """The right answer, ``size`` bytes at a time with ``pause`` seconds between."""
+        """Return the right answer, ``size`` bytes at a time with ``pause`` seconds between."""
         return cls(drip=pause, drip_bytes=size)
 
     @classmethod
     def no_list(cls, kind: Literal["missing", "null", "object"] = "missing") -> Self:
-        """An answer of success without a list."""
+        """Return an answer of success without a list."""
         return cls(cdr_list=kind)
 
     @classmethod
     def miscount(cls, return_hits: int) -> Self:
-        """A RETURN_HITS that is not the number of rows."""
+        """Return a RETURN_HITS that is not the number of rows."""
         return cls(return_hits=return_hits)
 
     @classmethod
@@ -145,19 +145,19 @@ class Fault:
 
     @classmethod
     def late(cls, number: int) -> Self:
-        """An answer that begins as a success and ends as an error."""
+        """Return an answer that begins as a success and ends as an error."""
         return cls(late_error=number)
 
     @classmethod
     def corrupt(cls) -> Self:
-        """A compression that does not open."""
+        """Return a compression that does not open."""
         return cls(damage_gzip=True)
 
     @classmethod
     def unreadable(cls, place: int, *, extra: bool = False) -> Self:
-        """A row no one can read: in place of a right one, or besides them."""
+        """Return a row no one can read: in place of a right one, or besides them."""
         return cls(extra_row=place) if extra else cls(bad_row=place)
 
 
 Faults = Mapping[int, Fault] | Callable[[int, Hit], Fault | None] | None
-"""Which answers go wrong: by the number of the request (from 0), or by a function of it."""
+"""Faults by the number of the request (from 0), or a function that chooses them."""

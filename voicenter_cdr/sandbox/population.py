@@ -26,21 +26,21 @@ class Population(Protocol):
 
     @property
     def times(self) -> Sequence[int]:
-        """When each record's call was made: milliseconds since 1970, UTC, ascending."""
+        """Start of each record's call: milliseconds since 1970, UTC, ascending."""
         ...
 
     @property
     def appearances(self) -> Sequence[float] | None:
-        """When the service begins to show each record: seconds since 1970; ``None`` if all were always there."""
+        """Time from which the service shows each record: seconds since 1970; ``None`` if all were always there."""
         ...
 
     def record(self, index: int) -> Mapping[str, Any]:
-        """The record in the API's spelling. Keys that begin with ``_`` are never shown, only filtered by."""
+        """Return the record in the API's spelling. Keys that begin with ``_`` are never shown, only filtered by."""
         ...
 
 
 def time_of(record: Mapping[str, Any]) -> int:
-    """The stored time of a record, in milliseconds: from Date, else from DateEpoch."""
+    """Return the stored time of a record, in milliseconds: from Date, else from DateEpoch."""
     folded = {str(key).lower(): value for key, value in record.items()}
     text = folded.get("date")
     if text:
@@ -72,18 +72,18 @@ class Records:
         return self._records[index]
 
     def plus(self, records: Iterable[Mapping[str, Any]], *, appears: float = 0.0) -> Records:
-        """These and more, which are shown from ``appears`` on (seconds since 1970; 0 for always)."""
+        """Return these and more, shown from ``appears`` on (seconds since 1970; 0 for always)."""
         more = list(records)
         seen = [*(self.appearances or [0.0] * len(self)), *[appears] * len(more)]
         return Records([*self._records, *more], appears=seen)
 
     def without(self, *indices: int) -> Records:
-        """These but some."""
+        """Return these without some."""
         kept = [index for index in range(len(self)) if index not in indices]
         return self._of([(index, self._records[index]) for index in kept])
 
     def changed(self, index: int, **fields: Any) -> Records:
-        """The same with other values in one record, which moves if its Date changes."""
+        """Return the same with other values in one record, which moves if its Date changes."""
         spelled = {key.lower(): key for key in self._records[index]}
         new = {spelled.get(name.lower(), name): value for name, value in fields.items()}
         return self._of([(n, {**old, **new} if n == index else old) for n, old in enumerate(self._records)])
@@ -97,7 +97,7 @@ class Records:
 
 
 def load_jsonl(path: str | Path) -> Records:
-    """The records of a file of JSON Lines, plain or gzip."""
+    """Read the records of a file of JSON Lines, plain or gzip."""
     path = Path(path)
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         return Records(json.loads(line) for line in lines if line.strip())
@@ -108,7 +108,7 @@ def _in_order(times: array[int]) -> bool:
 
 
 def _bare(second: int) -> str:
-    """A second since 1970 as ISO text without a zone; by far the quickest way to write one."""
+    """Return a second since 1970 as ISO text without a zone; by far the fastest way to write one."""
     return (_NAIVE + timedelta(seconds=second)).isoformat()
 
 
@@ -120,7 +120,7 @@ def _ahead(hour: int) -> int:
 
 
 def call_id_time(second: int) -> str:
-    """The 14 digits a CallID begins with: Israel's local time (evidence: the document's own examples)."""
+    """Return the 14 digits a CallID begins with: Israel's local time (evidence: the document's own examples)."""
     text = _bare(second + _ahead(second // 3600))
     return f"{text[:4]}{text[5:7]}{text[8:10]}{text[11:13]}{text[14:16]}{text[17:]}"
 
@@ -139,7 +139,7 @@ class Bulk:
         self._seed = seed
 
     def record(self, index: int) -> Mapping[str, Any]:
-        """A plausible call, the same whenever it is asked for."""
+        """Return a plausible call, the same at every request."""
         mixed = (index * 2_654_435_761 + self._seed * 40_503) % 2**32
         second = self.times[index] // 1000
         answered = mixed % 5 > 0

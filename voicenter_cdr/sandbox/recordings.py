@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["moved", "played"]
+__all__ = ["rewrite_recording_url", "serve_recording"]
 
 _ORIGIN: Final = "https://cpanel.voicenter.co.il"
 _PATH: Final = "/CallsHistory/PlayRecord/"
@@ -22,13 +22,13 @@ ApiResponse = tuple[int, bytes, dict[str, str]]
 """Status, body and headers."""
 
 
-def moved(url: str, here: str) -> str:
-    """A link to a recording of a made-up call, led to the service at ``here`` (``http://host:port``)."""
+def rewrite_recording_url(url: str, here: str) -> str:
+    """Return a link to a recording of a made-up call at the service ``here`` (``http://host:port``)."""
     return here + url.removeprefix(_ORIGIN) if url.startswith(_ORIGIN + _PATH) else url
 
 
-def played(path: str, headers: Mapping[str, str]) -> ApiResponse | None:
-    """The answer to a request for a recording, whole or in part; ``None`` if the path is of something else."""
+def serve_recording(path: str, headers: Mapping[str, str]) -> ApiResponse | None:
+    """Return the answer to a request for a recording, whole or in part; ``None`` if the path is of something else."""
     found = _NAME.fullmatch(path)
     if found is None:
         return None

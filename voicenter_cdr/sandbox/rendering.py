@@ -1,4 +1,4 @@
-"""How records look in an answer: which keys, how they are spelled, and what their values are made of."""
+"""Rendering of records: their keys, the spelling of these, and the form of their values."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from voicenter_cdr.sandbox.behaviour import Behaviour
 from voicenter_cdr.sandbox.population import Population
-from voicenter_cdr.sandbox.recordings import moved
+from voicenter_cdr.sandbox.recordings import rewrite_recording_url
 
-__all__ = ["Looks"]
+__all__ = ["RecordRenderer"]
 
 _EPOCH = datetime(1970, 1, 1)  # naive, since isoformat is then the bare time
 
 
-class Looks:
+class RecordRenderer:
     """Shows records as one request wants them.
 
     A plan is made once for each set of keys that occurs, not for each record: a page has ten thousand of them.
@@ -32,7 +32,7 @@ class Looks:
         self._plain = behaviour.numbers == "native" and behaviour.empties == "as_stored"
 
     def show(self, index: int) -> dict[str, Any]:
-        """The record as it is sent."""
+        """Return the record as it is sent."""
         record = self._population.record(index)
         keys = tuple(record)
         plan = self._plans.get(keys) or self._plans.setdefault(keys, self._plan(keys))
@@ -85,7 +85,7 @@ class Looks:
 
 
 class _Plan:
-    """What to do with the records that have the same keys."""
+    """Rendering of the records that have the same keys."""
 
     def __init__(self, names: list[tuple[str, str]], behaviour: Behaviour, here: str) -> None:
         packs = {
@@ -128,7 +128,7 @@ def _custom(kind: str) -> Callable[[Any], Any] | None:
 
 def _link(kind: str, here: str) -> Callable[[Any], Any] | None:
     if kind == "here":
-        return lambda value: moved(value, here) if isinstance(value, str) else value
+        return lambda value: rewrite_recording_url(value, here) if isinstance(value, str) else value
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a request asks for. Read with patience: whatever can't be understood is left out, and answered as an error."""
+"""Requests, parsed leniently: unreadable parts are left out, and answered with an error."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from attrs import frozen
 
 from voicenter_cdr.sandbox.population import EPOCH
 
-__all__ = ["Asked", "understand"]
+__all__ = ["ParsedRequest", "parse_request"]
 
 _LISTS = frozenset({"fields", "phones", "extensions", "cdrtypes", "campaignid", "queueid"})
 _FILTERS = (_LISTS - {"fields"}) | {"callid", "identitycriteria"}
 
 
 @frozen(kw_only=True)
-class Asked:
-    """A request, understood."""
+class ParsedRequest:
+    """A request, parsed."""
 
     code: str | None
     token: str | None
@@ -32,7 +32,7 @@ class Asked:
     fields: tuple[str, ...]
     sort: tuple[tuple[str, str], ...]
     filters: Mapping[str, tuple[str, ...]]
-    """What each filter allows, by its name in lower case; those that are empty are left out."""
+    """Values that each filter allows, by its name in lower case; those that are empty are left out."""
 
     @property
     def window(self) -> tuple[float, float] | None:
@@ -45,12 +45,12 @@ class Asked:
         return tuple(int(kind) for kind in self.filters.get("cdrtypes", ()) if kind.isdecimal())
 
 
-def understand(method: str, query: bytes, body: bytes, headers: Mapping[str, str]) -> Asked:
+def parse_request(method: str, query: bytes, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
     """Read a request: a flat query string for GET, JSON with ``search`` within for POST; names in any case."""
     top, search = _flat(query) if method == "GET" else _nested(body)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     code = top.get("code")
-    return Asked(
+    return ParsedRequest(
         code=None if code is None else str(code),
         token=token.strip() or None if scheme.lower() == "bearer" else None,
         first=_seconds(search.get("fromdate")),

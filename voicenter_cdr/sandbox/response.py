@@ -13,7 +13,7 @@ import attrs
 from voicenter_cdr.sandbox.behaviour import Behaviour
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError, Fault
 
-__all__ = ["Reply", "Send"]
+__all__ = ["ResponseWriter", "Send"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -32,7 +32,7 @@ _SLICE = 250
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Reply:
+class ResponseWriter:
     """Writes one answer."""
 
     def __init__(self, behaviour: Behaviour, send: Send, *, accepts_gzip: bool) -> None:
@@ -43,11 +43,11 @@ class Reply:
     async def plain(
         self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        """An answer that is not the API's."""
+        """Send an answer that is not the API's."""
         await self._write(status, [body], Fault(content_type=content_type, headers=headers or {}))
 
     async def error(self, number: int, address: str, fault: Fault) -> None:
-        """An error number, with its documented description and status."""
+        """Send an error number, with its documented description and status."""
         status = _STATUSES.get(number, 403)
         text = _DESCRIPTIONS.get(number, "Unknown error.").format(address=address)
         body = self._envelope({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": text, "STATUS_CODE": status})
@@ -56,7 +56,7 @@ class Reply:
         await self._write(status if self._behaviour.error_status == "documented" else 200, [body], fault)
 
     async def rows(self, show: Callable[[int], dict[str, Any]], rows: Sequence[int], total: int, fault: Fault) -> None:
-        """The rows, by their index, each as ``show`` has it."""
+        """Send the rows, by their index, each as ``show`` renders it."""
         rows = rows[: max(0, len(rows) - fault.lose_rows)]
         extra = int(fault.extra_row is not None)
         head = self._head(len(rows) + extra, total + extra, fault)
@@ -132,7 +132,7 @@ class Reply:
 
 
 def _broken(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of which no value can be read."""
+    """Return a row of which no value can be read."""
     return {key: {"broken": True} for key in row}
 
 

@@ -1,4 +1,4 @@
-"""Which rows an answer holds, and in which order: bounds, filters, sort and cut.
+"""Choice and order of the rows of an answer: bounds, filters, sort and cut.
 
 Works a slice at a time, so that the loop goes on; only what a filter or a hidden record makes necessary is looked at.
 """
@@ -14,26 +14,26 @@ from typing import Any
 
 from voicenter_cdr.sandbox.behaviour import Behaviour
 from voicenter_cdr.sandbox.population import Population
-from voicenter_cdr.sandbox.request import Asked
+from voicenter_cdr.sandbox.request import ParsedRequest
 
-__all__ = ["choose", "lookup"]
+__all__ = ["lookup", "select_rows"]
 
 _SLICE = 500
 
 _IDENTITIES = frozenset({"account", "hierarchical", "department", "user"})
 
 
-async def choose(
-    population: Population, behaviour: Behaviour, asked: Asked, *, now: float, seed: int
+async def select_rows(
+    population: Population, behaviour: Behaviour, asked: ParsedRequest, *, now: float, seed: int
 ) -> tuple[Sequence[int], int]:
-    """The rows of an answer by their index, in its order, and how many match."""
+    """Return the rows of an answer by their index, in its order, and the number that match."""
     between = _between(population.times, behaviour, asked)
     found = await _filtered(await _visible(between, population, now), population, asked.filters)
-    order = _Order(population, behaviour, seed)
+    order = RowOrder(population, behaviour, seed)
     return await order.cut(found, asked.sort), len(found)
 
 
-def _between(times: Sequence[int], behaviour: Behaviour, asked: Asked) -> range:
+def _between(times: Sequence[int], behaviour: Behaviour, asked: ParsedRequest) -> range:
     shift = behaviour.offset_hours * 3600
     low, high = (round((edge - shift) * 1000) for edge in asked.window or (0.0, -1.0))
     after, upto = behaviour.lower == "exclusive", behaviour.upper == "inclusive"
@@ -46,7 +46,7 @@ def _between(times: Sequence[int], behaviour: Behaviour, asked: Asked) -> range:
 
 
 def _edge(times: Sequence[int], edge: int, *, after: bool) -> int:
-    """Where the rows of a whole second begin, or end. A bound between two seconds lies after the first of them."""
+    """Return the place where rows of a second begin, or end; a bound between seconds lies after the first."""
     floor, rest = divmod(edge, 1000)
     return bisect_left(times, (floor + (after or rest > 0)) * 1000)
 
@@ -79,7 +79,7 @@ async def _kept(found: Sequence[int], keep: Callable[[int], bool]) -> list[int]:
 
 
 def _test(name: str, wanted: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
-    """What one filter asks of a record; the values it allows are alternatives."""
+    """Return the condition of one filter; the values it allows are alternatives."""
     if name == "phones":
         numbers = frozenset(map(_digits, wanted)) - {""}
         return lambda record: any(_digits(lookup(record, key)) in numbers for key in ("CallerNumber", "TargetNumber"))
@@ -95,7 +95,7 @@ def _test(name: str, wanted: tuple[str, ...]) -> Callable[[Mapping[str, Any]], b
 
 
 def lookup(record: Mapping[str, Any], name: str) -> Any:
-    """A value by the documented spelling of its key, or by any other casing of it."""
+    """Return a value by the documented spelling of its key, or by any other casing of it."""
     if name in record:
         return record[name]
     name = name.lower()
@@ -111,11 +111,11 @@ def _bare(text: str) -> str:
 
 
 def _digits(number: object) -> str:
-    """A number without its spelling: Israeli ones with and without 972 are the same. Empty where it is none."""
+    """Return a number without its spelling: Israeli ones with and without 972 are the same. Empty where it is none."""
     return _bare(str(number)) if number else ""
 
 
-class _Order:
+class RowOrder:
     """Sorts and cuts."""
 
     def __init__(self, population: Population, behaviour: Behaviour, seed: int) -> None:
@@ -132,7 +132,7 @@ class _Order:
         return self._sorted(found, sort)
 
     def _scatter(self, index: int) -> int:
-        """A fixed order that has nothing to do with time."""
+        """Return a fixed order that has nothing to do with time."""
         return (index + self._shift) * 2_654_435_761 % 2**32
 
     async def _own_order(self, found: Sequence[int]) -> Sequence[int]:
@@ -144,7 +144,7 @@ class _Order:
         return first
 
     def _sorted(self, found: Sequence[int], sort: tuple[tuple[str, str], ...]) -> Sequence[int]:
-        """The first rows of the sort; ``found`` is in order of time."""
+        """Return the first rows of the sort; ``found`` is in order of time."""
         cap, ties = self._behaviour.cap, self._behaviour.ties
         name, order = sort[0]
         by_time, falling = name.lower() == "date", order == "desc"
@@ -162,7 +162,7 @@ class _Order:
         return rows[:cap]
 
     def _reach(self, found: Sequence[int], falling: bool) -> Sequence[int]:
-        """What a sort by time can bring into the first ``cap`` rows: so many, and those of the last one's instant."""
+        """Return the rows of the first ``cap`` by time, and all others of the instant of the last one."""
         cap = self._behaviour.cap
         if len(found) <= cap:
             return found

@@ -132,7 +132,7 @@ def _is_own(header: str, names: frozenset[str]) -> bool:
 
 
 def _breaking(app: Any) -> Any:
-    """The same application, which can break a connection before its answer: uvicorn would answer 500 in its place."""
+    """Wrap an application so that it can break a connection before its answer; uvicorn would answer 500."""
 
     async def wrapped(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
         started = False

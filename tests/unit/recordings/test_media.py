@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.audio import FORMATS, id3, mp3_frame, noise, ogg_page, wav
 
 from voicenter_cdr.recordings.media import AUDIO_FORMATS, Soundness, check_sound, identify
-from voicenter_cdr.sandbox.recordings import played
+from voicenter_cdr.sandbox.recordings import serve_recording
 
 
 def soundness(body: bytes, folder: Path) -> Soundness:
@@ -123,6 +123,6 @@ def test_media_any_bytes_get_a_verdict(folder: Path, kind: object, rest: bytes) 
 
 def test_media_made_up_recordings_are_whole(folder: Path) -> None:
     """Those of the sandbox pass, too."""
-    answer = played("/CallsHistory/PlayRecord/20260714223000abc-aws.mp3", {})
+    answer = serve_recording("/CallsHistory/PlayRecord/20260714223000abc-aws.mp3", {})
     assert answer is not None
     assert soundness(answer[1], folder) is Soundness.WHOLE

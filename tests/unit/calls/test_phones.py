@@ -1,0 +1,74 @@
+"""Phone numbers in one spelling."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicenter_cdr.calls import (
+    is_number,
+    normal_number,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("0501234567", "972501234567"),
+        ("972501234567", "972501234567"),
+        ("+972 50-123-4567", "972501234567"),
+        ("00972501234567", "972501234567"),
+        ("9720501234567", "972501234567"),
+        ("03-1234567", "97231234567"),
+        ("+14155550100", "14155550100"),
+        ("0014155550100", "14155550100"),
+        ("*2700", "*2700"),
+        ("AAPINFzL", "AAPINFzL"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_normal_number_of_every_spelling_is_one(text: str | None, normal: str | None) -> None:
+    """Local and international spellings of an Israeli number are one; other numbers keep their digits."""
+    assert normal_number(text) == normal
+
+
+@given(st.text(alphabet="0123456789+- ().*#aZא", max_size=16))
+def test_normal_number_twice_is_once(text: str) -> None:
+    """Normalising twice is normalising once."""
+    once = normal_number(text)
+    assert once is None or normal_number(once) == once
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("*2700", "9722700", "+972 2700", "972*2700", "2700"),
+        ("1800123456", "+972-1-800-123-456", "9721800123456", "009721800123456"),
+        ("1700500500", "9721700500500"),
+        ("1599123456", "+972 1599 123456"),
+        ("1902123456", "9721902123456"),
+    ],
+    ids=["star", "toll-free", "shared cost", "universal access", "premium"],
+)
+def test_normal_number_without_trunk_zero_has_one_spelling(spellings: tuple[str, ...]) -> None:
+    """National numbers that are dialled without a zero are one number, at home and from abroad."""
+    (normal,) = {normal_number(text) for text in spellings}
+    assert normal is not None
+    assert is_number(normal)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "00", "000", "0000000000", "+000", "+972", "972000000000", "-1", "-2", "anonymous", "חסוי", "266696687"],
+)
+def test_is_number_withheld_numbers_are_none(text: str) -> None:
+    """Withheld numbers are known by their content: zeros, words, and the placeholders of carriers."""
+    assert not is_number(normal_number(text) or "")
+
+
+@pytest.mark.parametrize("text", ["100", "0501234567", "+14155550100", "18005550100", "*2700"])
+def test_is_number_short_and_foreign_numbers_stand_for_somebody(text: str) -> None:
+    """Emergency, foreign and star numbers are numbers."""
+    assert is_number(normal_number(text) or "")
