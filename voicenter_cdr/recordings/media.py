@@ -157,6 +157,8 @@ def _check_mp3(data: Data) -> Soundness:
         if at + length > end:
             return Soundness.TRUNCATED
         frames, at = frames + 1, at + length
+    if not frames and end > 10 and bytes(data[:3]) == b"ID3" and not _number(data, 6, 4):
+        return Soundness.WHOLE  # a tag that counts nothing tells no length, so that the first bytes are believed
     # Behind the last frame: nothing, a tag, zeros, a line end, or half of a frame's header.
     rest = bytes(data[at : at + 64])
     is_tag = rest.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")) or not rest.strip(b"\0")

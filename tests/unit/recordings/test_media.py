@@ -102,6 +102,8 @@ def test_media_mp3_with_tags_and_an_index(folder: Path) -> None:
     only_index = b"\xff\xfb\x18\xc0" + bytes(17) + b"Info" + struct.pack(">III", 3, 0, 144)
     assert soundness(only_index.ljust(144, b"\0"), folder) is Soundness.EMPTY
     assert soundness(id3(1_000)[:500], folder) is Soundness.TRUNCATED
+    assert soundness(id3(0), folder) is Soundness.EMPTY
+    assert soundness(id3(0) + bytes(90), folder) is Soundness.WHOLE  # nothing in it tells a length
 
 
 def test_media_ogg_with_a_hole_or_no_end_is_not_whole(folder: Path) -> None:
