@@ -13,6 +13,9 @@ from support.command_line import PHONE, Run, process
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
+from voicenter_cdr.cli.commands.sandbox import instructions
+from voicenter_cdr.core.http.transport import validate_url
+
 
 @POSIX
 def test_sandbox_serves_until_interrupted(run: Run, tmp_path: Path) -> None:
@@ -43,3 +46,27 @@ def test_sandbox_refuses_unreadable_data(run: Run, tmp_path: Path) -> None:
         assert PHONE not in done.err
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
     assert run("sandbox", "--data", str(tmp_path / "a.jsonl.gz")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://0.0.0.0:8000/hub/cdr/", "http://127.0.0.1:8000/hub/cdr/"),
+        ("http://[::]:8000/hub/cdr/", "http://[::1]:8000/hub/cdr/"),
+        ("http://127.0.0.1:8000/hub/cdr/", "http://127.0.0.1:8000/hub/cdr/"),
+        ("http://[::1]:8000/hub/cdr/", "http://[::1]:8000/hub/cdr/"),
+        ("http://localhost:8000/hub/cdr/", "http://localhost:8000/hub/cdr/"),
+    ],
+)
+def test_sandbox_prints_an_address_that_a_client_takes(url: str, shown: str) -> None:
+    """A server on all addresses is asked at the loopback one; what is printed can be typed."""
+    text = instructions(3, url)
+    assert f"export VOICENTER_BASE_URL={shown} " in text
+    assert validate_url(shown)
+
+
+def test_sandbox_on_another_address_says_how_to_reach_it() -> None:
+    """A client takes HTTPS or its own machine: no command is printed that fails."""
+    text = instructions(3, "http://192.0.2.7:8000/hub/cdr/")
+    assert "VOICENTER_BASE_URL" not in text
+    assert "ssh -L 8000:192.0.2.7:8000" in text

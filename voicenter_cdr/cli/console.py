@@ -41,6 +41,7 @@ __all__ = [
     "status_line",
     "stdout_for_records",
     "sync_progress",
+    "terminal_stream",
     "write_stdout",
 ]
 
@@ -87,7 +88,12 @@ def write_stdout(text: str) -> None:
 
 def stdout_for_records() -> str | BinaryIO:
     """Return where a sink writes that was given ``-``: on a terminal, a stream that escapes control characters."""
-    return cast(BinaryIO, _TerminalStream()) if sys.stdout.isatty() else "-"
+    return terminal_stream() or "-"
+
+
+def terminal_stream() -> BinaryIO | None:
+    """Return a stream that escapes control characters if standard output is a terminal; else ``None``."""
+    return cast(BinaryIO, _TerminalStream()) if sys.stdout.isatty() else None
 
 
 class _TerminalStream(io.RawIOBase):

@@ -20,6 +20,7 @@ from voicenter_cdr.cli.console import (
     log_to_stderr,
     pluralize,
     stdout_for_records,
+    terminal_stream,
     write_stdout,
 )
 from voicenter_cdr.cli.options import OutputOptions
@@ -110,3 +111,14 @@ def test_json_logs_hold_the_fields_of_an_event(capsys: pytest.CaptureFixture[str
 def test_pluralize_counts_things() -> None:
     """One thing is singular, all other numbers are plural and grouped."""
     assert [pluralize(n, "day") for n in (0, 1, 1_200)] == ["0 days", "1 day", "1,200 days"]
+
+
+def test_terminal_stream_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that watch writes to a terminal are harmless there; a pipe gets them as they are."""
+    assert terminal_stream() is None
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    stream = terminal_stream()
+    assert stream is not None
+    stream.write(f'{{"queue":"{HOSTILE}"}}\n'.encode("utf-8", "backslashreplace"))
+    assert not set("\x1b\u009b\u202e\x7f") & set(terminal.written)

@@ -52,11 +52,11 @@ def sandbox(
 
 async def _serve(app: Sandbox, host: str, port: int) -> None:
     async with serving(app, host=host, port=port) as url:
-        echo_err(_instructions(len(app.population.times), url))
+        echo_err(instructions(len(app.population.times), url))
         await asyncio.Event().wait()
 
 
-def _instructions(records: int, url: str) -> str:
+def instructions(records: int, url: str) -> str:
     """Return what to type in another shell. The package's own client takes loopback addresses and HTTPS only."""
     parts = urlsplit(url)
     host = _reachable_host(parts.hostname or "")

@@ -18,7 +18,7 @@ from voicenter_cdr._files import FileLock, check_file, write_atomic
 from voicenter_cdr._times import format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client, read_secret
-from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
+from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, terminal_stream
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -129,7 +129,7 @@ def watch(
             dead_letters = None if dead_path is None else stack.enter_context(DeadLetterFile(dead_path))
             client = await stack.enter_async_context(open_client(connection, query))
             # A slow reader of standard output is waited for. One that has gone will not come back; a webhook may.
-            handler: Handler = JsonLines()
+            handler: Handler = _json_lines()
             if hook:
                 handler = await stack.enter_async_context(Webhook(hook, secret=key))
             rule = Rule(
@@ -288,7 +288,7 @@ def _output_failure(error: Exception) -> DeliveryError:
 async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None:
     """Deliver the events of a dead-letter file. Raises :class:`IncompleteError` where some are left."""
     async with AsyncExitStack() as stack:
-        send = (await stack.enter_async_context(Webhook(hook, secret=key))).send if hook else JsonLines().send
+        send = (await stack.enter_async_context(Webhook(hook, secret=key))).send if hook else _json_lines().send
         result = await replay(path, send)
     if not quiet:
         echo_err(f"{pluralize(result.delivered, 'event')} delivered, {result.left} left")
@@ -299,6 +299,12 @@ async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None
             f"{pluralize(result.left, 'event')} could not be delivered: {type(error).__name__}{status}",
             hint="The file holds them: the same command tries them again.",
         )
+
+
+def _json_lines() -> JsonLines:
+    """Return the handler that writes to standard output; names in records can't steer a terminal."""
+    terminal = terminal_stream()
+    return JsonLines() if terminal is None else JsonLines(terminal)
 
 
 WATCH_EXAMPLES: Final = """\
