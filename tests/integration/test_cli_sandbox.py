@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from support.command_line import PHONE, Run, process
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-
 from voicenter_cdr.cli.commands.sandbox import instructions
 from voicenter_cdr.core.http.transport import validate_url
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 @POSIX
@@ -62,7 +62,7 @@ def test_sandbox_prints_an_address_that_a_client_takes(url: str, shown: str) -> 
     """A server on all addresses is asked at the loopback one; what is printed can be typed."""
     text = instructions(3, url)
     assert f"export VOICENTER_BASE_URL={shown} " in text
-    assert validate_url(shown)
+    assert validate_url("base_url", shown, example="an address") == shown
 
 
 def test_sandbox_on_another_address_says_how_to_reach_it() -> None:
