@@ -161,7 +161,7 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
+        """``True`` while this object holds the lock."""
         return self._handle is not None
 
     def acquire(self) -> None:
@@ -286,7 +286,7 @@ class AtomicFile:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it was begun, and neither committed nor aborted."""
+        """``True`` between :meth:`begin` and a commit or an abort."""
         return self._lock.held
 
     def begin(self) -> None:

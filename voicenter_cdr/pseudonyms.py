@@ -60,7 +60,7 @@ _FEW: Final = 7
 # The patterns below work on texts whose digits are ASCII (_ascii_digits).
 _URL_ESCAPE: Final = "%(?:[0-9A-Fa-f][A-Fa-f]|[A-Fa-f][0-9]|09|2[089]|[89][0-9])"
 _ESCAPE: Final = rf"&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>"
-"""What HTML, JSON and URLs write for a separator."""
+"""Escapes that HTML, JSON and URLs write for a separator."""
 _ESCAPES: Final = re.compile(_ESCAPE)
 _RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:(?:{_ESCAPE}|[\W_])*[0-9])*")
 """Digits with anything but letters between them."""

@@ -1,4 +1,4 @@
-"""Records into files, tables and streams: the columns they have, and the sinks that take them."""
+"""Records into files, tables and streams, and back: columns, sinks and readers."""
 
 from voicenter_cdr.export.dataset import DatasetSink
 from voicenter_cdr.export.ddl import duckdb_ddl, sqlite_ddl

@@ -53,7 +53,7 @@ _UNIT: Final = Decimal(1).scaleb(-_DIGITS[1])
 _EXACT: Final = Context(prec=_DIGITS[0])
 
 _NOISE: Final = Decimal("1e-9")
-"""What is less is no part of a price, but comes from adding floats."""
+"""Differences below this come from adding floats, and are no part of a price."""
 
 WHOLE_NUMBERS: Final = frozenset({int, type(None)})
 """Types of a column that holds whole numbers alone."""

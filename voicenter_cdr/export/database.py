@@ -31,15 +31,15 @@ class DatabaseTable(Protocol):
         ...
 
     def tables(self) -> set[str]:
-        """What the tables in it are called."""
+        """Return the names of its tables."""
         ...
 
     def foreign_objects(self) -> set[str]:
-        """What an export has not made is called: all but the table of records, its index, and views."""
+        """Return the names of what no export has made: all but the table of records, its index, and views."""
         ...
 
     def views(self) -> list[str]:
-        """The statements that make its views, in any order."""
+        """Return the statements that make its views, in any order."""
         ...
 
     def create(self) -> None:
@@ -51,7 +51,7 @@ class DatabaseTable(Protocol):
         ...
 
     def time_literal(self, instant: datetime) -> Any:
-        """A whole second as it is compared with a column of times."""
+        """Return a whole second as it is compared with a column of times."""
         ...
 
     def close(self) -> None:

@@ -37,17 +37,17 @@ _DUCKDB: Final[Mapping[Kind, str]] = {
 
 
 def sqlite_type(column: Column) -> str:
-    """The column's type in SQLite."""
+    """Return the column's type in SQLite."""
     return _SQLITE[column.kind]
 
 
 def duckdb_type(column: Column, *, raw_names: bool = False) -> str:
-    """The column's type in DuckDB."""
+    """Return the column's type in DuckDB."""
     return _DUCKDB[column.kind].format(*map(quote_identifier, API_STEP_NAMES if raw_names else STEP_NAMES))
 
 
 def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
-    """The SQL that makes the table in SQLite, if it is not there.
+    """Return the SQL that makes the table in SQLite, if it does not exist.
 
     Times are ISO text with a Z; true and false are 1 and 0; steps and objects are JSON text; prices are numbers.
     """
@@ -55,7 +55,7 @@ def sqlite_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_n
 
 
 def duckdb_ddl(columns: Sequence[Column] = COLUMNS, *, table: str = TABLE, raw_names: bool = False) -> str:
-    """The SQL that makes the table in DuckDB, if it is not there."""
+    """Return the SQL that makes the table in DuckDB, if it does not exist."""
     return _ddl(columns, [duckdb_type(column, raw_names=raw_names) for column in columns], table, raw_names)
 
 
@@ -68,5 +68,5 @@ def _ddl(columns: Sequence[Column], kinds: Sequence[str], table: str, raw_names:
 
 
 def quote_identifier(name: str) -> str:
-    """A name as SQL takes it."""
+    """Return a name as SQL takes it."""
     return '"' + name.replace('"', '""') + '"'

@@ -76,16 +76,16 @@ class DuckdbTable:
             return found
 
     def tables(self) -> set[str]:
-        """What the tables in it are called."""
+        """Return the names of its tables."""
         return {name for (name,) in self.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal")}
 
     def foreign_objects(self) -> set[str]:
-        """What an export has not made is called: all but the table of records, and views."""
+        """Return the names of what no export has made: all but the table of records, and views."""
         found = self.execute(" UNION ALL ".join(f"SELECT schema_name, {name} FROM {source}" for name, source in _HELD))
         return {f"{schema}.{name}" for schema, name in found} - {f"main.{TABLE}"}
 
     def views(self) -> list[str]:
-        """The statements that make its views."""
+        """Return the statements that make its views."""
         return [made for (made,) in self.execute("SELECT sql FROM duckdb_views() WHERE NOT internal")]
 
     def create(self) -> None:
@@ -102,7 +102,7 @@ class DuckdbTable:
         (self._insert_arrow if self._by_arrow else self._insert_lines)(records)
 
     def time_literal(self, instant: datetime) -> datetime:
-        """A whole second as it is compared with a column of times."""
+        """Return a whole second as it is compared with a column of times."""
         return instant.astimezone(UTC)
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ def _cause(text: str) -> int | None:
 
 
 def _spelled(value: datetime | Decimal) -> str:
-    """What JSON has no word for: exact text, which DuckDB reads as the column's type."""
+    """Return exact text for a value without a JSON type; DuckDB reads it as the column's type."""
     return value.isoformat() if isinstance(value, datetime) else f"{value:f}"
 
 

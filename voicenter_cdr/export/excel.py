@@ -66,7 +66,7 @@ class Sheet:
     widths: Sequence[float] = ()
     """Widths of the columns in characters; by default about as wide as their names."""
     right_to_left: bool = field(default=False)
-    """Whether the sheet is read from right to left, as Hebrew is."""
+    """``True`` for a sheet that is read from right to left, as Hebrew is."""
 
 
 def write_workbook(target: Destination, sheets: Iterable[Sheet], *, zone: tzinfo | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which sink a name stands for."""
+"""Formats by name, and the sink for each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def open_sink(
     excel: bool = False,
     zone: ZoneInfo | None = None,
 ) -> FileSink:
-    """The sink for a path, ``"-"`` (standard output) or a stream of bytes.
+    """Return the sink for a path, ``"-"`` (standard output) or a binary stream.
 
     The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
     ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
@@ -121,7 +121,7 @@ def _dataset(target: Destination, chosen: Format, columns: Sequence[Column], raw
 
 
 def is_folder(target: Destination) -> bool:
-    """Whether a name stands for a folder: it ends with a slash, or is one and has no ending that tells a format."""
+    """Return whether a name means a folder: it ends with a slash, or is one without the suffix of a format."""
     if not isinstance(target, str | os.PathLike):
         return False
     text = os.fspath(target)
@@ -134,7 +134,7 @@ def _ending(target: str | os.PathLike[str]) -> str:
 
 
 def format_of(target: Destination, wanted: str | None) -> Format:
-    """The format of a target. Raises :class:`ConfigurationError` where there is none, or ``wanted`` contradicts it."""
+    """Return the format of a target. Raises :class:`ConfigurationError` if it has none, or ``wanted`` contradicts it."""
     formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
     asked = None if wanted is None else formats.get(wanted)
     if asked is None and wanted is not None:

@@ -35,7 +35,7 @@ def _pyarrow(what: str = "Parquet") -> Any:
 
 
 def arrow_schema(columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
-    """The columns as a ``pyarrow.Schema``: it depends on nothing but them."""
+    """Return the columns as a ``pyarrow.Schema``, which depends on nothing but them."""
     pa = _pyarrow("Arrow")
     kinds = _arrow_types(pa, raw_names)
     fields = zip(columns, column_names(columns, raw_names=raw_names), strict=True)
@@ -59,7 +59,7 @@ def _arrow_types(pa: Any, raw_names: bool) -> dict[Kind, Any]:
 
 
 def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
-    """Records as a ``pyarrow.RecordBatch`` of :func:`arrow_schema`.
+    """Return records as a ``pyarrow.RecordBatch`` of :func:`arrow_schema`.
 
     Raises :class:`DecodeError` for a number that does not fit its column.
     """

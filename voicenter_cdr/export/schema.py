@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 TABLE: Final = "cdr"
-"""What the table of records is called in a database."""
+"""Name of the table of records in a database."""
 
 
 class Kind(enum.StrEnum):
-    """What a column holds. Fine enough to derive the column types of Arrow, SQLite and DuckDB from."""
+    """Kind of a column's values, from which its types in Arrow, SQLite and DuckDB follow."""
 
     TEXT = "text"
     """Text; numbers and ids are text too, since their leading zeros count."""
@@ -82,11 +82,11 @@ class Column:
     api_name: str
     """As the API spells it; the same as ``name`` where the API has no such field."""
     kind: Kind
-    """What it holds."""
+    """Kind of its values."""
     doc: str
-    """What it means, in one line."""
+    """Meaning, in one line."""
     required: bool = False
-    """Whether every record has it."""
+    """``True`` if every record has it."""
     derive: Callable[[Cdr], Any] | None = field(default=None, kw_only=True)
     """Function that makes its value from a record; by default it is the record's attribute of this name."""
     derive_batch: Callable[[RecordBatch], Sequence[Any]] | None = field(default=None, kw_only=True)
@@ -102,7 +102,7 @@ class Column:
 
     @property
     def value(self) -> Callable[[Cdr], Any]:
-        """What gives the value of a record, ``None`` where it has none."""
+        """Function that gives the value of a record, ``None`` where it has none."""
         return self.derive or operator.attrgetter(self.name)
 
 
@@ -208,7 +208,7 @@ _EXACT_DIGITS: Final = 30
 
 
 def select(names: Iterable[str]) -> tuple[Column, ...]:
-    """The columns of these names (ours or the API's, in any case), in this order, each once.
+    """Return the columns of these names (ours or the API's, in any case), in this order, each once.
 
     Raises :class:`ConfigurationError` for an unknown name and for none at all.
     """
@@ -230,12 +230,12 @@ def _named(name: str) -> Column:
 
 
 def column_names(columns: Sequence[Column], *, raw_names: bool = False) -> list[str]:
-    """What the columns are called, in our spelling or in the API's."""
+    """Return the names of the columns, in our spelling or in the API's."""
     return [column.api_name if raw_names else column.name for column in columns]
 
 
 def row(cdr: Cdr, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> dict[str, Any]:
-    """A record as a ``dict`` that any JSON writer takes: one key per column, in their order, ``None`` where absent.
+    """Return a record as a ``dict`` that any JSON writer takes: one key per column, in order, ``None`` where absent.
 
     Times are text in UTC (``2026-07-14T08:31:09Z``, with a fraction only if there is one). With ``raw_names`` the keys
     are the API's, also within the steps of the voice menu.
@@ -261,7 +261,7 @@ def rows(
 
 
 def json_number(value: int | Decimal) -> int | float | str:
-    """The number as JSON can hold it exactly, or else its text."""
+    """Return the number as JSON can hold it exactly, or else its text."""
     if not isinstance(value, Decimal):
         return int(value)
     if not value.is_finite():
@@ -292,7 +292,7 @@ def json_object(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """A value of whatever the service sent along. What JSON has no word for becomes its text."""
+    """Return a value in plain types; one without a JSON type becomes its text."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | Decimal):
@@ -312,6 +312,6 @@ _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.STEPS: _steps(STEP_NAMES),
     Kind.JSON: json_object,
 }
-"""How a value becomes plain; the other kinds are plain already."""
+"""Conversions to plain types; the other kinds are plain already."""
 
 _API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(API_STEP_NAMES)}

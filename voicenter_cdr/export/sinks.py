@@ -35,11 +35,11 @@ class Sink(Protocol):
         ...
 
     def commit(self) -> None:
-        """All records are there: make them permanent, at once and as a whole where that can be done."""
+        """Make the records permanent, now that all are there; at once and as a whole where that can be done."""
         ...
 
     def abort(self) -> None:
-        """Records are missing: keep what came if that can be told from a whole result.
+        """Give up, since records are missing; keep those that came if that can be told from a whole result.
 
         Must not raise, and must do no harm where nothing was written or the sink has ended already.
         """

@@ -41,7 +41,7 @@ _ERRNO: Final = {
     sqlite3.SQLITE_READONLY: errno.EROFS,
 }
 _TIMES: Final = [name for column in select(["started_at"]) for name in (column.name, column.api_name)]
-"""What the column that has an index is called, in either spelling."""
+"""Names of the column that has an index, in either spelling."""
 _CONSTRAINT: Final = re.compile("(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed")
 """Messages that name a constraint and hold no value."""
 _PATIENCE: Final = 30.0
@@ -69,16 +69,16 @@ class SqliteTable:
             return self._open.execute(statement, values).fetchall()
 
     def tables(self) -> set[str]:
-        """What the tables in it are called."""
+        """Return the names of its tables."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def foreign_objects(self) -> set[str]:
-        """What an export has not made is called: all but the table of records, its index, and views."""
+        """Return the names of what no export has made: all but the table of records, its index, and views."""
         found = self.execute("SELECT name FROM sqlite_master WHERE type <> 'view'")
         return {name for (name,) in found if not name.startswith("sqlite_")} - {TABLE, *map(_index, _TIMES)}
 
     def views(self) -> list[str]:
-        """The statements that make its views."""
+        """Return the statements that make its views."""
         return [made for (made,) in self.execute("SELECT sql FROM sqlite_master WHERE type = 'view'")]
 
     def create(self) -> None:
@@ -105,7 +105,7 @@ class SqliteTable:
                 self._open.executemany(statement, zip(*values, strict=True))
 
     def time_literal(self, instant: datetime) -> str:
-        """A whole second as it is compared with a column of times: without its Z, since a fraction comes before it."""
+        """Return a whole second as times are compared with: without its Z, since a fraction sorts before it."""
         return to_iso_utc(instant.astimezone(UTC))[:-1]
 
     def close(self) -> None:

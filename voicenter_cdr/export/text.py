@@ -21,7 +21,7 @@ __all__ = ["CsvSink", "JsonlSink", "csv_text", "json_lines"]
 
 
 class _TextSink:
-    """What both formats share: lines as text, bytes as UTF-8."""
+    """Common part of both formats: lines as text, bytes as UTF-8."""
 
     _head = b""
 
