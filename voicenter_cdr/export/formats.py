@@ -134,7 +134,7 @@ def _ending(target: str | os.PathLike[str]) -> str:
 
 
 def format_of(target: Destination, wanted: str | None) -> Format:
-    """Return the format of a target. Raises :class:`ConfigurationError` for none, or one that ``wanted`` contradicts."""
+    """Return the format of a target. Raises :class:`ConfigurationError` if ``wanted`` contradicts it."""
     formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
     asked = None if wanted is None else formats.get(wanted)
     if asked is None and wanted is not None:
