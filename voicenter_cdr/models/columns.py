@@ -58,7 +58,7 @@ _STATUSES: Final[Mapping[Any, DialStatus]] = {str(status): status for status in 
 _EMPTY: Final = FrozenMap()
 
 Column = Sequence[Any]
-"""What the rows hold for one field."""
+"""Values of the rows for one field."""
 
 
 def _types(column: Column) -> Iterable[CdrType | int | None]:

@@ -9,7 +9,7 @@ __all__ = ["CdrField", "CdrType", "DialStatus", "ErrorNumber", "IdentityCriteria
 
 
 class CdrType(enum.IntEnum):
-    """What kind of call a record is about, by its number. Open: a number that is not here stays a plain ``int``.
+    """Kind of call that a record is about, by its number. Open: a number that is not here stays a plain ``int``.
 
     Source: the API document's table of call types; the numbers 3 and 5 to 7 do not exist in it.
     """
@@ -55,7 +55,7 @@ class CdrType(enum.IntEnum):
 
 
 class DialStatus(enum.StrEnum):
-    """How a call ended. Open: a word that is not here stays a plain ``str``.
+    """End of a call. Open: a word that is not here stays a plain ``str``.
 
     On calls of two legs it tells of the first. The last four are the document's call error types: the destination
     could not be connected at all.
@@ -100,7 +100,7 @@ class DialStatus(enum.StrEnum):
 
     @property
     def is_call_error(self) -> bool:
-        """Whether this is one of the four call error types, not a way for a call to end."""
+        """Return true for the four call error types, which are no way for a call to end."""
         return self in _CALL_ERRORS
 
 
@@ -130,7 +130,7 @@ class ErrorNumber(enum.IntEnum):
 
 
 class IdentityCriteria(enum.StrEnum):
-    """Whose calls a query is about. The document names the four without explaining them."""
+    """Owner of the calls a query is about. The document names the four without explaining them."""
 
     ACCOUNT = "Account"
     """The account itself."""
@@ -143,7 +143,7 @@ class IdentityCriteria(enum.StrEnum):
 
 
 class SortOrder(enum.StrEnum):
-    """Which way to sort."""
+    """Direction of sorting."""
 
     ASC = "asc"
     """Smallest, or earliest, first."""
@@ -171,7 +171,7 @@ class CdrField(enum.StrEnum):
     CDR_TYPE = "cdr_type"
     """Kind of call, as number."""
     DIAL_STATUS = "dial_status"
-    """How the call ended."""
+    """End of the call."""
     TARGET_EXTENSION = "target_extension"
     """Extension that received the call."""
     CALLER_EXTENSION = "caller_extension"
@@ -183,7 +183,7 @@ class CdrField(enum.StrEnum):
     RECORD_URL = "record_url"
     """Where the recording is."""
     RECORD_EXPECT = "record_expect"
-    """Whether the call was recorded."""
+    """True if the call was recorded."""
     PRICE_AGOROT = "price_agorot"
     """Price in agorot."""
     RING_TIME = "ring_time"

@@ -9,7 +9,7 @@ __all__ = ["FrozenMap"]
 
 
 class FrozenMap(Mapping[str, Any]):
-    """A small mapping that can't be changed, compares like a ``dict`` and costs little to keep."""
+    """Immutable mapping that compares like a ``dict`` and costs little to keep."""
 
     __slots__ = ("_parts",)
 
@@ -19,7 +19,7 @@ class FrozenMap(Mapping[str, Any]):
 
     @classmethod
     def of(cls, parts: tuple[Any, ...]) -> FrozenMap:
-        """One of names, all different, and behind them as many values in the same order."""
+        """Return the map of ``(*names, *values)``; names are all different, values in the same order."""
         made = cls.__new__(cls)
         made._parts = parts
         return made
@@ -37,11 +37,11 @@ class FrozenMap(Mapping[str, Any]):
         return len(self._parts) // 2
 
     def items(self) -> ItemsView[str, Any]:
-        """Names and values, without a search for each name."""
+        """Return names and values, without a search for each name."""
         return dict(zip(self, self._parts[len(self) :], strict=True)).items()
 
     def values(self) -> ValuesView[Any]:
-        """The values, in the order of the names."""
+        """Return the values, in the order of the names."""
         return dict(self.items()).values()
 
     def __hash__(self) -> int:

@@ -1,7 +1,6 @@
-"""The words: what a query, a record and a page are. Values only; how they are spelled on the wire is not known here.
+"""Queries: which records to get, checked before any request is spent.
 
-All times are aware; a record's are in UTC. Absent is ``None``, never 0 or "". The facts stand in the
-Call Log API document unless a docstring names another source.
+Facts are from the Call Log API document, unless a docstring names another source.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Sort:
     field: CdrField = attrs.field(converter=_cdr_field)
     """The field to sort by."""
     order: SortOrder = attrs.field(default=SortOrder.ASC, converter=_sort_order)
-    """Which way."""
+    """Direction."""
 
 
 def _items(name: str, value: object) -> tuple[Any, ...]:
@@ -161,7 +160,7 @@ def _end(value: datetime) -> datetime:
 
 @frozen(repr=False)
 class CdrQuery:
-    """Which records to get: a period and filters. Times are aware; the period is half-open, ``[start, end)``.
+    """Query for records: a period and filters. Times are aware; the period is half-open, ``[start, end)``.
 
     The service tells whole seconds; a fraction in ``start`` or ``end`` is raised to the next one, so that queries whose
     ends touch neither miss a record nor get one twice. Filters of different kinds all have to hold.
@@ -179,7 +178,7 @@ class CdrQuery:
     extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
     """SIP extensions to look for. May under-match where CPanel stores another id (evidence)."""
     identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)
-    """Whose calls; left to the service where ``None``."""
+    """Owner of the calls; left to the service where ``None``."""
     call_id: str | None = field(default=None, converter=_call_id, kw_only=True)
     """One call's id."""
     cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_types, kw_only=True)
@@ -202,12 +201,12 @@ class CdrQuery:
 
     @property
     def seconds(self) -> tuple[int, int]:
-        """The period as whole seconds since 1970 in UTC, half-open."""
+        """Return the period as whole seconds since 1970 in UTC, half-open."""
         return _ceil_epoch(self.start), _ceil_epoch(self.end)
 
     @property
     def fingerprint(self) -> str:
-        """What this query asks for besides its period, as 32 hex digits; binds a checkpoint to it."""
+        """Return 32 hex digits of what the query asks for besides its period; they bind a checkpoint to it."""
         parts: list[object] = [
             sorted(self.phones),
             sorted(self.extensions),
@@ -220,7 +219,7 @@ class CdrQuery:
         return _blake(map(repr, parts))
 
     def parts(self, step: timedelta) -> tuple[CdrQuery, ...]:
-        """The same query over one period of this length after the other, for several workers.
+        """Return the same query over one period of this length after the other, for several workers.
 
         They touch, and together are the whole; the last one may be shorter. ``step`` is a whole number of seconds.
         """

@@ -48,11 +48,11 @@ def fingerprint(text: str, salt: str) -> str:
 
 
 _NO_ID: Final = frozenset({"", "null", "none", "nil", "nan", "undefined", "n/a"})
-"""What programs write for the id of a call that has none; zeros and dashes around it do not count."""
+"""Words that programs write for the id of a call that has none; zeros and dashes around it do not count."""
 
 
 def is_original_call_id(name: str) -> bool:
-    """Whether a key of ``custom_data`` is the one of the original call's id, whatever its spelling."""
+    """Return true if a key of ``custom_data`` is that of the original call's id, whatever its spelling."""
     return name.strip().lower() in ("originalivruniqueid", "originallvruniqueid")
 
 
@@ -73,7 +73,7 @@ class Cdr(Serializable):
     call_type: str | None = field(default=None, repr=False)
     """Kind of call as the service words it; spacing varies, so compare :attr:`cdr_type` instead."""
     dial_status: DialStatus | str | None = None
-    """How the call ended; a plain ``str`` where the word is unknown."""
+    """End of the call; a plain ``str`` where the word is unknown."""
     date_epoch: int | None = field(default=None, repr=False)
     """DateEpoch as sent, in seconds; not proven to be true UTC (evidence), kept for checks."""
     duration: int | None = None
@@ -107,7 +107,7 @@ class Cdr(Serializable):
     record_url: str | None = field(default=None, repr=False)
     """Link to the recording; may appear some time after the record, and needs access of its own."""
     record_expect: bool | None = field(default=None, repr=False)
-    """Whether the call was recorded."""
+    """True if the call was recorded."""
     price_agorot: int | Decimal | None = field(default=None, repr=False)
     """Price of the call in agorot (1/100 ILS)."""
     target_prefix_name: str | None = field(default=None, repr=False)
@@ -121,7 +121,7 @@ class Cdr(Serializable):
 
     @property
     def key(self) -> str:
-        """Stable identity of this record, 32 hex digits: the same on every machine and in every later answer.
+        """Return the stable identity of this record, 32 hex digits: the same on every machine, in every later answer.
 
         Made from what does not change after the call (id, type, time, numbers, extensions), so that a record that
         gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym
@@ -141,7 +141,7 @@ class Cdr(Serializable):
 
     @property
     def version(self) -> str:
-        """What tells this version of the record from others: 32 hex digits, the same for the same key and content.
+        """Return 32 hex digits that tell this version of the record from others, the same for the same key and content.
 
         The same on every machine, and whatever the order of keys in ``custom_data``; for noticing changes. No number
         can be read from it by eye.
@@ -172,13 +172,13 @@ REQUIRED_FIELDS: Final[tuple[str, ...]] = (
     "caller_extension",
     "target_extension",
 )
-"""What the time and the identity (:attr:`Cdr.key`) of a record are made from: kept whatever fields are chosen."""
+"""Fields that the time and the identity (:attr:`Cdr.key`) of a record are made from: kept whatever is chosen."""
 
 _NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
 
 
 def _content(value: Any) -> Any:
-    """A value in plain types, whose ``repr`` stays what it is when this package learns another name for it."""
+    """Return a value in plain types, whose ``repr`` stays what it is when this package learns another name for it."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -195,6 +195,6 @@ class InvalidRecord:
     problems: tuple[Problem, ...]
     """Where and what was expected; never the values."""
     raw: Any = field(repr=False)
-    """What the service sent. It may hold phone numbers: handle it as you handle records."""
+    """Row as the service sent it. It may hold phone numbers: handle it as you handle records."""
     started_at: datetime | None = None
     """Its time, where at least that could be read."""

@@ -15,7 +15,7 @@ from voicenter_cdr.models.serialization import Serializable, to_jsonable
 __all__ = ["Estimate", "Page", "RawResponse", "Stats"]
 
 PAGE_CAP: Final = 10_000
-"""How many records one answer can hold (API document, service limits)."""
+"""Records that one response can hold (API document, service limits)."""
 
 
 def _as_table(records: Iterable[Cdr]) -> RecordTable:
@@ -36,12 +36,12 @@ class Page(Serializable):
     end: datetime
     """First instant after it."""
     is_complete: bool
-    """Whether these are all the records of ``[start, end)``. Pages of an iteration always are."""
+    """True if these are all the records of ``[start, end)``; always so for pages of an iteration."""
     total_hits: int | None = None
     """From ``fetch``: the service's TOTAL_HITS for the window as asked, one second wider on either side; it may be
     capped or missing (evidence)."""
     rows: int = 0
-    """How many rows the answer held, the unreadable ones and those of the neighbouring seconds included."""
+    """Rows of the response, with the unreadable ones and those of the neighbouring seconds."""
     invalid: tuple[InvalidRecord, ...] = field(default=(), repr=False)
     """Records that could not be read (``on_invalid="collect"``)."""
 
@@ -85,7 +85,7 @@ class Page(Serializable):
 
 @frozen(kw_only=True)
 class RawResponse:
-    """One answer as it came, not judged; for looking into what the service really does. ``repr`` shows no body."""
+    """HTTP response as it came, not judged, to look into what the service does. ``repr`` shows no body."""
 
     status: int
     """HTTP status."""
@@ -97,23 +97,23 @@ class RawResponse:
 
 @frozen(kw_only=True)
 class Estimate:
-    """What an iteration will cost, told by one request."""
+    """Cost of an iteration, estimated by one request."""
 
     records: int
-    """How many records there are, or will be about."""
+    """Number of records, about."""
     is_exact: bool
-    """Whether the service told their number; else it was guessed from how dense the first page was."""
+    """True if the service counted them; else the number is extrapolated from the first page."""
     requests: int
     """Requests an iteration will need, about."""
     seconds: float
     """Seconds it will take at the allowed rate, if answers keep taking as long as this one did."""
     finish_at: datetime
-    """When it would be done if it began now; aware, UTC."""
+    """Time it would be done if it began now; aware, UTC."""
 
 
 @frozen(kw_only=True)
 class Stats:
-    """How far an iteration is, as one moment's values."""
+    """Progress of an iteration at one moment."""
 
     requests: int = 0
     """Requests sent, retries included."""
@@ -128,9 +128,9 @@ class Stats:
     windows_left: int = 0
     """Windows still open."""
     expected_total: int | None = None
-    """How many records the service said there are, where it told."""
+    """Number of records the service counted, if it did."""
     seconds_left: float | None = None
-    """How long the rest will take, about, at the allowed rate and the pace of the answers so far; ``None`` as long as
+    """Seconds the rest will take, about, at the allowed rate and the pace of the answers so far; ``None`` as long as
     that can't be told."""
     invalid: tuple[InvalidRecord, ...] = Factory(tuple)
     """Records that could not be read (``on_invalid="collect"``)."""

@@ -104,7 +104,7 @@ class JsonArraySplitter:
 
     @property
     def begins_like_json(self) -> bool:
-        """Whether the bytes so far may be the beginning of an object."""
+        """Return true if the bytes so far may be the beginning of an object."""
         return self.head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
 
     def feed(self, chunk: bytes) -> list[Any]:

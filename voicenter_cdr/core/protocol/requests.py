@@ -1,4 +1,4 @@
-"""Encoding of requests."""
+"""Encoding of requests: a query becomes the nested JSON that all live clients use (evidence, section 8), or a GET."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Credentials", "Request", "call_window", "encode"]
 
 @frozen
 class Credentials:
-    """Exactly one of the two ways to prove who asks. Never shown."""
+    """Account code or bearer token, exactly one of them. Never shown."""
 
     code: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
 
     @property
     def secret(self) -> str:
-        """The one that is set."""
+        """Return the one that is set."""
         return self.code or self.token or ""
 
 
 @frozen
 class Request:
-    """One request, ready to be sent. Its parts may hold the credential, so none is shown."""
+    """HTTP request, ready to be sent. Its parts may hold the credential, so that none is shown."""
 
     method: Literal["GET", "POST"]
     params: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -41,12 +41,12 @@ class Request:
     body: bytes = field(default=b"", repr=False)
 
 
-def _moment(second: int) -> str:
+def _to_text(second: int) -> str:
     return format_second(from_epoch_seconds(second))[:-1]
 
 
 def call_window(call_id: str) -> tuple[datetime, datetime]:
-    """The period in which the records of a call lie: a day on either side of the time its id begins with.
+    """Return the period in which the records of a call lie: a day on either side of the time its id begins with.
 
     A CallID begins with 14 digits of Israel local time (evidence, derived from the vendor's samples). Raises
     :class:`ConfigurationError` for ids that don't.
@@ -60,7 +60,7 @@ def call_window(call_id: str) -> tuple[datetime, datetime]:
         ) from None
 
 
-def _wanted(query: CdrQuery) -> list[str]:
+def _requested_fields(query: CdrQuery) -> list[str]:
     if query.fields == "*":
         return []
     if query.fields is None:
@@ -76,8 +76,8 @@ def _sorting(sort: Sequence[Sort]) -> list[dict[str, str]]:
 def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) -> dict[str, Any]:
     kinds = [int(kind) for kind in (cdr_types or query.cdr_types)]
     every: dict[str, Any] = {
-        "fromdate": _moment(first),
-        "todate": _moment(last),
+        "fromdate": _to_text(first),
+        "todate": _to_text(last),
         "phones": list(query.phones),
         "extensions": list(query.extensions),
         "IdentityCriteria": str(query.identity) if query.identity else None,
@@ -99,9 +99,9 @@ def encode(
     cdr_types: Sequence[int] = (),
     method: Literal["GET", "POST"] = "POST",
 ) -> Request:
-    """The request for ``query``'s records between two seconds (since 1970, UTC), both as the service takes them.
+    """Return the request for ``query``'s records between two seconds (since 1970, UTC), both as the service takes them.
 
-    ``cdr_types`` narrows the query's own. A POST is the nested form; a GET the flat one with repeated keys, which
+    ``cdr_types`` narrows the query's own. A POST has the nested form; a GET has the flat one with repeated keys, and
     carries a code in its URL.
     """
     search = _search(query, first, last, cdr_types)
@@ -109,7 +109,7 @@ def encode(
     if credentials.token:
         headers.append(("authorization", f"Bearer {credentials.token}"))
     if method == "GET":
-        flat = {"code": credentials.code, "fields": _wanted(query), **search}
+        flat = {"code": credentials.code, "fields": _requested_fields(query), **search}
         params = [
             (name, str(item))
             for name, value in flat.items()
@@ -120,8 +120,8 @@ def encode(
         ]
         return Request("GET", tuple(params), tuple(headers))
     body: dict[str, Any] = {"code": credentials.code} if credentials.code else {}
-    wanted = _wanted(query)
-    body |= {"fields": wanted} if wanted else {}
+    fields = _requested_fields(query)
+    body |= {"fields": fields} if fields else {}
     body |= {"search": search, "sort": _sorting(sort)}
     headers.append(("content-type", "application/json"))
     return Request("POST", (), tuple(headers), json.dumps(body).encode())

@@ -49,7 +49,7 @@ _STARTED_AT: Final = _INDEX["started_at"]
 _EXTRA: Final = _INDEX["extra"]
 
 Table = Mapping[str, Column]
-"""What rows with the same keys hold under each."""
+"""Values of rows with the same keys, by key."""
 
 
 @frozen

@@ -27,10 +27,10 @@ from voicenter_cdr.models import CdrField, DialStatus, FrozenMap
 __all__ = ["MAX_DEPTH", "OPTIONAL_FIELDS", "SCALARS", "FieldDecoder", "UnreadableError", "field_decoders"]
 
 Column = Sequence[Any]
-"""What the rows of a slice hold for one field."""
+"""Values of the rows of a slice for one field."""
 
 MAX_DEPTH: Final = 100
-"""How deep a kept value may be nested: the same everywhere, whatever Python's recursion limit leaves."""
+"""Levels that a kept value may be nested: the same everywhere, whatever Python's recursion limit leaves."""
 
 _POOL_SIZE: Final = 4_096
 
