@@ -29,14 +29,13 @@ from voicenter_cdr.core.streaming.follow import FollowStream
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.core.streaming.workers import page_info, rows_in_window, sort_by_time
+from voicenter_cdr.core.streaming.workers import page_info
 from voicenter_cdr.errors import ConfigurationError, DecodeError, OutOfRangeError
 from voicenter_cdr.models import (
     Cdr,
     CdrField,
     CdrQuery,
     Estimate,
-    InvalidRecord,
     Page,
     RawResponse,
     RecordTable,
@@ -249,19 +248,17 @@ class CdrClient:
         )
         request = WindowRequest.single(window)
         answer = await sender.ask(request)
-        rows = rows_in_window(answer, window)
-        invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
-        readable = tuple(row for row in rows if isinstance(row, Cdr))
+        records, invalid = answer.between(window.start, window.stop)
         told = page_info(answer)
         check_time_zone(request, told)
-        counted = told.total in (None, len(answer.rows)) and told.returned in (None, len(answer.rows))
+        counted = told.total in (None, answer.row_count) and told.returned in (None, answer.row_count)
         page = Page(
-            records=readable if query.sort else tuple(sort_by_time(readable)),
+            records=records if query.sort else records.sort_by_time(),
             start=query.start,
             end=query.end,
             is_complete=counted and not invalid and is_complete(told, page_cap=self._page_cap),
             total_hits=answer.total_hits,
-            rows=len(answer.rows),
+            rows=answer.row_count,
             invalid=invalid,
         )
         if invalid and on_invalid == "raise":

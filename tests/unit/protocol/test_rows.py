@@ -19,9 +19,10 @@ from voicenter_cdr import (
     DialStatus,
     InvalidRecord,
     IvrStep,
+    RecordTable,
 )
 from voicenter_cdr.core.protocol.responses import ResponseDecoder
-from voicenter_cdr.core.protocol.rows import RecordDecoder, project_fields
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 
 
 def test_decoder_documented_record() -> None:
@@ -136,7 +137,7 @@ def test_decoder_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.Monkey
 
 def test_decoder_trimmed_record_has_what_was_chosen() -> None:
     """And its time and identity; nothing else."""
-    cdr = project_fields(one(), ["duration"])
+    (cdr,) = RecordTable.of([one()]).project(["duration"])
     assert (cdr.duration, cdr.started_at, cdr.call_id) == (64, one().started_at, RECORD["CallID"])
     assert cdr.key == one().key
     assert (cdr.queue_name, cdr.custom_data, cdr.ring_time) == (None, None, None)

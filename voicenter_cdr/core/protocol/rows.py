@@ -27,11 +27,11 @@ from voicenter_cdr.core.protocol.values import (
     to_seconds,
 )
 from voicenter_cdr.errors import Problem
-from voicenter_cdr.models import Cdr, CdrField, InvalidRecord, RecordBatch, RecordTable
+from voicenter_cdr.models import CdrField, InvalidRecord, RecordBatch, RecordTable
 from voicenter_cdr.models.columns import BATCH_ROWS, FIELD_NAMES
 from voicenter_cdr.models.records import REQUIRED_FIELDS
 
-__all__ = ["DecodedRows", "RecordDecoder", "project_fields"]
+__all__ = ["DecodedRows", "RecordDecoder"]
 
 _KEY_MAPS: Final = 64
 """Sets of keys whose meaning is remembered; real answers have a handful."""
@@ -247,8 +247,3 @@ def _instant_of(sent: Mapping[str, Any]) -> Any:
         except UnreadableError:
             pass
     return None
-
-
-def project_fields(record: Cdr, fields: Sequence[str]) -> Cdr:
-    """Return the record with the chosen fields and those every record has; the others are ``None``."""
-    return Cdr(**{str(name): getattr(record, name) for name in {*fields, *REQUIRED_FIELDS}})

@@ -6,8 +6,10 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator
+from itertools import compress
 from typing import Final, Literal
 
+from voicenter_cdr._times import to_epoch_seconds
 from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
 from voicenter_cdr.core.planning.planner import WindowPlanner
 from voicenter_cdr.core.planning.windows import Window
@@ -15,7 +17,7 @@ from voicenter_cdr.core.streaming.base import ResumableStream, T
 from voicenter_cdr.core.streaming.checkpoints import StreamCheckpoint, record_marker, second_of
 from voicenter_cdr.core.streaming.workers import Batch, WorkerPool
 from voicenter_cdr.errors import DecodeError
-from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, Stats
+from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, RecordTable, Stats
 
 __all__ = ["OnInvalid", "Order", "PageStream", "RecordStream"]
 
@@ -44,37 +46,38 @@ class _Progress:
         self._invalid: list[InvalidRecord] = []
         self.usage = RequestUsage()
         self.records = 0
-        self.pending: list[Cdr] = []
-        """Records of the window that the consumer has not finished with, latest first."""
-        self.consumed: list[Cdr] = []
-        """Records it has finished with, as far back as the beginning of the last one's second."""
+        self._table = RecordTable()
+        self._earlier: list[Cdr] = []
+        """Records of the window that were handed out before the resume."""
+        self.position = 0
+        """Records of the table that the consumer has finished with."""
 
-    def start_batch(self, batch: Batch) -> list[Cdr]:
+    def start_batch(self, batch: Batch) -> RecordTable:
         """Begin with a batch and take its records; of a resumed window, leave out what was handed out before."""
+        self._table, self._earlier = batch.records, []
         places = self._find_delivered(batch.records) if self._delivered else set()
-        self.consumed = [batch.records[place] for place in sorted(places)]
         if places:
-            batch.records[:] = [record for place, record in enumerate(batch.records) if place not in places]
-        batch.records.reverse()
-        self._window, self.pending = batch.window, batch.records
+            delivered = [place in places for place in range(len(batch.records))]
+            self._earlier = list(batch.records.where(delivered))
+            self._table = batch.records.where([not was_delivered for was_delivered in delivered])
+        self._window, self.position = batch.window, 0
         self._invalid += batch.invalid
-        return self.pending
+        return self._table
 
-    def release_consumed(self) -> None:
-        """Forget what the checkpoint does not need: a page of records that is freed at once would be felt."""
-        last, keep = second_of(self.consumed[-1]), len(self.consumed)
-        while keep and second_of(self.consumed[keep - 1]) == last:
-            keep -= 1
-        del self.consumed[:keep]
+    def finish_batch(self) -> None:
+        """Take note that the consumer has finished with all records of the batch."""
+        self.position = len(self._table)
 
-    def _find_delivered(self, records: list[Cdr]) -> set[int]:
+    def _find_delivered(self, records: RecordTable) -> set[int]:
         """Find the places of records that were handed out before the resume.
 
         By content first, since two records can share a key; then by the key alone, since a record may have changed. By
         place, since two records can be equal in every field.
         """
         seconds = {int(marker.partition("-")[0]) for marker in self._delivered}
-        markers = {place: record_marker(record) for place, record in enumerate(records) if second_of(record) in seconds}
+        mask = [to_epoch_seconds(instant) in seconds for instant in records.column("started_at")]
+        places = compress(range(len(mask)), mask)
+        markers = {place: record_marker(record) for place, record in zip(places, records.where(mask), strict=True)}
         found = {place for place, marker in markers.items() if self._take_marker(marker)}
         for place in markers.keys() - found:
             key = markers[place].rpartition("-")[0]
@@ -82,6 +85,16 @@ class _Progress:
             if self._take_marker(changed):
                 found.add(place)
         return found
+
+    def _last_second(self) -> tuple[int | None, list[Cdr]]:
+        """Return the second of the last record that was finished with, and all such records of it."""
+        table, first = self._table, self.position
+        if not first and not self._earlier:
+            return None, []
+        last = second_of(table[first - 1] if first else self._earlier[-1])
+        while first and second_of(table[first - 1]) == last:
+            first -= 1
+        return last, [*filter(lambda record: second_of(record) == last, self._earlier), *table[first : self.position]]
 
     def _take_marker(self, marker: str) -> bool:
         """Tick off one record with this marker, if one was handed out before."""
@@ -98,10 +111,10 @@ class _Progress:
         window = self._window
         if window is not None:
             windows = [bounds for bounds in windows if bounds != (window.start, window.stop)]
-        if window is not None and self.pending:
-            last = second_of(self.consumed[-1]) if self.consumed else window.start
-            markers += [record_marker(record) for record in reversed(self.consumed) if second_of(record) == last]
-            windows.append((last, window.stop))
+        if window is not None and self.position < len(self._table):
+            last, finished = self._last_second()
+            markers += map(record_marker, finished)
+            windows.append((window.start if last is None else last, window.stop))
         checkpoint = StreamCheckpoint(
             query=self._query.fingerprint,
             period=self._query.seconds,
@@ -198,13 +211,11 @@ class RecordStream(_Stream[Cdr]):
         progress, pool = self._progress, self._pool
         try:
             while batch := await pool.next_batch():
-                pending, consumed = progress.start_batch(batch), progress.consumed
-                while pending:
+                for record in progress.start_batch(batch):
                     progress.records += 1
-                    yield pending[-1]
-                    consumed.append(pending.pop())
+                    yield record
+                    progress.position += 1
                     if progress.records % _RECORDS_A_TURN == 0:
-                        progress.release_consumed()
                         await asyncio.sleep(0)
                 self._raise_invalid(batch)
         finally:
@@ -218,7 +229,7 @@ class PageStream(_Stream[Page]):
         progress, pool = self._progress, self._pool
         try:
             while batch := await pool.next_batch():
-                records = tuple(reversed(progress.start_batch(batch)))
+                records = progress.start_batch(batch)
                 progress.records += len(records)
                 start, end = batch.window.times
                 if records or batch.invalid:
@@ -230,7 +241,7 @@ class PageStream(_Stream[Page]):
                         rows=len(records) + len(batch.invalid),
                         invalid=batch.invalid,
                     )
-                progress.pending.clear()
+                progress.finish_batch()
                 self._raise_invalid(batch)
         finally:
             await pool.aclose()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -18,12 +17,11 @@ from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
 from voicenter_cdr.core.planning.planner import WindowPlanner
 from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
 from voicenter_cdr.core.protocol.responses import ApiResponse
-from voicenter_cdr.core.protocol.rows import project_fields
 from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
-from voicenter_cdr.models import Cdr, InvalidRecord
+from voicenter_cdr.models import Cdr, InvalidRecord, RecordBatch, RecordTable
 
-__all__ = ["Batch", "WorkerPool", "page_info", "rows_in_window", "sort_by_time"]
+__all__ = ["Batch", "WorkerPool", "page_info"]
 
 _ROWS_A_TURN: Final = 100
 """Records that are compared, or made anew, before the event loop gets a turn."""
@@ -31,10 +29,10 @@ _ROWS_A_TURN: Final = 100
 
 @frozen
 class Batch:
-    """Proven records of one window, in order of time; the list is for the one who takes them."""
+    """Proven records of one window, in order of time."""
 
     window: Window
-    records: list[Cdr]
+    records: RecordTable
     invalid: tuple[InvalidRecord, ...]
 
 
@@ -62,23 +60,6 @@ def _value(row: Cdr | InvalidRecord) -> Any:
 def page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
     """Tell the planner of a response; with its rows where they are to be compared."""
     return PageInfo(response.seconds, response.total_hits, response.return_hits, rows, response)
-
-
-def rows_in_window(response: ApiResponse, window: Window) -> list[Cdr | InvalidRecord]:
-    """Pick the rows whose second lies in the window, or can't be told."""
-    return _pick(response.rows, response.seconds, window)
-
-
-def _pick(
-    rows: Sequence[Cdr | InvalidRecord], seconds: Sequence[int | None], window: Window
-) -> list[Cdr | InvalidRecord]:
-    start, stop = window.start, window.stop
-    return [row for row, second in zip(rows, seconds, strict=True) if second is None or start <= second < stop]
-
-
-def sort_by_time(records: Iterable[Cdr]) -> list[Cdr]:
-    """Sort by time; records of one instant keep the order they came in."""
-    return sorted(records, key=attrgetter("started_at"))
 
 
 class WorkerPool:
@@ -197,20 +178,35 @@ class WorkerPool:
 
     async def _make_batch(self, window: Window, page: PageInfo) -> Batch:
         """Pick out a window's records when they are wanted, with turns of the event loop in between."""
-        turns, has_all_fields = self._sender.turns, page.payload is None or bool(page.rows)
+        turns = self._sender.turns
+        if page.payload is None or page.rows:
+            records, invalid = await self._from_identities(window, page)
+        else:
+            async with turns:
+                records, invalid = page.payload.between(window.start, window.stop)
+        batches: list[RecordBatch] = []
         async with turns:
-            if has_all_fields:
-                rows = _pick([identity.row for identity in page.rows], page.seconds, window)  # type: ignore[attr-defined]
-            else:
-                rows = rows_in_window(page.payload, window)
-        async with turns:
-            records = [row for row in rows if isinstance(row, Cdr)]
-            invalid = tuple(row for row in rows if isinstance(row, InvalidRecord)) if len(rows) > len(records) else ()
-        if has_all_fields and self._fields is not None:
-            whole, records = records, []
-            for start in range(0, len(whole), _ROWS_A_TURN):
-                async with turns:
-                    records += [project_fields(record, self._fields) for record in whole[start : start + _ROWS_A_TURN]]
-        async with turns:
-            records = sort_by_time(records)
-        return Batch(window, records, invalid)
+            in_order = records.iter_sorted()
+        while True:
+            async with turns:  # a batch a turn: an answer that came in descending order has to be turned round
+                batch = next(in_order, None)
+            if batch is None:
+                return Batch(window, RecordTable(batches), invalid)
+            batches.append(batch)
+
+    async def _from_identities(self, window: Window, page: PageInfo) -> tuple[RecordTable, tuple[InvalidRecord, ...]]:
+        """Pick out a window's rows where all fields were asked for, to compare them; then only the chosen ones stay."""
+        turns, start, stop = self._sender.turns, window.start, window.stop
+        rows: list[Cdr | InvalidRecord] = [
+            identity.row  # type: ignore[attr-defined]  # the planner's rows are opaque to it
+            for identity, second in zip(page.rows, page.seconds, strict=True)
+            if second is None or start <= second < stop
+        ]
+        readable = [row for row in rows if isinstance(row, Cdr)]
+        invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
+        batches: list[RecordBatch] = []
+        for place in range(0, len(readable), _ROWS_A_TURN):
+            async with turns:
+                batch = RecordBatch.of(readable[place : place + _ROWS_A_TURN])
+                batches.append(batch if self._fields is None else batch.project(self._fields))
+        return RecordTable(batches), invalid
