@@ -28,13 +28,14 @@ from voicenter_cdr.recordings import (
     Recording,
     read_manifest,
 )
+from voicenter_cdr.recordings.download import file_stem
 
 
 async def test_download_stores_and_lists_a_recording(tmp_path: Path) -> None:
     """It lies in the folder of its UTC day, whole; the manifest tells what it is, without link and number."""
     recording = await fetch(Server(), tmp_path)
     cdr = call()
-    assert recording.path == f"date=2026-07-14/{cdr.call_id}-{cdr.key[:12]}.mp3"
+    assert recording.path == f"date=2026-07-14/{file_stem(cdr)}.mp3"
     assert files(tmp_path) == [recording.path]
     assert (tmp_path / recording.path).read_bytes() == SOUND
     assert (recording.status, recording.reason) == ("stored", None)
@@ -121,7 +122,7 @@ async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Pat
     folder = tmp_path / "date=2026-07-14"
     folder.mkdir()
     for cdr, body in zip(cdrs, (wav(0), wav(50), wav(50)[:-9]), strict=True):
-        path = folder / f"{cdr.call_id}-{cdr.key[:12]}.wav"
+        path = folder / f"{file_stem(cdr)}.wav"
         path.write_bytes(body)
         known = Recording(
             key=cdr.key,
@@ -197,7 +198,7 @@ async def test_download_odd_call_id_can_not_leave_the_folder(tmp_path: Path, cal
     folder = tmp_path / "inner"
     cdr = call(call_id=call_id)
     recording = await fetch(Server(), folder, cdr)
-    assert recording.path == f"date=2026-07-14/{cdr.key}.mp3"
+    assert recording.path == f"date=2026-07-14/{file_stem(cdr)}.mp3"
     assert files(tmp_path) == [f"inner/{recording.path}"]
     assert read_manifest(folder)[cdr.key].call_id == call_id
 

@@ -20,6 +20,7 @@ from voicenter_cdr.recordings import (
     download_recording,
     download_recordings,
 )
+from voicenter_cdr.recordings.download import file_stem
 
 SECRET = "s3cret-Account-c0de"
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and locks of POSIX")
@@ -107,7 +108,7 @@ class Server:
 
 def part_of(folder: Path, cdr: Cdr) -> Path:
     """Where a download is kept until it is whole."""
-    path = folder / "date=2026-07-14" / f"{cdr.call_id}-{cdr.key[:12]}.part"
+    path = folder / "date=2026-07-14" / f"{file_stem(cdr)}.part"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

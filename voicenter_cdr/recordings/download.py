@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
@@ -57,6 +58,8 @@ _LONGEST_PAUSE: Final = 120.0
 _PAGE: Final = re.compile(r"text/html|application/(json|xml|xhtml|problem)", re.IGNORECASE)
 """Media types of pages, which need not be read; otherwise the bytes decide, since servers guess."""
 
+_NUMBER: Final = re.compile(r"\d{9,}")
+"""Digits that may be a phone number."""
 _SAFE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
 
 
@@ -196,7 +199,7 @@ class _Downloads:
 
     async def fetch(self, cdr: Cdr) -> Recording:
         """Return the recording, on the disk. Raises :class:`RecordingError`."""
-        stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / _file_stem(cdr)
+        stem = day_folder(self._folder, cdr.started_at.astimezone(UTC).date()) / file_stem(cdr)
         if found := await self._find_existing(cdr, stem):
             return found
         part = stem.with_name(stem.name + PART_SUFFIX)
@@ -382,10 +385,18 @@ def _pause(state: RetryCallState) -> float:
     return exponential_backoff(state.attempt_number, random.random(), getattr(error, "retry_after", None))
 
 
-def _file_stem(cdr: Cdr) -> str:
-    """Return the file's name without its suffix: nothing from the service that could lead out of the folder."""
+def file_stem(cdr: Cdr) -> str:
+    """Return the file's name without its suffix: nothing from the service that could lead out of the folder.
+
+    Its digest is made from the leg's time, type, extensions and link, but from no phone number: file names are given
+    away, and whoever tries all numbers would find the one behind ``Cdr.key``.
+    """
+    link = _NUMBER.sub("", (cdr.record_url or "").replace(cdr.call_id or "", ""))
+    kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
+    parts = (cdr.call_id, kind, cdr.started_at.isoformat(), cdr.caller_extension, cdr.target_extension, link)
+    made = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     safe = cdr.call_id is not None and _SAFE_ID.fullmatch(cdr.call_id)
-    return f"{cdr.call_id}-{cdr.key[:12]}" if safe else cdr.key
+    return f"{cdr.call_id}-{made[:12]}" if safe else made
 
 
 def _existing_file(stem: Path) -> Path | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.command_line import NOW
 
 from voicenter_cdr.cli import periods
@@ -69,3 +71,62 @@ def test_resolve_period_of_the_demo_is_ninety_days() -> None:
     """Without a period the demo shows all it has."""
     period = periods.resolve_period(Period(), now=NOW, demo=True, call_id=None)
     assert period == (NOW - timedelta(days=90), NOW)
+
+
+@pytest.mark.parametrize(
+    ("word", "start", "end"),
+    [  # now is Wednesday, 15 July 2026, 15:00 in Israel
+        ("today", "2026-07-14T21:00", "2026-07-15T12:00"),
+        ("yesterday", "2026-07-13T21:00", "2026-07-14T21:00"),
+        ("this-week", "2026-07-11T21:00", "2026-07-15T12:00"),
+        ("last-week", "2026-07-04T21:00", "2026-07-11T21:00"),
+        ("this-month", "2026-06-30T21:00", "2026-07-15T12:00"),
+        ("last-month", "2026-05-31T21:00", "2026-06-30T21:00"),
+        ("this-year", "2025-12-31T22:00", "2026-07-15T12:00"),
+        ("last-year", "2024-12-31T22:00", "2025-12-31T22:00"),
+        ("Last Month", "2026-05-31T21:00", "2026-06-30T21:00"),
+    ],
+)
+def test_resolve_period_of_a_calendar_word_is_local_and_ends_now(word: str, start: str, end: str) -> None:
+    """Weeks begin on Sunday; what has not come yet is in no period."""
+    found = periods.resolve_period(Period(word=word), now=NOW, demo=False, call_id=None, zone=periods.LOCAL_ZONE)
+    assert [f"{moment:%Y-%m-%dT%H:%M}" for moment in found] == [start, end]
+
+
+@settings(max_examples=50)
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(["UTC", "Asia/Jerusalem", "Asia/Beirut"])
+)
+def test_resolve_period_of_neighbouring_words_touch(moment: datetime, zone: str) -> None:
+    """The last day, week, month or year ends where this one begins, at any instant and in any zone."""
+    now = moment.replace(microsecond=0, tzinfo=UTC)
+    place = periods.parse_zone(zone)
+    for unit in ("week", "month", "year"):
+        this, last = (
+            periods.parse_instant("--from", f"{which}-{unit}", place, now, second=False) for which in ("this", "last")
+        )
+        assert last < this <= now
+        assert periods.resolve_period(Period(word=f"last-{unit}", tz=zone), now=now, demo=False, call_id=None) == (
+            last,
+            this,
+        )
+    month = this_month = periods.parse_instant("--from", "this-month", place, now, second=False).astimezone(place)
+    found = periods.resolve_period(
+        Period(month=f"{month:%Y-%m}", tz=zone), now=now + timedelta(seconds=1), demo=False, call_id=None
+    )
+    assert found == (this_month, now + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("period", "bounds"),
+    [
+        (Period(), (None, None)),
+        (Period(end="2026-07-01"), (None, "2026-07-01T00:00")),
+        (Period(start="2026-07-01"), ("2026-07-01T00:00", None)),
+        (Period(month="2026-06"), ("2026-06-01T00:00", "2026-07-01T00:00")),
+    ],
+)
+def test_resolve_bounds_leaves_open_what_was_not_named(period: Period, bounds: tuple[str | None, str | None]) -> None:
+    """A sync that names no end goes on to now; one that names no start goes on from its last run."""
+    found = periods.resolve_bounds(period, now=NOW, demo=False)
+    assert tuple(moment and f"{moment:%Y-%m-%dT%H:%M}" for moment in found) == bounds
