@@ -55,8 +55,9 @@ def export(
     The file is NAME.part until it is complete; if the export stops early, the .part file stays.
 
     Args:
-        output: File to write: .jsonl or .csv (with .gz at its end to pack it), .parquet, .sqlite or .db, .duckdb; a
-            folder, with a slash at its end, for Parquet files by day; - is standard output, the default.
+        output: File to write: .jsonl or .csv (.gz at its end packs it), .parquet, .xlsx, .sqlite or .db, .duckdb;
+            a folder, with a slash at its end, for Parquet files by day; an address s3://, gs:// or az://; - is standard
+            output, the default.
         format_: Default: by the name of the file, parquet in a folder, jsonl on standard output.
         fields: Columns wanted, in this order, separated by commas. Default: all.
         raw_names: Name the columns as the API does.
