@@ -144,7 +144,7 @@ def views(
     for name in DIMENSIONS:
         made[f"kpi_by_{name}"] = text.grouped(name, *_KEYS[name])
     made["kpi_by_interval"] = text.intervals()
-    made["kpi_unreturned"] = text.query(_UNRETURNED, "callers")
+    made["kpi_unreturned"] = text.query(_template("unreturned"), "callers")
     made["kpi_menu"] = text.query(_MENU.format(counted=int(Tag.COUNTED)), "calls")
     made["kpi_flow"] = text.query(_FLOW.format(entry=int(Tag.ENTRY)), "legs")
     made["kpi_wait_class"] = text.wait_classes()
@@ -335,7 +335,7 @@ GROUP BY 1, 2""",
             f"SELECT {columns}\nFROM measured CROSS JOIN lost CROSS JOIN repeats CROSS JOIN returns CROSS JOIN delays "
             f"CROSS JOIN peak\nLEFT JOIN ({ranked}) AS ranked ON ranked.key = 1"
         )
-        return self.query(f"{sums}{_WHOLE}{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
+        return self.query(f"{sums}{_template('overall')}\n{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
 
 
 _MARK: Final = "/* */"
@@ -427,30 +427,6 @@ _RANKED: Final = """
     GROUP BY key
 """
 
-_UNRETURNED: Final = """
-, spoken AS (
-    SELECT customer, max(spoken_us) AS until_us FROM calls WHERE spoken_us IS NOT NULL GROUP BY customer
-), waiting AS (
-    SELECT calls.customer, calls.call_id, calls.missed_us FROM calls
-    LEFT JOIN spoken ON spoken.customer = calls.customer
-    WHERE calls.missed_leg IS NOT NULL AND calls.customer IS NOT NULL
-        AND (spoken.until_us IS NULL OR calls.missed_us > spoken.until_us)
-), missed AS (
-    SELECT waiting.customer, waiting.call_id, waiting.missed_us, leg.ring, leg.status, leg.queue, leg.department_label,
-        row_number() OVER (PARTITION BY waiting.customer ORDER BY leg.start_us DESC, leg.ord DESC) AS place,
-        row_number() OVER (PARTITION BY waiting.customer, CASE WHEN leg.queue IS NULL THEN 1 ELSE 0 END
-            ORDER BY leg.start_us DESC, leg.ord DESC) AS queue_place,
-        row_number() OVER (PARTITION BY waiting.customer, CASE WHEN leg.department_label IS NULL THEN 1 ELSE 0 END
-            ORDER BY leg.start_us DESC, leg.ord DESC) AS department_place
-    FROM waiting JOIN leg ON leg.call_id = waiting.call_id AND leg.is_missed = 1
-)
-SELECT customer AS customer_number, count(DISTINCT call_id) AS attempts, min(missed_us) AS first_attempt_us,
-    max(missed_us) AS last_attempt_us, sum(coalesce(ring, 0)) AS waiting_seconds,
-    max(CASE WHEN place = 1 THEN status END) AS dial_status,
-    max(CASE WHEN queue_place = 1 THEN queue END) AS queue,
-    max(CASE WHEN department_place = 1 THEN department_label END) AS department
-FROM missed GROUP BY customer"""
-
 _MENU: Final = """
 SELECT path, outcome, count(*) AS calls FROM calls
 WHERE (tags & {counted}) <> 0 AND direction = 'inbound' AND path <> '' GROUP BY path, outcome"""
@@ -462,41 +438,6 @@ SELECT source, target, answered, count(*) AS calls FROM (
         lead(ord) OVER (PARTITION BY call_id ORDER BY ord) AS next_ord
     FROM leg WHERE (tags & {entry}) <> 0 AND is_on_line = 1 AND is_linked = 1
 ) AS steps WHERE next_ord IS NOT NULL GROUP BY source, target, answered"""
-
-_WHOLE: Final = """,
-repeats AS (
-    SELECT CAST(sum(again) AS DOUBLE PRECISION) / nullif(count(*), 0) AS repeat_callers FROM (
-        SELECT max(CASE WHEN tags > 0 THEN 1 ELSE 0 END) AS again FROM resolution GROUP BY customer) AS callers
-),
-returns AS (
-    SELECT CAST(sum(waiting) AS DOUBLE PRECISION) / nullif(count(*), 0) AS unreturned_callers FROM (
-        SELECT max(CASE WHEN talked_us IS NULL AND returned_us IS NULL THEN 1 ELSE 0 END) AS waiting FROM episode
-        GROUP BY customer) AS callers
-),
-delays AS (
-    SELECT CAST(avg(returned) AS DOUBLE PRECISION) / 1000000 AS time_to_callback,
-        CAST(min(CASE WHEN place * 100 >= returns * 50 THEN returned END) AS DOUBLE PRECISION) / 1000000
-            AS time_to_callback_p50,
-        CAST(min(CASE WHEN tried_place * 100 >= tries * 50 THEN tried END) AS DOUBLE PRECISION) / 1000000
-            AS time_to_attempt_p50
-    FROM (
-        SELECT returned, tried, count(returned) OVER () AS returns, count(tried) OVER () AS tries,
-            row_number() OVER (ORDER BY CASE WHEN returned IS NULL THEN 1 ELSE 0 END, returned) AS place,
-            row_number() OVER (ORDER BY CASE WHEN tried IS NULL THEN 1 ELSE 0 END, tried) AS tried_place
-        FROM due
-    ) AS ranked_delays
-),
-peak AS (
-    SELECT coalesce(max(lines), 0) AS peak_concurrency FROM (
-        SELECT sum(change) OVER (ORDER BY moment, change ROWS UNBOUNDED PRECEDING) AS lines FROM (
-            SELECT start_us AS moment, 1 AS change FROM base WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
-            UNION ALL
-            SELECT start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000, -1 FROM base
-            WHERE coalesce(ring, 0) + coalesce(duration, 0) > 0
-        ) AS changes
-    ) AS busy
-)
-"""
 
 
 def _tall(options: KpiOptions) -> str:
