@@ -409,7 +409,6 @@ class CdrClient:
         since records come late and change. Records that can't be read are passed over. Failures that pass are logged
         and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
         """
-
         generation = self.session.generation  # of now: a poll after aclose() must not open the client again
 
         def read(period: CdrQuery) -> PageStream:

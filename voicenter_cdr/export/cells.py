@@ -264,7 +264,7 @@ def _price(column: Column, value: Decimal) -> Decimal:
 
 
 def encodable(values: Values) -> Values:
-    """Return texts that UTF-8 has bytes for: half of a surrogate pair becomes its escape, ``\\ud83d``."""
+    """Return texts that UTF-8 has bytes for: half of a surrogate pair becomes its escape in JSON."""
     try:
         "".join(filter(None, values)).encode()
     except UnicodeEncodeError:

@@ -1,12 +1,12 @@
 """The columns of a record outside of Python: one definition for every file and table that is written.
 
-Pure. What a column is called, which kind of value it holds, how that value looks in JSON and in a table stands here
-and nowhere else. The columns do not depend on the data: a column without a value is null, never missing.
+Pure. Names of columns, kinds of values, and their forms in JSON and in tables stand here and nowhere else. The columns
+do not depend on the data: a column without a value is null, never missing.
 
 Tables (Arrow, Parquet, SQLite, DuckDB) have types, and a type has an end: a number that does not fit its column is
 refused with the name of the column (:class:`DecodeError`), never cut, rounded or made null; only the noise of a float
 is taken from a price (0.30000000000000004). JSON Lines and CSV hold any number. Text that UTF-8 has no bytes for (half
-of a surrogate pair) is written as its escape, ``\\ud83d``.
+of a surrogate pair) is written as its escape in JSON.
 """
 
 from __future__ import annotations

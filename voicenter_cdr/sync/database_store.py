@@ -50,7 +50,7 @@ class WriterLock(Protocol):
 
 @frozen(kw_only=True)
 class Dialect:
-    """What differs between databases."""
+    """SQL that differs between databases."""
 
     day: str
     """Expression: the UTC day of ``started_at``, as text or date."""

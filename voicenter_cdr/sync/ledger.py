@@ -128,7 +128,7 @@ IsForgotten = Callable[[Mapping[str, Any]], bool]
 
 @frozen
 class StoredDay:
-    """What a copy really holds of one UTC day, whatever its ledger says."""
+    """Content that a copy really holds of one UTC day, whatever its ledger says."""
 
     rows: int = 0
     """Number of records."""

@@ -36,7 +36,7 @@ _COLUMNS: Final = tuple(column for column in COLUMNS if column.name in (*_NUMBER
 _WITHIN_TEXT: Final = re.compile(r"(?<!\d)\+?\d(?:[^\w]{0,3}\d){7,14}(?!\d)|p_[b-df-hjkmnp-tv]{24}")
 """A number of 8 to 15 digits, whatever stands between them, or a pseudonym."""
 _STARTS: Final = ("0", "972", "+")
-"""How a number within a text begins; anything else is far more often an id or a time."""
+"""Beginning of a number within a text; anything else is far more often an id or a time."""
 
 
 def normal_numbers(numbers: str | Iterable[str], pseudonymiser: Pseudonymiser | None) -> frozenset[str]:

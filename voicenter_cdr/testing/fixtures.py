@@ -25,14 +25,14 @@ _YEAR = (datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 
 @pytest.fixture
 def voicenter_sandbox() -> Sandbox:
-    """A service with 3,000 calls of the year 2025 (UTC); put others into it with ``replace``, script its ``faults``."""
+    """Provide a service with 3,000 calls of 2025 (UTC). Put others into it with ``replace``; script its ``faults``."""
     rows = make_rows(3_000, start=_YEAR[0], end=_YEAR[1])
     return Sandbox(Records(rows), behaviour=Behaviour(cap=100))
 
 
 @pytest.fixture
 def cdr_client(voicenter_sandbox: Sandbox) -> Iterator[CdrClient]:
-    """A client of that service, with the real limits."""
+    """Provide a client of that service, with the real limits."""
     cap = voicenter_sandbox.behaviour.cap
     client = CdrClient(code="sandbox-code", transport=in_process(voicenter_sandbox), page_cap=cap)
     yield client

@@ -59,7 +59,7 @@ def make_row(
 
 
 def make_record(*, at: datetime = datetime(2026, 1, 4, 9, 30, tzinfo=UTC), number: int = 1, **fields: Any) -> Cdr:
-    """The same as a :class:`~voicenter_cdr.Cdr`, read as the client reads it."""
+    """Return such a row as a :class:`~voicenter_cdr.Cdr`, read as the client reads it."""
     row = make_row(at=at, number=number, **fields)
     answer = decode(200, {}, _page(row))
     return answer.records[0]

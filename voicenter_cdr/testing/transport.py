@@ -21,7 +21,7 @@ class _InProcess(httpx.AsyncBaseTransport):
 
 
 def in_process(app: Sandbox) -> httpx.AsyncBaseTransport:
-    """A ``transport`` for :class:`~voicenter_cdr.CdrClient` that asks the sandbox directly.
+    """Return a ``transport`` for :class:`~voicenter_cdr.CdrClient` that calls the sandbox directly.
 
     A connection that the sandbox drops looks as it would on a network. Faults that break a body off in the middle
     need real sockets: use :func:`~voicenter_cdr.sandbox.serving` for those.

@@ -157,6 +157,7 @@ class JsonArraySplitter:
             end -= 1
         if end < 1 or self._buffer[end] != _COMMA:
             return None
+        # A view, since a copy of the buffer for each slice would double what a page needs.
         with memoryview(self._buffer) as whole, whole[:end] as rows_only:
             rows = self._parse(b"".join((b"[", rows_only, b"]")))
         if rows is not None:

@@ -70,6 +70,7 @@ class DecodedRows:
         """Append columns of readable rows."""
         for kept, column in zip(self._columns, columns, strict=True):
             kept += column
+        # Batches of about 1,000 rows: freeing or collecting a whole page's columns at once is felt by the event loop.
         while len(self._columns[0]) >= BATCH_ROWS:
             self._cut()
 
@@ -108,6 +109,7 @@ def _map_keys(wanted: Container[CdrField | None], keys: Iterable[str]) -> KeyMap
         if name not in wanted:
             continue
         found = unknown if name is None else fields.setdefault(name, [])
+        # The document's own spelling comes first, so that it counts where a row has the field twice.
         found.insert(0 if name and key == API_NAMES[name] else len(found), key)
     return KeyMap(fields, unknown)
 
@@ -127,6 +129,7 @@ def _collect(rows: Sequence[dict[str, Any]], keys: Sequence[str], fallback_rows:
     """Return what rows hold for a field under any of its keys; places of those that have it twice are added."""
     if len(keys) == 1:
         return [row.get(keys[0]) for row in rows]
+    # A row with two spellings of one field has a leftover value, which only the reading of a single row keeps.
     found = [[row[key] for key in keys if key in row] for row in rows]
     fallback_rows.update(place for place, values in enumerate(found) if len(values) > 1)
     return [values[0] if values else None for values in found]
@@ -177,6 +180,7 @@ class RecordDecoder:
                         column[place] = value  # type: ignore[index]  # lists, by the line above
         instants = columns[_STARTED_AT]
         if unreadable:
+            # Their seconds count all the same: the planner compares rows with totals, and these are rows.
             decoded.unreadable.update((first + place, row) for place, row in sorted(unreadable.items()))
             instants = [unreadable[n].started_at if n in unreadable else value for n, value in enumerate(instants)]
             kept = [place not in unreadable for place in range(len(rows))]
@@ -201,6 +205,7 @@ class RecordDecoder:
             values = table[found[0]] if table else _collect(rows, found, fallback_rows)
             columns[_INDEX[name]] = self._decoders[name].decode(values, fallback_rows)
         if not table:
+            # Without one set of keys for all rows, what is unknown differs from row to row.
             unknown = frozenset(keys.unknown)
             own_keys = [sorted(unknown.intersection(row)) if unknown else () for row in rows]
             pairs = zip(rows, own_keys, strict=True)
@@ -228,6 +233,7 @@ class RecordDecoder:
             try:
                 atoms[name] = SCALARS[CdrField(name)](sent[name])
             except UnreadableError as error:
+                # A malformed menu or CustomData is no reason to lose a call: it is kept as it was sent.
                 if name in OPTIONAL_FIELDS:
                     leftover[key] = sent[name]
                 else:

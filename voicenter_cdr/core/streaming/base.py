@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class ResumableStream(AsyncIterator[T]):
-    """What every iterator of this package does: it breaks for good, knows from where to go on, and can be ended.
+    """Base of every stream: an async iterator that can be resumed and closed, and that stays broken once it failed.
 
-    Work under ``contextlib.aclosing`` where you may leave early.
+    Iterate under ``contextlib.aclosing`` where you may leave early.
     """
 
     _running: AsyncGenerator[T, None] | None = None

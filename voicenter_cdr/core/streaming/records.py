@@ -22,10 +22,10 @@ from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, RecordTable
 __all__ = ["OnInvalid", "Order", "PageStream", "RecordStream"]
 
 Order = Literal["time", "any"]
-"""``"time"``: records in order of time. ``"any"``: windows as they are proven, so that nothing is held back."""
+"""``"time"``: records in order of time. ``"any"``: windows as soon as they are proven, so that nothing is buffered."""
 
 OnInvalid = Literal["raise", "collect"]
-"""What becomes of records that can't be read: an error behind the readable ones of their page, or a list."""
+"""Handling of unreadable records: an error after the readable ones of their page, or a list in ``stats.invalid``."""
 
 _RECORDS_A_TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
