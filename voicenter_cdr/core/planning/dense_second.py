@@ -78,21 +78,27 @@ def enumerate_dense_second(
     is_sure = bool(total or cdr_types)
     known_types = {int(kind) for row in seen if (kind := getattr(row, "cdr_type", None)) is not None}
     parts = [cdr_types or tuple(sorted({*map(int, CdrType), *known_types}))] if is_sure else []
+    parts_total, leaves_total = None, 0
     while parts:
         part = parts.pop()
         answer = collect((yield DenseSecondRequest(cdr_types=part)))
         if is_complete(answer, page_cap=page_cap):
+            leaves_total += len(answer.rows)
             if any(getattr(row, "cdr_type", None) in part for row in seen.keys() - set(answer.rows)):
                 return None  # one that was there is gone
             continue
+        parts_total = answer.total if parts_total is None else parts_total
         if len(part) > 1:
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
         other = collect((yield DenseSecondRequest(cdr_types=part, descending=True)))
+        leaves_total += answer.total or 0
         is_sure = answer.total == (Counter(answer.rows) | Counter(other.rows)).total() < largest_total
         if not is_sure:
             break
     again = collect((yield DenseSecondRequest())) if total else page
+    if total and parts_total not in (None, leaves_total):
+        return None
     if again.total != page.total or seen.total() > keys.total() or (total and max(told, seen.total()) > total):
         return None  # something came, went or changed meanwhile
     if seen.total() < total if total else not is_sure:
