@@ -1,5 +1,6 @@
 """Every call detail record (CDR) out of Voicenter's Call Log API: once, in order, at the pace it allows."""
 
+from voicenter_cdr._version import __version__ as __version__
 from voicenter_cdr.client import BASE_URL, CdrClient
 from voicenter_cdr.core.http.session import Timeout
 from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
@@ -46,8 +47,6 @@ from voicenter_cdr.models import (
     SortOrder,
     Stats,
 )
-
-__version__ = "0.3.0"
 
 __all__ = [
     "BASE_URL",

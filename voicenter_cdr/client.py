@@ -16,8 +16,10 @@ import attrs
 import httpx
 
 from voicenter_cdr._validation import check_choice, check_number
+from voicenter_cdr.core.http.emitter import EventEmitter
+from voicenter_cdr.core.http.query_session import QuerySession
 from voicenter_cdr.core.http.sender import RequestUsage
-from voicenter_cdr.core.http.session import ApiSession, QuerySession, Timeout
+from voicenter_cdr.core.http.session import ApiSession, Timeout
 from voicenter_cdr.core.http.transport import validate_url
 from voicenter_cdr.core.planning.estimates import count_between, estimate_rows
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, check_time_zone, find_border, is_complete
@@ -31,6 +33,7 @@ from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.core.streaming.workers import page_info
 from voicenter_cdr.errors import ConfigurationError, DecodeError, OutOfRangeError
+from voicenter_cdr.events import EventHook
 from voicenter_cdr.models import (
     Cdr,
     CdrField,
@@ -101,6 +104,7 @@ class CdrClient:
     - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
     - ``page_cap``: rows one answer can hold.
     - ``loads``: the JSON parser, e.g. ``orjson.loads``.
+    - ``on_event``: a quick function that takes each event (:mod:`voicenter_cdr.events`); if it raises, the run goes on.
 
     Raises :class:`ConfigurationError` for no or two credentials and values that make no sense.
     """
@@ -121,6 +125,7 @@ class CdrClient:
         method: Literal["POST", "GET"] = "POST",
         page_cap: int = PAGE_CAP,
         loads: Loads = json.loads,
+        on_event: EventHook | None = None,
     ) -> None:
         self._session: ApiSession | None = None
         credentials = _credentials(code, token)
@@ -153,6 +158,7 @@ class CdrClient:
             method=method,
             transport=transport,
             loads=loads,
+            emit=EventEmitter(on_event),
         )
 
     @classmethod
@@ -224,8 +230,6 @@ class CdrClient:
     def __del__(self) -> None:
         if self._http is not None:
             warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
-
-    # -- asking
 
     async def fetch(
         self,
@@ -455,7 +459,8 @@ class CdrClient:
                 period, lookback=lookback, poll=poll, sweep=sweep, max_wait=max_wait, now=now, resume_from=checkpoint
             )
 
-        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, begun=self.session.track_task)
+        begun, emit = self.session.track_task, self.session.emit
+        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, begun=begun, emit=emit)
 
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None
@@ -469,8 +474,6 @@ class CdrClient:
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
         return tuple([record async for record in stream])
-
-    # -- how
 
     def _bulk(
         self,

@@ -19,7 +19,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {  # an importer's layer is at least as high as that of what it imports
     "_times": 0,
+    "_version": 0,
     "errors": 0,
+    "events": 0,
     "_validation": 1,
     "models": 1,
     "_files": 2,
@@ -60,6 +62,7 @@ THIRD_PARTY = {
     "diagnostics": {"attrs"},
     "dlt_source": {"attrs"},
     "errors": {"attrs"},
+    "events": {"attrs"},
     "export": {"attrs"},
     "handlers": {"attrs", "httpx"},
     "models": {"attrs", "pydantic_core"},
@@ -72,6 +75,7 @@ THIRD_PARTY = {
 }
 PURE = (
     "errors",
+    "events",
     "models",
     "calls",
     "core.planning",

@@ -21,6 +21,7 @@ MODULES = (
     "voicenter_cdr.calls",
     "voicenter_cdr.diagnostics",
     "voicenter_cdr.dlt_source",
+    "voicenter_cdr.events",
     "voicenter_cdr.export",
     "voicenter_cdr.handlers",
     "voicenter_cdr.limiters",

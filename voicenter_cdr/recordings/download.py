@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
 from voicenter_cdr._validation import check_number
-from voicenter_cdr.core.http.transport import BareTransport, retry_after
+from voicenter_cdr.core.http.transport import USER_AGENT, BareTransport, retry_after
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
@@ -307,7 +307,7 @@ class _Downloads:
 
     async def _ask(self, url: httpx.URL, kept: PartialDownload | None) -> httpx.Response:
         """Send a request and follow its redirects, each to an allowed host; return the last response."""
-        headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "voicenter-cdr"}
+        headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": USER_AGENT}
         if kept is not None:
             headers |= {"range": f"bytes={kept.start}-", "if-range": kept.etag}
         timeout = httpx.Timeout(self._policy.timeout, connect=min(_CONNECT, self._policy.timeout)).as_dict()

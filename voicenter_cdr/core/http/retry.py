@@ -56,6 +56,11 @@ class RetryBudget:
         self.jitter = random.random()
 
     @property
+    def faults_left(self) -> int:
+        """Number of attempts that may still fail before the request is given up."""
+        return self.max_attempts - self.faults
+
+    @property
     def left(self) -> float | None:
         """Seconds that remain of ``max_wait``; ``None`` for no limit."""
         return None if self.max_wait is None else max(0.0, self.max_wait - self.waited)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from attrs import define
 
+from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.planning.windows import WindowRequest
 from voicenter_cdr.core.protocol.responses import ApiResponse
@@ -36,6 +37,16 @@ class RequestSender(Protocol):
     @property
     def turns(self) -> CooperativeLock:
         """Lock for work that would block the event loop for long."""
+        ...
+
+    @property
+    def operation(self) -> str:
+        """Mark of all events of this sender."""
+        ...
+
+    @property
+    def emit(self) -> EventEmitter:
+        """Emitter of the client's events."""
         ...
 
     async def acquire_permit(self, usage: RequestUsage) -> Permit:

@@ -1,8 +1,4 @@
-"""Requests of one client: connections, credentials, permits, retries and decoding.
-
-:class:`ApiSession` owns what all requests of a client share. :class:`QuerySession` is one query's view of it, and all
-that streams see of HTTP.
-"""
+"""What all requests of a client share: connections, credentials, permits and decoding."""
 
 from __future__ import annotations
 
@@ -13,24 +9,18 @@ import ssl
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-import attrs
 import httpx
 from attrs import define, field
-from tenacity import AsyncRetrying, retry_if_exception
 
-from voicenter_cdr._times import format_second
-from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.decompression import iter_decompressed
+from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
-from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context
-from voicenter_cdr.core.planning.windows import Window, WindowRequest
-from voicenter_cdr.core.protocol.requests import Credentials, Request, encode
+from voicenter_cdr.core.protocol.requests import Credentials, Request
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
-from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
 from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler, closed_error
 from voicenter_cdr.errors import (
@@ -42,12 +32,11 @@ from voicenter_cdr.errors import (
     VoicenterError,
     strip_tracebacks,
 )
-from voicenter_cdr.models import CdrField, CdrQuery, FrozenMap, RawResponse, Sort, SortOrder
+from voicenter_cdr.events import Waited, WaitStarted
+from voicenter_cdr.models import CdrField, RawResponse
 from voicenter_cdr.models.records import fingerprint
 
-__all__ = ["ApiSession", "QuerySession", "Timeout"]
-
-_LOG: Final = logging.getLogger("voicenter_cdr")
+__all__ = ["ApiSession", "RawCapture", "Timeout", "with_params"]
 
 _EMPTY_STREAM: Final = httpx.ByteStream(b"")
 
@@ -83,6 +72,7 @@ class ApiSession:
         method: Literal["POST", "GET"],
         transport: httpx.AsyncBaseTransport | None,
         loads: Loads,
+        emit: EventEmitter,
     ) -> None:
         self.credentials = credentials
         self.url = url
@@ -90,6 +80,7 @@ class ApiSession:
         self.max_attempts = max_attempts
         self.concurrency = concurrency
         self.method = method
+        self.emit = emit
         self.turns = CooperativeLock()
         self.generation = 0
         """Number of times the session was closed. A call of an earlier generation sends nothing any more."""
@@ -189,7 +180,7 @@ class ApiSession:
                 await self._closed.wait()
 
     async def acquire_permit(
-        self, *, generation: int, interactive: bool, max_wait: float | None, usage: RequestUsage
+        self, *, generation: int, interactive: bool, max_wait: float | None, usage: RequestUsage, operation: str
     ) -> Permit:
         """Wait until one request may be sent.
 
@@ -199,12 +190,21 @@ class ApiSession:
         await self.open()
         self.check_open(generation)
         loop = asyncio.get_running_loop()
-        before = loop.time()
-        permit = await self.scheduler.acquire(interactive=interactive, max_wait=max_wait)
-        waited = loop.time() - before
-        usage.waited += waited
-        if waited > 1:
-            _LOG.info("waited %.1f s for the rate limit", waited)
+        before, permit = loop.time(), None
+        expected = self.scheduler.latest_delay(interactive=interactive)
+        if expected > 0:
+            started = WaitStarted(operation=operation, seconds=expected)
+            self.emit(started, f"waiting for the rate limit, {expected:.1f} s at most" if expected > 1 else "")
+        try:
+            permit = await self.scheduler.acquire(interactive=interactive, max_wait=max_wait)
+        finally:
+            seconds = loop.time() - before
+            usage.waited += seconds if permit else 0.0
+            self.emit(
+                Waited(operation=operation, seconds=seconds, is_granted=permit is not None),
+                f"waited {seconds:.1f} s for the rate limit" if seconds > 1 else "",
+                level=logging.INFO,
+            )
         return permit
 
     async def send_once(
@@ -283,7 +283,7 @@ class ApiSession:
             content=request.body or None,
             extensions={
                 "trace": trace,
-                "voicenter_url": _with_params(self.url, request.params) if request.params else None,
+                "voicenter_url": with_params(self.url, request.params) if request.params else None,
             },
         )
         response = await http.send(message, stream=True)
@@ -318,168 +318,8 @@ class ApiSession:
         return self._decoder[1]
 
 
-def _max_wait(_: object, __: object, value: float | None) -> None:
-    if value is not None:
-        check_number("max_wait", value, minimum=0)
-
-
-def _timeout(_: object, __: object, value: Timeout) -> None:
-    if value not in ("default", None):
-        check_number("timeout", value, minimum=0.001)
-
-
-@define
-class QuerySession:
-    """Sender of the requests of one query (:class:`~voicenter_cdr.core.http.sender.RequestSender`)."""
-
-    session: ApiSession
-    query: CdrQuery
-    interactive: bool
-    max_wait: float | None = field(default=None, validator=_max_wait)
-    timeout: Timeout = field(default="default", validator=_timeout)
-    sort: tuple[Sort, ...] = ()
-    generation: int = field(kw_only=True)
-
-    @generation.default
-    def _current_generation(self) -> int:
-        return self.session.generation
-
-    @property
-    def turns(self) -> CooperativeLock:
-        """Lock for work that would block the event loop for long."""
-        return self.session.turns
-
-    async def acquire_permit(self, usage: RequestUsage) -> Permit:
-        """Wait until one request may be sent. Raises :class:`RateLimitError` beyond ``max_wait``."""
-        return await self.session.acquire_permit(
-            generation=self.generation, interactive=self.interactive, max_wait=self.max_wait, usage=usage
-        )
-
-    def release_permit(self, permit: Permit) -> None:
-        """Return a permit whose request was never sent."""
-        self.session.scheduler.release(permit)
-
-    def track_task(self, task: asyncio.Task[None]) -> None:
-        """Note a task that uses this sender, so that closing the client ends it first."""
-        self.session.track_task(task)
-
-    def seconds_left(self, usage: RequestUsage, requests: int) -> float:
-        """Estimate how many seconds so many more requests will take."""
-        session, now = self.session, asyncio.get_running_loop().time()
-        begun = now if usage.begun is None else usage.begun
-        answer = usage.answering / max(1, usage.answers)
-        whole = estimate_duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
-        return max(whole - (now - begun), estimate_duration(min(requests, 1), session.rate_limit, answer, 1))
-
-    async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
-        """Send until there is a response, or an error that another attempt would not remove."""
-        budget = RetryBudget(self.session.max_attempts, self.max_wait, self.session.sleep)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(is_retryable),
-            stop=budget.should_stop,
-            wait=budget.wait_seconds,
-            sleep=budget.sleep,
-            reraise=True,
-        )
-        permits = [permit]
-        encoded = self._encode(request, permit)
-        try:
-            response: ApiResponse = await retrying(self._attempt, request, encoded, permits, budget, usage)
-        except VoicenterError as error:
-            error.window = error.window or request.window.times
-            error.attempts = budget.attempts
-            raise
-        return response
-
-    async def ask(self, request: WindowRequest) -> ApiResponse:
-        """Send one request, and return its response."""
-        usage = RequestUsage()
-        permit = await self.acquire_permit(usage)
-        return await self.send(request, permit, usage)
-
-    async def ask_raw(self, request: WindowRequest) -> RawResponse:
-        """Send one request once, and return its response as it came, whatever it says."""
-        capture = RawCapture()
-        permit = await self.acquire_permit(RequestUsage())
-        encoded = self._encode(request, permit)
-        try:
-            await self.session.send_once(encoded, permit, None, self.timeout, capture)
-        except (ApiError, DecodeError):
-            if not capture.status:  # nothing was sent
-                raise
-        return RawResponse(status=capture.status, headers=FrozenMap(capture.headers), body=bytes(capture.body))
-
-    async def _attempt(
-        self, request: WindowRequest, encoded: Request, permits: list[Permit], budget: RetryBudget, usage: RequestUsage
-    ) -> ApiResponse:
-        """Make one attempt, with the permit that is there or with a new one."""
-        loop = asyncio.get_running_loop()
-        if permits:
-            permit = permits.pop()
-        else:
-            before = loop.time()
-            permit = await self.session.acquire_permit(
-                generation=self.generation, interactive=self.interactive, max_wait=budget.left, usage=usage
-            )
-            budget.waited += loop.time() - before
-            usage.retries += 1
-        usage.requests += 1
-        budget.attempts += 1
-        begun = loop.time()
-        usage.begun = begun if usage.begun is None else usage.begun
-        try:
-            response = await self.session.send_once(encoded, permit, self._fields(request), self.timeout)
-        except RateLimitError:
-            raise
-        except VoicenterError as error:
-            budget.faults += 1
-            again = error.retryable and budget.faults < budget.max_attempts
-            what = "asking again" if again else "giving up"
-            level = logging.WARNING if again else logging.INFO
-            _LOG.log(level, "%s (attempt %d for %s); %s", error.message, budget.attempts, _show(request.window), what)
-            raise
-        usage.answers, usage.answering = usage.answers + 1, usage.answering + loop.time() - begun
-        total = "?" if response.total_hits is None else response.total_hits
-        seconds = loop.time() - begun
-        _LOG.debug("%s: %d of %s rows in %.2f s", _show(request.window), len(response.rows), total, seconds)
-        return response
-
-    def _encode(self, request: WindowRequest, permit: Permit) -> Request:
-        """Encode a request; one that can't be encoded gives its permit back."""
-        try:
-            encoded = self._encode_query(request)
-            if encoded.params:
-                _with_params(self.session.url, encoded.params)  # refuses what is too long for a URL
-        except BaseException:
-            self.release_permit(permit)
-            raise
-        return encoded
-
-    def _encode_query(self, request: WindowRequest) -> Request:
-        order = SortOrder.DESC if request.descending else SortOrder.ASC
-        keys = (CdrField.STARTED_AT, CdrField.CALL_ID) if request.tie_break_by_call_id else (CdrField.STARTED_AT,)
-        has_all = request.all_fields and self.query.fields != "*"
-        return encode(
-            attrs.evolve(self.query, fields=None) if has_all else self.query,
-            request.first,
-            request.last,
-            self.session.credentials,
-            sort=self.sort or [Sort(key, order) for key in keys],
-            cdr_types=request.cdr_types,
-            method=self.session.method,
-        )
-
-    def _fields(self, request: WindowRequest) -> tuple[CdrField, ...] | None:
-        fields = self.query.fields
-        return None if fields == "*" or request.all_fields else fields
-
-
-def _show(window: Window) -> str:
-    start, end = window.times
-    return f"[{format_second(start)}, {format_second(end)})"
-
-
-def _with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+def with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """Return the URL with parameters. Raises :class:`ConfigurationError` where it would be too long."""
     try:
         return httpx.URL(url, params=params)
     except httpx.InvalidURL:

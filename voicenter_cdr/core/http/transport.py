@@ -7,8 +7,9 @@ import ipaddress
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,18 +20,24 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from voicenter_cdr._version import __version__
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
+    "USER_AGENT",
     "BareTransport",
     "http_client",
     "is_loopback",
     "proxy_for",
     "redact_httpcore_logs",
     "retry_after",
+    "suppress_http_tracing",
     "tls_context",
     "validate_url",
 ]
+
+USER_AGENT: Final = f"voicenter-cdr/{__version__}"
+"""Name that every request gives itself."""
 
 _CONNECT: Final = 15.0
 """Seconds a connection may take to come about."""
@@ -103,6 +110,7 @@ def http_client(
     )
     return httpx.AsyncClient(
         transport=RedactingTransport(inner, owned=transport is None),
+        headers={"user-agent": USER_AGENT},
         timeout=httpx.Timeout(None, connect=_CONNECT),
         follow_redirects=False,
         trust_env=False,
@@ -117,6 +125,18 @@ def redact_httpcore_logs() -> Iterator[None]:
         yield
     finally:
         _ASKING.reset(asking)
+
+
+def suppress_http_tracing() -> AbstractContextManager[object]:
+    """Return a context in which OpenTelemetry's instrumentations of HTTP libraries record nothing.
+
+    They would record addresses, which hold credentials, phone numbers and the secret paths of webhooks. Where such an
+    instrumentation is at work, the module that switches it off has been imported.
+    """
+    utils = sys.modules.get("opentelemetry.instrumentation.utils")
+    suppress = getattr(utils, "suppress_http_instrumentation", nullcontext)
+    context: AbstractContextManager[object] = suppress()
+    return context
 
 
 class HttpcoreLogFilter(logging.Filter):
@@ -153,7 +173,8 @@ class RedactingTransport(httpx.AsyncBaseTransport):
             request = httpx.Request(
                 request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
             )
-        response = await self._inner.handle_async_request(request)
+        with suppress_http_tracing():
+            response = await self._inner.handle_async_request(request)
         response.extensions.pop("reason_phrase", None)
         return response
 
@@ -214,7 +235,7 @@ class BareTransport(httpx.AsyncBaseTransport):
         """Send a request; the body of the response is still to be read."""
         _HTTP_LOG.addFilter(_DISCREET)
         transport = self._given or await self._transport_for(str(request.url))
-        with redact_httpcore_logs():
+        with redact_httpcore_logs(), suppress_http_tracing():
             return await transport.handle_async_request(request)
 
     async def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:

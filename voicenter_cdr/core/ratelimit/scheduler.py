@@ -70,7 +70,7 @@ class RequestScheduler:
     def budget(self) -> Budget:
         """Return what may be sent now; a shared limiter is not asked."""
         now = asyncio.get_running_loop().time()
-        delay = self._latest_delay(interactive=True)
+        delay = self.latest_delay(interactive=True)
         free = self._window.count_free(now) if self._breaker.is_closed else 0
         return Budget(free_permits=free, next_permit_in=delay)
 
@@ -85,12 +85,12 @@ class RequestScheduler:
         now, ahead = asyncio.get_running_loop().time(), self._callers_ahead(interactive)
         # Refused at once only if even the soonest responses came too late: permits mostly come before the latest time.
         if max(self._breaker.delay(now), self._window.earliest_delay(now, ahead)) > max_wait:
-            raise RateLimitError.beyond(max_wait, self._latest_delay(interactive))
+            raise RateLimitError.beyond(max_wait, self.latest_delay(interactive=interactive))
         try:
             async with asyncio.timeout(max_wait):
                 return await self._acquire(interactive)
         except TimeoutError:
-            raise RateLimitError.beyond(max_wait, max(self._latest_delay(interactive), 1.0)) from None
+            raise RateLimitError.beyond(max_wait, max(self.latest_delay(interactive=interactive), 1.0)) from None
 
     def close(self) -> None:
         """End every wait with :func:`closed_error`, and refuse to send what has a permit and is not sent yet."""
@@ -152,7 +152,8 @@ class RequestScheduler:
     def _callers_ahead(self, interactive: bool) -> int:
         return int(self._is_busy) + len(self._interactive) + (0 if interactive else len(self._bulk))
 
-    def _latest_delay(self, interactive: bool) -> float:
+    def latest_delay(self, *, interactive: bool) -> float:
+        """Return the seconds until a request may be sent, at most; a shared limiter is not asked."""
         now = asyncio.get_running_loop().time()
         return max(self._breaker.delay(now), self._window.delay(now, self._callers_ahead(interactive)))
 

@@ -360,7 +360,9 @@ class FollowStream(ResumableStream[Change]):
             if self._mismatches[sweeping] < _PATIENCE:
                 await self._pause(error)
                 return
-            _LOG.warning("%s; following goes on with what the service shows", str(error).partition("\n")[0])
+            fields = {"error": type(error).__name__}
+            text = str(error).partition("\n")[0]
+            _LOG.warning("%s; following goes on with what the service shows", text, extra=fields)
         except VoicenterError as error:
             if not error.retryable:
                 raise
@@ -381,7 +383,8 @@ class FollowStream(ResumableStream[Change]):
         """Log a failure that may pass, and wait before the next look."""
         self._count(failures=1)
         pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
-        _LOG.warning("%s while following; asking again in %.0f s", type(error).__name__, pause)
+        fields = {"error": type(error).__name__, "seconds": pause}
+        _LOG.warning("%s while following; asking again in %.0f s", type(error).__name__, pause, extra=fields)
         await asyncio.sleep(pause)
 
     async def _changes_of(self, source: PageStream | AsyncGenerator[Page, None]) -> AsyncGenerator[Change, None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from itertools import compress
 from typing import Final, Literal
 
@@ -16,7 +17,8 @@ from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.core.streaming.base import ResumableStream, T
 from voicenter_cdr.core.streaming.checkpoints import StreamCheckpoint, record_marker, second_of
 from voicenter_cdr.core.streaming.workers import Batch, WorkerPool
-from voicenter_cdr.errors import DecodeError
+from voicenter_cdr.errors import CountMismatchError, DecodeError, DenseWindowError, IncompleteError
+from voicenter_cdr.events import GapFound, IterationEnded, IterationStarted
 from voicenter_cdr.models import Cdr, CdrQuery, InvalidRecord, Page, RecordTable, Stats
 
 __all__ = ["OnInvalid", "Order", "PageStream", "RecordStream"]
@@ -177,6 +179,8 @@ class _Stream(ResumableStream[T]):
         )
         fields = None if query.fields == "*" else query.fields
         self._on_invalid = on_invalid
+        self._sender = sender
+        self._window = Window(*query.seconds)
         self._progress = _Progress(query, planner, sender, delivered)
         self._pool = WorkerPool(planner, sender, self._progress.usage, concurrency=concurrency, fields=fields)
 
@@ -193,6 +197,38 @@ class _Stream(ResumableStream[T]):
         """
         return self._progress.checkpoint
 
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Emit how the iteration begins and ends."""
+        loop, emit, usage = asyncio.get_running_loop(), self._sender.emit, self._progress.usage
+        operation, window = self._sender.operation, self._window.times
+        begun, failure = loop.time(), None
+        emit(IterationStarted(operation=operation, window=window))
+        is_finished = False
+        try:
+            yield
+            is_finished = True
+        except GeneratorExit:  # left early
+            raise
+        except BaseException as error:
+            failure = error
+            if isinstance(error, IncompleteError):
+                emit(_gap(operation, error, self._window), "completeness can't be proven; the iteration ends")
+            raise
+        finally:
+            emit(
+                IterationEnded(
+                    operation=operation,
+                    window=window,
+                    seconds=loop.time() - begun,
+                    requests=usage.requests,
+                    records=self._progress.records,
+                    is_finished=is_finished,
+                    error=None if failure is None else type(failure).__name__,
+                ),
+                f"the iteration ended after {self._progress.records} records and {usage.requests} requests",
+            )
+
     def _raise_invalid(self, batch: Batch) -> None:
         if batch.invalid and self._on_invalid == "raise":
             count = len(batch.invalid)
@@ -204,22 +240,38 @@ class _Stream(ResumableStream[T]):
             raise error
 
 
+def _gap(operation: str, error: IncompleteError, whole: Window) -> GapFound:
+    expected = received = None
+    if isinstance(error, CountMismatchError):
+        expected, received = error.expected, error.received
+    elif isinstance(error, DenseWindowError):
+        expected, received = error.hits, error.reached
+    return GapFound(
+        operation=operation,
+        window=error.window or whole.times,
+        error=type(error).__name__,
+        expected=expected,
+        received=received,
+    )
+
+
 class RecordStream(_Stream[Cdr]):
     """Records one by one; made by ``CdrClient.iter_all``."""
 
     async def _run(self) -> AsyncGenerator[Cdr, None]:
         progress, pool = self._progress, self._pool
-        try:
-            while batch := await pool.next_batch():
-                for record in progress.start_batch(batch):
-                    progress.records += 1
-                    yield record
-                    progress.position += 1
-                    if progress.records % _RECORDS_A_TURN == 0:
-                        await asyncio.sleep(0)
-                self._raise_invalid(batch)
-        finally:
-            await pool.aclose()
+        with self._reported():
+            try:
+                while batch := await pool.next_batch():
+                    for record in progress.start_batch(batch):
+                        progress.records += 1
+                        yield record
+                        progress.position += 1
+                        if progress.records % _RECORDS_A_TURN == 0:
+                            await asyncio.sleep(0)
+                    self._raise_invalid(batch)
+            finally:
+                await pool.aclose()
 
 
 class PageStream(_Stream[Page]):
@@ -227,21 +279,22 @@ class PageStream(_Stream[Page]):
 
     async def _run(self) -> AsyncGenerator[Page, None]:
         progress, pool = self._progress, self._pool
-        try:
-            while batch := await pool.next_batch():
-                records = progress.start_batch(batch)
-                progress.records += len(records)
-                start, end = batch.window.times
-                if records or batch.invalid:
-                    yield Page(
-                        records=records,
-                        start=start,
-                        end=end,
-                        is_complete=not batch.invalid,
-                        rows=len(records) + len(batch.invalid),
-                        invalid=batch.invalid,
-                    )
-                progress.finish_batch()
-                self._raise_invalid(batch)
-        finally:
-            await pool.aclose()
+        with self._reported():
+            try:
+                while batch := await pool.next_batch():
+                    records = progress.start_batch(batch)
+                    progress.records += len(records)
+                    start, end = batch.window.times
+                    if records or batch.invalid:
+                        yield Page(
+                            records=records,
+                            start=start,
+                            end=end,
+                            is_complete=not batch.invalid,
+                            rows=len(records) + len(batch.invalid),
+                            invalid=batch.invalid,
+                        )
+                    progress.finish_batch()
+                    self._raise_invalid(batch)
+            finally:
+                await pool.aclose()

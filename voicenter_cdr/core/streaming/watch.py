@@ -14,12 +14,14 @@ from typing import Any, Final
 import attrs
 
 from voicenter_cdr._times import DAY, to_epoch_seconds
+from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow import Change, FollowStream
 from voicenter_cdr.core.streaming.follow_checkpoint import WatchCheckpoint
 from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
 from voicenter_cdr.errors import ConfigurationError, DeliveryError, IncompleteError, VoicenterError
+from voicenter_cdr.events import DeliverySettled
 from voicenter_cdr.models import CdrQuery
 
 __all__ = ["WatchStream"]
@@ -51,6 +53,7 @@ class WatchStream(ResumableStream[Delivery]):
         now: Callable[[], datetime],
         resume_from: str | None,
         begun: Callable[[asyncio.Task[None]], None],
+        emit: EventEmitter,
     ) -> None:
         self._rules = tuple(rules)
         names = [rule.name if isinstance(rule, Rule) else None for rule in self._rules]
@@ -74,6 +77,7 @@ class WatchStream(ResumableStream[Delivery]):
         self._stats = WatchStats(follow=self._changes.stats)
         self._swept = 0
         self._begun = begun
+        self._emit = emit
 
     @property
     def stats(self) -> WatchStats:
@@ -185,9 +189,10 @@ class WatchStream(ResumableStream[Delivery]):
         """Leave an event for later, for a day at most, so that no run falls behind without an end."""
         self._saturated.add(event.rule)
         if held_for >= DAY and self._finished.qsize() < MAX_PENDING_EVENTS:
-            _LOG.error("rule %s: no room in a day, given up", event.rule)
+            _LOG.error("rule %s: no room in a day, given up", event.rule, extra={"rule": event.rule})
             self._count(fired=1)
-            self._finish(Delivery(event=event, error=TimeoutError("the rule had no room in a day")))
+            delivery = Delivery(event=event, error=TimeoutError("the rule had no room in a day"))
+            self._finish(delivery, held_for.total_seconds())
 
     def _release(self, event: Event) -> None:
         """Free the place of an event; when there is room again, look for the events that were deferred."""
@@ -206,14 +211,16 @@ class WatchStream(ResumableStream[Delivery]):
 
     async def _deliver(self, rule: Rule, event: Event) -> None:
         """Call the handler until it succeeds, or the rule's time is up."""
-        deadline = asyncio.get_running_loop().time() + rule.retry_for.total_seconds()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        deadline = begun + rule.retry_for.total_seconds()
         try:
             while True:
                 event = attrs.evolve(event, attempt=event.attempt + 1)
                 error = await self._call(rule, event)
                 pause = None if error is None else self._retry_delay(rule, error, event.attempt, deadline)
                 if pause is None:
-                    return self._finish(Delivery(event=event, error=error))
+                    return self._finish(Delivery(event=event, error=error), loop.time() - begun)
                 await asyncio.sleep(pause)
         except asyncio.CancelledError:
             raise
@@ -228,10 +235,13 @@ class WatchStream(ResumableStream[Delivery]):
         # The text of an error may quote the record; a status can't.
         status = error.status if isinstance(error, DeliveryError) else None
         failure = type(error).__name__ + (f" (HTTP {status})" if status is not None else "")
+        fields = {"rule": rule.name, "attempt": attempt, "error": type(error).__name__, "status": status}
         if asyncio.get_running_loop().time() + pause > deadline:
-            _LOG.error("rule %s: %s, given up after attempt %d", rule.name, failure, attempt)
+            _LOG.error("rule %s: %s, given up after attempt %d", rule.name, failure, attempt, extra=fields)
             return None
-        _LOG.warning("rule %s: %s, called again in %.0f s", rule.name, failure, pause)
+        _LOG.warning(
+            "rule %s: %s, called again in %.0f s", rule.name, failure, pause, extra=fields | {"seconds": pause}
+        )
         return pause
 
     async def _call(self, rule: Rule, event: Event) -> Exception | None:
@@ -251,7 +261,7 @@ class WatchStream(ResumableStream[Delivery]):
                 return error
             return None
 
-    def _finish(self, delivery: Delivery) -> None:
+    def _finish(self, delivery: Delivery, seconds: float) -> None:
         self._count(delivered=int(delivery.is_delivered), given_up=int(not delivery.is_delivered))
         event = delivery.event
         if delivery.is_delivered:
@@ -259,6 +269,18 @@ class WatchStream(ResumableStream[Delivery]):
         else:
             self._given_up[event.id] = {event.version}
         self._finished.put_nowait(delivery)
+        error = delivery.error
+        self._emit(
+            DeliverySettled(
+                rule=event.rule,
+                is_delivered=delivery.is_delivered,
+                attempts=event.attempt,
+                seconds=seconds,
+                error=None if error is None else type(error).__name__,
+                status=error.status if isinstance(error, DeliveryError) else None,
+            ),
+            f"rule {event.rule}: {'delivered' if delivery.is_delivered else 'given up'} after {seconds:.1f} s",
+        )
 
     def _count(self, **more: int) -> None:
         stats = self._stats

@@ -19,6 +19,7 @@ from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
 from voicenter_cdr.core.protocol.responses import ApiResponse
 from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
+from voicenter_cdr.events import WindowCompleted
 from voicenter_cdr.models import Cdr, InvalidRecord, RecordBatch, RecordTable
 
 __all__ = ["Batch", "WorkerPool", "page_info"]
@@ -86,6 +87,8 @@ class WorkerPool:
         self._capacity_freed = asyncio.Event()
         self._progress = asyncio.Event()
         self._failure: Exception | None = None
+        self._begun: dict[int, float] = {}
+        """Loop time of the first request from a second on."""
 
     async def next_batch(self) -> Batch | None:
         """Wait for the next proven batch; ``None`` when there is none left."""
@@ -95,7 +98,9 @@ class WorkerPool:
             proven = next(self._complete, None)
             self._capacity_freed.set()  # the window before this one is handed out by now
             if proven is not None:
-                return await self._make_batch(*proven)
+                batch = await self._make_batch(*proven)
+                self._emit_completed(batch)
+                return batch
             if self._planner.is_finished:
                 return None
             if self._failure is not None:
@@ -153,7 +158,20 @@ class WorkerPool:
             self._capacity_freed.clear()
             await self._capacity_freed.wait()
 
+    def _emit_completed(self, batch: Batch) -> None:
+        now = asyncio.get_running_loop().time()
+        records, invalid = len(batch.records), len(batch.invalid)
+        completed = WindowCompleted(
+            operation=self._sender.operation,
+            window=batch.window.times,
+            seconds=now - self._begun.pop(batch.window.start, now),
+            records=records,
+            invalid=invalid,
+        )
+        self._sender.emit(completed, f"a window of {records} records is complete")
+
     async def _send(self, request: WindowRequest, permit: Permit) -> None:
+        self._begun.setdefault(request.window.start, asyncio.get_running_loop().time())
         try:
             response = await self._sender.send(request, permit, self._usage)
         except OutOfRangeError as error:

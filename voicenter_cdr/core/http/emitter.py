@@ -1,0 +1,58 @@
+"""Emission of events: each to the user's hook and to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import traceback
+from pathlib import Path
+from typing import Final
+
+from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.events import ClientEvent, EventHook
+
+__all__ = ["EventEmitter"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
+
+
+class EventEmitter:
+    """Passes events to the log and to a hook. A hook that raises is logged once and stops nothing.
+
+    Raises :class:`ConfigurationError` for a hook that can't be called, or that would have to be awaited.
+    """
+
+    def __init__(self, hook: EventHook | None) -> None:
+        if hook is not None and not callable(hook):
+            raise ConfigurationError("on_event takes a function of one event")
+        if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+            raise ConfigurationError(
+                "on_event takes a plain function, not a coroutine function",
+                hint="Let it put the event into an asyncio.Queue, and await there.",
+            )
+        self._hook = hook
+        self._has_failed = False
+
+    def __call__(self, event: ClientEvent, message: str = "", *, level: int = logging.DEBUG) -> None:
+        """Emit an event. With a message it is logged as well, in a record that has the event's fields."""
+        if message and _LOG.isEnabledFor(level):
+            _LOG.log(level, "%s", message, extra=event.fields(), stacklevel=2)
+        if self._hook is None:
+            return
+        try:
+            result = self._hook(event)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("on_event returned a coroutine, which is not awaited")
+        except (Exception, asyncio.CancelledError) as error:  # of the hook's own making: nobody awaits in it
+            if not self._has_failed:
+                self._has_failed = True
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                _LOG.error(
+                    "on_event raised %s at %s:%s for %s; the run goes on, and further errors of it are not logged",
+                    type(error).__name__,  # its text may hold anything
+                    Path(place.filename).name,
+                    place.lineno,
+                    event.name,
+                )
