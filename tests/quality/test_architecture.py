@@ -42,6 +42,7 @@ LAYERS = {  # an importer's layer is at least as high as that of what it imports
     "diagnostics": 8,
     "dlt_source": 8,
     "handlers": 8,
+    "otel": 8,
     "recordings": 8,
     "sandbox": 8,
     "sync": 8,
@@ -67,6 +68,7 @@ THIRD_PARTY = {
     "handlers": {"attrs", "httpx"},
     "models": {"attrs", "pydantic_core"},
     "limiters": {"attrs"},
+    "otel": {"opentelemetry"},
     "pseudonyms": {"attrs"},
     "recordings": {"attrs", "httpx", "tenacity"},
     "sandbox": {"attrs", "uvicorn"},
@@ -165,7 +167,7 @@ def test_importing_does_no_work() -> None:
     code = (
         "import sys, voicenter_cdr; "
         "print(*sorted({name.split('.')[0] for name in sys.modules} & "
-        "{'uvicorn', 'cyclopts', 'orjson', 'pyarrow', 'duckdb', 'redis', 'sqlite3'}))"
+        "{'uvicorn', 'cyclopts', 'orjson', 'pyarrow', 'duckdb', 'redis', 'sqlite3', 'opentelemetry'}))"
     )
     out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == []

@@ -25,6 +25,7 @@ MODULES = (
     "voicenter_cdr.export",
     "voicenter_cdr.handlers",
     "voicenter_cdr.limiters",
+    "voicenter_cdr.otel",
     "voicenter_cdr.pseudonyms",
     "voicenter_cdr.recordings",
     "voicenter_cdr.sandbox",
