@@ -139,11 +139,11 @@ def simulate(
             cpu += time.perf_counter() - begun
             if request is None:
                 break
-            permit = limit.take(now)
-            limit.written(permit, now)
+            permit = limit.acquire(now)
+            limit.mark_sent(permit, now)
             heapq.heappush(flying, (now + latency, next(order), permit, request))
         now, _, permit, request = heapq.heappop(flying)
-        limit.answered(permit, now)
+        limit.mark_response_started(permit, now)
         page = service.answer(request)
         begun = time.perf_counter()
         planner.record_page(request, page)
