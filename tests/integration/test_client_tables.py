@@ -73,7 +73,11 @@ def test_fetch_table_is_read_by_other_libraries() -> None:
 
     table = run_virtual(fetch())
     assert pytest.importorskip("pyarrow").table(table).num_rows == 250
-    assert pytest.importorskip("polars").DataFrame(table).height == 250
-    assert len(pytest.importorskip("pandas").DataFrame.from_arrow(table)) == 250
+    for frame in (
+        pytest.importorskip("polars").DataFrame(table),
+        pytest.importorskip("pandas").DataFrame.from_arrow(table),
+    ):
+        assert len(frame) == 250
+        assert list(frame.columns)[:2] == ["call_id", "cdr_type"]  # columns of their own, not one of objects
     records = table  # DuckDB finds it by the variable's name
     assert pytest.importorskip("duckdb").sql("select count(*) from records").fetchall() == [(len(records),)]

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, compress, islice, repeat
 from operator import attrgetter, itemgetter
-from typing import Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import attrs
 from attrs import field, frozen
@@ -115,7 +115,7 @@ def _make_records(columns: Sequence[Column]) -> list[Cdr]:
 
 
 def _is_sequence(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return isinstance(value, Sequence | RecordTable) and not isinstance(value, str | bytes)
 
 
 @frozen(eq=False, repr=False)
@@ -211,8 +211,25 @@ def _not_empty(batches: Iterable[RecordBatch]) -> tuple[RecordBatch, ...]:
     return tuple([batch for batch in batches if len(batch)])
 
 
+if TYPE_CHECKING:
+    _Rows = Sequence[Cdr]
+else:
+
+    class _Rows:
+        """Methods of a sequence, without its base class.
+
+        polars takes whatever has that base for a list of objects, before it looks for Arrow's protocol.
+        """
+
+        __slots__ = ()
+        __contains__ = Sequence.__contains__
+        __reversed__ = Sequence.__reversed__
+        count = Sequence.count
+        index = Sequence.index
+
+
 @frozen(eq=False, repr=False)
-class RecordTable(Sequence[Cdr]):
+class RecordTable(_Rows):
     """Records as columns, in batches: a sequence of :class:`Cdr`, each made when it is asked for.
 
     A slice is a table again and copies at most two batches. It equals any sequence of equal records. polars, pandas,

@@ -47,7 +47,7 @@ def to_jsonable(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
-    if attrs.has(type(value)) and not isinstance(value, Sequence):
+    if attrs.has(type(value)) and not hasattr(value, "__iter__"):
         return {name: to_jsonable(getattr(value, name)) for name in _public_names(type(value))}
     return [to_jsonable(item) for item in value]
 
