@@ -148,7 +148,7 @@ class Waited(OperationEvent):
 
 @frozen(kw_only=True)
 class IterationStarted(WindowEvent):
-    """An iteration over the records of a period has begun."""
+    """An iteration over the records of a period has begun. Every read of ``follow`` and ``watch`` is one."""
 
 
 @frozen(kw_only=True)

@@ -266,5 +266,7 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert lines
     assert all(set(line) >= {"time", "level", "message"} for line in lines)
     assert "rows in" in lines[0]["message"]
+    assert lines[0]["event"] == "response_received"
+    assert {"operation", "window_start", "window_end", "attempt", "seconds", "rows", "total_hits"} <= set(lines[0])
     assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
     assert capsys.readouterr().err == ""

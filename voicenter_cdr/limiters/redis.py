@@ -193,7 +193,8 @@ class RedisLimiter:
             if self._fail == "closed":
                 raise RateLimitError.unshared(type(error).__name__) from strip_tracebacks(error)
             name = type(error).__name__
-            _LOG.warning("the shared limiter can't be reached (%s); going on with this client's own", name)
+            away = "the shared limiter can't be reached (%s); going on with this client's own"
+            _LOG.warning(away, name, extra={"error": name})
 
     async def _try_acquire(self, token: str, ticket: str) -> tuple[bool, float, str]:
         """Ask once for a permit: if it is granted, else the microseconds to wait, and the ticket for the line.

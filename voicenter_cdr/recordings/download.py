@@ -238,7 +238,7 @@ class _Downloads:
             return None
         defect = await asyncio.to_thread(_defect, path)
         if defect is not None:
-            _LOG.warning("a recording that is %s is fetched again", defect)
+            _LOG.warning("a recording that is %s is fetched again", defect, extra={"defect": str(defect)})
             if defect is Soundness.EMPTY:  # half a recording is worth keeping until there is a whole one
                 path.unlink()
             return None
@@ -354,7 +354,8 @@ class _Downloads:
         if status == 429:
             if wait is not None:
                 pause = min(wait, _LONGEST_PAUSE)
-                _LOG.warning("the service refuses recordings for their rate; new ones wait %.1f s", pause)
+                refused = "the service refuses recordings for their rate; new ones wait %.1f s"
+                _LOG.warning(refused, pause, extra={"seconds": pause})
                 self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
             later = "" if wait is None else f"; it takes one again in {wait:.0f} s"
             return RecordingError(

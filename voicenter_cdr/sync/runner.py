@@ -198,7 +198,7 @@ class SyncRun:
                 await in_thread(self._write, part.records, opened)
             except DecodeError as error:
                 opened.reason = type(error).__name__
-                _LOG.warning("%s", error.message)
+                _LOG.warning("%s", error.message, extra={"error": opened.reason})
         if part.is_last:
             await self._finish(opened)
             left.popleft()
@@ -228,7 +228,7 @@ class SyncRun:
             self.store.write(records)
         except DecodeError as error:
             if len(records) == 1:
-                _LOG.warning("%s; it is left out", error.message)
+                _LOG.warning("%s; it is left out", error.message, extra={"error": type(error).__name__})
                 return 0
             middle = len(records) // 2
             return self._write_fitting(records[:middle]) + self._write_fitting(records[middle:])
@@ -278,7 +278,8 @@ class SyncRun:
     def _report(self, entry: SyncWindow) -> None:
         self.done = [other for other in self.done if other.start != entry.start] + [entry]
         how = f"a gap ({entry.reason})" if entry.is_gap else f"{entry.rows} records"
-        _LOG.info("synced [%s, %s): %s", to_iso_utc(entry.start), to_iso_utc(entry.end), how)
+        fields = {"window_start": entry.start, "window_end": entry.end, "records": entry.rows, "gap": entry.reason}
+        _LOG.info("synced [%s, %s): %s", to_iso_utc(entry.start), to_iso_utc(entry.end), how, extra=fields)
         if self.on_window is not None:
             self.on_window(entry)
 
