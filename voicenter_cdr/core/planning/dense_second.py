@@ -97,7 +97,7 @@ def enumerate_dense_second(
         if not is_sure:
             break
     again = collect((yield DenseSecondRequest())) if total else page
-    if total and parts_total not in (None, leaves_total):
+    if total and is_sure and parts_total not in (None, leaves_total):
         return None
     if again.total != page.total or seen.total() > keys.total() or (total and max(told, seen.total()) > total):
         return None  # something came, went or changed meanwhile
@@ -119,4 +119,10 @@ def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
     if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
         return False
     between = {key for key in rising if key >= falling[-1]}
-    return bool(between) and set(rising) != set(falling) and between == {key for key in falling if key <= rising[-1]}
+    # Rows that share the only key in the overlap may be cut by both answers, and then some lie between.
+    is_key_unique = len({*rising}) == len(rising) and len({*falling}) == len(falling)
+    return (
+        len(between) > (0 if is_key_unique else 1)
+        and set(rising) != set(falling)
+        and between == {key for key in falling if key <= rising[-1]}
+    )
