@@ -61,13 +61,10 @@ class QuerySession:
     max_wait: float | None = field(default=None, validator=_max_wait)
     timeout: Timeout = field(default="default", validator=_timeout)
     sort: tuple[Sort, ...] = ()
-    generation: int = field(kw_only=True)
+    generation: int = field(default=attrs.Factory(lambda self: self.session.generation, takes_self=True), kw_only=True)
+    """Generation of the session when the query began."""
     operation: str = field(factory=lambda: secrets.token_hex(8), kw_only=True)
     """Mark of all events of this sender."""
-
-    @generation.default
-    def _current_generation(self) -> int:
-        return self.session.generation
 
     @property
     def turns(self) -> CooperativeLock:

@@ -79,7 +79,7 @@ class ApiSession:
         self.rate_limit = rate_limit
         self.max_attempts = max_attempts
         self.concurrency = concurrency
-        self.method = method
+        self.method: Literal["POST", "GET"] = method
         self.emit = emit
         self.turns = CooperativeLock()
         self.generation = 0
@@ -190,18 +190,19 @@ class ApiSession:
         await self.open()
         self.check_open(generation)
         loop = asyncio.get_running_loop()
-        before, permit = loop.time(), None
+        before, is_granted = loop.time(), False
         expected = self.scheduler.latest_delay(interactive=interactive)
         if expected > 0:
             started = WaitStarted(operation=operation, seconds=expected)
             self.emit(started, f"waiting for the rate limit, {expected:.1f} s at most" if expected > 1 else "")
         try:
             permit = await self.scheduler.acquire(interactive=interactive, max_wait=max_wait)
+            is_granted = True
         finally:
             seconds = loop.time() - before
-            usage.waited += seconds if permit else 0.0
+            usage.waited += seconds if is_granted else 0.0
             self.emit(
-                Waited(operation=operation, seconds=seconds, is_granted=permit is not None),
+                Waited(operation=operation, seconds=seconds, is_granted=is_granted),
                 f"waited {seconds:.1f} s for the rate limit" if seconds > 1 else "",
                 level=logging.INFO,
             )
