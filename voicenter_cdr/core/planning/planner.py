@@ -37,15 +37,12 @@ rarer, a remainder must also show what its predecessor's page showed behind the 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Final
-
-from attrs import define, field
 
 from voicenter_cdr.core.planning.dense_second import DenseSecondRequest, enumerate_dense_second
-from voicenter_cdr.core.planning.density import DensityModel
+from voicenter_cdr.core.planning.scheduling import BoundEvidence, Schedule, Segment, choose_edges
 from voicenter_cdr.core.planning.windows import (
     DAY,
     PageInfo,
@@ -59,47 +56,6 @@ from voicenter_cdr.errors import CountMismatchError, IncompleteError, OutOfRange
 from voicenter_cdr.models.results import PAGE_CAP
 
 __all__ = ["WindowPlanner"]
-
-_LARGEST_FILL: Final = 0.94
-"""Part of a page that a window is aimed at where density has proved to be right."""
-_CUT_MARGIN: Final = 0.1
-"""Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_FEWEST_PAGES: Final = 4
-"""Pages a segment must hold to be worth another place to work at."""
-_ENOUGH_EVIDENCE: Final = 16
-"""Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
-
-
-@define(eq=False)
-class Segment:
-    """A part of the period: open, or tentative (it has a page), or proven."""
-
-    start: int
-    stop: int
-    end: int
-    """Last second of its requests, its ``stop`` or beyond."""
-    rows_to_end: float | None = None
-    """Rows from its start to its end: counted, or expected."""
-    is_settled: bool = True
-    """Whether its first second is its own for certain: its left border needs no equation any more."""
-    answers: dict[int, tuple[int, int | None, Sequence[int]]] = field(factory=dict)
-    """By end: first second asked, total, seconds of the page in order."""
-    page: PageInfo | None = None
-    is_proven: bool = False
-    in_flight: bool = False
-    is_alone: bool = False
-    """A prefix that no equation proved."""
-    largest_totals: dict[int, int] = field(factory=dict)
-    """By end."""
-    mismatches: int = 0
-    enumerations: int = 0
-    enumeration: Generator[DenseSecondRequest, PageInfo, PageInfo | None] | None = None
-    step: DenseSecondRequest | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its rows may be handed out."""
-        return self.is_proven and self.is_settled
 
 
 class WindowPlanner:
@@ -123,24 +79,19 @@ class WindowPlanner:
         concurrency: int = 1,
         largest_total: int = 0,
     ) -> None:
-        self.page_cap = page_cap
-        self.windows_done = 0
-        self._cdr_types = cdr_types
-        self._in_order = in_order
-        self._buffer_pages = buffer_pages
-        self._concurrency = concurrency
-        self._segments = [Segment(w.start, w.stop, w.stop) for w in windows if w.span > 0]
-        self._rows_done = 0
         self.largest_total = largest_total
+        self.windows_done = 0
+        self._rows_done = 0
+        self._cdr_types = cdr_types
+        self._schedule = Schedule(
+            windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency
+        )
+        self._segments = self._schedule.segments
+        self._bounds = BoundEvidence()
         self._ceiling: int | None = None
         self._largest_page = 0
-        self._counts = self._is_ordered = True
+        self._is_ordered = True
         self._misled = 0
-        self._longest: int | None = None
-        self._unseen_at_bound = 0  # rows at a lower bound that requests did not show; negative: they did
-        self._density = DensityModel()
-        self._fill = 0.8
-        self._least_span = 1
 
     # --- what is left
 
@@ -151,24 +102,20 @@ class WindowPlanner:
 
     @property
     def open_windows(self) -> tuple[Window, ...]:
-        """What was not handed out yet, in order of time."""
-        return tuple(Window(segment.start, segment.stop) for segment in self._segments)
+        """Windows that were not handed out yet, in order of time."""
+        return tuple(segment.window for segment in self._segments)
 
     @property
     def expected_rows(self) -> int | None:
         """Rows the service counts in all; ``None`` where it did not tell."""
         if any(segment.page is None and segment.rows_to_end is None for segment in self._segments):
             return None
-        return self._rows_done + round(sum(map(self._rows, self._segments)))
+        return self._rows_done + round(sum(map(self._schedule.estimate_rows, self._segments)))
 
     @property
     def remaining_pages(self) -> float | None:
         """Answers that the rest will need, about; ``None`` while nothing is known."""
-        waiting = [segment for segment in self._segments if segment.page is None]
-        if waiting and self._density.is_empty:
-            return None
-        fill = self._fill if self._by_density else 1.0
-        return sum(map(self._rows, waiting)) / (self.page_cap * fill)
+        return self._schedule.remaining_pages
 
     def pop_complete(self) -> Iterator[tuple[Window, PageInfo]]:
         """Take windows that are proven, each with the page that holds its rows; open until the next one is taken."""
@@ -176,12 +123,12 @@ class WindowPlanner:
         while at < len(self._segments):
             segment = self._segments[at]
             if segment.page is not None and segment.is_ready:
-                window, page = Window(segment.start, segment.stop), segment.page
+                window, page = segment.window, segment.page
                 yield window, page
                 self._segments.remove(segment)
                 self._rows_done += window.count(page.seconds)
                 self.windows_done += 1
-            elif self._in_order:
+            elif self._schedule.in_order:
                 return
             else:
                 at += 1
@@ -190,23 +137,19 @@ class WindowPlanner:
 
     @property
     def has_request(self) -> bool:
-        """Whether :meth:`next_request` would find something to ask."""
-        return self._choose() is not None
+        """True while :meth:`next_request` would find something to ask."""
+        return self._schedule.choose() is not None
 
     def next_request(self) -> WindowRequest | None:
         """Choose the next request; ``None`` while there is nothing to ask, or no room for its answer."""
-        segment = self._choose()
+        segment = self._schedule.take()
         if segment is None:
             return None
-        if segment.in_flight:
-            segment = self._cut(segment)
-        self._shorten(segment)
-        segment.in_flight = True
         # Where bounds seem exclusive a remainder begins a second earlier, or it would not see its border (rule 3).
-        lead = 2 if self._unseen_at_bound >= _ENOUGH_EVIDENCE and not segment.is_settled else 1
+        lead = 2 if self._bounds.seem_exclusive and not segment.is_settled else 1
         step = segment.step or DenseSecondRequest(tie_break_by_call_id=False)
         return WindowRequest(
-            window=Window(segment.start, segment.stop),
+            window=segment.window,
             first=segment.start - lead if step.first is None else step.first,
             last=segment.end if step.last is None else step.last,
             descending=step.descending,
@@ -215,55 +158,6 @@ class WindowPlanner:
             all_fields=segment.stop - segment.start == 1,
             segment=segment,
         )
-
-    def _choose(self) -> Segment | None:
-        """Find the earliest open segment; while there is room, a later one, or one in flight that is worth a cut."""
-        waiting = [segment for segment in self._segments if segment.page is None]
-        if not waiting:
-            return None
-        held = sum(len(s.page.seconds) for s in self._segments if s.page is not None) / self.page_cap
-        room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
-        can_pop = any(segment.is_ready for segment in self._segments[: 1 if self._in_order else None])
-        if not waiting[0].in_flight and not (can_pop and room < min(1, self._buffer_pages)):
-            return waiting[0]  # all that is held may hang on it: without it nothing could go on
-        if room < 1:
-            return None
-        if not self._in_order:
-            idle = next((segment for segment in waiting if not segment.in_flight), None)
-            if idle is not None:
-                return idle
-        return next((s for k, s in enumerate(waiting, 1) if not s.in_flight or self._find_share(s, waiting, k)), None)
-
-    def _shorten(self, segment: Segment) -> None:
-        """Keep to periods that are not refused (rule 9) and, where totals tell nothing, to part of a page (rule 5)."""
-        stops = [segment.stop]
-        if self._longest is not None and segment.end - segment.start > self._longest:
-            stops.append(segment.start + self._longest)
-        if self._by_density and not segment.is_alone and segment.enumeration is None:
-            aim = self._density.reach(segment.start, segment.stop, self._fill * self.page_cap)
-            stops.append(max(segment.start + self._least_span, aim))
-        if len(stops) > 1:
-            if min(stops) < segment.stop:
-                self._insert_after(segment, Segment(min(stops), segment.stop, segment.end))
-            segment.stop = segment.end = min(stops)
-
-    @property
-    def _by_density(self) -> bool:
-        return not (self._counts and self._is_ordered)
-
-    def _rows(self, segment: Segment) -> float:
-        """Estimate the rows of a segment, as far as is known."""
-        if segment.page is not None:
-            seconds = segment.page.sorted_seconds
-            return bisect_left(seconds, segment.stop) - bisect_left(seconds, segment.start)
-        if segment.rows_to_end is None:
-            return self._density.predict(segment.start, segment.stop)
-        behind = self._find_behind(segment)
-        if behind is None:
-            return segment.rows_to_end
-        _, counted, _ = behind.answers.get(segment.end, (0, None, ()))
-        beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
-        return max(0.0, segment.rows_to_end - (beyond or 0.0))
 
     # --- what an answer says
 
@@ -274,7 +168,7 @@ class WindowPlanner:
             raise error
         # The seconds beyond the window count, too: where a day is the limit, windows are a little shorter.
         half = max(DAY - 3, (segment.end - segment.start + 1) // 2)
-        self._longest = min(self._longest or half, half)
+        self._schedule.longest = min(self._schedule.longest or half, half)
         segment.in_flight = False
 
     def record_page(self, request: WindowRequest, page: PageInfo) -> None:
@@ -283,28 +177,30 @@ class WindowPlanner:
         segment: Segment = request.segment
         rows, total = len(page.seconds), page.counted
         segment.in_flight = False
-        self.page_cap = max(self.page_cap, rows)  # what a page was seen to hold is no cut (rule 7)
+        # A page that was seen to hold so many rows was not cut at fewer (rule 7).
+        self._schedule.page_cap = max(self._schedule.page_cap, rows)
         self._largest_page = max(self._largest_page, rows)
+        # The largest total again, now of a part of what it was told for: a ceiling (rule 4).
         if total is not None and not request.cdr_types:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
-                self._ceiling = total  # rule 4
+                self._ceiling = total
             self.largest_total = max(self.largest_total, total)
         if self._is_doubtful(segment, page):
             return
         segment.mismatches = 0
         if segment.enumeration is not None:
             self._record_step(segment, page)
-        elif is_complete(page, page_cap=self.page_cap):
+        # One answer that is whole proves its own seconds (rule 2).
+        elif is_complete(page, page_cap=self._schedule.page_cap):
             self._note_answer(segment, request, page, rows)
-            self._note_bounds(segment, request, page)
+            behind = self._schedule.find_next(segment)
+            if segment.is_alone and behind is not None:
+                self._bounds.learn(segment, behind, request, page)
             segment.page, segment.is_proven = page, True
             if not segment.is_alone:
-                self._density.learn(segment.start, segment.stop, page.sorted_seconds)
-                self._fill = min(_LARGEST_FILL, self._fill + 0.01)
-                # However wrong density is, windows that bring little become longer (the bound).
-                is_small = rows < self.page_cap / 4
-                self._least_span = max(self._least_span, 2 * (segment.stop - segment.start)) if is_small else 1
+                self._schedule.learn_complete(segment, page)
         else:
+            # A total that may be a ceiling stands in no equation (rule 4).
             is_usable = total is not None and rows < total and total != self._ceiling
             self._note_answer(segment, request, page, total)
             self._record_truncated(segment, page, total if is_usable else None)
@@ -318,15 +214,16 @@ class WindowPlanner:
     def _is_doubtful(self, segment: Segment, page: PageInfo) -> bool:
         """Tell a page whose counts contradict it: a row came meanwhile, or pages are smaller than told (rule 7)."""
         rows, total, is_short = len(page.seconds), page.total or 0, page.returned not in (None, len(page.seconds))
-        if not is_short and (total <= rows or rows >= self.page_cap):
+        if not is_short and (total <= rows or rows >= self._schedule.page_cap):
             return False
         segment.mismatches += 1
         if segment.mismatches >= 5:
             expected = page.returned or 0 if is_short else total
-            raise CountMismatchError(expected, rows, window=Window(segment.start, segment.stop).times)
+            raise CountMismatchError(expected, rows, window=segment.window.times)
         if segment.mismatches == 1 or is_short or not 0 < rows == self._largest_page:
             return True
-        self.page_cap = rows
+        # The count stayed, and no page had more: pages are smaller than told.
+        self._schedule.page_cap = rows
         return False
 
     def _record_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
@@ -334,31 +231,28 @@ class WindowPlanner:
         seconds = page.known_seconds
         self._misled += segment.is_alone
         self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3
-        self._counts, self._least_span = total is not None, 1
-        if total is not None:
-            self._density.note_average(total, segment.end - segment.start)
-        elif not segment.is_alone:
-            self._fill = max(0.5, self._fill * 0.95)
+        self._schedule.by_density = total is None or not self._is_ordered
+        self._schedule.learn_truncated(segment, total)
         segment.is_alone = False
+        # Without order no second is worth trying as a border (rule 5).
         border = find_border(seconds, segment.start) if self._is_ordered and seconds else segment.start
-        behind = self._find_behind(segment)
+        behind = self._schedule.find_behind(segment)
         if self._is_ordered and seconds and behind is not None and behind.start < seconds[-1]:
-            segment.page = page  # it reaches what was cut off, whose total is the equation
+            # The page reaches what was cut off: the total of that makes the equation (rule 6).
+            segment.page = page
         elif segment.start < border < segment.stop:
             before = bisect_left(seconds, border)
-            self._density.learn(segment.start, border, seconds)
+            self._schedule.density.learn(segment.start, border, seconds)
             rest = Segment(border + 1, segment.stop, segment.end, None if total is None else float(total - before))
             segment.stop = border + 1
             if total is not None and total < self.largest_total:
                 segment.page, rest.is_settled = page, False
-            else:  # no equation can prove it
-                self._ask_alone(segment, before)
-            self._insert_after(segment, rest)
+            else:
+                # The total may be a ceiling, so no equation can prove the prefix.
+                segment.ask_alone(before)
+            self._schedule.insert_after(segment, rest)
         else:
             self._split(segment, page)
-
-    def _ask_alone(self, segment: Segment, rows: int) -> None:
-        segment.page, segment.end, segment.is_alone, segment.rows_to_end = None, segment.stop, True, rows
 
     def _settle(self) -> None:
         """Solve the equations that can be written down now."""
@@ -366,69 +260,56 @@ class WindowPlanner:
             if rest.is_settled or segment.page is None or not (segment.is_proven or rest.answers):
                 continue
             rest.is_settled = True
-            if segment.is_proven:  # by an answer of its own, which holds the border's second, too
+            # An answer of its own proves a segment with the border's second.
+            if segment.is_proven:
                 continue
-            border, seconds = rest.start - 1, segment.page.sorted_seconds
-            _, whole, _ = segment.answers[segment.end]
-            first, part, shown = rest.answers.get(segment.end, (border, None, ()))
-            before, after = bisect_left(seconds, border), bisect_right(seconds, border)
-            # What both pages show behind the border must be the same; the last second of each may be cut.
-            is_cut = part is not None and len(shown) < part
-            limit = min(seconds[-1], shown[-1] if shown else border) if is_cut else seconds[-1]
-            overlap = [list(each[bisect_left(each, border) : bisect_left(each, limit)]) for each in (seconds, shown)]
-            if (
-                whole is not None
-                and part is not None
-                and before + part == whole < self.largest_total
-                and overlap[0] == overlap[1]
-                and len(seconds) == len(segment.page.seconds)
-                and (first == border or self._unseen_at_bound >= _ENOUGH_EVIDENCE)
-            ):
-                segment.is_proven, segment.stop = True, border
-                if rest.enumeration is None:
-                    rest.start = border
-                else:  # it is one second, and stays one
-                    self._insert_after(segment, Segment(border, border + 1, border + 1))
-                if first == border and after > before:
-                    self._unseen_at_bound = -_ENOUGH_EVIDENCE  # the bound is inclusive
+            if self._adds_up(segment, rest, segment.page):
+                self._move_border(segment, rest, segment.page)
             else:
-                self._ask_alone(segment, after)
+                segment.ask_alone(bisect_left(segment.page.sorted_seconds, rest.start))
 
-    def _note_bounds(self, segment: Segment, request: WindowRequest, page: PageInfo) -> None:
-        """Learn, from a prefix that was counted by itself, whether its remainder saw the border's second."""
-        behind = self._find_next(segment)
-        if not segment.is_alone or behind is None or self._unseen_at_bound < 0:
-            return
-        border, seconds = segment.stop - 1, page.sorted_seconds
-        for end, (first, part, _) in behind.answers.items():
-            asked, whole, _ = segment.answers.get(end, (None, None, ()))
-            if whole is None or part is None or asked != request.first or end == request.last:
-                continue
-            before, through = bisect_left(seconds, border), bisect_right(seconds, border)
-            if first < border:
-                self._unseen_at_bound -= _ENOUGH_EVIDENCE // 2 * (before + part != whole)
-            elif through + part == whole:
-                self._unseen_at_bound += through - before
-            elif through > before and before < whole - part < through:
-                self._unseen_at_bound = -_ENOUGH_EVIDENCE
+    def _adds_up(self, segment: Segment, rest: Segment, page: PageInfo) -> bool:
+        """Tell if the rows before the border and the remainder's total make the total, as the lemma wants."""
+        border, seconds = rest.start - 1, page.sorted_seconds
+        _, whole, _ = segment.answers[segment.end]
+        first, part, shown = rest.answers.get(segment.end, (border, None, ()))
+        # Both are totals, and no ceiling (rule 4); every row's second can be told (rule 3).
+        if whole is None or part is None or whole >= self.largest_total or len(seconds) < len(page.seconds):
+            return False
+        # A remainder that began a second earlier is disjoint from the prefix only where bounds are exclusive.
+        if first != border and not self._bounds.seem_exclusive:
+            return False
+        # Behind the border both pages must show the same; the last second of each may be cut.
+        limit = min(seconds[-1], shown[-1] if shown else border) if len(shown) < part else seconds[-1]
+        overlap = [list(each[bisect_left(each, border) : bisect_left(each, limit)]) for each in (seconds, shown)]
+        return bisect_left(seconds, border) + part == whole and overlap[0] == overlap[1]
+
+    def _move_border(self, segment: Segment, rest: Segment, page: PageInfo) -> None:
+        """Leave the border's own second to the remainder, which saw every row of it (rule 3)."""
+        border = rest.start - 1
+        segment.is_proven, segment.stop = True, border
+        if rest.enumeration is None:
+            rest.start = border
+        else:
+            # The remainder is one second that is being enumerated, and stays one.
+            self._schedule.insert_after(segment, Segment(border, border + 1, border + 1))
+        # It was asked from the border and counts the rows there, so the bound is inclusive.
+        if rest.answers[segment.end][0] == border and border in page.known_seconds:
+            self._bounds.note_inclusive()
 
     def _split(self, segment: Segment, page: PageInfo) -> None:
-        """Ask in parts: a second off a crowded start, around what fills a page alone, else in halves."""
-        start, stop, end = segment.start, segment.stop, segment.end
-        if stop - start == 1:
-            if end == stop:
+        """Ask in parts, and for one second that is a part already in every way (rule 8)."""
+        end = segment.end
+        if segment.stop - segment.start == 1:
+            if end == segment.stop:
                 self._enumerate(segment, page)
-            segment.end = stop
+            segment.end = segment.stop
             return
-        seconds = page.sorted_seconds
-        edges = range(start + 1, start + 2) if self._is_ordered and seconds else range(0)
-        if not edges and seconds and seconds[-1] - seconds[0] <= 2:
-            edges = range(max(start + 1, seconds[0] - 1), min(stop, seconds[-1] + 3))
-        cuts = [start, *(edges or [(start + stop) // 2]), stop]
+        cuts = choose_edges(segment, page.sorted_seconds, is_ordered=self._is_ordered)
         segment.stop = segment.end = cuts[1]
         parts = [Segment(a, b, b) for a, b in pairwise(cuts[1:])]
         parts[-1].end = end  # what was cut off behind stays in its equation
-        self._insert_after(segment, *parts)
+        self._schedule.insert_after(segment, *parts)
 
     # --- one second
 
@@ -436,7 +317,7 @@ class WindowPlanner:
         segment.enumeration = enumerate_dense_second(
             segment.start,
             page,
-            page_cap=self.page_cap,
+            page_cap=self._schedule.page_cap,
             cdr_types=self._cdr_types,
             least_total=segment.largest_totals[segment.end],
             largest_total=self.largest_total,
@@ -453,49 +334,6 @@ class WindowPlanner:
             if segment.enumerations > 3:
                 raise IncompleteError(
                     "Records of a crowded second change faster than they can be read",
-                    window=Window(segment.start, segment.stop).times,
+                    window=segment.window.times,
                     hint="Run it again later, when its calls are over.",
                 ) from None
-
-    # --- where else to work
-
-    def _find_share(self, segment: Segment, waiting: list[Segment], place: int) -> float:
-        """Pages after which to cut a segment in flight; 0 where that is not worth it."""
-        if self._by_density or segment.rows_to_end is None or segment.enumeration or segment.stop - segment.start <= 8:
-            return 0.0
-        pages = self._rows(segment) / self.page_cap
-        if pages < _FEWEST_PAGES:
-            return 0.0
-        if not self._in_order:
-            return pages / 2 if segment is max(waiting, key=self._rows) else 0.0
-        # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
-        lanes = self._concurrency
-        share = 2 * max(1, self._buffer_pages - lanes + 1) / lanes * min(1.0, place / max(1, lanes - 1))
-        return share if pages > share * (1.5 if segment is waiting[-1] else 4.0) else 0.0
-
-    def _cut(self, segment: Segment) -> Segment:
-        waiting = [each for each in self._segments if each.page is None]
-        share = self._find_share(segment, waiting, waiting.index(segment) + 1)
-        share = max(1.0, round(share)) - _CUT_MARGIN
-        rows = share * self.page_cap
-        aim = self._density.predict(segment.start, segment.stop) * rows / max(1.0, self._rows(segment))
-        middle = self._density.reach(segment.start, segment.stop, aim)
-        middle = min(max(middle, segment.start + 4), segment.stop - 4)
-        behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
-        behind.is_settled = False
-        segment.stop = middle
-        self._insert_after(segment, behind)
-        return behind
-
-    def _find_next(self, segment: Segment) -> Segment | None:
-        at = self._segments.index(segment) + 1
-        return self._segments[at] if at < len(self._segments) else None
-
-    def _find_behind(self, segment: Segment) -> Segment | None:
-        """Find the segment that was cut off from this one, or is its remainder."""
-        behind = self._find_next(segment)
-        return behind if behind is not None and not behind.is_settled else None
-
-    def _insert_after(self, segment: Segment, *others: Segment) -> None:
-        at = self._segments.index(segment) + 1
-        self._segments[at:at] = others

@@ -70,7 +70,7 @@ class WindowRequest:
 
 @frozen(eq=False)
 class PageInfo:
-    """What the planner knows of an answer; the answer itself is an opaque payload."""
+    """Counts and times of an answer, all that the planner knows of it; the answer itself is an opaque payload."""
 
     seconds: Sequence[int | None]
     """Second of every row, in the order of the answer; ``None`` where it can't be told."""
