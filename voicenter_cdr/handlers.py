@@ -25,7 +25,7 @@ from attrs import frozen
 from voicenter_cdr._files import check_file, open_exclusive, write_atomic
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr._validation import check_number
-from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context, validate_url
+from voicenter_cdr.core.http.transport import conceal_requests, http_client, retry_after, tls_context, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export import schema
@@ -131,7 +131,7 @@ class Webhook:
         )
         try:
             async with asyncio.timeout(self._timeout):
-                with redact_httpcore_logs():
+                with conceal_requests():
                     response = await http.send(request, stream=True)
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up

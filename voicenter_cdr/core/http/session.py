@@ -17,7 +17,7 @@ from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.sender import RequestUsage
-from voicenter_cdr.core.http.transport import http_client, redact_httpcore_logs, retry_after, tls_context
+from voicenter_cdr.core.http.transport import conceal_requests, http_client, retry_after, tls_context
 from voicenter_cdr.core.protocol.requests import Credentials, Request
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
@@ -222,7 +222,7 @@ class ApiSession:
         failure: VoicenterError
         try:
             async with asyncio.timeout(seconds):
-                with redact_httpcore_logs():
+                with conceal_requests():
                     response = await self._exchange(request, permit, fields, capture)
             scheduler.record_success(permit)
             return response

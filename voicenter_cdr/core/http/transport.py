@@ -26,12 +26,11 @@ from voicenter_cdr.errors import ConfigurationError
 __all__ = [
     "USER_AGENT",
     "BareTransport",
+    "conceal_requests",
     "http_client",
     "is_loopback",
     "proxy_for",
-    "redact_httpcore_logs",
     "retry_after",
-    "suppress_http_tracing",
     "tls_context",
     "validate_url",
 ]
@@ -118,16 +117,17 @@ def http_client(
 
 
 @contextmanager
-def redact_httpcore_logs() -> Iterator[None]:
-    """Within the block, httpcore's log does not quote what comes in."""
+def conceal_requests() -> Iterator[None]:
+    """Keep what is sent and received in the block out of httpcore's log and out of traces of HTTP."""
     asking = _ASKING.set(True)
     try:
-        yield
+        with _suppress_http_tracing():
+            yield
     finally:
         _ASKING.reset(asking)
 
 
-def suppress_http_tracing() -> AbstractContextManager[object]:
+def _suppress_http_tracing() -> AbstractContextManager[object]:
     """Return a context in which OpenTelemetry's instrumentations of HTTP libraries record nothing.
 
     They would record addresses, which hold credentials, phone numbers and the secret paths of webhooks. Where such an
@@ -173,8 +173,7 @@ class RedactingTransport(httpx.AsyncBaseTransport):
             request = httpx.Request(
                 request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
             )
-        with suppress_http_tracing():
-            response = await self._inner.handle_async_request(request)
+        response = await self._inner.handle_async_request(request)
         response.extensions.pop("reason_phrase", None)
         return response
 
@@ -235,7 +234,7 @@ class BareTransport(httpx.AsyncBaseTransport):
         """Send a request; the body of the response is still to be read."""
         _HTTP_LOG.addFilter(_DISCREET)
         transport = self._given or await self._transport_for(str(request.url))
-        with redact_httpcore_logs(), suppress_http_tracing():
+        with conceal_requests():
             return await transport.handle_async_request(request)
 
     async def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
