@@ -1,7 +1,7 @@
 """How long a program stands still while pages stream into it over HTTP: longest pause of its event loop.
 
-The service runs in a process of its own. The collector's pauses are told apart: they grow with what the whole program
-keeps, and belong to nobody's code.
+The service runs in a process of its own. Pauses include the garbage collector's; the longest step of work and the
+longest collection are told beside them, in CPU time of the thread.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 60
-PAUSE = 5.0
-"""Milliseconds the program may stand still at a time, the consumer's own work and the collector's apart."""
+PAUSE = 10.0
+"""Milliseconds the program may stand still at a time, collections included."""
+STEP = 5.0
+"""Milliseconds of work in one turn of the loop, collections apart."""
+COLLECTION = 3.0
+"""Milliseconds of the longest collection while records stream."""
 ROUNDS = 3
 FAST = RateLimit(requests=100_000, period=1.0)
 
@@ -59,13 +63,15 @@ def service() -> Iterator[tuple[str, int]]:
 
 
 class Heart:
-    """Takes a turn of the loop whenever it can, and remembers the longest time between two, without the collector's.
+    """Takes a turn of the loop whenever it can, and remembers the longest time between two.
 
-    By the clock, and by the work of the thread, which another program on the machine does not lengthen.
+    By the clock; by the CPU time of the thread, which another program on the machine does not lengthen; and by the
+    same without collections.
     """
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
+        self.busy: list[float] = []
         self.work: list[float] = []
         self.collecting = 0.0
         self.longest_collection = 0.0
@@ -95,7 +101,8 @@ class Heart:
         while True:
             await asyncio.sleep(0)
             now, done = time.perf_counter(), time.thread_time()
-            self.pauses.append(now - last - (self.collecting - collected))
+            self.pauses.append(now - last)
+            self.busy.append(done - worked)
             self.work.append(done - worked - (self.collecting - collected))
             last, worked, collected = now, done, self.collecting
 
@@ -109,6 +116,7 @@ async def paused(way: Callable[[Heart], Awaitable[int]]) -> dict[str, float]:
     return {
         "records": records,
         "longest_pause_ms": round(max(heart.pauses) * 1000, 1),
+        "longest_busy_ms": round(max(heart.busy) * 1000, 1),
         "longest_work_ms": round(max(heart.work) * 1000, 1),
         "longest_collection_ms": round(heart.longest_collection * 1000, 1),
         "records_a_second": round(records / seconds),
@@ -125,6 +133,18 @@ async def ours(url: str, heart: Heart, *, gzip: bool, **options: Any) -> int:
         async with heart:
             async for _ in client.iter_all(query, **options):
                 count += 1
+        return count
+
+
+async def ours_by_page(url: str, heart: Heart) -> int:
+    """Every page, its records not made."""
+    query = CdrQuery(START, START + timedelta(days=DAYS))
+    async with CdrClient(code="sandbox-code", base_url=url, rate_limit=FAST) as client:
+        await client.count(CdrQuery(START, START + timedelta(seconds=1)))
+        count = 0
+        async with heart:
+            async for page in client.iter_pages(query):
+                count += len(page.records)
         return count
 
 
@@ -165,31 +185,38 @@ def run() -> dict[str, Any]:
             "iter_all": lambda heart: ours(url, heart, gzip=False),
             "iter_all, gzip": lambda heart: ours(url, heart, gzip=True),
             'iter_all, order="any", gzip': lambda heart: ours(url, heart, gzip=True, order="any"),
+            "iter_pages, gzip": lambda heart: ours_by_page(url, heart),
             "httpx, json.loads inline": lambda heart: by_hand(url, heart, _inline),
             "httpx, json.loads in a thread": lambda heart: by_hand(url, heart, _thread),
         }
         table = {}
         for name, way in ways.items():
             rounds = [asyncio.run(paused(way)) for _ in range(ROUNDS)]
-            table[name] = min(rounds, key=lambda row: row["longest_pause_ms"])
+            table[name] = min(rounds, key=lambda row: row["longest_busy_ms"])
     return table
 
 
 def goals(results: dict[str, Any]) -> list[Goal]:
-    """Our own rows."""
-    ours = {name: row for name, row in results.items() if name.startswith("iter_all")}
-    return [Goal(f"longest pause of {name}, ms", row["longest_pause_ms"], PAUSE) for name, row in ours.items()]
+    """Return the goals of our own rows; pauses in CPU time, which a busy machine leaves alone."""
+    ours = {name: row for name, row in results.items() if name.startswith("iter_")}
+    bounds = (
+        ("longest pause, collections included", "longest_busy_ms", PAUSE),
+        ("longest step", "longest_work_ms", STEP),
+        ("longest collection", "longest_collection_ms", COLLECTION),
+    )
+    return [Goal(f"{what} of {name}, ms", row[key], most) for what, key, most in bounds for name, row in ours.items()]
 
 
 def lines(results: dict[str, Any]) -> list[str]:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     out = [
-        f"| streaming over loopback HTTP, best of {ROUNDS} | longest pause, ms (iter_all ≤ {PAUSE:g}) | "
-        "of it work | longest collection, ms | records a second |",
-        "|---|---|---|---|---|",
+        f"| streaming over loopback HTTP, best of {ROUNDS} | longest pause, ms, by the clock | "
+        f"by CPU time (≤ {PAUSE:g}) | longest step (≤ {STEP:g}) | longest collection (≤ {COLLECTION:g}) | "
+        "records a second |",
+        "|---|---|---|---|---|---|",
     ]
     return out + [
-        f"| {name} | {row['longest_pause_ms']} | {row['longest_work_ms']} | {row['longest_collection_ms']} | "
-        f"{row['records_a_second']:,} |"
+        f"| {name} | {row['longest_pause_ms']} | {row['longest_busy_ms']} | {row['longest_work_ms']} | "
+        f"{row['longest_collection_ms']} | {row['records_a_second']:,} |"
         for name, row in results.items()
     ]
