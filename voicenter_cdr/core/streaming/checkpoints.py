@@ -1,4 +1,4 @@
-"""Checkpoints of record streams: JSON text that holds times and digests, no number and no secret."""
+"""Checkpoints: JSON text that names its kind and version; of record streams it holds times and digests, no secret."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from attrs import frozen
 from cattrs import Converter
@@ -15,10 +15,7 @@ from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.models import Cdr, CdrQuery
 
-__all__ = ["StreamCheckpoint", "join_windows", "record_marker", "second_of"]
-
-_KIND: Final = "records"
-_VERSION: Final = 3
+__all__ = ["Checkpoint", "StreamCheckpoint", "join_windows", "record_marker", "second_of"]
 
 
 def _strict(value: Any, kind: type) -> Any:
@@ -29,16 +26,61 @@ def _strict(value: Any, kind: type) -> Any:
 
 
 _CONVERTER: Final = Converter(detailed_validation=False, forbid_extra_keys=True)
-for _type in (int, str):
+for _type in (int, str, bool):
     _CONVERTER.register_structure_hook(_type, _strict)
 
 
 @frozen(kw_only=True)
-class StreamCheckpoint:
+class Checkpoint:
+    """Base of checkpoints: text out, text in, and nothing else is taken for one."""
+
+    KIND: ClassVar[str]
+    VERSION: ClassVar[int]
+    OWNER: ClassVar[str]
+    """Name of that whose position it is, for errors."""
+
+    def dump(self) -> str:
+        """Return the checkpoint as JSON text."""
+        return json.dumps({"kind": self.KIND, "version": self.VERSION} | _CONVERTER.unstructure(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a checkpoint. Raises :class:`CheckpointError` for damaged text, another kind or another version."""
+        damaged = CheckpointError(f"The checkpoint is damaged, or not one of {cls.OWNER}")
+        try:
+            state = json.loads(text)
+            kind, version = state.pop("kind", cls.KIND), state.pop("version")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise damaged from None
+        if kind != cls.KIND:
+            raise CheckpointError(f"The checkpoint is not one of {cls.OWNER}")
+        if type(version) is not int or version != cls.VERSION:
+            raise CheckpointError(
+                f"The checkpoint is of another version of this package: it has version {version!s:.20}, "
+                f"and {cls.VERSION} is read"
+            )
+        try:
+            return _CONVERTER.structure(state, cls)
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            ForbiddenExtraKeysError,
+        ):
+            raise damaged from None
+
+
+@frozen(kw_only=True)
+class StreamCheckpoint(Checkpoint):
     """Position of a stream of records: what is left of its period, and what of it was handed out already."""
 
-    kind: str = _KIND
-    version: int = _VERSION
+    KIND = "records"
+    VERSION = 3
+    OWNER = "a stream of records"
+
     query: str
     """Fingerprint of the query."""
     period: tuple[int, int]
@@ -47,49 +89,24 @@ class StreamCheckpoint:
     """Windows that are left, start and stop, in order of time."""
     delivered: tuple[str, ...] = ()
     """Markers of records of these windows that were handed out."""
-
     largest_total: int = 0
     """The largest total that was seen, so that smaller ones count."""
 
-    def dump(self) -> str:
-        """Return it as JSON text."""
-        return json.dumps(_CONVERTER.unstructure(self))
+    def __attrs_post_init__(self) -> None:
+        if not all(marker.partition("-")[0].isdecimal() for marker in self.delivered):
+            raise ValueError("a marker begins with its second")
 
-    @classmethod
-    def parse(cls, text: str, query: CdrQuery) -> Self:
-        """Read the checkpoint of a query.
+    def resume(self, query: CdrQuery) -> tuple[list[Window], Counter[str]]:
+        """Return the windows that are left of a query, and how often each marker was handed out.
 
-        Raises :class:`CheckpointError` for text that is damaged or of another kind, version, query or period.
+        Raises :class:`CheckpointError` for the checkpoint of another query or period, or windows outside of it.
         """
-        damaged = CheckpointError("The checkpoint is torn, or none of this package")
-        try:
-            state = json.loads(text)
-            kind, version = state.get("kind", _KIND), state["version"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise damaged from None
-        if kind != _KIND:
-            raise CheckpointError("The checkpoint is not one of a stream of records")
-        if version != _VERSION:
-            raise CheckpointError(
-                f"The checkpoint is of another version of this package: it has version {version!s:.20}, "
-                f"and {_VERSION} is read"
-            )
-        try:
-            checkpoint = _CONVERTER.structure(state, cls)
-            if not all(marker.partition("-")[0].isdecimal() for marker in checkpoint.delivered):
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            raise damaged from None
-        if checkpoint.query != query.fingerprint or checkpoint.period != query.seconds:
+        if self.query != query.fingerprint or self.period != query.seconds:
             raise CheckpointError("The checkpoint is of another query or another period")
-        start, stop = checkpoint.period
-        edges = [start, *(edge for window in checkpoint.windows for edge in window), stop]
+        start, stop = self.period
+        edges = [start, *(edge for window in self.windows for edge in window), stop]
         if any(a > b for a, b in pairwise(edges)):
             raise CheckpointError("The checkpoint contradicts itself")
-        return checkpoint
-
-    def resume(self) -> tuple[list[Window], Counter[str]]:
-        """Return the windows that are left, and how often each marker was handed out."""
         return join_windows(Window(*window) for window in self.windows), Counter(self.delivered)
 
 

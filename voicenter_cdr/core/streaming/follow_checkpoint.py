@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Self
+from typing import Self
 
-import cattrs
 from attrs import frozen
 
 from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds
-from voicenter_cdr.errors import CheckpointError
+from voicenter_cdr.core.streaming.checkpoints import Checkpoint
 from voicenter_cdr.models import CdrQuery
 
 __all__ = ["FollowCheckpoint", "PendingVersion", "WatchCheckpoint"]
-
-
-def _strict(value: Any, kind: type) -> Any:
-    # JSON says what is a number and what is text; a checkpoint where they are mixed up was not written by this package.
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}")
-    return value
-
-
-_CONVERTER: Final = cattrs.Converter(detailed_validation=False)
-for _kind in (int, str, bool):
-    _CONVERTER.register_structure_hook(_kind, _strict)
 
 
 @frozen
@@ -40,40 +26,12 @@ class PendingVersion:
 
 
 @frozen(kw_only=True)
-class _Checkpoint:
-    """Base of checkpoints: text out, text in."""
-
-    KIND: ClassVar[str]
-    VERSION: ClassVar[int]
-
-    def dump(self) -> str:
-        """Return the checkpoint as JSON text."""
-        return json.dumps({"kind": self.KIND, "version": self.VERSION} | _CONVERTER.unstructure(self))
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a checkpoint. Raises :class:`CheckpointError` for damaged text, another kind or another version."""
-        try:
-            state = json.loads(text)
-            kind, version = state.get("kind", cls.KIND), state["version"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise CheckpointError(f"The checkpoint is damaged, or not one of a {cls.KIND}") from None
-        if kind != cls.KIND:
-            raise CheckpointError(f"The checkpoint is not one of a {cls.KIND}")
-        if version != cls.VERSION:
-            raise CheckpointError("The checkpoint is of another version of this package")
-        try:
-            return _CONVERTER.structure(state, cls)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            raise CheckpointError(f"The checkpoint is damaged, or not one of a {cls.KIND}") from None
-
-
-@frozen(kw_only=True)
-class FollowCheckpoint(_Checkpoint):
+class FollowCheckpoint(Checkpoint):
     """Position of a stream of changes."""
 
     KIND = "follow"
     VERSION = 2
+    OWNER = "a follow"
 
     query: str
     """Fingerprint of the query."""
@@ -132,11 +90,12 @@ class FollowCheckpoint(_Checkpoint):
 
 
 @frozen(kw_only=True)
-class WatchCheckpoint(_Checkpoint):
+class WatchCheckpoint(Checkpoint):
     """Position of a watch: what was delivered, and where its stream of changes is."""
 
     KIND = "watch"
     VERSION = 2
+    OWNER = "a watch"
 
     start: int
     end: int

@@ -165,8 +165,8 @@ class _Stream(ResumableStream[T]):
     ) -> None:
         windows, delivered, largest_total = [Window(*query.seconds)], Counter[str](), 0
         if resume_from is not None:
-            checkpoint = StreamCheckpoint.parse(resume_from, query)
-            windows, delivered = checkpoint.resume()
+            checkpoint = StreamCheckpoint.parse(resume_from)
+            windows, delivered = checkpoint.resume(query)
             largest_total = checkpoint.largest_total
         planner = WindowPlanner(
             windows,
