@@ -1,4 +1,4 @@
-"""Checkpoints of follow and watch: JSON with a kind and a version, and nothing else is taken for one."""
+"""Checkpoints of records, follow and watch: JSON with a kind and a version, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import CdrQuery, CheckpointError
+from voicenter_cdr.core.streaming.checkpoints import StreamCheckpoint
 from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion, WatchCheckpoint
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def test_checkpoints_are_read_back_as_they_were_written(follow: FollowCheckpoint
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | digests))
 def test_checkpoint_of_any_other_json_is_refused(value: Any) -> None:
     """Whatever it is, the error is one of ours."""
-    for kind in (FollowCheckpoint, WatchCheckpoint):
+    for kind in (StreamCheckpoint, FollowCheckpoint, WatchCheckpoint):
         with pytest.raises(CheckpointError):
             kind.parse(json.dumps(value))
 
@@ -83,3 +84,36 @@ def test_checkpoint_with_one_field_of_another_type_is_refused() -> None:
         FollowCheckpoint.parse(good.dump())
     with pytest.raises(CheckpointError, match="another version"):
         WatchCheckpoint.parse(json.dumps({"version": 1, "start": 0, "end": 1, "done": {}, "follow": {}}))
+
+
+def test_checkpoint_with_a_key_too_many_is_refused() -> None:
+    """A key nobody wrote, at the top or in the position of the stream inside, makes it damaged."""
+    stream = StreamCheckpoint(query=QUERY.fingerprint, period=QUERY.seconds, windows=())
+    follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
+    watch = WatchCheckpoint(start=1, end=2, done={}, follow=follow)
+    for good in (stream, follow, watch):
+        with pytest.raises(CheckpointError, match="damaged"):
+            type(good).parse(json.dumps(json.loads(good.dump()) | {"extra": 1}))
+    state = json.loads(watch.dump())
+    with pytest.raises(CheckpointError, match="damaged"):
+        WatchCheckpoint.parse(json.dumps(state | {"follow": state["follow"] | {"extra": 1}}))
+
+
+def test_stream_checkpoint_resumes_its_own_query_only() -> None:
+    """Its windows come back joined, its markers counted; another query or a marker without a second is refused."""
+    start, stop = QUERY.seconds
+    good = StreamCheckpoint(
+        query=QUERY.fingerprint,
+        period=QUERY.seconds,
+        windows=((start, start + 5), (start + 5, stop)),
+        delivered=("1-a",),
+    )
+    read = StreamCheckpoint.parse(good.dump())
+    assert read == good
+    windows, delivered = read.resume(QUERY)
+    assert [(window.start, window.stop) for window in windows] == [(start, stop)]
+    assert delivered == {"1-a": 1}
+    with pytest.raises(CheckpointError, match="another query"):
+        read.resume(CdrQuery(NOW - timedelta(hours=2), NOW))
+    with pytest.raises(CheckpointError, match="damaged"):
+        StreamCheckpoint.parse(json.dumps(json.loads(good.dump()) | {"delivered": ["x"]}))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Self
 
 from attrs import frozen
 from cattrs import Converter
+from cattrs.errors import ForbiddenExtraKeysError
 
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
