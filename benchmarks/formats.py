@@ -35,18 +35,22 @@ Way = Callable[[Path], tuple[Callable[[Sequence[Cdr]], Any], Writer, Callable[[]
 """Gives what prepares a page (untimed), what writes it, and what ends it."""
 
 
+def body(number: int) -> bytes:
+    """Return one full answer, of calls 1.5 seconds apart."""
+    first = 1_780_000_000_000 + number * ROWS * 1_500
+    bulk = Bulk(range(first, first + ROWS * 1_500, 1_500), seed=number)
+    found = [{k: v for k, v in bulk.record(index).items() if k[0] != "_"} for index in range(ROWS)]
+    return json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": found}).encode()
+
+
 def pages(count: int) -> Iterator[list[Cdr]]:
     """Decoded pages, of calls 1.5 seconds apart."""
-    start, reader = 1_780_000_000_000, RecordDecoder()
+    reader = RecordDecoder()
     for number in range(count):
-        first = start + number * ROWS * 1_500
-        bulk = Bulk(range(first, first + ROWS * 1_500, 1_500), seed=number)
-        found = [{k: v for k, v in bulk.record(index).items() if k[0] != "_"} for index in range(ROWS)]
-        body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": ROWS, "RETURN_HITS": ROWS, "CDR_LIST": found}).encode()
-        decoder = ResponseDecoder(reader=reader)
-        for at in range(0, len(body), SLICE):
-            decoder.feed(body[at : at + SLICE])
-        del found, body
+        raw, decoder = body(number), ResponseDecoder(reader=reader)
+        for at in range(0, len(raw), SLICE):
+            decoder.feed(raw[at : at + SLICE])
+        del raw
         yield list(decoder.finish().records)
 
 
