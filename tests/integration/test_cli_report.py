@@ -180,7 +180,17 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     assert (told["source"], told["proven_until"]) == (name, None)
     assert json.loads(run("report", "--from-copy", path, "--json").out)["overall"]["records"]["value"] == 4
     assert "not known" in run("report", "--from-copy", path).out
+    whole = json.loads(run("report", "--from-copy", path, "--json").out)
+    assert whole["end"] < told["end"], "the days after the last record are not days without calls"
     assert len(service.app.hits) == hits
+
+
+def test_report_from_an_address_is_refused_by_its_flag(run: Run) -> None:
+    """Only files and folders are read as copies; the message names what else there is."""
+    done = run("report", "--from-copy", "postgresql://loader@127.0.0.1/calls", "--json")
+    assert done.code == 2
+    assert "--from-copy" in done.err
+    assert "views --dialect postgres" in done.err
 
 
 def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,21 @@ def test_views_print_sql_that_can_be_run_again(run: Run, tmp_path: Path, dialect
     assert run("views", "--dialect", dialect, "--answer-within", "30", "-o", str(tmp_path / "kpi.sql")).out == ""
     assert (tmp_path / "kpi.sql").read_text("utf-8") == done.out
     assert run("views", "--dialect", "oracle").code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(run: Run, tmp_path: Path) -> None:
+    """The end of the period decides which callers had time to call again; it is the last record's unless it is told."""
+    path = tmp_path / "calls.sqlite"
+    assert run("export", "--from", "2026-07-01", "-o", str(path)).code == 0
+    for views, report in (
+        (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31")),
+        ((), ()),
+    ):
+        script = run("views", "--dialect", "sqlite", *views).out
+        asked = json.loads(run("report", "--from-copy", str(path), "--json", *report).out)["overall"]
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(script)
+            told = dict(connection.execute("SELECT name, value FROM kpi"))
+        assert told == {name: pytest.approx(number["value"]) for name, number in asked.items()}
+    assert run("views", "--to", "soon").code == 2

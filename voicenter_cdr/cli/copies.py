@@ -28,6 +28,8 @@ class Copy:
     """End of the part, at most the instant up to which the copy is proven complete."""
     proven: datetime | None
     """Instant up to which the copy is proven complete; ``None`` if nothing tells."""
+    is_period_given: bool
+    """``True`` if a period, or its end, was asked for."""
 
     def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
         """Hand every record to ``take``; return their number. ``start`` and ``end`` choose another part."""
@@ -49,6 +51,11 @@ def open_copy(
     """
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
+    if "://" in path:
+        raise ConfigurationError(
+            "--from-copy reads files and folders of this machine, not an address",
+            hint="In PostgreSQL, run what voicenter-cdr views --dialect postgres prints; else sync a file or a folder.",
+        )
     for flag, value in (
         ("--phone", filters.phone),
         ("--extension", filters.extension),
@@ -78,4 +85,4 @@ def open_copy(
         if proven < end and period.is_given:
             echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")
         end = min(end, proven)
-    return Copy(path, start, end, proven)
+    return Copy(path, start, end, proven, period.is_given or period.end is not None)

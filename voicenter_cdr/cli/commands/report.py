@@ -159,6 +159,7 @@ def report(
     before = None
     with log_to_stderr(messages):
         numbers, records = _numbers(source, start, end, options)
+        end = numbers.end or end
         if compare_ is not None and numbers.start is not None:
             earlier = earlier_period(start or numbers.start, end, by=compare_, zone=options.zone)
             before, _ = _numbers(source, *earlier, options)
@@ -201,7 +202,9 @@ def _numbers(source: _Source, start: datetime | None, end: datetime, options: Kp
     """Return the numbers of a period, and how many records were read."""
     accumulator = Accumulator(options)
     records = source.read(start, end, accumulator.add)
-    return accumulator.result(start=start, end=end), records
+    # Of a file that nothing proves, only its records tell the period: days after them would count as days of no calls.
+    known = source.copy is None or source.copy.proven is not None or source.copy.is_period_given
+    return accumulator.result(start=start, end=end if known else None), records
 
 
 def _span(numbers: Kpis) -> str:

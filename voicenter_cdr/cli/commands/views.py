@@ -7,8 +7,9 @@ from typing import Annotated, Final, get_args
 from cyclopts import Parameter
 
 from voicenter_cdr.analytics import Dialect, KpiOptions, create_views
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.outputs import check_output, write_output
-from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_zone
+from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_instant, parse_zone
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["VIEWS_EXAMPLES", "views"]
@@ -20,19 +21,23 @@ def views(
     output: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)] = "-",
     table: str = "cdr",
     zone: str = LOCAL_ZONE,
+    to: str | None = None,
     answer_within: int = 20,
     short_abandon: int = 0,
     after_call: int = 0,
 ) -> None:
     """Print the numbers as SQL views over a copy.
 
-    The views read the table that sync and export write, and hold the same numbers as report, by the same names.
+    The views read the table that sync and export write, and hold the same numbers as report, by the same names. Name
+    the end of the report's period with --to: without it, calls back and repeat calls are judged up to the last record.
 
     Args:
         dialect: duckdb, sqlite or postgres. Default: duckdb.
         output: File to write; - is standard output, the default.
         table: Table or view that holds the records. Default: cdr.
         zone: Time zone of days and hours. Default: Asia/Jerusalem.
+        to: End of the period, such as 2026-11-01: it says which callers had time to call again or to be called back,
+            and selects no records. Default: the last record.
         answer_within: Seconds within which an answer meets the service level. Default: 20.
         short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
         after_call: Seconds of work after each call, added to the handle time. Default: 0.
@@ -48,8 +53,9 @@ def views(
         after_call=after_call,
         zone=parse_zone(zone, flag="--zone"),
     )
+    end = None if to is None else parse_instant("--to", to, options.zone, periods.now(), second=True)
     statements: list[str] = []
-    create_views(statements.append, chosen, options=options, table=table)
+    create_views(statements.append, chosen, options=options, table=table, end=end)
     write_output(output, "".join(f"{statement.strip()};\n" for statement in statements))
 
 
@@ -58,4 +64,5 @@ Examples:
 
   voicenter-cdr views --dialect duckdb | duckdb calls.duckdb
   voicenter-cdr views --dialect sqlite -o kpi.sql
+  voicenter-cdr views --to 2026-11-01 -o october.sql
 """
