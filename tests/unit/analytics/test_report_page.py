@@ -204,7 +204,7 @@ def test_page_weekdays_are_means_of_one_day() -> None:
         hours=3
     )
     text = Page(render(kpis(records, start=first, end=first + timedelta(days=14)))).text
-    weekdays = text[text.index("Calls are means of one day of its kind; 14 days") :]
+    weekdays = text[text.index("Calls are means per day; the period has 14 days") :]
     assert re.search(r"\b(Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday) 4 100\.0%", weekdays)
 
 
