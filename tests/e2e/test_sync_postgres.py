@@ -169,6 +169,12 @@ async def test_postgres_table_of_somebody_else_is_refused(account: Account, targ
     assert stored(target) == truth(NOW)
 
 
+async def test_postgres_unreachable_server_is_told_with_its_reason(account: Account) -> None:
+    """The reason stands in the message, not psycopg's question that follows it."""
+    with pytest.raises(OSError, match=r"no connection \(Connection refused\)"):
+        await account.sync("postgresql://loader@127.0.0.1:1/calls", NOW)
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -73,6 +73,13 @@ def test_shared_limit_that_cannot_be_used_is_exit_code_6(
     assert "--max-wait" in run("export", "--last", "7d", "--max-wait", "1").err.splitlines()[-1]
 
 
+def test_shared_limit_of_an_unknown_scheme_is_refused_as_usage(service: Service, run: Run) -> None:
+    """An address that is not Redis's is no name of a file."""
+    done = run("count", "--last", "7d", "--share", "memcached://cache/0")
+    assert (done.code, service.app.hits) == (2, [])
+    assert "redis://" in done.err
+
+
 def test_error_as_json_has_always_the_same_keys(service: Service, run: Run, tmp_path: Path) -> None:
     """The object holds what a program needs to go on, and always the same keys."""
     service.goes_wrong(then=Fault.refuse(1))

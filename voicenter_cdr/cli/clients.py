@@ -84,6 +84,10 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
     """Return the limiter of all programs that name the same place."""
     if place.startswith(("redis://", "rediss://", "unix://")):
         return RedisLimiter(place)
+    if "://" in place:
+        raise ConfigurationError(
+            "--share (VOICENTER_SHARE) takes the name of a file, or redis://…, rediss://… or unix://…"
+        )
     return SqliteLimiter(place)
 
 

@@ -253,8 +253,8 @@ def parse_zone(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneIn
         if known is None:
             close = difflib.get_close_matches(text, sorted(available_timezones()), n=1)
             known = close[0] if close else None
-        hint = f"did you mean {known}?" if known else f"such as {LOCAL_ZONE}"
-        raise ConfigurationError(f"{flag} takes the name of a time zone; {hint}") from None
+        hint = f"; did you mean {known}?" if known else f", such as {LOCAL_ZONE}"
+        raise ConfigurationError(f"{flag} takes the name of a time zone{hint}") from None
 
 
 def parse_duration(flag: str, text: str) -> timedelta:

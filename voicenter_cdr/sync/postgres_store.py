@@ -80,8 +80,8 @@ class PostgresTable:
         try:
             return self._psycopg.connect(**options, autocommit=True)
         except self._psycopg.OperationalError as error:
-            reason = str(error).rpartition("FATAL:")[2].strip().splitlines()[-1:]
-            raise OSError(errno.ECONNREFUSED, f"no connection ({''.join(reason)})", self._name) from None
+            reason = str(error).rpartition("FATAL:")[2].strip().partition("\n")[0].rpartition("failed: ")[2]
+            raise OSError(errno.ECONNREFUSED, f"no connection ({reason})", self._name) from None
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; ``?`` stand for the values."""
