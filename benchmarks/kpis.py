@@ -7,6 +7,7 @@ questions. Times are CPU seconds.
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from voicenter_cdr.models.columns import RecordTable
 
 PAGES = 30
 """A million records take 100; they are run by name."""
-BEFORE = 2.44
-"""CPU time a record of version 0.2.0's pass over records, by this benchmark, as a multiple of json.loads's."""
+BEFORE = 1.93
+"""CPU time a record of 0.2.0's pass over records, in times of json.loads for the same page; best of four pages."""
+BEFORE_WHOLE = 2.82
+"""The same of pass and result together, for 100,000 records."""
 BOUND = 0.65
 """The share of it that a pass over columns may take."""
 
@@ -39,16 +42,18 @@ def in_python(_: str, count: int) -> dict[str, Any]:
         warm.result()
     raw, parsing = body(0), float("inf")
     for _ in range(7):
+        gc.collect()
         began = time.process_time()
         json.loads(raw)
         parsing = min(parsing, time.process_time() - began)
     del raw
-    made, seconds, records, before = Accumulator(), 0.0, 0, peak_mb()
+    made, seconds, records, best, before = Accumulator(), 0.0, 0, float("inf"), peak_mb()
     for page in pages(count):
         table = RecordTable.of(page)
         began = time.process_time()
         made.add_batch(table)
-        seconds += time.process_time() - began
+        spent = time.process_time() - began
+        seconds, best = seconds + spent, min(best, spent / len(page))
         records += len(page)
     began = time.process_time()
     found = made.result()
@@ -57,7 +62,8 @@ def in_python(_: str, count: int) -> dict[str, Any]:
         "records": records,
         "records_a_second": round(records / (seconds + telling)),
         "seconds": round(seconds + telling, 2),
-        "times_json_loads": round(seconds / records / (parsing / ROWS), 2),
+        "times_json_loads": round(best / (parsing / ROWS), 2),
+        "whole_times_json_loads": round((seconds + telling) / records / (parsing / ROWS), 2),
         "of which the result": round(telling, 2),
         "more_mib": round(peak_mb() - before, 1),
         "service_level": found["service_level_negative"].value,
@@ -116,8 +122,12 @@ def run(count: int = PAGES) -> dict[str, Any]:
 
 def goals(results: dict[str, Any]) -> list[Goal]:
     """Return the pass over columns beside that of 0.2.0, both as multiples of json.loads."""
-    found = results["one pass in Python"]["times_json_loads"]
-    return [Goal("a pass over columns, times that of 0.2.0 over records", round(found / BEFORE, 2), BOUND)]
+    found = results["one pass in Python"]
+    whole = found["whole_times_json_loads"]
+    return [
+        Goal("a pass over columns, times that of 0.2.0", round(found["times_json_loads"] / BEFORE, 2), BOUND),
+        Goal("pass and result, times those of 0.2.0", round(whole / BEFORE_WHOLE, 2), BOUND),
+    ]
 
 
 def lines(results: dict[str, Any]) -> list[str]:
