@@ -79,12 +79,15 @@ class WindowPlanner:
         concurrency: int = 1,
         largest_total: int = 0,
     ) -> None:
+        given = list(windows)
         self.largest_total = largest_total
         self.windows_done = 0
+        # The total of each window as it was given, for estimates alone; no equation uses it.
+        self._told: dict[Window, int | None] = dict.fromkeys(given)
         self._rows_done = 0
         self._cdr_types = cdr_types
         self._schedule = Schedule(
-            windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency
+            given, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency
         )
         self._segments = self._schedule.segments
         self._bounds = BoundEvidence()
@@ -108,6 +111,9 @@ class WindowPlanner:
     @property
     def expected_rows(self) -> int | None:
         """Rows the service counts in all; ``None`` where it did not tell."""
+        told = [total for total in self._told.values() if total is not None]
+        if len(told) == len(self._told) and self._ceiling not in told and sum(told) >= self._rows_done:
+            return sum(told)
         if any(segment.page is None and segment.rows_to_end is None for segment in self._segments):
             return None
         return self._rows_done + round(sum(map(self._schedule.estimate_rows, self._segments)))
@@ -185,6 +191,8 @@ class WindowPlanner:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total
             self.largest_total = max(self.largest_total, total)
+        if request.window in self._told and self._told[request.window] is None:
+            self._told[request.window] = total
         if self._is_doubtful(segment, page):
             return
         segment.mismatches = 0

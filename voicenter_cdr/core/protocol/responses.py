@@ -266,10 +266,12 @@ class ResponseDecoder:
         )
 
     def _not_json(self) -> ApiError | DecodeError:
-        if not self._is_success:
+        is_cut = not self._is_success and bytes(self._refused).lstrip()[:1] == b"{"
+        if not self._is_success and not is_cut:
             return self._api_error(None, {})
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
-        if self._splitter.begins_like_json:
+        # Of a refusal that broke off the number is lost: it may have been error 1, which another attempt heals.
+        if is_cut or (self._is_success and self._splitter.begins_like_json):
             return DecodeError(
                 "The answer broke off or is damaged",
                 truncated=True,
