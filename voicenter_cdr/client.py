@@ -65,7 +65,7 @@ def _utc_now() -> datetime:
 
 
 def _credentials(code: str | None, token: str | None) -> Credentials | str:
-    """The one that was given, or what is wrong. Nothing is raised where a traceback would hold one."""
+    """Return the credential that was given, or what is wrong; raising here would put it into a traceback."""
     found: dict[str, str | None] = {}
     for name, value in (("code", code), ("token", token)):
         if value is not None and not isinstance(value, str):
@@ -83,7 +83,7 @@ def _credentials(code: str | None, token: str | None) -> Credentials | str:
 
 
 def _environment(*names: str) -> str:
-    """What the first of these says that is not empty."""
+    """Return the value of the first of these variables that is not empty."""
     return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
 
 
@@ -163,7 +163,7 @@ class CdrClient:
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
-        """A client with the credential of the environment.
+        """Return a client with the credential of the environment.
 
         Reads VOICENTER_API_CODE (or VOICENTER_CODE), VOICENTER_BEARER_TOKEN and VOICENTER_BASE_URL; an empty one
         counts as absent. ``options`` are those of the class and win over the environment.
@@ -285,7 +285,7 @@ class CdrClient:
         return await sender.ask_raw(WindowRequest.single(Window(*query.seconds)))
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
-        """How many records match.
+        """Return the number of records that match.
 
         One request where they fit into one answer, two where the service's total can be shown to be right; else all
         of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
@@ -312,7 +312,7 @@ class CdrClient:
         return sum([page.rows async for page in pages])
 
     async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
-        """What ``iter_all(query)`` will cost, for the price of one request: records, requests, time.
+        """Estimate the cost of ``iter_all(query)`` from one request: records, requests, time.
 
         Where the service caps its totals the number is a guess from the first page. The request asks for what the
         iteration would ask for, so that its answer takes as long. Raises what ``fetch`` raises.
@@ -366,7 +366,7 @@ class CdrClient:
         max_wait: float | None = None,
         resume_from: str | None = None,
     ) -> PageStream:
-        """The same as :meth:`iter_all` in pages, each complete for its part of the period; for bulk work."""
+        """Iterate as :meth:`iter_all` does, in pages each complete for their part of the period; for bulk work."""
         return PageStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
 
     async def fetch_table(
@@ -406,7 +406,7 @@ class CdrClient:
         now: Callable[[], datetime] = _utc_now,
         resume_from: str | None = None,
     ) -> FollowStream:
-        """New and changed records, each version once: ``async for change in client.follow(query)``.
+        """Follow new and changed records, each version once: ``async for change in client.follow(query)``.
 
         Begins with what there is from ``query.start`` on, and goes on until one ``lookback`` after ``query.end``: for
         ever with an end that is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole ``lookback``,

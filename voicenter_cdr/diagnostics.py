@@ -1,4 +1,4 @@
-"""What a new account needs to know of the service, found with at most five requests.
+"""Diagnosis of a new account: facts about the service, found with at most five requests.
 
 Looks at how the service really answers, where the API document leaves it open: the credential, the address, the casing
 of keys, clocks, totals, the sort, and types, statuses and fields that this package does not know.
@@ -25,7 +25,7 @@ from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, R
 __all__ = ["Diagnosis", "Finding", "Level", "diagnose"]
 
 Level = Literal["ok", "notice", "problem"]
-"""Fine; worth knowing, and taken care of; or something a person has to mend."""
+"""Fine; worth knowing, and taken care of; or something a person has to solve."""
 
 _DAY: Final = timedelta(days=1)
 
@@ -46,13 +46,13 @@ class Finding:
     """One thing that was looked at."""
 
     subject: str
-    """What it is about."""
+    """Subject of the finding."""
     level: Level
-    """How it stands."""
-    found: str
-    """What was seen; no credential and no number."""
+    """Level of the finding."""
+    detail: str
+    """Observation; holds no credential and no phone number."""
     hint: str = ""
-    """What a person should do; empty where nothing has to be done."""
+    """Advice to a person; empty where nothing has to be done."""
 
 
 @frozen(kw_only=True)
@@ -64,11 +64,11 @@ class Diagnosis:
     requests: int
     """Requests spent."""
     error: VoicenterError | None = field(default=None, repr=False)
-    """What keeps the account from being used, if anything does."""
+    """Findings that keep the account from being used."""
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing has to be mended."""
+        """True if nothing has to be done."""
         return all(finding.level != "problem" for finding in self.findings)
 
 
@@ -97,8 +97,8 @@ async def diagnose(
     raw, up, error = await _ask(good, period)
     spent += 1
     if isinstance(error, OutOfRangeError):
-        found = "a month is refused as too long (error 5): an iteration asks for less at a time, nothing is lost"
-        findings.append(Finding(subject="period", level="notice", found=found))
+        detail = "a month is refused as too long (error 5): an iteration asks for less at a time, nothing is lost"
+        findings.append(Finding(subject="period", level="notice", detail=detail))
         what, period = "day", CdrQuery(end - _DAY, end, fields="*")
         raw, up, error = await _ask(good, period)
         spent += 1
@@ -117,7 +117,7 @@ async def diagnose(
 async def _ask(
     client: CdrClient, query: CdrQuery
 ) -> tuple[RawResponse | None, ApiResponse | None, VoicenterError | None]:
-    """The answer as it came and as it is understood, or what is wrong."""
+    """Return the response as it came and as it was decoded, or the error."""
     raw: RawResponse | None = None
     try:
         raw = await client.fetch_raw(query)
@@ -128,18 +128,18 @@ async def _ask(
 
 def _credential(name: str, answer: ApiResponse | None, error: VoicenterError | None) -> Finding:
     if answer is not None:
-        return Finding(subject=name, level="ok", found=f"accepted; {len(answer.rows)} records in the last day")
+        return Finding(subject=name, level="ok", detail=f"accepted; {len(answer.rows)} records in the last day")
     message, _, hint = str(error).rpartition("\n")
     if isinstance(error, UntrustedAddressError):
         address = error.address or "this machine's"
         hint = f"Ask Voicenter to allow the address {address} for the account, or use a bearer token, which needs none."
-    return Finding(subject=name, level="problem", found=message, hint=hint)
+    return Finding(subject=name, level="problem", detail=message, hint=hint)
 
 
 def _unread(what: str, error: VoicenterError | None) -> Finding:
     message, _, hint = str(error).rpartition("\n")
     kind = "an answer that is not understood" if isinstance(error, DecodeError) else message
-    return Finding(subject=what, level="problem", found=kind, hint=hint)
+    return Finding(subject=what, level="problem", detail=kind, hint=hint)
 
 
 def _clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
@@ -151,30 +151,30 @@ def _clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
     # Without a zone it is UTC: that is what "-0000" means.
     ahead = (now - (theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs)).total_seconds()
     if abs(ahead) <= _CLOCK:
-        found = f"this machine's and the service's differ by {abs(ahead):.0f} s"
-        yield Finding(subject="clock", level="ok", found=found)
+        detail = f"this machine's and the service's differ by {abs(ahead):.0f} s"
+        yield Finding(subject="clock", level="ok", detail=detail)
     else:
         way = "ahead of" if ahead > 0 else "behind"
-        found = f"this machine's is {abs(ahead):.0f} s {way} the service's"
+        detail = f"this machine's is {abs(ahead):.0f} s {way} the service's"
         hint = "Set this machine's clock: it decides which records are called too young."
-        yield Finding(subject="clock", level="problem", found=found, hint=hint)
+        yield Finding(subject="clock", level="problem", detail=detail, hint=hint)
 
 
 def _looks(raw: RawResponse, answer: ApiResponse, what: str) -> Iterator[Finding]:
-    """What one answer of a month, or of a day, tells."""
+    """Yield the findings of one response, of a month or of a day."""
     records = answer.records
     yield _totals(answer, what)
     if not answer.rows:
-        found = f"none in the last {what}: little can be said of their form"
-        yield Finding(subject="records", level="notice", found=found)
+        detail = f"none in the last {what}: little can be said of their form"
+        yield Finding(subject="records", level="notice", detail=detail)
         return
     if rows := _rows(raw.body):
         yield _casing(rows)
     if answer.invalid:
         path = "; ".join(str(problem) for problem in answer.invalid[0].problems[:3])
-        found = f"{len(answer.invalid)} of {len(answer.rows)} could not be read; the first: {path}"
+        detail = f"{len(answer.invalid)} of {len(answer.rows)} could not be read; the first: {path}"
         hint = "Report it; until then use on_invalid='collect'."
-        yield Finding(subject="records", level="problem", found=found, hint=hint)
+        yield Finding(subject="records", level="problem", detail=detail, hint=hint)
     yield _zone(records)
     types, statuses = (record.cdr_type for record in records), (record.dial_status for record in records)
     yield _unknown("types", [str(kind) for kind in types if kind is not None and not isinstance(kind, CdrType)])
@@ -194,17 +194,17 @@ def _rows(body: bytes) -> list[dict[str, Any]]:
 def _totals(answer: ApiResponse, what: str) -> Finding:
     rows, total = len(answer.rows), answer.total_hits
     if total is None:
-        found = f"TOTAL_HITS is missing, beside {rows} records: completeness is proven without it"
-        return Finding(subject="totals", level="notice", found=found)
+        detail = f"TOTAL_HITS is missing, beside {rows} records: completeness is proven without it"
+        return Finding(subject="totals", level="notice", detail=detail)
     if rows < _CAP:
         honest = total == rows
-        found = f"{total} told, {rows} came" + ("" if honest else ": they contradict each other")
+        detail = f"{total} told, {rows} came" + ("" if honest else ": they contradict each other")
         hint = "" if honest else "Report it: where the counts stay wrong, an export ends with exit code 4."
-        return Finding(subject="totals", level="ok" if honest else "problem", found=found, hint=hint)
+        return Finding(subject="totals", level="ok" if honest else "problem", detail=detail, hint=hint)
     if total > rows:
-        return Finding(subject="totals", level="ok", found=f"{total} told for a {what}, more than one answer holds")
-    found = f"TOTAL_HITS stops at {total}: completeness is proven without it, and progress is a guess"
-    return Finding(subject="totals", level="notice", found=found)
+        return Finding(subject="totals", level="ok", detail=f"{total} told for a {what}, more than one answer holds")
+    detail = f"TOTAL_HITS stops at {total}: completeness is proven without it, and progress is a guess"
+    return Finding(subject="totals", level="notice", detail=detail)
 
 
 def _casing(rows: Sequence[Mapping[str, Any]]) -> Finding:
@@ -213,40 +213,40 @@ def _casing(rows: Sequence[Mapping[str, Any]]) -> Finding:
     lower = {key for key in keys if key == key.lower()}
     if lower == keys:
         return Finding(
-            subject="keys", level="notice", found="in lower case where no fields are asked for; both are read"
+            subject="keys", level="notice", detail="in lower case where no fields are asked for; both are read"
         )
     form = "as documented" if documented else "in a casing of their own; it is read"
-    return Finding(subject="keys", level="ok" if documented else "notice", found=form)
+    return Finding(subject="keys", level="ok" if documented else "notice", detail=form)
 
 
 def _zone(records: Sequence[Cdr]) -> Finding:
-    """Whether Date and DateEpoch tell the same instant."""
+    """Return the finding on whether Date and DateEpoch are the same instant."""
     offsets = Counter(
         (int(record.started_at.timestamp()) - record.date_epoch + 900) // 1800  # whole numbers, of any length
         for record in records
         if record.date_epoch is not None
     )
     if not offsets:
-        return Finding(subject="zone", level="notice", found="no record has a DateEpoch to hold against its Date")
+        return Finding(subject="zone", level="notice", detail="no record has a DateEpoch to hold against its Date")
     halves, _ = offsets.most_common(1)[0]
     if halves == 0:
-        return Finding(subject="zone", level="ok", found="Date and DateEpoch tell the same instant")
+        return Finding(subject="zone", level="ok", detail="Date and DateEpoch tell the same instant")
     if abs(halves) > _ZONES:
-        found = "DateEpoch is farther from Date than any two zones are; Date is what counts"
+        detail = "DateEpoch is farther from Date than any two zones are; Date is what counts"
     else:
         way = "ahead of" if halves > 0 else "behind"
-        found = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is what counts"
+        detail = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is what counts"
     hint = "Compare one call with CPanel, and report what differs."
-    return Finding(subject="zone", level="notice", found=found, hint=hint)
+    return Finding(subject="zone", level="notice", detail=detail, hint=hint)
 
 
 def _unknown(what: str, values: Sequence[str]) -> Finding:
     if not values:
-        return Finding(subject=what, level="ok", found="all are known")
+        return Finding(subject=what, level="ok", detail="all are known")
     counts = Counter(value if re.fullmatch(r"[A-Za-z_]{1,30}|\d{1,3}", value) else "…" for value in values)
     shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
-    found = f"not known, and passed through as they are: {shown}"
-    return Finding(subject=what, level="notice", found=found)
+    detail = f"not known, and passed through as they are: {shown}"
+    return Finding(subject=what, level="notice", detail=detail)
 
 
 def _order(up: ApiResponse, down: ApiResponse | None) -> Iterator[Finding]:
@@ -257,7 +257,7 @@ def _order(up: ApiResponse, down: ApiResponse | None) -> Iterator[Finding]:
     honoured = rising == sorted(rising) and falling == sorted(falling, reverse=True)
     cut = len(up.rows) >= _CAP
     if honoured and (not cut or rising[0] < falling[-1] or up.total_hits == len(up.rows)):
-        yield Finding(subject="sort", level="ok", found="honoured, both ways")
+        yield Finding(subject="sort", level="ok", detail="honoured, both ways")
     else:
         why = "honoured only within what was cut" if honoured else "not honoured"
-        yield Finding(subject="sort", level="notice", found=f"{why}: more requests are needed, nothing is lost")
+        yield Finding(subject="sort", level="notice", detail=f"{why}: more requests are needed, nothing is lost")

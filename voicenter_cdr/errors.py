@@ -61,7 +61,7 @@ TimeSpan = tuple[datetime, datetime]
 
 
 def strip_tracebacks(error: Failure) -> Failure:
-    """The error without the frames of those who failed, and without what it is not chained to.
+    """Return the error without the frames of those who failed, and without what it is not chained to.
 
     Their local variables hold what was sent and what came, and tools that show errors show those, too.
     """
@@ -86,7 +86,7 @@ class Problem:
     path: str
     """Where, as a JSON path, e.g. ``$.CDR_LIST[17].Duration``."""
     expected: str
-    """What should have stood there. Never what did."""
+    """Value that was expected there; never the value that stood there."""
 
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}"
@@ -130,17 +130,17 @@ class VoicenterError(Exception):
         self.attempts: int | None = None
         self.retry_after = retry_after
         self.checkpoint: str | None = None
-        self._mend = hint
+        self._hint = hint
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call can succeed later, without a change by the caller."""
+        """True if the same call can succeed later, without a change by the caller."""
         return False
 
     def __str__(self) -> str:
         where = "" if self.window is None else f" [{_utc(self.window[0])}, {_utc(self.window[1])})"
         tries = f" after {self.attempts} attempts" if (self.attempts or 0) > 1 else ""
-        return f"{self.message}{where}{tries}\n{self._mend or self.hint}"
+        return f"{self.message}{where}{tries}\n{self._hint or self.hint}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r})"
@@ -153,7 +153,7 @@ class VoicenterError(Exception):
 
 
 class ConfigurationError(VoicenterError, ValueError):
-    """What was asked for makes no sense; no request was spent on it."""
+    """A call, option or query that makes no sense; no request was spent on it."""
 
     hint = "Correct the call as the line above says; nothing was sent."
 
@@ -314,7 +314,7 @@ class DecodeError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """Whether the answer was damaged on its way rather than misunderstood."""
+        """True if the response was damaged on its way rather than misunderstood."""
         return self.truncated
 
 
@@ -414,5 +414,5 @@ class RecordingError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """Whether it failed for a reason that passes: the network, the rate, a failing server."""
+        """True if it failed for a reason that passes: the network, the rate limit, a failing server."""
         return self._retryable

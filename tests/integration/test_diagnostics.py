@@ -34,7 +34,7 @@ async def look(
 
 
 def level(found: Diagnosis, subject: str) -> tuple[str, str]:
-    return next((finding.level, finding.found) for finding in found.findings if finding.subject == subject)
+    return next((finding.level, finding.detail) for finding in found.findings if finding.subject == subject)
 
 
 async def test_a_service_as_documented() -> None:

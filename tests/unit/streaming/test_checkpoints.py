@@ -117,3 +117,21 @@ def test_stream_checkpoint_resumes_its_own_query_only() -> None:
         read.resume(CdrQuery(NOW - timedelta(hours=2), NOW))
     with pytest.raises(CheckpointError, match="damaged"):
         StreamCheckpoint.parse(json.dumps(json.loads(good.dump()) | {"delivered": ["x"]}))
+
+
+@pytest.mark.parametrize(
+    "damage", [{"delivered": ["9" * 5_000 + "-a"]}, {"delivered": ["-5-a"]}, {"largest_total": -1}]
+)
+def test_stream_checkpoint_with_a_damaged_number_is_refused(damage: dict[str, Any]) -> None:
+    """A second that is no number, or too long for one, and a negative total were not written here."""
+    good = StreamCheckpoint(query=QUERY.fingerprint, period=QUERY.seconds, windows=(QUERY.seconds,))
+    with pytest.raises(CheckpointError, match="damaged"):
+        StreamCheckpoint.parse(json.dumps(json.loads(good.dump()) | damage))
+
+
+@pytest.mark.parametrize("age", [10**400, 10**15])
+def test_follow_checkpoint_with_an_absurd_age_is_refused(age: int) -> None:
+    """An age of a pending version that no date can hold is refused when it is read, not when it is used."""
+    follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
+    with pytest.raises(CheckpointError, match="damaged"):
+        FollowCheckpoint.parse(json.dumps(json.loads(follow.dump()) | {"pending": {"a": [1, True, age]}}))

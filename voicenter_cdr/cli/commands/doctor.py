@@ -60,7 +60,7 @@ def doctor(
 def _lines(found: Diagnosis) -> list[str]:
     width = max(len(finding.subject) for finding in found.findings)
     return [
-        f"{_MARKS[finding.level]:<5}{finding.subject:<{width}}  {finding.found}\n"
+        f"{_MARKS[finding.level]:<5}{finding.subject:<{width}}  {finding.detail}\n"
         + (f"{'':5}{'':<{width}}  -> {finding.hint}\n" if finding.hint else "")
         for finding in found.findings
     ]

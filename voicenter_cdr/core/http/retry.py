@@ -24,7 +24,7 @@ class RetryBudget:
     max_attempts: int
     max_wait: float | None
     sleeper: Callable[[float], Awaitable[None]] = asyncio.sleep
-    """How the pauses between attempts are slept."""
+    """Function that sleeps the pauses between attempts."""
     attempts: int = 0
     faults: int = 0
     waited: float = 0.0

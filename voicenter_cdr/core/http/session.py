@@ -1,4 +1,4 @@
-"""What all requests of a client share: connections, credentials, permits and decoding."""
+"""Session of a client, shared by all of its requests: connections, credentials, permits and decoding."""
 
 from __future__ import annotations
 

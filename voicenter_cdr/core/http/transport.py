@@ -43,7 +43,7 @@ _CONNECT: Final = 15.0
 
 
 def validate_url(name: str, url: str, *, example: str) -> str:
-    """The address, if it may be asked: https with checked certificates, or this machine itself.
+    """Return the address if requests may go there: https with checked certificates, or this machine itself.
 
     Raises :class:`ConfigurationError`, which shows ``name`` and never the address: it may hold a secret.
     """
@@ -80,7 +80,7 @@ def _authorities() -> ssl.SSLContext:
 
 
 async def tls_context() -> ssl.SSLContext:
-    """What certificates are checked with. Reading them takes some 20 ms, in which the event loop goes on.
+    """Return the context that certificates are checked with. Reading it takes some 20 ms, off the event loop.
 
     Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
     """
@@ -96,7 +96,7 @@ async def tls_context() -> ssl.SSLContext:
 def http_client(
     url: str, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
-    """Connections to the host of ``url``, or through a ``transport`` that stays its owner's to close.
+    """Return connections to the host of ``url``, or through a ``transport`` that stays its owner's to close.
 
     Certificates are checked, redirects are not followed, and cookies, netrc and the like play no part. A request whose
     address nobody should read gets it as the extension ``voicenter_url``.
@@ -119,12 +119,12 @@ def http_client(
 @contextmanager
 def conceal_requests() -> Iterator[None]:
     """Keep what is sent and received in the block out of httpcore's log and out of traces of HTTP."""
-    asking = _ASKING.set(True)
+    asking = _CONCEALED.set(True)
     try:
         with _suppress_http_tracing():
             yield
     finally:
-        _ASKING.reset(asking)
+        _CONCEALED.reset(asking)
 
 
 def _suppress_http_tracing() -> AbstractContextManager[object]:
@@ -147,12 +147,12 @@ class HttpcoreLogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = record.getMessage().partition(" ")[0]
-        if _ASKING.get() and (event == "receive_response_headers.complete" or event.endswith(".failed")):
+        if _CONCEALED.get() and (event == "receive_response_headers.complete" or event.endswith(".failed")):
             record.msg, record.args = event, ()
         return True
 
 
-_ASKING: Final = ContextVar("voicenter_cdr_asking", default=False)
+_CONCEALED: Final = ContextVar("voicenter_cdr_asking", default=False)
 
 _HTTP_LOG: Final = logging.getLogger("httpcore.http11")
 

@@ -70,7 +70,9 @@ class FollowCheckpoint(Checkpoint):
         )
 
     def __attrs_post_init__(self) -> None:
-        _ = self.resume_time  # a number that is no time is refused with the rest
+        # A number that is no time, or no age, is refused with the rest.
+        _ = self.resume_time
+        self.pending_since(from_epoch_seconds(self.start))
 
     @property
     def resume_time(self) -> datetime | None:
