@@ -128,6 +128,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_name(path: Path, room: int) -> None:
+    length = 0
     try:
         length = len(os.fsencode(path.name))
         path.lstat()

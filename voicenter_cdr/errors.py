@@ -409,7 +409,7 @@ class RecordingError(VoicenterError):
         super().__init__(message, hint=hint, retry_after=retry_after)
         self.status = status
         self.is_missing = is_missing
-        self.defect = defect
+        self.defect: Literal["empty", "truncated"] | None = defect
         self._retryable = retryable
 
     @property

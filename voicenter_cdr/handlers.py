@@ -189,15 +189,14 @@ class JsonLines:
     """
 
     def __init__(self, stream: BinaryIO | None = None, *, columns: Iterable[str] | None = None) -> None:
-        if stream is None:
-            if sys.stdout is None:
-                raise ConfigurationError("Standard output is closed, so there is nowhere to write lines to")
-            stream = sys.stdout.buffer
-        self._stream = stream
+        if stream is None and sys.stdout is None:
+            raise ConfigurationError("Standard output is closed, so there is nowhere to write lines to")
+        target: BinaryIO = sys.stdout.buffer if stream is None else stream
+        self._stream = target
         self._columns = COLUMNS if columns is None else schema.select(columns)
         self._lock = threading.Lock()
         try:
-            self._descriptor: int | None = stream.fileno()
+            self._descriptor: int | None = target.fileno()
         except (OSError, ValueError, AttributeError):
             self._descriptor = None
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
+from attrs import field, frozen
 
 from voicenter_cdr._times import to_epoch_seconds
 from voicenter_cdr.errors import ConfigurationError
@@ -42,10 +42,10 @@ class SqlDialect:
     """Microseconds since 1970 of the start."""
     path: str
     """The names of the menu's layers, with an arrow between."""
-    _offset: Callable[[str, ZoneInfo], str]
-    _time: str
-    _custom: str
-    _pad: str
+    _offset: Callable[[str, ZoneInfo], str] = field(alias="offset")
+    _time: str = field(alias="time")
+    _custom: str = field(alias="custom")
+    _pad: str = field(alias="pad")
 
     def offset(self, seconds: str, zone: ZoneInfo) -> str:
         """Return the seconds by which a zone is ahead of UTC, so many seconds after 1970."""

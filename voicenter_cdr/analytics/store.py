@@ -280,16 +280,17 @@ class RecordStore:
             if found is None:
                 found = self._see(number)
             place, is_code = found
-            known = duration is not None and duration >= 0
+            length = -1 if duration is None else duration
+            known = length >= 0
             key = (
                 kind,
                 status,
-                duration > 0 if known else None,
+                length > 0 if known else None,
                 bool(did),
                 kind in _BY_CALLER and (is_code or bool(from_extension)),
                 outward and is_code,
                 is_later,
-                bool(url) if expected and known and duration > 0 else None,
+                bool(url) if expected and length > 0 else None,
                 queue or None,
                 department,
                 department_name,
@@ -312,7 +313,7 @@ class RecordStore:
             callers.append(place if self.known[combination].has_customer else -1)
             combinations.append(combination)
             rings.append(UNKNOWN if ring is None or ring < 0 else min(ring, _LARGEST))
-            durations.append(min(duration, _LARGEST) if known else UNKNOWN)
+            durations.append(min(length, _LARGEST) if known else UNKNOWN)
             prices.append(price)
 
     def _see(self, text: str | None) -> tuple[int, bool]:

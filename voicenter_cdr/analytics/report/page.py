@@ -34,7 +34,7 @@ def render(
     words = load_translations(language)
     jinja2 = import_extra("jinja2", "report", "The report page")
     context = build_context(kpis, words, provenance or Provenance(), title=title, before=before)
-    package = files(__package__)
+    package = files("voicenter_cdr.analytics.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(package.joinpath("page.html.jinja").read_text("utf-8"))
     markup = import_extra("markupsafe", "report", "The report page").Markup

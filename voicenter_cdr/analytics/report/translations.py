@@ -110,7 +110,9 @@ def load_translations(language: str) -> Translations:
     """Load the words of a language. Raises :class:`ConfigurationError` for one the report does not have."""
     if language not in LANGUAGES:
         raise ConfigurationError(f"The report speaks {' and '.join(LANGUAGES)}")
-    content: dict[str, Any] = tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8"))
+    content: dict[str, Any] = tomllib.loads(
+        files("voicenter_cdr.analytics.report").joinpath(f"{language}.toml").read_text("utf-8")
+    )
     tables = {name: table for name, table in content.items() if isinstance(table, dict)}
     return Translations(
         content["language"],
