@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import traceback
 from collections.abc import Iterator
@@ -109,12 +110,11 @@ async def test_postgres_changed_table_is_fetched_again(account: Account, target:
 
 async def test_postgres_second_writer_is_refused(account: Account, target: str) -> None:
     """While one sync is at work another one is refused at once, and goes ahead afterwards."""
-    other = open_postgres(target, copy_columns(NOW))
-    other.acquire_lock()
-    with pytest.raises(OSError, match="another program"):
-        await account.sync(target, NOW)
-    assert account.app.hits == []
-    other.close()
+    with contextlib.closing(open_postgres(target, copy_columns(NOW))) as other:
+        other.acquire_lock()
+        with pytest.raises(OSError, match="another program"):
+            await account.sync(target, NOW)
+        assert account.app.hits == []
     assert (await account.sync(target, NOW)).is_complete
 
 

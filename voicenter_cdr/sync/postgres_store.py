@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -221,6 +222,14 @@ class PostgresStore(DatabaseStore):
         if self._made is None:
             self._made = PostgresTable(self._address, self._all_columns)
         return self._made
+
+    def close(self) -> None:
+        """Close the connection, and with it the lock, also where nothing but the lock was ever taken."""
+        super().close()
+        made, self._made = self._made, None
+        if made is not None:
+            with contextlib.suppress(Exception):  # it may be closed, or its server gone
+                made.close()
 
     def begin(self, window: Window) -> None:
         """Make an empty staging table."""
