@@ -156,6 +156,15 @@ def test_response_what_stands_behind_the_list_counts_more() -> None:
     assert len(read(data + b'],"ERROR_NUMBER":0,"TOTAL_HITS":1}').rows) == 1
 
 
+@pytest.mark.parametrize("length", range(17, 60))
+def test_response_refusal_that_breaks_off_keeps_its_number(length: int) -> None:
+    """Error 1 heals, so a cut body must not turn it into a credential that is refused for good."""
+    refusal = b'{"ERROR_NUMBER":1,"ERROR_DESCRIPTION":"Request limit exceeded.","STATUS_CODE":403}'
+    with pytest.raises(RateLimitError) as caught:
+        decode(403, {}, refusal[:length])
+    assert caught.value.retryable
+
+
 def test_response_mark_before_the_answer_is_no_part_of_it() -> None:
     """Some servers put a byte order mark in front of UTF-8."""
     assert len(read(b"\xef\xbb\xbf" + body(RECORD)).rows) == 1

@@ -266,12 +266,12 @@ class ResponseDecoder:
         )
 
     def _not_json(self) -> ApiError | DecodeError:
-        is_cut = not self._is_success and bytes(self._refused).lstrip()[:1] == b"{"
-        if not self._is_success and not is_cut:
-            return self._api_error(None, {})
+        if not self._is_success:
+            # Of a refusal that broke off, the number still counts: error 1 heals, and its status alone says otherwise.
+            found = _ERROR_NUMBER.match(self._refused, 0, _NUMBER_LIMIT)
+            return self._api_error((int(found[1]) or None) if found else None, {})
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
-        # Of a refusal that broke off the number is lost: it may have been error 1, which another attempt heals.
-        if is_cut or (self._is_success and self._splitter.begins_like_json):
+        if self._splitter.begins_like_json:
             return DecodeError(
                 "The answer broke off or is damaged",
                 truncated=True,
@@ -286,6 +286,14 @@ class ResponseDecoder:
             hint="Check base_url, and whether a proxy or a login page stands in between.",
         )
 
+
+_NUMBER_LIMIT: Final = 4_096
+"""Bytes of a damaged refusal in which its number is sought."""
+
+_ERROR_NUMBER: Final = re.compile(
+    rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)*?\s*"error[_ ]?number"\s*:\s*"?(\d{1,6})\b', re.IGNORECASE
+)
+"""The error number among the first plain members of an envelope, whatever becomes of what follows."""
 
 _ENVELOPE: Final = {
     "errornumber": "ERROR_NUMBER",
