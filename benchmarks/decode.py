@@ -48,9 +48,9 @@ def page(spell: Callable[[str], str] = str, **more: Any) -> bytes:
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def ours(body: bytes, loads: Callable[[bytes], Any], reader: RecordDecoder) -> tuple[Any, float]:
+def ours(body: bytes, loads: Callable[[bytes], Any], record_decoder: RecordDecoder) -> tuple[Any, float]:
     """The records, and the longest time one slice held the program."""
-    decoder, longest = ResponseDecoder(loads=loads, reader=reader), 0.0
+    decoder, longest = ResponseDecoder(loads=loads, record_decoder=record_decoder), 0.0
     for at in range(0, len(body), SLICE):
         began = time.process_time()
         decoder.feed(body[at : at + SLICE])
@@ -147,8 +147,8 @@ def full_collection() -> float:
 def held(body: bytes) -> dict[str, float]:
     """Return what pages held cost the cyclic garbage collector."""
     idle, before = full_collection(), len(gc.get_objects())
-    reader = RecordDecoder()
-    kept = [ours(body, json.loads, reader)[0].records for _ in range(HELD)]
+    record_decoder = RecordDecoder()
+    kept = [ours(body, json.loads, record_decoder)[0].records for _ in range(HELD)]
     busy, after = full_collection(), len(gc.get_objects())
     rows = sum(map(len, kept))
     return {
@@ -173,8 +173,8 @@ def run(rounds: int = 7) -> dict[str, Any]:
             best[name] = min(best[name], time.process_time() - began)
             del result
     base = best["json.loads, dicts"]
-    reader = RecordDecoder()
-    longest = min(ours(body, json.loads, reader)[1] for _ in range(rounds))
+    record_decoder = RecordDecoder()
+    longest = min(ours(body, json.loads, record_decoder)[1] for _ in range(rounds))
     gc.collect()
     tracemalloc.start()
     answer = ours(body, json.loads, RecordDecoder())[0]

@@ -45,9 +45,9 @@ def body(number: int) -> bytes:
 
 def pages(count: int) -> Iterator[list[Cdr]]:
     """Decoded pages, of calls 1.5 seconds apart."""
-    reader = RecordDecoder()
+    record_decoder = RecordDecoder()
     for number in range(count):
-        raw, decoder = body(number), ResponseDecoder(reader=reader)
+        raw, decoder = body(number), ResponseDecoder(record_decoder=record_decoder)
         for at in range(0, len(raw), SLICE):
             decoder.feed(raw[at : at + SLICE])
         del raw

@@ -23,7 +23,7 @@ from voicenter_cdr.core.http.session import ApiSession, Timeout
 from voicenter_cdr.core.http.transport import validate_url
 from voicenter_cdr.core.planning.estimates import count_between, estimate_rows
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, check_time_zone, find_border, is_complete
-from voicenter_cdr.core.protocol.requests import Credentials, call_window
+from voicenter_cdr.core.protocol.requests import Credentials, call_id_window
 from voicenter_cdr.core.protocol.responses import Loads
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
@@ -470,7 +470,7 @@ class CdrClient:
         The period to look in is a day on either side of the time the CallID begins with (evidence), or of ``around``,
         for ids that don't begin with one.
         """
-        query = CdrQuery(*(call_window(call_id) if around is None else _day_around(around)), call_id=call_id)
+        query = CdrQuery(*(call_id_window(call_id) if around is None else _day_around(around)), call_id=call_id)
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
         return tuple([record async for record in stream])

@@ -19,7 +19,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from voicenter_cdr import _times
-from voicenter_cdr.core.protocol.requests import call_window
+from voicenter_cdr.core.protocol.requests import call_id_window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
 
@@ -236,7 +236,7 @@ def _midnight(flag: str, day: date, zone: ZoneInfo) -> datetime:
 
 def _around(call_id: str) -> tuple[datetime, datetime]:
     try:
-        return call_window(call_id)
+        return call_id_window(call_id)
     except ConfigurationError:
         raise ConfigurationError(
             "This --call-id does not begin with a date and time; say when the call was, with --from and --to"

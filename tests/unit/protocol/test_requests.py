@@ -14,7 +14,7 @@ from voicenter_cdr import (
     ConfigurationError,
     Sort,
 )
-from voicenter_cdr.core.protocol.requests import Credentials, call_window, encode
+from voicenter_cdr.core.protocol.requests import Credentials, call_id_window, encode_query
 
 
 def test_encode_post_is_nested() -> None:
@@ -30,7 +30,7 @@ def test_encode_post_is_nested() -> None:
         campaign_ids=[5],
         queue_ids=[6, 7],
     )
-    request = encode(query, 1782863999, 1782950400, CODE)
+    request = encode_query(query, 1782863999, 1782950400, CODE)
     sent = json.loads(request.body)
     assert request.method == "POST"
     assert request.params == ()
@@ -56,28 +56,28 @@ def test_encode_headers_say_what_is_sent_and_wanted() -> None:
     accept, content = ("accept", "application/json"), ("content-type", "application/json")
     packed = ("accept-encoding", "gzip")
     token = ("authorization", "Bearer s3cret-token")
-    assert encode(query, 0, 1, CODE).headers == (accept, packed, content)
-    assert encode(query, 0, 1, TOKEN).headers == (accept, packed, token, content)
-    assert encode(query, 0, 1, TOKEN, method="GET").headers == (accept, packed, token)
-    assert "code" not in dict(encode(query, 0, 1, TOKEN, method="GET").params)
+    assert encode_query(query, 0, 1, CODE).headers == (accept, packed, content)
+    assert encode_query(query, 0, 1, TOKEN).headers == (accept, packed, token, content)
+    assert encode_query(query, 0, 1, TOKEN, method="GET").headers == (accept, packed, token)
+    assert "code" not in dict(encode_query(query, 0, 1, TOKEN, method="GET").params)
 
 
 def test_encode_types_can_be_narrowed() -> None:
     """What is asked for by type stands in place of the query's own types."""
     query = CdrQuery(START, END, cdr_types=[1, 8])
-    assert json.loads(encode(query, 0, 1, CODE).body)["search"]["cdrTypes"] == [1, 8]
-    assert json.loads(encode(query, 0, 1, CODE, cdr_types=(8,)).body)["search"]["cdrTypes"] == [8]
+    assert json.loads(encode_query(query, 0, 1, CODE).body)["search"]["cdrTypes"] == [1, 8]
+    assert json.loads(encode_query(query, 0, 1, CODE, cdr_types=(8,)).body)["search"]["cdrTypes"] == [8]
 
 
 def test_encode_absent_filters_are_not_sent() -> None:
     """Only the dates are mandatory."""
-    sent = json.loads(encode(CdrQuery(START, END), 0, 1, CODE).body)
+    sent = json.loads(encode_query(CdrQuery(START, END), 0, 1, CODE).body)
     assert set(sent["search"]) == {"fromdate", "todate"}
 
 
 def test_encode_token_travels_in_its_header_alone() -> None:
     """Code and token are alternatives: a body that carries both is known to fail."""
-    request = encode(CdrQuery(START, END), 0, 1, TOKEN)
+    request = encode_query(CdrQuery(START, END), 0, 1, TOKEN)
     assert ("authorization", "Bearer s3cret-token") in request.headers
     assert "code" not in json.loads(request.body)
 
@@ -85,7 +85,7 @@ def test_encode_token_travels_in_its_header_alone() -> None:
 def test_encode_get_is_flat_with_repeated_keys() -> None:
     """Lists are repeated keys, as in the document's example."""
     query = CdrQuery(START, END, phones=["1", "2"], fields=["duration"])
-    request = encode(query, 0, 1, CODE, method="GET")
+    request = encode_query(query, 0, 1, CODE, method="GET")
     assert request.method == "GET"
     assert [value for name, value in request.params if name == "phones"] == ["1", "2"]
     assert ("fields", "Duration") in request.params
@@ -97,7 +97,7 @@ def test_encode_get_is_flat_with_repeated_keys() -> None:
 
 def test_encode_chosen_fields_bring_what_the_client_needs() -> None:
     """Time and identity are asked for whatever was chosen, each once."""
-    sent = json.loads(encode(CdrQuery(START, END, fields=["record_url", "call_id"]), 0, 1, CODE).body)["fields"]
+    sent = json.loads(encode_query(CdrQuery(START, END, fields=["record_url", "call_id"]), 0, 1, CODE).body)["fields"]
     assert sent[:2] == ["RecordURL", "CallID"]
     assert {"Date", "DateEpoch", "CdrType"} <= set(sent)
     assert len(sent) == len(set(sent))
@@ -105,13 +105,13 @@ def test_encode_chosen_fields_bring_what_the_client_needs() -> None:
 
 def test_encode_every_field_is_left_to_the_service_on_request() -> None:
     """fields="*" sends no list of fields."""
-    assert "fields" not in json.loads(encode(CdrQuery(START, END, fields="*"), 0, 1, CODE).body)
+    assert "fields" not in json.loads(encode_query(CdrQuery(START, END, fields="*"), 0, 1, CODE).body)
 
 
 def test_encode_sorts_are_sent_in_the_api_names() -> None:
     """Several levels, each with its order; time is called date."""
     sent = json.loads(
-        encode(CdrQuery(START, END), 0, 1, CODE, sort=[Sort("started_at", "desc"), Sort("duration")]).body
+        encode_query(CdrQuery(START, END), 0, 1, CODE, sort=[Sort("started_at", "desc"), Sort("duration")]).body
     )
     assert sent["sort"] == [{"field": "date", "order": "desc"}, {"field": "Duration", "order": "asc"}]
 
@@ -119,15 +119,15 @@ def test_encode_sorts_are_sent_in_the_api_names() -> None:
 @pytest.mark.parametrize("credentials", [CODE, TOKEN])
 def test_encode_nothing_shows_the_credential(credentials: Credentials) -> None:
     """No repr holds it."""
-    request = encode(CdrQuery(START, END), 0, 1, credentials)
+    request = encode_query(CdrQuery(START, END), 0, 1, credentials)
     assert "s3cret" not in repr(request) + repr(credentials)
-    assert "s3cret" not in repr(encode(CdrQuery(START, END), 0, 1, credentials, method="GET"))
+    assert "s3cret" not in repr(encode_query(CdrQuery(START, END), 0, 1, credentials, method="GET"))
     assert credentials.secret.startswith("s3cret-")
 
 
 def test_call_window_a_call_id_tells_where_to_look() -> None:
     """A day on either side of the local time it begins with, whichever its offset."""
-    first, last = call_window("20260714113106004512ab9c77de01f2")
+    first, last = call_id_window("20260714113106004512ab9c77de01f2")
     assert first == datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
     assert last == datetime(2026, 7, 15, 11, 31, 6, tzinfo=UTC)
 
@@ -136,6 +136,6 @@ def test_call_window_a_call_id_tells_where_to_look() -> None:
 def test_call_window_a_call_id_without_a_date_asks_for_one(call_id: str) -> None:
     """The error says how to help."""
     with pytest.raises(ConfigurationError) as caught:
-        call_window(call_id)
+        call_id_window(call_id)
     words = "This call_id does not begin with a date and time; say when the call was: get_call(call_id, around=…)"
     assert str(caught.value).splitlines()[0] == words

@@ -120,7 +120,9 @@ def test_decoder_only_odd_rows_are_read_by_themselves(monkeypatch: pytest.Monkey
     alone: list[str] = []
     careful = RecordDecoder._decode_row
     monkeypatch.setattr(
-        RecordDecoder, "_decode_row", lambda reader, row, path: alone.append(path) or careful(reader, row, path)
+        RecordDecoder,
+        "_decode_row",
+        lambda self, row, path: alone.append(path) or careful(self, row, path),
     )
     names = list(RECORD)
     rows = [{name: RECORD[name] for name in ["Date", *names[at % 7 :: at + 1]]} for at in range(20)]
@@ -204,12 +206,12 @@ def test_decoder_what_is_learnt_of_records_is_bounded(monkeypatch: pytest.Monkey
     """Texts, steps and lists of keys beyond what is kept are read all the same."""
     monkeypatch.setattr("voicenter_cdr.core.protocol.values._POOL_SIZE", 2)
     monkeypatch.setattr("voicenter_cdr.core.protocol.rows._KEY_MAPS", 2)
-    reader = RecordDecoder()
+    record_decoder = RecordDecoder()
     for number in range(6):
         step = {"LayerName": f"layer {number}", "DTMF": number, "LayerNumber": "0"}
         row = RECORD | {"QueueName": f"queue {number}", "DTMFData": [step], f"More{number}": 1}
         for _ in range(2):
-            decoder = ResponseDecoder(reader=reader)
+            decoder = ResponseDecoder(record_decoder=record_decoder)
             decoder.feed(body(row))
             (cdr,) = decoder.finish().records
             assert (cdr.queue_name, cdr.dtmf_data) == (
@@ -227,12 +229,12 @@ def test_decoder_lone_surrogates_survive() -> None:
 
 
 def test_decoder_what_repeats_is_kept_once() -> None:
-    """Names, menus, and steps that stand in several menus, over all answers of a reader."""
+    """Names, menus, and steps that stand in several menus, over all answers of a record_decoder."""
     steps = [{"LayerName": name, "DTMF": 1, "LayerNumber": "0"} for name in ("Main", "Sales")]
     rows = [RECORD | {"DTMFData": steps[:count]} for count in (1, 1, 2)]
-    reader, cdrs, menus = RecordDecoder(), list[Any](), list[Any]()
+    record_decoder, cdrs, menus = RecordDecoder(), list[Any](), list[Any]()
     for _ in range(2):
-        decoder = ResponseDecoder(reader=reader)
+        decoder = ResponseDecoder(record_decoder=record_decoder)
         decoder.feed(body(*rows))
         records = decoder.finish().records
         cdrs += records
@@ -321,8 +323,8 @@ def as_text(row: Any) -> str:
 def test_decoder_row_is_read_the_same_in_any_company(slices: list[list[Any]], fields: set[CdrField] | None) -> None:
     """What else stands in the slice, and what was read before it, makes no difference to a record."""
     chosen = None if fields is None else tuple(fields)
-    reader = RecordDecoder(chosen)
-    together, seconds = decode_rows(reader, *slices, *reversed(slices))
+    record_decoder = RecordDecoder(chosen)
+    together, seconds = decode_rows(record_decoder, *slices, *reversed(slices))
     alone, own = list[Any](), list[Any]()
     for at, row in enumerate(chain.from_iterable([*slices, *reversed(slices)])):
         done, second = decode_rows(RecordDecoder(chosen), [row], first=at)

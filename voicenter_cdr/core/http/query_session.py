@@ -19,7 +19,7 @@ from voicenter_cdr.core.http.retry import RetryBudget, is_retryable
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.session import ApiSession, RawCapture, Timeout, with_params
 from voicenter_cdr.core.planning.windows import Window, WindowRequest
-from voicenter_cdr.core.protocol.requests import Request, encode
+from voicenter_cdr.core.protocol.requests import ApiRequest, encode_query
 from voicenter_cdr.core.protocol.responses import ApiResponse
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Permit
@@ -145,7 +145,12 @@ class QuerySession:
         return RawResponse(status=capture.status, headers=FrozenMap(capture.headers), body=bytes(capture.body))
 
     async def _attempt(
-        self, request: WindowRequest, encoded: Request, permits: list[Permit], budget: RetryBudget, usage: RequestUsage
+        self,
+        request: WindowRequest,
+        encoded: ApiRequest,
+        permits: list[Permit],
+        budget: RetryBudget,
+        usage: RequestUsage,
     ) -> ApiResponse:
         """Make one attempt, with the permit that is there or with a new one."""
         loop = asyncio.get_running_loop()
@@ -175,7 +180,7 @@ class QuerySession:
     async def _send_once(
         self,
         request: WindowRequest,
-        encoded: Request,
+        encoded: ApiRequest,
         permit: Permit,
         fields: tuple[CdrField, ...] | None,
         *,
@@ -224,10 +229,10 @@ class QuerySession:
             f"{_show(request.window)}: asking again in {pause:.1f} s (after attempt {attempt})",
         )
 
-    def _encode(self, request: WindowRequest, permit: Permit) -> Request:
+    def _encode(self, request: WindowRequest, permit: Permit) -> ApiRequest:
         """Encode a request; one that can't be encoded gives its permit back."""
         try:
-            encoded = self._encode_query(request)
+            encoded = self._to_api_request(request)
             if encoded.params:
                 with_params(self.session.url, encoded.params)  # refuses what is too long for a URL
         except BaseException:
@@ -235,11 +240,11 @@ class QuerySession:
             raise
         return encoded
 
-    def _encode_query(self, request: WindowRequest) -> Request:
+    def _to_api_request(self, request: WindowRequest) -> ApiRequest:
         order = SortOrder.DESC if request.descending else SortOrder.ASC
         keys = (CdrField.STARTED_AT, CdrField.CALL_ID) if request.tie_break_by_call_id else (CdrField.STARTED_AT,)
         has_all = request.all_fields and self.query.fields != "*"
-        return encode(
+        return encode_query(
             attrs.evolve(self.query, fields=None) if has_all else self.query,
             request.first,
             request.last,

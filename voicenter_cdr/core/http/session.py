@@ -18,7 +18,7 @@ from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.transport import conceal_requests, http_client, retry_after, tls_context
-from voicenter_cdr.core.protocol.requests import Credentials, Request
+from voicenter_cdr.core.protocol.requests import ApiRequest, Credentials
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.core.ratelimit.policy import Limiter, Permit, RateLimit
@@ -210,7 +210,7 @@ class ApiSession:
 
     async def send_once(
         self,
-        request: Request,
+        request: ApiRequest,
         permit: Permit,
         fields: tuple[CdrField, ...] | None,
         timeout: Timeout,
@@ -266,7 +266,7 @@ class ApiSession:
         return failure
 
     async def _exchange(
-        self, request: Request, permit: Permit, fields: tuple[CdrField, ...] | None, capture: RawCapture | None
+        self, request: ApiRequest, permit: Permit, fields: tuple[CdrField, ...] | None, capture: RawCapture | None
     ) -> ApiResponse:
         """Send one request and decode its response as it arrives."""
         http = self._http
@@ -296,7 +296,7 @@ class ApiSession:
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
                 retry_after=retry_after(response.headers),
-                reader=self._decoder_for(fields),
+                record_decoder=self._decoder_for(fields),
                 secret=self.credentials.secret,
                 loads=self._loads,
             )

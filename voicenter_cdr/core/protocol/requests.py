@@ -15,7 +15,7 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrField, CdrQuery, Sort, SortOrder
 from voicenter_cdr.models.records import REQUIRED_FIELDS
 
-__all__ = ["Credentials", "Request", "call_window", "encode"]
+__all__ = ["ApiRequest", "Credentials", "call_id_window", "encode_query"]
 
 
 @frozen
@@ -32,7 +32,7 @@ class Credentials:
 
 
 @frozen
-class Request:
+class ApiRequest:
     """HTTP request, ready to be sent. Its parts may hold the credential, so that none is shown."""
 
     method: Literal["GET", "POST"]
@@ -45,7 +45,7 @@ def _to_text(second: int) -> str:
     return format_second(from_epoch_seconds(second))[:-1]
 
 
-def call_window(call_id: str) -> tuple[datetime, datetime]:
+def call_id_window(call_id: str) -> tuple[datetime, datetime]:
     """Return the period in which the records of a call lie: a day on either side of the time its id begins with.
 
     A CallID begins with 14 digits of Israel local time (evidence, derived from the vendor's samples). Raises
@@ -89,7 +89,7 @@ def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) ->
     return {name: value for name, value in every.items() if value not in (None, [])}
 
 
-def encode(
+def encode_query(
     query: CdrQuery,
     first: int,
     last: int,
@@ -98,7 +98,7 @@ def encode(
     sort: Sequence[Sort] = (Sort(CdrField.STARTED_AT, SortOrder.ASC),),
     cdr_types: Sequence[int] = (),
     method: Literal["GET", "POST"] = "POST",
-) -> Request:
+) -> ApiRequest:
     """Return the request for ``query``'s records between two seconds (since 1970, UTC), both as the service takes them.
 
     ``cdr_types`` narrows the query's own. A POST has the nested form; a GET has the flat one with repeated keys, and
@@ -118,10 +118,10 @@ def encode(
         params += [
             (f"sort[{n}].{part}", text) for n, level in enumerate(_sorting(sort)) for part, text in level.items()
         ]
-        return Request("GET", tuple(params), tuple(headers))
+        return ApiRequest("GET", tuple(params), tuple(headers))
     body: dict[str, Any] = {"code": credentials.code} if credentials.code else {}
     fields = _requested_fields(query)
     body |= {"fields": fields} if fields else {}
     body |= {"search": search, "sort": _sorting(sort)}
     headers.append(("content-type", "application/json"))
-    return Request("POST", (), tuple(headers), json.dumps(body).encode())
+    return ApiRequest("POST", (), tuple(headers), json.dumps(body).encode())

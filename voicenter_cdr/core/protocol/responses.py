@@ -98,7 +98,7 @@ class ResponseDecoder:
         status: int = 200,
         content_type: str | None = None,
         retry_after: float | None = None,
-        reader: RecordDecoder | None = None,
+        record_decoder: RecordDecoder | None = None,
         secret: str = "",
         loads: Loads = json.loads,
         max_rows: int = 10 * PAGE_CAP,
@@ -107,7 +107,7 @@ class ResponseDecoder:
         self._secret = secret_pattern(secret)
         self._content_type = None if content_type is None else redact(content_type, self._secret)
         self._retry_after = retry_after
-        self._records = reader or RecordDecoder()
+        self._record_decoder = record_decoder or RecordDecoder()
         self._max_rows = max_rows
         self._is_success = 200 <= status < 300
         self._splitter = JsonArraySplitter(_LIST_KEY, max_unread=_MAX_UNREAD, loads=loads)
@@ -163,7 +163,7 @@ class ResponseDecoder:
     def _decode(self, rows: Sequence[Any]) -> None:
         if len(self._rows) + len(rows) > self._max_rows:
             raise self._endless(f"at most {self._max_rows:,} records")
-        self._records.decode(rows, self._rows)
+        self._record_decoder.decode(rows, self._rows)
 
     # -- the envelope
 
@@ -320,7 +320,7 @@ def decode(
     decoder = ResponseDecoder(
         status=status,
         content_type=headers.get("content-type"),
-        reader=RecordDecoder(fields),
+        record_decoder=RecordDecoder(fields),
         secret=secret,
         loads=loads,
     )
