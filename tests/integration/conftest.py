@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,10 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A service and copies of it, with fingerprints that cost nothing."""
     monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
     return Account(tmp_path)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """All that any logger has said, at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    return lambda: "\n".join([caplog.text, *(f"{entry.msg} {entry.args}" for entry in caplog.records)])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.command_line import NOW, RECORDS, Run, Service, process, record
+from support.table_files import TABLES, whole_of
 
 from voicenter_cdr import cli
 from voicenter_cdr.core.protocol.fields import API_NAMES
@@ -270,3 +271,22 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert {"operation", "window_start", "window_end", "attempt", "seconds", "rows", "total_hits"} <= set(lines[0])
     assert cli.main(["count", "--demo", "--last", "1d", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", TABLES)
+def test_the_command_exports_tables(run: Run, tmp_path: Path, name: str) -> None:
+    """The command's export knows the formats by their names, and brings what the lines of the same export hold."""
+    assert run("export", "--last", "7d", "-o", f"{tmp_path}/{name}").code == 0
+    lines = run("export", "--last", "7d").records
+    assert [row[0] for row in whole_of(f"{tmp_path}/{name}")] == [line["call_id"] for line in lines]
+    done = run("export", "--last", "7d", "-o", f"{tmp_path}/b{name}", "--fields", "did,call_id", "--quiet")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.usefixtures("service")
+def test_the_command_refuses_what_no_table_can_be(run: Run, tmp_path: Path) -> None:
+    """A format on standard output that is a file, a name with a wrong end: told before any request."""
+    for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xls"], "tells no format")):
+        done = run("export", "--last", "7d", *words)
+        assert (done.code, hint in done.err) == (2, True)

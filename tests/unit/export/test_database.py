@@ -1,8 +1,11 @@
-"""Database files: full disks, and constraints that their owner has added."""
+"""Database files: full disks, what else they hold, and constraints and views that their owner has added."""
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,12 @@ import duckdb
 import pytest
 from support.full_records import FULL, MOMENT
 from support.small_population import in_a_small_world
+from support.table_files import OTHER, save, truth, whole_of
 
 from voicenter_cdr import Cdr, ConfigurationError
-from voicenter_cdr.export import committing, open_sink
+from voicenter_cdr.analytics import create_views
+from voicenter_cdr.export import committing, open_sink, select
+from voicenter_cdr.export import duckdb as duckdb_room
 from voicenter_cdr.export.duckdb import DuckdbTable
 from voicenter_cdr.export.sqlite import SqliteTable
 
@@ -95,3 +101,70 @@ def test_duckdb_close_brings_the_log_into_the_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.duckdb"]
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         assert connection.execute("SELECT count(*) FROM cdr").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
+def test_databases_that_hold_more_are_refused(tmp_path: Path, name: str, module: Any) -> None:
+    """An export never replaces a database with anything else in it, nor a file that is none."""
+    foreign = ["TABLE customers (name TEXT)", "INDEX mine ON cdr (did)"]
+    foreign += [
+        "TRIGGER mine AFTER INSERT ON cdr BEGIN SELECT 1; END"
+        if module is sqlite3
+        else "SEQUENCE mine; CREATE MACRO half(a) AS a / 2; CREATE SCHEMA other"
+    ]
+    for number, statement in enumerate(foreign):
+        save(str(tmp_path / f"{number}{name}"), [FULL])
+        connection = module.connect(str(tmp_path / f"{number}{name}"))
+        connection.execute(f"CREATE {statement}")
+        connection.close()
+        with pytest.raises(ConfigurationError, match=r"more than records .*(customers|mine)"):
+            open_sink(tmp_path / f"{number}{name}")
+    (tmp_path / f"b{name}").write_bytes(b"no database" * 1000)
+    with pytest.raises(ConfigurationError, match="is no"):
+        open_sink(tmp_path / f"b{name}")
+    (tmp_path / f"c{name}-wal").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="in use"):
+        open_sink(tmp_path / f"c{name}")
+
+
+@pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
+def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
+    """The views of a database are there when an export has replaced it, one's own and those of the numbers."""
+    target = str(tmp_path / name)
+    save(target, [FULL])
+    connection = module.connect(target)
+    create_views(connection.execute, "sqlite" if module is sqlite3 else "duckdb")
+    connection.execute("CREATE VIEW mine AS SELECT call_id AS id FROM cdr WHERE duration > 0")
+    connection.execute("CREATE VIEW a AS SELECT count(*) AS calls FROM mine")
+    connection.close()
+    for _ in range(2):
+        save(target, [FULL, OTHER])
+    connection = module.connect(target)
+    assert connection.execute("SELECT calls FROM a").fetchall() == [(2,)]
+    assert connection.execute("SELECT value FROM kpi WHERE name = 'records'").fetchall() == [(2,)]
+    connection.close()
+
+
+def test_a_view_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that can't be made of the columns asked for stops the export at its first record; the old file stays.
+
+    That there is no room for it is told as such.
+    """
+    target = str(tmp_path / "a.duckdb")
+    save(target, [FULL])
+    with duckdb.connect(target) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT duration FROM cdr")
+    with pytest.raises(ConfigurationError, match="view that does not go with"):
+        save(target, [OTHER], columns=select(["call_id"]))
+    execute = duckdb_room.DuckdbTable.execute
+
+    def full(table: duckdb_room.DuckdbTable, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if statement.startswith("CREATE VIEW"):
+            raise OSError(errno.ENOSPC, "No space left")
+        return execute(table, statement, values)
+
+    monkeypatch.setattr(duckdb_room.DuckdbTable, "execute", full)
+    with pytest.raises(OSError, match="No space"):
+        save(target, [OTHER])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.duckdb"]
+    assert whole_of(target) == truth([FULL])

@@ -1,14 +1,21 @@
-"""Partitioned datasets and what else lies in their folders."""
+"""Partitioned datasets: layout by day, swaps that are killed, and what else lies in their folders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import attrs
+import duckdb
+import polars
+import pyarrow.parquet as pq
 import pytest
-from support.full_records import FULL
+from support.full_records import FULL, MOMENT
+from support.table_files import OTHER, save, truth, whole_of
 
 from voicenter_cdr import ConfigurationError, _files
-from voicenter_cdr.export import committing, open_sink
+from voicenter_cdr.export import DatasetSink, committing, open_sink
 from voicenter_cdr.export.dataset import backup_path, check_dataset, data_files, recover_interrupted_swap
 
 SYSTEM_NAMES = (".DS_Store", "._part-0.parquet", ".nfs0001", ".part-0.parquet.crc", "_SUCCESS", "Thumbs.db")
@@ -81,3 +88,105 @@ def test_recover_interrupted_swap_after_a_kill_keeps_hidden_files(tmp_path: Path
     recover_interrupted_swap(root)
     assert (root / ".gitkeep").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["lake"]
+
+
+def test_a_tree_is_laid_out_by_day(tmp_path: Path) -> None:
+    """A file for each UTC day and nothing else; a day the records come back to gets another file."""
+    evening = MOMENT.replace(hour=23, minute=59)
+    hours = [0, 1, 2, 26]
+    records = [attrs.evolve(FULL, started_at=evening + timedelta(hours=h)) for h in hours]
+    save(f"{tmp_path}/lake/", [*records, records[0]])
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [
+        "lake/date=2026-07-14/part-0.parquet",
+        "lake/date=2026-07-14/part-1.parquet",
+        "lake/date=2026-07-15/part-0.parquet",
+        "lake/date=2026-07-16/part-0.parquet",
+    ]
+    assert pq.ParquetFile(tmp_path / files[0]).metadata.row_group(0).column(0).compression == "ZSTD"
+    by_date = duckdb.execute(f"SELECT date, count(*) FROM '{tmp_path}/lake/**/*.parquet' GROUP BY 1 ORDER BY 1")
+    assert [(str(day), rows) for day, rows in by_date.fetchall()] == [
+        ("2026-07-14", 2),
+        ("2026-07-15", 2),
+        ("2026-07-16", 1),
+    ]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that follows it in the program is done."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], renames: int) -> None:
+    """Let the work end before its next rename of a folder, once there were so many."""
+    left, rename = iter(range(renames)), Path.rename
+
+    def renamed(path: Path, name: Path) -> Path:
+        if next(left, None) is None:
+            raise Killed
+        return rename(path, name)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "rename", renamed)
+        with pytest.raises(Killed):
+            work()
+
+
+def test_a_swap_that_was_killed_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while one tree takes the place of another: the next export finds the new one whole, and keeps it."""
+    target = f"{tmp_path}/lake/"
+    save(target, [FULL])
+    sink = open_sink(target)
+    sink.write([OTHER])
+    killed_at(monkeypatch, sink.commit, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake.lock", "lake.part", "lake.replaced"]
+    sink._lock.release()  # type: ignore[attr-defined]  # as the system does for who is dead
+    after = open_sink(target)
+    after.write([FULL])
+    assert whole_of(target) == truth([OTHER])
+    after.abort()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.part"]
+
+
+def test_a_folder_beside_a_tree_stays(tmp_path: Path) -> None:
+    """A folder that is called as people call what they put aside is left alone."""
+    (tmp_path / "lake.old").mkdir()
+    for _ in range(2):
+        save(f"{tmp_path}/lake/", [FULL])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.old"]
+
+
+def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """What is put into the folder while an export is at work is seen before the folder is replaced."""
+    save(f"{tmp_path}/lake/", [FULL])
+    sink = open_sink(tmp_path / "lake")
+    sink.write([OTHER])
+    (tmp_path / "lake" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigurationError, match="more than a dataset"):
+        sink.commit()
+    sink.abort()
+    assert (tmp_path / "lake" / "letter.txt").exists()
+    assert sink.partial_path == tmp_path / "lake.part"
+
+
+def test_a_tree_of_lines(tmp_path: Path) -> None:
+    """A folder of JSON Lines is the same tree, packed with gzip."""
+    save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")
+    found = polars.concat([polars.read_ndjson(path) for path in sorted((tmp_path / "lines").rglob("*.gz"))])
+    assert found["call_id"].to_list() == [FULL.call_id, "another"]
+
+
+def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
+    """A folder with anything but such a tree is left alone; so is one that a sync keeps."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigurationError, match="holds more than a dataset"):
+        open_sink(f"{tmp_path}/home/")
+    save(f"{tmp_path}/lake/", [FULL])
+    (tmp_path / "lake.state.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="kept by a sync"):
+        open_sink(tmp_path / "lake")
+    with pytest.raises(ConfigurationError, match="name a file"):
+        open_sink(f"{tmp_path}/x/", "csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="is a file"):
+        DatasetSink(tmp_path / "file")

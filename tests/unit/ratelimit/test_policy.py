@@ -1,4 +1,4 @@
-"""Pacing: never more than the limit in any period, whatever the arrivals, the way, cancellations and errors."""
+"""Sliding window: never more than the limit in any period, whatever arrives, is cancelled or fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit
-from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, estimate_duration, exponential_backoff
 from voicenter_cdr.core.ratelimit.policy import SlidingWindow
 
 
@@ -134,116 +133,6 @@ def test_those_who_come_first_are_waited_for() -> None:
 def test_callers_ahead_of_an_idle_window() -> None:
     """With nothing taken yet, callers beyond the limit are expected to wait a period."""
     assert SlidingWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
-
-
-def test_the_gate_waits_and_doubles() -> None:
-    """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
-    gate = RateLimitBreaker(RateLimit())
-    assert gate.is_closed
-    now, floors = 0.0, []
-    for _ in range(5):
-        gate.record_refusal(now, now, jitter=0.0)
-        floors.append(gate.delay(now))
-        now += gate.delay(now)
-    assert floors == [10.0, 20.0, 40.0, 60.0, 60.0]
-    gate.record_refusal(now, now, jitter=0.5)
-    assert gate.delay(now) == 90.0
-    gate.record_success(now + 91)
-    assert gate.is_closed
-    assert gate.delay(now) == 0.0
-
-
-def test_refusals_of_one_event_count_once() -> None:
-    """Twenty requests in flight that are all refused close the gate once."""
-    gate = RateLimitBreaker(RateLimit())
-    for answered in range(20):
-        gate.record_refusal(0.0, 5.0 + answered / 10, jitter=0.0)
-    assert gate.delay(5.0) == 10.0
-
-
-def test_the_first_pause_follows_the_period() -> None:
-    """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
-    for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
-        gate = RateLimitBreaker(RateLimit(30, period))
-        gate.record_refusal(0.0, 0.0, jitter=0.0)
-        assert gate.delay(0.0) == pause
-        assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
-
-
-def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
-    """Its refusal is an event of its own, its success opens the gate."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(0.0, 5.0, jitter=0.0)
-    gate.record_refusal(5.0, 6.0, jitter=0.0)
-    assert gate.delay(6.0) == 20.0
-    gate.record_success(6.0)
-    assert gate.is_closed
-
-
-def test_nobody_probes_an_answered_gate() -> None:
-    """Every answer that counts ends the probe; a success without any refusal is none."""
-    gate = RateLimitBreaker(RateLimit())
-    assert gate.half_open is False
-    gate.record_success(-1.0)
-    assert (gate.is_closed, gate.half_open) == (True, False)
-    gate.half_open = True
-    gate.record_refusal(0.0, 1.0, jitter=0.0)
-    assert gate.half_open is False
-    gate.half_open = True
-    gate.record_success(2.0)
-    assert gate.half_open is False
-
-
-def test_an_old_success_does_not_open_the_gate() -> None:
-    """A request that was sent before the refusal says nothing about now."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(4.0, 5.0, jitter=0.0)
-    gate.record_success(3.0)
-    assert not gate.is_closed
-
-
-@pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
-def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
-    """What the service asks for counts if it is longer than our own pause, up to two periods."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
-    assert gate.delay(0.0) == obeyed
-
-
-@given(st.integers(1, 50), st.floats(0, 0.999), st.none() | st.floats(0, 1e6))
-def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | None) -> None:
-    """Never less than a second, never more than two minutes."""
-    assert 1.0 <= exponential_backoff(attempt, jitter, retry_after) <= 120.0
-
-
-@pytest.mark.parametrize(
-    ("requests", "lanes", "seconds"),
-    [
-        (0, 4, 0),
-        (1, 4, 5),
-        (3, 4, 15),
-        (30, 4, 45),
-        (30, 30, 15),
-        (31, 30, 68),
-        (124, 4, 257),
-        (130, 4, 267),
-        (130, 1, 650),
-    ],
-)
-def test_how_long_requests_take(requests: int, lanes: int, seconds: float) -> None:
-    """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
-    assert estimate_duration(requests, RateLimit(), 5.0, lanes) == seconds
-
-
-def test_backoff_doubles() -> None:
-    """1, 2, 4, 8, 16, 30, 30."""
-    assert [exponential_backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
-
-
-def test_backoff_grows_by_its_jitter_and_by_what_was_asked() -> None:
-    """Up to half of it on top; Retry-After counts where it is longer, up to two minutes."""
-    assert exponential_backoff(3, 0.5) == 5.0
-    assert [exponential_backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]
 
 
 REQUESTS = r"^RateLimit\(requests=…\) must be a whole number, 1 or more\n"

@@ -1,0 +1,237 @@
+"""Leaving early, closing, several event loops: nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx
+import pytest
+from support.scripted_service import CODE, Service, busiest, count_records, minute_rows, query
+
+from voicenter_cdr import CdrClient, ConfigurationError, RateLimit
+from voicenter_cdr.core.planning.planner import WindowPlanner
+from voicenter_cdr.testing import run_virtual
+
+
+async def test_leaving_early_leaves_nothing_behind() -> None:
+    """After a break under aclosing no task is left and nothing more is asked."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client() as client:
+        before = asyncio.all_tasks()
+        async with aclosing(client.iter_all(query())) as records:
+            async for _ in records:
+                break
+        assert asyncio.all_tasks() == before
+        asked = len(service.starts)
+        await asyncio.sleep(100)
+        assert len(service.starts) == asked
+
+
+async def test_an_iteration_that_never_began_can_be_closed() -> None:
+    """aclose before the first record does nothing."""
+    service = Service(minute_rows())
+    async with service.client() as client:
+        await client.iter_all(query()).aclose()
+    assert service.starts == []
+
+
+async def test_leaving_early_without_aclosing() -> None:
+    """A plain break is cleaned up as soon as the iterator is gone."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client() as client:
+        before = asyncio.all_tasks()
+        async for _ in client.iter_all(query()):
+            break
+        gc.collect()
+        await asyncio.sleep(10)
+        assert asyncio.all_tasks() == before
+
+
+async def test_closing_the_client_ends_what_is_asked() -> None:
+    """Nothing goes on behind a closed client; an iteration that is taken up again says why it can't."""
+    service = Service(minute_rows(), latency=1.0)
+    before = asyncio.all_tasks()
+    async with service.client() as client:
+        records = client.iter_all(query())
+        await anext(records)
+    assert asyncio.all_tasks() == before
+    with pytest.raises(ConfigurationError, match="closed before"):
+        [record async for record in records]
+
+
+def test_a_break_at_the_end_of_a_program_is_quiet(tmp_path: Path) -> None:
+    """Left by a plain break and by the program's end at once, over real sockets: not a word on standard error."""
+    program = tmp_path / "program.py"
+    program.write_text(_BREAK)
+    done = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+_BREAK = """
+import asyncio
+from datetime import UTC, datetime, timedelta
+from voicenter_cdr import CdrClient, CdrQuery
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
+
+start = datetime(2026, 1, 1, tzinfo=UTC)
+days = timedelta(days=3)
+
+async def main():
+    async with serving(Sandbox(CallCentre(start, start + days), behaviour=Behaviour(cap=100, latency=0.05))) as url:
+        async with CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
+            async for cdr in client.iter_all(CdrQuery(start, start + days)):
+                break
+    print("ok")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_consumer_that_is_slow_stops_the_fetching() -> None:
+    """No more is asked for than may be held; with concurrency=1 nothing at all."""
+    for options, most in (({"concurrency": 1}, 3), ({"concurrency": 2, "buffer_pages": 3}, 9)):
+        service = Service(minute_rows(1_000))
+        limit = RateLimit(10_000, 1.0)
+        async with (
+            service.client(rate_limit=limit, **options) as client,
+            aclosing(client.iter_all(query(10_000))) as records,
+        ):
+            await anext(records)
+            await asyncio.sleep(1_000)
+            assert len(service.starts) <= most
+
+
+async def test_a_consumer_slower_than_the_timeout_is_left_in_peace() -> None:
+    """The deadline is for requests, not for what the consumer does between records."""
+    service = Service(minute_rows(), latency=1.0)
+    async with service.client(timeout=5) as client:
+        async for cdr in client.iter_all(query()):
+            if cdr.duration == 50:
+                await asyncio.sleep(500)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 3.0, 61.0])
+async def test_cancelling_goes_through_at_once(after: float) -> None:
+    """In the wait for a slot, in the request, in the pause after a fault: the task ends, and nothing more is sent."""
+    service = Service(minute_rows(), latency=0.7)
+    service.script[0] = httpx.Response(503)
+    async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
+        task = asyncio.create_task(count_records(client.iter_all(query())))
+        await asyncio.sleep(after)
+        before = asyncio.get_running_loop().time()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.get_running_loop().time() - before < 0.05
+        asked = len(service.starts)
+        await asyncio.sleep(200)
+        assert len(service.starts) == asked
+
+
+async def test_after_many_cancelled_requests_the_budget_is_right() -> None:
+    """Two hundred requests cancelled anywhere, then good ones; never more than the limit."""
+    service = Service([], latency=2.0)
+    async with service.client() as client:
+        for number in range(200):
+            task = asyncio.create_task(client.fetch(query()))
+            await asyncio.sleep(number % 7 * 0.5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert len(await client.fetch(query())) == 0
+        assert [task for task in asyncio.all_tasks() if "voicenter" in task.get_name()] == []
+    assert busiest(service.starts) <= 30
+
+
+def test_one_client_in_two_event_loops() -> None:
+    """One loop after the other works, and the budget counts over both; two at once are refused."""
+    service = Service([])
+    client = service.client(rate_limit=RateLimit(2, 60.0))
+
+    async def use(times: int) -> float:
+        async with client:
+            for _ in range(times):
+                await client.fetch(query())
+            return asyncio.get_running_loop().time()
+
+    assert run_virtual(use(2)) < 1
+    assert run_virtual(use(1)) > 60
+
+    async def open_and_leave() -> None:
+        await client.fetch(query())
+
+    runner = asyncio.Runner()
+    with runner:
+        runner.run(open_and_leave())
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            run_virtual(client.fetch(query()))
+        runner.run(client.aclose())
+
+
+def test_a_client_that_was_left_open_in_a_dead_loop() -> None:
+    """Its connections went with the loop; it opens new ones."""
+    service = Service([])
+    client = service.client()
+    run_virtual(client.fetch(query()))
+    run_virtual(client.fetch(query()))
+    run_virtual(client.aclose())
+    assert len(service.starts) == 2
+
+
+async def test_a_client_closes_twice_and_works_again() -> None:
+    """aclose is idempotent; a transport that was passed in stays open."""
+
+    class Transport(httpx.MockTransport):
+        closed = 0
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    transport = Transport(Service([]))
+    client = CdrClient(code=CODE, transport=transport)
+    await client.aclose()
+    async with client:
+        await client.fetch(query())
+    await client.fetch(query())
+    await client.aclose()
+    await client.aclose()
+    assert transport.closed == 0
+
+
+async def test_a_forgotten_client_warns() -> None:
+    """A ResourceWarning, and nothing asynchronous in a finalizer."""
+    client = Service([]).client()
+    await client.fetch(query())
+    with pytest.warns(ResourceWarning, match="not closed"):
+        client.__del__()
+    await client.aclose()
+
+
+async def test_closing_ends_a_call_that_is_asking_again() -> None:
+    """It is told why, and does not open the client anew behind its back."""
+    service = Service([])
+    service.script = dict.fromkeys(range(9), httpx.ReadError("reset"))  # type: ignore[arg-type]
+    client = service.client()
+    call = asyncio.create_task(client.fetch(query()))
+    await asyncio.sleep(0.5)
+    await client.aclose()
+    with pytest.raises(ConfigurationError, match="closed while it was asking"):
+        await call
+    assert client.session.connections is None
+    assert len(service.starts) == 1
+
+
+async def test_a_plan_that_fails_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong between the slot and the request, the slot is given back."""
+    service = Service(minute_rows())
+    async with service.client(rate_limit=RateLimit(1, 60.0)) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(WindowPlanner, "next_request", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await anext(client.iter_all(query()))
+        await client.fetch(query())
+    assert asyncio.get_running_loop().time() < 5

@@ -1,0 +1,38 @@
+"""Parquet: streams, and bounded memory."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.full_records import FULL
+from support.table_files import truth, tuples
+
+from voicenter_cdr.export import arrow_batch, committing, open_sink
+from voicenter_cdr.export import parquet as parquet_room
+
+
+def test_parquet_to_a_stream() -> None:
+    """Parquet goes to any stream of bytes, which stays open."""
+    out = io.BytesIO()
+    with committing(open_sink(out, "parquet")) as sink:
+        sink.write([FULL])
+    assert tuples(pq.read_table(io.BytesIO(out.getvalue())).to_pylist()) == truth([FULL])
+
+
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Parquet file holds a row group at a time, however many records there are."""
+    monkeypatch.setattr(parquet_room, "_GROUP", 5_000)
+    page = [attrs.evolve(FULL, call_id=f"{number:032}") for number in range(1_000)]
+    before, most = pa.total_allocated_bytes(), 0
+    with committing(open_sink(tmp_path / "a.parquet")) as sink:
+        for _ in range(30):
+            sink.write(page)
+            most = max(most, pa.total_allocated_bytes() - before)
+    one = sum(column.nbytes for column in arrow_batch(page).columns)
+    assert most < 14 * one
+    assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups == 6

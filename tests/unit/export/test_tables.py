@@ -1,0 +1,263 @@
+"""Tables in every format: values come back as they were, and a name stands for a whole table."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import duckdb
+import polars
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.full_records import FULL, MOMENT, maps, steps, texts
+from support.small_population import in_a_small_world
+from support.table_files import OTHER, TABLES, from_database, from_parquet, from_sqlite, save, truth, tuples, whole_of
+
+from voicenter_cdr import Cdr, CdrType, DecodeError, DialStatus, FrozenMap
+from voicenter_cdr._times import to_iso_utc
+from voicenter_cdr.export import committing, open_sink
+from voicenter_cdr.export import duckdb as duckdb_room
+
+FILES = (*TABLES, "calls.jsonl", "calls.csv")
+
+
+def whole(bits: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+FITTING = {
+    "started_at": st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    "cdr_type": st.none() | st.sampled_from(CdrType) | st.integers(-(2**15), 2**15 - 1),
+    "dial_status": st.none() | st.sampled_from(DialStatus) | st.text(min_size=1),
+    "price_agorot": st.none() | st.integers(-(10**9), 10**9) | st.decimals(-(10**9), 10**9, places=4),
+    "record_expect": st.none() | st.booleans(),
+    "dtmf_data": st.none() | st.lists(steps, max_size=3).map(tuple),
+    "custom_data": st.none() | maps,
+    "extra": maps,
+    "date_epoch": whole(64),
+    "department_id": whole(64),
+    "duration": whole(32),
+    "ring_time": whole(32),
+}
+fitting = st.builds(Cdr, **{item.name: FITTING.get(item.name, texts) for item in attrs.fields(Cdr) if item.init})
+
+
+@settings(max_examples=8)
+@given(st.lists(fitting, min_size=1, max_size=4))
+@example([FULL, Cdr(started_at=MOMENT, queue_name="lone \ud83d surrogate", call_id="\x00")])
+def test_every_table_brings_back_every_value(tmp_path_factory: pytest.TempPathFactory, records: list[Cdr]) -> None:
+    """Whatever fits comes back equal: from Parquet by three readers, from SQLite, and from DuckDB by either way in."""
+    folder = tmp_path_factory.mktemp("tables")
+    records = sorted(records, key=lambda cdr: cdr.started_at)
+    expected = truth(records)
+    for name in TABLES:
+        save(f"{folder}/{name}", records)
+    assert tuples(pq.read_table(folder / "calls.parquet").to_pylist()) == expected
+    assert tuples(ds.dataset(folder / "calls", partitioning="hive").to_table().to_pylist()) == expected
+    assert tuples(polars.read_parquet(f"{folder}/calls").to_dicts()) == expected
+    assert from_parquet(f"{folder}/calls/**/*.parquet") == expected
+    assert from_sqlite(f"{folder}/calls.sqlite") == expected
+    assert from_database(duckdb, f"{folder}/calls.duckdb") == expected
+    lines = duckdb_room.DuckdbTable(folder / "lines.duckdb")
+    lines._by_arrow = False
+    lines.create()
+    staged = folder / "lines.duckdb.staged"
+    staged.write_text("of a run that was killed")
+    lines.insert(records)
+    assert not staged.exists()
+    assert lines.execute("SELECT * FROM cdr") == expected
+    lines.close()
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*(n.strip("/") for n in TABLES), "lines.duckdb"])
+
+
+def test_what_a_table_looks_like(tmp_path: Path) -> None:
+    """Values as they are to be queried: numbers as numbers, text as text, an empty extra as null."""
+    save(str(tmp_path / "a.sqlite"), [FULL, attrs.evolve(FULL, extra=FrozenMap())])
+    with sqlite3.connect(tmp_path / "a.sqlite") as connection:
+        found = connection.execute(
+            "SELECT started_at, caller_number, price_agorot, typeof(price_agorot), record_expect, "
+            "json_extract(dtmf_data, '$[0].layer_name'), json_extract(custom_data, '$.var_leadID'), extra FROM cdr"
+        ).fetchall()
+        plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM cdr WHERE started_at > '2026'").fetchall()
+    connection.close()
+    assert found[0] == ("2026-07-14T08:31:09Z", "0521234567", 7.25, "real", 0, "Main", "L-5512", '{"NewField":1}')
+    assert found[1][-1] is None
+    assert "USING INDEX" in plan[0][-1]
+
+
+@given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), max_size=8))
+def test_times_sort_as_text(moments: list[datetime]) -> None:
+    """As SQLite has them times sort by the second; whole seconds, which is what the service tells, sort fully."""
+    seconds = [instant.replace(microsecond=0) for instant in moments]
+    assert sorted(map(to_iso_utc, seconds)) == list(map(to_iso_utc, sorted(seconds)))
+    assert [text[:19] for text in sorted(map(to_iso_utc, moments))] == [
+        to_iso_utc(second)[:19] for second in sorted(seconds)
+    ]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 250_000, 999_999])
+def test_a_whole_second_parts_times(tmp_path: Path, fraction: int) -> None:
+    """A window of whole seconds takes in a time with a fraction behind its start, and none behind its end."""
+    table = importlib.import_module("voicenter_cdr.export.sqlite").SqliteTable(tmp_path / "a.db")
+    table.create()
+    table.insert([Cdr(started_at=MOMENT + timedelta(microseconds=fraction))])
+    question = "SELECT count(*) FROM cdr WHERE started_at >= ? AND started_at < ?"
+    inside = table.time_literal(MOMENT), table.time_literal(MOMENT + timedelta(seconds=1))
+    before = table.time_literal(MOMENT - timedelta(seconds=1)), table.time_literal(MOMENT)
+    assert table.execute(question, inside) == [(1,)]
+    assert table.execute(question, before) == [(0,)]
+    table.close()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("cdr_type", 2**15, "16 bits"),
+        ("duration", -(2**31) - 1, "32 bits"),
+        ("department_id", 2**63, "64 bits"),
+        ("price_agorot", 10**14, "14 digits before the point and 4 behind"),
+        ("price_agorot", Decimal("0.12345"), "4 behind"),
+        ("price_agorot", Decimal("0.300000001"), "4 behind"),
+        ("price_agorot", Decimal("NaN"), "a number"),
+        ("price_agorot", Decimal("sNaN"), "a number"),
+        ("price_agorot", Decimal("-Infinity"), "a number"),
+        ("price_agorot", Decimal("1E+999999"), "a number"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, name: str, field: str, value: Any, expected: str) -> None:
+    """A number that does not fit its column stops the export, with the column's name and not the value."""
+    with pytest.raises(DecodeError, match=expected) as caught:
+        save(f"{tmp_path}/{name}", [FULL, attrs.evolve(FULL, **{field: value})])
+    assert caught.value.problems[0].path == field
+    assert str(value) not in str(caught.value)
+    assert not Path(tmp_path, name).exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(("sum_", "price"), [(0.1 + 0.2, "0.3"), (-(1.1 + 2.2), "-3.3"), (1e-10, "0"), (7.25, "7.25")])
+def test_the_noise_of_floats_is_no_part_of_a_price(tmp_path: Path, name: str, sum_: float, price: str) -> None:
+    """A price that somebody has added up from floats is stored as the number that was meant."""
+    noisy, meant = (attrs.evolve(FULL, price_agorot=Decimal(text)) for text in (repr(sum_), price))
+    save(f"{tmp_path}/{name}", [noisy])
+    save(f"{tmp_path}/meant-{name}", [meant])
+    assert whole_of(f"{tmp_path}/{name}") == whole_of(f"{tmp_path}/meant-{name}")
+
+
+def test_sqlite_refuses_a_price_it_would_round(tmp_path: Path) -> None:
+    """SQLite's numbers hold fifteen digits: a price beyond is refused there, and exact in the other tables."""
+    record = attrs.evolve(FULL, price_agorot=Decimal("12345678901234.5678"))
+    with pytest.raises(DecodeError, match="price_agorot"):
+        save(str(tmp_path / "a.sqlite"), [record])
+    save(str(tmp_path / "a.duckdb"), [record])
+    assert from_database(duckdb, str(tmp_path / "a.duckdb")) == truth([record])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_name_stands_for_a_whole_table(tmp_path: Path, name: str) -> None:
+    """Until the commit the old result is there, untouched; then the new one alone, and nothing beside it."""
+    target = f"{tmp_path}/{name}"
+    save(target, [FULL])
+    sink = open_sink(target)
+    sink.write([OTHER])
+    assert whole_of(target) == truth([FULL])
+    sink.commit()
+    assert whole_of(target) == truth([OTHER])
+    assert [path.name for path in tmp_path.iterdir()] == [name.strip("/")]
+    sink.abort()
+    assert whole_of(target) == truth([OTHER])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
+    """A second export to a name is refused, and neither it nor its abort costs the first one a record."""
+    target, records = f"{tmp_path}/{name}", [FULL, OTHER]
+    first, second = open_sink(target), open_sink(target)
+    first.write(records)
+    with pytest.raises(OSError, match="another program") as refused, committing(second):
+        second.write([FULL])
+    assert (refused.value.errno, refused.value.filename) == (errno.EBUSY, target.rstrip("/"))
+    first.commit()
+    assert [path.name for path in tmp_path.iterdir()] == [name.strip("/")]
+    assert name not in TABLES or whole_of(target) == truth(records)
+    save(target, records)
+    assert second.partial_path is None
+
+
+@pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
+def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where a whole file can't take its name it stays as the .part, and that is told."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", refuse)
+        with pytest.raises(OSError, match="permitted"), committing(open_sink(f"{tmp_path}/{name}")) as sink:
+            sink.write([FULL])
+    assert sink.partial_path == tmp_path / f"{name}.part"
+    assert list(tmp_path.iterdir()) == [sink.partial_path]
+    sink.partial_path.rename(tmp_path / name)
+    assert name not in TABLES or whole_of(f"{tmp_path}/{name}") == truth([FULL])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
+    """What came before an abort is in the .part, which can be read; without a record nothing is left."""
+    target = f"{tmp_path}/{name}"
+    sink = open_sink(target)
+    sink.abort()
+    assert (sink.partial_path, list(tmp_path.iterdir())) == (None, [])
+    sink.write([FULL])
+    sink.write([OTHER])
+    sink.abort()
+    assert sink.partial_path == Path(f"{target.rstrip('/')}.part")
+    assert [path.name for path in tmp_path.iterdir()] == [sink.partial_path.name]
+    if name.endswith("/"):
+        days = sorted(sink.partial_path.rglob("*"))
+        assert [path.name for path in days if path.is_file()] == ["part-0.parquet", "part-0.parquet.part"]
+        assert tuples(pq.read_table(days[1]).to_pylist() + pq.read_table(days[3]).to_pylist()) == truth([FULL, OTHER])
+    elif name.endswith(".parquet"):
+        assert from_parquet(str(sink.partial_path)) == truth([FULL, OTHER])
+    else:
+        lite = name.endswith(".sqlite")
+        found = from_sqlite(str(sink.partial_path)) if lite else from_database(duckdb, str(sink.partial_path))
+        assert found == truth([FULL, OTHER])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_export_of_nothing_is_whole(tmp_path: Path, name: str) -> None:
+    """A period without a record gives a table without a row, not nothing."""
+    save(f"{tmp_path}/{name}", [])
+    assert Path(tmp_path, name).exists()
+    assert name.endswith("/") or whole_of(f"{tmp_path}/{name}") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+@pytest.mark.parametrize("name", FILES)
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    """Where the system takes no more bytes the export ends with an OSError, and nothing bears the name."""
+    records = [
+        attrs.evolve(FULL, call_id=os.urandom(40).hex(), started_at=MOMENT + timedelta(seconds=number))
+        for number in range(12_000)
+    ]
+
+    def export() -> None:
+        with committing(open_sink(f"{tmp_path}/{name}")) as sink:
+            for at in range(0, 12_000, 1_000):
+                sink.write(records[at : at + 1_000])
+
+    assert in_a_small_world(export).startswith("OSError")
+    assert not Path(tmp_path, name).exists()
+    save(f"{tmp_path}/{name}", [FULL])
+    assert Path(tmp_path, name).exists()
