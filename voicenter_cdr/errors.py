@@ -16,7 +16,7 @@
     ├─ IncompleteError                  completeness can't be promised, so nothing is passed off as whole
     │  ├─ DenseWindowError              one second holds more than every way of asking can bring
     │  └─ CountMismatchError            the service's own counts contradict what it sent
-    ├─ CheckpointError                  a resume point that is torn, foreign or of another query
+    ├─ CheckpointError                  a resume point that is damaged, foreign or of another query
     ├─ DeliveryError                    a webhook did not take an event
     └─ RecordingError                   the recording of a call could not be fetched
 
@@ -360,7 +360,7 @@ class CountMismatchError(IncompleteError):
 
 
 class CheckpointError(VoicenterError, ValueError):
-    """A resume point that is torn, of an unknown version, or of another query. It is left as it is."""
+    """A resume point that is damaged, of an unknown version, or of another query. It is left as it is."""
 
     hint = "Resume with the query the checkpoint was made for, or start anew without it."
 

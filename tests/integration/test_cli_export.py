@@ -287,6 +287,6 @@ def test_the_command_exports_tables(run: Run, tmp_path: Path, name: str) -> None
 @pytest.mark.usefixtures("service")
 def test_the_command_refuses_what_no_table_can_be(run: Run, tmp_path: Path) -> None:
     """A format on standard output that is a file, a name with a wrong end: told before any request."""
-    for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xls"], "tells no format")):
+    for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xls"], "stands for no format")):
         done = run("export", "--last", "7d", *words)
         assert (done.code, hint in done.err) == (2, True)

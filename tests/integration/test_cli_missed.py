@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from support.command_line import NOW, Run, Service, record
@@ -91,3 +92,16 @@ def test_missed_and_report_mean_the_same_day(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setenv("VOICENTER_TZ", "UTC")
     assert utc in run("report", "--json", "--period", "yesterday").err
     assert json.loads(run("report", "--json", "--period", "yesterday").out)["zone"] == "UTC"
+
+
+@pytest.mark.usefixtures("service")
+def test_missed_of_a_file_says_that_no_ledger_proves_it(run: Run, tmp_path: Path) -> None:
+    """A copy of sync is proven up to an instant; of a plain export nothing is, and that is said."""
+    run("export", "--last", "7d", "-o", str(tmp_path / "calls.csv"))
+    run("sync", str(tmp_path / "calls.sqlite"), "--last", "7d")
+    plain = run("missed", "--from-copy", str(tmp_path / "calls.csv")).err
+    assert "Read from calls.csv, which no ledger proves complete" in plain
+    assert (
+        "Read from calls.sqlite, complete up to 2026-07-15T11:55:00Z"
+        in run("missed", "--from-copy", str(tmp_path / "calls.sqlite")).err
+    )

@@ -135,9 +135,36 @@ def test_audit_command_prints_the_ledger(run: Run, tmp_path: Path) -> None:
         connection.execute("DELETE FROM cdr")
         connection.commit()
     done = run("audit", target, "--offline", "--json", "--quiet")
-    assert done.code == 4
+    assert (done.code, "proven" in done.err, "not as the ledger says" in done.err) == (4, False, True)
     report = json.loads(done.out)
     assert (report["is_intact"], report["requests"]) == (False, 0)
     assert run("audit", target).code == 4
     assert run("audit", target, "--repair").code == 0
     assert run("audit", target, "--repair", "--offline").code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_audit_command_offline_claims_no_proof(run: Run, tmp_path: Path) -> None:
+    """A healthy copy is said to be as its ledger says; what only the service can prove is left open."""
+    target = str(tmp_path / "calls.sqlite")
+    run("sync", target, "--last", "7d")
+    done = run("audit", target, "--offline")
+    assert (done.code, done.err) == (0, f"8 of 8 days as the ledger says, the service was not asked, {target}\n")
+    head, *rows = done.out.splitlines()
+    assert (head.split()[-1], {row.split()[-1] for row in rows}) == ("intact", {"yes"})
+    assert "proven" not in done.out
+    report = json.loads(run("audit", target, "--offline", "--json").out)
+    assert (report["is_offline"], report["is_intact"], report["is_proven"]) == (True, True, None)
+    assert {(day["is_intact"], day["is_proven"]) for day in report["days"]} == {(True, None)}
+    report = json.loads(run("audit", target, "--json").out)
+    assert (report["is_offline"], report["is_proven"], report["days"][0]["is_proven"]) == (False, True, True)
+
+
+async def test_audit_emptied_ledger_proves_nothing(account: Account) -> None:
+    """A copy whose ledger knows no day is neither intact nor proven."""
+    await account.sync("calls.sqlite", NOW)
+    with contextlib.closing(sqlite3.connect(account.target("calls.sqlite"))) as connection:
+        connection.execute("DELETE FROM _voicenter_sync_windows")
+        connection.commit()
+    report = await audited(account, "calls.sqlite", NOW)
+    assert (report.days, report.is_intact, report.is_proven) == ((), False, False)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import Run
+from support.command_line import NOW as SERVICE_NOW
+from support.command_line import Run, Service
 from support.sync_account import NOW, Account, record
 from support.sync_worker import BEGIN, stored, truth
 
@@ -166,3 +167,63 @@ def test_sync_command_keeps_by_months(run: Run, tmp_path: Path) -> None:
     assert "4 records of 8 days" in run("sync", target, "--keep", "7y", "--full-refresh").err
     assert run("sync", target, "--keep", "3d", "--dry-run").code == 0
     assert run("sync", target, "--keep", "soon").code == 2
+
+
+def busy(number: str, place: str, times: int, others: int) -> Records:
+    """Calls of one number in one place, and others beside them."""
+    own = [record(BEGIN + timedelta(minutes=n), CallID=f"own-{n}", **{place: number}) for n in range(times)]
+    rest = [record(BEGIN + timedelta(hours=9, minutes=n), CallID=f"rest-{n}") for n in range(others)]
+    return Records([{"CallerNumber": OTHER} | row if place != "CallerNumber" else row for row in own] + rest)
+
+
+@formats
+@pytest.mark.parametrize(
+    ("place", "times", "others", "why"),
+    [
+        ("DID", 5, 90, "company's own"),
+        ("CallerNumber", 20, 30, "more than one caller"),
+        ("TargetNumber", 40, 0, "more"),
+    ],
+)
+async def test_forget_number_of_a_large_part_is_confirmed_first(
+    account: Account, kind: str, file_format: Any, place: str, times: int, others: int, why: str
+) -> None:
+    """The company's own number, or one that is much of the copy, goes only where that is confirmed."""
+    company = "0722776772"
+    await account.sync(kind, NOW, records=busy(company, place, times, others), format=file_format)
+    before = kept(account, kind, file_format)
+    with pytest.raises(ConfigurationError, match=f"{times} of {times + others} records .*{why}") as caught:
+        forget(company, account.target(kind), format=file_format)
+    assert company not in str(caught.value)
+    assert kept(account, kind, file_format) == before
+    assert forget(company, account.target(kind), format=file_format, confirmed=True).records == times
+    if others:
+        assert len(kept(account, kind, file_format)) == others
+
+
+async def test_forget_number_of_some_calls_needs_no_word(account: Account) -> None:
+    """A caller of many calls among many more is forgotten as ever."""
+    await account.sync("calls.sqlite", NOW, records=busy(NUMBER[:-1] + "0", "CallerNumber", 30, 301))
+    assert forget(NUMBER[:-1] + "0", account.target("calls.sqlite")).records == 30
+
+
+async def test_forget_damaged_file_is_named(account: Account) -> None:
+    """A file that nobody can read may hold the number, so that a sync has to mend it first."""
+    await account.sync("calls/", NOW, records=calls())
+    file = sorted((account.folder / "calls").rglob("part-0.*"))[0]
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="damaged"):
+        forget(NUMBER, account.target("calls/"))
+    await account.sync("calls/", NOW, records=calls())
+    assert forget(NUMBER, account.target("calls/")).records == 6
+
+
+def test_forget_command_asks_for_a_word(service: Service, run: Run, tmp_path: Path) -> None:
+    """Without --yes the command says how many of how many would go, and changes nothing."""
+    target = str(tmp_path / "a.sqlite")
+    day = SERVICE_NOW - timedelta(days=2)
+    service.holds(Records([record(day + timedelta(minutes=n), CallID=f"{n}", DID="0722776772") for n in range(7)]))
+    run("sync", target, "--last", "7d")
+    done = run("forget", "0722776772", target)
+    assert (done.code, "7 of 7 records" in done.err, "--yes" in done.err) == (2, True, True)
+    assert "7 records" in run("forget", "0722776772", target, "--yes").err

@@ -317,7 +317,7 @@ async def test_sync_second_writer_through_a_link_is_refused(account: Account, ki
         ("a/", {"format": "csv"}, "keeps a database"),
         ("a.db", {"state": "x.json"}, "leave the state out"),
         ("nowhere/a.db", {}, "does not exist"),
-        ("a.db", {"start": None}, "No start"),
+        ("a.db", {"start": None}, "no start"),
         ("a.db", {"start": datetime(2026, 7, 1)}, "no time zone"),
         ("a.db", {"filters": {"numbers": []}}, "Unknown filter; known: phones"),
         ("a.db", {"filters": {"start": NOW}}, "The period is start="),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from attrs import frozen
 
+from voicenter_cdr._times import format_second
 from voicenter_cdr.cli.console import echo_err
 from voicenter_cdr.cli.options import ConnectionOptions, Filters
 from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve_period
@@ -30,6 +32,13 @@ class Copy:
     """Instant up to which the copy is proven complete; ``None`` if nothing tells."""
     is_period_given: bool
     """``True`` if a period, or its end, was asked for."""
+
+    def describe(self) -> str:
+        """Return what was read and up to when it is proven complete, as a line for standard error."""
+        name = Path(self.path).name
+        if self.proven is not None:
+            return f"Read from {name}, complete up to {format_second(self.proven)}"
+        return f"Read from {name}, which no ledger proves complete (sync keeps one, export does not)"
 
     def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
         """Hand every record to ``take``; return their number. ``start`` and ``end`` choose another part."""

@@ -40,7 +40,7 @@ _FORMATS: Final[dict[str, Format]] = {
 
 _PACKED: Final = ("jsonl", "csv")
 
-_KNOWN: Final = "known: .jsonl, .ndjson and .csv, also with .gz, .parquet, .sqlite, .db, .duckdb and .xlsx"
+_KNOWN: Final = "known: .jsonl, .ndjson and .csv, also with .gz, .parquet, .sqlite, .sqlite3, .db, .duckdb and .xlsx"
 
 
 def open_sink(
@@ -160,5 +160,5 @@ def _unknown_ending(ending: str) -> str:
     if ending == ".json":
         return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"
     if ending:
-        return f"The name ends with {ending!r}, which tells no format; {known}"
+        return f"The name ends with {ending!r}, which stands for no format; {known}"
     return f"No ending in name; {known}; a folder for Parquet files by day ends with a slash"

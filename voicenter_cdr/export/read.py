@@ -124,7 +124,7 @@ def _tables(place: Path, start: datetime | None, end: datetime | None) -> Iterat
             yield from _database(place, start, end)
         case other:
             raise ConfigurationError(
-                f"A {other} file is for people, and can't be read back",
+                f"{place.name} is a workbook: {other} files can't be read back",
                 hint="Read the export in another format, or the copy it was made from.",
             )
 

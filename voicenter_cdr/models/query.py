@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -83,7 +84,14 @@ def _whole(name: str, value: object) -> tuple[int, ...]:
 
 
 def _phones(value: Iterable[str]) -> tuple[str, ...]:
-    return _texts("phones", value)
+    """Return phone numbers as they are sent: without invisible marks, which copied text brings along."""
+    numbers = tuple(_MARKS.sub("", item) for item in _texts("phones", value))
+    if not all(_PHONE.fullmatch(number) for number in numbers):
+        raise ConfigurationError(
+            "phones takes numbers: digits, with a + or a * before them and spaces, dashes, dots or brackets between",
+            hint="Write each number with its country code, such as 972501234567; nothing was sent.",
+        )
+    return numbers
 
 
 def _extensions(value: Iterable[str]) -> tuple[str, ...]:
@@ -138,6 +146,12 @@ def _sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
     return items
 
 
+_MARKS: Final = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters without a width: marks of writing direction, and the soft hyphen."""
+
+_PHONE: Final = re.compile("[+*(]{0,2}[0-9](?:[-\u2010-\u2015\u2212 \xa0().+/*#]*[0-9])*#?")
+"""A phone number as people write it. The API document has digits alone."""
+
 _FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
@@ -174,7 +188,8 @@ class CdrQuery:
     end: datetime = field(converter=_end)
     """First instant after the period."""
     phones: tuple[str, ...] = field(default=(), converter=_phones, kw_only=True)
-    """Numbers to look for, with country code; Israeli ones also without it. May under-match (evidence)."""
+    """Numbers to look for, with country code; Israeli ones also without it. May under-match (evidence). They are sent
+    as written, apart from invisible marks."""
     extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
     """SIP extensions to look for. May under-match where CPanel stores another id (evidence)."""
     identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)

@@ -18,6 +18,7 @@ from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.formats import Format
+from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.models.instants import to_utc
@@ -123,7 +124,10 @@ async def sync(
         if known is None:
             first = request.start or (stored.start if stored else None)
             if first is None:
-                raise ConfigurationError("No start: say from when on the records are wanted (start=…, --from)")
+                raise ConfigurationError(
+                    f"There is no copy at {display_name(destination)} yet, and no start to begin one from",
+                    hint="Say from when on the records are wanted: start=…; --last 30d or --from 2026-01-01.",
+                )
             made = identity.new_state(first, names, before)
         else:
             made = identity.next_state(known, request.start, adopt=adopt).with_columns(names)

@@ -62,7 +62,7 @@ class AuditedDay:
 
     @property
     def is_proven(self) -> bool:
-        """True if it is intact and the service still counts the same."""
+        """True if it is intact and the service, which was asked, still counts the same."""
         return self.is_intact and self.difference == 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +85,8 @@ class AuditReport:
     """End of what is stored without a break."""
     days: tuple[AuditedDay, ...]
     """Every day from start to end."""
+    is_offline: bool = False
+    """True if the service was not asked, so that nothing could be proven by its counts."""
     repaired: tuple[SyncWindow, ...] = ()
     """The windows that were fetched again on request."""
     requests: int = 0
@@ -92,26 +94,28 @@ class AuditReport:
 
     @property
     def is_intact(self) -> bool:
-        """True if every day is stored as the ledger says, and none is a gap."""
-        return all(day.is_intact for day in self.days)
+        """True if every day is stored as the ledger says, and none is a gap; false for a ledger without a day."""
+        return bool(self.days) and all(day.is_intact for day in self.days)
 
     @property
-    def is_proven(self) -> bool:
-        """True if, besides, the service counts as many records as are expected."""
-        return all(day.is_proven for day in self.days)
+    def is_proven(self) -> bool | None:
+        """True if, besides, the service counts as many records as are expected; ``None`` if it was not asked."""
+        return None if self.is_offline else bool(self.days) and all(day.is_proven for day in self.days)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it in JSON types."""
+        """Return it in JSON types; ``is_proven`` is null where the service was not asked."""
+        days = [day.to_dict() for day in self.days]
         return {
             "destination": self.destination,
             "start": to_iso_utc(self.start),
             "end": to_iso_utc(self.end) if self.end else None,
             "watermark": to_iso_utc(self.watermark) if self.watermark else None,
+            "is_offline": self.is_offline,
             "is_intact": self.is_intact,
             "is_proven": self.is_proven,
             "requests": self.requests,
             "repaired": [entry.to_dict() for entry in self.repaired],
-            "days": [day.to_dict() for day in self.days],
+            "days": [day | {"is_proven": None} for day in days] if self.is_offline else days,
         }
 
 
@@ -178,6 +182,7 @@ async def audit(
             end=max((entry.end for entry in known.ledger.values()), default=None),
             watermark=known.watermark,
             days=days,
+            is_offline=client is None,
         )
         if client is None:
             return report

@@ -230,22 +230,33 @@ class DatabaseStore:
             with contextlib.suppress(Exception):  # the system may have ended it already
                 self._table.execute("ROLLBACK")
 
+    def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
+        """Yield what is stored, by columns."""
+        for _, _, row in self._rows_by_day(state):
+            yield row
+
+    def _rows_by_day(self, state: SyncState) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        """Yield the day, the id and the columns of every row; a day at a time is in memory."""
+        if TABLE not in self._table.tables():
+            return
+        names = [name for name in self._columns(TABLE) if name in state.columns.split(",")]
+        selected = ", ".join([self._dialect.row_id, *map(quote_identifier, names)])
+        for (day,) in self._table.execute(f"SELECT DISTINCT {self._dialect.day} FROM {TABLE}"):
+            for row_id, *values in self._table.execute(
+                f"SELECT {selected} FROM {TABLE} WHERE {self._dialect.day} = ?", [day]
+            ):
+                yield str(day), row_id, dict(zip(names, values, strict=True))
+
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
         """Delete rows in one transaction with the ledger, then free their space on the disk."""
         self._prepare()
-        names = [name for name in self._columns(TABLE) if name in state.columns.split(",")]
-        selected = ", ".join([self._dialect.row_id, *map(quote_identifier, names)])
         changed: dict[int, int] = {}
         with self._transaction():
-            days = self._table.execute(f"SELECT DISTINCT {self._dialect.day} FROM {TABLE}")
-            for (day,) in days:
-                for row_id, *values in self._table.execute(
-                    f"SELECT {selected} FROM {TABLE} WHERE {self._dialect.day} = ?", [day]
-                ):
-                    if is_forgotten(dict(zip(names, values, strict=True))):
-                        self._table.execute(f"DELETE FROM {TABLE} WHERE {self._dialect.by_row_id}", [row_id])
-                        number = (date.fromisoformat(str(day)) - EPOCH.date()) // timedelta(days=1)
-                        changed[number] = changed.get(number, 0) + 1
+            for day, row_id, row in self._rows_by_day(state):
+                if is_forgotten(row):
+                    self._table.execute(f"DELETE FROM {TABLE} WHERE {self._dialect.by_row_id}", [row_id])
+                    number = (date.fromisoformat(day) - EPOCH.date()) // timedelta(days=1)
+                    changed[number] = changed.get(number, 0) + 1
             made = state.without_rows(changed)
             self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
         self._dialect.erase(self._table, self._name)

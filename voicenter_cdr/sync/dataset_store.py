@@ -6,9 +6,10 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +44,7 @@ from voicenter_cdr.sync.ledger import (
     SyncWindow,
 )
 
-__all__ = ["DatasetStore", "count_rows", "day_of", "remaining_rows"]
+__all__ = ["DatasetStore", "count_rows", "day_of", "read_rows", "remaining_rows"]
 
 _TAIL: Final = 16_384
 """Bytes at the end of a file that tell it from others: Parquet's footer, or the checksum of gzip."""
@@ -196,11 +197,17 @@ class DatasetStore:
                 remove(self._part)
         self._window = self._file = None
 
+    def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
+        """Yield what is stored, by columns."""
+        del state  # every file tells its columns itself
+        for file in data_files(self._root, self._file_format):
+            yield from read_rows(file.read_bytes(), self._file_format, file)
+
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
         """Save the tombstones, then rewrite every file that mentions a number, each with the ledger after it."""
         self._save(state)
         for file in data_files(self._root, self._file_format):
-            left = remaining_rows(file.read_bytes(), self._file_format, is_forgotten)
+            left = remaining_rows(file.read_bytes(), self._file_format, is_forgotten, file)
             if left is None:
                 continue
             rows, data = left
@@ -262,22 +269,39 @@ def count_rows(data: bytes, file_format: FileFormat) -> int:
         return 0
 
 
-def remaining_rows(data: bytes, file_format: FileFormat, is_forgotten: IsForgotten) -> tuple[int, bytes] | None:
-    """Remove records from a file.
+def read_rows(data: bytes, file_format: FileFormat, place: object) -> list[Mapping[str, Any]]:
+    """Return the records of a file, by columns. Raises :class:`CheckpointError` for a damaged file."""
+    try:
+        if file_format == "jsonl":
+            return [json.loads(line) for line in gzip.decompress(data).splitlines()]
+        parquet = import_extra("pyarrow.parquet", "parquet", "Parquet")
+        found: list[Mapping[str, Any]] = parquet.read_table(io.BytesIO(data), partitioning=None).to_pylist()
+    except ConfigurationError:
+        raise
+    except Exception:  # whatever a library says of a file that is damaged
+        raise CheckpointError(
+            f"{place} is damaged, so that nobody can tell what it holds",
+            hint="Run sync: it fetches that day again. Then run this again.",
+        ) from None
+    return found
+
+
+def remaining_rows(
+    data: bytes, file_format: FileFormat, is_forgotten: IsForgotten, place: object
+) -> tuple[int, bytes] | None:
+    """Remove records from a file. Raises :class:`CheckpointError` for a damaged file.
 
     Returns:
         The number of records left and the new file, or ``None`` if none was removed.
     """
-    if file_format == "jsonl":
-        lines = gzip.decompress(data).splitlines(keepends=True)
-        kept = [line for line in lines if not is_forgotten(json.loads(line))]
-        return None if len(kept) == len(lines) else (len(kept), gzip.compress(b"".join(kept), 6, mtime=0))
-    arrow, parquet = (import_extra(name, "parquet", "Parquet") for name in ("pyarrow", "pyarrow.parquet"))
-    table = parquet.read_table(io.BytesIO(data), partitioning=None)
-    records: list[Mapping[str, Any]] = table.to_pylist()
-    mask = [not is_forgotten(record) for record in records]
+    mask = [not is_forgotten(record) for record in read_rows(data, file_format, place)]
     if all(mask):
         return None
+    if file_format == "jsonl":
+        lines = itertools.compress(gzip.decompress(data).splitlines(keepends=True), mask)
+        return sum(mask), gzip.compress(b"".join(lines), 6, mtime=0)
+    arrow, parquet = (import_extra(name, "parquet", "Parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    table = parquet.read_table(io.BytesIO(data), partitioning=None)
     out = io.BytesIO()
     parquet.write_table(table.filter(arrow.array(mask)), out, compression="zstd")
     return sum(mask), out.getvalue()

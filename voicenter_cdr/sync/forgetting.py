@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
 
 import attrs
 from attrs import frozen
 
-from voicenter_cdr.errors import CheckpointError
+from voicenter_cdr.calls import normal_number
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.formats import Format
 from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -19,6 +22,11 @@ from voicenter_cdr.sync.stores import open_store
 from voicenter_cdr.sync.tombstones import ForgottenNumbers, mentioned_numbers, normal_numbers
 
 __all__ = ["ForgetReport", "forget"]
+
+_OWN: Final = 3
+"""Records from which on a number that they were dialled by is taken for the company's own."""
+_MANY: Final = 20
+"""Records from which on a tenth of a copy is too much to go unasked."""
 
 
 @frozen(kw_only=True)
@@ -40,6 +48,7 @@ def forget(
     format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
     state: str | os.PathLike[str] | None = None,
     pseudonymiser: Pseudonymiser | None = None,
+    confirmed: bool = False,
 ) -> ForgetReport:
     """Remove every record of a copy that mentions one of these phone numbers, for good.
 
@@ -54,10 +63,11 @@ def forget(
         format: The format of a folder's files.
         state: The file for the state of a folder. Default: beside the folder.
         pseudonymiser: The one the copy was made with, if its numbers are pseudonyms.
+        confirmed: Remove them also where a number is the company's own, or stands in more than a tenth of the copy.
 
     Raises:
         CheckpointError: There is no copy, or its state is corrupt.
-        ConfigurationError: A text is no phone number.
+        ConfigurationError: A text is no phone number, or so much of the copy would go that it has to be confirmed.
         OSError: A sync is at work on the copy (``EBUSY``), or the system does not take the change.
     """
     wanted = normal_numbers(numbers, pseudonymiser)
@@ -71,15 +81,38 @@ def forget(
                 f"There is no copy at {display_name(destination)}",
                 hint="Name a copy that sync has made; an exported file is to be exported again.",
             )
+        if not confirmed:
+            _refuse_large(store.rows(known), wanted, display_name(destination))
         before, _ = known.reconciled(store.inspect(known))
         changed = [entry for day, entry in before.ledger.items() if entry != known.ledger[day]]
         forgotten = ForgottenNumbers(known.forgotten, known.salt)
         before = attrs.evolve(before, forgotten=forgotten.remember(wanted))
         store.adopt(before, changed)
-        after = store.forget(before, lambda record: not wanted.isdisjoint(mentioned_numbers(record)))
+        after = store.forget(before, partial(_mentions, wanted))
         rows = {day: entry.rows - after.ledger[day].rows for day, entry in before.ledger.items()}
     return ForgetReport(
         destination=display_name(destination),
         records=sum(rows.values()),
         days=sum(number > 0 for number in rows.values()),
     )
+
+
+def _mentions(wanted: frozenset[str], record: Mapping[str, Any]) -> bool:
+    return not wanted.isdisjoint(mentioned_numbers(record))
+
+
+def _refuse_large(records: Iterable[Mapping[str, Any]], wanted: frozenset[str], place: str) -> None:
+    """Refuse to remove the company's own number, or what is a large part of the copy, before anything is changed."""
+    total = found = own = 0
+    for record in records:
+        total += 1
+        if _mentions(wanted, record):
+            found += 1
+            own += normal_number(record.get("did") or "") in wanted
+    is_own = found >= _OWN and own * 2 > found
+    if is_own or (found >= _MANY and found * 10 > total):
+        why = "one of the numbers is the company's own" if is_own else "that is more than one caller usually has"
+        raise ConfigurationError(
+            f"{found:,} of {total:,} records of {place} would be removed for good: {why}",
+            hint="If that is meant, confirm it: confirmed=True, or --yes on the command line. It was left as it is.",
+        )

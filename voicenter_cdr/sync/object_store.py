@@ -14,7 +14,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Final
 
@@ -29,7 +29,7 @@ from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.dataset_store import count_rows, day_of, remaining_rows
+from voicenter_cdr.sync.dataset_store import count_rows, day_of, read_rows, remaining_rows
 from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
 
 __all__ = ["LEASE_SECONDS", "ObjectStore", "open_object_store"]
@@ -197,6 +197,16 @@ class ObjectStore:
                 self._file.close()
         self._window = self._file = self._sink = None
 
+    def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
+        """Yield what is stored, by columns."""
+        del state  # every object tells its columns itself
+        with self._translate_errors():
+            paths = list(self._objects())
+        for path in paths:
+            with self._translate_errors():
+                data = self._read(path)
+            yield from read_rows(data, self._file_format, f"{self._name}/{path}")
+
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
         """Save the tombstones, then replace every object that mentions a number, each with the ledger after it."""
         self._save(state)
@@ -204,7 +214,8 @@ class ObjectStore:
             paths = list(self._objects())
         for path in paths:
             with self._translate_errors():
-                left = remaining_rows(self._read(path), self._file_format, is_forgotten)
+                place = f"{self._name}/{path}"
+                left = remaining_rows(self._read(path), self._file_format, is_forgotten, place)
                 if left is None:
                     continue
                 self._renew()

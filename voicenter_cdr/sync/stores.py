@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
@@ -66,6 +66,10 @@ class Store(Protocol):
 
     def rollback(self) -> None:
         """Discard the open window, if there is one; what was stored of its day stays. Must not raise."""
+        ...
+
+    def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
+        """Yield what is stored, record by record, by columns, in JSON types or as text. Changes nothing."""
         ...
 
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:

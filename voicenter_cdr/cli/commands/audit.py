@@ -31,6 +31,7 @@ from voicenter_cdr.sync import audit as run_audit
 __all__ = ["AUDIT_EXAMPLES", "audit"]
 
 _HEAD: Final = ("day", "status", "expected", "ledger", "stored", "service", "fetched at", "proven")
+_OFFLINE_HEAD: Final = ("day", "status", "expected", "ledger", "stored", "fetched at", "intact")
 
 
 def audit(
@@ -57,7 +58,7 @@ def audit(
     Args:
         copy: The copy, written as for sync.
         repair: Fetch the days again that are not proven.
-        offline: Compare the copy with its ledger only; needs no credential.
+        offline: Compare the copy with its ledger only, so that nothing is proven; needs no credential.
         json_: One JSON object in place of the table.
         format_: Format of a folder's files. Default: by the name.
         state: File for the state of a folder. Default: NAME.state.json beside it.
@@ -88,12 +89,16 @@ def audit(
         write_stdout("".join(_lines(report)))
     if not messages.quiet and not json_:
         echo_err(_summary(report))
+    if not report.days:
+        raise IncompleteError("The ledger of the copy holds no day", hint="Run sync: it fetches what is missing.")
     bad = [day for day in report.days if not (day.is_intact if offline else day.is_proven)]
     if bad:
         first, last = format_second(bad[0].start), format_second(bad[-1].end)
+        what = "not as the ledger says, or gaps" if offline else "not proven"
         raise IncompleteError(
-            f"{pluralize(len(bad), 'day')} of the copy not proven, between {first} and {last}",
-            hint="Run it with --repair to fetch these days again, or run sync.",
+            f"{pluralize(len(bad), 'day')} of the copy {what}, between {first} and {last}",
+            hint=f"Run it {'without --offline and ' if offline else ''}with --repair to fetch these days again, "
+            "or run sync.",
         )
 
 
@@ -115,14 +120,16 @@ async def _audit(
 
 
 def _lines(report: AuditReport) -> list[str]:
-    rows: list[tuple[str, ...]] = [_HEAD]
+    rows: list[tuple[str, ...]] = [_OFFLINE_HEAD if report.is_offline else _HEAD]
     for day in report.days:
-        service = None if day.difference is None or day.expected is None else day.expected + day.difference
-        proven = "yes" if day.is_proven else "-" if day.is_intact and day.difference is None else "no"
+        counts = [day.expected, day.rows, day.stored]
+        if not report.is_offline:
+            counts.append(None if day.difference is None or day.expected is None else day.expected + day.difference)
+        is_good = day.is_intact if report.is_offline else day.is_proven
         status = day.status if day.reason is None else f"{day.status} ({day.reason})"
-        numbers = ["-" if n is None else str(n) for n in (day.expected, day.rows, day.stored, service)]
+        numbers = ["-" if n is None else str(n) for n in counts]
         fetched = "-" if day.fetched_at is None else format_second(day.fetched_at)
-        rows.append((f"{day.start:%Y-%m-%d}", status, *numbers, fetched, proven))
+        rows.append((f"{day.start:%Y-%m-%d}", status, *numbers, fetched, "yes" if is_good else "no"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
@@ -130,6 +137,9 @@ def _lines(report: AuditReport) -> list[str]:
 
 
 def _summary(report: AuditReport) -> str:
+    if report.is_offline:
+        intact, days = sum(day.is_intact for day in report.days), pluralize(len(report.days), "day")
+        return f"{intact} of {days} as the ledger says, the service was not asked, {report.destination}"
     proven = sum(day.is_proven for day in report.days)
     repaired = f", {pluralize(len(report.repaired), 'day')} fetched again" if report.repaired else ""
     days, requests = pluralize(len(report.days), "day"), pluralize(report.requests, "request")

@@ -23,6 +23,7 @@ def forget(
     format_: Annotated[Literal["parquet", "jsonl", "sqlite", "duckdb"] | None, Parameter(name="--format")] = None,
     state: str | None = None,
     pseudonymise_key_file: str | None = None,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=())] = False,
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
     """Remove every record that mentions a phone number from copies, for good.
@@ -37,6 +38,8 @@ def forget(
         format_: Format of a folder's files. Default: by the name.
         state: File for the state of a folder. Default: NAME.state.json beside it.
         pseudonymise_key_file: The file the copies were made with, if their numbers are pseudonyms.
+        yes: Remove also a number that is the company's own, or that stands in more than a tenth of a copy. Without it
+            such a copy is refused (exit code 2), and nothing of it is changed.
     """
     if not copies:
         raise ConfigurationError("Name at least one copy to remove the number from")
@@ -44,7 +47,9 @@ def forget(
     pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
     with log_to_stderr(messages):
         for copy in copies:
-            report = forget_number(numbers, copy, format=format_, state=state, pseudonymiser=pseudonymiser)
+            report = forget_number(
+                numbers, copy, format=format_, state=state, pseudonymiser=pseudonymiser, confirmed=yes
+            )
             if not messages.quiet:
                 echo_err(
                     f"{pluralize(report.records, 'record')} of {pluralize(report.days, 'day')} removed from "

@@ -141,8 +141,7 @@ def missed(
         of = pluralize(records, "record")
         echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {span}")
         if copy is not None:
-            proven_text = "not known" if copy.proven is None else f"complete up to {format_second(copy.proven)}"
-            echo_err(f"Read from {Path(copy.path).name}, {proven_text}")
+            echo_err(copy.describe())
 
 
 def _usual_shape(output: str) -> Shape:
