@@ -204,11 +204,6 @@ class CdrClient:
         return self._session
 
     @property
-    def _http(self) -> object:
-        session: ApiSession | None = getattr(self, "_session", None)  # there is none if the options were refused
-        return None if session is None else session.connections
-
-    @property
     def budget(self) -> Budget:
         """Permits that are free now, and the seconds to the next one. Ask in the running event loop."""
         return self.session.scheduler.budget()
@@ -228,7 +223,8 @@ class CdrClient:
         await self.session.aclose()
 
     def __del__(self) -> None:
-        if self._http is not None:
+        session: ApiSession | None = getattr(self, "_session", None)  # there is none if the options were refused
+        if session is not None and session.is_open:
             warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
 
     async def fetch(

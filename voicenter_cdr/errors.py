@@ -374,15 +374,22 @@ class DeliveryError(VoicenterError):
     hint = "Look at the log of whoever receives the events; a rule calls a webhook again for a day."
 
     def __init__(
-        self, message: str, *, hint: str | None = None, status: int | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        can_heal: bool = True,
     ) -> None:
         super().__init__(message, hint=hint, retry_after=retry_after)
         self.status = status
+        self._can_heal = can_heal
 
     @property
     def retryable(self) -> bool:
-        """True: it may be taken later."""
-        return True
+        """Return ``False`` if only a person can remove the cause: an untrusted certificate, a proxy's password."""
+        return self._can_heal
 
 
 class RecordingError(VoicenterError):

@@ -25,7 +25,8 @@ from attrs import frozen
 from voicenter_cdr._files import check_file, open_exclusive, write_atomic
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr._validation import check_number
-from voicenter_cdr.core.http.transport import conceal_requests, http_client, retry_after, tls_context, validate_url
+from voicenter_cdr.core.http.failures import explain_failure
+from voicenter_cdr.core.http.transport import Connections, retry_after, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export import schema
@@ -97,7 +98,7 @@ class Webhook:
         self._timeout = timeout
         self._transport = transport
         self._now = now
-        self._http: httpx.AsyncClient | None = None
+        self._connections: Connections | None = None
 
     def __repr__(self) -> str:
         return f"Webhook(to {self._url.host}, {'signed' if self._key else 'not signed'})"
@@ -110,9 +111,9 @@ class Webhook:
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice; a later event opens new ones."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.aclose()
 
     async def __call__(self, event: Event) -> None:
         """Send one event. Raises :class:`DeliveryError`, which shows neither the address nor the response's text."""
@@ -124,34 +125,22 @@ class Webhook:
         headers["webhook-timestamp"] = at = str(int(self._now()))
         if self._key is not None:
             headers["webhook-signature"] = signature(self._key, event_id, at, body)
-        http = await self._open()
-        origin = self._url.copy_with(raw_path=b"/")
-        request = http.build_request(
-            "POST", origin, headers=headers, content=body, extensions={"voicenter_url": self._url}
-        )
+        if self._connections is None:
+            self._connections = Connections(self._transport)
+        connections, message = self._connections, httpx.Request("POST", self._url, headers=headers, content=body)
         try:
-            async with asyncio.timeout(self._timeout):
-                with conceal_requests():
-                    response = await http.send(request, stream=True)
-                    await response.aclose()
+            async with asyncio.timeout(self._timeout), connections.stream(message) as response:
+                if response.is_success:
+                    return
+                failure = DeliveryError(
+                    f"The webhook answered with status {response.status_code}",
+                    status=response.status_code,
+                    retry_after=retry_after(response.headers),
+                )
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up
-            failure = DeliveryError(f"The webhook could not be reached ({type(error).__name__})")
-        else:
-            if response.is_success:
-                return
-            failure = DeliveryError(
-                f"The webhook answered with status {response.status_code}",
-                status=response.status_code,
-                retry_after=retry_after(response.headers),
-            )
+            why = explain_failure(error)
+            failure = DeliveryError(why.describe("the webhook"), hint=why.hint, can_heal=why.can_heal)
         raise failure  # out here, so that it is chained to nothing that holds the address
-
-    async def _open(self) -> httpx.AsyncClient:
-        if self._http is None:
-            tls = None if self._transport is not None else await tls_context()
-            if self._http is None:  # another event may have been quicker
-                self._http = http_client(str(self._url), tls=tls, transport=self._transport)
-        return self._http
 
 
 def signature(secret: bytes, event_id: str, timestamp: str, body: bytes) -> str:
@@ -319,8 +308,8 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
     """Deliver the events of a dead-letter file once more, in their order; what was delivered leaves the file.
 
     ``send`` takes an event's id and body, such as ``Webhook.send``. An event that fails stays in the file, and so does
-    a line that holds no event. After five failures in a row the rest is left as it is. A replay that is interrupted
-    delivers the same events again the next time.
+    a line that holds no event. The rest is left as it is after five failures in a row, or after one whose cause only a
+    person can remove. A replay that is interrupted delivers the same events again the next time.
 
     Raises ``OSError`` where the file can't be read or written, or another program has it open.
     """
@@ -336,7 +325,8 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
                     failures = 0
                 except Exception as error:
                     failed.append(waiting[0])
-                    last, failures = error, failures + 1
+                    is_hopeless = isinstance(error, DeliveryError) and not error.retryable
+                    last, failures = error, _LOST_CAUSE if is_hopeless else failures + 1
                 del waiting[0]
         finally:
             left = failed + waiting

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.servers import self_signed_certificate
 from support.sync_account import Account
 from support.sync_worker import cheap_scrypt
 
@@ -23,3 +24,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     """All that any logger has said, at DEBUG."""
     caplog.set_level(logging.DEBUG)
     return lambda: "\n".join([caplog.text, *(f"{entry.msg} {entry.args}" for entry in caplog.records)])
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for localhost that nobody vouches for, and its key."""
+    return self_signed_certificate(tmp_path_factory.mktemp("tls"))

@@ -221,7 +221,7 @@ async def test_closing_ends_a_call_that_is_asking_again() -> None:
     await client.aclose()
     with pytest.raises(ConfigurationError, match="closed while it was asking"):
         await call
-    assert client.session.connections is None
+    assert not client.session.is_open
     assert len(service.starts) == 1
 
 

@@ -43,7 +43,6 @@ async def test_no_log_shows_a_secret_or_a_number(method: Any, way: str, caplog: 
     everything = "\n".join([*texts, *[record.getMessage() for record in caplog.records], caplog.text])
     source = "".join(line for line in everything.splitlines() if "PHONE" not in line)
     assert len(service.starts) >= 6
-    assert "HTTP Request" in caplog.text
     assert CODE not in source
     assert PHONE not in source
     if method == "GET":

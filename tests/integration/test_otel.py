@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from voicenter_cdr import CdrClient, CdrQuery, CountMismatchError, RateLimit, Rule
-from voicenter_cdr.core.http.transport import BareTransport
+from voicenter_cdr.core.http.transport import Connections
 from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.otel import OpenTelemetryHook
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox, serving
@@ -126,9 +126,10 @@ async def test_exported_spans_and_metrics_hold_no_secret_number_or_address(metho
             await client.count(QUERY)
             async with aclosing(client.watch(rules, QUERY, now=lambda: QUERY.end + timedelta(days=2))) as deliveries:
                 await anext(deliveries)
-        async with aclosing(BareTransport()) as network:
+        async with aclosing(Connections()) as connections:
             request = httpx.Request("GET", f"{place}/recordings/T0KEN")
-            await (await network.handle_async_request(request)).aclose()
+            async with connections.stream(request):
+                pass
         told = telemetry.everything()
         async with httpx.AsyncClient() as other:
             await other.get(f"{place}/of-somebody-else")

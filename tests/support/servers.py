@@ -27,6 +27,17 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def self_signed_certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate for localhost that nobody vouches for; return its path and its key's."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    paths = str(folder / "cert.pem"), str(folder / "key.pem")
+    words = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -out {paths[0]} -keyout"
+    more = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*words.split(), paths[1], *more], check=True, capture_output=True)
+    return paths
+
+
 def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True

@@ -20,7 +20,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
 from voicenter_cdr._validation import check_number
-from voicenter_cdr.core.http.transport import USER_AGENT, BareTransport, retry_after
+from voicenter_cdr.core.http.failures import explain_failure
+from voicenter_cdr.core.http.transport import Connections, retry_after, timeouts
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
@@ -48,9 +49,6 @@ from voicenter_cdr.recordings.policy import (
 __all__ = ["download_recording", "download_recordings"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
-
-_CONNECT: Final = 15.0
-"""Seconds a connection may take to come about."""
 
 _LONGEST_PAUSE: Final = 120.0
 """Seconds up to which a Retry-After is obeyed."""
@@ -164,8 +162,8 @@ async def _downloading(
 ) -> AsyncIterator[_Downloads]:
     """Own a folder: two programs would take each other's parts and lines."""
     with open_exclusive(folder / MANIFEST):
-        async with aclosing(BareTransport(transport)) as network:
-            yield _Downloads(folder, policy, network, await asyncio.to_thread(Manifest, folder))
+        async with aclosing(Connections(transport)) as connections:
+            yield _Downloads(folder, policy, connections, await asyncio.to_thread(Manifest, folder))
 
 
 async def _next(source: Any) -> Cdr | None:
@@ -181,10 +179,10 @@ def _expects_recording(cdr: Cdr) -> bool:
 class _Downloads:
     """Downloads into one folder."""
 
-    def __init__(self, folder: Path, policy: DownloadPolicy, network: BareTransport, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, policy: DownloadPolicy, connections: Connections, manifest: Manifest) -> None:
         self._folder = folder
         self._policy = policy
-        self._network = network
+        self._connections = connections
         self._manifest = manifest
         self._resume_at = 0.0
 
@@ -278,12 +276,13 @@ class _Downloads:
                 discard_partial(part)
                 return await self._download_once(link, part, None)
         except httpx.RequestError as error:
-            failure = RecordingError(f"The connection failed ({type(error).__name__})", retryable=True)
+            why = explain_failure(error)
+            failure = RecordingError(why.describe("the recording"), hint=why.hint, retryable=why.can_heal)
         raise failure  # out here, so that it is chained to nothing that holds the link
 
     async def _download_once(self, link: httpx.URL, part: Path, kept: PartialDownload | None) -> AudioFormat:
         """Send one request, for the rest of a file or for all of it. Raises :class:`FileChangedError`."""
-        async with aclosing(await self._ask(link, kept)) as response:
+        async with self._open(link, kept) as response:
             if response.status_code == 206 and kept is not None:
                 kept.check(response)
             elif response.status_code == 200:
@@ -305,23 +304,22 @@ class _Downloads:
             raise RecordingError("More came than the service had announced")
         return await asyncio.to_thread(_identify, part, length_was_announced=kept.total is not None)
 
-    async def _ask(self, url: httpx.URL, kept: PartialDownload | None) -> httpx.Response:
-        """Send a request and follow its redirects, each to an allowed host; return the last response."""
-        headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": USER_AGENT}
+    @asynccontextmanager
+    async def _open(self, url: httpx.URL, kept: PartialDownload | None) -> AsyncIterator[httpx.Response]:
+        """Send a request and follow its redirects, each to an allowed host; yield the last response."""
+        headers = {"accept": "*/*", "accept-encoding": "identity"}
         if kept is not None:
             headers |= {"range": f"bytes={kept.start}-", "if-range": kept.etag}
-        timeout = httpx.Timeout(self._policy.timeout, connect=min(_CONNECT, self._policy.timeout)).as_dict()
         seen = set[httpx.URL]()
         while url not in seen and len(seen) <= MAX_REDIRECTS:
             self._policy.check(url)
             seen.add(url)
-            response = await self._network.handle_async_request(
-                httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
-            )
-            if not response.has_redirect_location:
-                return response
-            await response.aclose()
-            url = parse_link(response.headers["location"], url)
+            request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts(self._policy.timeout)})
+            async with self._connections.stream(request) as response:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                url = parse_link(response.headers["location"], url)
         raise RecordingError("The link leads from one address to the next, and not to a recording", status=302)
 
     async def _write(self, response: httpx.Response, part: Path, kept: PartialDownload) -> None:

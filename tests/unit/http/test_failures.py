@@ -39,7 +39,10 @@ def untrusted() -> ssl.SSLCertVerificationError:
         (httpx.ProxyError("403 s3cret"), "403", False),
         (httpx.ProxyError("502 s3cret"), "502", True),
         (httpx.ConnectTimeout("s3cret"), "in time", True),
-        (httpx.ReadError("s3cret"), "ReadError", True),
+        (TimeoutError("s3cret"), "nothing answered in time", True),
+        (httpx.ReadTimeout("s3cret"), "nothing more came in time", True),
+        (httpx.ReadError("s3cret"), "broke off (ReadError)", True),
+        (httpx.RemoteProtocolError("s3cret"), "does not speak HTTP (RemoteProtocolError)", True),
     ],
 )
 def test_explain_failure_names_the_cause_without_quoting(error: Exception, words: str, can_heal: bool) -> None:

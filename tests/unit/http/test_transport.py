@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 
+import httpx
 import pytest
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.core.http.transport import tls_context, validate_url
+from voicenter_cdr.core.http.transport import Connections, validate_url
 
 EXAMPLE = "https://example.com/"
 
@@ -50,6 +51,23 @@ def test_addresses_that_may_not(url: str) -> None:
 async def test_the_usual_authorities_are_trusted_where_none_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty SSL_CERT_FILE names none; certificates are checked all the same."""
     monkeypatch.setenv("SSL_CERT_FILE", "")
-    context = await tls_context()
+    connections = Connections()
+    await connections.prepare(EXAMPLE)
+    context = connections._tls
+    assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+async def test_connections_closed_send_nothing_any_more() -> None:
+    """A pool that was closed would open new connections, which nobody closes."""
+    sent: list[httpx.Request] = []
+    connections = Connections(httpx.MockTransport(lambda request: sent.append(request) or httpx.Response(200)))
+    async with connections.stream(httpx.Request("GET", EXAMPLE)) as response:
+        assert response.status_code == 200
+    await connections.aclose()
+    await connections.aclose()
+    with pytest.raises(httpx.ConnectError):
+        async with connections.stream(httpx.Request("GET", EXAMPLE)):
+            pass
+    assert len(sent) == 1

@@ -29,6 +29,10 @@ class ConnectionFailure:
     can_heal: bool = True
     """``False`` if another attempt fails for the same reason until a person changes something."""
 
+    def describe(self, host: str) -> str:
+        """Return the whole sentence, the same for the API, for webhooks and for recordings."""
+        return f"The connection to {host} failed: {self.reason}"
+
 
 def explain_failure(error: BaseException) -> ConnectionFailure:
     """Explain an error of httpx by what it was caused by. Quotes only what the local TLS library and system say."""
@@ -61,7 +65,7 @@ def explain_failure(error: BaseException) -> ConnectionFailure:
             unknown = cause.errno in _UNKNOWN_HOST
             return ConnectionFailure(
                 "the host is unknown" if unknown else "the name service did not answer",
-                "Check the host's name in base_url, the proxy's in HTTPS_PROXY, and the network.",
+                "Check the spelling of the host, the proxy in HTTPS_PROXY, and this machine's network.",
             )
         if isinstance(cause, ConnectionRefusedError):
             return ConnectionFailure(
@@ -69,9 +73,16 @@ def explain_failure(error: BaseException) -> ConnectionFailure:
             )
         if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
             return ConnectionFailure("the network is unreachable", "Check this machine's network.")
-    if isinstance(error, httpx.ConnectTimeout):
-        return ConnectionFailure("nothing answered in time", "Check the network, the firewall and the proxy.")
-    return ConnectionFailure(type(error).__name__)
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        is_connected = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
+        reason = "nothing more came in time" if is_connected else "nothing answered in time"
+        return ConnectionFailure(reason, "Check the network, the firewall and the proxy.")
+    if isinstance(error, httpx.ProtocolError):
+        return ConnectionFailure(
+            f"it was closed, or what answers does not speak HTTP ({type(error).__name__})",
+            "Check the port: an https address needs a server that speaks TLS.",
+        )
+    return ConnectionFailure(f"it broke off ({type(error).__name__})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

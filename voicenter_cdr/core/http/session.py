@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.sender import RequestUsage
-from voicenter_cdr.core.http.transport import conceal_requests, http_client, retry_after, tls_context
+from voicenter_cdr.core.http.transport import Connections, retry_after
 from voicenter_cdr.core.protocol.requests import ApiRequest, Credentials
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
@@ -37,8 +36,6 @@ from voicenter_cdr.models import CdrField, RawResponse
 from voicenter_cdr.models.records import fingerprint
 
 __all__ = ["ApiSession", "RawCapture", "Timeout", "with_params"]
-
-_EMPTY_STREAM: Final = httpx.ByteStream(b"")
 
 _SLICE: Final = 65_536
 """Bytes of a response that are decoded before the event loop gets a turn."""
@@ -89,17 +86,16 @@ class ApiSession:
         self._timeout = timeout
         self._transport = transport
         self._loads = loads
-        self._http: httpx.AsyncClient | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._connections: Connections | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lazy_scheduler: RequestScheduler | None = None
         self._decoder: tuple[tuple[CdrField, ...] | None, RecordDecoder] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def connections(self) -> httpx.AsyncClient | None:
-        """Open connections, if there are any."""
-        return self._http
+    def is_open(self) -> bool:
+        """Return ``True`` if there are connections to close."""
+        return self._connections is not None
 
     @property
     def uses_token(self) -> bool:
@@ -132,30 +128,36 @@ class ApiSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def open(self) -> httpx.AsyncClient:
-        """Return the connections of the running event loop."""
-        if self._transport is None and self._tls is None:
-            self._tls = await tls_context()
+    async def open(self) -> None:
+        """Open connections in the running event loop, unless there are any.
+
+        Raises :class:`ConfigurationError` where that is not possible: nothing was sent then.
+        """
         loop = asyncio.get_running_loop()
-        if self._http is not None and self._loop is not loop:
+        if self._connections is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise ConfigurationError(
-                    "This client is open in another event loop; close it there first, or make one client per loop"
+                    "This client is open in another event loop",
+                    hint="Close it there first, or make one client for each event loop.",
                 )
-            self._http = None
-        if self._http is None:
+            self._connections = None
+        if self._connections is not None:
+            return
+        generation, connections = self.generation, Connections(self._transport)
+        await connections.prepare(self.url)
+        self.check_open(generation)
+        if self._connections is None:  # another call may have been quicker
             if self._loop is not loop:
                 self.scheduler.bind()
             self._loop = loop
             self.turns = CooperativeLock()
-            self._http = http_client(self.url, tls=self._tls, transport=self._transport)
-        return self._http
+            self._connections = connections
 
     async def aclose(self) -> None:
         """Cancel the tasks that send requests, then close the connections. May be called twice."""
         self.generation += 1
         # First of all: a call that begins while the old tasks end opens connections of its own.
-        http, self._http = self._http, None
+        connections, self._connections = self._connections, None
         closed, self._closed = self._closed, asyncio.Event()
         closed.set()
         if self._lazy_scheduler is not None:
@@ -165,8 +167,8 @@ class ApiSession:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        if http is not None:
-            await http.aclose()
+        if connections is not None:
+            await connections.aclose()
 
     def check_open(self, generation: int) -> None:
         """Raise if the session was closed since this generation."""
@@ -222,8 +224,7 @@ class ApiSession:
         failure: VoicenterError
         try:
             async with asyncio.timeout(seconds):
-                with conceal_requests():
-                    response = await self._exchange(request, permit, fields, capture)
+                response = await self._send(request, permit, fields, capture)
             scheduler.record_success(permit)
             return response
         except RateLimitError as error:
@@ -253,11 +254,9 @@ class ApiSession:
         elif isinstance(error, httpx.DecodingError):
             failure = DecodeError("The answer's compression is damaged", truncated=True)
         else:
-            host = urlsplit(self.url).netloc
             why = explain_failure(error)
-            failure = ServiceUnreachableError(
-                f"The connection to {host} failed: {why.reason}", hint=why.hint, can_heal=why.can_heal
-            )
+            message = why.describe(urlsplit(self.url).netloc)
+            failure = ServiceUnreachableError(message, hint=why.hint, can_heal=why.can_heal)
         if isinstance(error, httpx.RequestError):
             # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
             error.request = httpx.Request("POST", self.url)
@@ -265,30 +264,26 @@ class ApiSession:
         failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
         return failure
 
-    async def _exchange(
+    async def _send(
         self, request: ApiRequest, permit: Permit, fields: tuple[CdrField, ...] | None, capture: RawCapture | None
     ) -> ApiResponse:
         """Send one request and decode its response as it arrives."""
-        http = self._http
-        if http is None or not self.scheduler.is_open_for(permit):
+        connections = self._connections
+        if connections is None or not self.scheduler.is_open_for(permit):
             raise closed_error()
 
         async def trace(event: str, _: Any) -> None:
             if event.endswith("send_request_headers.started"):  # to a proxy, too
                 await self.scheduler.mark_sent(permit)
 
-        message = http.build_request(
+        message = httpx.Request(
             request.method,
-            self.url,
+            with_params(self.url, request.params) if request.params else self.url,
             headers=list(request.headers),
             content=request.body or None,
-            extensions={
-                "trace": trace,
-                "voicenter_url": with_params(self.url, request.params) if request.params else None,
-            },
+            extensions={"trace": trace},
         )
-        response = await http.send(message, stream=True)
-        try:
+        async with connections.stream(message) as response:
             self.scheduler.mark_response_started(permit)
             if capture is not None:
                 capture.status, capture.headers = response.status_code, dict(response.headers)
@@ -308,9 +303,6 @@ class ApiSession:
                         capture.body += chunk
             async with self.turns:
                 return decoder.finish()
-        finally:
-            await response.aclose()
-            response.stream = _EMPTY_STREAM  # httpx ties a response and its body together until the next collection
 
     def _decoder_for(self, fields: tuple[CdrField, ...] | None) -> RecordDecoder:
         """Return the decoder of one choice of fields, which remembers the keys of the records it has seen."""

@@ -1,4 +1,4 @@
-"""The way out of this machine: which addresses may be asked, through which proxy, and with nothing said in a log."""
+"""Outbound HTTP for the API, for webhooks and for recordings: URL validation, TLS, proxies, and nothing in a log."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,20 +25,18 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
     "USER_AGENT",
-    "BareTransport",
-    "conceal_requests",
-    "http_client",
+    "Connections",
     "is_loopback",
     "proxy_for",
     "retry_after",
-    "tls_context",
+    "timeouts",
     "validate_url",
 ]
 
 USER_AGENT: Final = f"voicenter-cdr/{__version__}"
 """Name that every request gives itself."""
 
-_CONNECT: Final = 15.0
+_CONNECT_TIMEOUT: Final = 15.0
 """Seconds a connection may take to come about."""
 
 
@@ -72,20 +70,20 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _authorities() -> ssl.SSLContext:
+def _read_authorities() -> ssl.SSLContext:
     named = os.environ.get("SSL_CERT_FILE")
     if named:
         Path(named).stat()  # httpx 0.27 passes over a file that is not there
     return httpx.create_ssl_context()
 
 
-async def tls_context() -> ssl.SSLContext:
+async def _tls_context() -> ssl.SSLContext:
     """Return the context that certificates are checked with. Reading it takes some 20 ms, off the event loop.
 
     Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
     """
     try:
-        return await asyncio.to_thread(_authorities)
+        return await asyncio.to_thread(_read_authorities)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
             f"The certificates to trust can't be read ({type(error).__name__})",
@@ -93,31 +91,14 @@ async def tls_context() -> ssl.SSLContext:
         ) from None
 
 
-def http_client(
-    url: str, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
-    """Return connections to the host of ``url``, or through a ``transport`` that stays its owner's to close.
-
-    Certificates are checked, redirects are not followed, and cookies, netrc and the like play no part. A request whose
-    address nobody should read gets it as the extension ``voicenter_url``.
-    """
-    _HTTP_LOG.addFilter(_DISCREET)
-    inner = transport or httpx.AsyncHTTPTransport(
-        verify=True if tls is None else tls,
-        proxy=proxy_for(url),
-        limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0),
-    )
-    return httpx.AsyncClient(
-        transport=RedactingTransport(inner, owned=transport is None),
-        headers={"user-agent": USER_AGENT},
-        timeout=httpx.Timeout(None, connect=_CONNECT),
-        follow_redirects=False,
-        trust_env=False,
-    )
+def timeouts(silence: float | None = None) -> dict[str, float | None]:
+    """Return the timeouts of a request: for the connection, and between two pieces of anything (``None``: no limit)."""
+    connect = _CONNECT_TIMEOUT if silence is None else min(_CONNECT_TIMEOUT, silence)
+    return httpx.Timeout(silence, connect=connect).as_dict()
 
 
 @contextmanager
-def conceal_requests() -> Iterator[None]:
+def _conceal() -> Iterator[None]:
     """Keep what is sent and received in the block out of httpcore's log and out of traces of HTTP."""
     asking = _CONCEALED.set(True)
     try:
@@ -156,30 +137,7 @@ _CONCEALED: Final = ContextVar("voicenter_cdr_asking", default=False)
 
 _HTTP_LOG: Final = logging.getLogger("httpcore.http11")
 
-_DISCREET: Final = HttpcoreLogFilter()
-
-
-class RedactingTransport(httpx.AsyncBaseTransport):
-    """Puts the real address in behind the back of ``AsyncClient``, which writes every URL it knows to its log."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, *, owned: bool) -> None:
-        self._inner = inner
-        self._owned = owned
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it, and forget in what words the status came: they are anybody's, and would be logged."""
-        url = request.extensions.get("voicenter_url")
-        if url is not None:
-            request = httpx.Request(
-                request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
-            )
-        response = await self._inner.handle_async_request(request)
-        response.extensions.pop("reason_phrase", None)
-        return response
-
-    async def aclose(self) -> None:
-        if self._owned:
-            await self._inner.aclose()
+_LOG_FILTER: Final = HttpcoreLogFilter()
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:
@@ -218,36 +176,65 @@ def retry_after(headers: httpx.Headers) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-class BareTransport(httpx.AsyncBaseTransport):
-    """Transport to any host that sends a request and no more: no cookie, no credential, no redirect.
+class Connections:
+    """Connections of one event loop to any host.
 
-    Certificates are checked, the proxies of the environment are used, and no log quotes what comes. ``given`` takes the
-    place of the network; it stays its owner's to close.
+    A request is sent as it is: no cookie, no credential from a netrc file, no redirect. Certificates are checked, the
+    proxies of the environment are used, and no log shows an address or quotes a response. (``httpx.AsyncClient`` keeps
+    cookies and logs every URL: encode/httpx#2760.)
+
+    ``transport`` takes the place of the network; it stays its owner's to close.
     """
 
-    def __init__(self, given: httpx.AsyncBaseTransport | None = None) -> None:
-        self._given = given
-        self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._given = transport
+        self._by_origin: dict[tuple[str, str, int | None], httpx.AsyncBaseTransport] = {}
         self._tls: ssl.SSLContext | None = None
+        self._is_closed = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the body of the response is still to be read."""
-        _HTTP_LOG.addFilter(_DISCREET)
-        transport = self._given or await self._transport_for(str(request.url))
-        with conceal_requests():
-            return await transport.handle_async_request(request)
+    async def prepare(self, url: str | httpx.URL) -> None:
+        """Read the certificates and the proxy that a connection needs, and connect to nothing.
 
-    async def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
-        if self._tls is None:
-            self._tls = await tls_context()
-        proxy = proxy_for(url)
-        name = str(proxy.url) if proxy else ""
-        if name not in self._by_proxy:
+        Raises :class:`ConfigurationError` where they can't be used.
+        """
+        await self._transport_for(httpx.URL(url))
+
+    @asynccontextmanager
+    async def stream(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        """Send a request, and yield the response, whose body is still to be read. Raises httpx's errors.
+
+        Without a timeout of its own, a request waits for a connection alone with a limit (:func:`timeouts`).
+        """
+        _HTTP_LOG.addFilter(_LOG_FILTER)
+        request.headers.setdefault("user-agent", USER_AGENT)
+        request.extensions = {"timeout": timeouts(), **request.extensions}
+        transport = await self._transport_for(request.url)
+        with _conceal():
+            response = await transport.handle_async_request(request)
+            response.request = request
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    async def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        if self._given is None and self._tls is None:
+            self._tls = await _tls_context()
+        if self._is_closed:
+            raise httpx.ConnectError("the connections are closed")
+        if self._given is not None:
+            return self._given
+        origin = url.scheme, url.host, url.port
+        if origin not in self._by_origin:
             limits = httpx.Limits(max_connections=None, keepalive_expiry=30.0)
-            self._by_proxy[name] = httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
-        return self._by_proxy[name]
+            assert self._tls is not None
+            self._by_origin[origin] = httpx.AsyncHTTPTransport(
+                verify=self._tls, proxy=proxy_for(str(url)), limits=limits
+            )
+        return self._by_origin[origin]
 
     async def aclose(self) -> None:
-        """Close the connections that were opened here."""
-        for transport in self._by_proxy.values():
+        """Close the connections; nothing is sent any more. May be called twice."""
+        self._is_closed = True
+        for transport in self._by_origin.values():
             await transport.aclose()
