@@ -37,7 +37,7 @@ SLICE = 65_536
 
 
 def page(spell: Callable[[str], str] = str, **more: Any) -> bytes:
-    """The bytes of one full answer of a made-up call centre; ``more`` is added to every record."""
+    """The bytes of one full answer of a synthetic call centre; ``more`` is added to every record."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     centre = CallCentre(start, start + timedelta(days=30))
     rows = [

@@ -1,4 +1,4 @@
-"""Recordings of made-up calls, over real connections."""
+"""Recordings of synthetic calls, over real connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUERY = CdrQuery(AT - timedelta(days=2), AT)
 
 @pytest.mark.parametrize("recordings", ["as_stored", "here"])
 async def test_sandbox_calls_have_recordings(tmp_path: Path, recordings: Any) -> None:
-    """In process every link of a made-up call plays, no two the same; the records stay as they are."""
+    """In process every link of a synthetic call plays, no two the same; the records stay as they are."""
     transport = in_process(Sandbox(CENTRE, behaviour=Behaviour(recordings=recordings)))
     async with CdrClient(code="sandbox-code", transport=transport) as client:
         records = [cdr async for cdr in client.iter_all(QUERY)]
@@ -76,7 +76,7 @@ async def test_sandbox_recordings_over_http(tmp_path: Path) -> None:
 
 
 async def test_sandbox_moves_no_other_links() -> None:
-    """Only made-up calls' links are led to the sandbox: a record without one, or with another, keeps what it has."""
+    """Only synthetic calls' links are led to the sandbox: a record without one, or with another, keeps what it has."""
     rows = [make_row(number=n, RecordURL=link) for n, link in enumerate(["", None, "https://x.example/CallsHistory/a"])]
     app = Sandbox(Records(rows), behaviour=Behaviour(recordings="here"))
     at = make_record().started_at

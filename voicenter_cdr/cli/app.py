@@ -37,7 +37,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "forget": "Remove a phone number from copies, for good.",
         "watch": "Act on each call as its record arrives.",
         "doctor": "Check the credential, the address and the service's answers.",
-        "sandbox": "Serve a made-up Call Log service on this machine.",
+        "sandbox": "Serve a synthetic Call Log service on this machine.",
     }
 )
 """Every command, in the order of ``--help``, with its summary. The module of a command is imported when it is named."""

@@ -1,4 +1,4 @@
-"""Clients of commands: for the account, or for a made-up call centre in this process."""
+"""Clients of commands: for the account, or for a synthetic call centre in this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SANDBOX_CODE: Final = "sandbox-code"
-"""Credential of the made-up service."""
+"""Credential of the synthetic service."""
 
 _DEMO_URL: Final = "http://127.0.0.1/"
 
@@ -46,7 +46,7 @@ _SECRETS: Final = ("VOICENTER_API_CODE", "VOICENTER_CODE", "VOICENTER_BEARER_TOK
 async def open_client(
     connection: ConnectionOptions, query: CdrQuery, *, recordings: bool = False
 ) -> AsyncIterator[CdrClient]:
-    """Open a client while the block lasts. With ``recordings``, the made-up call centre serves recordings, too."""
+    """Open a client while the block lasts. With ``recordings``, the synthetic call centre serves recordings, too."""
     options: dict[str, Any] = {"concurrency": connection.concurrency}
     options |= {"base_url": connection.base_url} if connection.base_url else {}
     options |= {"code": read_secret("--code-file", connection.code_file)} if connection.code_file else {}
@@ -93,9 +93,9 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 
 @asynccontextmanager
 async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
-    """Serve a made-up call centre on a port of this machine while the block lasts.
+    """Serve a synthetic call centre on a port of this machine while the block lasts.
 
-    Its days are the same in every run. Days outside of the query are not made up. A query that ends in the future gets
+    Its days are the same in every run. Days outside of the query have no calls. A query that ends in the future gets
     one more day of calls.
     """
     behaviour = Behaviour(recordings="here" if recordings else "as_stored")

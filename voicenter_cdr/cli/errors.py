@@ -54,10 +54,10 @@ _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
 class StoppedError(Exception):
     """An export that ended early, with its cause and the file that holds the records written so far."""
 
-    def __init__(self, cause: BaseException, kept: Path | None, written: int) -> None:
+    def __init__(self, cause: BaseException, partial_path: Path | None, written: int) -> None:
         super().__init__()
         self.cause = cause
-        self.kept = kept
+        self.partial_path = partial_path
         self.written = written
 
 
@@ -103,12 +103,12 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
         name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
         fields: dict[str, Any] = {"error": name, "message": message, "hint": hint}
         fields |= {name: getattr(error, name, None) for name in ("number", "window", "retry_after", "checkpoint")}
-        fields |= {"kept": stopped.kept, "exit_code": code}
+        fields |= {"kept": stopped.partial_path, "exit_code": code}
         echo_err(json.dumps(fields, ensure_ascii=False, default=json_default))
         return code
     echo_err(message)
-    if stopped.kept is not None:
-        echo_err(f"The file {stopped.kept} holds the first {pluralize(stopped.written, 'record')} and is incomplete.")
+    if stopped.partial_path is not None:
+        echo_err(f"The file {stopped.partial_path} holds the first {pluralize(stopped.written, 'record')} and is incomplete.")
     echo_err(hint)
     return code
 

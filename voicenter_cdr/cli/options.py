@@ -95,7 +95,7 @@ class ConnectionOptions:
     demo: Annotated[
         bool,
         Parameter(
-            help="Use a made-up call centre with 90 days of calls and the real limits. Needs no account. "
+            help="Use a synthetic call centre with 90 days of calls and the real limits. Needs no account. "
             "Default period: all of it."
         ),
     ] = False

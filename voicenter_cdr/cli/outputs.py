@@ -1,4 +1,4 @@
-"""Answers to files or standard output: whole or not at all, in UTF-8."""
+"""Output of a command: to a file, whole or not at all, or to standard output; always UTF-8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_output(output: str, *, is_binary: bool) -> None:
 
 
 def write_output(output: str, content: str | bytes) -> None:
-    """Write the whole answer to a file, which appears complete or not at all, or to standard output (``-``)."""
+    """Write the whole output to a file, which appears complete or not at all, or to standard output (``-``)."""
     if output != "-":
         write_atomic(Path(output), content if isinstance(content, bytes) else encode_utf8(content))
     elif isinstance(content, str):

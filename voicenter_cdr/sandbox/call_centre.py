@@ -154,7 +154,7 @@ class _Agent:
 
 @define
 class _Call:
-    """A call while it is made up."""
+    """A call while it is generated."""
 
     at: datetime
     customer: str | None

@@ -1,4 +1,4 @@
-"""The recordings behind the links of made-up calls: a second of silence each, as a real MP3 file."""
+"""The recordings behind the links of synthetic calls: a second of silence each, as a real MP3 file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ApiResponse = tuple[int, bytes, dict[str, str]]
 
 
 def rewrite_recording_url(url: str, here: str) -> str:
-    """Return a link to a recording of a made-up call at the service ``here`` (``http://host:port``)."""
+    """Return a link to a recording of a synthetic call at the service ``here`` (``http://host:port``)."""
     return here + url.removeprefix(_ORIGIN) if url.startswith(_ORIGIN + _PATH) else url
 
 

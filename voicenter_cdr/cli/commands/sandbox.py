@@ -1,4 +1,4 @@
-"""Command ``sandbox``: a made-up service on this machine."""
+"""Command ``sandbox``: a synthetic service on this machine."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def sandbox(
     days: int = periods.DEMO_DAYS,
     seed: int = 0,
 ) -> None:
-    """Serve a made-up Call Log service on this machine.
+    """Serve a synthetic Call Log service on this machine.
 
     It has the API's limits and errors, and runs until interrupted.
 
     Args:
         host: Address to listen on. Default: 127.0.0.1, which only this machine can reach.
         port: Port to listen on; 0 takes a free one. Default: 8000.
-        data: JSON Lines to serve instead of a made-up call centre, as export --raw-names writes them; may be packed
+        data: JSON Lines to serve instead of a synthetic call centre, as export --raw-names writes them; may be packed
             (.gz).
         days: Days of calls up to now. Default: 90.
         seed: Number that the calls are made from. Default: 0.
