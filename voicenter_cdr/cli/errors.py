@@ -108,7 +108,8 @@ def report_failure(error: BaseException, *, as_json: bool, command: str = "") ->
         return code
     echo_err(message)
     if stopped.partial_path is not None:
-        echo_err(f"The file {stopped.partial_path} holds the first {pluralize(stopped.written, 'record')} and is incomplete.")
+        records = pluralize(stopped.written, "record")
+        echo_err(f"The file {stopped.partial_path} holds the first {records} and is incomplete.")
     echo_err(hint)
     return code
 

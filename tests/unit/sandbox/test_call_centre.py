@@ -1,4 +1,4 @@
-"""A made-up call centre: the same everywhere, with the Israeli week and every kind of call."""
+"""A synthetic call centre: the same everywhere, with the Israeli week and every kind of call."""
 
 from __future__ import annotations
 
