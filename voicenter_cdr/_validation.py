@@ -6,7 +6,6 @@ Every message names the option and states what it accepts. It never shows the va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ __all__ = [
     "is_count",
     "is_number",
     "is_positive",
-    "to_aware_utc",
 ]
 
 Validator = Callable[[Any, Any, Any], None]
@@ -52,34 +50,6 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = tuple(choices)
     if not any(type(value) is type(choice) and value == choice for choice in known):
         raise ConfigurationError(f"{name} must be one of {', '.join(map(str, known))}")
-
-
-def to_aware_utc(name: str, value: object) -> datetime:
-    """Return an aware datetime as a plain ``datetime`` in UTC, also for a subclass such as pandas' or pendulum's.
-
-    Raises for anything else, for a naive time, and for an instant outside of the years 1 to 9999.
-    """
-    if not isinstance(value, datetime):
-        raise ConfigurationError(f"{name} takes an aware datetime, such as datetime(2026, 7, 1, tzinfo=UTC)")
-    if value.utcoffset() is None:
-        raise ConfigurationError(
-            f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
-        )
-    plain = datetime(
-        value.year,
-        value.month,
-        value.day,
-        value.hour,
-        value.minute,
-        value.second,
-        value.microsecond,
-        value.tzinfo,
-        fold=value.fold,
-    )
-    try:
-        return plain.astimezone(UTC)
-    except OverflowError:
-        raise ConfigurationError(f"{name} is outside of the years 1 to 9999") from None
 
 
 def is_number(*, minimum: float | None = None, above: float | None = None, whole: bool = False) -> Validator:

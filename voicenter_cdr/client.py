@@ -1,8 +1,7 @@
-"""The client: credentials, pace, sending and retrying. The only room that knows tenacity and aiolimiter."""
+"""The client: options, environment, and the ways to ask. Sends nothing itself."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,21 +17,18 @@ import httpx
 from voicenter_cdr._validation import check_choice, check_number
 from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.query_session import QuerySession
-from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.http.session import ApiSession, Timeout
 from voicenter_cdr.core.http.transport import validate_url
-from voicenter_cdr.core.planning.estimates import count_between, estimate_rows
-from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, check_time_zone, find_border, is_complete
-from voicenter_cdr.core.protocol.requests import Credentials, call_id_window
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
+from voicenter_cdr.core.protocol.requests import call_id_window, parse_credentials
 from voicenter_cdr.core.protocol.responses import Loads
-from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
 from voicenter_cdr.core.streaming.follow import FollowStream
+from voicenter_cdr.core.streaming.lookups import count_records, estimate_cost, fetch_page
 from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
 from voicenter_cdr.core.streaming.rules import Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.core.streaming.workers import page_info
-from voicenter_cdr.errors import ConfigurationError, DecodeError, OutOfRangeError
+from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.events import EventHook
 from voicenter_cdr.models import (
     Cdr,
@@ -43,7 +39,6 @@ from voicenter_cdr.models import (
     RawResponse,
     RecordTable,
 )
-from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.results import PAGE_CAP
 
 __all__ = ["BASE_URL", "CdrClient"]
@@ -52,34 +47,8 @@ BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
 
 
-def _day_around(moment: datetime) -> tuple[datetime, datetime]:
-    middle = to_utc("around", moment)
-    try:
-        return middle - timedelta(days=1), middle + timedelta(days=1)
-    except OverflowError:
-        raise ConfigurationError("around lies outside the years a clock can tell") from None
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _credentials(code: str | None, token: str | None) -> Credentials | str:
-    """Return the credential that was given, or what is wrong; raising here would put it into a traceback."""
-    found: dict[str, str | None] = {}
-    for name, value in (("code", code), ("token", token)):
-        if value is not None and not isinstance(value, str):
-            return f"{name} takes text"
-        found[name] = plain = (value or "").strip() or None
-        if plain and (not (plain.isascii() and plain.isprintable()) or " " in plain):
-            return f"The {name} holds characters no credential has; was it pasted whole and alone?"
-    if (found["code"] is None) == (found["token"] is None):
-        return (
-            ("No credential" if found["code"] is None else "Two credentials")
-            + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
-            "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
-        )
-    return Credentials(**found)
 
 
 def _environment(*names: str) -> str:
@@ -128,7 +97,7 @@ class CdrClient:
         on_event: EventHook | None = None,
     ) -> None:
         self._session: ApiSession | None = None
-        credentials = _credentials(code, token)
+        credentials = parse_credentials(code, token)
         del code, token  # a traceback may be shown with its local variables
         if isinstance(credentials, str):
             raise ConfigurationError(credentials)
@@ -242,31 +211,10 @@ class CdrClient:
         and the errors of the service.
         """
         check_choice("on_invalid", on_invalid, ("raise", "collect"))
-        window = Window(*query.seconds)
         sender = QuerySession(
             self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
         )
-        request = WindowRequest.single(window)
-        answer = await sender.ask(request)
-        records, invalid = answer.between(window.start, window.stop)
-        told = page_info(answer)
-        check_time_zone(request, told)
-        counted = told.total in (None, answer.row_count) and told.returned in (None, answer.row_count)
-        page = Page(
-            records=records if query.sort else records.sort_by_time(),
-            start=query.start,
-            end=query.end,
-            is_complete=counted and not invalid and is_complete(told, page_cap=self._page_cap),
-            total_hits=answer.total_hits,
-            rows=answer.row_count,
-            invalid=invalid,
-        )
-        if invalid and on_invalid == "raise":
-            problems = [problem for record in invalid for problem in record.problems]
-            error = DecodeError(f"{len(invalid)} of {page.rows} records could not be read", problems=problems)
-            error.window, error.page = window.times, page
-            raise error
-        return page
+        return await fetch_page(sender, page_cap=self._page_cap, on_invalid=on_invalid)
 
     async def fetch_raw(
         self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
@@ -287,23 +235,9 @@ class CdrClient:
         of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
         """
         query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
-        window, sender = Window(*query.seconds), QuerySession(self.session, query, interactive=True, max_wait=max_wait)
-        try:
-            request = WindowRequest.single(window)
-            page = page_info(await sender.ask(request))
-            check_time_zone(request, page)
-            if page.total in (None, len(page.seconds)) and is_complete(page, page_cap=self._page_cap):
-                return window.count(page.seconds)
-            border = find_border(page.known_seconds, window.start)
-            if page.total is not None and page.total > len(page.seconds) and window.start < border < window.stop:
-                remainder = WindowRequest.single(Window(border + 1, window.stop), descending=True)
-                rest = page_info(await sender.ask(remainder))
-                exact = count_between(window, page, border, rest)
-                if exact is not None:
-                    return exact
-        except OutOfRangeError:
-            if window.span <= DAY:
-                raise
+        sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
+        if (proven := await count_records(sender, page_cap=self._page_cap)) is not None:
+            return proven
         pages = PageStream(query, *self._bulk(query, "any", "collect", max_wait, None, sender.generation))
         return sum([page.rows async for page in pages])
 
@@ -314,24 +248,8 @@ class CdrClient:
         iteration would ask for, so that its answer takes as long. Raises what ``fetch`` raises.
         """
         query = attrs.evolve(query, sort=())
-        window, loop = Window(*query.seconds), asyncio.get_running_loop()
-        sender, usage = QuerySession(self.session, query, interactive=True, max_wait=max_wait), RequestUsage()
-        permit = await sender.acquire_permit(usage)
-        began = loop.time()
-        request = WindowRequest.single(window)
-        page = page_info(await sender.send(request, permit, usage))
-        check_time_zone(request, page)
-        records, is_exact = estimate_rows(window, page, page_cap=self._page_cap)
-        pages = -(-records // self._page_cap)
-        requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
-        seconds = estimate_duration(requests, self.session.rate_limit, loop.time() - began, self._concurrency)
-        return Estimate(
-            records=records,
-            is_exact=is_exact,
-            requests=requests,
-            seconds=seconds,
-            finish_at=datetime.now(UTC) + timedelta(seconds=seconds),
-        )
+        sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
+        return await estimate_cost(sender, page_cap=self._page_cap)
 
     def iter_all(
         self,
@@ -466,7 +384,7 @@ class CdrClient:
         The period to look in is a day on either side of the time the CallID begins with (evidence), or of ``around``,
         for ids that don't begin with one.
         """
-        query = CdrQuery(*(call_id_window(call_id) if around is None else _day_around(around)), call_id=call_id)
+        query = CdrQuery(*call_id_window(call_id, around), call_id=call_id)
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
         return tuple([record async for record in stream])

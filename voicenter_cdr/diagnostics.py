@@ -1,44 +1,47 @@
-"""Diagnosis of a new account: facts about the service, found with at most five requests.
+"""Diagnosis of an account: how the service answers it where the API document leaves that open, in five requests.
 
-Looks at how the service really answers, where the API document leaves it open: the credential, the address, the casing
-of keys, clocks, totals, the sort, and types, statuses and fields that this package does not know.
+Checks the credential, the address, clocks, the casing of keys, totals, the sort, and types, statuses and fields that
+this package does not know.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from attrs import field, frozen
 
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.core.protocol.responses import ApiResponse
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 from voicenter_cdr.errors import DecodeError, OutOfRangeError, UntrustedAddressError, VoicenterError
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus, RawResponse, Sort, SortOrder
+from voicenter_cdr.models.results import PAGE_CAP
 
 __all__ = ["Diagnosis", "Finding", "Level", "diagnose"]
 
 Level = Literal["ok", "notice", "problem"]
-"""Fine; worth knowing, and taken care of; or something a person has to solve."""
+"""Fine; worth knowing, but handled; or for a person to solve."""
 
 _DAY: Final = timedelta(days=1)
 
 _MONTH: Final = timedelta(days=30)
 
-_CAP: Final = 10_000
+_CLOCK_TOLERANCE: Final = 120.0
+"""Seconds by which this machine's clock may differ from the service's."""
 
-_CLOCK: Final = 120.0
+_ZONE_SPREAD: Final = 26 * 2
+"""Half hours between the time zones that are farthest apart."""
 
-_ZONES: Final = 26 * 2
-"""Half hours between the zones that are farthest apart."""
+_MAX_SHOWN: Final = 5
+"""Unknown values that are listed."""
 
-_SHOWN: Final = 5
+_REPORT_COUNTS: Final = "Report it. Where the counts stay wrong, an export stops with exit code 4 and loses nothing."
 
 
 @frozen(kw_only=True)
@@ -46,7 +49,7 @@ class Finding:
     """One thing that was looked at."""
 
     subject: str
-    """Subject of the finding."""
+    """Word for what was looked at, such as ``totals``."""
     level: Level
     """Level of the finding."""
     detail: str
@@ -64,7 +67,7 @@ class Diagnosis:
     requests: int
     """Requests spent."""
     error: VoicenterError | None = field(default=None, repr=False)
-    """Findings that keep the account from being used."""
+    """Error that keeps the account from being used."""
 
     @property
     def is_healthy(self) -> bool:
@@ -75,60 +78,60 @@ class Diagnosis:
 async def diagnose(
     clients: Mapping[str, CdrClient], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Diagnosis:
-    """Ask the service through each client (by the name of its credential), and look closely with the first that works.
+    """Try each client, by the name of its credential, and examine the service through the first one that works.
 
-    Spends one request for each client and at most three more, so five at most. ``now`` is this machine's clock. Nothing
-    is raised for what the service does: it is a finding.
+    Spends one request for each of at most two clients, and at most three more. ``now`` is this machine's clock. Raises
+    nothing for what the service does: that is a finding.
     """
     findings: list[Finding] = []
-    spent, good, failed = 0, None, None
+    requests, working, failed = 0, None, None
     end = now()
     for name, client in list(clients.items())[:2]:
-        raw, answer, error = await _ask(client, CdrQuery(end - _DAY, end))
-        spent += 1
-        findings.append(_credential(name, answer, error))
-        if answer is not None and good is None:
-            good = client
-            findings += _clock(raw, end)
+        raw, response, error = await _ask(client, CdrQuery(end - _DAY, end))
+        requests += 1
+        findings.append(_check_credential(name, response, error))
+        if response is not None and working is None:
+            working = client
+            findings += _check_clock(raw, end)
         failed = failed or error
-    if good is None:
-        return Diagnosis(findings=tuple(findings), requests=spent, error=failed)
-    what, period = "month", CdrQuery(end - _MONTH, end, fields="*")
-    raw, up, error = await _ask(good, period)
-    spent += 1
+    if working is None:
+        return Diagnosis(findings=tuple(findings), requests=requests, error=failed)
+    what, period, record_decoder = "month", CdrQuery(end - _MONTH, end, fields="*"), RecordDecoder()
+    _, rising, error = await _ask(working, period, record_decoder)
+    requests += 1
     if isinstance(error, OutOfRangeError):
-        detail = "a month is refused as too long (error 5): an iteration asks for less at a time, nothing is lost"
+        detail = "a month is refused as too long (error 5); an iteration asks for shorter periods"
         findings.append(Finding(subject="period", level="notice", detail=detail))
         what, period = "day", CdrQuery(end - _DAY, end, fields="*")
-        raw, up, error = await _ask(good, period)
-        spent += 1
-    if up is None or raw is None:
-        findings.append(_unread(f"a {what}", error))
-        return Diagnosis(findings=tuple(findings), requests=spent, error=error)
-    findings += _looks(raw, up, what)
-    if up.seconds:
+        _, rising, error = await _ask(working, period, record_decoder)
+        requests += 1
+    if rising is None:
+        findings.append(_report_failure(what, error))
+        return Diagnosis(findings=tuple(findings), requests=requests, error=error)
+    findings += _check_response(rising, record_decoder.seen_keys, what)
+    if rising.seconds:
         sort = [Sort(CdrField.STARTED_AT, SortOrder.DESC)]
-        _, down, _ = await _ask(good, CdrQuery(period.start, period.end, fields="*", sort=sort))
-        spent += 1
-        findings += _order(up, down)
-    return Diagnosis(findings=tuple(findings), requests=spent)
+        _, falling, _ = await _ask(working, CdrQuery(period.start, period.end, fields="*", sort=sort))
+        requests += 1
+        findings += _check_sort(rising, falling)
+    return Diagnosis(findings=tuple(findings), requests=requests)
 
 
 async def _ask(
-    client: CdrClient, query: CdrQuery
+    client: CdrClient, query: CdrQuery, record_decoder: RecordDecoder | None = None
 ) -> tuple[RawResponse | None, ApiResponse | None, VoicenterError | None]:
     """Return the response as it came and as it was decoded, or the error."""
     raw: RawResponse | None = None
     try:
         raw = await client.fetch_raw(query)
-        return raw, client.session.parse(raw), None
+        return raw, client.session.parse(raw, record_decoder), None
     except VoicenterError as error:
         return raw, None, error
 
 
-def _credential(name: str, answer: ApiResponse | None, error: VoicenterError | None) -> Finding:
-    if answer is not None:
-        return Finding(subject=name, level="ok", detail=f"accepted; {len(answer.rows)} records in the last day")
+def _check_credential(name: str, response: ApiResponse | None, error: VoicenterError | None) -> Finding:
+    if response is not None:
+        return Finding(subject=name, level="ok", detail=f"accepted; {response.row_count} records in the last day")
     message, _, hint = str(error).rpartition("\n")
     if isinstance(error, UntrustedAddressError):
         address = error.address or "this machine's"
@@ -136,90 +139,75 @@ def _credential(name: str, answer: ApiResponse | None, error: VoicenterError | N
     return Finding(subject=name, level="problem", detail=message, hint=hint)
 
 
-def _unread(what: str, error: VoicenterError | None) -> Finding:
+def _report_failure(what: str, error: VoicenterError | None) -> Finding:
     message, _, hint = str(error).rpartition("\n")
-    kind = "an answer that is not understood" if isinstance(error, DecodeError) else message
-    return Finding(subject=what, level="problem", detail=kind, hint=hint)
+    detail = "the response was not understood" if isinstance(error, DecodeError) else message
+    return Finding(subject=f"a {what}", level="problem", detail=detail, hint=hint)
 
 
-def _clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
-    told = raw.headers.get("date") if raw is not None else None
+def _check_clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
+    header = raw.headers.get("date") if raw is not None else None
     try:
-        theirs = parsedate_to_datetime(told or "")
+        theirs = parsedate_to_datetime(header or "")
     except (ValueError, OverflowError):
         return
     # Without a zone it is UTC: that is what "-0000" means.
     ahead = (now - (theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs)).total_seconds()
-    if abs(ahead) <= _CLOCK:
-        detail = f"this machine's and the service's differ by {abs(ahead):.0f} s"
+    if abs(ahead) <= _CLOCK_TOLERANCE:
+        detail = f"this machine and the service differ by {abs(ahead):.0f} s"
         yield Finding(subject="clock", level="ok", detail=detail)
     else:
-        way = "ahead of" if ahead > 0 else "behind"
-        detail = f"this machine's is {abs(ahead):.0f} s {way} the service's"
-        hint = "Set this machine's clock: it decides which records are called too young."
+        detail = f"this machine is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the service"
+        hint = "Set this machine's clock: it decides which records are too young to be complete."
         yield Finding(subject="clock", level="problem", detail=detail, hint=hint)
 
 
-def _looks(raw: RawResponse, answer: ApiResponse, what: str) -> Iterator[Finding]:
+def _check_response(response: ApiResponse, keys: Collection[str], what: str) -> Iterator[Finding]:
     """Yield the findings of one response, of a month or of a day."""
-    records = answer.records
-    yield _totals(answer, what)
-    if not answer.rows:
-        detail = f"none in the last {what}: little can be said of their form"
+    yield _check_totals(response, what)
+    if not response.row_count:
+        detail = f"none in the last {what}, so their form can't be checked"
         yield Finding(subject="records", level="notice", detail=detail)
         return
-    if rows := _rows(raw.body):
-        yield _casing(rows)
-    if answer.invalid:
-        path = "; ".join(str(problem) for problem in answer.invalid[0].problems[:3])
-        detail = f"{len(answer.invalid)} of {len(answer.rows)} could not be read; the first: {path}"
-        hint = "Report it; until then use on_invalid='collect'."
+    yield _check_keys(keys)
+    if response.invalid:
+        problems = "; ".join(str(problem) for problem in response.invalid[0].problems[:3])
+        detail = f"{len(response.invalid)} of {response.row_count} could not be read; the first: {problems}"
+        hint = "Report it. Until then collect such records: on_invalid='collect', or --on-invalid collect."
         yield Finding(subject="records", level="problem", detail=detail, hint=hint)
-    yield _zone(records)
+    records = list(response.records)
+    yield _check_zone(records)
     types, statuses = (record.cdr_type for record in records), (record.dial_status for record in records)
-    yield _unknown("types", [str(kind) for kind in types if kind is not None and not isinstance(kind, CdrType)])
-    yield _unknown("statuses", [status for status in statuses if status and not isinstance(status, DialStatus)])
-    yield _unknown("fields", [key for record in records for key in record.extra])
+    yield _list_unknown("types", [str(kind) for kind in types if kind is not None and not isinstance(kind, CdrType)])
+    yield _list_unknown("statuses", [status for status in statuses if status and not isinstance(status, DialStatus)])
+    yield _list_unknown("fields", [key for record in records for key in record.extra])
 
 
-def _rows(body: bytes) -> list[dict[str, Any]]:
-    try:
-        envelope = json.loads(body)
-    except (ValueError, RecursionError):  # the client's own parser may take what json does not
-        return []
-    found = next((v for k, v in envelope.items() if re.sub(r"[\s_]", "", k).lower() == "cdrlist"), None)
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-
-
-def _totals(answer: ApiResponse, what: str) -> Finding:
-    rows, total = len(answer.rows), answer.total_hits
+def _check_totals(response: ApiResponse, what: str) -> Finding:
+    rows, total = response.row_count, response.total_hits
     if total is None:
-        detail = f"TOTAL_HITS is missing, beside {rows} records: completeness is proven without it"
+        detail = f"TOTAL_HITS is missing beside {rows} records; completeness is proven without it"
         return Finding(subject="totals", level="notice", detail=detail)
-    if rows < _CAP:
-        honest = total == rows
-        detail = f"{total} told, {rows} came" + ("" if honest else ": they contradict each other")
-        hint = "" if honest else "Report it: where the counts stay wrong, an export ends with exit code 4."
-        return Finding(subject="totals", level="ok" if honest else "problem", detail=detail, hint=hint)
-    if total > rows:
-        return Finding(subject="totals", level="ok", detail=f"{total} told for a {what}, more than one answer holds")
-    detail = f"TOTAL_HITS stops at {total}: completeness is proven without it, and progress is a guess"
-    return Finding(subject="totals", level="notice", detail=detail)
+    if total > rows and rows >= PAGE_CAP:
+        return Finding(subject="totals", level="ok", detail=f"{total} counted for a {what}, {rows} in one response")
+    if rows >= PAGE_CAP:
+        detail = f"TOTAL_HITS stops at {total}; completeness is proven without it, and progress is a guess"
+        return Finding(subject="totals", level="notice", detail=detail)
+    if total == rows:
+        return Finding(subject="totals", level="ok", detail=f"{total} counted, {rows} received")
+    detail = f"{total} counted, but {rows} received"
+    return Finding(subject="totals", level="problem", detail=detail, hint=_REPORT_COUNTS)
 
 
-def _casing(rows: Sequence[Mapping[str, Any]]) -> Finding:
-    keys = {key for row in rows[:100] for key in row}
-    documented = {name for name in keys if name in set(API_NAMES.values())}
-    lower = {key for key in keys if key == key.lower()}
-    if lower == keys:
-        return Finding(
-            subject="keys", level="notice", detail="in lower case where no fields are asked for; both are read"
-        )
-    form = "as documented" if documented else "in a casing of their own; it is read"
-    return Finding(subject="keys", level="ok" if documented else "notice", detail=form)
+def _check_keys(keys: Collection[str]) -> Finding:
+    if not any(key != key.lower() for key in keys):
+        return Finding(subject="keys", level="notice", detail="in lower case without a choice of fields; both are read")
+    if set(keys) & set(API_NAMES.values()):
+        return Finding(subject="keys", level="ok", detail="as documented")
+    return Finding(subject="keys", level="notice", detail="in a casing of their own; it is read")
 
 
-def _zone(records: Sequence[Cdr]) -> Finding:
+def _check_zone(records: Sequence[Cdr]) -> Finding:
     """Return the finding on whether Date and DateEpoch are the same instant."""
     offsets = Counter(
         (int(record.started_at.timestamp()) - record.date_epoch + 900) // 1800  # whole numbers, of any length
@@ -227,37 +215,37 @@ def _zone(records: Sequence[Cdr]) -> Finding:
         if record.date_epoch is not None
     )
     if not offsets:
-        return Finding(subject="zone", level="notice", detail="no record has a DateEpoch to hold against its Date")
+        return Finding(subject="zone", level="notice", detail="no record has a DateEpoch to compare with its Date")
     halves, _ = offsets.most_common(1)[0]
     if halves == 0:
-        return Finding(subject="zone", level="ok", detail="Date and DateEpoch tell the same instant")
-    if abs(halves) > _ZONES:
-        detail = "DateEpoch is farther from Date than any two zones are; Date is what counts"
+        return Finding(subject="zone", level="ok", detail="Date and DateEpoch are the same instant")
+    if abs(halves) > _ZONE_SPREAD:
+        detail = "DateEpoch is farther from Date than any two time zones; Date is used"
     else:
         way = "ahead of" if halves > 0 else "behind"
-        detail = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is what counts"
-    hint = "Compare one call with CPanel, and report what differs."
+        detail = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is used"
+    hint = "Compare the time of one call with CPanel, and report a difference."
     return Finding(subject="zone", level="notice", detail=detail, hint=hint)
 
 
-def _unknown(what: str, values: Sequence[str]) -> Finding:
+def _list_unknown(subject: str, values: Sequence[str]) -> Finding:
     if not values:
-        return Finding(subject=what, level="ok", detail="all are known")
+        return Finding(subject=subject, level="ok", detail="all known")
+    # Only what can be no text of a person's is shown.
     counts = Counter(value if re.fullmatch(r"[A-Za-z_]{1,30}|\d{1,3}", value) else "…" for value in values)
-    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
-    detail = f"not known, and passed through as they are: {shown}"
-    return Finding(subject=what, level="notice", detail=detail)
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_MAX_SHOWN))
+    return Finding(subject=subject, level="notice", detail=f"unknown, and kept as they are: {shown}")
 
 
-def _order(up: ApiResponse, down: ApiResponse | None) -> Iterator[Finding]:
-    rising = [second for second in up.seconds if second is not None]
-    falling = [second for second in down.seconds if second is not None] if down is not None else []
-    if not rising or not falling:
+def _check_sort(rising: ApiResponse, falling: ApiResponse | None) -> Iterator[Finding]:
+    up = [second for second in rising.seconds if second is not None]
+    down = [second for second in falling.seconds if second is not None] if falling is not None else []
+    if not up or not down:
         return
-    honoured = rising == sorted(rising) and falling == sorted(falling, reverse=True)
-    cut = len(up.rows) >= _CAP
-    if honoured and (not cut or rising[0] < falling[-1] or up.total_hits == len(up.rows)):
-        yield Finding(subject="sort", level="ok", detail="honoured, both ways")
+    is_sorted = up == sorted(up) and down == sorted(down, reverse=True)
+    is_truncated = rising.row_count >= PAGE_CAP
+    if is_sorted and (not is_truncated or up[0] < down[-1] or rising.total_hits == rising.row_count):
+        yield Finding(subject="sort", level="ok", detail="applied in both directions")
     else:
-        why = "honoured only within what was cut" if honoured else "not honoured"
+        why = "applied after the response is cut" if is_sorted else "not applied"
         yield Finding(subject="sort", level="notice", detail=f"{why}: more requests are needed, nothing is lost")

@@ -51,7 +51,7 @@ async def test_a_service_as_documented() -> None:
     [
         ({"casing": "lower"}, "keys", "notice", "lower case"),
         ({"totals": "missing"}, "totals", "notice", "missing"),
-        ({"sort": "ignored"}, "sort", "notice", "not honoured"),
+        ({"sort": "ignored"}, "sort", "notice", "not applied"),
     ],
 )
 async def test_what_the_document_leaves_open(behaviour: dict[str, Any], subject: str, seen: str, says: str) -> None:
@@ -66,7 +66,7 @@ async def test_what_is_not_known() -> None:
     """New types, statuses and fields, and clocks that differ, are told without any value of a record."""
     odd = make_row(at=NOW - timedelta(days=2), number=99, CdrType=77, DialStatus="GHOSTED", Brand="0521234567")
     found = await look(None, odd)
-    assert level(found, "types") == ("notice", "not known, and passed through as they are: 77 (1)")
+    assert level(found, "types") == ("notice", "unknown, and kept as they are: 77 (1)")
     assert "GHOSTED (1)" in level(found, "statuses")[1]
     assert "brand (1)" in level(found, "fields")[1]
     shifted = [row | {"DateEpoch": row["DateEpoch"] + 10_800} for row in ROWS]
@@ -119,7 +119,7 @@ async def test_an_epoch_far_from_any_time(epoch: int) -> None:
     found = await look(Sandbox(Records([row | {"DateEpoch": epoch} for row in ROWS])))
     assert level(found, "zone") == (
         "notice",
-        "DateEpoch is farther from Date than any two zones are; Date is what counts",
+        "DateEpoch is farther from Date than any two time zones; Date is used",
     )
 
 
@@ -144,8 +144,8 @@ async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
 
 async def test_rows_without_a_time() -> None:
     """Nothing can be said of their zone and order, and that is all."""
-    strip_tracebacks = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
-    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": strip_tracebacks * 170}
+    undated = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
+    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": undated * 170}
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
     async with CdrClient(code="some-code", transport=answers) as client:
         found = await diagnose({"code": client}, now=lambda: NOW)

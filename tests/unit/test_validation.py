@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from voicenter_cdr._validation import (
     is_count,
     is_number,
     is_positive,
-    to_aware_utc,
 )
 
 
@@ -61,32 +59,3 @@ def test_check_choice_true_is_not_one() -> None:
     check_choice("sizes", 1, (1, 2))
     with pytest.raises(ConfigurationError, match="sizes must be one of 1, 2"):
         check_choice("sizes", True, (1, 2))
-
-
-class OddDatetime(datetime):
-    """A subclass with an arithmetic of its own, as some libraries have."""
-
-    def __sub__(self, other: Any) -> Any:
-        raise AssertionError("the arithmetic of the subclass is not used")
-
-
-def test_to_aware_utc_subclass_returns_plain_datetime() -> None:
-    """The same instant, in UTC, as a plain datetime."""
-    got = to_aware_utc("start", OddDatetime(2026, 7, 1, 3, tzinfo=timezone(timedelta(hours=3))))
-    assert type(got) is datetime
-    assert got == datetime(2026, 7, 1, tzinfo=UTC)
-    assert got.tzinfo is UTC
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("2026-07-01", "start takes an aware datetime"),
-        (datetime(2026, 7, 1), "start has no time zone"),
-        (datetime.min.replace(tzinfo=timezone(timedelta(hours=3))), "start is outside of the years"),
-    ],
-)
-def test_to_aware_utc_bad_time_is_refused(value: object, message: str) -> None:
-    """Text, naive times and instants no datetime can hold in UTC raise our own error."""
-    with pytest.raises(ConfigurationError, match=message):
-        to_aware_utc("start", value)

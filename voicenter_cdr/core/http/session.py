@@ -116,10 +116,17 @@ class ApiSession:
         """
         return fingerprint(self.credentials.secret, salt)
 
-    def parse(self, raw: RawResponse) -> ApiResponse:
+    def parse(self, raw: RawResponse, record_decoder: RecordDecoder | None = None) -> ApiResponse:
         """Decode a raw response. Raises what the service's answer means, as ``fetch`` does."""
         try:
-            return decode(raw.status, raw.headers, raw.body, secret=self.credentials.secret, loads=self._loads)
+            return decode(
+                raw.status,
+                raw.headers,
+                raw.body,
+                record_decoder=record_decoder,
+                secret=self.credentials.secret,
+                loads=self._loads,
+            )
         except VoicenterError as error:
             raise strip_tracebacks(error)  # noqa: B904  # the same error, chained to what it was
 

@@ -13,9 +13,10 @@ from voicenter_cdr._times import format_second, from_epoch_seconds
 from voicenter_cdr.core.protocol.fields import API_NAMES, DOCUMENTED_NAMES
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrField, CdrQuery, Sort, SortOrder
+from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import REQUIRED_FIELDS
 
-__all__ = ["ApiRequest", "Credentials", "call_id_window", "encode_query"]
+__all__ = ["ApiRequest", "Credentials", "call_id_window", "encode_query", "parse_credentials"]
 
 
 @frozen
@@ -29,6 +30,24 @@ class Credentials:
     def secret(self) -> str:
         """Return the one that is set."""
         return self.code or self.token or ""
+
+
+def parse_credentials(code: str | None, token: str | None) -> Credentials | str:
+    """Return the credential that was given, or what is wrong; raising here would put it into a traceback."""
+    found: dict[str, str | None] = {}
+    for name, value in (("code", code), ("token", token)):
+        if value is not None and not isinstance(value, str):
+            return f"{name} takes text"
+        found[name] = plain = (value or "").strip() or None
+        if plain and (not (plain.isascii() and plain.isprintable()) or " " in plain):
+            return f"The {name} holds characters no credential has; was it pasted whole and alone?"
+    if (found["code"] is None) == (found["token"] is None):
+        return (
+            ("No credential" if found["code"] is None else "Two credentials")
+            + ": give exactly one of code=… and token=…, or use CdrClient.from_env(), which reads "
+            "VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN"
+        )
+    return Credentials(**found)
 
 
 @frozen
@@ -45,12 +64,18 @@ def _to_text(second: int) -> str:
     return format_second(from_epoch_seconds(second))[:-1]
 
 
-def call_id_window(call_id: str) -> tuple[datetime, datetime]:
-    """Return the period in which the records of a call lie: a day on either side of the time its id begins with.
+def call_id_window(call_id: str, around: datetime | None = None) -> tuple[datetime, datetime]:
+    """Return the period in which the records of a call lie: a day on either side of ``around``.
 
-    A CallID begins with 14 digits of Israel local time (evidence, derived from the vendor's samples). Raises
-    :class:`ConfigurationError` for ids that don't.
+    Without it, the time that the id begins with: a CallID begins with 14 digits of Israel local time (evidence, derived
+    from the vendor's samples). Raises :class:`ConfigurationError` for other ids, and for times beyond the calendar.
     """
+    if around is not None:
+        middle = to_utc("around", around)
+        try:
+            return middle - timedelta(days=1), middle + timedelta(days=1)
+        except OverflowError:
+            raise ConfigurationError("around lies outside the years a clock can tell") from None
     try:
         local = datetime.strptime(call_id.strip()[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
         return local - timedelta(days=1, hours=3), local + timedelta(days=1)

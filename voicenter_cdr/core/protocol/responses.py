@@ -313,6 +313,7 @@ def decode(
     body: bytes,
     *,
     fields: Sequence[str] | None = None,
+    record_decoder: RecordDecoder | None = None,
     secret: str = "",
     loads: Loads = json.loads,
 ) -> ApiResponse:
@@ -320,7 +321,7 @@ def decode(
     decoder = ResponseDecoder(
         status=status,
         content_type=headers.get("content-type"),
-        record_decoder=RecordDecoder(fields),
+        record_decoder=record_decoder or RecordDecoder(fields),
         secret=secret,
         loads=loads,
     )

@@ -160,6 +160,7 @@ class RecordDecoder:
         wanted: Iterable[CdrField | None] = (None, *CdrField) if chosen is None else map(CdrField, chosen)
         self._wanted = frozenset(wanted)
         self._remembered_map = lru_cache(_KEY_MAPS)(partial(_map_keys, self._wanted))
+        self._seen_keys: set[str] = set()
         self._decoders = field_decoders()
 
     def decode(self, rows: Sequence[Any], decoded: DecodedRows) -> None:
@@ -188,7 +189,14 @@ class RecordDecoder:
         decoded.seconds.extend(to_seconds(instants))
         decoded.extend(columns)
 
+    @property
+    def seen_keys(self) -> frozenset[str]:
+        """Keys of the rows decoded so far, as the service spells them; some hundreds at most."""
+        return frozenset(self._seen_keys)
+
     def _keys_of(self, keys: tuple[str, ...]) -> KeyMap:
+        if len(self._seen_keys) < _MANY_KEYS:
+            self._seen_keys.update(keys[:_MANY_KEYS])
         return self._remembered_map(keys) if len(keys) < _MANY_KEYS else _map_keys(self._wanted, keys)
 
     def _decode_batch(self, rows: Sequence[dict[str, Any]], fallback_rows: set[int]) -> list[Column]:
