@@ -1,38 +1,106 @@
-"""A backfill over a Dask cluster, as README shows it: periods go to workers, which share one account's budget."""
+"""A backfill over a Dask cluster, as the recipes show it, and workers of the cluster that are killed meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
-from dask.distributed import Client
+from attrs import frozen
+from dask.distributed import Client, LocalCluster
+from support.sync_worker import cheap_scrypt
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
-from voicenter_cdr.export import open_sink, write_pages
-from voicenter_cdr.limiters import RedisLimiter
+from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
+from voicenter_cdr.sync import SyncReport, backfill_part, plan_backfill, sync
 
-LIMIT = RateLimit(requests=10, period=1.0, grace=2.0)  # busy machines are slow
+CAP = 100
 
 
-def fetch(query: CdrQuery, base_url: str, redis: str, folder: str) -> int:
-    """One period into one file; runs in a worker."""
+@frozen(kw_only=True)
+class Setting:
+    """What every worker has to know."""
 
-    async def work() -> int:
+    base_url: str
+    budget: str
+    limit: RateLimit
+    destination: str
+    environment: dict[str, str]
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> Any:
+        """A client that shares its budget with all others."""
+        hashlib.scrypt = cheap_scrypt  # its cost is not what is tried
+        os.environ.update(self.environment)
+        kind: Any = RedisLimiter if self.budget.startswith("redis://") else SqliteLimiter
         async with (
-            RedisLimiter(redis, account="ours", limit=LIMIT) as limiter,
+            kind(self.budget, account="ours", limit=self.limit) as limiter,
             CdrClient(
-                code="sandbox-code", base_url=base_url, limiter=limiter, rate_limit=LIMIT, page_cap=100
+                code="sandbox-code", base_url=self.base_url, limiter=limiter, rate_limit=self.limit, page_cap=CAP
             ) as client,
         ):
-            sink = open_sink(f"{folder}/{query.start:%Y-%m-%d}.jsonl")
-            return await write_pages(client.iter_pages(query), sink)
-
-    return asyncio.run(work())
+            yield client
 
 
-def backfill(cluster: str, query: CdrQuery, base_url: str, redis: str, folder: str) -> int:
-    """All of it, a day a task."""
+def fetch(part: CdrQuery, setting: Setting) -> int:
+    """One part; runs in a worker."""
+
+    async def work() -> SyncReport:
+        async with setting.client() as client:
+            return await backfill_part(client, part, setting.destination)
+
+    return asyncio.run(work()).rows
+
+
+async def plan(query: CdrQuery, setting: Setting, step: timedelta) -> tuple[CdrQuery, ...]:
+    """The parts that are missing."""
+    async with setting.client() as client:
+        return await plan_backfill(client, query, setting.destination, step=step)
+
+
+async def finish(query: CdrQuery, setting: Setting) -> SyncReport:
+    """The sync that comes last."""
+    async with setting.client() as client:
+        return await sync(client, query, setting.destination)
+
+
+def run_parts(cluster: str, parts: tuple[CdrQuery, ...], setting: Setting) -> None:
+    """Let the workers fetch these parts; one that keeps failing is left out."""
     with Client(cluster) as dask:
-        days = query.parts(timedelta(days=1))
-        tasks = dask.map(fetch, days, base_url=base_url, redis=redis, folder=folder, pure=False, retries=2)
-        return sum(dask.gather(tasks))
+        dask.gather(dask.map(fetch, parts, setting=setting, pure=False, retries=10), errors="skip")
+
+
+@contextmanager
+def killing(cluster: LocalCluster, kills: int, seed: int) -> Iterator[list[int]]:
+    """Kill a worker at a random moment whenever all are at work, so many times; yield the ids of the dead."""
+    die, over, killed = random.Random(seed), threading.Event(), list[int]()
+
+    def at_work() -> list[int]:
+        # A worker that dies while it starts is given up by its nanny, and after some of these no worker is left.
+        busy = {address for address, state in list(cluster.scheduler.workers.items()) if state.processing}
+        nannies = list(cluster.workers.values())
+        return [n.pid for n in nannies if n.worker_address in busy] if len(busy) == len(nannies) else []
+
+    def kill() -> None:
+        while len(killed) < kills and not over.wait(0.05):
+            if at_work() and not over.wait(die.uniform(0.3, 1.5)):
+                for victim in [pid for pid in at_work() if pid not in (None, *killed)][:1]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(victim, signal.SIGKILL)
+                        killed.append(victim)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()

@@ -23,6 +23,9 @@ class S3Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.lock = threading.Lock()
 
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a client that was killed."""
+
     @property
     def environment(self) -> dict[str, str]:
         """What obstore has to be told to use it."""

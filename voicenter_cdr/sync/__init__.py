@@ -23,14 +23,26 @@ A version of this package with other columns fetches every window again, once. A
 its first window has come, so that a failing request costs nothing. Memory does not grow with the period. A window is
 one transaction, which DuckDB holds in memory until it is committed: about 0.6 KB for each record of the fullest day.
 
-``ledger`` holds the arithmetic, ``stores`` the destinations, ``runner`` one run; :func:`sync`, :func:`audit` and
-:func:`forget` are built from them.
+``ledger`` holds the arithmetic, ``stores`` the destinations, ``runner`` one run; :func:`sync`, :func:`audit`,
+:func:`forget` and the functions of a backfill by many workers are built from them.
 """
 
 from voicenter_cdr.sync.api import sync
 from voicenter_cdr.sync.audit import AuditReport, audit
+from voicenter_cdr.sync.backfill import backfill_part, plan_backfill
 from voicenter_cdr.sync.forgetting import ForgetReport, forget
 from voicenter_cdr.sync.ledger import SyncWindow, WindowStatus
 from voicenter_cdr.sync.runner import SyncReport
 
-__all__ = ["AuditReport", "ForgetReport", "SyncReport", "SyncWindow", "WindowStatus", "audit", "forget", "sync"]
+__all__ = [
+    "AuditReport",
+    "ForgetReport",
+    "SyncReport",
+    "SyncWindow",
+    "WindowStatus",
+    "audit",
+    "backfill_part",
+    "forget",
+    "plan_backfill",
+    "sync",
+]

@@ -284,6 +284,12 @@ class DatabaseStore:
             self.rollback()
 
     def _save(self, state: SyncState, *entries: SyncWindow) -> None:
+        self._save_entries(entries)
+        self._table.execute(f"DELETE FROM {self._STATE}")
+        header = state.header
+        self._insert(self._STATE, header | {"forgotten": json.dumps(header["forgotten"]), "layout": self._layout})
+
+    def _save_entries(self, entries: Sequence[SyncWindow]) -> None:
         for entry in entries:
             values = {name: value for name, value in entry.to_dict().items() if name in self._ENTRY}
             self._table.execute(
@@ -291,9 +297,6 @@ class DatabaseStore:
                 [to_iso_utc(from_epoch_seconds(second)) for second in (entry.day * DAY, (entry.day + 1) * DAY)],
             )
             self._insert(self._LEDGER, values)
-        self._table.execute(f"DELETE FROM {self._STATE}")
-        header = state.header
-        self._insert(self._STATE, header | {"forgotten": json.dumps(header["forgotten"]), "layout": self._layout})
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> None:
         names, marks = ", ".join(map(quote_identifier, values)), ", ".join("?" * len(values))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import random
 import re
 import secrets
 import tempfile
@@ -32,12 +33,15 @@ from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.dataset_store import count_rows, day_of, read_rows, remaining_rows
 from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
 
-__all__ = ["LEASE_SECONDS", "ObjectStore", "open_object_store"]
+__all__ = ["LEASE_SECONDS", "ObjectStore", "SharedObjectStore", "open_object_store"]
 
 LEASE_SECONDS: Final = 300.0
 """Time after which a writer that says nothing is taken for dead."""
 _STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over names with an underscore
 _LEASE: Final = "_voicenter_sync.lock"
+_MERGE_ATTEMPTS: Final = 100
+_MERGE_PAUSE: Final = 0.3
+"""Longest pause, in seconds, before the ledger is read again after another worker has replaced it."""
 _DAY_OBJECT: Final = re.compile(r"(date=\d{4}-\d\d-\d\d)/part-[^/]+")
 
 
@@ -140,8 +144,7 @@ class ObjectStore:
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
         """Save the state, then remove what has expired."""
-        del entries  # the state holds them all
-        self._save(state)
+        self._save(state, entries)
         if state.expired_before is not None:
             horizon = f"date={state.expired_before:%Y-%m-%d}"
             with self._translate_errors():
@@ -176,13 +179,16 @@ class ObjectStore:
                 if self._file_format == "jsonl":
                     self._packed.close()
                 self._file.seek(0)
-                entry = attrs.evolve(entry, etag=self._store.put(path, self._file)["e_tag"])
+                entry = attrs.evolve(entry, etag=self._put_day(path, self._file))
                 self._sink = None
             self._delete(others)
         self._discard()
-        made = state.with_entry(entry)
-        self._save(made)
-        return made
+        return self._save(state.with_entry(entry), [entry])
+
+    def _put_day(self, path: str, file: BinaryIO) -> str | None:
+        """Send a day's object, and return its mark."""
+        mark: str | None = self._store.put(path, file)["e_tag"]
+        return mark
 
     def rollback(self) -> None:
         """Discard the temporary file."""
@@ -240,15 +246,18 @@ class ObjectStore:
                     self._store.delete(_LEASE)
             self._lease_mark = None
 
-    def _save(self, state: SyncState) -> None:
+    def _save(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> SyncState:
+        """Replace the state, in which these windows are new, unless somebody else has; return it as it is saved."""
+        del entries  # the state holds them all
         with self._translate_errors():
             self._renew()
             try:
                 self._state_mark = self._put_if(_STATE, state.to_json(writer=self._owner), self._state_mark)
             except _ConflictError:
                 raise self._taken() from None
+        return state
 
-    def _put_if(self, path: str, data: bytes, mark: Any) -> Any:
+    def _put_if(self, path: str, data: bytes | BinaryIO, mark: Any) -> Any:
         """Write an object if it is still the one of this mark; with no mark, if there is none. Return its new mark."""
         exceptions = _exceptions()
         try:
@@ -293,6 +302,67 @@ class ObjectStore:
         return translate_store_errors(self._name)
 
 
+class SharedObjectStore(ObjectStore):
+    """Object store for several workers. They hold no lease, so one that is killed is in nobody's way.
+
+    Each adds only the days it has stored to the ledger. An object is replaced only as it was when its day was begun,
+    and a day enters the ledger only while its object is the worker's own: of two workers with one day, one fails.
+    """
+
+    _day_mark: Any = None
+
+    def acquire_lock(self) -> None:
+        """Take nothing. Raises ``OSError`` (``EBUSY``) while a sync is at work."""
+        with self._translate_errors():
+            found = self._get(_LEASE)
+        if found is not None and self._held_until(found[0]) > self._clock():
+            raise self._busy()
+
+    def begin(self, window: Window) -> None:
+        """Note the mark of the day's object."""
+        super().begin(window)
+        with self._translate_errors():
+            self._day_mark = self._head(self._path(window))
+
+    def _put_day(self, path: str, file: BinaryIO) -> str | None:
+        try:
+            mark: str | None = self._put_if(path, file, self._day_mark)["e_tag"]
+        except _ConflictError:
+            raise self._taken() from None
+        return mark
+
+    def _save(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> SyncState:
+        """Add these windows to the ledger as it is now; return the state that results."""
+        for _ in range(_MERGE_ATTEMPTS):
+            with self._translate_errors():
+                found = self._get(_STATE)
+                latest = None if found is None else SyncState.from_json(found[0], f"{self._name}/{_STATE}")
+                if found is None or latest is None or _terms(latest) != _terms(state) or not self._are_stored(entries):
+                    raise self._taken()
+                latest = attrs.evolve(latest, ledger={**latest.ledger, **{entry.day: entry for entry in entries}})
+                with contextlib.suppress(_ConflictError):
+                    self._put_if(_STATE, latest.to_json(writer=self._owner), found[1])
+                    return latest
+            time.sleep(random.uniform(0, _MERGE_PAUSE))
+        raise self._taken()
+
+    def _are_stored(self, entries: Sequence[SyncWindow]) -> bool:
+        """Return whether the objects of these windows are those that were sent for them."""
+        found = {entry: self._head(self._path(entry.window)) for entry in entries if not entry.is_gap}
+        return all(entry.etag == (mark and mark["e_tag"]) for entry, mark in found.items())
+
+    def _head(self, path: str) -> dict[str, str] | None:
+        try:
+            return _mark(self._store.head(path))
+        except FileNotFoundError:
+            return None
+
+
+def _terms(state: SyncState) -> tuple[object, ...]:
+    """Return what must not change while workers write."""
+    return (state.account, state.filters, state.columns, state.expired_before, state.forgotten)
+
+
 def _mark(meta: Mapping[str, Any]) -> dict[str, str]:
     return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
 
@@ -305,11 +375,16 @@ def _exceptions() -> Any:
     return import_extra("obstore.exceptions", "object-store", "An object store")
 
 
-def open_object_store(address: str, file_format: FileFormat, columns: Sequence[Column]) -> ObjectStore:
-    """Return the store of an address ``s3://…``, ``gs://…`` or ``az://…``; credentials come from the environment.
+def open_object_store(
+    address: str, file_format: FileFormat, columns: Sequence[Column], *, is_shared: bool = False
+) -> ObjectStore:
+    """Return the store of an address ``s3://…``, ``gs://…`` or ``az://…``, on request for several workers.
+
+    Credentials come from the environment.
 
     Raises:
         ConfigurationError: The address names no bucket, or obstore is not installed.
     """
+    kind = SharedObjectStore if is_shared else ObjectStore
     name = display_name(address).rstrip("/")
-    return ObjectStore(name, open_bucket(address), file_format, columns, lease=LEASE_SECONDS)
+    return kind(name, open_bucket(address), file_format, columns, lease=LEASE_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.database_store import DatabaseStore, Dialect
 from voicenter_cdr.sync.ledger import SyncState, SyncWindow
 
-__all__ = ["PostgresStore", "PostgresTable", "open_postgres"]
+__all__ = ["PostgresStore", "PostgresTable", "SharedPostgresStore", "open_postgres"]
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.TEXT: "text",
@@ -38,6 +39,11 @@ _TYPES: Final[Mapping[Kind, str]] = {
 }
 _STAGING: Final = "voicenter_staging"
 _CONNECT_SECONDS: Final = 10
+_LOCK_ATTEMPTS: Final = 10
+_LOCK_PAUSE: Final = 0.1
+"""Seconds between two attempts: the session of a program that was killed ends a moment after it."""
+_ON_CONNECT: Final = "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+"""Lets the server end the session, and with it the lock, of a machine that vanished within a minute."""
 _NOT_IN_JSONB: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})")
 """Escapes of what ``jsonb`` has no character for: NUL, and half of a surrogate pair."""
 
@@ -79,7 +85,9 @@ class PostgresTable:
             ) from None
         options = {"connect_timeout": _CONNECT_SECONDS, "fallback_application_name": "voicenter-cdr"} | options
         try:
-            return self._psycopg.connect(**options, autocommit=True)
+            connection = self._psycopg.connect(**options, autocommit=True)
+            connection.execute(_ON_CONNECT)
+            return connection
         except self._psycopg.OperationalError as error:
             reason = str(error).rpartition("FATAL:")[2].strip().partition("\n")[0].rpartition("failed: ")[2]
             raise OSError(errno.ECONNREFUSED, f"no connection ({reason})", self._name) from None
@@ -186,34 +194,37 @@ def _storable(column: Column, values: list[Any]) -> list[Any]:
 
 
 class _SessionLock:
-    """An advisory lock that ends with the connection, however that ends."""
+    """An advisory lock that ends with the connection, however that ends; several sessions can share it."""
 
-    def __init__(self, name: str, connection: Callable[[], PostgresTable]) -> None:
+    def __init__(self, name: str, connection: Callable[[], PostgresTable], *, is_shared: bool) -> None:
         self._name = name
         self._connection = connection
+        self._function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
 
     def acquire(self) -> None:
         """Take it. Raises ``OSError`` (``EBUSY``) if another session has it."""
-        taken = self._connection().execute(
-            "SELECT pg_try_advisory_lock(hashtext('voicenter_cdr'), hashtext(current_schema() || '.cdr'))"
-        )
-        if taken != [(True,)]:
-            raise OSError(errno.EBUSY, "another program is writing it; let it end first", self._name)
+        question = f"SELECT {self._function}(hashtext('voicenter_cdr'), hashtext(current_schema() || '.cdr'))"
+        for _ in range(_LOCK_ATTEMPTS):
+            if self._connection().execute(question) == [(True,)]:
+                return
+            time.sleep(_LOCK_PAUSE)
+        raise OSError(errno.EBUSY, "another program is writing it; let it end first", self._name)
 
     def release(self) -> None:
-        """Do nothing: the connection is closed."""
+        """Do nothing: the session has ended."""
 
 
 class PostgresStore(DatabaseStore):
     """Store in PostgreSQL. Records wait in a table of the session, so no transaction is open while they come."""
 
-    def __init__(self, address: str, columns: Sequence[Column]) -> None:
+    def __init__(self, address: str, columns: Sequence[Column], *, is_shared: bool = False) -> None:
         self._made: PostgresTable | None = None
         self._address = address
         self._all_columns = columns
         self._window: Window | None = None
         name = display_name(address)
-        super().__init__(name, _DIALECT, self._postgres, _SessionLock(name, self._postgres))
+        lock = _SessionLock(name, self._postgres, is_shared=is_shared)
+        super().__init__(name, _DIALECT, self._postgres, lock)
 
     def __repr__(self) -> str:
         return f"PostgresStore({display_name(self._address)!r})"
@@ -224,11 +235,14 @@ class PostgresStore(DatabaseStore):
         return self._made
 
     def close(self) -> None:
-        """Close the connection, and with it the lock, also where nothing but the lock was ever taken."""
-        super().close()
+        """Release the lock and close the connection, also where nothing but the lock was ever taken."""
         made, self._made = self._made, None
         if made is not None:
-            with contextlib.suppress(Exception):  # it may be closed, or its server gone
+            with contextlib.suppress(Exception):  # its server may be gone
+                made.execute("SELECT pg_advisory_unlock_all()")  # which the end of the session does a moment later
+        super().close()
+        if made is not None:
+            with contextlib.suppress(Exception):  # it may be closed
                 made.close()
 
     def begin(self, window: Window) -> None:
@@ -247,7 +261,44 @@ class PostgresStore(DatabaseStore):
         return made
 
 
-def open_postgres(address: str, columns: Sequence[Column]) -> PostgresStore:
-    """Return the store of an address ``postgresql://…``. Nothing is opened yet."""
+class SharedPostgresStore(PostgresStore):
+    """Store in PostgreSQL for several workers, who share the lock that keeps every other program away.
+
+    Each adds only the days it has stored to the ledger. Two workers store the same day one after the other.
+    """
+
+    def __init__(self, address: str, columns: Sequence[Column]) -> None:
+        super().__init__(address, columns, is_shared=True)
+
+    def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
+        """Save these windows."""
+        del state  # what it says of other days may be older than what other workers have saved
+        for entry in entries:
+            with self._day_lock(entry.day), self._transaction():
+                self._save_entries([entry])
+
+    def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
+        """Replace the day and its row of the ledger in one transaction."""
+        assert self._window is not None
+        with self._day_lock(entry.day), self._transaction():
+            self._delete_day(self._window)
+            self._postgres().publish()
+            self._save_entries([entry])
+        return state.with_entry(entry)
+
+    @contextmanager
+    def _day_lock(self, day: int) -> Iterator[None]:
+        # Outside of the transaction, which thus sees what the last holder has committed, whatever the isolation level.
+        key = "hashtext('voicenter_cdr day ' || current_schema()), ?"
+        self._postgres().execute(f"SELECT pg_advisory_lock({key})", [day])
+        try:
+            yield
+        finally:
+            with contextlib.suppress(Exception):  # a lost connection has released it
+                self._postgres().execute(f"SELECT pg_advisory_unlock({key})", [day])
+
+
+def open_postgres(address: str, columns: Sequence[Column], *, is_shared: bool = False) -> PostgresStore:
+    """Return the store of an address ``postgresql://…``, on request for several workers. Nothing is opened yet."""
     import_extra("psycopg", "postgres", "PostgreSQL")
-    return PostgresStore(address, columns)
+    return SharedPostgresStore(address, columns) if is_shared else PostgresStore(address, columns)

@@ -86,15 +86,24 @@ def open_store(
     wanted: Format | None,
     columns: Sequence[Column],
     state: str | os.PathLike[str] | None,
+    *,
+    is_shared: bool = False,
 ) -> Store:
     """Return the store a destination stands for; nothing is opened yet.
 
+    ``is_shared``: the store is for one of several workers, each of which adds its days to the one ledger.
+
     Raises:
-        ConfigurationError: The destination is none that a sync can keep.
+        ConfigurationError: The destination is none that a sync can keep, or that several workers can share.
     """
     scheme = scheme_of(destination)
     if scheme is not None:
-        return _open_address(os.fspath(destination), scheme, wanted, columns, state)
+        return _open_address(os.fspath(destination), scheme, wanted, columns, state, is_shared=is_shared)
+    if is_shared:
+        raise ConfigurationError(
+            "Several workers can share postgresql://…, s3://…, gs://… and az://…, no file and no folder",
+            hint="On one machine, sync does it all.",
+        )
     path, chosen, folder = Path(destination), format_of(destination, wanted), is_folder(destination)
     if folder and chosen in ("parquet", "jsonl"):
         return DatasetStore(path, chosen, columns, None if state is None else Path(state))
@@ -113,6 +122,8 @@ def _open_address(
     wanted: Format | None,
     columns: Sequence[Column],
     state: str | os.PathLike[str] | None,
+    *,
+    is_shared: bool,
 ) -> Store:
     if scheme in ("postgresql", "postgres"):
         from voicenter_cdr.sync.postgres_store import open_postgres
@@ -120,14 +131,14 @@ def _open_address(
         _refuse_state(state)
         if wanted is not None:
             raise ConfigurationError("PostgreSQL has no format to choose: leave the format out")
-        return open_postgres(address, columns)
+        return open_postgres(address, columns, is_shared=is_shared)
     if scheme in OBJECT_STORES:
         from voicenter_cdr.sync.object_store import open_object_store
 
         _refuse_state(state)
         if wanted not in (None, "parquet", "jsonl"):
             raise ConfigurationError("An object store holds Parquet or JSON Lines; choose one of them")
-        return open_object_store(address, wanted or "parquet", columns)
+        return open_object_store(address, wanted or "parquet", columns, is_shared=is_shared)
     raise ConfigurationError(
         f"A sync can't write to {scheme}://…",
         hint="Possible are postgresql://…, s3://…, gs://…, az://…, a folder and a database file.",
