@@ -28,7 +28,14 @@ from voicenter_cdr.calls.legs import (
     rule,
     summarize,
 )
-from voicenter_cdr.calls.phones import PUNCTUATION, is_extension_code, is_number, is_pseudonym, normal_number
+from voicenter_cdr.calls.phones import (
+    PUNCTUATION,
+    identifying_number,
+    is_extension_code,
+    is_number,
+    is_pseudonym,
+    normal_number,
+)
 from voicenter_cdr.calls.stitching import PATIENCE, Agent, Call, Stitcher, astitch, stitch, to_leg
 
 __all__ = [
@@ -52,6 +59,7 @@ __all__ = [
     "customer_number",
     "direction",
     "ended_at",
+    "identifying_number",
     "is_counted",
     "is_extension_code",
     "is_later",

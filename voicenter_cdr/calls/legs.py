@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from attrs import frozen
 
-from voicenter_cdr.calls.phones import is_extension_code, is_number, is_pseudonym, normal_number
+from voicenter_cdr.calls.phones import identifying_number, is_extension_code, normal_number
 from voicenter_cdr.models import Cdr, CdrType, DialStatus
 
 __all__ = [
@@ -245,9 +245,7 @@ def customer_number(cdr: Cdr) -> str | None:
     known = rule(cdr)
     if known.customer is None or direction(cdr) is Direction.INTERNAL:
         return None
-    number = normal_number(cdr.caller_number if known.customer == "caller" else cdr.target_number)
-    if number is None or not (is_number(number) or is_pseudonym(number)):
-        return None
+    number = identifying_number(cdr.caller_number if known.customer == "caller" else cdr.target_number)
     return None if cdr.did and number == normal_number(cdr.did) else number
 
 

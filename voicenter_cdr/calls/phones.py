@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["PUNCTUATION", "is_extension_code", "is_number", "is_pseudonym", "normal_number"]
+__all__ = ["PUNCTUATION", "identifying_number", "is_extension_code", "is_number", "is_pseudonym", "normal_number"]
 
 PUNCTUATION: Final = " -().+/\t\r\n\xa0" + "".join(
     chr(sign)
@@ -83,6 +83,12 @@ def is_number(normal: str) -> bool:
 def is_pseudonym(text: str) -> bool:
     """Return ``True`` for a pseudonym of a phone number."""
     return bool(_PSEUDONYM.fullmatch(text))
+
+
+def identifying_number(text: str | None) -> str | None:
+    """Return the one spelling of a number that stands for somebody, or its pseudonym; ``None`` for any other text."""
+    number = normal_number(text)
+    return number if number is not None and (is_number(number) or is_pseudonym(number)) else None
 
 
 def is_extension_code(text: str) -> bool:

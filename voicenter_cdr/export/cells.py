@@ -27,6 +27,7 @@ __all__ = [
     "does_not_fit",
     "encodable",
     "encode_each",
+    "encode_lines",
     "escape_surrogates",
     "exact_prices",
     "iso_times",
@@ -64,7 +65,6 @@ to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 _NUMBERS: Final = frozenset({bool, int, float})
 
 _TO_LINES: Final = json.JSONEncoder(ensure_ascii=False, separators=("\n", ":")).encode
-"""Encode a list of scalars, one value per line: text in JSON never holds a raw end of line."""
 
 _LARGE: Final = 5
 """Batches of about 1,000 rows that are joined to a large one."""
@@ -77,8 +77,7 @@ def iter_large_batches(records: Sequence[Cdr]) -> Iterator[RecordBatch]:
     """Yield records in batches of about 5,000: few enough to hold up nobody, and enough for what costs once a batch."""
     batches = iter(RecordTable.of(records).batches)
     while group := list(islice(batches, _LARGE)):
-        columns = zip(*[batch.columns for batch in group], strict=True)
-        yield group[0] if len(group) == 1 else RecordBatch(tuple([tuple(chain.from_iterable(c)) for c in columns]))
+        yield RecordBatch.join(group)
 
 
 def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
@@ -97,8 +96,13 @@ def encode_each(values: Values) -> Values:
     return map_distinct(_encode_all, list(values))
 
 
+def encode_lines(values: Values) -> str:
+    """Return scalars as JSON, one value per line: text in JSON never holds a raw end of line."""
+    return _TO_LINES(values)[1:-1]
+
+
 def _encode_all(values: Values) -> list[str]:
-    return _TO_LINES(values)[1:-1].split("\n") if values else []
+    return encode_lines(values).split("\n") if values else []
 
 
 @lru_cache(4_096)
@@ -172,19 +176,20 @@ def _objects_json(values: Values) -> Values:
     flat = list(chain.from_iterable(filter(None, values)))
     if not _SCALARS.issuperset(map(type, flat)):
         return [None if parts is None else to_json(json_object(_pairs(parts))) for parts in values]
-    if not flat:
-        return [None if parts is None else "{}" for parts in values]
-    texts, made = iter(encode_each(flat)), list[str | None]()
-    for parts in values:
-        if not parts:
-            made.append(None if parts is None else "{}")
-            continue
-        if len(parts) == 2:
-            made.append(f"{{{next(texts)}:{next(texts)}}}")
-            continue
-        names = [next(texts) for _ in range(len(parts) // 2)]
-        made.append("{" + ",".join([f"{name}:{next(texts)}" for name in names]) + "}")
-    return made
+    texts = iter(_encode_all(flat))
+    return [
+        (None if parts is None else "{}")
+        if not parts
+        else f"{{{next(texts)}:{next(texts)}}}"
+        if len(parts) == 2
+        else _object_json(list(islice(texts, len(parts))))
+        for parts in values
+    ]
+
+
+def _object_json(texts: Sequence[str]) -> str:
+    half = len(texts) // 2
+    return "{" + ",".join(map("{}:{}".format, texts[:half], texts[half:])) + "}"
 
 
 def _pairs(parts: tuple[Any, ...]) -> dict[Any, Any]:
@@ -232,13 +237,14 @@ def does_not_fit(column: Column, expected: str) -> DecodeError:
     )
 
 
-def check_range(column: Column, values: Sequence[int | None]) -> None:
-    """Raise :class:`DecodeError` for a whole number that the column has too few bits for."""
+def check_range(column: Column, values: Sequence[Any]) -> None:
+    """Raise :class:`DecodeError` for anything but whole numbers, and for one that the column has too few bits for."""
     if column.kind not in _BITS:
         return
     end = 2 ** (_BITS[column.kind] - 1)
     known = [value for value in values if value is not None]
-    if known and not -end <= min(known) <= max(known) < end:
+    are_whole = all(issubclass(kind, int) for kind in set(map(type, known)))
+    if known and not (are_whole and -end <= min(known) <= max(known) < end):
         raise does_not_fit(column, f"a whole number of {_BITS[column.kind]} bits")
 
 

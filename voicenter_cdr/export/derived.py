@@ -7,14 +7,19 @@ with a record that holds nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from itertools import compress
+from operator import eq
+from typing import Final
+
+from attrs import evolve
 
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.calls import customer_number, direction, outcome
-from voicenter_cdr.models import Cdr, CdrType, DialStatus, FrozenMap
+from voicenter_cdr.calls import customer_number, direction, identifying_number, is_extension_code, outcome
+from voicenter_cdr.models import Cdr, CdrType, DialStatus
 from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.records import find_original_call_id, is_original_call_id
 
 __all__ = ["customer_numbers", "directions", "extras", "original_call_ids", "outcomes"]
 
@@ -28,40 +33,11 @@ _NORMAL: Final = re.compile(r"972(?:[57]\d{8}|[2-489]\d{7})", re.ASCII).fullmatc
 _KINDS: Final = {int(kind): kind for kind in CdrType}
 _STATUSES: Final = {str(status): status for status in DialStatus}
 
+_identifying_number: Final = lru_cache(4_096)(identifying_number)
+
 
 def _kind(kind: int | None) -> CdrType | int | None:
     return None if kind is None else _KINDS.get(kind, kind)
-
-
-@lru_cache(4_096)
-def _is_code(text: str) -> bool:
-    """Return whether the rules take the text for the code of an extension."""
-    called = Cdr(started_at=EPOCH, cdr_type=CdrType.EXTENSION_OUTGOING, target_number=text)
-    return direction(called).value == "internal"
-
-
-def _direction(kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool) -> str:
-    return direction(_probe(kind, caller, target, has_did, has_extension)).value
-
-
-def _side(kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool) -> str | None:
-    """Return the field that shows the customer's number, ``None`` where neither does."""
-    caller, target = caller and _CALLER, _TARGET if target == _TARGET else target
-    for field, any_number in (("caller_number", _CALLER), ("target_number", _TARGET)):
-        if customer_number(_probe(kind, caller or _CALLER, target or _TARGET, has_did, has_extension)) == any_number:
-            return field
-    return None
-
-
-def _probe(kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool) -> Cdr:
-    return Cdr(
-        started_at=EPOCH,
-        cdr_type=_kind(kind),
-        caller_number=caller,
-        target_number=target,
-        did="972700000003" if has_did else None,
-        caller_extension="100" if has_extension else None,
-    )
 
 
 @lru_cache(4_096)
@@ -70,28 +46,45 @@ def _outcome(kind: int | None, status: str | None, seconds: int | None) -> str:
     return outcome(Cdr(started_at=EPOCH, cdr_type=_kind(kind), dial_status=known, duration=seconds)).value
 
 
-def _combinations(batch: RecordBatch) -> list[tuple[Any, ...]]:
-    """Return what the rules about a record's sides look at, for each row: stand-ins for its numbers, and flags."""
-    caller, target = (
-        [
-            None if not number else any_number if number.isdecimal() or not _is_code(number) else _CODE
-            for number in batch.column(name)
-        ]
-        for name, any_number in (("caller_number", _CALLER), ("target_number", _TARGET))
+@lru_cache(4_096)
+def _sides(
+    kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool
+) -> tuple[str, str | None]:
+    """Return the direction, and what stands for the customer's number; ``None`` where neither side shows it."""
+    cdr = Cdr(
+        started_at=EPOCH,
+        cdr_type=_kind(kind),
+        caller_number=caller,
+        target_number=target,
+        did="972700000003" if has_did else None,
+        caller_extension="100" if has_extension else None,
     )
+    with_numbers = evolve(cdr, caller_number=_CALLER, target_number=target or _TARGET)
+    return direction(cdr).value, customer_number(with_numbers)
+
+
+def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, str | None]]:
+    """Return :func:`_sides` of each row."""
+    callers = _stand_ins(batch.column("caller_number"), _CALLER)
+    targets = _stand_ins(batch.column("target_number"), _TARGET)
     flags = (map(bool, batch.column(name)) for name in ("did", "caller_extension"))
-    return list(zip(batch.column("cdr_type"), caller, target, *flags, strict=True))
+    return list(map(_sides, batch.column("cdr_type"), callers, targets, *flags))
 
 
-def _each(function: Callable[..., Any], combinations: list[tuple[Any, ...]]) -> list[Any]:
-    """Return a function of each combination, computed once for each different one."""
-    made = {combination: function(*combination) for combination in set(combinations)}
-    return list(map(made.__getitem__, combinations))
+def _stand_ins(numbers: Sequence[str | None], any_number: str) -> Sequence[str | None]:
+    """Return what stands for each number: the rules tell numbers, codes of extensions and nothing apart."""
+    if "".join(filter(None, numbers)).isdecimal():
+        return [number and any_number for number in numbers]
+    made = {
+        number: any_number if number.isdecimal() or not is_extension_code(number) else _CODE
+        for number in filter(None, set(numbers))
+    }
+    return [number and made[number] for number in numbers]
 
 
 def directions(batch: RecordBatch) -> Sequence[str]:
     """Return the direction of each row's call (:func:`~voicenter_cdr.calls.direction`)."""
-    return _each(_direction, batch.derive(_combinations))  # type: ignore[arg-type]  # as it was made
+    return [found for found, _ in batch.derive(_all_sides)]
 
 
 def outcomes(batch: RecordBatch) -> Sequence[str]:
@@ -102,41 +95,31 @@ def outcomes(batch: RecordBatch) -> Sequence[str]:
 
 def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
-    sides = _each(_side, batch.derive(_combinations))  # type: ignore[arg-type]  # as it was made
     callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
-    found = [
-        caller if side == "caller_number" else target if side else None
-        for side, caller, target in zip(sides, callers, targets, strict=True)
+    shown = [
+        caller if customer == _CALLER else target if customer else None
+        for (_, customer), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
     ]
-    found = [number if not number or _NORMAL(number) else _number(number) for number in found]
-    own = {did: did and _number(did) for did in set(dids)}
-    for place, (number, did) in enumerate(zip(found, map(own.__getitem__, dids), strict=True)):
-        if number and number == did:  # a caller with the very number that was dialled: the rule decides
-            found[place] = customer_number(batch[place])
-    return [number or None for number in found]
-
-
-@lru_cache(4_096)
-def _number(text: str) -> str | None:
-    """Return the number in its one spelling, ``None`` where it is withheld or no number."""
-    if _is_code(text):
-        return None
-    return customer_number(Cdr(started_at=EPOCH, cdr_type=CdrType.EXTENSION_OUTGOING, target_number=text))
+    found = [None if not number else number if _NORMAL(number) else _identifying_number(number) for number in shown]
+    own = {did: identifying_number(did) or "" for did in set(dids)}
+    for place in compress(range(len(found)), map(eq, found, map(own.__getitem__, dids))):
+        found[place] = customer_number(batch[place])  # a caller with the very number that was dialled: the rule decides
+    return found
 
 
 def original_call_ids(batch: RecordBatch) -> Sequence[str | None]:
     """Return the id of the call that each row's call came from (``Cdr.original_call_id``)."""
+    objects = batch.column("custom_data")
+    names = [parts and parts[: len(parts) // 2] for parts in objects]
+    linked = {found for found in set(names) if found and any(map(is_original_call_id, found))}
+    if not linked:
+        return [None] * len(objects)
     return [
-        Cdr(started_at=EPOCH, custom_data=FrozenMap.of(parts)).original_call_id if parts and _may_link(parts) else None
-        for parts in batch.column("custom_data")
+        find_original_call_id(zip(found, parts[len(found) :], strict=True)) if found in linked else None
+        for found, parts in zip(names, objects, strict=True)
     ]
 
 
-def _may_link(parts: tuple[Any, ...]) -> bool:
-    """Return whether a key may be the one of the original call's id, whatever its case."""
-    return any("RIGINAL" in name.upper() for name in parts[: len(parts) // 2])
-
-
-def extras(batch: RecordBatch) -> Sequence[tuple[Any, ...] | None]:
+def extras(batch: RecordBatch) -> Sequence[tuple[object, ...] | None]:
     """Return the fields without a column of their own, ``None`` where there are none."""
     return [parts or None for parts in batch.column("extra")]

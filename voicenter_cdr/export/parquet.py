@@ -9,17 +9,8 @@ from typing import Any, Final
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, open_output
-from voicenter_cdr.export.cells import (
-    are_whole_prices,
-    check_range,
-    column_values,
-    encodable,
-    escape_surrogates,
-    exact_prices,
-    iter_large_batches,
-    plain_values,
-    whole_seconds,
-)
+from voicenter_cdr._times import EPOCH
+from voicenter_cdr.export.cells import WHOLE_NUMBERS, column_values, iter_large_batches, plain_values
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, step_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch
@@ -28,6 +19,8 @@ __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
 _GROUP: Final = 50_000
 """Records of one row group: what is held before it is written."""
+_LONG_DIGITS: Final = 23
+"""Digits of any whole number of 64 bits as a price, four of them behind the point."""
 
 
 def _pyarrow(what: str = "Parquet") -> Any:
@@ -84,30 +77,33 @@ def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
 
 def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_names: bool) -> Any:
     """Return a column as Arrow has it."""
-    match column.kind:
-        case Kind.TIMESTAMP:
-            values = column.values(batch)
-            seconds = None if None in values else whole_seconds(values)
-            if seconds is None:
-                return pa.array(column_values(batch, column), kind)
-            return pa.array(seconds, pa.timestamp("s", "UTC")).cast(kind)
-        case Kind.DECIMAL:
-            prices = column.values(batch)
-            return pa.array(prices if are_whole_prices(prices) else exact_prices(column, prices), kind)
-        case Kind.STEPS:  # each different menu once
-            menus = column.values(batch)
-            places = {menu: place for place, menu in enumerate(dict.fromkeys(menus))}
-            made = pa.array([_steps(menu, step_names(raw_names=raw_names)) for menu in places], kind)
-            return made.take(pa.array([places[menu] for menu in menus], pa.int32()))
-        case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
-            return pa.array(encodable(plain_values(column, batch, raw_names=raw_names)[0]), kind)
     values = column.values(batch)
-    check_range(column, values)
-    return pa.array(values, kind)
+    try:
+        match column.kind:
+            case Kind.TEXT | Kind.CATEGORY | Kind.BOOL:
+                return pa.array(values, kind)
+            case Kind.JSON:
+                return pa.array(plain_values(column, batch)[0], kind)
+            case Kind.TIMESTAMP:
+                since = [None if value is None else value - EPOCH for value in values]
+                return pa.array(since, pa.duration("us")).view(kind)
+            case Kind.STEPS:  # each different menu once
+                places: dict[Any, int] = {}
+                taken = [places.setdefault(menu, len(places)) for menu in values]
+                names = step_names(raw_names=raw_names)
+                return pa.array([_steps(menu, names) for menu in places], kind).take(pa.array(taken, pa.int32()))
+        # pyarrow cuts a fraction off without a word.
+        if WHOLE_NUMBERS.issuperset(map(type, values)):
+            if column.kind is not Kind.DECIMAL:
+                return pa.array(values, kind)
+            return pa.array(values, pa.int64()).cast(pa.decimal128(_LONG_DIGITS, kind.scale)).cast(kind)
+    except (UnicodeEncodeError, TypeError, OverflowError, pa.ArrowException):
+        pass
+    return pa.array(column_values(batch, column, raw_names=raw_names), kind)
 
 
 def _steps(menu: Any, names: Sequence[str]) -> list[dict[str, Any]] | None:
-    return None if menu is None else [dict(zip(names, map(escape_surrogates, step), strict=True)) for step in menu]
+    return None if menu is None else [dict(zip(names, step, strict=True)) for step in menu]
 
 
 class _Counted(io.RawIOBase):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
 from voicenter_cdr._files import Destination, open_output
-from voicenter_cdr.export.cells import WHOLE_NUMBERS, encode_each, map_distinct, plain_values, to_json
+from voicenter_cdr.export.cells import WHOLE_NUMBERS, encode_each, encode_lines, map_distinct, plain_values, to_json
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
@@ -173,22 +172,21 @@ class CsvSink(_TextSink):
         values, is_json = plain_values(column, batch, raw_names=self._raw_names)
         kinds = set(map(type, values))
         if kinds <= {str, type(None)}:
-            guard = None if not self._excel else _guard_json if is_json else _guard
-            return map_distinct(partial(_text_cells, guard=guard), values)
+            if self._excel:
+                values = map_distinct(_guard_json_texts if is_json else _guard_texts, values)
+            return _text_cells(values)
         if kinds <= WHOLE_NUMBERS or kinds <= {bool, type(None)}:
-            return ["" if text == "null" else text for text in encode_each(values)]
+            return encode_lines(values).replace("null", "").split("\n")
         cell = _excel_cell if self._excel else _cell
         return [cell(value) for value in values]
 
 
-def _text_cells(values: Sequence[str | None], guard: Callable[[str], str] | None) -> Sequence[str]:
+def _text_cells(values: Sequence[str | None]) -> Sequence[str]:
     """Return texts as cells; whether any needs quotes is seen at once for all."""
-    if guard is not None:
-        values = [value and guard(value) for value in values]
     joined = "".join(filter(None, values))
     if "" in values or '"' in joined or "," in joined or "\n" in joined or "\r" in joined:
-        return ["" if value is None else _quote(value) for value in values]
-    return ["" if value is None else value for value in values]
+        return map_distinct(lambda texts: ["" if text is None else _quote(text) for text in texts], values)
+    return ["" if value is None else value for value in values] if None in values else values  # type: ignore[return-value]  # none is None
 
 
 def _quote(text: str) -> str:
@@ -196,6 +194,14 @@ def _quote(text: str) -> str:
     if '"' in text or "," in text or "\n" in text or "\r" in text or not text:
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def _guard_texts(values: Sequence[str | None]) -> Sequence[str | None]:
+    return [value and _guard(value) for value in values]
+
+
+def _guard_json_texts(values: Sequence[str | None]) -> Sequence[str | None]:
+    return [value and _guard_json(value) for value in values]
 
 
 def _guard(text: str) -> str:

@@ -114,6 +114,14 @@ def _make_records(columns: Sequence[Column]) -> list[Cdr]:
     return records
 
 
+def _join_columns(batches: Sequence[RecordBatch]) -> tuple[tuple[Any, ...], ...]:
+    columns: list[list[Any]] = [[] for _ in FIELD_NAMES]
+    for batch in batches:
+        for joined, column in zip(columns, batch.columns, strict=True):
+            joined += column
+    return tuple(map(tuple, columns))
+
+
 def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence | RecordTable) and not isinstance(value, str | bytes)
 
@@ -135,6 +143,11 @@ class RecordBatch(Sequence[Cdr]):
         for place, rich in _RICH.items():
             columns[place] = tuple(map(rich.to_atom, columns[place]))
         return cls(tuple(columns))
+
+    @classmethod
+    def join(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
+        """Return the rows of some batches, at least one, as one."""
+        return batches[0] if len(batches) == 1 else cls(_join_columns(batches))
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return the atoms of one field. Raises ``KeyError`` for what is no field of :class:`Cdr`."""
@@ -317,8 +330,7 @@ class RecordTable(_Rows):
         return RecordTable(batch[max(0, places.start - start) : max(0, places.stop - start)] for start, batch in starts)
 
     def _iter_taken(self, places: Sequence[int]) -> Iterator[RecordBatch]:
-        columns = zip(*[batch.columns for batch in self.batches], strict=True)
-        whole = RecordBatch(tuple([tuple(chain.from_iterable(parts)) for parts in columns]))
+        whole = RecordBatch.join(self.batches)
         for start in range(0, len(places), BATCH_ROWS):
             yield whole.take(places[start : start + BATCH_ROWS])
 

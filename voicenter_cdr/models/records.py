@@ -56,6 +56,15 @@ def is_original_call_id(name: str) -> bool:
     return name.strip().lower() in ("originalivruniqueid", "originallvruniqueid")
 
 
+def find_original_call_id(items: Iterable[tuple[str, Any]]) -> str | None:
+    """Return the CallID of the call that one came from, among the keys and values of its ``custom_data``."""
+    for name, value in items:
+        if is_original_call_id(name) and type(value) in (str, int):
+            text = str(value).strip()
+            return None if text.strip("0-").lower() in _NO_ID else text
+    return None
+
+
 @frozen(kw_only=True, weakref_slot=False)
 class Cdr(Serializable):
     """One call detail record: one leg of one call.
@@ -152,11 +161,7 @@ class Cdr(Serializable):
     @property
     def original_call_id(self) -> str | None:
         """CallID of the call this one came from (transfers), from ``custom_data`` whatever its spelling there."""
-        for name, value in (self.custom_data or {}).items():
-            if is_original_call_id(name) and type(value) in (str, int):
-                text = str(value).strip()
-                return None if text.strip("0-").lower() in _NO_ID else text
-        return None
+        return find_original_call_id((self.custom_data or {}).items())
 
     def __hash__(self) -> int:
         return hash((self.call_id, self.cdr_type, self.started_at))

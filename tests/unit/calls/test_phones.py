@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicenter_cdr.calls import (
-    is_number,
-    normal_number,
-)
+from voicenter_cdr.calls import identifying_number, is_number, is_pseudonym, normal_number
 
 
 @pytest.mark.parametrize(
@@ -72,3 +69,11 @@ def test_is_number_withheld_numbers_are_none(text: str) -> None:
 def test_is_number_short_and_foreign_numbers_stand_for_somebody(text: str) -> None:
     """Emergency, foreign and star numbers are numbers."""
     assert is_number(normal_number(text) or "")
+
+
+@given(st.text(alphabet="0123456789+- ().*#aZא", max_size=16) | st.just("p_" + "bcdfghjkmnpqrstvbcdfghjk"))
+def test_identifying_number_is_none_but_for_numbers_and_pseudonyms(text: str) -> None:
+    """What stands for somebody is a number that is not withheld, in its one spelling, or a pseudonym."""
+    normal = normal_number(text)
+    stands = normal is not None and (is_number(normal) or is_pseudonym(normal))
+    assert identifying_number(text) == (normal if stands else None)

@@ -25,7 +25,7 @@ from support.table_files import OTHER, TABLES, from_database, from_parquet, from
 
 from voicenter_cdr import Cdr, CdrType, DecodeError, DialStatus, FrozenMap
 from voicenter_cdr._times import to_iso_utc
-from voicenter_cdr.export import committing, open_sink
+from voicenter_cdr.export import Column, Kind, committing, open_sink, select
 from voicenter_cdr.export import duckdb as duckdb_room
 
 FILES = (*TABLES, "calls.jsonl", "calls.csv")
@@ -142,6 +142,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, name: str, field: str, val
     assert caught.value.problems[0].path == field
     assert str(value) not in str(caught.value)
     assert not Path(tmp_path, name).exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("value", [1.5, Decimal("1.5"), "1"])
+def test_own_column_of_whole_numbers_refuses_any_other_value(tmp_path: Path, name: str, value: Any) -> None:
+    """A library would cut 1.5 to 1 without a word; a column of one's own with such a value stops the export."""
+    own = Column("weight", "weight", Kind.INT32, "Weight.", derive=lambda cdr: value if cdr.call_id else 1)
+    with pytest.raises(DecodeError, match="32 bits") as caught:
+        save(f"{tmp_path}/{name}", [OTHER, FULL], columns=(*select(["started_at"]), own))
+    assert caught.value.problems[0].path == "weight"
 
 
 @pytest.mark.parametrize("name", TABLES)
