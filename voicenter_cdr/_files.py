@@ -105,7 +105,7 @@ def check_file(path: Path, *, in_place: bool = False) -> None:
     """
     _check_name(path, _SUFFIX_ROOM if in_place else 0)
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder; name a file in it")
+        raise ConfigurationError(f"{path} is a folder", hint="Name a file in it.")
     check_folder(path.parent)
     if not in_place and path.exists() and is_mount_point(path):
         raise ConfigurationError(
@@ -122,9 +122,11 @@ def check_folder(folder: Path) -> None:
     """
     _check_name(folder, 0)
     if not folder.is_dir():
-        raise ConfigurationError(f"The folder {folder} does not exist")
+        raise ConfigurationError(f"The folder {folder} does not exist", hint="Create it, or name another one.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"No file may be written in the folder {folder}")
+        raise ConfigurationError(
+            f"The folder {folder} is not writable", hint="Change its permissions, or name another one."
+        )
 
 
 def _check_name(path: Path, room: int) -> None:
@@ -241,7 +243,7 @@ def _is_same_file(handle: BinaryIO, path: Path) -> bool:
 
 
 def _busy(path: Path) -> OSError:
-    return OSError(errno.EBUSY, "another program is writing it; let it end first", str(path))
+    return OSError(errno.EBUSY, "another program is writing it", str(path))
 
 
 # --- outputs

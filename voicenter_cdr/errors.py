@@ -12,16 +12,16 @@
     │  ├─ UntrustedAddressError         number 4: the code may not be used from this address
     │  ├─ OutOfRangeError               number 5: the service refuses the period
     │  └─ ServerError                   status 5xx
-    ├─ DecodeError                      an answer, or one record of it, is not what it should be
-    ├─ IncompleteError                  completeness can't be promised, so nothing is passed off as whole
-    │  ├─ DenseWindowError              one second holds more than every way of asking can bring
+    ├─ DecodeError                      a response, or a record in it, could not be read
+    ├─ IncompleteError                  the result can't be proven complete
+    │  ├─ DenseWindowError              one second holds more records than requests can enumerate
     │  └─ CountMismatchError            the service's own counts contradict what it sent
-    ├─ CheckpointError                  a resume point that is damaged, foreign or of another query
+    ├─ CheckpointError                  a checkpoint that is damaged, foreign or of another query
     ├─ DeliveryError                    a webhook did not take an event
     └─ RecordingError                   the recording of a call could not be fetched
 
-The text of an error says what happened, where (the window, in UTC), and on its last line what a person
-should do. No text ever holds an account code, a token, a phone number or a value of a record.
+The text of an error says what happened, for which window (in UTC), and on its last line what to do.
+No text ever holds an account code, a token, a phone number or a value of a record.
 Every error survives ``pickle`` and ``copy``.
 """
 
@@ -61,9 +61,9 @@ TimeSpan = tuple[datetime, datetime]
 
 
 def strip_tracebacks(error: Failure) -> Failure:
-    """Return the error without the frames of those who failed, and without what it is not chained to.
+    """Return the error without the frames of its tracebacks, and without a suppressed context.
 
-    Their local variables hold what was sent and what came, and tools that show errors show those, too.
+    Local variables in those frames hold requests and responses, and tools that report errors show them.
     """
     todo: list[BaseException | None] = [error]
     seen: list[BaseException] = []
@@ -81,12 +81,12 @@ def strip_tracebacks(error: Failure) -> Failure:
 
 @frozen
 class Problem:
-    """One place of an answer that could not be read."""
+    """One value of a response that could not be read."""
 
     path: str
-    """Where, as a JSON path, e.g. ``$.CDR_LIST[17].Duration``."""
+    """JSON path of the value, such as ``$.CDR_LIST[17].Duration``."""
     expected: str
-    """Value that was expected there; never the value that stood there."""
+    """Description of the expected value; never the value itself."""
 
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}"
@@ -106,14 +106,13 @@ def _rebuild(kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str,
 class VoicenterError(Exception):
     """Root of every error this package raises.
 
-    ``window``: the period that was asked for, as aware UTC datetimes, where there is one.
-    ``attempts``: how many requests were spent on it. ``retry_after``: seconds after which trying again makes
-    sense, where that is known. ``checkpoint``: the text from which an iteration can go on
-    (``iter_all(query, resume_from=…)``), where there is one.
+    Attributes, each ``None`` where it does not apply: ``window`` is the requested period, as aware UTC datetimes;
+    ``attempts`` the number of requests spent on it; ``retry_after`` the seconds after which a retry makes sense;
+    ``checkpoint`` the text to resume an iteration from (``iter_all(query, resume_from=…)``).
     """
 
     hint: ClassVar[str] = "Report this with the lines above; they hold no secret."
-    """The last line of the text: what a person should do."""
+    """Last line of the text: the action to take."""
     _not_pickled: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
@@ -134,7 +133,7 @@ class VoicenterError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """True if the same call can succeed later, without a change by the caller."""
+        """``True`` if the same call can succeed later, unchanged."""
         return False
 
     def __str__(self) -> str:
@@ -153,15 +152,15 @@ class VoicenterError(Exception):
 
 
 class ConfigurationError(VoicenterError, ValueError):
-    """A call, option or query that makes no sense; no request was spent on it."""
+    """A call, option or query that is invalid; no request was spent on it."""
 
     hint = "Correct the call as the line above says; nothing was sent."
 
 
 class ServiceUnreachableError(VoicenterError):
-    """No usable answer came within the attempts and the time allowed. The cause is chained."""
+    """No usable response came within the allowed attempts and time. The cause is chained."""
 
-    hint = "Check the network, the base_url and the timeout, then run it again; nothing was lost."
+    hint = "Check the network, base_url and timeout, then run it again; nothing was lost."
 
     def __init__(self, message: str, *, hint: str | None = None, can_heal: bool = True) -> None:
         super().__init__(message, hint=hint)
@@ -169,16 +168,16 @@ class ServiceUnreachableError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """Return ``False`` if only a person can remove the cause: an untrusted certificate, a proxy's password."""
+        """``False`` if only a person can remove the cause: an untrusted certificate, a proxy's password."""
         return self._can_heal
 
 
 class ApiError(VoicenterError):
     """The service answered with an error.
 
-    ``number`` is its ERROR_NUMBER (``None`` where only the HTTP status speaks), ``description`` its
-    ERROR_DESCRIPTION with long numbers masked, ``status`` the HTTP status of the answer.
-    The numbers are those of the API document's table of error numbers.
+    ``number`` is its ERROR_NUMBER (``None`` if the response had only an HTTP status), ``description`` its
+    ERROR_DESCRIPTION with long numbers masked, ``status`` the HTTP status.
+    The API document lists the error numbers.
     """
 
     hint = "Look the number up in the Call Log API document, or ask Voicenter's support with it."
@@ -204,8 +203,8 @@ class ApiError(VoicenterError):
 class RateLimitError(ApiError):
     """Error 1: the account has sent more requests than it may in the period.
 
-    Also raised, without a request, where a slot could not come within ``max_wait``; ``retry_after`` then says
-    in how many seconds one is expected.
+    Also raised, without a request, if no permit comes free within ``max_wait``; ``retry_after`` is then the number
+    of seconds until one is expected.
     """
 
     hint = (
@@ -215,26 +214,26 @@ class RateLimitError(ApiError):
 
     @property
     def retryable(self) -> bool:
-        """True: the limit is per period."""
+        """``True``: the limit is per period."""
         return True
 
     @classmethod
     def beyond(cls, max_wait: float, retry_after: float) -> RateLimitError:
-        """No request was sent: the pace has no slot for it within ``max_wait`` seconds."""
+        """Return the error for a request that was not sent: no permit comes free within ``max_wait`` seconds."""
         error = cls(1, retry_after=retry_after)
         error.message = f"No request may be sent for another {retry_after:.1f} s, and max_wait is {max_wait:g} s"
         return error
 
     @classmethod
     def unshared(cls, why: str) -> RateLimitError:
-        """No request was sent: the limiter that several programs share can't be used."""
-        error = cls(1, hint="Start what keeps the shared limit, or make its file writable; then run this again.")
-        error.message = f"The shared limit of requests can't be read or written ({why})"
+        """Return the error for a request that was not sent: the shared limiter can't be used."""
+        error = cls(1, hint="Start the Redis of the shared limit, or make its file writable; then run this again.")
+        error.message = f"The shared rate limit can't be read or written ({why})"
         return error
 
 
 class AuthenticationError(ApiError):
-    """Error 2, or a status 401 or 403 without a number: the credential is not accepted. Never retried."""
+    """Error 2, or status 401 or 403 without a number: the credential is not accepted. Never retried."""
 
     hint = "Check the account code or the bearer token with Voicenter's back office (whole, not cut, not expired)."
 
@@ -242,7 +241,7 @@ class AuthenticationError(ApiError):
 class UntrustedAddressError(ApiError):
     """Error 4: the account does not allow its code to be used from this address. Never retried.
 
-    ``address`` is the address the service saw, where it tells it.
+    ``address`` is the address that the service saw, if it reports one.
     """
 
     def __init__(
@@ -258,8 +257,8 @@ class UntrustedAddressError(ApiError):
             number,
             description,
             status,
-            hint=f"Allow {allow} in Voicenter's CPanel (API settings), or use a bearer token (token=…), "
-            "which is not bound to an address.",
+            hint=f"Allow {allow} in Voicenter's CPanel (API settings), or use a bearer token, which is "
+            "not bound to an address.",
         )
         self.address = address
 
@@ -271,21 +270,21 @@ class OutOfRangeError(ApiError):
 
 
 class ServerError(ApiError):
-    """A status of 500 or more: the service, or a gateway before it, failed."""
+    """A status of 500 or more: the service, or a gateway in front of it, failed."""
 
     hint = "The service is failing; run it again later. Nothing was lost."
 
     @property
     def retryable(self) -> bool:
-        """True: such failures pass."""
+        """``True``: such failures pass."""
         return True
 
 
 class DecodeError(VoicenterError):
-    """An answer, or a record in it, could not be read.
+    """A response, or a record in it, could not be read.
 
-    ``problems`` lists where and what was expected, never what stood there. ``truncated`` says that the answer
-    broke off or was damaged on its way, which is worth another attempt. ``page`` (from ``fetch`` only, and
+    ``problems`` lists JSON paths and expected values, never the values received. ``truncated`` is true if the
+    response broke off or was damaged on its way, which is worth another attempt. ``page`` (from ``fetch`` only, and
     not pickled) holds the records that could be read.
     """
 
@@ -314,21 +313,21 @@ class DecodeError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """True if the response was damaged on its way rather than misunderstood."""
+        """``True`` if the response was damaged on its way rather than misunderstood."""
         return self.truncated
 
 
 class IncompleteError(VoicenterError):
-    """It can't be shown that every record came, so the iteration stops instead of ending early in silence."""
+    """The result can't be proven complete, so the iteration stops instead of ending early without a word."""
 
-    hint = "Don't take what came so far for the whole; run it again, or report it with the lines above."
+    hint = "Don't treat the records so far as complete; run it again, or report it with the lines above."
 
 
 class DenseWindowError(IncompleteError):
     """More records in one second (with its two neighbours, which every request takes in) than can be proven complete.
 
-    ``window`` is the second, ``hits`` the service's total for it (``None`` where it gives none),
-    ``reached`` how many different records could be seen, ``cap`` how many one answer holds.
+    ``window`` is the second, ``hits`` the service's total for it (``None`` if it gives none), ``reached`` the number
+    of different records that were received, ``cap`` the number that one response holds.
     """
 
     hint = "Narrow the query (phones, extensions, queue_ids, cdr_types) so that less falls into this second."
@@ -336,9 +335,9 @@ class DenseWindowError(IncompleteError):
     def __init__(
         self, *, window: TimeSpan | None = None, hits: int | None = None, reached: int = 0, cap: int = 0
     ) -> None:
-        told = "an unknown number of" if hits is None else str(hits)
+        number = "an unknown number of" if hits is None else str(hits)
         super().__init__(
-            f"One second holds {told} records; {reached} could be seen, one answer holds {cap}", window=window
+            f"One second holds {number} records; {reached} were received, and one response holds {cap}", window=window
         )
         self.hits = hits
         self.reached = reached
@@ -346,9 +345,9 @@ class DenseWindowError(IncompleteError):
 
 
 class CountMismatchError(IncompleteError):
-    """The service's counts contradict what it sent, also when asked once more.
+    """The service's counts contradict the records it sent, also in a second request.
 
-    ``expected`` is what the counts promise, ``received`` what came.
+    ``expected`` is the number that the counts promise, ``received`` the number of records received.
     """
 
     hint = "Records are missing on the service's side; run it again later, and report it if it stays."
@@ -360,18 +359,18 @@ class CountMismatchError(IncompleteError):
 
 
 class CheckpointError(VoicenterError, ValueError):
-    """A resume point that is damaged, of an unknown version, or of another query. It is left as it is."""
+    """A checkpoint that is damaged, of an unknown version, or of another query. It is left as it is."""
 
-    hint = "Resume with the query the checkpoint was made for, or start anew without it."
+    hint = "Resume with the query that the checkpoint belongs to, or start again without it."
 
 
 class DeliveryError(VoicenterError):
-    """An event was not delivered: its webhook could not be reached or refused it, or its reader has gone.
+    """An event was not delivered: its webhook could not be reached or refused it, or the reader closed the pipe.
 
     ``status`` is the HTTP status of a webhook that refused it, ``retry_after`` the seconds it asked to wait.
     """
 
-    hint = "Look at the log of whoever receives the events; a rule calls a webhook again for a day."
+    hint = "Look at the receiver's log; a rule retries a webhook for a day."
 
     def __init__(
         self,
@@ -395,12 +394,12 @@ class DeliveryError(VoicenterError):
 class RecordingError(VoicenterError):
     """The recording of a call could not be fetched. At most a ``.part`` file is kept, from which the next run resumes.
 
-    ``status`` is the HTTP status that said so, ``None`` where none came. ``is_missing`` says that there is no recording
-    (yet): the record has no link to one, or the service knows nothing behind the link. ``defect`` is ``"empty"`` for
-    audio that holds no sound and ``"truncated"`` for audio that ends before its own header says; else ``None``.
+    ``status`` is the HTTP status of the response, ``None`` without one. ``is_missing`` is true if there is no recording
+    (yet): the record has no link, or the service has nothing behind it. ``defect`` is ``"empty"`` for audio without
+    sound and ``"truncated"`` for audio that is shorter than its header says; else ``None``.
     """
 
-    hint = "Fetch it again later, from the record as it is then: a recording can come late, and its link can change."
+    hint = "Fetch it again later, with the record as it is then: recordings can appear late, and links change."
 
     def __init__(
         self,
@@ -421,5 +420,5 @@ class RecordingError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """True if it failed for a reason that passes: the network, the rate limit, a failing server."""
+        """``True`` if the cause passes: the network, the rate limit, a failing server."""
         return self._retryable

@@ -126,5 +126,5 @@ def test_quiet_shows_no_warnings(service: Service, run: Run) -> None:
     assert (done.code, done.err, len(done.records)) == (0, "", 4)
     service.goes_wrong(Fault.refuse(1), Fault(status=503))
     loud = run("export", "--last", "7d").err
-    assert "refuses for the rate" in loud
+    assert "rate limit exceeded" in loud
     assert "HTTP 503" in loud

@@ -50,7 +50,7 @@ def test_report_options_are_checked_before_a_request(service: Service, run: Run,
     ):
         assert run("report", "--last", "7d", *words).code == 2
     assert not service.app.hits[1:]
-    assert "did you mean Asia/Jerusalem?" in run("count", "--from", "2026-07-01", "--tz", "Asia/Jeruslem").err
+    assert "Did you mean Asia/Jerusalem?" in run("count", "--from", "2026-07-01", "--tz", "Asia/Jeruslem").err
 
 
 @pytest.mark.usefixtures("service")

@@ -27,11 +27,11 @@ def test_options_empty_value_is_refused(service: Service, run: Run, flag: str, v
 
 
 def test_usage_unexpected_argument_names_the_commands_help(run: Run) -> None:
-    """The mend names the command's own help."""
+    """The hint names the command's own help."""
     done = run("export", "--last", "1d", "november.csv")
     assert done.code == 2
     assert "--output" in done.err
-    assert done.err.splitlines()[-1] == "voicenter-cdr export --help shows the flags."
+    assert done.err.splitlines()[-1] == "voicenter-cdr export --help shows the options."
     assert run("sandbox", "--port", "80000").code == 2
     assert run("sandbox", "--host", "no.such.host.invalid", "--port", "0", "--days", "1").code == 2
 
@@ -71,10 +71,10 @@ def test_options_cover_every_filter_of_a_query(monkeypatch: pytest.MonkeyPatch, 
     [
         ("export --nope --last 7d", "--nope"),
         ("exprt", "exprt"),
-        ("export --last 7d --type quee", "did you mean queue?"),
-        ("export --last 7d --status ANSWERD", "did you mean answer?"),
+        ("export --last 7d --type quee", "Did you mean queue?"),
+        ("export --last 7d --status ANSWERD", "Did you mean ANSWER?"),
         ("export --last 7d --identity nobody", "Unknown identity"),
-        ("export --last 7d --fields durration", "did you mean 'duration'"),
+        ("export --last 7d --fields durration", "Did you mean 'duration'"),
         ("export --last 7d --order up", "--order"),
         ("export --last 7d --queue-id abc", "--queue-id"),
         ("export --last 7d --concurrency 0", "concurrency must be"),
@@ -194,16 +194,16 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("flags", "hint"),
     [
-        ("--tz Asia/Jerusalem --from 2026-03-27T02:30", "say 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00"),
-        ("--from yesterdy", "did you mean yesterday?"),
-        ("--from 01/11/2026", "did you mean 2026-11-01?"),
-        ("--period lastmonth", "did you mean last-month?"),
+        ("--tz Asia/Jerusalem --from 2026-03-27T02:30", "Use 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00."),
+        ("--from yesterdy", "Did you mean yesterday?"),
+        ("--from 01/11/2026", "Did you mean 2026-11-01?"),
+        ("--period lastmonth", "Did you mean last-month?"),
         ("--month 2026-13", "--month takes a year and a month"),
         ("--month 2026-08", "has not begun"),
         ("--last month", "use --period last-month"),
-        ("--month 2026-06 --last 7d", "leave out the other ones"),
+        ("--month 2026-06 --last 7d", "leave out --month"),
         ("--period today --to 1d", "is a whole period"),
-        ("--from 1d --tz IST", "did you mean Asia/Jerusalem?"),
+        ("--from 1d --tz IST", "Did you mean Asia/Jerusalem?"),
         ("--from 2026-02-30", "--from takes a date"),
         ("--from 1d --to 5", "--to takes a date"),
         ("--last 5", "--last takes a length of time"),

@@ -288,7 +288,7 @@ async def test_follow_survives_failures_that_pass(caplog: pytest.LogCaptureFixtu
         desk.app.replace(Records([row(1, -5), row(2, 10)]))
         assert (await anext(changes)).record.call_id == row(2, 10)["CallID"]
         assert changes.stats.failures > 3
-        assert "asking again" in caplog.text
+        assert "retrying" in caplog.text
         desk.app.faults = lambda _, __: Fault.refuse(2)
         with pytest.raises(AuthenticationError) as raised:
             await anext(changes)

@@ -71,8 +71,10 @@ class KpiOptions:
     """Targets to compare the queues with."""
 
     def __attrs_post_init__(self) -> None:
-        lengths = (self.answer_within, self.short_abandon, self.short_talk, self.after_call)
-        if min(lengths) < 0 or min(self.repeat_within, self.callback_within) < timedelta(0):
-            raise ConfigurationError("Lengths of time can't be negative")
+        for name in ("answer_within", "short_abandon", "short_talk", "after_call"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} can't be negative")
+        if min(self.repeat_within, self.callback_within) < timedelta(0):
+            raise ConfigurationError("repeat_within and callback_within can't be negative")
         if self.interval not in (None, 15, 30, 60):
             raise ConfigurationError("An interval has 15, 30 or 60 minutes")

@@ -14,7 +14,7 @@ Exit codes:
 6     the rate limit would take longer than ``--max-wait``
 7     another program is writing the same destination
 130   interrupted (Ctrl-C)
-143   ended by SIGTERM
+143   terminated (SIGTERM)
 ===== ==============================================================================================
 """
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_version() -> bool:
-    """Print the version without loading a parser; return false if that failed, for the usual way to say why."""
+    """Print the version without loading the parser; return false on failure, which the parser's path then reports."""
     try:
         sys.stdout.write(f"{__version__}\n")
         sys.stdout.flush()
@@ -55,7 +55,7 @@ def _print_version() -> bool:
 
 
 def _prepare_streams() -> None:
-    """Make all three standard streams usable: open where they are closed, and UTF-8 whatever the locale says."""
+    """Make all three standard streams usable: replace closed ones, and write UTF-8 whatever the locale."""
     # A process that starts without one of them (>&-, pythonw, some daemons) finds None in its place.
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
@@ -69,7 +69,7 @@ def _prepare_streams() -> None:
 
 
 class _ClosedOutput(io.TextIOWrapper):
-    """Standard output of a process that was started without one: data for it is an error, silence is not."""
+    """Standard output of a process that was started without one: only writing to it is an error."""
 
     def __init__(self) -> None:
         super().__init__(_ClosedBuffer(), encoding="utf-8", write_through=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import re
@@ -11,9 +12,19 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, get_args, get_origin
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 import voicenter_cdr
 from voicenter_cdr.cli.console import discard_unwritten, write_stdout
@@ -27,8 +38,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "export": "Write every record of a period to a file, a database, a folder or standard output.",
         "count": "Count the records of a period.",
-        "plan": "Estimate what an export costs: records, requests, seconds.",
-        "missed": "List whom to call back: missed callers nobody has spoken with since.",
+        "plan": "Estimate the cost of an export: records, requests, seconds.",
+        "missed": "List the callers to call back: missed, and not reached since.",
         "report": "Write the numbers of a period as a page, a workbook, JSON or CSV.",
         "views": "Print the numbers as SQL views over a copy.",
         "recordings": "Download the recordings of a period.",
@@ -74,12 +85,14 @@ def run(words: Sequence[str]) -> int:
             _refuse_secrets(words)
             _dispatch(words)
             sys.stdout.flush()
+    except SystemExit:  # from rich, if the reader of a help text closes the pipe
+        pass
     except CycloptsError as error:
         code = report_failure(_usage_error(error, words), as_json=as_json)
     except (Exception, KeyboardInterrupt) as error:
-        # A reader that has gone, as `| head` does, has seen all it wanted.
+        # A reader that closes the pipe, as `| head` does, has seen all it needs.
         if not isinstance(error.cause if isinstance(error, StoppedError) else error, BrokenPipeError):
-            code = report_failure(error, as_json=as_json, command=words[0] if words else "")
+            code = report_failure(error, as_json=as_json, command=_command(words))
     discard_unwritten()
     return code
 
@@ -116,6 +129,7 @@ def build_app(*names: str) -> App:
             continue
         module = importlib.import_module(path)
         function = getattr(module, name)
+        function.__doc__ = _join_argument_lines(function.__doc__ or "")
         examples: str = getattr(module, f"{name.upper()}_EXAMPLES")
         app.command(
             function, name=name, help=_description(function), help_prologue=examples.rstrip(), group_parameters=group
@@ -136,14 +150,19 @@ def _description(function: object) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
+def _join_argument_lines(docstring: str) -> str:
+    """Return a docstring with the text of each argument on one line: the parser would print its line breaks."""
+    return re.sub(r"\n {12}(?=\S)", " ", docstring)
+
+
 def _completion(shell: str, /) -> None:
-    """Print the script that completes commands and flags in a shell: bash, zsh, fish or powershell.
+    """Print the script that completes commands and options in a shell: bash, zsh, fish or powershell.
 
     Args:
         shell: Name of the shell.
     """
     if shell not in _SHELLS:
-        raise ConfigurationError(f"completion knows {', '.join(_SHELLS)}")
+        raise ConfigurationError(f"There is no completion for this shell; choose one of {', '.join(_SHELLS)}")
     script = build_app(*COMMANDS).generate_completion(shell=shell)  # type: ignore[arg-type]  # checked above
     write_stdout(script + "\n")
 
@@ -173,32 +192,65 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _command(words: Sequence[str]) -> str:
+    """Return the command that the words name; empty for none or an unknown one."""
+    return words[0] if words and words[0] in (*COMMANDS, "completion") else ""
+
+
 def _usage_error(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
-    """Translate a parser's error; it repeats no value that was typed."""
-    message = _mask_values(str(error), words)
+    """Translate an error of the parser. The message repeats plain words only: other values could be secrets."""
+    message = _mask_values(_describe_usage(error), words)
+    if isinstance(error, UnknownCommandError):
+        typed = (error.unused_tokens or [""])[0]
+        close = difflib.get_close_matches(typed, COMMANDS, n=1)
+        first = f"Did you mean {close[0]}? " if close else ""
+        if typed.startswith("-"):
+            message = f"No command before {typed if PLAIN_WORD.fullmatch(typed) else 'the options'}"
+            first = "The command comes first, then its options. "
+        return ConfigurationError(message, hint=f"{first}voicenter-cdr --help lists the commands.")
+    program = " ".join(filter(None, ("voicenter-cdr", _command(words))))
+    return ConfigurationError(message, hint=f"{program} --help shows the options.")
+
+
+def _describe_usage(error: CycloptsError) -> str:
+    """Return what is wrong with the command line, as this package says it."""
+    if isinstance(error, UnknownCommandError):
+        return f'Unknown command "{(error.unused_tokens or [""])[0]}"'
     if isinstance(error, UnusedCliTokensError):
-        message = (
-            "Unexpected argument. Use --output (-o) to name a file, and commas between several values of an option"
+        has_output = error.target is not None and "output" in inspect.signature(error.target).parameters
+        return (
+            "Unexpected argument: "
+            f"{'name a file with --output (-o), and ' if has_output else ''}put commas between the values of an option"
         )
-    elif words and words[0].startswith("-"):
-        message = f"The command comes first, then its options. {message}"
-    command = words[0] if words and words[0] in COMMANDS else ""
-    return ConfigurationError(
-        message, hint=f"{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the flags."
-    )
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} is given more than once"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{error.keyword} needs a value" if error.keyword else f"{error.argument.name} is missing"
+    if isinstance(error, CoercionError) and error.token is not None:
+        return (
+            f'{error.token.keyword or "The argument"} takes {_accepted(error.target_type)}, not "{error.token.value}"'
+        )
+    return str(error)
+
+
+def _accepted(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    return {int: "a whole number", float: "a number"}.get(kind, "another value")  # type: ignore[call-overload,no-any-return]  # any type may be asked for
 
 
 def _refuse_secrets(words: Sequence[str]) -> None:
     if any(_SECRET_FLAGS.fullmatch(word.lower()) for word in words):
         raise ConfigurationError(
-            "A credential on the command line shows in the list of processes and in the history of the shell",
+            "A credential on the command line would show in the list of processes and in the history of the shell",
             hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file: --code-file, --token-file or "
             "--pseudonymise-key-file.",
         )
 
 
 def _mask_values(message: str, words: Sequence[str]) -> str:
-    """Replace what was typed in a message, but plain words: it could be a number or a credential."""
+    """Replace typed values in a message, except plain words: a value could be a number or a credential."""
     values = {part for word in words for part in (word, word.partition("=")[2]) if part}
     for value in sorted(values, key=len, reverse=True):
         if not PLAIN_WORD.fullmatch(value):

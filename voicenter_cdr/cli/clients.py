@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from voicenter_cdr._files import decode_secret
+from voicenter_cdr._validation import check_number
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.console import progress_bar
 from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
@@ -47,6 +48,11 @@ async def open_client(
     connection: ConnectionOptions, query: CdrQuery, *, recordings: bool = False
 ) -> AsyncIterator[CdrClient]:
     """Open a client while the block lasts. With ``recordings``, the synthetic call centre serves recordings, too."""
+    check_number("--concurrency", connection.concurrency, minimum=1, whole=True)
+    if connection.max_wait is not None:
+        check_number("--max-wait", connection.max_wait, minimum=0)
+    if connection.code_file and connection.token_file:
+        raise ConfigurationError("--code-file and --token-file are two credentials: leave out one")
     options: dict[str, Any] = {"concurrency": connection.concurrency}
     options |= {"base_url": connection.base_url} if connection.base_url else {}
     options |= {"code": read_secret("--code-file", connection.code_file)} if connection.code_file else {}
@@ -55,17 +61,19 @@ async def open_client(
         if connection.demo:
             if len(options) > 1:
                 raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
+            if connection.share:
+                raise ConfigurationError("--demo has a rate limit of its own: leave out --share")
             options |= await stack.enter_async_context(_demo(query, recordings))
         elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
             raise ConfigurationError(
                 "No credential",
-                hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, name a file with --code-file or --token-file, "
-                "or try it without an account: --demo.",
+                hint="Set VOICENTER_API_CODE or VOICENTER_BEARER_TOKEN, or name a file with --code-file or "
+                "--token-file. --demo needs no account.",
             )
         if re.match(r"[^/]*//[^/]*@", connection.share or ""):
             raise ConfigurationError(
-                "A password on the command line shows in the list of processes",
-                hint="Give the address as VOICENTER_SHARE and leave out --share.",
+                "A password on the command line would show in the list of processes",
+                hint="Set VOICENTER_SHARE to the address, and leave out --share.",
             )
         share = connection.share or os.environ.get("VOICENTER_SHARE", "").strip()
         if share and not connection.demo:
@@ -74,20 +82,18 @@ async def open_client(
 
 
 def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
-    """Return the host of the service if it is this machine, which may serve its recordings, too; else nothing."""
+    """Return the host of the service if it is this machine, which may serve recordings, too; else an empty tuple."""
     url = _DEMO_URL if connection.demo else connection.base_url or os.environ.get("VOICENTER_BASE_URL", "")
     host = urlsplit(url).hostname or ""
     return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
 
 
 def _shared(place: str) -> SqliteLimiter | RedisLimiter:
-    """Return the limiter of all programs that name the same place."""
+    """Return the limiter that all programs share that name the same file or Redis."""
     if place.startswith(("redis://", "rediss://", "unix://")):
         return RedisLimiter(place)
     if "://" in place:
-        raise ConfigurationError(
-            "--share (VOICENTER_SHARE) takes the name of a file, or redis://…, rediss://… or unix://…"
-        )
+        raise ConfigurationError("--share (VOICENTER_SHARE) takes a file, redis://…, rediss://… or unix://…")
     return SqliteLimiter(place)
 
 
@@ -95,8 +101,8 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
     """Serve a synthetic call centre on a port of this machine while the block lasts.
 
-    Its days are the same in every run. Days outside of the query have no calls. A query that ends in the future gets
-    one more day of calls.
+    Its days are the same in every run. Only days of the query are generated. A query that ends in the future gets one
+    more day of calls.
     """
     behaviour = Behaviour(recordings="here" if recordings else "as_stored")
     now = periods.now()
@@ -110,13 +116,13 @@ def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
     """Return the pseudonymiser with the key in a file; ``None`` without a file."""
     if path is None:
         return None
-    # An editor's byte order mark is no part of the key: the same key without it has to give the same pseudonyms.
+    # An editor's byte order mark is no part of the key: with and without it, the pseudonyms must be the same.
     return Pseudonymiser(_content("--pseudonymise-key-file", path).removeprefix(codecs.BOM_UTF8))
 
 
 @contextmanager
 def drop_checkpoints(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
-    """Remove checkpoints from errors if numbers are pseudonymised: their digests are of records with their numbers."""
+    """Remove checkpoints from errors if numbers are pseudonymised: they hold digests of records with real numbers."""
     try:
         yield
     except VoicenterError as error:
@@ -130,7 +136,7 @@ def _content(flag: str, path: str) -> bytes:
     try:
         return decode_secret(Path(path).read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"The file given by {flag} can't be read: {error.strerror}") from None
+        raise ConfigurationError(f"The file of {flag} can't be read: {error.strerror}") from None
 
 
 def _text(flag: str, content: bytes) -> str:
@@ -139,7 +145,7 @@ def _text(flag: str, content: bytes) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:
-        raise ConfigurationError(f"The file given by {flag} holds no text") from None
+        raise ConfigurationError(f"The file of {flag} holds no text") from None
 
 
 def read_secret(flag: str, path: str) -> str:
@@ -150,14 +156,14 @@ def read_secret(flag: str, path: str) -> str:
     else:
         text = _text(flag, _content(flag, path))
     if not text.strip():
-        raise ConfigurationError(f"There is nothing in what {flag} names")
+        raise ConfigurationError(f"{'Standard input' if path == '-' else 'The file'} of {flag} is empty")
     return text.strip()
 
 
 async def read_records(
     query: CdrQuery, connection: ConnectionOptions, messages: OutputOptions, take: Callable[[Cdr], None]
 ) -> int:
-    """Hand every record to ``take``, in any order; return their number."""
+    """Pass every record to ``take``, in any order; return their number."""
     async with (
         open_client(connection, query) as client,
         aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages,

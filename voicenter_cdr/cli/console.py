@@ -1,7 +1,7 @@
 """Standard output for data, standard error for everything else.
 
-Both are UTF-8, whatever the terminal's locale says. Text out of records is shown with its control characters escaped,
-so that no queue name can move a cursor, retitle a window or hide a line.
+Both are UTF-8, whatever the locale of the terminal. Control characters in the text of records are escaped, so that no
+queue name can move a cursor, retitle a window or hide a line.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ __all__ = [
 _CONTROLS: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-"""Characters a terminal may act on instead of showing: C0 and C1 controls but tab and newline, marks of direction, and
-halves of surrogate pairs, which UTF-8 has no bytes for."""
+"""Characters that a terminal may act on instead of showing: C0 and C1 controls except tab and newline, direction marks,
+and halves of surrogate pairs, which UTF-8 can't encode."""
 
 
 def escape_controls(text: str, *, keep: str = "\t\n") -> str:
-    r"""Replace control characters by their escapes (``\x1b``), but those to keep."""
+    r"""Replace control characters by their escapes (``\x1b``), except those to keep."""
     shown = _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
     for character in "\t\n":
         shown = shown if character in keep else shown.replace(character, _escape(character))
@@ -65,12 +65,12 @@ def _escape(character: str) -> str:
 
 
 def encode_utf8(text: str) -> bytes:
-    """Encode as UTF-8; half of a surrogate pair, which names may hold, becomes its escape."""
+    """Encode as UTF-8. Half of a surrogate pair, which a name may hold, becomes its escape."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def write_stdout(text: str) -> None:
-    """Write data to standard output, as UTF-8, and flush. Raises ``OSError`` where the system does not take it.
+    """Write data to standard output, as UTF-8, and flush. Raises ``OSError`` if the system refuses it.
 
     On a terminal, control characters are escaped.
     """
@@ -87,7 +87,7 @@ def write_stdout(text: str) -> None:
 
 
 def stdout_for_records() -> str | BinaryIO:
-    """Return where a sink writes that was given ``-``: on a terminal, a stream that escapes control characters."""
+    """Return the target of a sink for ``-``: on a terminal, a stream that escapes control characters."""
     return terminal_stream() or "-"
 
 
@@ -97,7 +97,7 @@ def terminal_stream() -> BinaryIO | None:
 
 
 class _TerminalStream(io.RawIOBase):
-    """Binary stream over standard output that holds no control character; bytes are UTF-8, cut anywhere."""
+    """Binary stream over standard output that escapes control characters. Takes UTF-8, split at any byte."""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -107,7 +107,7 @@ class _TerminalStream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Write whole lines; the rest waits for its end."""
+        """Write whole lines; the rest is kept until its line ends."""
         block = bytes(data)
         lines, newline, self._pending = (self._pending + block).rpartition(b"\n")
         if newline:
@@ -115,21 +115,21 @@ class _TerminalStream(io.RawIOBase):
         return len(block)
 
     def flush(self) -> None:
-        """Write what waits, too."""
+        """Write the rest that was kept."""
         pending, self._pending = self._pending, b""
         if pending:
             write_stdout(pending.decode("utf-8", "backslashreplace"))
 
 
 def echo_err(text: str) -> None:
-    """Write a line to standard error. Whether somebody reads it is no reason to fail."""
+    """Write a line to standard error. A closed standard error is no failure."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(encode_utf8(escape_controls(text)).decode() + "\n")
         sys.stderr.flush()
 
 
 def discard_unwritten() -> None:
-    """Give up on output that the system does not take, so that the interpreter does not fail on it at its end."""
+    """Discard output that the system refuses, so that the interpreter does not fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -164,7 +164,7 @@ def _json_field(value: object) -> object:
 
 
 class _StderrHandler(logging.Handler):
-    """Write log lines to standard error; a progress bar that is shown moves down."""
+    """Write log lines to standard error, above the progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -173,7 +173,7 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def log_to_stderr(messages: OutputOptions) -> Iterator[None]:
-    """Show the package's log on standard error while the block lasts: all of it as JSON, or warnings as text."""
+    """Write the package's log to standard error while the block lasts: all of it as JSON, or warnings as text."""
     silent = not messages.json_logs and (messages.quiet or messages.error_format == "json")
     logger = logging.getLogger("voicenter_cdr")
     handler = logging.NullHandler() if silent else _StderrHandler()  # with none at all, Python would print warnings
@@ -234,7 +234,7 @@ def sync_progress(*, shown: bool) -> Iterator[Callable[[datetime, int], None]]:
     """Yield a function to call after each day of a sync, with the day's end and its number of records."""
     days, records = itertools.count(1), 0
     with status_line(shown=shown) as show:
-        show("reading what the copy holds")
+        show("reading the copy")
 
         def step(end: datetime, rows: int) -> None:
             nonlocal records

@@ -1,4 +1,4 @@
-"""Records out of a copy, for commands that need no service then."""
+"""Records of a copy, for commands that then need no service."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Copy:
     end: datetime
     """End of the part, at most the instant up to which the copy is proven complete."""
     proven: datetime | None
-    """Instant up to which the copy is proven complete; ``None`` if nothing tells."""
+    """Instant up to which the copy is proven complete; ``None`` if it has no ledger."""
     is_period_given: bool
-    """``True`` if a period, or its end, was asked for."""
+    """``True`` if a period, or its end, was given."""
 
     def describe(self) -> str:
         """Return what was read and up to when it is proven complete, as a line for standard error."""
@@ -41,7 +41,7 @@ class Copy:
         return f"Read from {name}, which no ledger proves complete (sync keeps one, export does not)"
 
     def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
-        """Hand every record to ``take``; return their number. ``start`` and ``end`` choose another part."""
+        """Pass every record to ``take``; return their number. ``start`` and ``end`` select another part."""
         count = 0
         for page in read(self.path, start or self.start, end or self.end):
             for cdr in page.records:
@@ -53,17 +53,17 @@ class Copy:
 def open_copy(
     path: str, period: Period, connection: ConnectionOptions, filters: Filters, *, now: datetime, zone: str
 ) -> Copy:
-    """Return the part of a copy that a command reads. Without a period it is all of it.
+    """Return the part of a copy that a command reads: all of it unless a period is given.
 
-    The period ends where the copy is no longer proven complete; that is said on standard error. Raises
-    :class:`ConfigurationError` for options that only the service can answer.
+    A period ends where the copy is no longer proven complete; a line on standard error says so. Raises
+    :class:`ConfigurationError` for options that need the service.
     """
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
     if "://" in path:
         raise ConfigurationError(
             "--from-copy reads files and folders of this machine, not an address",
-            hint="In PostgreSQL, run what voicenter-cdr views --dialect postgres prints; else sync a file or a folder.",
+            hint="For PostgreSQL use the views of voicenter-cdr views --dialect postgres; else sync to a file.",
         )
     for flag, value in (
         ("--phone", filters.phone),
@@ -76,7 +76,7 @@ def open_copy(
         if value:
             raise ConfigurationError(
                 f"{flag} is a filter of the service: leave it out with --from-copy",
-                hint="--type and --status filter copies, too.",
+                hint="Copies can be filtered with --type and --status.",
             )
     start, end = None, now
     if period.is_given:
@@ -89,7 +89,7 @@ def open_copy(
         if start is not None and proven <= start:
             raise ConfigurationError(
                 f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}, before the period begins",
-                hint="Run voicenter-cdr sync first, or choose an earlier period.",
+                hint="Run voicenter-cdr sync, or choose an earlier period.",
             )
         if proven < end and period.is_given:
             echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")

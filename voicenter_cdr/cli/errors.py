@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from voicenter_cdr.errors import (
     CheckpointError,
     ConfigurationError,
     DecodeError,
+    DenseWindowError,
     IncompleteError,
     RateLimitError,
     ServiceUnreachableError,
@@ -63,32 +65,32 @@ class StoppedError(Exception):
 
 @contextmanager
 def report_partial_output(sink: FileSink) -> Iterator[None]:
-    """Attach the partial file of a sink to whatever fails in the block."""
+    """Attach the partial file of a sink to any failure in the block."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        sink.abort()  # for what stopped before there was a record
+        sink.abort()  # for a run that stopped before its first record
         raise StoppedError(error, sink.partial_path, sink.written) from error
 
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _BUSY: Final = 7
-"""Exit code while another program writes the same destination: no reason for alarm in a crontab."""
+"""Exit code while another program writes the same destination: harmless in a crontab."""
 
 _AGAIN: Final = {
     "sync": "Everything received is stored; the next run continues from there.",
-    "audit": "The copy is as it was, or better; run it again for the whole.",
+    "audit": "The copy is unchanged but for days already repaired; run the same command again to finish.",
     "forget": "Run the same command again: some records may still be there.",
     "recordings": "Everything received is stored; the next run continues from there.",
-    "watch": "With --state, the same command continues from here.",
+    "watch": "With --state, the same command continues from there.",
 }
 """Hint after an interruption, by command."""
 
 
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, DecodeError) and error.truncated:
-        return 5  # damaged on its way, again and again: no record is to blame
+        return 5  # damaged on its way in every attempt: the connection is at fault, not a record
     if isinstance(error, OSError) and error.errno == errno.EBUSY:
         return _BUSY
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
@@ -119,22 +121,74 @@ def json_default(value: Any) -> str:
     return to_iso_utc(value) if isinstance(value, datetime) else str(value)
 
 
+_HINTS: Final[tuple[tuple[type[VoicenterError], str], ...]] = (
+    (ServiceUnreachableError, "Check the network and --base-url, then run the same command again; nothing was lost."),
+    (RateLimitError, "Wait, or allow more with --max-wait; all programs of an account share its requests (--share)."),
+    (DecodeError, "--on-invalid collect keeps the readable records, where the command has it; report the paths above."),
+    (
+        DenseWindowError,
+        "Narrow the query (--type, --phone, --extension, --queue-id) to get fewer in this second.",
+    ),
+)
+"""Hints of the command line, in place of those that a class has for a program."""
+
+_FLAGS: Final = (
+    ("code=… or token=…", "--code-file or --token-file"),
+    ("code=… and token=…", "--code-file and --token-file"),
+    ('on_invalid="collect"', "--on-invalid collect"),
+    ("on_invalid='collect'", "--on-invalid collect"),
+    ("full_refresh=True", "--full-refresh"),
+    ("adopt=True", "--adopt"),
+    ("base_url", "--base-url"),
+    ("url must", "--webhook must"),
+    ("url takes", "--webhook takes"),
+    ("max_bytes", "--max-bytes"),
+    ("max_wait", "--max-wait"),
+    ("answer_within can't", "--answer-within can't"),
+    ("short_abandon can't", "--short-abandon can't"),
+    ("short_talk can't", "--short-talk can't"),
+    ("after_call can't", "--after-call can't"),
+    ("The option excel", "--excel"),
+    ("choose the format", "choose one with --format"),
+    ("start=…; --full-refresh --from …", "--from …"),
+    ("start=…", "--from"),
+    ("state=…", "--state"),
+)
+"""Arguments of the Python API in messages, and the options that stand for them."""
+
+
+_OFFLINE: Final = ("completion", "forget", "sandbox", "views")
+"""Commands that never send a request."""
+
+
+def _name_options(text: str) -> str:
+    for argument, option in _FLAGS:
+        text = re.sub(rf"(?<![\w-]){re.escape(argument)}", option, text)
+    return text
+
+
 def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:
-    """Return what happened, and a hint."""
+    """Return what happened, and a hint. Arguments of the Python API are named as the options that stand for them."""
     if isinstance(error, VoicenterError):
         message, _, hint = str(error).rpartition("\n")
-        if isinstance(error, RateLimitError) and error.status is None and hint == RateLimitError.hint:
-            hint = "Wait, or allow more with --max-wait; all programs of an account share its requests."
-        return message, hint
+        if hint == type(error).hint:
+            hint = next((text for kind, text in _HINTS if type(error) is kind), hint)
+        if hint == ConfigurationError.hint:
+            nothing_sent = "" if command in _OFFLINE else "Nothing was sent. "
+            hint = f"{nothing_sent}{' '.join(filter(None, ('voicenter-cdr', command)))} --help shows the options."
+        return _name_options(message), _name_options(hint)
     if isinstance(error, KeyboardInterrupt):
         what = "Terminated." if isinstance(error, TerminatedError) else "Interrupted."
         return what, _AGAIN.get(command, "Run the same command again to get all records.")
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         if error.errno == errno.EBUSY:
-            return f"Writing failed: {what}", "Another program has the file open: run this again once it is done."
+            return (
+                f"Writing failed: {what}",
+                "Wait until the other program has finished, then run the same command again.",
+            )
         room = "Make room" if error.errno in _FULL else "Check that it may be written"
-        return f"Writing failed: {what}", f"{room}, or write somewhere else; then run this again."
+        return f"Writing failed: {what}", f"{room}, or choose another place; then run this again."
     # Neither the text of an unexpected error nor the values in it: they may be those of a record.
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"Unexpected {type(error).__name__}\n{frames}".rstrip(), VoicenterError.hint

@@ -22,12 +22,12 @@ _NUMBER: Final = re.compile(r"\d(?:\D{0,2}\d){6,}")
 
 
 def resolve_names(flag: str, typed: Iterable[str], known: Collection[str]) -> frozenset[str]:
-    """Return the known names that were meant.
+    """Return the known names that the typed texts match.
 
-    A name is taken as it is first, commas and spaces included; then without regard to case, to space around and
-    between its words, and to marks that can't be seen; then as several names with commas between.
+    Each text is first compared as it is, commas and spaces included; then without regard to case, to space around and
+    between its words, and to invisible characters; then as several names with commas between.
 
-    Raises :class:`ConfigurationError` for a name that is empty or unknown. It lists the closest names, or all.
+    Raises :class:`ConfigurationError` for an empty or unknown name. Its hint lists the closest names, or all.
     """
     found: set[str] = set()
     for text in typed:
@@ -45,7 +45,7 @@ def _matches(text: str, known: Collection[str]) -> set[str]:
 
 
 def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
-    """Return the names that a comma-separated list means; each part has to be known."""
+    """Return the names in a comma-separated list; each part must be known."""
     parts = [part for part in text.split(",") if part.strip()]
     found: set[str] = set()
     for part in parts if len(parts) > 1 else [text]:
@@ -57,7 +57,7 @@ def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
 
 
 def _folded(text: str) -> str:
-    """Return the text as names are compared: NFKC, no invisible marks, single spaces between words, case folded."""
+    """Normalise a name for comparison: NFKC, no invisible characters, single spaces between words, case folded."""
     plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
     return " ".join(_PUNCTUATION.sub(r"\1", plain).split()).casefold()
 
@@ -72,7 +72,7 @@ def _unknown(flag: str, name: str, known: Collection[str]) -> ConfigurationError
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         hint = f"Names in this period: {_listed(shown[:_SHOWN])}{more}."
     else:
-        hint = "No record of this period names one; take a longer period."
+        hint = "No record of this period has any: choose a longer period."
     typed = "this name" if _NUMBER.search(name) else f'"{name}"'
     return ConfigurationError(f"{flag}: no record of this period has {typed}", hint=hint)
 

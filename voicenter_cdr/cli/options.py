@@ -1,4 +1,4 @@
-"""Option groups that commands share, and the queries they stand for."""
+"""Option groups that commands share, and the queries built from them."""
 
 from __future__ import annotations
 
@@ -44,59 +44,57 @@ OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
 )
 
 PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
-"""Pattern of words that messages may repeat: they are neither a number nor a credential."""
+"""Words that messages may repeat: they are neither a number nor a credential."""
 
 
 @frozen(kw_only=True)
 class Filters:
-    """Filters of records; all that are given have to hold."""
+    """Filters of records. A record must match all that are given."""
 
     type_: Annotated[
         tuple[str, ...],
-        Parameter(
-            name="--type", help="Type of record, by name (queue, incoming, …) or number. Repeat it, or use commas."
-        ),
+        Parameter(name="--type", help="Type of record, by name (queue, incoming, …) or number. May be repeated."),
     ] = ()
     status: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Status of the call (ANSWER, ABANDONE, …). The API can't filter by it: all calls are fetched, and "
-            "others are dropped."
+            help="Status of the call (ANSWER, ABANDONE, …). The API has no such filter: all records are fetched, and "
+            "the others dropped."
         ),
     ] = ()
-    phone: Annotated[tuple[str, ...], Parameter(help="Phone number, with country code. May be repeated.")] = ()
+    phone: Annotated[tuple[str, ...], Parameter(help="Phone number, with its country code. May be repeated.")] = ()
     extension: Annotated[tuple[str, ...], Parameter(help="SIP extension. May be repeated.")] = ()
     identity: Annotated[str | None, Parameter(help="Calls of: account, hierarchical, department or user.")] = None
     call_id: Annotated[
-        str | None, Parameter(help="Id of one call. Without a period, the days around the date in the id are searched.")
+        str | None, Parameter(help="Id of one call. Default period: the days around the date in the id.")
     ] = None
-    queue_id: Annotated[tuple[int, ...], Parameter(help="Queue, by id. May be repeated.")] = ()
-    campaign_id: Annotated[tuple[int, ...], Parameter(help="Campaign, by id. May be repeated.")] = ()
+    queue_id: Annotated[tuple[int, ...], Parameter(help="Id of a queue. May be repeated.")] = ()
+    campaign_id: Annotated[tuple[int, ...], Parameter(help="Id of a campaign. May be repeated.")] = ()
 
 
 @frozen(kw_only=True)
 class ConnectionOptions:
-    """Options of the connection: address, credential, rate limit."""
+    """Connection to the service: address, credential, rate limit."""
 
     code_file: Annotated[
         str | None,
         Parameter(
             allow_leading_hyphen=True,
-            help="File with the account code; - reads it from standard input. Else VOICENTER_API_CODE.",
+            help="File with the account code; - reads it from standard input. Default: VOICENTER_API_CODE.",
         ),
     ] = None
     token_file: Annotated[
         str | None,
-        Parameter(allow_leading_hyphen=True, help="File with the bearer token, or -. Else VOICENTER_BEARER_TOKEN."),
+        Parameter(allow_leading_hyphen=True, help="File with the bearer token, or -. Default: VOICENTER_BEARER_TOKEN."),
     ] = None
     base_url: Annotated[
-        str | None, Parameter(help="Address of the API. Else VOICENTER_BASE_URL, else Voicenter's.")
+        str | None, Parameter(help="Address of the API. Default: VOICENTER_BASE_URL, else Voicenter's.")
     ] = None
     demo: Annotated[
         bool,
         Parameter(
-            help="Use a synthetic call centre with 90 days of calls and the real limits. Needs no account. "
-            "Default period: all of it."
+            help="Use a synthetic call centre with 90 days of calls and the API's limits. Needs no account. "
+            "Default period: all 90 days."
         ),
     ] = False
     concurrency: Annotated[int, Parameter(help="Number of requests in flight. Default: 4.")] = 4
@@ -104,23 +102,23 @@ class ConnectionOptions:
         str | None,
         Parameter(
             help="Share the account's rate limit with other programs: through a file on this machine, or through Redis "
-            "(redis://…, extra redis). Else VOICENTER_SHARE, else each program counts for itself.",
+            "(redis://…, extra redis). Default: VOICENTER_SHARE, else the limit is not shared.",
         ),
     ] = None
     max_wait: Annotated[
         float | None,
-        Parameter(help="Longest wait for the rate limit before a request, in seconds. Default: unlimited."),
+        Parameter(help="Longest wait of a request for the rate limit, in seconds. Default: unlimited."),
     ] = None
 
 
 @frozen(kw_only=True)
 class OutputOptions:
-    """Options of the messages on standard error."""
+    """Messages on standard error."""
 
-    quiet: Annotated[bool, Parameter(help="No progress and no summary; errors only.")] = False
+    quiet: Annotated[bool, Parameter(help="Errors only: no progress bar and no summary.")] = False
     json_logs: Annotated[
         bool,
-        Parameter(help="Log windows, counts and waits as JSON objects, one a line, instead of the progress bar."),
+        Parameter(help="Log requests, windows and waits as JSON, one object a line, instead of the progress bar."),
     ] = False
     error_format: Annotated[Literal["text", "json"], Parameter(help="Errors as text, or as one JSON object.")] = "text"
 
@@ -128,7 +126,7 @@ class OutputOptions:
 def resolve_query(
     period: Period, filters: Filters, connection: ConnectionOptions, columns: Sequence[Column] | None
 ) -> CdrQuery:
-    """Return the query that fills these columns; without columns, the service chooses the fields."""
+    """Return the query that fetches these columns; without columns, the service chooses the fields."""
     start, end = periods.resolve_period(period, now=periods.now(), demo=connection.demo, call_id=filters.call_id)
     return build_query(start, end, filters, columns)
 
@@ -150,19 +148,19 @@ def build_query(start: datetime, end: datetime, filters: Filters, columns: Seque
 
 
 def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] | Literal["*"] | None:
-    """Return the fields to request so that these columns can be filled."""
+    """Return the fields to request for these columns."""
     names = [column.name for column in columns]
     if "extra" in names:
         return "*"
     if any(column.derive for column in columns):
-        return None  # what is derived may need any of the documented fields
+        return None  # a derived column may need any of the documented fields
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 
 
 def split_values(flag: str, values: Iterable[str]) -> list[str]:
-    """Split the values of a flag that may be repeated, and may hold several with commas between.
+    """Split the values of an option that may be repeated, and may hold several values with commas between.
 
-    Raises :class:`ConfigurationError` for an empty value: an unset variable of the shell would ask for everything.
+    Raises :class:`ConfigurationError` for an empty value: an unset shell variable would otherwise select everything.
     """
     parts = [part.strip() for value in values for part in value.split(",")]
     if not all(parts):
@@ -181,19 +179,19 @@ def _kind(name: str) -> int:
 
 
 def type_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
-    """Return the filter by type, for records that the service did not filter; ``None`` if every type is wanted."""
+    """Return the filter by type, for records that the service has not filtered; ``None`` for every type."""
     wanted = frozenset(_kind(name) for name in split_values("--type", filters.type_))
     return (lambda cdr: cdr.cdr_type in wanted) if wanted else None
 
 
 def status_filter(filters: Filters) -> Callable[[Cdr], bool] | None:
-    """Return the filter by status, which the service does not have; ``None`` if every status is wanted."""
+    """Return the filter by status, which the service does not offer; ``None`` for every status."""
     wanted = parse_statuses(filters)
     return (lambda cdr: cdr.dial_status in wanted) if wanted else None
 
 
 def parse_statuses(filters: Filters) -> frozenset[DialStatus]:
-    """Return the statuses that are wanted; an empty set means all."""
+    """Return the selected statuses; an empty set means all."""
     return frozenset(_status(name) for name in split_values("--status", filters.status))
 
 
@@ -208,7 +206,8 @@ def _status(name: str) -> DialStatus:
 
 
 def _unknown(flag: str, name: str, known: Sequence[str]) -> ConfigurationError:
-    close = difflib.get_close_matches(name.lower(), [word.lower() for word in known], n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
-    shown = name if PLAIN_WORD.fullmatch(name.lower()) else "this value"
-    return ConfigurationError(f"{flag} does not know {shown}; {hint}")
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f"Did you mean {by_lower[close[0]]}?" if close else f"Choose from {', '.join(known)}."
+    typed = f' "{name}"' if PLAIN_WORD.fullmatch(name.lower()) else ""
+    return ConfigurationError(f"Unknown value{typed} for {flag}", hint=hint)

@@ -1,4 +1,4 @@
-"""Output of a command: to a file, whole or not at all, or to standard output; always UTF-8."""
+"""Results to files or standard output: complete or not at all, in UTF-8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_output", "write_output"]
 
 
 def check_output(output: str, *, is_binary: bool) -> None:
-    """Raise an error before any request where the output can't be written: a missing folder, bytes for a terminal."""
+    """Refuse, before any request is spent, an output that can't be written: a missing folder, bytes to a terminal."""
     if output != "-":
         check_file(Path(output).absolute())
     elif is_binary and sys.stdout.isatty():
@@ -21,7 +21,7 @@ def check_output(output: str, *, is_binary: bool) -> None:
 
 
 def write_output(output: str, content: str | bytes) -> None:
-    """Write the whole output to a file, which appears complete or not at all, or to standard output (``-``)."""
+    """Write a result to a file, which appears complete or not at all, or to standard output (``-``)."""
     if output != "-":
         write_atomic(Path(output), content if isinstance(content, bytes) else encode_utf8(content))
     elif isinstance(content, str):

@@ -1,7 +1,7 @@
 """Periods as people write them, resolved to instants in UTC.
 
-Dates, calendar words and lengths of time mean the zone of ``--tz``. Commands whose numbers are by day (``report``,
-``missed``) fall back to the zone of the service's users, all others to UTC.
+Dates and calendar words are read in the time zone of ``--tz``. Without it, commands whose numbers are by day
+(``report``, ``missed``) use the zone of the service's users, all others UTC.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 DEMO_DAYS: Final = 90
-"""Days of calls that the demo has."""
+"""Days of calls in the synthetic call centre of ``--demo``."""
 
 LOCAL_ZONE: Final = "Asia/Jerusalem"
 """Default zone of numbers by day: the service is sold in Israel."""
@@ -49,7 +49,7 @@ _DURATION: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _ABBREVIATIONS: Final = {"ist": LOCAL_ZONE, "idt": LOCAL_ZONE, "gmt": "UTC", "z": "UTC", "local": LOCAL_ZONE}
-"""Names of zones that people type and that no, or another, zone bears."""
+"""Abbreviations that people type, which name no zone or another one, and the zone that is meant."""
 
 _MONTH: Final = re.compile(r"(\d{4})-(\d{1,2})")
 
@@ -99,23 +99,23 @@ class Period:
         str | None,
         Parameter(
             name=("--from", "--since"),
-            help="First instant: a date (2026-11-01), a date and time (2026-11-01T08:00, read in --tz unless it ends "
-            "in Z or an offset), a calendar word (yesterday), or how long ago (90m, 24h, 7d, 2w).",
+            help="Start of the period: a date (2026-11-01), a date and time (2026-11-01T08:00, in --tz unless it ends "
+            "in Z or an offset), a calendar word (yesterday), or a time before now (90m, 24h, 7d, 2w).",
         ),
     ] = None
     end: Annotated[
         str | None,
-        Parameter(name="--to", help="End of the period, not included; written like --from. Default: now."),
+        Parameter(name="--to", help="End of the period, exclusive; written like --from. Default: now."),
     ] = None
-    last: Annotated[str | None, Parameter(help="Period that ends now: 90m, 24h, 7d, 2w. Replaces --from and --to.")] = (
+    last: Annotated[str | None, Parameter(help="Period that ends now: 90m, 24h, 7d, 2w. Not with --from or --to.")] = (
         None
     )
-    month: Annotated[str | None, Parameter(help="One calendar month: 2026-10. Replaces --from and --to.")] = None
+    month: Annotated[str | None, Parameter(help="One calendar month: 2026-10. Not with --from or --to.")] = None
     word: Annotated[
         str | None,
         Parameter(
             name="--period",
-            help=f"Calendar word: {', '.join(CALENDAR_WORDS)}. Weeks begin on Sunday. Replaces --from and --to.",
+            help=f"Calendar word: {', '.join(CALENDAR_WORDS)}. Weeks begin on Sunday. Not with --from or --to.",
         ),
     ] = None
     tz: Annotated[
@@ -123,14 +123,14 @@ class Period:
         Parameter(
             env_var="VOICENTER_TZ",
             help="Time zone of dates, calendar words and times without an offset, such as Asia/Jerusalem. A date is "
-            "the first instant of its day. Of a time the clock shows twice, --from takes the first and --to the "
-            f"second. Else VOICENTER_TZ, else {LOCAL_ZONE} for report and missed, UTC for all others.",
+            "the first instant of its day. If the clock shows a time twice, --from takes the first and --to the "
+            f"second. Default: VOICENTER_TZ, else {LOCAL_ZONE} for report and missed, UTC for other commands.",
         ),
     ] = None
 
     @property
     def is_given(self) -> bool:
-        """``True`` if a start was named, in whatever form."""
+        """``True`` if a start is given, in any form."""
         return any(form is not None for form in (self.start, self.last, self.month, self.word))
 
 
@@ -142,15 +142,15 @@ def now() -> datetime:
 def resolve_period(
     period: Period, *, now: datetime, demo: bool, call_id: str | None, zone: str = "UTC"
 ) -> tuple[datetime, datetime]:
-    """Return start and end in UTC. ``zone`` is the one to use where ``--tz`` is not given.
+    """Return start and end in UTC. ``zone`` is the default of ``--tz``.
 
-    Raises :class:`ConfigurationError` where no period is named, or a contradictory one.
+    Raises :class:`ConfigurationError` if no period is given, or a contradictory one.
     """
     place = parse_zone(period.tz or zone)
     whole = [(flag, text) for flag, text in _whole_periods(period) if text is not None]
     if whole:
         flag, text = whole[0]
-        others = "--from, --since and --to" if len(whole) == 1 else "the other ones"
+        others = " and ".join(name for name, _ in whole[1:]) or "--from, --since and --to"
         if len(whole) > 1 or period.start is not None or period.end is not None:
             raise ConfigurationError(f"{flag} is a whole period: leave out {others}")
         return _whole_period(flag, text, place, now)
@@ -160,21 +160,21 @@ def resolve_period(
     if period.start is not None:
         start = parse_instant("--from", period.start, place, now, second=False)
         if start >= end:
-            to = "now, which --to is unless it is given" if period.end is None else "--to"
-            raise ConfigurationError(f"--from must lie before {to}")
+            if period.end is None:
+                raise ConfigurationError(f"--from must lie before now; it is {_shown(start)}")
+            raise ConfigurationError(f"--from must lie before --to; they are {_shown(start)} and {_shown(end)}")
         return start, end
     if demo:
         return end - timedelta(days=DEMO_DAYS), end
     raise ConfigurationError(
-        "No period: use --last 7d, --month 2026-10, --period yesterday, or --from and --to",
-        hint="voicenter-cdr export --help shows how; nothing was sent.",
+        "No period is given: use --last 7d, --month 2026-10, --period yesterday, or --from and --to"
     )
 
 
 def resolve_bounds(
     period: Period, *, now: datetime, demo: bool, zone: str = "UTC"
 ) -> tuple[datetime | None, datetime | None]:
-    """Return start and end in UTC, each ``None`` unless it was named."""
+    """Return start and end in UTC, each ``None`` unless it is given."""
     if period.is_given or demo:
         start, end = resolve_period(period, now=now, demo=demo, call_id=None, zone=zone)
         return start, None if end == now else end
@@ -197,7 +197,7 @@ def _whole_period(flag: str, text: str, zone: ZoneInfo, now: datetime) -> tuple[
         first, after = _parse_word(flag, text, now.astimezone(zone).date())
     start, end = _midnight(flag, first, zone), _midnight(flag, after, zone)
     if start >= now:
-        raise ConfigurationError(f"{flag} names a period that has not begun yet")
+        raise ConfigurationError(f"{flag} has not begun yet: it starts at {_shown(start)}")
     return start, min(end, now)
 
 
@@ -217,13 +217,13 @@ def _parse_word(flag: str, text: str, today: date) -> tuple[date, date]:
     word = text.strip().lower().replace("_", "-").replace(" ", "-")
     if word not in CALENDAR_WORDS:
         close = difflib.get_close_matches(word, CALENDAR_WORDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(CALENDAR_WORDS)}"
-        raise ConfigurationError(f"{flag} takes a calendar word; {hint}")
+        hint = f"Did you mean {close[0]}?" if close else f"Choose one of {', '.join(CALENDAR_WORDS)}."
+        raise ConfigurationError(f"{flag} takes a calendar word", hint=hint)
     first_day, units = CALENDAR_WORDS[word]
     try:
         return first_day(today, units), first_day(today, units + 1)
     except (OverflowError, ValueError):
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
 
 
 def _midnight(flag: str, day: date, zone: ZoneInfo) -> datetime:
@@ -231,7 +231,7 @@ def _midnight(flag: str, day: date, zone: ZoneInfo) -> datetime:
     try:
         return datetime.combine(day, datetime.min.time(), zone).astimezone(UTC)
     except OverflowError:
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
 
 
 def _around(call_id: str) -> tuple[datetime, datetime]:
@@ -239,7 +239,7 @@ def _around(call_id: str) -> tuple[datetime, datetime]:
         return call_id_window(call_id)
     except ConfigurationError:
         raise ConfigurationError(
-            "This --call-id does not begin with a date and time; say when the call was, with --from and --to"
+            "This --call-id does not begin with a date and time: give the period of the call with --from and --to"
         ) from None
 
 
@@ -253,8 +253,8 @@ def parse_zone(name: str | None, *, flag: str = "--tz (VOICENTER_TZ)") -> ZoneIn
         if known is None:
             close = difflib.get_close_matches(text, sorted(available_timezones()), n=1)
             known = close[0] if close else None
-        hint = f"; did you mean {known}?" if known else f", such as {LOCAL_ZONE}"
-        raise ConfigurationError(f"{flag} takes the name of a time zone{hint}") from None
+        hint = f"Did you mean {known}?" if known else None
+        raise ConfigurationError(f"{flag} takes the name of a time zone, such as {LOCAL_ZONE}", hint=hint) from None
 
 
 def parse_duration(flag: str, text: str) -> timedelta:
@@ -263,12 +263,12 @@ def parse_duration(flag: str, text: str) -> timedelta:
     if parts is None:
         word = text.strip().lower().replace(" ", "-")
         period = word if word in CALENDAR_WORDS else f"last-{word}" if f"last-{word}" in CALENDAR_WORDS else None
-        hint = f"; for a calendar period use --period {period}" if period and flag == "--last" else ""
-        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w{hint}")
+        hint = f"For a calendar period use --period {period}." if period and flag == "--last" else None
+        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w", hint=hint)
     try:
         return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
     except (OverflowError, ValueError):
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
 
 
 def subtract_duration(now: datetime, flag: str, text: str) -> datetime:
@@ -276,11 +276,11 @@ def subtract_duration(now: datetime, flag: str, text: str) -> datetime:
     try:
         return now - parse_duration(flag, text)
     except OverflowError:
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
 
 
 def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second: bool) -> datetime:
-    """Return one instant in UTC. ``second`` picks the second reading of a time that the clock shows twice.
+    """Return one instant in UTC. ``second`` selects the second occurrence of a time that the clock shows twice.
 
     A calendar word is the first instant of its period.
     """
@@ -298,32 +298,33 @@ def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second
         # A day begins once, whatever its clock does: both ends take the same instant, so that days can be lined up.
         return moment.replace(tzinfo=zone).astimezone(UTC) if is_date else _localize(flag, moment, zone, second=second)
     except OverflowError:
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _parse_iso(flag: str, text: str) -> tuple[datetime, bool]:
-    """Return the time as written, and whether it was a date alone."""
+    """Return the time as written, and ``True`` if it was a date alone."""
     with contextlib.suppress(ValueError):
         return datetime.combine(date.fromisoformat(text), datetime.min.time()), True
     try:
         return datetime.fromisoformat(text), False
     except ValueError:
-        raise ConfigurationError(f"{flag} takes {_accepted_forms(text)}") from None
+        raise ConfigurationError(f"{flag} takes a date, a time or a calendar word", hint=_suggestion(text)) from None
 
 
-def _accepted_forms(text: str) -> str:
-    """Describe what an instant looks like; repeat a mistyped date only if it is one, in ISO form."""
+def _suggestion(text: str) -> str:
+    """Return a hint for an instant that can't be read. It repeats a mistyped date only if it is one, in ISO form."""
     parts = _OTHER_DATE.fullmatch(text)
     with contextlib.suppress(ValueError):
         if parts is not None:
-            return f"a date as year-month-day; did you mean {date(int(parts[3]), int(parts[2]), int(parts[1]))}?"
+            return f"Did you mean {date(int(parts[3]), int(parts[2]), int(parts[1]))}? Dates are year-month-day."
     close = difflib.get_close_matches(text.lower(), CALENDAR_WORDS, n=1)
     if close:
-        return f"a date, a time or a calendar word; did you mean {close[0]}?"
-    return (
-        "a date (2026-11-01), a date with a time (2026-11-01T08:00, also with Z or +02:00), "
-        "a calendar word (yesterday), or how long ago (90m, 24h, 7d, 2w)"
-    )
+        return f"Did you mean {close[0]}?"
+    return "Examples: 2026-11-01, 2026-11-01T08:00, 2026-11-01T08:00+02:00, yesterday, 24h (ago)."
 
 
 def _localize(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> datetime:
@@ -331,7 +332,7 @@ def _localize(flag: str, local: datetime, zone: ZoneInfo, *, second: bool) -> da
     if first > last:  # the clock skips this time
         earlier, later = (moment.astimezone(zone).isoformat() for moment in (last, first))
         raise ConfigurationError(
-            f"{flag} is a time that {zone.key} skips as its clocks change; say {earlier} or {later}"
+            f"{flag} is a time that {zone.key} skips when its clocks change", hint=f"Use {earlier} or {later}."
         )
     return last if second else first
 

@@ -174,9 +174,9 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
                 continue
             if replace or file.name.lower().endswith(_DATA_SUFFIXES):
                 raise ConfigurationError(
-                    f"The folder {root} holds more than a dataset date=…/part-….{suffix.removeprefix('.')}: "
+                    f"The folder {root} holds a file that is no part of a dataset (date=…/part-…{suffix}): "
                     f"{file.relative_to(root)}",
-                    hint="Move that away, or name a new folder.",
+                    hint="Move it away, or name a new folder.",
                 )
 
 

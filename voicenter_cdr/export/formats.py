@@ -72,7 +72,7 @@ def open_sink(
         raise ConfigurationError(f"An export can't write to {scheme}://…", hint=hint)
     chosen = format_of(target, format)
     if excel and chosen != "csv":
-        raise ConfigurationError("excel is for CSV; name a .csv file or choose the format csv")
+        raise ConfigurationError("The option excel is for CSV: name a .csv file, or choose the format csv")
     if scheme is not None:
         return _object(str(target), chosen, columns, raw_names, excel, zone)
     if zone is not None and chosen in ("jsonl", "csv", "parquet") and not excel:
@@ -156,7 +156,7 @@ def format_of(target: Destination, wanted: str | None) -> Format:
 
 
 def _unknown_ending(ending: str) -> str:
-    known = f"{_KNOWN}; or give the format"
+    known = f"{_KNOWN}; or choose the format"
     if ending == ".json":
         return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"
     if ending:

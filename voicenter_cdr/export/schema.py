@@ -225,8 +225,8 @@ def _named(name: str) -> Column:
     if column is not None:
         return column
     close = difflib.get_close_matches(name.strip().lower(), [column.name for column in COLUMNS], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(column.name for column in COLUMNS)}."
-    raise ConfigurationError(f"Unknown column {name!r}; {hint}")
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(column.name for column in COLUMNS)}."
+    raise ConfigurationError(f"Unknown column {name!r}", hint=hint)
 
 
 def column_names(columns: Sequence[Column], *, raw_names: bool = False) -> list[str]:

@@ -341,7 +341,7 @@ class _Downloads:
         if size > self._policy.max_bytes:
             raise RecordingError(
                 f"The recording holds more than {self._policy.max_bytes:,} bytes",
-                hint="Allow more with max_bytes, or --max-bytes on the command line.",
+                hint="Allow more with max_bytes.",
             )
 
     def _refusal(self, response: httpx.Response, *, is_rest: bool) -> Exception:

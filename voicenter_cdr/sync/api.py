@@ -126,7 +126,7 @@ async def sync(
             if first is None:
                 raise ConfigurationError(
                     f"There is no copy at {display_name(destination)} yet, and no start to begin one from",
-                    hint="Say from when on the records are wanted: start=…; --last 30d or --from 2026-01-01.",
+                    hint="Name the first instant of the copy: start=….",
                 )
             made = identity.new_state(first, names, before)
         else:

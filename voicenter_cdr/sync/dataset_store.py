@@ -84,7 +84,7 @@ class DatasetStore:
         if kept and kept != self._state and (self._state == self._beside or kept.exists()):
             raise CheckpointError(
                 f"The state of {self._root} is kept in {kept}",
-                hint=f"Name that file (state=…, --state), or run {FULL_REFRESH_HINT}.",
+                hint=f"Name that file (state=…), or run {FULL_REFRESH_HINT}.",
             )
         if not self._state.exists():
             if data_files(self._root, self._file_format):

@@ -59,7 +59,7 @@ class CopyIdentity:
             CheckpointError: The copy is about something else.
         """
         if known.account != self.account and not adopt:
-            raise _mismatch("another account or credential", "Say that it is this account's (adopt=True, --adopt)")
+            raise _mismatch("another account or credential", "Say that it is this account's (adopt=True)")
         if known.filters != self.filters:
             raise _mismatch("other filters, or with other pseudonyms", "Use those it was begun with")
         return attrs.evolve(known, account=self.account, start=min(known.start, start or known.start))
@@ -119,6 +119,6 @@ def _content_signature(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> 
 def _mismatch(what: str, hint: str) -> CheckpointError:
     return CheckpointError(
         f"The destination was filled with {what}",
-        hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True, --full-refresh), which "
+        hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True), which "
         "fetches everything again.",
     )

@@ -43,9 +43,7 @@ __all__ = [
 
 KIND: Final = "voicenter-cdr sync"
 VERSION: Final = 2
-FULL_REFRESH_HINT: Final = (
-    "a full refresh with a start (full_refresh=True, start=…; --full-refresh --from …), which fetches everything again"
-)
+FULL_REFRESH_HINT: Final = "a full refresh with a start (full_refresh=True, start=…), which fetches everything again"
 """The way out of a state that can't be used: such a state does not tell the start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]

@@ -56,7 +56,7 @@ def test_resolve_names_number_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as error:
         resolve_names("--queue", ["052-123-4567"], KNOWN)
     assert "123" not in str(error.value)
-    with pytest.raises(ConfigurationError, match="No record of this period names one"):
+    with pytest.raises(ConfigurationError, match="No record of this period has any"):
         resolve_names("--queue", ["Sales"], ())
 
 

@@ -58,7 +58,7 @@ def test_check_dataset_a_foreign_file_is_named(tmp_path: Path, name: str) -> Non
     """What an export would lose is refused by name; a sync refuses only what readers would take for records."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    with pytest.raises(ConfigurationError, match=rf"more than a dataset .*{name.partition('/')[0]}"):
+    with pytest.raises(ConfigurationError, match=rf"no part of a dataset .*{name.partition('/')[0]}"):
         check_dataset(tmp_path, "parquet")
     if name == "other.parquet":
         with pytest.raises(ConfigurationError, match=name):
@@ -161,7 +161,7 @@ def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
     sink = open_sink(tmp_path / "lake")
     sink.write([OTHER])
     (tmp_path / "lake" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigurationError, match="more than a dataset"):
+    with pytest.raises(ConfigurationError, match="no part of a dataset"):
         sink.commit()
     sink.abort()
     assert (tmp_path / "lake" / "letter.txt").exists()
@@ -179,7 +179,7 @@ def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
     """A folder with anything but such a tree is left alone; so is one that a sync keeps."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigurationError, match="holds more than a dataset"):
+    with pytest.raises(ConfigurationError, match="no part of a dataset"):
         open_sink(f"{tmp_path}/home/")
     save(f"{tmp_path}/lake/", [FULL])
     (tmp_path / "lake.state.json").write_text("{}")

@@ -93,7 +93,7 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, options: di
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without permission is refused before anything is fetched for it."""
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ConfigurationError, match="may be written"):
+    with pytest.raises(ConfigurationError, match="is not writable"):
         open_sink(tmp_path / "a.csv")
 
 

@@ -126,7 +126,7 @@ def test_select_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "hint"), [(["durration"], "did you mean 'duration'"), ([], "At least one"), ("x", "list")]
+    ("names", "hint"), [(["durration"], "Did you mean 'duration'"), ([], "At least one"), ("x", "list")]
 )
 def test_unknown_columns_are_refused(names: Any, hint: str) -> None:
     """An unknown column is refused with the nearest name; so are none, and text in place of a list."""

@@ -1,4 +1,4 @@
-"""Command ``missed``: whom to call back."""
+"""Command ``missed``: the callers to call back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FIELDS: Final = (
     "custom_data",
     "department_name",
 )
-"""Fields that tell whom to call back."""
+"""Fields that decide who is to be called back."""
 
 Shape = Literal["jsonl", "csv", "xlsx", "table"]
 
@@ -75,10 +75,10 @@ def missed(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """List whom to call back: missed callers nobody has spoken with since.
+    """List the callers to call back: missed, and not reached since.
 
-    One caller a line, the longest waiting first, however the number was spelled. A talk in either direction settles
-    a missed call. Take a period of some days: records outside of it can't tell who was reached.
+    One line for each caller, the longest waiting first; spellings of one number count as one caller. A conversation in
+    either direction settles a missed call. Choose a period of some days: only its records show who was reached.
 
     Args:
         output: File to write; - is standard output, the default.
@@ -86,8 +86,8 @@ def missed(
         xlsx: An Excel workbook, with local times: the same as --format xlsx.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
         language: Language of the workbook: en or he.
-        queue: Only callers whose last call was to this queue, by name; case and spaces around it don't matter. May be
-            repeated. A name that no record of the period has is refused.
+        queue: Only callers whose last call was to this queue, by name, in any case. May be repeated. A name that no
+            record of the period has is refused.
         menu: Also callers who hung up in the voice menu.
         voicemail: Also callers who left a message.
         from_copy: Read a copy that sync or export wrote instead of the service: a file or a folder. Spends no request.
@@ -147,8 +147,13 @@ def missed(
 def _usual_shape(output: str) -> Shape:
     if output == "-":
         return "table" if sys.stdout.isatty() else "jsonl"
-    named: dict[str, Shape] = {".csv": "csv", ".xlsx": "xlsx"}
-    return named.get(Path(output).suffix.lower(), "jsonl")
+    named: dict[str, Shape] = {".csv": "csv", ".xlsx": "xlsx", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "table"}
+    shape = named.get(Path(output).suffix.lower())
+    if shape is None:
+        raise ConfigurationError(
+            "The name of the file shows no format", hint="Name it ….csv, .xlsx, .jsonl or .txt, or give --format."
+        )
+    return shape
 
 
 def _workbook(

@@ -1,4 +1,4 @@
-"""The command that downloads recordings."""
+"""Command ``recordings``: download the recordings of a period."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from attrs import define, field
 from cyclopts import Parameter
 
+from voicenter_cdr._validation import check_number
 from voicenter_cdr.cli.clients import loopback_host, open_client
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, status_line
 from voicenter_cdr.cli.options import (
@@ -48,7 +49,7 @@ _NEEDED: Final = (
 """Columns for the link, and those the key of a record is made from."""
 
 _SHOWN: Final = 3
-"""Reasons that are shown."""
+"""Number of reasons that the summary shows."""
 
 
 @define
@@ -83,23 +84,20 @@ def recordings(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Fetch the recordings of a period's calls into a folder by day, with a manifest beside them.
+    """Download the recordings of a period's calls into a folder by day, with a manifest.
 
-    What is there is not fetched again and interrupted downloads resume, so run it as often as you like. A file counts
-    as a recording if it is whole by its own header; empty ones hold no sound (yet). manifest.jsonl lists every
-    recording, by key and call_id. Exit code 4: some could not be fetched; the next run tries them again.
+    Files that exist are skipped and interrupted downloads resume, so run it as often as you like. A file is accepted
+    if it is complete by its own header; empty ones hold no sound (yet). manifest.jsonl lists every recording, by key
+    and call_id. Exit code 4: some could not be fetched; the next run tries them again.
 
-    Parameters
-    ----------
-    output
-        Folder to write to.
-    hosts
-        Other hosts to ask, by name or as .suffix, beside those of Voicenter.
-    downloads
-        Recordings fetched at a time. Default: 4.
-    max_bytes
-        Largest recording, in bytes. Default: 1073741824.
+    Args:
+        output: Folder to write to.
+        hosts: Hosts to download from besides Voicenter's, by name or as .suffix.
+        downloads: Number of downloads at a time. Default: 4.
+        max_bytes: Largest recording, in bytes. Default: 1073741824.
     """
+    check_number("--downloads", downloads, minimum=1, whole=True)
+    check_number("--max-bytes", max_bytes, minimum=1, whole=True)
     query = resolve_query(period, filters, connection, select(_NEEDED))
     asked = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
     tally, begun = _Tally(), time.monotonic()

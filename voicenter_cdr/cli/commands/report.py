@@ -273,7 +273,7 @@ def _shape(output: str, flags: dict[str, bool]) -> str:
     """Return what to write, by the flags or else by the name of the file."""
     chosen = [name for name, is_given in flags.items() if is_given]
     if len(chosen) > 1:
-        raise ConfigurationError(f"{' and '.join(f'--{name}' for name in chosen)} are forms of the same: choose one")
+        raise ConfigurationError(f"{' and '.join(f'--{name}' for name in chosen)} contradict each other: choose one")
     if output == "-":
         if not chosen and sys.stdout.isatty():
             raise ConfigurationError(
@@ -284,7 +284,7 @@ def _shape(output: str, flags: dict[str, bool]) -> str:
     check_output(output, is_binary=False)
     named = _ENDINGS.get(Path(output).suffix.lower())
     if named is None or chosen not in ([], [named]):
-        raise ConfigurationError("A report is named ….html, or ….xlsx, ….json or ….csv for its numbers alone")
+        raise ConfigurationError("A report is a .html file, or .xlsx, .json or .csv for its numbers alone")
     return named
 
 

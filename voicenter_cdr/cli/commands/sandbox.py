@@ -43,7 +43,7 @@ def sandbox(
     """
     if not 0 <= port < 65_536:
         raise ConfigurationError("--port takes a whole number from 0 to 65535")
-    echo_err("Making up calls …" if data is None else "Reading calls …")
+    echo_err("Generating calls …" if data is None else "Reading calls …")
     with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
         behaviour = Behaviour(recordings="here" if data is None else "as_stored")
         app = Sandbox(_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
@@ -90,10 +90,10 @@ def _population(data: str | None, days: int, seed: int) -> Population:
         return load_jsonl(data)
     except (OSError, EOFError) as error:
         what = getattr(error, "strerror", None) or "it is not whole"
-        raise ConfigurationError(f"The file given by --data can't be read: {what}") from None
+        raise ConfigurationError(f"The file of --data can't be read: {what}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(
-            "The file given by --data holds a line that is no record with a Date or DateEpoch",
+            "The file of --data holds a line that is no record with a Date or DateEpoch",
             hint="Give it JSON Lines in the API's spelling, such as voicenter-cdr export --raw-names writes.",
         ) from None
 

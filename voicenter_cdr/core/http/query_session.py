@@ -207,7 +207,7 @@ class QuerySession:
                 emit(failed, f"{where}: {type(error).__name__} (attempt {attempt})")
                 raise
             again = error.retryable and faults_left > 1
-            what = f"{error.message} (attempt {attempt} for {where}); {'asking again' if again else 'giving up'}"
+            what = f"{error.message} (attempt {attempt} for {where}); {'retrying' if again else 'giving up'}"
             emit(failed, what, level=logging.WARNING if again else logging.INFO)
             raise
         seconds, rows, hits = loop.time() - begun, response.row_count, response.total_hits
@@ -226,7 +226,7 @@ class QuerySession:
                 seconds=pause,
                 error=type(error).__name__,
             ),
-            f"{_show(request.window)}: asking again in {pause:.1f} s (after attempt {attempt})",
+            f"{_show(request.window)}: retrying in {pause:.1f} s (after attempt {attempt})",
         )
 
     def _encode(self, request: WindowRequest, permit: Permit) -> ApiRequest:

@@ -146,7 +146,7 @@ class RequestScheduler:
         self._breaker.record_refusal(permit.sent, now, jitter=random.random(), retry_after=retry_after)
         self._changed.set()
         delay = self._breaker.delay(now)
-        _LOG.warning("the service refuses for the rate; all requests wait %.1f s", delay, extra={"seconds": delay})
+        _LOG.warning("rate limit exceeded (error 1); all requests wait %.1f s", delay, extra={"seconds": delay})
         return delay
 
     def _callers_ahead(self, interactive: bool) -> int:

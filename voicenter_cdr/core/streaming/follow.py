@@ -384,7 +384,7 @@ class FollowStream(ResumableStream[Change]):
         self._count(failures=1)
         pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
         fields = {"error": type(error).__name__, "seconds": pause}
-        _LOG.warning("%s while following; asking again in %.0f s", type(error).__name__, pause, extra=fields)
+        _LOG.warning("%s while following; retrying in %.0f s", type(error).__name__, pause, extra=fields)
         await asyncio.sleep(pause)
 
     async def _changes_of(self, source: PageStream | AsyncGenerator[Page, None]) -> AsyncGenerator[Change, None]:
