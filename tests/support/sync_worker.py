@@ -1,5 +1,7 @@
 """Syncs that are killed: ``python sync_worker.py FOLDER KILLS SEED TARGET…`` kills each kind, and prints what is left.
 
+With ``full`` before the folder, half of the runs find a disk that is nearly full.
+
 A target is a name in the folder, or an address ``postgresql://…`` or ``s3://…``; an object store comes last. One warm
 process forks a child for every run, so that a death costs no start-up. The world goes on in between: records show
 up late, change and vanish for up to twenty hours after their call.
@@ -18,8 +20,11 @@ import signal
 import sqlite3
 import sys
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ import httpx
 import polars
 import psycopg
 import pyarrow.parquet
+from support.small_disk import NO_ROOM, SmallDisk
 
 from voicenter_cdr import CdrClient, RateLimit
 from voicenter_cdr.sandbox import Behaviour, Hit, Records, Sandbox
@@ -40,6 +46,9 @@ LOOKBACK = timedelta(hours=24)
 STEP = timedelta(hours=8)
 FAST = RateLimit(100_000, 1.0)
 BEHAVIOUR = Behaviour(cap=40, requests=100_000, period=1.0)
+
+NO_ROOM_LEFT = 28
+"""Exit code of a run that found no room, and said so."""
 
 Row = tuple[Any, ...]
 
@@ -150,14 +159,18 @@ def run(target: str, now: datetime, note: Callable[[Hit], object] = id, **option
     return run_virtual(main())
 
 
-def dying(target: str, now: datetime, log: Path, delay: float | None) -> bool:
-    """One run in a child that is killed after so many seconds, if at all; whether it was still at work."""
+def dying(target: str, now: datetime, log: Path, delay: float | None, limit: Callable[[], object] = int) -> str:
+    """One run in a child that is killed after so many seconds, if at all; how it ended: whole, killed or full.
+
+    One that finds no room says so, and fails by nothing else.
+    """
     child = os.fork()
     if not child:
         status = 1
         try:
             out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             known = watermark(target)
+            limit()
             least = (known - LOOKBACK).replace(hour=0, minute=0) if known else BEGIN
 
             def note(hit: Hit) -> None:
@@ -166,29 +179,38 @@ def dying(target: str, now: datetime, log: Path, delay: float | None) -> bool:
 
             run(target, now, note)
             status = 0
+        except OSError as error:
+            status = NO_ROOM_LEFT if error.errno in NO_ROOM else 1
         finally:
+            if status == 1:
+                traceback.print_exc()
             os._exit(status)
     if delay is not None:
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
     _, ended = os.waitpid(child, 0)
-    if os.WIFEXITED(ended) and os.WEXITSTATUS(ended):
+    if os.WIFEXITED(ended) and os.WEXITSTATUS(ended) not in (0, NO_ROOM_LEFT):
         raise AssertionError("a run failed by itself")
-    return os.WIFSIGNALED(ended)
+    return "killed" if os.WIFSIGNALED(ended) else "full" if os.WEXITSTATUS(ended) else "whole"
 
 
-def ordeal(target: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def ordeal(target: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None = None) -> dict[str, Any]:
     """So many deaths, then one life; what came of it."""
-    die, log = random.Random(seed), folder / f"{seed}.log"
-    now, died, ran = BEGIN + timedelta(days=5), 0, 0
+    die, log = random.Random(seed), Path(f"{folder}-{seed}.log")
+    now, ended = BEGIN + timedelta(days=5), Counter[str]()
     whole = target if "://" in target else f"{folder}/whole-{Path(target).name}{'/' if target.endswith('/') else ''}"
     began = time.perf_counter()
-    dying(whole, now, folder / "whole.log", None)
+    dying(whole, now, Path(f"{folder}-whole.log"), None)
     longest = time.perf_counter() - began
-    while died < kills:
-        killed = dying(target, now, log, die.random() * longest)
-        longest *= 1.03 if killed else 0.9  # so that most deaths come while a run is at work, wherever in it
-        died, ran = died + killed, ran + 1
+    size = sum(path.stat().st_size for path in (Path(whole), *Path(whole).rglob("*")) if path.is_file())
+    while ended["killed"] < kills:
+        if disk is not None and die.random() < 0.5:
+            with disk.nearly_full(left := int(die.random() * 1.2 * size)):
+                ended[dying(target, now, log, die.random() * 2 * longest, partial(disk.limit, left))] += 1
+        else:
+            end = dying(target, now, log, die.random() * longest)
+            longest *= 0.9 if end == "whole" else 1.03  # so that most deaths come while a run is at work
+            ended[end] += 1
         if die.random() < 0.4:
             now += STEP
     run(target, now)
@@ -197,8 +219,9 @@ def ordeal(target: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     late = now + timedelta(hours=26)
     report = run(target, late)
     return {
-        "killed": died,
-        "runs": ran,
+        "killed": ended["killed"],
+        "full": ended["full"],
+        "runs": ended.total(),
         "early": lines.count("early"),
         "asked": len(lines),
         "gaps": len(report.gaps),
@@ -214,14 +237,17 @@ def cheap_scrypt(text: bytes, *, salt: bytes, dklen: int, **_: Any) -> bytes:
 
 def main() -> None:
     """All targets."""
-    folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    is_full = sys.argv[1] == "full"
+    words = sys.argv[1 + is_full :]
+    folder, kills, seed = Path(words[0]), int(words[1]), int(words[2])
+    disk = SmallDisk(folder, 64 * 2**20) if is_full else None
     pyarrow.set_cpu_count(1)
     hashlib.scrypt = cheap_scrypt
     object_store.LEASE_SECONDS = 0.0  # nobody waits for the dead; what is left is the comparison of marks
     found = {}
-    for number, target in enumerate(sys.argv[4:]):
+    for number, target in enumerate(words[3:]):
         place = target if "://" in target else f"{folder}/{target}"
-        found[target.partition("://")[0]] = ordeal(place, folder, kills, seed + number)
+        found[target.partition("://")[0]] = ordeal(place, folder, kills, seed + number, disk)
     sys.stdout.write(json.dumps(found))
 
 

@@ -1,0 +1,55 @@
+"""Exports that are killed with SIGKILL at random moments, to every format, also on a disk that is nearly full."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.export_worker import NAMES
+from support.small_disk import mounting
+
+HERE = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+often = pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.exhaustive)])
+
+
+def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str, Any]:
+    """Kill so many runs to each name; return how they ended."""
+    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    folder.mkdir(exist_ok=True)
+    words = [*(["full"] if full else []), str(folder), str(kills), "5", *NAMES]
+    done = subprocess.run(
+        [*before, sys.executable, str(HERE / "support" / "export_worker.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1_500,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert list(found) == list(NAMES)
+    for name, ended in found.items():
+        assert ended["killed"] >= kills
+        assert ended["left"] == [], (name, ended)
+    return found
+
+
+@often
+def test_export_killed_at_random_moments_is_whole_or_not_there(tmp_path: Path, kills: int) -> None:
+    """After every death each name bears the last whole export, or the new one; a run that ends leaves nothing else."""
+    kill(tmp_path / "disk", kills)
+
+
+@often
+def test_export_killed_on_a_disk_that_is_nearly_full_is_whole(tmp_path: Path, kills: int) -> None:
+    """A run that finds no room says so and changes nothing; with room again the next one is whole."""
+    folder = tmp_path / "disk"
+    found = kill(folder, kills, *mounting(folder), full=True)
+    assert kills == 1 or all(ended["full"] for ended in found.values())
