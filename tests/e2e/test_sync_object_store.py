@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import audit, forget
 from voicenter_cdr.sync.identity import copy_columns
 from voicenter_cdr.sync.object_store import LEASE_SECONDS, ObjectStore
+from voicenter_cdr.sync.process import process_name
 from voicenter_cdr.sync.stores import open_store
 
 LATER = NOW + timedelta(days=9)
@@ -231,3 +233,22 @@ def test_export_to_an_address_that_makes_no_sense_is_refused(target: str, addres
     with pytest.raises(ConfigurationError, match=words) as caught:
         open_sink(address)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_object_store_lease_of_a_killed_process_is_taken_over(
+    account: Account, server: S3Server, target: str
+) -> None:
+    """A writer of this machine that is gone keeps nobody waiting; one of another machine might still be at work."""
+    name = process_name()
+    if name is None:
+        pytest.skip("the system does not tell enough about processes")
+    machine, pid, began = name.split(" ")
+    lease = {"owner": "x", "until": datetime.now(UTC).timestamp() + LEASE_SECONDS}
+    key = target.removeprefix("s3://") + "_voicenter_sync.lock"
+    server.objects[key] = json.dumps(lease | {"process": f"{'0' * 32} {pid} {began}"}).encode()
+    with pytest.raises(OSError, match="another program"):
+        await account.sync(target, NOW)
+    server.objects[key] = json.dumps(lease | {"process": f"{machine} {pid} {int(began) - 1}"}).encode()
+    assert (await account.sync(target, NOW)).is_complete
+    assert stored(server, target) == truth(NOW)
+    assert key not in server.objects

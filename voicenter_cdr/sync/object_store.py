@@ -2,7 +2,8 @@
 
 An object appears whole or not at all. The ledger is an object, too, and is only ever replaced by the writer who wrote
 it last: the service compares its mark (ETag). So of two writers one fails, whatever their clocks say. A lease keeps
-others from trying; it ends by itself some minutes after a writer was killed.
+others from trying. It ends by itself some minutes after a writer was killed, and at once for the next writer on the
+same machine, which can see that the process is gone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.dataset_store import count_rows, day_of, read_rows, remaining_rows
 from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
+from voicenter_cdr.sync.process import has_ended, process_name
 
 __all__ = ["LEASE_SECONDS", "ObjectStore", "SharedObjectStore", "open_object_store"]
 
@@ -81,19 +83,21 @@ class ObjectStore:
                 if found is None:
                     raise self._busy()
                 data, mark = found
-                if self._held_until(data) > self._clock() or not self._put_lease(mark):
+                if self._is_held(data) or not self._put_lease(mark):
                     raise self._busy()
 
-    def _held_until(self, data: bytes) -> float:
+    def _is_held(self, data: bytes) -> bool:
         try:
-            return float(json.loads(data)["until"])
-        except (ValueError, KeyError, TypeError):
-            return 0.0
+            lease = json.loads(data)
+            return float(lease["until"]) > self._clock() and not has_ended(lease.get("process"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
 
     def _put_lease(self, mark: Any) -> bool:
         """Write the lease unless there is one, or the one there has another mark; return whether it was written."""
         self._lease_end = self._clock() + self._lease
-        data = json.dumps({"owner": self._owner, "until": self._lease_end}).encode()
+        lease = {"owner": self._owner, "until": self._lease_end, "process": process_name()}
+        data = json.dumps(lease).encode()
         try:
             self._lease_mark = self._put_if(_LEASE, data, mark)
         except _ConflictError:
@@ -293,7 +297,11 @@ class ObjectStore:
         return f"date={window.times[0]:%Y-%m-%d}/part-0{self._suffix}"
 
     def _busy(self) -> OSError:
-        return OSError(errno.EBUSY, "another program is writing it, or was killed minutes ago; try later", self._name)
+        return OSError(
+            errno.EBUSY,
+            "another program is writing it, or was killed minutes ago on another machine; try later",
+            self._name,
+        )
 
     def _taken(self) -> OSError:
         return OSError(errno.EBUSY, "another program has begun to write it; let it end first", self._name)
