@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
-__all__ = ["DAY", "EPOCH", "format_period", "format_second", "from_epoch_seconds", "to_epoch_seconds", "to_iso_utc"]
+__all__ = [
+    "DAY",
+    "EPOCH",
+    "format_period",
+    "format_second",
+    "from_epoch_seconds",
+    "parse_http_date",
+    "to_epoch_seconds",
+    "to_iso_utc",
+]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Second 0 of all epoch times."""
@@ -40,3 +50,13 @@ def to_epoch_seconds(value: datetime) -> int:
 def from_epoch_seconds(second: int) -> datetime:
     """Return the instant so many seconds after 1970, in UTC."""
     return EPOCH + timedelta(seconds=second)
+
+
+def parse_http_date(text: str | None) -> datetime | None:
+    """Return the instant a header such as ``Date`` tells; ``None`` for none, or for what is none."""
+    try:
+        found = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):
+        return None
+    # Without a zone it is UTC: that is what "-0000" means.
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

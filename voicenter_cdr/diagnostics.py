@@ -10,11 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
 from attrs import field, frozen
 
+from voicenter_cdr._times import parse_http_date
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.core.protocol.responses import ApiResponse
@@ -146,13 +146,10 @@ def _report_failure(what: str, error: VoicenterError | None) -> Finding:
 
 
 def _check_clock(raw: RawResponse | None, now: datetime) -> Iterator[Finding]:
-    header = raw.headers.get("date") if raw is not None else None
-    try:
-        theirs = parsedate_to_datetime(header or "")
-    except (ValueError, OverflowError):
+    theirs = None if raw is None else parse_http_date(raw.headers.get("date"))
+    if theirs is None:
         return
-    # Without a zone it is UTC: that is what "-0000" means.
-    ahead = (now - (theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs)).total_seconds()
+    ahead = (now - theirs).total_seconds()
     if abs(ahead) <= _CLOCK_TOLERANCE:
         detail = f"this machine and the service differ by {abs(ahead):.0f} s"
         yield Finding(subject="clock", level="ok", detail=detail)

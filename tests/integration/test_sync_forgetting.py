@@ -6,16 +6,19 @@ import contextlib
 import re
 import sqlite3
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from support.command_line import NOW as SERVICE_NOW
 from support.command_line import Run, Service
 from support.sync_account import NOW, Account, record
-from support.sync_worker import BEGIN, stored, truth
+from support.sync_worker import BEGIN, stored, truth, world
 
-from voicenter_cdr import CheckpointError, ConfigurationError
+from voicenter_cdr import CdrClient, CdrQuery, CheckpointError, ConfigurationError
+from voicenter_cdr.models import RawResponse
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records
 from voicenter_cdr.sync import forget
@@ -129,6 +132,40 @@ async def test_keep_by_a_clock_that_was_ahead_is_undone(account: Account) -> Non
     report = await account.sync("calls.sqlite", NOW, start=None, keep=timedelta(days=730))
     assert (report.start, report.is_complete) == (BEGIN, True)
     assert stored(account.target("calls.sqlite")) == truth(NOW)
+
+
+@pytest.mark.parametrize("kind", ["calls.sqlite", "calls/"])
+async def test_keep_by_a_clock_that_is_ahead_of_the_service_removes_nothing_too_early(
+    account: Account, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Days go by the service's clock where this machine's is ahead, even by less than the age; it is said."""
+    await account.sync(kind, NOW)
+    fetch_raw = CdrClient.fetch_raw
+
+    async def dated(self: CdrClient, query: CdrQuery, **options: Any) -> RawResponse:
+        found = await fetch_raw(self, query, **options)
+        return attrs.evolve(found, headers={**found.headers, "date": format_datetime(NOW)})
+
+    monkeypatch.setattr(CdrClient, "fetch_raw", dated)
+    records = world(NOW)
+    report = await account.sync(kind, NOW + timedelta(days=3), records=records, keep=timedelta(days=4))
+    edge = (NOW - timedelta(days=4)).replace(hour=0)
+    assert (report.start, report.requests) == (edge, len(account.app.hits))
+    found = [row for row in stored(account.target(kind)) if row[1] < NOW]
+    assert found == [row for row in truth(NOW) if row[1] >= edge]
+    assert "3.0 days ahead" in caplog.text
+
+
+async def test_keep_by_a_clock_that_was_ahead_of_a_silent_service_is_undone(account: Account) -> None:
+    """Where the service tells no time, what went too early comes back as soon as the clock is right."""
+    await account.sync("calls.sqlite", NOW)
+    options: dict[str, Any] = {"records": world(NOW), "keep": timedelta(days=4), "start": None}
+    await account.sync("calls.sqlite", NOW + timedelta(days=3), **options)
+    assert len(stored(account.target("calls.sqlite"))) < 100
+    report = await account.sync("calls.sqlite", NOW, **options)
+    edge = (NOW - timedelta(days=4)).replace(hour=0)
+    assert edge <= report.start <= edge + timedelta(days=1)
+    assert stored(account.target("calls.sqlite")) == [row for row in truth(NOW) if row[1] >= report.start]
 
 
 async def test_keep_with_a_first_sync_fetches_no_more(account: Account) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds, to_iso_utc
+from voicenter_cdr._times import from_epoch_seconds, parse_http_date, to_epoch_seconds, to_iso_utc
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
@@ -20,7 +20,7 @@ from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.formats import Format
 from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.export.sinks import in_thread
-from voicenter_cdr.models import CdrQuery
+from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
@@ -72,7 +72,8 @@ async def sync(
         end: End of the copy, if it is not to follow the present.
         lookback: Age up to which a day that has ended is fetched again.
         settle: Age below which no record is fetched.
-        keep: Age beyond which days are removed, by whole UTC days. What has expired is never fetched again.
+        keep: Age beyond which days are removed, by whole UTC days. What has expired is never fetched again. Where this
+            machine's clock is ahead of the service's (its ``Date`` header), the service's counts.
         account: A name of your choice by which the copy knows its account. Without one the account is known by the
             credential, and another credential is refused.
         adopt: Say, once, that a copy known by another name or credential belongs to this account.
@@ -131,8 +132,13 @@ async def sync(
             made = identity.new_state(first, names, before)
         else:
             made = identity.next_state(known, request.start, adopt=adopt).with_columns(names)
+        asked = 0
         if keep is not None:
-            made = made.expired(_horizon(now, keep))
+            horizon = _horizon(now, keep)
+            if not dry_run and any(entry.start < horizon for entry in made.ledger.values()):
+                horizon = _horizon(await _confirmed(client, now, horizon, max_wait), keep)
+                asked = 1
+            made = made.expired(horizon)
         origin, stop = to_epoch_seconds(made.first), to_epoch_seconds(settled)
         stop = max(origin, stop if request.stop is None else min(stop, request.stop))
         windows = stale_windows(made.ledger, origin, stop, lookback)
@@ -170,7 +176,7 @@ async def sync(
             watermark=run.state.watermark,
             windows=tuple(run.done),
             gaps=run.state.gaps,
-            requests=run.stats.requests,
+            requests=asked + run.stats.requests,
             retries=run.stats.retries,
             waited=run.stats.waited,
         )
@@ -200,6 +206,21 @@ def _warn_of_drift(drifted: Sequence[SyncWindow]) -> None:
 
 def _horizon(now: datetime, keep: timedelta) -> datetime:
     return from_epoch_seconds(to_epoch_seconds(now - keep) // DAY * DAY)
+
+
+async def _confirmed(client: CdrClient, now: datetime, horizon: datetime, max_wait: float | None) -> datetime:
+    """Return the present by which days are removed for good: the service's clock, where this machine's is ahead of it.
+
+    It takes one request, on the days on which something expires.
+    """
+    query = CdrQuery(horizon, horizon + timedelta(seconds=1), fields=(CdrField.CALL_ID,))
+    raw = await client.fetch_raw(query, max_wait=max_wait)
+    theirs = parse_http_date(raw.headers.get("date"))
+    if theirs is None or now - theirs < timedelta(hours=1):
+        return now
+    days = (now - theirs) / timedelta(days=1)
+    _LOG.warning("this machine's clock is %.1f days ahead of the service's, by which days expire", days)
+    return theirs
 
 
 def _planned(window: Window, state: SyncState, now: datetime) -> SyncWindow:

@@ -193,17 +193,21 @@ class SyncState:
         """Return the state as it can be known by now: a clock that was ahead has read its windows too early.
 
         Windows that have not settled yet are dropped; otherwise they would count as read once they have. By such a
-        clock too much has expired, too; what is dropped of that is fetched again.
+        clock too much has expired, too, by as much as it was ahead; that is fetched again.
         """
         kept: dict[int, SyncWindow] = {}
+        ahead = max([entry.fetched_at for entry in self.ledger.values()] + [now]) - now
+        expired = self.expired_before
+        if expired is not None and ahead:
+            expired = from_epoch_seconds(-(-to_epoch_seconds(expired - ahead) // DAY) * DAY)
         for day, entry in self.ledger.items():
             known = entry
             if entry.fetched_at > now:
                 known = attrs.evolve(entry, end=min(entry.end, settled)).outdated()
             if known.start < known.end:
                 kept[day] = known
-        expired = self.expired_before if self.expired_before is None or self.expired_before <= now else None
-        return attrs.evolve(self, ledger=kept, expired_before=expired)
+        is_possible = expired is not None and expired <= now
+        return attrs.evolve(self, ledger=kept, expired_before=expired if is_possible else None)
 
     def reconciled(self, stored: Mapping[int, StoredDay]) -> tuple[SyncState, tuple[SyncWindow, ...]]:
         """Compare the ledger with what is stored.

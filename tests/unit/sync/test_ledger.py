@@ -158,6 +158,17 @@ def test_expired_days_are_gone_and_stay_away() -> None:
     assert found.as_of(utc(DAY), utc(DAY)).first == utc(0)  # a clock that was ahead let too much expire
 
 
+@given(st.integers(0, 40), st.integers(0, 86_399), st.integers(0, 40), st.integers(1, 30))
+def test_expired_by_a_clock_that_was_ahead_is_taken_back(day: int, second: int, ahead: int, keep: int) -> None:
+    """However far it was ahead: what is gone then is what a right clock had removed, or a day more at most."""
+    now, wrong = (day + 60) * DAY + second, (day + 60 + ahead) * DAY + second
+    horizon = (wrong - keep * DAY) // DAY * DAY
+    ledger = {wrong // DAY: entry(wrong // DAY * DAY, wrong, wrong)}
+    found = state(ledger=ledger).expired(utc(horizon)).as_of(utc(now), utc(now))
+    right = (now - keep * DAY) // DAY * DAY
+    assert utc(right) <= found.first <= utc(right + DAY)
+
+
 statuses = st.sampled_from(["complete", "unreadable", "gap"])
 
 
