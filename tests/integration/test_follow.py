@@ -431,7 +431,7 @@ async def test_follow_invalid_times_are_refused(options: dict[str, Any]) -> None
         '{"version": 2, "query": "", "start": 0, "complete_until": "1", "versions": {}, "pending": {}, "keys": {}}',
         '{"version": 2, "query": "", "start": 0, "complete_until": null, "versions": [], "pending": {}, "keys": {}}',
         '{"version": 2, "query": "", "start": 0, "complete_until": null, "versions": {}, "pending": [1], "keys": {}}',
-        '{"kind": "watch", "version": 2}',
+        '{"kind": "watch", "version": 3}',
         '{"version": 2, "query": "", "start": 0, "complete_until": 1e300, "versions": {}, "pending": {}, "keys": {}}',
     ],
 )

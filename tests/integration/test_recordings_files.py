@@ -27,6 +27,7 @@ from voicenter_cdr.recordings import (
     MANIFEST,
     Recording,
     read_manifest,
+    recording_key,
 )
 from voicenter_cdr.recordings.download import file_stem
 
@@ -39,10 +40,10 @@ async def test_download_stores_and_lists_a_recording(tmp_path: Path) -> None:
     assert files(tmp_path) == [recording.path]
     assert (tmp_path / recording.path).read_bytes() == SOUND
     assert (recording.status, recording.reason) == ("stored", None)
-    assert (recording.key, recording.call_id, recording.cdr_type) == (cdr.key, cdr.call_id, 8)
+    assert (recording.key, recording.call_id, recording.cdr_type) == (recording_key(cdr), cdr.call_id, 8)
     assert (recording.size, recording.sha256) == (len(SOUND), hashlib.sha256(SOUND).hexdigest())
     assert recording.fetched_at.tzinfo is UTC
-    assert read_manifest(tmp_path) == {cdr.key: recording}
+    assert read_manifest(tmp_path) == {recording_key(cdr): recording}
     line = (tmp_path / MANIFEST).read_text("utf-8")
     assert line.count("\n") == 1
     assert "voicenter" not in line
@@ -125,7 +126,7 @@ async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Pat
         path = folder / f"{file_stem(cdr)}.wav"
         path.write_bytes(body)
         known = Recording(
-            key=cdr.key,
+            key=recording_key(cdr),
             call_id=cdr.call_id,
             cdr_type=8,
             started_at=cdr.started_at,
@@ -138,7 +139,7 @@ async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Pat
         with (tmp_path / MANIFEST).open("a") as manifest:
             manifest.write(json.dumps(known.to_dict()) + "\n")
     found = {recording.key: recording for recording in await fetch_all(server, tmp_path, cdrs)}
-    assert [found[cdr.key].status for cdr in cdrs] == ["empty", "present", "empty"]
+    assert [found[recording_key(cdr)].status for cdr in cdrs] == ["empty", "present", "empty"]
     assert len(server.requests) == 2
     assert [path.name.partition("-")[0] for path in sorted(folder.iterdir())] == [cdr.call_id for cdr in cdrs[1:]]
     server.body = wav(60)
@@ -200,7 +201,7 @@ async def test_download_odd_call_id_can_not_leave_the_folder(tmp_path: Path, cal
     recording = await fetch(Server(), folder, cdr)
     assert recording.path == f"date=2026-07-14/{file_stem(cdr)}.mp3"
     assert files(tmp_path) == [f"inner/{recording.path}"]
-    assert read_manifest(folder)[cdr.key].call_id == call_id
+    assert read_manifest(folder)[recording_key(cdr)].call_id == call_id
 
 
 async def test_download_odd_links_fail_alone(tmp_path: Path) -> None:

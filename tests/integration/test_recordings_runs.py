@@ -25,6 +25,7 @@ from voicenter_cdr import Cdr
 from voicenter_cdr.recordings import (
     download_recordings,
     read_manifest,
+    recording_key,
 )
 
 
@@ -34,7 +35,7 @@ async def test_run_keeps_to_its_concurrency(tmp_path: Path, concurrency: int) ->
     server, records = Server(), [call(n) for n in range(12)]
     found = await fetch_all(server, tmp_path, records, concurrency=concurrency)
     assert server.most == concurrency
-    assert {recording.key for recording in found} == {cdr.key for cdr in records}
+    assert {recording.key for recording in found} == {recording_key(cdr) for cdr in records}
 
 
 async def test_run_takes_records_as_needed(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ async def test_run_record_that_comes_twice_is_fetched_once(tmp_path: Path) -> No
     server = Server()
     found = await fetch_all(server, tmp_path, [call(), call(duration=5), call(2), call()], concurrency=2)
     assert len(server.requests) == 2
-    assert {recording.key for recording in found} == {call().key, call(2).key}
+    assert {recording.key for recording in found} == {recording_key(call()), recording_key(call(2))}
 
 
 async def test_run_link_that_comes_later_is_fetched(tmp_path: Path) -> None:
@@ -84,15 +85,15 @@ async def test_run_link_that_comes_later_is_fetched(tmp_path: Path) -> None:
     server = Server()
     found = await fetch_all(server, tmp_path, [call(record_url=None), call(), call()])
     assert [recording.status for recording in found] == ["missing", "stored"]
-    assert read_manifest(tmp_path) == {call().key: found[-1]}
+    assert read_manifest(tmp_path) == {recording_key(call()): found[-1]}
 
 
 async def test_run_failure_stops_no_other_download(tmp_path: Path) -> None:
     """A recording that can't be had is told with its reason, and the others are fetched."""
     records = [call(1, record_url="https://evil.example/x"), call(2), call(3, record_url=None), call(4)]
     found = {recording.key: recording for recording in await fetch_all(Server(), tmp_path, records)}
-    assert [found[cdr.key].status for cdr in records] == ["failed", "stored", "missing", "stored"]
-    assert "evil.example" in str(found[records[0].key].reason)
+    assert [found[recording_key(cdr)].status for cdr in records] == ["failed", "stored", "missing", "stored"]
+    assert "evil.example" in str(found[recording_key(records[0])].reason)
 
 
 async def test_run_raises_the_error_of_its_source(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from voicenter_cdr import CdrClient, CdrQuery, RecordingError
 from voicenter_cdr.recordings import (
     download_recording,
     download_recordings,
+    recording_key,
 )
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Records, Sandbox, serving
 from voicenter_cdr.testing import in_process, make_record, make_row
@@ -42,7 +43,7 @@ async def test_sandbox_calls_have_recordings(tmp_path: Path, recordings: Any) ->
     found = download_recordings(these(records), tmp_path, transport=transport)
     async with aclosing(found):
         stored = [recording async for recording in found if recording.status == "stored"]
-    assert {recording.key for recording in stored} == {cdr.key for cdr in linked}
+    assert {recording.key for recording in stored} == {recording_key(cdr) for cdr in linked}
     assert len({recording.sha256 for recording in stored}) == len({cdr.record_url for cdr in linked})
 
 

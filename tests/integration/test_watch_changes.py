@@ -107,3 +107,24 @@ async def test_watch_left_leaves_nothing_behind() -> None:
     async with desk.watching(Rule(name="all", handler=again), resume_from=saved) as stream:
         await until(stream, 4_000)
     assert numbers(again.done) == [1, 2]
+
+
+async def test_watch_ids_tell_no_number_and_outlive_a_restart() -> None:
+    """An id is the same after a restart from a checkpoint, and nothing that can be made from the record alone."""
+    told, again = Told(lambda _: True), Told()
+    rules = [Rule(name="call", handler=told), Rule(name="each", handler=told, once=False)]
+    async with Desk(row(1)).watching(*(attrs.evolve(rule, retry_for=timedelta(0)) for rule in rules)) as stream:
+        saved = stream.checkpoint  # before the first event: it holds the salt
+        await until(stream, 300)
+    (record,) = {event.record for event in told.calls}
+    for event in told.calls:
+        assert not {record.key, record.version} & set(event.id.split("-"))
+    async with Desk(row(1)).watching(
+        *(attrs.evolve(rule, handler=again) for rule in rules), resume_from=saved
+    ) as stream:
+        await until(stream, 600)
+    assert {event.id for event in again.done} == {event.id for event in told.calls}
+    other = Told()
+    async with Desk(row(1)).watching(Rule(name="call", handler=other)) as stream:
+        await until(stream, 900)
+    assert {event.id for event in other.done}.isdisjoint(event.id for event in told.calls)

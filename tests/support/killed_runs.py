@@ -57,6 +57,8 @@ async def watch(folder: Path, seed: int) -> None:
         async with CdrClient(code="sandbox-code", **options) as client:
             query = CdrQuery(NOW - timedelta(days=1), NOW + timedelta(days=9))
             stream = client.watch([rule], query, now=lambda: NOW, poll=timedelta(seconds=1), resume_from=saved)
+            if saved is None:
+                write_atomic(state, stream.checkpoint.encode())
             async with contextlib.aclosing(stream) as deliveries:
                 left = CALLS - len(WatchCheckpoint.parse(stream.checkpoint).done)
                 for _ in range(left):

@@ -30,4 +30,4 @@ SOUND = sound()
 def call(number: int = 1, **fields: Any) -> Cdr:
     """A call with a recording."""
     told = {"call_id": f"20260714223000abc{number}", "record_url": LINK, "record_expect": True, "cdr_type": 8}
-    return Cdr(started_at=AT, caller_number=PHONE, **{**told, **fields})
+    return Cdr(started_at=AT, **{"caller_number": PHONE, **told, **fields})

@@ -12,7 +12,7 @@ requests goes to the Call Log API: the limit of 30 in 60 seconds is for that alo
 """
 
 from voicenter_cdr.recordings.download import download_recording, download_recordings
-from voicenter_cdr.recordings.manifest import MANIFEST, Recording, RecordingStatus, read_manifest
+from voicenter_cdr.recordings.manifest import MANIFEST, Recording, RecordingStatus, read_manifest, recording_key
 from voicenter_cdr.recordings.policy import DEFAULT_HOSTS
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "download_recording",
     "download_recordings",
     "read_manifest",
+    "recording_key",
 ]

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import attrs
@@ -26,7 +26,7 @@ from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.recordings.manifest import MANIFEST, Manifest, Recording, RecordingStatus, describe
+from voicenter_cdr.recordings.manifest import MANIFEST, Manifest, Recording, RecordingStatus, describe, recording_key
 from voicenter_cdr.recordings.media import AUDIO_FORMATS, AudioFormat, Soundness, check_sound, identify
 from voicenter_cdr.recordings.partial import (
     FileChangedError,
@@ -128,7 +128,8 @@ async def _run(
     transport: httpx.AsyncBaseTransport | None,
 ) -> AsyncGenerator[Recording, None]:
     source = aiter(records)
-    running: dict[asyncio.Task[Recording], str] = {}
+    running: dict[asyncio.Task[Recording], tuple[str, str]] = {}
+    """Downloads under way, by the record's key and its file's name: neither may be fetched twice at once."""
     ended: list[asyncio.Task[Recording]] = []
     following: asyncio.Task[Cdr | None] | None = None
     over = False
@@ -145,8 +146,10 @@ async def _run(
                 if following in done:
                     cdr, following = following.result(), None
                     over = cdr is None
-                    if cdr is not None and _expects_recording(cdr) and cdr.key not in running.values():
-                        running[asyncio.create_task(downloads.download_or_report(cdr))] = cdr.key
+                    if cdr is not None and _expects_recording(cdr):
+                        names = cdr.key, file_stem(cdr)
+                        if not any(map(set(names).intersection, running.values())):
+                            running[asyncio.create_task(downloads.download_or_report(cdr))] = names
                 for task in ended:
                     yield task.result()
         finally:
@@ -185,6 +188,8 @@ class _Downloads:
         self._connections = connections
         self._manifest = manifest
         self._resume_at = 0.0
+        self._first_of_leg: dict[str, str] = {}
+        """The record that was first seen of each leg in this run, by its ``key``."""
 
     async def download_or_report(self, cdr: Cdr) -> Recording:
         """Return the recording of a record, also where it could not be fetched."""
@@ -223,12 +228,12 @@ class _Downloads:
         would take longer with every run. Who doubts them has ``sha256`` in the manifest. A file that was stored before
         audio was checked is checked once, and fetched again if it is not whole.
         """
-        known = self._manifest.recordings.get(cdr.key)
+        known = self._known(cdr, stem)
         if known is not None and known.path is not None:
             path = self._folder / known.path
             if file_size(path) != known.size:
                 return None
-            if self._manifest.is_proven(cdr.key):
+            if self._manifest.is_proven(known.key):
                 return attrs.evolve(known, status="present")
         elif (found := _existing_file(stem)) is not None:
             path = found
@@ -241,6 +246,20 @@ class _Downloads:
                 path.unlink()
             return None
         return self._manifest.add(await self._describe(cdr, path, "present"))
+
+    def _known(self, cdr: Cdr, stem: Path) -> Recording | None:
+        """Return what the manifest says of a record's recording, unless it says that of the leg's twin.
+
+        A file of another name is the same recording under a link that has changed, unless its own file is there, too,
+        or two records of this run are of that leg.
+        """
+        key = recording_key(cdr)
+        known = self._manifest.recordings.get(key)
+        if known is None:
+            return self._manifest.recordings.get(cdr.key)  # written by 0.2.0
+        is_twin = self._first_of_leg.setdefault(key, cdr.key) != cdr.key
+        is_own = known.path is None or PurePosixPath(known.path).stem == stem.name
+        return known if is_own or not (is_twin or _existing_file(stem)) else None
 
     async def _describe(self, cdr: Cdr, path: Path, status: RecordingStatus) -> Recording:
         sha256, size = await asyncio.to_thread(digest, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from attrs import field, frozen
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.models import Cdr
 
-__all__ = ["MANIFEST", "Manifest", "Recording", "RecordingStatus", "describe", "read_manifest"]
+__all__ = ["MANIFEST", "Manifest", "Recording", "RecordingStatus", "describe", "read_manifest", "recording_key"]
 
 MANIFEST: Final = "manifest.jsonl"
 """File in the folder with one JSON object a line; of several lines for a key, the last counts."""
@@ -35,7 +36,7 @@ class Recording:
     """Recording of one record, as the manifest tells it. It holds no link and no phone number."""
 
     key: str
-    """``key`` of the record."""
+    """Identity of the record's leg, :func:`recording_key` of it. Up to 0.2.0: ``key`` of the record."""
     call_id: str | None
     """CallID of the record; legs of a call can share it."""
     cdr_type: int | None
@@ -72,8 +73,20 @@ class Recording:
         return cls(**known)
 
 
+def recording_key(cdr: Cdr) -> str:
+    """Return the identity of a record's leg, 32 hex digits: the same on every machine, in every later answer.
+
+    Made from the call's id, the type, the time and the extensions, but from no phone number: manifests are given away,
+    and whoever tries all numbers would find the one behind ``Cdr.key``. Two legs that differ in their numbers alone
+    share it; their files have different names.
+    """
+    kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
+    parts = ("leg", cdr.call_id, kind, cdr.started_at.isoformat(), cdr.caller_extension, cdr.target_extension)
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
-    """Return the recordings of a folder by the key of their record; none where there is no manifest.
+    """Return the recordings of a folder by their key (:func:`recording_key`); none where there is no manifest.
 
     A damaged line, as the last one can be after a power cut, is passed over: the next run finds out again what it told.
     """
@@ -127,4 +140,4 @@ def describe(cdr: Cdr, status: RecordingStatus, **more: Any) -> Recording:
     """Make the recording of a record."""
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
     at = cdr.started_at.astimezone(UTC)
-    return Recording(key=cdr.key, call_id=cdr.call_id, cdr_type=kind, started_at=at, status=status, **more)
+    return Recording(key=recording_key(cdr), call_id=cdr.call_id, cdr_type=kind, started_at=at, status=status, **more)

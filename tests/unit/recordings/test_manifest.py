@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from contextlib import aclosing
 from pathlib import Path
 
 import httpx
 import pytest
-from support.recording_links import SOUND, call
+from support.recording_links import LINK, SOUND, call
 from support.recording_server import (
     POSIX,
     Pieces,
     Server,
     fetch,
     fetch_all,
+    files,
     these,
 )
 
@@ -23,6 +25,7 @@ from voicenter_cdr.recordings import (
     MANIFEST,
     download_recordings,
     read_manifest,
+    recording_key,
 )
 
 
@@ -77,12 +80,12 @@ async def test_manifest_torn_last_line_is_passed_over(tmp_path: Path, cut: int) 
     await fetch_all(Server(), tmp_path, [call(1), call(2)], concurrency=1)
     path = tmp_path / MANIFEST
     path.write_bytes(path.read_bytes()[:-cut])
-    assert set(read_manifest(tmp_path)) == {call(1).key} | ({call(2).key} if cut == 1 else set())
+    assert set(read_manifest(tmp_path)) == {recording_key(call(1))} | ({recording_key(call(2))} if cut == 1 else set())
     server = Server()
     found = await fetch_all(server, tmp_path, [call(1), call(2), call(3)], concurrency=1)
     assert [recording.status for recording in found] == ["present", "present", "stored"]
     assert len(server.requests) == 1
-    assert set(read_manifest(tmp_path)) == {call(n).key for n in (1, 2, 3)}
+    assert set(read_manifest(tmp_path)) == {recording_key(call(n)) for n in (1, 2, 3)}
 
 
 def test_manifest_foreign_lines_are_passed_over(tmp_path: Path) -> None:
@@ -124,3 +127,50 @@ async def test_folder_two_single_downloads_at_once_are_refused(tmp_path: Path, o
     calls = (fetch(Server(), tmp_path, call(number)) for number in (1, other))
     done = await asyncio.gather(*calls, return_exceptions=True)
     assert sorted(type(result).__name__ for result in done) == ["OSError", "Recording"]
+
+
+async def test_manifest_gives_no_number_away(tmp_path: Path) -> None:
+    """Nothing in the folder is made from a phone number, so that nobody finds one by trying them all."""
+    await fetch_all(Server(), tmp_path / "one", [call(1), call(2, record_url=None)])
+    others = [call(1, caller_number="0537654321"), call(2, record_url=None, target_number="0537654321")]
+    await fetch_all(Server(), tmp_path / "two", others)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    keys = [set(read_manifest(tmp_path / folder)) for folder in ("one", "two")]
+    assert keys[0] == keys[1] == {recording_key(call(1)), recording_key(call(2))}
+    assert call(1).key not in (tmp_path / "one" / MANIFEST).read_text("utf-8")
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_manifest_twins_of_a_leg_are_two_recordings(tmp_path: Path, turn: int) -> None:
+    """Legs that differ in their numbers alone have a recording each, in whatever order later runs see them."""
+    twins = [call(1), call(1, caller_number="0537654321", record_url=LINK.replace("abc", "abd"))]
+    server = Server(SOUND, *[None, httpx.Response(403)][::turn])
+    await fetch_all(server, tmp_path, twins, concurrency=1)
+    for order in (twins[::turn], twins, twins[::-1]):
+        await fetch_all(server, tmp_path, order, concurrency=1)
+    assert len(files(tmp_path)) == 2
+    assert len(server.requests) == 3
+    same = [call(5), call(5, caller_number="0537654321")]
+    assert [found.status for found in await fetch_all(server, tmp_path, same)][:1] == ["stored"]
+    assert len(files(tmp_path)) == 3
+
+
+async def test_manifest_changed_link_is_the_same_recording(tmp_path: Path) -> None:
+    """A link that is signed anew at every look leads to what is there."""
+    server = Server()
+    for signature in ("a", "b", "c"):
+        (found,) = await fetch_all(server, tmp_path, [call(record_url=f"{LINK}?signature={signature}")])
+    assert (found.status, len(server.requests)) == ("present", 1)
+
+
+async def test_manifest_of_0_2_0_is_read(tmp_path: Path) -> None:
+    """It names a recording by the key of its record, and the file as it likes; nothing is fetched again."""
+    (found,) = await fetch_all(Server(), tmp_path, [call()])
+    path = tmp_path / str(found.path)
+    path.rename(path.with_name("old.mp3"))
+    line = json.loads((tmp_path / MANIFEST).read_bytes())
+    line |= {"key": call().key, "path": f"{path.parent.name}/old.mp3"}
+    (tmp_path / MANIFEST).write_text(json.dumps(line) + "\n", "utf-8")
+    server = Server()
+    assert [known.status for known in await fetch_all(server, tmp_path, [call()])] == ["present"]
+    assert server.requests == []

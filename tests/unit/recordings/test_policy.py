@@ -18,6 +18,7 @@ from voicenter_cdr import ConfigurationError, RecordingError
 from voicenter_cdr.recordings import (
     download_recordings,
     read_manifest,
+    recording_key,
 )
 
 
@@ -61,6 +62,6 @@ async def test_download_record_without_a_link_is_missing(tmp_path: Path, link: s
     assert raised.value.is_missing
     records = [call(1, record_url=link), call(2, record_url=link, record_expect=False)]
     (missing,) = await fetch_all(server, tmp_path, records)
-    assert (missing.status, missing.key, missing.path) == ("missing", records[0].key, None)
+    assert (missing.status, missing.key, missing.path) == ("missing", recording_key(records[0]), None)
     assert server.requests == []
     assert list(read_manifest(tmp_path).values()) == [missing]

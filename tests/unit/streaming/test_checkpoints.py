@@ -17,6 +17,7 @@ from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, Pen
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 QUERY = CdrQuery(NOW - timedelta(hours=1, microseconds=5), NOW)
 
+SALT = "0f" * 16
 digests = st.dictionaries(st.text("0123456789abcdef", min_size=1, max_size=8), st.integers(0, 2**33), max_size=4)
 pending = st.dictionaries(
     st.text("0123456789abcdef", min_size=1, max_size=8),
@@ -43,7 +44,7 @@ follows = st.builds(
 def test_checkpoints_are_read_back_as_they_were_written(follow: FollowCheckpoint, done: dict[str, int]) -> None:
     """Text and value are the same thing, for both kinds; the pending versions keep their age."""
     assert FollowCheckpoint.parse(follow.dump()) == follow
-    watch = WatchCheckpoint(start=QUERY.seconds[0], end=QUERY.seconds[1], done=done, follow=follow)
+    watch = WatchCheckpoint(start=QUERY.seconds[0], end=QUERY.seconds[1], salt=SALT, done=done, follow=follow)
     assert WatchCheckpoint.parse(watch.dump()) == watch
     assert follow.is_for(QUERY)
     later = NOW + timedelta(days=3)
@@ -71,7 +72,7 @@ def test_checkpoint_of_any_other_json_is_refused(value: Any) -> None:
 def test_checkpoint_with_one_field_of_another_type_is_refused() -> None:
     """Numbers in place of text, text in place of numbers, fields that are missing; kinds and versions by name."""
     follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
-    good = WatchCheckpoint(start=1, end=2, done={"a": 1}, follow=follow)
+    good = WatchCheckpoint(start=1, end=2, salt=SALT, done={"a": 1}, follow=follow)
     state = json.loads(good.dump())
     for name in state:
         if name != "kind":
@@ -90,7 +91,7 @@ def test_checkpoint_with_a_key_too_many_is_refused() -> None:
     """A key nobody wrote, at the top or in the position of the stream inside, makes it damaged."""
     stream = StreamCheckpoint(query=QUERY.fingerprint, period=QUERY.seconds, windows=())
     follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
-    watch = WatchCheckpoint(start=1, end=2, done={}, follow=follow)
+    watch = WatchCheckpoint(start=1, end=2, salt=SALT, done={}, follow=follow)
     for good in (stream, follow, watch):
         with pytest.raises(CheckpointError, match="damaged"):
             type(good).parse(json.dumps(json.loads(good.dump()) | {"extra": 1}))

@@ -214,9 +214,10 @@ class _Run:
 
         Raises :class:`IncompleteError` where events were not delivered.
         """
-        tasks = {asyncio.create_task(self._consume())}
-        if self._state is not None:
+        tasks = set[asyncio.Task[None]]()
+        if self._state is not None:  # first of all, so that the ids of events stay the same, whenever it is killed
             tasks.add(asyncio.create_task(self._save_regularly()))
+        tasks.add(asyncio.create_task(self._consume()))
         try:
             ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
@@ -247,15 +248,18 @@ class _Run:
         """Save the state every few seconds for as long as it changes; a failure is told, and tried again."""
         before = None
         while True:
-            await asyncio.sleep(_SAVED_EVERY)
             now = attrs.evolve(self._stream.stats, waiting=0), self.dead_lettered
-            if now == before:
-                continue
-            try:
-                self._save()
+            if now != before and self._try_to_save():
                 before = now
-            except OSError as error:
-                _LOG.warning("the state could not be saved (%s); trying again", error.strerror or type(error).__name__)
+            await asyncio.sleep(_SAVED_EVERY)
+
+    def _try_to_save(self) -> bool:
+        try:
+            self._save()
+        except OSError as error:
+            _LOG.warning("the state could not be saved (%s); trying again", error.strerror or type(error).__name__)
+            return False
+        return True
 
     def _save(self) -> None:
         if self._state is not None:

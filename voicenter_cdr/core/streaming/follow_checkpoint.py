@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Final, Self
 
 from attrs import frozen
 
@@ -13,6 +13,8 @@ from voicenter_cdr.core.streaming.checkpoints import Checkpoint
 from voicenter_cdr.models import CdrQuery
 
 __all__ = ["FollowCheckpoint", "PendingVersion", "WatchCheckpoint"]
+
+_SALT_BYTES: Final = 16
 
 
 @frozen
@@ -96,12 +98,14 @@ class WatchCheckpoint(Checkpoint):
     """Position of a watch: what was delivered, and where its stream of changes is."""
 
     KIND = "watch"
-    VERSION = 2
+    VERSION = 3
     OWNER = "a watch"
 
     start: int
     end: int
     """Bounds of the query's period, in seconds since 1970."""
+    salt: str
+    """Salt of the ids of events, 32 hex digits."""
     done: Mapping[str, int]
     """Ids of events that were delivered or discarded, with the second of their record."""
     follow: FollowCheckpoint
@@ -113,3 +117,5 @@ class WatchCheckpoint(Checkpoint):
 
     def __attrs_post_init__(self) -> None:
         _ = self.period
+        if len(bytes.fromhex(self.salt)) != _SALT_BYTES:
+            raise ValueError("the salt is of another length")

@@ -37,10 +37,11 @@ class Event:
     version: str
     """32 hex digits that are the same for this record with this content."""
     id: str
-    """Identity of the event, the same at every attempt and after every restart, so that duplicates can be dropped.
+    """Identity of the event, the same at every attempt and after every restart from a checkpoint.
 
-    Made of the rule's name and of what fires once: the ``key`` of the record, whatever version a restart finds, or
-    with ``once=False`` its version.
+    Receivers can drop duplicates by it. Made of the rule's name and of what fires once: the ``key`` of the record,
+    whatever version a restart finds, or with ``once=False`` its version; under a salt that the checkpoint holds, so
+    that it tells nothing of a number.
     """
     attempt: int
     """Number of the handler's call, from 1; 0 if the rule never had room for one."""

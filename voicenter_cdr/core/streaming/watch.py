@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import logging
 import random
+import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -67,6 +69,7 @@ class WatchStream(ResumableStream[Delivery]):
         self._query = query
         self._changes = follow(query, None if checkpoint is None else checkpoint.follow.dump())
         self._done = {} if checkpoint is None else dict(checkpoint.done)
+        self._salt = secrets.token_hex(16) if checkpoint is None else checkpoint.salt
         self._slots = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
         self._pending: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
         self._given_up: dict[str, set[str]] = {}
@@ -91,10 +94,12 @@ class WatchStream(ResumableStream[Delivery]):
         """Position to resume from (``resume_from=…``): JSON text with digests and without phone numbers.
 
         It covers the events that were delivered or discarded. Every other event fires again, under the same id, if the
-        service still shows its record and the record still matches the rule.
+        service still shows its record and the record still matches the rule. It also holds the salt of the ids, so save
+        it once before the first event.
         """
         start, end = self._query.seconds
-        return WatchCheckpoint(start=start, end=end, done=self._done, follow=self._changes.snapshot()).dump()
+        follow = self._changes.snapshot()
+        return WatchCheckpoint(start=start, end=end, salt=self._salt, done=self._done, follow=follow).dump()
 
     def discard(self, event: Event) -> None:
         """Let checkpoints cover an event that was given up, since it is kept elsewhere: in a dead-letter file."""
@@ -160,16 +165,23 @@ class WatchStream(ResumableStream[Delivery]):
         else:
             self._changes.requeue(change)
 
-    @staticmethod
-    def _event(rule: Rule, change: Change) -> Event:
+    def _event(self, rule: Rule, change: Change) -> Event:
         return Event(
             rule=rule.name,
             record=change.record,
             is_new=change.is_new,
             version=change.version,
-            id=f"{rule.name}-{change.record.key if rule.once else change.version}",
+            id=f"{rule.name}-{self._digest(change.record.key if rule.once else change.version)}",
             attempt=0,
         )
+
+    def _digest(self, identity: str) -> str:
+        """Return an identity under the salt of this watch.
+
+        Ids travel to webhooks and stand in their logs. ``Cdr.key`` is made from the caller's number, which whoever
+        tries all numbers would find.
+        """
+        return hashlib.blake2b(identity.encode(), key=bytes.fromhex(self._salt), digest_size=16).hexdigest()
 
     def _is_finished(self, rule: Rule, event: Event, change: Change) -> bool:
         """Return whether an event is finished; if it has not begun and there is room, begin it."""
