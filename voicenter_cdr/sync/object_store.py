@@ -323,7 +323,7 @@ class SharedObjectStore(ObjectStore):
         """Take nothing. Raises ``OSError`` (``EBUSY``) while a sync is at work."""
         with self._translate_errors():
             found = self._get(_LEASE)
-        if found is not None and self._held_until(found[0]) > self._clock():
+        if found is not None and self._is_held(found[0]):
             raise self._busy()
 
     def begin(self, window: Window) -> None:
