@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ipaddress
 import socket
 from collections.abc import Callable, Mapping
@@ -10,16 +11,41 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.examples import FULL
 
 from voicenter_cdr.testing import VirtualClockLoop
 
 pytest_plugins = ["voicenter_cdr.testing.fixtures", "support.command_line"]
 
+EXTRAS = {
+    "cyclopts": [
+        "unit/cli/*",
+        "integration/test_cli_*",
+        "integration/test_diagnostics.py",
+        "integration/test_watch_command.py",
+    ],
+    "duckdb": [
+        *("unit/export/*", "unit/analytics/test_real_month.py", "unit/analytics/test_sql.py"),
+        *("integration/test_sync_*", "integration/test_pseudonyms.py", "e2e/test_dlt_*", "e2e/test_sync_*"),
+    ],
+    "jinja2": ["unit/analytics/test_report_*"],
+    "standardwebhooks": ["unit/test_handlers.py"],
+}
+"""Libraries that are no core dependencies, and the tests that can't be imported without them."""
+collect_ignore_glob = [
+    name for library, names in EXTRAS.items() if importlib.util.find_spec(library) is None for name in names
+]
+
 settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    "full",
+    deadline=None,
+    derandomize=True,
+    max_examples=FULL,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-settings.register_profile("deep", settings.get_profile("suite"), derandomize=False, max_examples=5_000)
-settings.register_profile("mutation", settings.get_profile("suite"), max_examples=20)
+settings.register_profile("suite", settings.get_profile("full"), max_examples=FULL // 4)
+settings.register_profile("deep", settings.get_profile("full"), derandomize=False, max_examples=50 * FULL)
+settings.register_profile("mutation", settings.get_profile("full"), max_examples=FULL // 5)
 settings.load_profile("suite")
 
 
@@ -49,3 +75,11 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file on one worker as far as possible, so that its fixtures are made once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

@@ -16,8 +16,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.servers import postgres, service
 
 from voicenter_cdr import CheckpointError, ConfigurationError, DecodeError
@@ -123,7 +124,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-@pytest.mark.parametrize("name", ["VOICENTER_BASE_URL", "SOURCES__VOICENTER__BASE_URL"])
+@pytest.mark.parametrize(
+    "name", ["SOURCES__VOICENTER__BASE_URL", pytest.param("VOICENTER_BASE_URL", marks=pytest.mark.exhaustive)]
+)
 def test_dlt_address_may_come_from_the_configuration(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From dlt's configuration or from the environment: who sets it for a sandbox asks no other service."""
     with service(Sandbox(Records([row(1, 1)]))) as url:
@@ -135,9 +138,9 @@ def test_dlt_address_may_come_from_the_configuration(run: Any, name: str, monkey
 @pytest.mark.parametrize(
     ("run", "mode"),
     [
-        ("duck", "merge"),
         ("duck", "replace"),
         ("server", "merge"),
+        pytest.param("duck", "merge", marks=pytest.mark.exhaustive),
         pytest.param("server", "replace", marks=pytest.mark.exhaustive),
     ],
     indirect=["run"],
@@ -229,7 +232,7 @@ NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
     ("first", "second"),
     [
         ({"filters": {"cdr_types": [8]}}, {}),
-        ({}, {"code": "another-code"}),
+        pytest.param({}, {"code": "another-code"}, marks=pytest.mark.exhaustive),
         pytest.param({"account": "north"}, {"account": "south"}, marks=pytest.mark.exhaustive),
         pytest.param({}, {"mode": "replace"}, marks=pytest.mark.exhaustive),
         pytest.param(
@@ -296,7 +299,7 @@ RUNS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(RUNS, st.sampled_from([1, 86_400]))
 def test_missing_periods_leave_no_hole(runs: list[tuple[int, int, int, bool]], step: int) -> None:
     """After each run all it was asked for is loaded; a day is read from its midnight, as far as it ever was."""
@@ -327,8 +330,14 @@ def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, An
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("mode", ["merge", "replace"])
+@pytest.mark.parametrize(
+    ("mode", "seed"),
+    [
+        ("merge", 0),
+        ("replace", 1),
+        *(pytest.param(mode, seed, marks=pytest.mark.exhaustive) for mode, seed in (("merge", 1), ("replace", 0))),
+    ],
+)
 def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
     """Wherever in its day the newest record lies, and whatever came, changed or vanished in the look-back before it."""
     chance = random.Random(seed)

@@ -88,6 +88,21 @@ SWITCHES: list[dict[str, Any]] = [
 ]
 
 
+FAULTS = (
+    Fault.refuse(1),
+    Fault.page(502),
+    Fault.page(503),
+    Fault.truncate(300),
+    Fault.truncate(2_000, tell_length=True),
+    Fault(drop=True),
+    Fault(damage_gzip=True),
+    Fault(hang=1_000),
+    Fault(return_hits=5),
+    Fault(lose_rows=3),
+    Fault(late_error=1),
+)
+
+
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
 async def test_every_switch_over_http(switch: dict[str, Any], centre: CallCentre) -> None:
     """Whatever the service does where the document is silent: every record once, in order, and never over its limit."""
@@ -104,23 +119,13 @@ async def test_every_switch_over_http(switch: dict[str, Any], centre: CallCentre
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "at"),
     [
-        Fault.refuse(1),
-        Fault.page(502),
-        Fault.page(503),
-        Fault.truncate(300),
-        Fault.truncate(2_000, tell_length=True),
-        Fault(drop=True),
-        Fault(damage_gzip=True),
-        Fault(hang=1_000),
-        Fault(return_hits=5),
-        Fault(lose_rows=3),
-        Fault(late_error=1),
+        pytest.param(fault, at, marks=() if place == number % 3 else pytest.mark.exhaustive, id=f"{fault}-{at}")
+        for number, fault in enumerate(FAULTS)
+        for place, at in enumerate((0, 1, 6))
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("at", [0, 1, 6])
 async def test_faults_over_http(fault: Fault, at: int, centre: CallCentre) -> None:
     """One thing that goes wrong with the first, the second or a later answer costs time, never a record."""
     totals: Any = "honest" if fault.lose_rows else "missing"
@@ -254,6 +259,7 @@ async def test_days_on_which_the_clock_changes(day: datetime, hours: int) -> Non
     assert [int(cdr.call_id or -1) for cdr in got] == list(range(120, 120 + hours * 60))
 
 
+@pytest.mark.exhaustive  # the default run takes the same month by the command line
 @pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
 async def test_a_month_of_real_calls() -> None:
     """31,597 real calls, over HTTP, within the real limits and few requests."""

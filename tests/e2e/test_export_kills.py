@@ -16,7 +16,8 @@ from support.small_disk import mounting
 HERE = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
-often = pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.exhaustive)])
+LONG = (pytest.mark.exhaustive, pytest.mark.long)
+often = pytest.mark.parametrize("kills", [1, pytest.param(100, marks=LONG)])
 
 
 def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from support import killed_runs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals of POSIX")
 
-KILLS = [pytest.param(6, 0), *(pytest.param(200, seed, marks=pytest.mark.exhaustive) for seed in (1, 2))]
+LONG = (pytest.mark.exhaustive, pytest.mark.long)
+KILLS = [pytest.param(3, 0), *(pytest.param(200, seed, marks=LONG) for seed in (1, 2))]
 
 
 def killed(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:

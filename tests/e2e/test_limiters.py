@@ -16,9 +16,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import servers
+from support.examples import examples
 from support.limiter_worker import LIMIT
 
 from voicenter_cdr import CdrClient, CdrQuery, ConfigurationError, RateLimit, RateLimitError
@@ -73,7 +74,7 @@ def test_three_processes_use_one_budget(place: str) -> None:
     assert LIMIT.period / statistics.mean(gaps) >= 0.9
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 3), st.lists(st.booleans(), max_size=30))
 def test_any_number_of_waiting_programs(
     tmp_path_factory: pytest.TempPathFactory, programs: int, requests: int, grace: int, leaving: list[bool]
@@ -245,7 +246,7 @@ class SlowToConnect(httpx.AsyncBaseTransport):
         return await self.inner.handle_async_request(request)
 
 
-@pytest.mark.parametrize("delay", [1.9, 6.0, 30.0, 63.0])
+@pytest.mark.parametrize("delay", [1.9, 63.0, *(pytest.param(s, marks=pytest.mark.exhaustive) for s in (6.0, 30.0))])
 async def test_connections_that_take_long_do_not_overdraw_a_shared_budget(tmp_path: Path, delay: float) -> None:
     """However late requests are written, the clients together keep to the limit: none is refused."""
     app = Sandbox(Bulk(range(int(START.timestamp()) * 1000, int(START.timestamp()) * 1000 + 3_600_000, 9_000)))

@@ -52,7 +52,8 @@ def kill(
 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
-often = pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.exhaustive)])
+LONG = (pytest.mark.exhaustive, pytest.mark.long)
+often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=LONG)])
 
 
 @often

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 from attrs import frozen
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr import CdrClient, CdrQuery, VoicenterError
 from voicenter_cdr.testing import run_virtual
@@ -78,7 +79,7 @@ worlds = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(worlds, st.integers(1, 4), st.sampled_from(["time", "any"]))
 def test_client_any_world_every_record_once_or_an_error(world: World, concurrency: int, order: Any) -> None:
     """Every record of the period comes exactly once, or an error says why; without a crowded second there is none."""

@@ -145,8 +145,8 @@ async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
 async def test_rows_without_a_time() -> None:
     """Nothing can be said of their zone and order, and that is all."""
     undated = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
-    page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": undated * 170}
-    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
+    body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": undated * 170})
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
     async with CdrClient(code="some-code", transport=answers) as client:
         found = await diagnose({"code": client}, now=lambda: NOW)
     assert level(found, "records")[0] == "problem"

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr import (
     AuthenticationError,
@@ -232,7 +233,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(STEPS)
 def test_follow_hands_out_every_version_once(steps: list[tuple[str, int]]) -> None:
     """Whatever appears, changes, changes back or vanishes, stopped and resumed after every step."""
@@ -336,7 +337,7 @@ class Overcounting(httpx.AsyncBaseTransport):
         return httpx.Response(200, json=answer)
 
 
-@settings(max_examples=5)
+@examples(5)
 @given(
     st.lists(st.integers(-110, 120), min_size=1, max_size=3),
     st.sampled_from([3, 50]),
@@ -366,7 +367,7 @@ def test_follow_wrong_count_hides_no_other_record(hidden: list[int], cap: int, r
     run_virtual(main())
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(0, 3_600_000), st.integers(0, 999_999), st.integers(1, 30))
 def test_follow_query_with_an_end_ends_without_an_error(begun: int, fraction: int, poll: int) -> None:
     """Whenever it begins and whatever fraction of a second its end has, the last polls make no impossible query."""

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.audio import noise, wav
+from support.examples import examples
 from support.recording_links import LINK, SOUND, call, sound
 from support.recording_server import (
     POSIX,
@@ -54,7 +55,7 @@ async def test_resume_broken_connection_asks_for_the_rest(tmp_path: Path) -> Non
     etag=st.sampled_from(['"v1"', 'W/"weak"', None]),
     told=st.booleans(),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_resume_any_break_stores_the_same_file(cuts: Sequence[int], etag: str | None, told: bool) -> None:
     """However often and wherever answers break off, what is stored is what the server has."""
     body = sound(5000)

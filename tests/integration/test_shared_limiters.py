@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import servers
+from support.examples import examples
 
 from voicenter_cdr import RateLimit
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
@@ -71,7 +72,7 @@ def test_sqlite_limiter_lost_file_grants_no_more_than_the_limit(tmp_path: Path, 
     run_virtual(main())
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.lists(st.tuples(st.sampled_from(["use", "lose", "leave"]), st.floats(0, 30)), max_size=12))
 def test_sqlite_limiter_any_history_keeps_the_limit(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float]]

@@ -15,8 +15,9 @@ import duckdb
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.sync_account import CODE, NOW, PHONE, Account, everywhere, record
 from support.sync_worker import BEGIN, Row, stored, truth, watermark, world
 
@@ -208,7 +209,7 @@ async def test_sync_dry_run_costs_and_changes_nothing(account: Account) -> None:
 failures = st.one_of(st.none(), st.integers(0, 8))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.lists(st.tuples(st.integers(0, 40), failures), min_size=1, max_size=5))
 async def test_sync_runs_that_break_off_anywhere_come_out_right(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int | None]]

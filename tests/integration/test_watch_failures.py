@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.watch_desk import NOW, QUERY, Desk, Told, later, numbers, row, until
 
 from voicenter_cdr import AuthenticationError, Cdr, CdrClient, CdrQuery, Event, IncompleteError, Rule
@@ -305,7 +306,7 @@ DOWN = st.lists(st.builds(lambda begin, length: range(begin, begin + length), st
 """The minutes in which a handler fails."""
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(
     st.lists(CALLS, max_size=6),
     st.lists(st.integers(1, 280), max_size=5),

@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Receiver
+from support.examples import examples
 from support.webhook import Hook
 
 from voicenter_cdr import ConfigurationError, DeliveryError, Event
@@ -36,7 +37,7 @@ def event(**changes: Any) -> Event:
     return Event(**told | {"id": "task-" + "cd" * 16, "attempt": 1} | changes)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.binary(min_size=16, max_size=64), st.text(max_size=20))
 def test_webhook_request_is_what_the_official_library_verifies(key: bytes, queue: str) -> None:
     """Any secret the libraries take, any text: they verify id, time and body, and return the event."""

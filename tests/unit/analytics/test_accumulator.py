@@ -12,8 +12,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.real_month import TEN, bank, month, queue, with_data
 from support.records import at, cdrs
 
@@ -301,7 +302,7 @@ def test_naive_times_and_other_options_are_refused() -> None:
 # --- however the records come
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(cdrs, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
 def test_order_and_parts_change_nothing(records: list[Cdr], rng: random.Random, cut: int) -> None:
     """Any order gives the same numbers, and so do parts that were counted apart and merged."""
@@ -316,7 +317,7 @@ def test_order_and_parts_change_nothing(records: list[Cdr], rng: random.Random, 
     assert left.result().to_dict() == whole
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(cdrs, max_size=30))
 def test_levels_of_any_records_add_up(records: list[Cdr]) -> None:
     """Talk of handlings is talk of calls, and the groups of every dimension add up to the whole."""

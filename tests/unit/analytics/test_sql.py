@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.real_month import TEN, bank, month, with_data
 from support.records import cdrs
 from support.servers import postgres
@@ -23,7 +24,14 @@ from voicenter_cdr import Cdr, ConfigurationError
 from voicenter_cdr.analytics import DIMENSIONS, KpiOptions, Kpis, WaitSource, create_views, kpis, unreturned, views
 from voicenter_cdr.export import COLUMNS, Kind, committing, open_sink, rows
 
-every = pytest.mark.parametrize("dialect", ["duckdb", "sqlite", "postgres"])
+
+def dialects(default: str) -> pytest.MarkDecorator:
+    """Parametrize over all databases: one by default, the others under the marker ``exhaustive``."""
+    others = [
+        pytest.param(name, marks=pytest.mark.exhaustive) for name in ("duckdb", "sqlite", "postgres") if name != default
+    ]
+    return pytest.mark.parametrize("dialect", [default, *others])
+
 
 _POSTGRES = {
     Kind.INT16: "smallint",
@@ -100,7 +108,7 @@ def assert_same(connection: Any, made: Kpis, dimensions: Any = DIMENSIONS) -> No
             assert line["label"] == group.label
 
 
-@every
+@dialects("postgres")
 def test_views_of_a_synthetic_month_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
     """Transfers, dialers, spellings, local hours: all numbers of all groups, callers, menus, flow and classes."""
     records = month()[1] if dialect == "duckdb" else month()[1][:1_200]
@@ -128,7 +136,7 @@ def test_views_of_a_synthetic_month_equal_python(dialect: str, tmp_path: Path, r
 
 
 @with_data
-@every
+@dialects("duckdb")
 def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
     """Python and the databases agree about thousands of real calls."""
     records = bank() if dialect == "duckdb" else bank()[:4_000]
@@ -136,7 +144,7 @@ def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, requ
         assert_same(connection, kpis(records), ["queue", "representative", "weekday_hour"])
 
 
-@every
+@dialects("sqlite")
 def test_options_reach_the_views(dialect: str, tmp_path: Path, request: Any) -> None:
     """Other seconds, other zone, another wait, menu and voicemail, another end: views count what Python does."""
     options = KpiOptions(
@@ -158,8 +166,8 @@ def test_options_reach_the_views(dialect: str, tmp_path: Path, request: Any) -> 
         assert_same(connection, made, ["queue", "day"])
 
 
-@every
-@settings(max_examples=3)
+@dialects("duckdb")
+@examples(4)
 @example(records=[])
 @given(records=st.lists(cdrs, min_size=20, max_size=80))
 def test_views_of_any_records_equal_python(

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.records import at, cdrs, records_of
 
 from voicenter_cdr import Cdr, ConfigurationError
@@ -30,7 +31,7 @@ def the_same(calls: list[Call]) -> Counter[str]:
     return Counter(repr((call, [repr((cdr, cdr.custom_data)) for cdr in call.records])) for call in calls)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(cdrs, max_size=25), st.randoms(use_true_random=False))
 def test_stitch_any_shuffle_gives_the_same_calls(records: list[Cdr], rng: random.Random) -> None:
     """Calls do not depend on how the records came, and every record is in exactly one."""
@@ -42,7 +43,7 @@ def test_stitch_any_shuffle_gives_the_same_calls(records: list[Cdr], rng: random
     assert inside == Counter(map(id, records))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(cdrs, max_size=25), st.lists(st.integers(0, 25), max_size=4))
 def test_stitcher_any_split_gives_the_same_calls(records: list[Cdr], cuts: list[int]) -> None:
     """A stream may come in any pieces: the stitcher carries on where the last piece ended."""

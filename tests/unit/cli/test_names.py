@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr.cli.names import resolve_names
@@ -14,7 +15,7 @@ KNOWN = ("Sales", "Sales, North", "Sales ", "Support", 'חב"ד', "Straße", "07
 name = st.text(min_size=1, max_size=15).filter(str.strip)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(name, min_size=1, unique=True), st.data())
 def test_resolve_names_exact_name_is_taken_as_it_is(known: list[str], data: st.DataObject) -> None:
     """A name that records have means that name alone, whatever commas and spaces it holds."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.command_line import NOW
+from support.examples import examples
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.periods import Period
@@ -93,7 +94,7 @@ def test_resolve_period_of_a_calendar_word_is_local_and_ends_now(word: str, star
     assert [f"{moment:%Y-%m-%dT%H:%M}" for moment in found] == [start, end]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(["UTC", "Asia/Jerusalem", "Asia/Beirut"])
 )

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr import Cdr
 from voicenter_cdr.export import committing, open_sink
@@ -26,7 +27,7 @@ def local(at: datetime, zone: ZoneInfo) -> tuple[Any, ...]:
     return f"{there:%Y-%m-%d %H:%M:%S}", f"{there:%Y-%m-%d}", there.hour, f"{there:%A}"
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(
     st.lists(
         st.datetimes(datetime(2001, 1, 1), datetime(2049, 1, 1), timezones=st.just(UTC)).map(

@@ -10,8 +10,9 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.full_records import FULL, MOMENT
 
 from voicenter_cdr import Cdr, ConfigurationError, FrozenMap
@@ -63,20 +64,25 @@ def test_read_of_a_period_takes_its_records_alone(tmp_path: Path, name: str) -> 
         read(target, datetime(2026, 7, 14))
 
 
+@pytest.fixture(scope="module")
+def many() -> list[Cdr]:
+    """More records than a page holds."""
+    return [make_record(at=MOMENT + timedelta(seconds=number), number=number) for number in range(10_500)]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_read_many_records_are_pages(tmp_path: Path, name: str) -> None:
+def test_read_many_records_are_pages(many: list[Cdr], tmp_path: Path, name: str) -> None:
     """Pages hold at most 10,000 records, each in order of time."""
-    records = [make_record(at=MOMENT + timedelta(seconds=number), number=number) for number in range(10_500)]
     target = f"{tmp_path}/{name}"
-    export(target, records)
+    export(target, many)
     pages = list(read(target))
     assert [len(page) for page in pages] == [10_000, 500]
     assert pages[0].start == MOMENT
     assert pages[0].end == MOMENT + timedelta(seconds=10_000)
-    assert [cdr for page in pages for cdr in page] == records
+    assert [cdr for page in pages for cdr in page] == many
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     st.lists(
         st.builds(

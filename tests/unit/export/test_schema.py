@@ -13,8 +13,8 @@ import attrs
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from support.full_records import FULL, MOMENT
-from support.table_files import NAMES, from_database, save, truth, tuples
+from support.full_records import FULL, MOMENT, NAMES
+from support.table_files import from_database, save, truth, tuples
 
 from voicenter_cdr import Cdr, ConfigurationError, FrozenMap
 from voicenter_cdr.core.protocol.fields import API_NAMES

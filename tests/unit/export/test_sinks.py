@@ -17,8 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support.full_records import FULL, MOMENT
-from support.table_files import NAMES
+from support.full_records import FULL, MOMENT, NAMES
 from support.text_files import written
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, ConfigurationError, DialStatus, Page

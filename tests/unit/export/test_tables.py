@@ -17,8 +17,9 @@ import polars
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.full_records import FULL, MOMENT, maps, steps, texts
 from support.small_population import in_a_small_world
 from support.table_files import OTHER, TABLES, from_database, from_parquet, from_sqlite, save, truth, tuples, whole_of
@@ -52,7 +53,7 @@ FITTING = {
 fitting = st.builds(Cdr, **{item.name: FITTING.get(item.name, texts) for item in attrs.fields(Cdr) if item.init})
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(st.lists(fitting, min_size=1, max_size=4))
 @example([FULL, Cdr(started_at=MOMENT, queue_name="lone \ud83d surrogate", call_id="\x00")])
 def test_every_table_brings_back_every_value(tmp_path_factory: pytest.TempPathFactory, records: list[Cdr]) -> None:

@@ -12,8 +12,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.full_records import FULL, MOMENT, maps, steps, texts
-from support.table_files import NAMES
+from support.full_records import FULL, MOMENT, NAMES, maps, steps, texts
 from support.text_files import written
 
 from voicenter_cdr import Cdr, CdrType, DialStatus, IvrStep

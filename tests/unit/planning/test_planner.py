@@ -54,6 +54,7 @@ def test_planner_any_world_every_record_once_or_an_error(seed: int, large: bool)
 
 
 @pytest.mark.exhaustive
+@pytest.mark.long
 def test_planner_many_worlds_every_record_once_or_an_error() -> None:
     """The same for as long as PLANNER_SECONDS says, from a seed that is printed (PLANNER_SEED)."""
     seed = first = int(os.environ.get("PLANNER_SEED", random.SystemRandom().randrange(10**9)))
@@ -130,8 +131,15 @@ def test_planner_a_day_refused_raises() -> None:
         planner.record_refusal(request, OutOfRangeError(5))
 
 
-@pytest.mark.parametrize("totals", ["capped", "missing"])
-@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize(
+    ("totals", "concurrency"),
+    [
+        ("capped", 4),
+        ("missing", 1),
+        pytest.param("capped", 1, marks=pytest.mark.exhaustive),
+        pytest.param("missing", 4, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_planner_without_totals_pays_little(totals: str, concurrency: int) -> None:
     """Windows aimed at less than a page: at most 1.6 requests for each page of rows that come evenly."""
     world = make_world(list(range(0, 600_000, 6)), Window(0, 600_000), cap=1_000, totals=totals)
@@ -149,7 +157,13 @@ def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bo
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "in_order", "most"), [(1, True, 103), (4, True, 112), (4, False, 109), (8, False, 115)]
+    ("concurrency", "in_order", "most"),
+    [
+        (1, True, 103),
+        (8, False, 115),
+        pytest.param(4, True, 112, marks=pytest.mark.exhaustive),
+        pytest.param(4, False, 109, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_planner_honest_totals_cost_a_request_a_page(concurrency: int, in_order: bool, most: int) -> None:
     """Chains of equations cost no request; each place cut off to work at costs a part of one."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit, RateLimitError
@@ -67,7 +67,6 @@ CALLERS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(CALLERS, st.integers(1, 4), st.sampled_from([None, 0.0, 0.5, 3.0]))
 def test_scheduler_any_callers_keep_the_limit_and_leak_nothing(
     callers: list[tuple[float, bool, float, float, float | None, float | None, str]],

@@ -6,9 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.audio import FORMATS, id3, mp3_frame, noise, ogg_page, wav
+from support.examples import examples
 
 from voicenter_cdr.recordings.media import AUDIO_FORMATS, Soundness, check_sound, identify
 from voicenter_cdr.sandbox.recordings import serve_recording
@@ -48,7 +49,7 @@ def test_media_file_without_sound_is_empty(folder: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @given(units=st.integers(2, 12), share=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=25)
+@examples(25)
 def test_media_cut_file_is_never_whole(folder: Path, suffix: str, units: int, share: float) -> None:
     """Wherever a file is cut off behind its first bytes, that shows, but between two frames of an MP3 or an AMR."""
     body = FORMATS[suffix][0](units)
@@ -115,7 +116,7 @@ def test_media_ogg_with_a_hole_or_no_end_is_not_whole(folder: Path) -> None:
 
 
 @given(st.sampled_from(AUDIO_FORMATS), st.binary(max_size=300))
-@settings(max_examples=80)
+@examples(80)
 def test_media_any_bytes_get_a_verdict(folder: Path, kind: object, rest: bytes) -> None:
     """Whatever stands behind the first bytes, nothing is raised."""
     fronts = {".wav": b"RIFF\x24\0\0\0WAVE", ".mp3": b"ID3\3", ".ogg": b"OggS", ".flac": b"fLaC", ".amr": b"#!AMR\n"}

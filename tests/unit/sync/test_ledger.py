@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr import Cdr, CheckpointError, InvalidRecord, Page
 from voicenter_cdr.core.planning.windows import DAY, Window
@@ -103,7 +104,7 @@ def test_contiguous_groups_keep_gaps_apart() -> None:
     assert contiguous_groups([windows[0], windows[2]], {}) == [[windows[0]], [windows[2]]]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.lists(st.integers(0, 4 * DAY - 1), max_size=30),
     st.lists(st.integers(1, 4 * DAY - 1), max_size=5, unique=True),
