@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.servers import self_signed_certificate
-from support.sync_account import Account
-from support.sync_worker import cheap_scrypt
+
+if TYPE_CHECKING:  # they need the libraries of some extras
+    from support.sync_account import Account
 
 
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A service and copies of it, with fingerprints that cost nothing."""
+    from support.sync_account import Account
+    from support.sync_worker import cheap_scrypt
+
     monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
     return Account(tmp_path)
 

@@ -8,7 +8,9 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from voicenter_cdr import Cdr, CdrType, DialStatus, FrozenMap, IvrStep
+from voicenter_cdr.export import COLUMNS
 
+NAMES = [column.name for column in COLUMNS]
 MOMENT = datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
 
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import attrs
 import duckdb
-from support.full_records import FULL, MOMENT
+from support.full_records import FULL, MOMENT, NAMES
 
 from voicenter_cdr import Cdr
 from voicenter_cdr.export import COLUMNS, FileSink, Kind, committing, open_sink
 from voicenter_cdr.export.cells import column_values
 
-NAMES = [column.name for column in COLUMNS]
 TABLES = ("calls.parquet", "calls.sqlite", "calls.duckdb", "calls/")
 
 

@@ -10,8 +10,9 @@ import unicodedata
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from voicenter_cdr.cli.console import (
     echo_err,
@@ -24,6 +25,8 @@ from voicenter_cdr.cli.console import (
     write_stdout,
 )
 from voicenter_cdr.cli.options import OutputOptions
+from voicenter_cdr.core.http.emitter import EventEmitter
+from voicenter_cdr.events import RequestSent
 
 HOSTILE = "Sales\x1b]0;owned\x1b\\\x1b[2J\u009b31m\u202eabc\x7f\ud83d"
 
@@ -43,7 +46,7 @@ class Terminal(io.TextIOWrapper):
         return self.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.text())
 def test_escape_controls_leaves_nothing_a_terminal_acts_on(text: str) -> None:
     """No control, no mark of direction and no half of a surrogate pair is left; all else is as it was."""
@@ -122,3 +125,23 @@ def test_terminal_stream_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) 
     assert stream is not None
     stream.write(f'{{"queue":"{HOSTILE}"}}\n'.encode("utf-8", "backslashreplace"))
     assert not set("\x1b\u009b\u202e\x7f") & set(terminal.written)
+
+
+def test_log_to_stderr_json_line_holds_the_fields_of_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every event is a line of ``--json-logs``: its name, its fields, its window as two times."""
+    window = datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC)
+    sent = RequestSent(operation="0123456789abcdef", window=window, attempt=2)
+    with log_to_stderr(OutputOptions(json_logs=True)):
+        EventEmitter(None)(sent, "asking")
+        EventEmitter(None)(sent)  # without a message it is for the hook alone
+    line = json.loads(capsys.readouterr().err)
+    del line["time"]
+    assert line == {
+        "level": "DEBUG",
+        "message": "asking",
+        "event": "request_sent",
+        "operation": "0123456789abcdef",
+        "window_start": "2026-07-01T00:00:00Z",
+        "window_end": "2026-07-02T00:00:00Z",
+        "attempt": 2,
+    }

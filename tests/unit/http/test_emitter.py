@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import pytest
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.cli.console import log_to_stderr
-from voicenter_cdr.cli.options import OutputOptions
 from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.events import ClientEvent, RequestSent, Waited
 
@@ -74,21 +71,3 @@ def test_emitter_refuses_what_is_no_plain_function(hook: Any) -> None:
     """A hook is called and not awaited; anything else is refused before a request is spent."""
     with pytest.raises(ConfigurationError, match="on_event takes"):
         EventEmitter(hook)
-
-
-def test_emitter_json_logs_hold_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every event is a line of ``--json-logs``: its name, its fields, its window as two times."""
-    with log_to_stderr(OutputOptions(json_logs=True)):
-        EventEmitter(None)(SENT, "asking")
-        EventEmitter(None)(SENT)  # without a message it is for the hook alone
-    line = json.loads(capsys.readouterr().err)
-    del line["time"]
-    assert line == {
-        "level": "DEBUG",
-        "message": "asking",
-        "event": "request_sent",
-        "operation": "0123456789abcdef",
-        "window_start": "2026-07-01T00:00:00Z",
-        "window_end": "2026-07-02T00:00:00Z",
-        "attempt": 2,
-    }
