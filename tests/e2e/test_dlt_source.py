@@ -301,7 +301,7 @@ RUNS = st.lists(
 
 @examples(60)
 @given(RUNS, st.sampled_from([1, 86_400]))
-def test_missing_periods_leave_no_hole(runs: list[tuple[int, int, int, bool]], step: int) -> None:
+def test_missing_periods_after_any_runs_leave_no_hole(runs: list[tuple[int, int, int, bool]], step: int) -> None:
     """After each run all it was asked for is loaded; a day is read from its midnight, as far as it ever was."""
     source = importlib.import_module("voicenter_cdr.dlt_source")
     loaded: list[Any] = []

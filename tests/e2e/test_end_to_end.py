@@ -104,7 +104,9 @@ FAULTS = (
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
-async def test_every_switch_over_http(switch: dict[str, Any], centre: CallCentre) -> None:
+async def test_client_any_behaviour_of_the_service_yields_every_record_once(
+    switch: dict[str, Any], centre: CallCentre
+) -> None:
     """Whatever the service does where the document is silent: every record once, in order, and never over its limit."""
     app = Sandbox(centre, behaviour=Behaviour(cap=100, **switch))
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
@@ -126,7 +128,7 @@ async def test_every_switch_over_http(switch: dict[str, Any], centre: CallCentre
         for place, at in enumerate((0, 1, 6))
     ],
 )
-async def test_faults_over_http(fault: Fault, at: int, centre: CallCentre) -> None:
+async def test_client_fault_that_passes_loses_no_record(fault: Fault, at: int, centre: CallCentre) -> None:
     """One thing that goes wrong with the first, the second or a later answer costs time, never a record."""
     totals: Any = "honest" if fault.lose_rows else "missing"
     app = Sandbox(centre, behaviour=Behaviour(cap=100, totals=totals), faults={at: fault})
@@ -148,7 +150,7 @@ async def test_faults_over_http(fault: Fault, at: int, centre: CallCentre) -> No
     ],
     ids=str,
 )
-async def test_faults_that_stay_are_errors(fault: Fault, kind: type[Exception], centre: CallCentre) -> None:
+async def test_client_fault_that_stays_raises(fault: Fault, kind: type[Exception], centre: CallCentre) -> None:
     """Never an empty or a short answer in their place."""
     app = Sandbox(centre, faults=lambda *_: fault)
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
@@ -156,7 +158,7 @@ async def test_faults_that_stay_are_errors(fault: Fault, kind: type[Exception], 
             [cdr async for cdr in client.iter_all(CdrQuery(START, END))]
 
 
-async def test_bounds_read_in_another_zone_are_found_out(centre: CallCentre) -> None:
+async def test_fetch_bounds_read_in_another_zone_raises(centre: CallCentre) -> None:
     """A service that takes GMT for local time sends records from other hours."""
     app = Sandbox(centre, behaviour=Behaviour(offset_hours=3))
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
@@ -164,7 +166,7 @@ async def test_bounds_read_in_another_zone_are_found_out(centre: CallCentre) -> 
             await client.fetch(CdrQuery(START + timedelta(hours=8), START + timedelta(hours=9)))
 
 
-async def test_get_over_http_with_filters_and_fields(centre: CallCentre) -> None:
+async def test_client_get_yields_what_post_does(centre: CallCentre) -> None:
     """The other request type brings the same."""
     query = CdrQuery(START, END, cdr_types=[CdrType.QUEUE, CdrType.CLICK2CALL_LEG1], fields=["cdr_type", "duration"])
     app = Sandbox(centre, behaviour=Behaviour(cap=100))
@@ -178,7 +180,7 @@ async def test_get_over_http_with_filters_and_fields(centre: CallCentre) -> None
     assert {cdr.queue_name for cdr in ways[0]} == {None}
 
 
-async def test_cancelled_requests_leave_the_connections_usable(centre: CallCentre) -> None:
+async def test_client_cancelled_requests_leave_usable_connections(centre: CallCentre) -> None:
     """Two hundred requests over HTTP, cancelled anywhere, and then twenty good ones."""
     app = Sandbox(centre, behaviour=Behaviour(cap=100, requests=1_000, latency=1.0))
     async with serving(app) as url:
@@ -196,7 +198,7 @@ async def test_cancelled_requests_leave_the_connections_usable(centre: CallCentr
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("way", ["code", "token"])
-async def test_no_logger_learns_a_secret_or_a_number(
+async def test_logs_of_every_library_show_no_secret_and_no_number(
     method: Any, way: str, centre: CallCentre, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Over real HTTP with every logger at DEBUG, httpx and httpcore included, through success and failure."""
@@ -217,7 +219,7 @@ async def test_no_logger_learns_a_secret_or_a_number(
         assert hidden not in caplog.text
 
 
-async def test_late_records_come_with_the_next_run(centre: CallCentre) -> None:
+async def test_iter_all_late_records_come_with_the_next_run(centre: CallCentre) -> None:
     """What the service does not show yet can't be had; the rest is complete."""
     clock = [(START + timedelta(days=3, hours=9)).timestamp()]
     app = Sandbox(centre, now=lambda: clock[0], behaviour=Behaviour(cap=100))
@@ -229,7 +231,7 @@ async def test_late_records_come_with_the_next_run(centre: CallCentre) -> None:
     assert Counter(map(told, second)) == truth(centre)
 
 
-async def test_records_that_arrive_during_a_run(centre: CallCentre) -> None:
+async def test_iter_all_records_arriving_meanwhile_repeat_nothing(centre: CallCentre) -> None:
     """Records that appear while it runs make no error and repeat nothing."""
     clock = (START + timedelta(days=3, hours=9)).timestamp()
     loop = asyncio.get_running_loop()
@@ -243,7 +245,7 @@ async def test_records_that_arrive_during_a_run(centre: CallCentre) -> None:
 
 
 @pytest.mark.parametrize(("day", "hours"), [(datetime(2026, 3, 27), 23), (datetime(2026, 10, 25), 25)])
-async def test_days_on_which_the_clock_changes(day: datetime, hours: int) -> None:
+async def test_iter_all_day_of_a_clock_change_is_complete(day: datetime, hours: int) -> None:
     """A local day of 23 or 25 hours, a record every minute: each once."""
     zone = ZoneInfo("Asia/Jerusalem")
     start, end = day.replace(tzinfo=zone), (day + timedelta(days=1)).replace(tzinfo=zone)
@@ -261,7 +263,7 @@ async def test_days_on_which_the_clock_changes(day: datetime, hours: int) -> Non
 
 @pytest.mark.exhaustive  # the default run takes the same month by the command line
 @pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
-async def test_a_month_of_real_calls() -> None:
+async def test_iter_all_real_month_takes_few_requests() -> None:
     """31,597 real calls, over HTTP, within the real limits and few requests."""
     app = Sandbox(load_jsonl(DATA))
     query = CdrQuery(datetime(1998, 12, 31, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))
@@ -273,7 +275,7 @@ async def test_a_month_of_real_calls() -> None:
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
-async def test_a_month_of_real_calls_by_the_command_line(tmp_path: Path) -> None:
+async def test_export_real_month_holds_the_same_lines(tmp_path: Path) -> None:
     """Served over HTTP with the real limits and exported by the command line: the same lines, after sorting."""
     pytest.importorskip("cyclopts")
     from voicenter_cdr.cli import main

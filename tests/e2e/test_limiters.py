@@ -63,7 +63,7 @@ async def _three(place: str) -> Sandbox:
     return app
 
 
-def test_three_processes_use_one_budget(place: str) -> None:
+def test_limiter_three_processes_share_one_limit(place: str) -> None:
     """No request of any of them is refused, and what is allowed is used."""
     app = asyncio.run(_three(place))
     at = sorted(hit.at for hit in app.hits)
@@ -76,7 +76,7 @@ def test_three_processes_use_one_budget(place: str) -> None:
 
 @examples(25)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 3), st.lists(st.booleans(), max_size=30))
-def test_any_number_of_waiting_programs(
+def test_sqlite_limiter_any_waiting_programs_keep_the_limit(
     tmp_path_factory: pytest.TempPathFactory, programs: int, requests: int, grace: int, leaving: list[bool]
 ) -> None:
     """In no period more permits than allowed, whoever waits or leaves the line; all of them where none leaves."""
@@ -108,7 +108,7 @@ def test_any_number_of_waiting_programs(
         assert got[-1] <= (len(got) - 1) // requests * (10.0 + grace) + 1.0
 
 
-async def test_a_client_shares_its_budget(tmp_path: Path) -> None:
+async def test_sqlite_limiter_clients_with_one_file_keep_one_limit(tmp_path: Path) -> None:
     """Two clients with one file keep to one limit, in every iteration and with every attempt."""
     app = Sandbox(Bulk(range(int(START.timestamp()) * 1000, int(START.timestamp()) * 1000 + 3_600_000, 9_000)))
     app.behaviour = Behaviour(cap=20)
@@ -127,7 +127,7 @@ async def test_a_client_shares_its_budget(tmp_path: Path) -> None:
     assert not any(hit.number for hit in app.hits)
 
 
-async def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+async def test_sqlite_limiter_unusable_file_sends_nothing(tmp_path: Path) -> None:
     """Without the shared limit nothing is sent."""
     (tmp_path / "rate.db").write_text("no database" * 100)
     for path in (tmp_path / "rate.db", tmp_path / "no" / "rate.db"):
@@ -148,7 +148,9 @@ async def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
         (1_000.0, 1_010.0, 54.0),  # they can't be told from those of this run
     ],
 )
-def test_a_machine_that_was_started_again(tmp_path: Path, before: float, after: float, waits: float) -> None:
+def test_sqlite_limiter_after_a_restart_counts_old_permits(
+    tmp_path: Path, before: float, after: float, waits: float
+) -> None:
     """What was reserved before counts as long as it may have to, and then holds nobody up."""
 
     async def main() -> None:
@@ -165,7 +167,7 @@ def test_a_machine_that_was_started_again(tmp_path: Path, before: float, after: 
     run_virtual(main())
 
 
-async def test_the_clock_of_a_file_is_the_machines_own(tmp_path: Path) -> None:
+async def test_sqlite_limiter_clock_is_the_machines_uptime(tmp_path: Path) -> None:
     """It runs since the machine was started, so that setting the time of day changes nothing."""
     before = time.monotonic()
     async with SqliteLimiter(tmp_path / "rate.db") as limiter:
@@ -186,7 +188,7 @@ def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.
         yield base
 
 
-async def test_a_file_that_stays_locked(locked: sqlite3.Connection, tmp_path: Path) -> None:
+async def test_sqlite_limiter_locked_file_raises_after_a_wait(locked: sqlite3.Connection, tmp_path: Path) -> None:
     """It is waited for, and not for ever."""
     async with SqliteLimiter(tmp_path / "rate.db") as limiter:
         with pytest.raises(RateLimitError, match="locked"):
@@ -195,7 +197,7 @@ async def test_a_file_that_stays_locked(locked: sqlite3.Connection, tmp_path: Pa
         await limiter.acquire()
 
 
-def test_leaving_while_a_file_is_locked(locked: sqlite3.Connection, tmp_path: Path) -> None:
+def test_sqlite_limiter_cancelled_at_a_locked_file_leaves_at_once(locked: sqlite3.Connection, tmp_path: Path) -> None:
     """Who leaves is gone at once, without another error; nothing is left behind."""
 
     async def main() -> None:
@@ -214,7 +216,9 @@ def test_leaving_while_a_file_is_locked(locked: sqlite3.Connection, tmp_path: Pa
     assert locked.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
 
 
-def test_leaving_while_the_file_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_limiter_cancelled_at_a_broken_file_raises_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A permit that can't be given back stays taken; who leaves gets no other error."""
 
     def broken(*_: object) -> None:
@@ -247,7 +251,7 @@ class SlowToConnect(httpx.AsyncBaseTransport):
 
 
 @pytest.mark.parametrize("delay", [1.9, 63.0, *(pytest.param(s, marks=pytest.mark.exhaustive) for s in (6.0, 30.0))])
-async def test_connections_that_take_long_do_not_overdraw_a_shared_budget(tmp_path: Path, delay: float) -> None:
+async def test_sqlite_limiter_slow_connections_keep_the_limit(tmp_path: Path, delay: float) -> None:
     """However late requests are written, the clients together keep to the limit: none is refused."""
     app = Sandbox(Bulk(range(int(START.timestamp()) * 1000, int(START.timestamp()) * 1000 + 3_600_000, 9_000)))
     app.behaviour = Behaviour(cap=20)
@@ -267,7 +271,7 @@ async def test_connections_that_take_long_do_not_overdraw_a_shared_budget(tmp_pa
     assert not any(hit.number for hit in app.hits)
 
 
-def test_the_file_does_not_tell_the_account(tmp_path: Path) -> None:
+def test_sqlite_limiter_file_hides_the_account(tmp_path: Path) -> None:
     """What names the account is kept as a hash; permits that are over are removed."""
 
     async def main() -> None:
@@ -284,7 +288,7 @@ def test_the_file_does_not_tell_the_account(tmp_path: Path) -> None:
         assert base.execute("SELECT count(*) FROM reservations").fetchone()[0] <= 60
 
 
-def test_redis_that_goes_away(tmp_path: Path) -> None:
+def test_redis_limiter_lost_server_fails_closed_or_open(tmp_path: Path) -> None:
     """Closed: an error, and nothing is sent. Open: each client keeps to its own limit."""
 
     async def main() -> None:
@@ -308,7 +312,7 @@ def test_redis_that_goes_away(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_redis_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_limiter_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what is missing."""
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(
@@ -320,7 +324,7 @@ def test_redis_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         RedisLimiter("redis://127.0.0.1", fail="maybe")  # type: ignore[arg-type]
 
 
-def test_work_can_be_sent_to_other_machines() -> None:
+def test_values_of_work_pickle() -> None:
     """Windows, queries and records are values that pickle."""
     query = CdrQuery(START, START + timedelta(days=1), phones=["0521234567"])
     for value in (query, Window(*query.seconds), RateLimit()):

@@ -193,7 +193,7 @@ async def test_postgres_password_is_in_no_error(account: Account, address: str) 
     assert account.app.hits == []
 
 
-async def test_no_secret_reaches_the_state(account: Account, target: str) -> None:
+async def test_sync_state_holds_no_secret(account: Account, target: str) -> None:
     """Neither the code nor a number that is filtered by is in the ledger."""
     await account.sync(target, NOW, filters={"phones": [PHONE]}, records=Records([]))
     with psycopg.connect(target) as base:

@@ -41,7 +41,9 @@ WAYS: tuple[Callable[[CdrClient], Awaitable[object]], ...] = (every, one, call, 
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["iter_all", "fetch", "get_call", "aclose"])
-async def test_cancelled_at_every_step(way: Callable[[CdrClient], Awaitable[object]]) -> None:
+async def test_iter_all_cancelled_at_any_step_leaves_nothing_behind(
+    way: Callable[[CdrClient], Awaitable[object]],
+) -> None:
     """A task that is cancelled after any number of turns of the loop leaves nothing; the next one gets everything."""
     app = service(requests=100_000)
     before = asyncio.all_tasks()
@@ -64,7 +66,7 @@ async def _begun(way: Callable[[CdrClient], Awaitable[object]], client: CdrClien
 
 
 @pytest.mark.parametrize("after", [0.0, 0.4, 0.5, 0.9, 1.7, 14.0, 59.9, 61.0])
-async def test_a_timeout_of_the_callers_own(after: float) -> None:
+async def test_iter_all_callers_timeout_stops_everything(after: float) -> None:
     """asyncio.timeout around an iteration, wherever it strikes: nothing goes on, and the budget is kept."""
     app = service(latency=0.5)
     before = asyncio.all_tasks()
@@ -83,7 +85,7 @@ async def test_a_timeout_of_the_callers_own(after: float) -> None:
 
 
 @pytest.mark.parametrize("closing", [True, False])
-async def test_a_consumer_that_raises(closing: bool) -> None:
+async def test_iter_all_failing_consumer_ends_the_iteration(closing: bool) -> None:
     """An exception of the consumer ends the iteration, with aclosing at once, without it when the iterator is gone."""
     app = service(latency=0.2)
     before = asyncio.all_tasks()
@@ -107,7 +109,7 @@ async def _stumble(client: CdrClient, closing: bool) -> None:
         raise ZeroDivisionError(cdr.ring_time)
 
 
-async def test_two_hundred_cancelled_requests_over_real_sockets() -> None:
+async def test_fetch_after_many_cancellations_works() -> None:
     """And then a good one: the connections work, the budget is right."""
     app = service(latency=0.3, requests=100_000)
     before = asyncio.all_tasks()

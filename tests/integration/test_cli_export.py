@@ -275,7 +275,7 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("name", TABLES)
-def test_the_command_exports_tables(run: Run, tmp_path: Path, name: str) -> None:
+def test_export_table_holds_the_lines_of_the_same_export(run: Run, tmp_path: Path, name: str) -> None:
     """The command's export knows the formats by their names, and brings what the lines of the same export hold."""
     assert run("export", "--last", "7d", "-o", f"{tmp_path}/{name}").code == 0
     lines = run("export", "--last", "7d").records
@@ -285,7 +285,7 @@ def test_the_command_exports_tables(run: Run, tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.usefixtures("service")
-def test_the_command_refuses_what_no_table_can_be(run: Run, tmp_path: Path) -> None:
+def test_export_impossible_table_target_is_exit_code_2(run: Run, tmp_path: Path) -> None:
     """A format on standard output that is a file, a name with a wrong end: told before any request."""
     for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xls"], "stands for no format")):
         done = run("export", "--last", "7d", *words)

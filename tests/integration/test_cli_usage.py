@@ -144,7 +144,7 @@ def test_messages_never_repeat_a_phone_number(service: Service, run: Run) -> Non
 
 
 @pytest.mark.usefixtures("service")
-def test_no_credential_names_the_variables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_without_a_credential_names_the_variables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a credential the error names the variables to set."""
     monkeypatch.delenv("VOICENTER_API_CODE")
     done = run("export", "--last", "7d")
@@ -183,7 +183,7 @@ def test_help_shows_every_flag_and_version_the_version(run: Run) -> None:
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_without_the_extra_one_line_says_what_to_install() -> None:
+def test_command_without_the_extra_names_it() -> None:
     """Without the extra, one line says what to install."""
     code = "import sys; sys.modules['cyclopts'] = None; from voicenter_cdr.cli import main; sys.exit(main(['export']))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)

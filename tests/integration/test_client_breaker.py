@@ -14,7 +14,7 @@ from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
 
 
-async def test_only_the_probe_ends_the_probing() -> None:
+async def test_breaker_older_request_ends_no_probe() -> None:
     """After a refusal one request finds out for all: what becomes of an older one lets no second one out."""
     pace = RequestScheduler(RateLimit(), None)
 
@@ -39,7 +39,7 @@ async def test_only_the_probe_ends_the_probing() -> None:
     assert (await last).is_probe
 
 
-async def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_scheduler_long_wait_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """One line for every wait of more than a second, by the package's own logger."""
     caplog.set_level(logging.INFO, "voicenter_cdr")
     async with Service([]).client(rate_limit=RateLimit(1, 30.0)) as client:
@@ -50,7 +50,7 @@ async def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-async def test_a_probe_that_is_cancelled_while_it_waits_for_a_slot() -> None:
+async def test_breaker_probe_cancelled_at_the_limit_frees_the_next() -> None:
     """The gate is not left to a probe that has gone: the next caller probes."""
     service = Service([raw(1, 1)])
     service.script[29] = refusal_of(1)
@@ -72,7 +72,7 @@ async def test_a_probe_that_is_cancelled_while_it_waits_for_a_slot() -> None:
         (RateLimit(30, 60.0), [64.5] * 30),
     ],
 )
-async def test_connections_that_take_longer_than_the_period(limit: RateLimit, delays: list[float]) -> None:
+async def test_permit_slow_connection_stays_taken(limit: RateLimit, delays: list[float]) -> None:
     """A slot stays taken until its request is written, however long that takes."""
     transport = SlowToConnect(delays)
     async with CdrClient(code=CODE, transport=transport, rate_limit=limit) as client:
@@ -80,7 +80,7 @@ async def test_connections_that_take_longer_than_the_period(limit: RateLimit, de
     assert busiest(transport.starts, limit.period) <= limit.requests
 
 
-async def test_max_wait_bounds_the_pauses_too() -> None:
+async def test_max_wait_shorter_than_retry_after_raises_at_once() -> None:
     """Retry-After beyond max_wait ends the attempts at once."""
     service = Service([])
     for number in range(9):

@@ -16,7 +16,7 @@ from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
 
 
-async def test_a_dense_second_streams_with_chosen_fields() -> None:
+async def test_dense_second_chosen_fields_loses_no_record() -> None:
     """Rows of one second are compared whole, and trimmed to what was chosen afterwards."""
     rows = [raw(number, 500, Extra=number) for number in range(18)]
     service = Service(rows)
@@ -38,7 +38,7 @@ async def test_a_dense_second_streams_with_chosen_fields() -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4])
-async def test_seconds_denser_than_a_page_end_with_any_lanes(lanes: int) -> None:
+async def test_dense_second_beyond_reach_raises_with_any_concurrency(lanes: int) -> None:
     """A crowded second is asked from one end only, however dense its neighbours: nothing is asked for ever."""
     counts = [14, 25, 0, 17, 0, 3, 25]
     rows = [
@@ -80,14 +80,14 @@ def changing(count: int, *, every: int, first: int) -> Service:
 
 @pytest.mark.parametrize("count", [21, 30, 39])
 @pytest.mark.parametrize("first", [2, 4, 6, 9, 11])
-async def test_a_record_that_changes_while_a_crowded_second_is_read_comes_once(count: int, first: int) -> None:
+async def test_dense_second_changing_record_comes_once(count: int, first: int) -> None:
     """Its versions are not taken for two records: the second is read anew."""
     async with changing(count, every=1_000, first=first).client(page_cap=20, concurrency=1) as client:
         got = [cdr async for cdr in client.iter_all(query())]
     assert sorted(ids(got)) == list(range(count))
 
 
-async def test_a_crowded_second_that_never_rests_is_refused() -> None:
+async def test_dense_second_that_never_rests_raises() -> None:
     """Where versions can't be told from records, nothing is handed out as the whole; with the second's name."""
     async with changing(30, every=1, first=1).client(page_cap=20, concurrency=1) as client:
         with pytest.raises(IncompleteError, match="change faster") as caught:
@@ -97,7 +97,7 @@ async def test_a_crowded_second_that_never_rests_is_refused() -> None:
     assert abs(begun - START - timedelta(seconds=500)) <= timedelta(seconds=1)  # its neighbours' answers hold it, too
 
 
-async def test_a_tie_of_two_tasks_over_one_iteration_is_refused() -> None:
+async def test_iter_all_second_task_is_refused() -> None:
     """The second one is told, and the first goes on as if nothing had been."""
     async with Service(minute_rows(), latency=1.0).client() as client:
         records = client.iter_all(query())

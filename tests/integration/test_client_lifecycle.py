@@ -18,7 +18,7 @@ from voicenter_cdr.core.planning.planner import WindowPlanner
 from voicenter_cdr.testing import run_virtual
 
 
-async def test_leaving_early_leaves_nothing_behind() -> None:
+async def test_iter_all_left_under_aclosing_leaves_no_task() -> None:
     """After a break under aclosing no task is left and nothing more is asked."""
     service = Service(minute_rows(), latency=1.0)
     async with service.client() as client:
@@ -32,7 +32,7 @@ async def test_leaving_early_leaves_nothing_behind() -> None:
         assert len(service.starts) == asked
 
 
-async def test_an_iteration_that_never_began_can_be_closed() -> None:
+async def test_iter_all_never_begun_can_be_closed() -> None:
     """aclose before the first record does nothing."""
     service = Service(minute_rows())
     async with service.client() as client:
@@ -40,7 +40,7 @@ async def test_an_iteration_that_never_began_can_be_closed() -> None:
     assert service.starts == []
 
 
-async def test_leaving_early_without_aclosing() -> None:
+async def test_iter_all_left_by_a_plain_break_is_cleaned_up() -> None:
     """A plain break is cleaned up as soon as the iterator is gone."""
     service = Service(minute_rows(), latency=1.0)
     async with service.client() as client:
@@ -52,7 +52,7 @@ async def test_leaving_early_without_aclosing() -> None:
         assert asyncio.all_tasks() == before
 
 
-async def test_closing_the_client_ends_what_is_asked() -> None:
+async def test_aclose_ends_running_iterations() -> None:
     """Nothing goes on behind a closed client; an iteration that is taken up again says why it can't."""
     service = Service(minute_rows(), latency=1.0)
     before = asyncio.all_tasks()
@@ -64,7 +64,7 @@ async def test_closing_the_client_ends_what_is_asked() -> None:
         [record async for record in records]
 
 
-def test_a_break_at_the_end_of_a_program_is_quiet(tmp_path: Path) -> None:
+def test_iter_all_left_at_the_programs_end_prints_nothing(tmp_path: Path) -> None:
     """Left by a plain break and by the program's end at once, over real sockets: not a word on standard error."""
     program = tmp_path / "program.py"
     program.write_text(_BREAK)
@@ -92,7 +92,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_consumer_that_is_slow_stops_the_fetching() -> None:
+async def test_iter_all_slow_consumer_stops_the_fetching() -> None:
     """No more is asked for than may be held; with concurrency=1 nothing at all."""
     for options, most in (({"concurrency": 1}, 3), ({"concurrency": 2, "buffer_pages": 3}, 9)):
         service = Service(minute_rows(1_000))
@@ -106,7 +106,7 @@ async def test_a_consumer_that_is_slow_stops_the_fetching() -> None:
             assert len(service.starts) <= most
 
 
-async def test_a_consumer_slower_than_the_timeout_is_left_in_peace() -> None:
+async def test_timeout_slow_consumer_is_not_timed() -> None:
     """The deadline is for requests, not for what the consumer does between records."""
     service = Service(minute_rows(), latency=1.0)
     async with service.client(timeout=5) as client:
@@ -116,7 +116,7 @@ async def test_a_consumer_slower_than_the_timeout_is_left_in_peace() -> None:
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 3.0, 61.0])
-async def test_cancelling_goes_through_at_once(after: float) -> None:
+async def test_cancel_in_any_wait_ends_at_once(after: float) -> None:
     """In the wait for a slot, in the request, in the pause after a fault: the task ends, and nothing more is sent."""
     service = Service(minute_rows(), latency=0.7)
     service.script[0] = httpx.Response(503)
@@ -133,7 +133,7 @@ async def test_cancelling_goes_through_at_once(after: float) -> None:
         assert len(service.starts) == asked
 
 
-async def test_after_many_cancelled_requests_the_budget_is_right() -> None:
+async def test_rate_limit_after_many_cancellations_is_kept() -> None:
     """Two hundred requests cancelled anywhere, then good ones; never more than the limit."""
     service = Service([], latency=2.0)
     async with service.client() as client:
@@ -147,7 +147,7 @@ async def test_after_many_cancelled_requests_the_budget_is_right() -> None:
     assert busiest(service.starts) <= 30
 
 
-def test_one_client_in_two_event_loops() -> None:
+def test_client_in_two_event_loops_keeps_one_limit() -> None:
     """One loop after the other works, and the budget counts over both; two at once are refused."""
     service = Service([])
     client = service.client(rate_limit=RateLimit(2, 60.0))
@@ -172,7 +172,7 @@ def test_one_client_in_two_event_loops() -> None:
         runner.run(client.aclose())
 
 
-def test_a_client_that_was_left_open_in_a_dead_loop() -> None:
+def test_client_left_open_in_a_closed_loop_reconnects() -> None:
     """Its connections went with the loop; it opens new ones."""
     service = Service([])
     client = service.client()
@@ -182,7 +182,7 @@ def test_a_client_that_was_left_open_in_a_dead_loop() -> None:
     assert len(service.starts) == 2
 
 
-async def test_a_client_closes_twice_and_works_again() -> None:
+async def test_aclose_twice_is_harmless() -> None:
     """aclose is idempotent; a transport that was passed in stays open."""
 
     class Transport(httpx.MockTransport):
@@ -202,7 +202,7 @@ async def test_a_client_closes_twice_and_works_again() -> None:
     assert transport.closed == 0
 
 
-async def test_a_forgotten_client_warns() -> None:
+async def test_client_never_closed_warns() -> None:
     """A ResourceWarning, and nothing asynchronous in a finalizer."""
     client = Service([]).client()
     await client.fetch(query())
@@ -211,7 +211,7 @@ async def test_a_forgotten_client_warns() -> None:
     await client.aclose()
 
 
-async def test_closing_ends_a_call_that_is_asking_again() -> None:
+async def test_aclose_ends_a_call_between_retries() -> None:
     """It is told why, and does not open the client anew behind its back."""
     service = Service([])
     service.script = dict.fromkeys(range(9), httpx.ReadError("reset"))  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ async def test_closing_ends_a_call_that_is_asking_again() -> None:
     assert len(service.starts) == 1
 
 
-async def test_a_plan_that_fails_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_permit_is_released_where_planning_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong between the slot and the request, the slot is given back."""
     service = Service(minute_rows())
     async with service.client(rate_limit=RateLimit(1, 60.0)) as client:

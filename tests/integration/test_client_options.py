@@ -39,19 +39,19 @@ from voicenter_cdr.core.http.transport import proxy_for
         ({"code": "a", "method": "PUT"}, "method"),
     ],
 )
-def test_clients_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+def test_client_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
     """Refused before any request, with the mend in the message."""
     with pytest.raises(ConfigurationError, match=words):
         CdrClient(**options)
 
 
-def test_credentials_are_stripped() -> None:
+def test_client_credentials_are_stripped() -> None:
     """A newline at the end of a pasted key is nobody's intention."""
     assert CdrClient(code=f"{CODE}\n").session.credentials.code == CODE
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_certificates_that_cannot_be_read_are_told(
+async def test_client_unreadable_certificates_are_named(
     content: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A wrong SSL_CERT_FILE is an error of ours with what to do, before anything is sent."""
@@ -64,7 +64,7 @@ async def test_certificates_that_cannot_be_read_are_told(
             pass
 
 
-def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_env_reads_variables_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vendor's names, an alias, empty as absent; what is passed wins; two at once are refused."""
     with pytest.raises(ConfigurationError, match=r"Neither VOICENTER_API_CODE .*\n.*voicenter-cdr sandbox"):
         CdrClient.from_env()
@@ -85,7 +85,7 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CdrClient.from_env().session.credentials.token == "jwt"
 
 
-async def test_misuse_is_told() -> None:
+async def test_iter_all_misuse_names_the_right_form() -> None:
     """Awaiting an iteration, a plain for, an unknown order, a sort: each error says what to write."""
     service = Service([])
     async with service.client() as client:
@@ -111,7 +111,7 @@ async def test_misuse_is_told() -> None:
         ({"https_proxy": "http://relay.test:8080", "no_proxy": "voicenter.com"}, None),
     ],
 )
-def test_proxies_of_the_environment(environment: dict[str, str], proxy: str | None, monkeypatch: Any) -> None:
+def test_proxy_for_follows_the_environment(environment: dict[str, str], proxy: str | None, monkeypatch: Any) -> None:
     """A relay with a fixed address, as error 4 makes people use one."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -120,7 +120,7 @@ def test_proxies_of_the_environment(environment: dict[str, str], proxy: str | No
 
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:9", "http://", "user:pa55w0rd@host:9x", "ftp://x"])
-async def test_proxies_that_cannot_be_used(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_unusable_proxy_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before a request, without a word of what may hold a password; a name without a scheme is http."""
     monkeypatch.setenv("https_proxy", value)
     with pytest.raises(ConfigurationError, match="proxy") as raised:
@@ -145,13 +145,13 @@ async def test_proxies_that_cannot_be_used(value: str, monkeypatch: pytest.Monke
         lambda: RateLimit(30, 60.0, grace="3"),  # type: ignore[arg-type]
     ],
 )
-def test_values_nobody_means(wrong: Callable[[], object]) -> None:
+def test_values_invalid_are_refused(wrong: Callable[[], object]) -> None:
     """Refused as ours, before any request."""
     with pytest.raises(ConfigurationError):
         wrong()
 
 
-async def test_arguments_nobody_means() -> None:
+async def test_calls_invalid_arguments_are_refused() -> None:
     """The same for what is given to a call."""
     service = Service([])
     async with service.client() as client:
@@ -167,7 +167,7 @@ async def test_arguments_nobody_means() -> None:
     assert service.starts == []
 
 
-async def test_follow_looks_at_the_clock() -> None:
+async def test_follow_without_a_clock_uses_the_machines() -> None:
     """Without a clock of its own it takes this machine's."""
     service = Service([])
     async with service.client() as client:

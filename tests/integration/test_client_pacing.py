@@ -26,7 +26,7 @@ from voicenter_cdr import CdrClient, RateLimit, RateLimitError
 from voicenter_cdr.core.planning.planner import WindowPlanner
 
 
-async def test_no_minute_holds_more_than_thirty_requests() -> None:
+async def test_client_any_minute_holds_at_most_thirty_requests() -> None:
     """Two hundred calls at once, with every answer taking its time."""
     service = Service([], latency=1.5)
     async with service.client() as client:
@@ -35,7 +35,7 @@ async def test_no_minute_holds_more_than_thirty_requests() -> None:
     assert service.starts[29] < 1.0
 
 
-async def test_every_attempt_pays() -> None:
+async def test_client_retries_count_against_the_limit() -> None:
     """Retries come out of the same budget."""
     service = Service([])
     service.script = dict.fromkeys(range(0, 1_000, 2), httpx.Response(502))  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ async def test_every_attempt_pays() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403])
-async def test_error_1_pauses_everybody_once(status: int) -> None:
+async def test_client_error_1_pauses_all_until_one_probe(status: int) -> None:
     """Nobody sends for at least ten seconds after a refusal, then one probes; then all go on."""
     service = Service([])
     service.script[3] = refusal(1, status)
@@ -63,7 +63,7 @@ async def test_error_1_pauses_everybody_once(status: int) -> None:
     assert len(service.starts) == 21
 
 
-async def test_a_refused_probe_waits_longer() -> None:
+async def test_client_refused_probe_doubles_the_pause() -> None:
     """As long as the service refuses, one request at a time finds out, at growing distances."""
     service = Service([])
     service.script = {number: refusal(1) for number in range(3)}  # type: ignore[misc]
@@ -75,7 +75,7 @@ async def test_a_refused_probe_waits_longer() -> None:
     assert 40 <= gaps[2] <= 80
 
 
-async def test_a_probe_that_is_cancelled_lets_the_next_one_try() -> None:
+async def test_client_cancelled_probe_frees_the_next() -> None:
     """Whoever probes may go away; the others still get through."""
     service = Service([], latency=5.0)
     service.script[0] = refusal(1)
@@ -90,7 +90,7 @@ async def test_a_probe_that_is_cancelled_lets_the_next_one_try() -> None:
     assert len(service.starts) == 3
 
 
-async def test_refusals_end_after_their_own_budget() -> None:
+async def test_client_endless_refusals_raise_the_rate_error() -> None:
     """An account that is always refused ends with the rate error, after minutes, not after five attempts."""
     service = Service([])
     service.script = {number: refusal(1) for number in range(1_000)}  # type: ignore[misc]
@@ -102,7 +102,7 @@ async def test_refusals_end_after_their_own_budget() -> None:
     assert caught.value.attempts == len(service.starts)
 
 
-async def test_max_wait_is_refused_at_once() -> None:
+async def test_max_wait_too_short_raises_at_once() -> None:
     """A wait that can't end in time is not begun, costs no slot, and says when to come back."""
     service = Service([])
     async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
@@ -118,7 +118,7 @@ async def test_max_wait_is_refused_at_once() -> None:
         await client.fetch(query(), max_wait=5)
 
 
-async def test_max_wait_holds_against_any_limiter() -> None:
+async def test_max_wait_bounds_any_limiter() -> None:
     """A limiter of one's own may wait for ever; max_wait ends it."""
 
     class Never:
@@ -131,7 +131,7 @@ async def test_max_wait_holds_against_any_limiter() -> None:
         assert asyncio.get_running_loop().time() < 6
 
 
-async def test_a_limiter_of_ones_own_is_asked_for_every_attempt() -> None:
+async def test_limiter_is_asked_for_every_attempt() -> None:
     """Retries included."""
 
     class Counting:
@@ -162,7 +162,7 @@ class Permits:
 
 
 @pytest.mark.parametrize(("delay", "asked"), [(0.0, 1), (0.9, 1), (1.1, 2), (70.0, 2)])
-async def test_a_permit_is_used_while_it_is_fresh(delay: float, asked: int) -> None:
+async def test_limiter_stale_permit_is_asked_for_again(delay: float, asked: int) -> None:
     """A limiter counts from its permit: where the request is written much later, it is asked again before."""
     limiter = Permits()
     async with CdrClient(code=CODE, transport=SlowToConnect([delay]), limiter=limiter) as client:
@@ -170,7 +170,7 @@ async def test_a_permit_is_used_while_it_is_fresh(delay: float, asked: int) -> N
     assert limiter.asked == asked
 
 
-async def test_the_way_to_a_proxy_does_not_make_a_permit_younger() -> None:
+async def test_limiter_time_to_a_proxy_ages_the_permit() -> None:
     """What is written to a proxy first is not the request."""
 
     class Proxied(SlowToConnect):
@@ -185,7 +185,7 @@ async def test_the_way_to_a_proxy_does_not_make_a_permit_younger() -> None:
     assert limiter.asked == 2
 
 
-async def test_a_limiter_that_fails_when_it_is_asked_again() -> None:
+async def test_limiter_failing_when_asked_again_sends_nothing() -> None:
     """Nothing is sent, and the others do not wait as for a refusal of the service."""
     transport = SlowToConnect([3.0, 3.0])
     async with CdrClient(code=CODE, transport=transport, limiter=Permits(until=1)) as client:
@@ -201,7 +201,7 @@ async def test_a_limiter_that_fails_when_it_is_asked_again() -> None:
     assert len(transport.starts) == 1
 
 
-async def test_a_limiter_is_asked_by_one_caller_at_a_time() -> None:
+async def test_limiter_is_asked_by_one_caller_at_a_time() -> None:
     """Also by those that ask again."""
 
     class Narrow:
@@ -217,7 +217,7 @@ async def test_a_limiter_is_asked_by_one_caller_at_a_time() -> None:
         await asyncio.gather(*[client.fetch(query()) for _ in range(6)])
 
 
-async def test_a_single_call_passes_a_bulk_run() -> None:
+async def test_fetch_passes_waiting_bulk_requests() -> None:
     """With bulk requests waiting for the rate, a fetch starts within two slots; the bulk run still gets through."""
     service = Service(minute_rows(700), cap=10, latency=0.1)
     async with service.client(rate_limit=RateLimit(1, 2.0, grace=0.0)) as client:
@@ -231,7 +231,7 @@ async def test_a_single_call_passes_a_bulk_run() -> None:
         await asyncio.gather(*singles)
 
 
-async def test_callers_who_give_up_in_the_line_let_the_others_pass() -> None:
+async def test_queue_cancelled_callers_let_others_pass() -> None:
     """Cancelled while they wait for their turn, even in the moment in which it comes."""
     service = Service([])
     async with service.client(rate_limit=RateLimit(1, 10.0, grace=0.0)) as client:
@@ -246,7 +246,7 @@ async def test_callers_who_give_up_in_the_line_let_the_others_pass() -> None:
     assert min(gaps) >= 10.0
 
 
-async def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on() -> None:
+async def test_queue_turn_of_a_leaving_caller_is_passed_on() -> None:
     """The one who holds the turn leaves in the same moment as the one it goes to."""
     service = Service([])
     async with service.client(rate_limit=RateLimit(1, 10.0, grace=0.0)) as client:
@@ -258,7 +258,7 @@ async def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on() -> None:
         assert isinstance(tasks[3].result().rows, int)
 
 
-async def test_a_turn_that_comes_in_the_moment_of_leaving_is_passed_on() -> None:
+async def test_queue_turn_given_while_leaving_is_passed_on() -> None:
     """A caller is cancelled after its turn was given to it and before it could take it."""
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[Any]] = []
@@ -275,9 +275,7 @@ async def test_a_turn_that_comes_in_the_moment_of_leaving_is_passed_on() -> None
 
 
 @pytest.mark.parametrize("limiter", [None, Permits()])
-async def test_a_slot_without_a_question_costs_nothing(
-    monkeypatch: pytest.MonkeyPatch, limiter: Permits | None
-) -> None:
+async def test_permit_unused_serves_the_next_request(monkeypatch: pytest.MonkeyPatch, limiter: Permits | None) -> None:
     """What there was to ask may be gone when the slot comes; the slot then serves the next one.
 
     A shared limiter's token is used, too, while it is fresh.
@@ -300,7 +298,7 @@ async def test_a_slot_without_a_question_costs_nothing(
         assert asyncio.get_running_loop().time() < 1
 
 
-async def test_a_slot_for_which_nothing_is_left_to_ask_is_given_back() -> None:
+async def test_permit_without_a_request_is_released() -> None:
     """A lane that waited for a slot while the last answer came leaves the slot to the next caller."""
     rows = [raw(number, number) for number in range(25)]
     service = Service(rows, latency=3.0)

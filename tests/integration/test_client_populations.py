@@ -47,7 +47,7 @@ behaviours = st.builds(
 
 @examples(200)
 @given(populations, behaviours, st.integers(1, 5), st.sampled_from(["time", "any"]))
-def test_any_population_behind_any_service(
+def test_iter_all_any_population_comes_once_or_raises(
     times: list[tuple[int, int]], behaviour: Behaviour, concurrency: int, order: Any
 ) -> None:
     """Each record exactly once, in order; or an error exactly where a second is beyond reach."""
@@ -103,7 +103,7 @@ WRONG = (None, None, None, Fault.refuse(1), Fault(status=503), Fault(drop=True),
     st.sampled_from(["time", "any"]),
     st.sampled_from(["honest", "capped"]),
 )
-def test_any_interleaving_of_answers(
+def test_iter_all_any_order_of_responses_yields_the_same(
     latencies: list[float], faults: list[Fault | None], concurrency: int, order: Any, totals: Any
 ) -> None:
     """Whichever request in flight is answered next, and however it fails before: the same records, once, in order."""
@@ -133,7 +133,7 @@ def test_any_interleaving_of_answers(
 
 
 @pytest.mark.parametrize("latency", [2.0, *(pytest.param(s, marks=pytest.mark.exhaustive) for s in (0.5, 5.0))])
-async def test_progress_tells_the_end(latency: float) -> None:
+async def test_stats_time_left_is_right_within_15_percent(latency: float) -> None:
     """From the first page on, the time left is right within 15 % of the whole, on calls of office hours."""
     centre = CallCentre(START, START + timedelta(days=20))
     app = Sandbox(centre, behaviour=Behaviour(cap=250, latency=latency))
@@ -157,7 +157,7 @@ async def test_progress_tells_the_end(latency: float) -> None:
 
 
 @pytest.mark.parametrize("order", ["time", "any"])
-async def test_a_bulk_run_keeps_to_the_rate(order: Any) -> None:
+async def test_iter_all_bulk_run_keeps_and_uses_the_limit(order: Any) -> None:
     """A year of calls at five seconds an answer: no minute over thirty, nothing refused, the budget well used."""
     begin = int(START.timestamp() * 1000)
     app = Sandbox(Bulk(range(begin, begin + 30_000 * 6_000, 6_000)), behaviour=Behaviour(cap=250, latency=5.0))
@@ -173,7 +173,7 @@ async def test_a_bulk_run_keeps_to_the_rate(order: Any) -> None:
 
 @pytest.mark.parametrize("totals", ["honest", "capped", "missing"])
 @pytest.mark.parametrize("extra", [0, 8])
-async def test_records_that_are_equal_in_every_field(totals: Any, extra: int) -> None:
+async def test_iter_all_equal_records_stay_two(totals: Any, extra: int) -> None:
     """Two equal records stay two, also in a second that more than one answer has to bring."""
     rows = [
         {"CallID": f"{n:04}", "Date": f"2026-07-01T00:{n // 6:02}:{n % 6 * 10:02}Z", "CdrType": 8} for n in range(60)
@@ -192,7 +192,7 @@ async def test_records_that_are_equal_in_every_field(totals: Any, extra: int) ->
 
 
 @pytest.mark.parametrize("totals", ["capped", "missing"])
-async def test_a_second_sort_key_that_sorts_the_page_alone(totals: Any) -> None:
+async def test_dense_second_sorted_after_the_cut_is_not_believed(totals: Any) -> None:
     """Sorted by time before the cut, but by CallID only within what was cut: no order is believed that is not shown."""
     rows = [
         {"CallID": f"{n:04}", "Date": f"2026-07-01T00:{n // 6:02}:{n % 6 * 10:02}Z", "CdrType": 8} for n in range(60)

@@ -44,7 +44,7 @@ async def test_iter_all_brings_every_record_once_in_order() -> None:
     assert stats.windows > 5
 
 
-async def test_any_order_brings_the_same_records() -> None:
+async def test_iter_all_any_order_yields_the_same_records() -> None:
     """Nothing is held back, and nothing is lost."""
     async with Service(minute_rows()).client() as client:
         got = [cdr async for cdr in client.iter_all(query(), order="any")]
@@ -85,7 +85,7 @@ async def test_fetch_is_one_request() -> None:
         (httpx.Response(502, text="bad gateway"), 502, b"bad"),
     ],
 )
-async def test_the_answer_as_it_came(answer: Any, status: int, begins: bytes) -> None:
+async def test_fetch_raw_returns_the_response_as_it_came(answer: Any, status: int, begins: bytes) -> None:
     """Status, headers and body of one request, whatever they say, and none of it in a repr."""
     service = Service(minute_rows(3))
     service.script = {0: answer} if answer else {}
@@ -97,7 +97,7 @@ async def test_the_answer_as_it_came(answer: Any, status: int, begins: bytes) ->
     assert len(service.starts) == 1
 
 
-async def test_the_answer_as_it_came_counts_for_the_pace() -> None:
+async def test_fetch_raw_counts_against_the_limit() -> None:
     """A refusal closes the gate, and a connection that fails is our error."""
     service = Service([])
     service.script = {0: refusal(1), 1: httpx.ConnectError("refused")}
@@ -108,7 +108,7 @@ async def test_the_answer_as_it_came_counts_for_the_pace() -> None:
     assert service.starts[1] >= 10
 
 
-async def test_fetch_keeps_the_order_that_was_asked_for() -> None:
+async def test_fetch_keeps_the_order_of_its_sort() -> None:
     """With a sort of its own the page is as the service sorted it, else in order of time."""
     service = Service(minute_rows(5))
     async with service.client() as client:
@@ -141,7 +141,7 @@ async def test_count_does_not_believe_a_capped_total() -> None:
         assert await client.count(query()) == 40
 
 
-async def test_count_where_the_sort_is_ignored() -> None:
+async def test_count_where_the_sort_is_ignored_reads_everything() -> None:
     """A total whose edges can't be seen is not trusted either."""
     service = Service(minute_rows(40))
 
@@ -155,7 +155,7 @@ async def test_count_where_the_sort_is_ignored() -> None:
         assert await client.count(query()) == 40
 
 
-async def test_count_with_records_arriving_meanwhile() -> None:
+async def test_count_with_records_arriving_reads_everything() -> None:
     """Where the total changes between the two requests, everything is passed through."""
     service = Service(minute_rows(40))
 
@@ -185,14 +185,14 @@ async def test_plan_costs_one_request() -> None:
 
 
 @pytest.mark.parametrize(("rows", "requests"), [(0, 1), (7, 1)])
-async def test_plan_of_what_fits_into_one_answer(rows: int, requests: int) -> None:
+async def test_plan_of_one_page_is_exact(rows: int, requests: int) -> None:
     """Nothing to guess."""
     async with Service(minute_rows(rows)).client() as client:
         estimate = await client.plan(query())
     assert (estimate.records, estimate.is_exact, estimate.requests) == (rows, True, requests)
 
 
-async def test_plan_guesses_where_totals_are_capped() -> None:
+async def test_plan_with_capped_totals_estimates_from_density() -> None:
     """From how dense the first page was; and not at all where it came without order."""
     service = Service([raw(number, number * 10) for number in range(100)])
 
@@ -225,7 +225,7 @@ async def test_get_call_brings_all_legs() -> None:
             await client.get_call("000003")
 
 
-async def test_chosen_fields_stream_completely() -> None:
+async def test_iter_all_chosen_fields_is_complete() -> None:
     """The client adds what it needs, and leaves what was not chosen None."""
     async with Service(minute_rows()).client() as client:
         got = [cdr async for cdr in client.iter_all(query(fields=["duration"]))]
@@ -234,7 +234,7 @@ async def test_chosen_fields_stream_completely() -> None:
     assert {cdr.dial_status for cdr in got} == {None}
 
 
-async def test_one_bad_record_does_not_cost_the_others() -> None:
+async def test_iter_all_unreadable_record_costs_no_other() -> None:
     """Collected: all the others come, and it is listed. Raised: all the others of its page come first."""
     rows = minute_rows(9)
     rows[4] = raw(4, 28, Duration="many")
@@ -261,7 +261,7 @@ async def test_one_bad_record_does_not_cost_the_others() -> None:
         assert await client.count(query()) == 9
 
 
-async def test_records_without_a_time() -> None:
+async def test_iter_all_record_without_a_time_is_reported() -> None:
     """They belong to no second, and are reported all the same."""
     service = Service([])
     service.script = dict.fromkeys(range(9), page(raw(1, 5), raw(2, 6, Date="soon")))  # type: ignore[arg-type]
@@ -272,7 +272,7 @@ async def test_records_without_a_time() -> None:
         assert await client.count(query()) == 2
 
 
-async def test_a_query_that_no_address_can_hold() -> None:
+async def test_get_query_that_fits_no_address_is_refused() -> None:
     """It is refused by name where it was to go into the URL, and goes out in a body."""
     many = query(phones=[f"9725{number:08}" for number in range(4_000)])
     service = Service([])
@@ -285,7 +285,7 @@ async def test_a_query_that_no_address_can_hold() -> None:
         query(call_id="2026\ud800")
 
 
-async def test_returned_hits_are_held_against_a_count() -> None:
+async def test_count_contradicting_response_is_not_believed() -> None:
     """A count is not made from an answer that contradicts itself."""
     service = Service([raw(n, n) for n in range(3)])
     service.script[0] = page(*service.rows, RETURN_HITS=5)

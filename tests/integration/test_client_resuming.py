@@ -40,7 +40,7 @@ from voicenter_cdr.testing import in_process, make_row, run_virtual
 
 
 @given(st.integers(0, 60), st.integers(1, 4), st.sampled_from(["time", "any"]))
-def test_resuming_after_any_record_brings_the_rest(taken: int, dense: int, order: Any) -> None:
+def test_resume_after_any_record_yields_the_rest(taken: int, dense: int, order: Any) -> None:
     """What was taken before and what comes after the resume are together every record once."""
     rows = [raw(number, number // dense * 11) for number in range(60)]
 
@@ -66,7 +66,7 @@ def test_resuming_after_any_record_brings_the_rest(taken: int, dense: int, order
 
 
 @pytest.mark.parametrize("ties", ["reversed", "stable", "scrambled"])
-async def test_resuming_between_two_records_with_one_key(ties: Any) -> None:
+async def test_resume_between_records_of_one_key_yields_the_rest(ties: Any) -> None:
     """Legs that differ only in what a key does not hold are told apart, in whatever order they come again."""
     rows = [
         make_row(at=START + timedelta(seconds=20 * number), number=number, QueueName=queue)
@@ -91,7 +91,7 @@ async def azip(numbers: range, records: Any) -> AsyncIterator[tuple[int, Cdr]]:
         yield number, await anext(records)
 
 
-async def test_a_record_that_changed_since_is_not_handed_out_again() -> None:
+async def test_resume_changed_record_is_not_repeated() -> None:
     """What was taken of a second before the stop is recognised by its key where its content is another by now."""
     service = Service([raw(number, 100) for number in range(3)])
     async with service.client() as client:
@@ -103,7 +103,7 @@ async def test_a_record_that_changed_since_is_not_handed_out_again() -> None:
     assert ids(rest) == [1, 2]
 
 
-async def test_an_error_carries_its_checkpoint() -> None:
+async def test_resume_from_an_error_yields_the_rest() -> None:
     """After a failure in the middle the iteration goes on from there."""
     service = Service(minute_rows())
     service.script[5] = refusal(2)
@@ -116,7 +116,7 @@ async def test_an_error_carries_its_checkpoint() -> None:
     assert ids(got) == list(range(100))
 
 
-async def test_pages_resume_after_the_last_one_that_was_finished() -> None:
+async def test_resume_pages_after_the_last_finished_one() -> None:
     """A page in hand is not finished until the next one is asked for."""
     async with Service(minute_rows()).client() as client:
         pages = client.iter_pages(query())
@@ -146,7 +146,7 @@ async def test_pages_resume_after_the_last_one_that_was_finished() -> None:
         '{"kind":"records","version":3,"query":"x","period":[0,true],"windows":[]}',
     ],
 )
-async def test_torn_checkpoints_are_refused(checkpoint: str) -> None:
+async def test_resume_torn_checkpoint_is_refused(checkpoint: str) -> None:
     """Before any request."""
     service = Service([])
     async with service.client() as client:
@@ -155,7 +155,7 @@ async def test_torn_checkpoints_are_refused(checkpoint: str) -> None:
     assert service.starts == []
 
 
-async def test_foreign_checkpoints_are_refused() -> None:
+async def test_resume_foreign_checkpoint_is_refused() -> None:
     """Of another query, another period, another version, or one that was tampered with."""
     async with Service([]).client() as client:
         state = json.loads(client.iter_all(query()).checkpoint)
@@ -173,7 +173,7 @@ async def test_foreign_checkpoints_are_refused() -> None:
 
 @pytest.mark.parametrize("taken", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("order", ["time", "any"])
-async def test_resuming_again_and_again(taken: int, order: Any) -> None:
+async def test_resume_again_and_again_yields_every_record_once(taken: int, order: Any) -> None:
     """A chain of checkpoints, several of them within one second, brings every record once."""
     service = Service([raw(number, number // 5) for number in range(23)], cap=12)
     got: list[int] = []
@@ -196,7 +196,7 @@ async def test_resuming_again_and_again(taken: int, order: Any) -> None:
 
 
 @pytest.mark.parametrize("pages", [False, True])
-async def test_an_iteration_that_broke_off_is_not_at_its_end(pages: bool) -> None:
+async def test_iter_all_broken_off_is_not_exhausted(pages: bool) -> None:
     """After a timeout or an error the next step says so, and where to go on: a short answer is never the whole."""
     service = Service(minute_rows(), latency=5.0)
     async with service.client() as client:
@@ -218,7 +218,7 @@ async def test_an_iteration_that_broke_off_is_not_at_its_end(pages: bool) -> Non
 @pytest.mark.parametrize(
     "text", ['{"version": 2, "query": "", "period": [0, Infinity], "left": [[0, Infinity]], "seen": []}', "[" * 200_000]
 )
-def test_checkpoints_of_no_shape(text: str) -> None:
+def test_resume_checkpoint_of_another_shape_is_refused(text: str) -> None:
     """Torn, whatever they hold."""
     with pytest.raises(CheckpointError):
         Service([]).client().iter_all(query(), resume_from=text)

@@ -48,7 +48,7 @@ from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
     ],
     ids=repr,
 )
-async def test_passing_faults_are_retried(fault: Any) -> None:
+async def test_retry_passing_fault_costs_no_record(fault: Any) -> None:
     """A fault in the middle of a run costs a retry and no record, and repeats none."""
     service = Service(minute_rows())
     service.script = {0: fault, 4: fault}
@@ -67,7 +67,7 @@ async def test_passing_faults_are_retried(fault: Any) -> None:
     ],
     ids=repr,
 )
-async def test_faults_that_stay_end_after_max_attempts(fault: Any, kind: type[VoicenterError]) -> None:
+async def test_retry_lasting_fault_raises_after_max_attempts(fault: Any, kind: type[VoicenterError]) -> None:
     """As many requests as allowed, then our own error with its cause, the window and the number of attempts."""
     service = Service([])
     service.script = dict.fromkeys(range(100), fault)
@@ -98,7 +98,7 @@ async def test_faults_that_stay_end_after_max_attempts(fault: Any, kind: type[Vo
     ],
     ids=repr,
 )
-async def test_what_would_not_help_is_not_retried(answer: httpx.Response, kind: type[VoicenterError]) -> None:
+async def test_retry_of_a_permanent_error_is_not_tried(answer: httpx.Response, kind: type[VoicenterError]) -> None:
     """One request, one error."""
     service = Service([])
     service.script = dict.fromkeys(range(10), answer)  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ async def test_what_would_not_help_is_not_retried(answer: httpx.Response, kind: 
     assert len(service.starts) == 1
 
 
-async def test_a_service_that_drips_ends_at_the_deadline() -> None:
+async def test_timeout_slow_body_raises_at_the_deadline() -> None:
     """A byte a second keeps a connection alive for ever; the deadline is for the attempt as a whole."""
 
     async def drip(_: httpx.Request) -> httpx.Response:
@@ -129,14 +129,14 @@ async def test_a_service_that_drips_ends_at_the_deadline() -> None:
     assert asyncio.get_running_loop().time() < 70
 
 
-async def test_no_timeout_means_no_end() -> None:
+async def test_timeout_none_waits_as_long_as_it_takes() -> None:
     """timeout=None waits as long as it takes."""
     service = Service(minute_rows(3), latency=100_000)
     async with service.client() as client:
         assert len(await client.fetch(query(), timeout=None)) == 3
 
 
-async def test_a_timeout_of_the_system_is_ours_too() -> None:
+async def test_timeout_of_the_transport_is_our_error() -> None:
     """A transport may give up by itself, also where the client would not."""
     service = Service([])
     service.script[0] = TimeoutError("of the system")
@@ -145,7 +145,7 @@ async def test_a_timeout_of_the_system_is_ours_too() -> None:
             await client.fetch(query(), timeout=None)
 
 
-async def test_retry_after_dates_and_nonsense() -> None:
+async def test_retry_after_of_any_form_is_bounded() -> None:
     """The header may hold seconds, a date, or nonsense; it never makes the client wait for hours."""
     service = Service([])
     dated = (datetime.now(UTC) + timedelta(seconds=20)).strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -159,7 +159,7 @@ async def test_retry_after_dates_and_nonsense() -> None:
     assert gaps[5] <= 121
 
 
-async def test_a_range_that_is_refused_is_asked_in_parts() -> None:
+async def test_iter_all_refused_range_is_halved() -> None:
     """Error 5 on a long period may mean that it is too long."""
     rows = [raw(number, number * 40_000) for number in range(60)]
     service = Service(rows, cap=100)
@@ -178,7 +178,7 @@ async def test_a_range_that_is_refused_is_asked_in_parts() -> None:
             await client.count(query(100))
 
 
-async def test_rows_from_another_zone_are_an_error() -> None:
+async def test_rows_from_another_zone_raise() -> None:
     """A service that reads the bounds in local time is found out by fetch and by an iteration alike."""
     service = Service([])
     service.script = dict.fromkeys(range(9), page(raw(1, -7_200)))  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ async def test_rows_from_another_zone_are_an_error() -> None:
             await count_records(client.iter_all(query()))
 
 
-async def test_counts_that_stay_wrong_end_the_iteration() -> None:
+async def test_iter_all_lasting_wrong_count_raises() -> None:
     """Never a short answer for the whole one."""
     service = Service([])
     service.script = dict.fromkeys(range(99), page(raw(1, 5), total=1, RETURN_HITS=3))  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ async def test_counts_that_stay_wrong_end_the_iteration() -> None:
 
 
 @pytest.mark.parametrize("busy", [0, 1, 20])
-async def test_what_fails_first_is_what_is_told(busy: int) -> None:
+async def test_iter_all_first_failure_is_the_one_raised(busy: int) -> None:
     """While the consumer is busy a lane may fail: the others stop at once, and its error is the one that is raised."""
     rows = [raw(number, 2_400 * number) for number in range(180)] + [raw(200 + number, 180_000) for number in range(90)]
     app = Sandbox(Records(rows), codes=[CODE], behaviour=Behaviour(cap=40, totals="capped"))

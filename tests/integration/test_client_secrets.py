@@ -16,7 +16,9 @@ from voicenter_cdr import ApiError, CdrClient, VoicenterError
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("way", ["code", "token"])
-async def test_no_log_shows_a_secret_or_a_number(method: Any, way: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_logs_at_debug_show_no_secret_and_no_number(
+    method: Any, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """With every logger at DEBUG, through success, refusal, damage and failure."""
     caplog.set_level(logging.DEBUG)
     service = Service(minute_rows(3))
@@ -52,7 +54,7 @@ async def test_no_log_shows_a_secret_or_a_number(method: Any, way: str, caplog: 
         assert service.requests[0].headers["authorization"] == f"Bearer {CODE}"
 
 
-async def test_redirects_take_no_credential_along() -> None:
+async def test_redirect_is_an_error_and_takes_no_credential() -> None:
     """A redirect is an error; nothing is sent to the other host."""
     service = Service([])
     service.script[0] = httpx.Response(307, headers={"location": f"https://elsewhere.example/?code={CODE}"})
@@ -63,7 +65,7 @@ async def test_redirects_take_no_credential_along() -> None:
     assert CODE not in str(caught.value)
 
 
-async def test_what_is_no_http_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_a_broken_protocol_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A server that sends a record where the status line should be: its number is in no traceback and no log."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -37,7 +37,7 @@ def level(found: Diagnosis, subject: str) -> tuple[str, str]:
     return next((finding.level, finding.detail) for finding in found.findings if finding.subject == subject)
 
 
-async def test_a_service_as_documented() -> None:
+async def test_diagnose_documented_service_is_healthy() -> None:
     """Nothing to mend, nothing to note but what the month itself leaves open."""
     found = await look(casing="documented")
     assert found.is_healthy
@@ -54,7 +54,9 @@ async def test_a_service_as_documented() -> None:
         ({"sort": "ignored"}, "sort", "notice", "not applied"),
     ],
 )
-async def test_what_the_document_leaves_open(behaviour: dict[str, Any], subject: str, seen: str, says: str) -> None:
+async def test_diagnose_open_questions_are_answered(
+    behaviour: dict[str, Any], subject: str, seen: str, says: str
+) -> None:
     """Each way a service may behave is told."""
     found = await look(**behaviour)
     assert level(found, subject)[0] == seen
@@ -62,7 +64,7 @@ async def test_what_the_document_leaves_open(behaviour: dict[str, Any], subject:
     assert found.is_healthy
 
 
-async def test_what_is_not_known() -> None:
+async def test_diagnose_unknown_values_are_named_without_a_record() -> None:
     """New types, statuses and fields, and clocks that differ, are told without any value of a record."""
     odd = make_row(at=NOW - timedelta(days=2), number=99, CdrType=77, DialStatus="GHOSTED", Brand="0521234567")
     found = await look(None, odd)
@@ -77,7 +79,7 @@ async def test_what_is_not_known() -> None:
     assert "0521234567" not in str(found) + str(unreadable)
 
 
-async def test_credentials() -> None:
+async def test_diagnose_each_credential_is_tried() -> None:
     """Each credential is tried; the address that has to be allowed is named, and the code shown nowhere."""
     app = Sandbox(Records(ROWS), behaviour=Behaviour(trusted=frozenset({"10.0.0.1"})))
     found = await look(app, secrets=({"code": "sandbox-code"}, {"token": "sandbox-token"}))
@@ -91,7 +93,7 @@ async def test_credentials() -> None:
     assert "s3cret" not in str(refused)
 
 
-async def test_a_service_that_fails_is_a_finding() -> None:
+async def test_diagnose_failing_service_is_a_finding() -> None:
     """Whatever the service does, something is told."""
     for fault in (Fault.page(200), Fault(status=503), Fault.disconnect(), Fault.no_list()):
         found = await look(Sandbox(Records(ROWS), faults={0: fault}))
@@ -103,7 +105,7 @@ async def test_a_service_that_fails_is_a_finding() -> None:
 
 
 @pytest.mark.parametrize("names", [("code",), ("code", "token")])
-async def test_a_month_that_is_too_long(names: tuple[str, ...]) -> None:
+async def test_diagnose_refused_month_takes_a_day(names: tuple[str, ...]) -> None:
     """Where the service refuses a month for its length, a day tells the same; five requests are enough."""
     found = await look(secrets=[{name: f"sandbox-{name}"} for name in names], max_range=7 * 86_400.0)
     assert found.is_healthy
@@ -114,7 +116,7 @@ async def test_a_month_that_is_too_long(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("epoch", [10**400, int(NOW.timestamp() * 1000), -(10**400)], ids=["after", "ms", "before"])
-async def test_an_epoch_far_from_any_time(epoch: int) -> None:
+async def test_diagnose_absurd_epoch_is_a_finding(epoch: int) -> None:
     """It is told as such, and not in hours."""
     found = await look(Sandbox(Records([row | {"DateEpoch": epoch} for row in ROWS])))
     assert level(found, "zone") == (
@@ -133,7 +135,7 @@ async def test_an_epoch_far_from_any_time(epoch: int) -> None:
         ("", None),
     ],
 )
-async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
+async def test_diagnose_date_header_without_a_zone_is_utc(date: str, seen: str | None) -> None:
     """A date whose zone is written as unknown is UTC; what is no date tells nothing."""
     page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "RETURN_HITS": 0, "CDR_LIST": []}
     answers = httpx.MockTransport(lambda _: httpx.Response(200, headers={"date": date}, json=page))
@@ -142,7 +144,7 @@ async def test_the_clock_in_a_header(date: str, seen: str | None) -> None:
     assert next((finding.level for finding in found.findings if finding.subject == "clock"), None) == seen
 
 
-async def test_rows_without_a_time() -> None:
+async def test_diagnose_rows_without_a_time_are_a_problem() -> None:
     """Nothing can be said of their zone and order, and that is all."""
     undated = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
     body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": undated * 170})
@@ -153,7 +155,9 @@ async def test_rows_without_a_time() -> None:
     assert "sort" not in {finding.subject for finding in found.findings}
 
 
-def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_one_screen_or_one_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One screen or one object; data on standard output; the exit code of what is wrong."""
     assert main(["doctor", "--demo", "--json", "--quiet"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -92,7 +92,7 @@ async def test_iteration_events_tell_its_whole_course() -> None:
     assert {event.operation for event in of(ClientEvent, events)} == {end.operation}
 
 
-async def test_each_operation_has_a_mark_of_its_own() -> None:
+async def test_operation_has_a_mark_of_its_own() -> None:
     """Events of one call can be told from those of any other."""
     events: list[ClientEvent] = []
     async with client_of(sandbox(3), events.append) as client:
@@ -215,7 +215,7 @@ async def test_hook_that_raises_changes_nothing_of_a_run() -> None:
         assert len([record async for record in client.iter_all(QUERY)]) == 12
 
 
-async def test_no_event_holds_a_secret_a_number_or_an_address() -> None:
+async def test_events_hold_no_secret_number_or_address() -> None:
     """Fields are names, counts, times and marks."""
     events: list[ClientEvent] = []
     app = sandbox(12, {0: Fault(error=1), 1: Fault(drop=True), 2: Fault(error=9)}, cap=5)

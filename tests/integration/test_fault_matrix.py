@@ -194,7 +194,7 @@ def _cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("case", list(_cases()))
-async def test_the_complete_result_or_the_documented_error(case: Case) -> None:
+async def test_fault_ends_in_the_complete_result_or_its_error(case: Case) -> None:
     """As the table says; and after an error the checkpoint brings the rest from a service that is well again."""
     app, happened = _failing(case, await _begin(case))
     got: list[Cdr] = []
@@ -219,7 +219,7 @@ async def test_the_complete_result_or_the_documented_error(case: Case) -> None:
     assert [cdr.started_at for cdr in got] == sorted(cdr.started_at for cdr in got)
 
 
-def test_everything_meets_everything() -> None:
+def test_fault_matrix_pairs_every_fault_with_every_answer() -> None:
     """Every row is in every phase with either number of requests in flight, and every fault with every answer."""
     alone = {(case.rows[0].name, case.phase.name, case.lanes) for case in ALONE}
     assert len(alone) == len(ROWS) * len(PHASES) * len(LANES)
@@ -242,7 +242,7 @@ def _how(case: Case) -> tuple[bool, str, int]:
     return case.stays, case.phase.name, case.lanes
 
 
-async def test_nobody_listens() -> None:
+async def test_refused_connection_is_retried_and_raised() -> None:
     """A refused connection is tried again, and then told with the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -254,14 +254,14 @@ async def test_nobody_listens() -> None:
     assert error.checkpoint is not None
 
 
-async def test_no_tls_where_it_should_be() -> None:
+async def test_connection_without_tls_raises() -> None:
     """A service that does not speak TLS, or whose certificate nobody vouches for, is no service."""
     async with serving(Sandbox(EVENLY)) as url:
         error = await _run({"base_url": url.replace("http://", "https://")}, [])
     assert isinstance(error, ServiceUnreachableError)
 
 
-def test_every_error_is_in_the_tree() -> None:
+def test_fault_table_names_documented_errors_only() -> None:
     """The table names documented errors only."""
     named = {name for row in ROWS for stays in (False, True) for name in ends([row], stays=stays)}
     for name in named - {WHOLE}:

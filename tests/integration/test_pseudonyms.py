@@ -58,7 +58,7 @@ texts = st.text(st.sampled_from("0123456789 +-()/*#pAב_"), max_size=18) | st.sa
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
-def test_spellings_are_one_person(text: str) -> None:
+def test_pseudonym_of_any_spelling_is_one_name(text: str) -> None:
     """However an Israeli number is written, alone or in the middle of a sentence, it has one name."""
     assert NAMES.number(text) == NAMES.number("0501234567")
     made = NAMES.record(make_record(CustomData={"note": f"call {text} back", "phone": text})).custom_data or {}
@@ -67,7 +67,7 @@ def test_spellings_are_one_person(text: str) -> None:
 
 
 @given(texts)
-def test_names_are_names(text: str) -> None:
+def test_pseudonym_is_stable_and_holds_no_digit(text: str) -> None:
     """A name has 26 signs, no digit and no vowel; the same key gives it again, and it stays under every key."""
     name = NAMES.number(text)
     assert Pseudonymiser(KEY + b"\n").number(text) == name
@@ -80,18 +80,18 @@ def test_names_are_names(text: str) -> None:
 
 
 @given(st.lists(st.integers(100, 10**13), unique_by=lambda number: normal_number(str(number)), max_size=50))
-def test_other_numbers_have_other_names(numbers: list[int]) -> None:
+def test_pseudonym_of_another_number_differs(numbers: list[int]) -> None:
     """No two numbers share a name."""
     assert len({NAMES.number(str(number)) for number in numbers}) == len(numbers)
 
 
 @pytest.mark.parametrize("text", ["", " ", "0", "00", "anonymous", "AAPINFzL", "SIPSIP01", "חסוי"])
-def test_what_is_no_number_stays(text: str) -> None:
+def test_pseudonym_of_no_number_is_itself(text: str) -> None:
     """Withheld numbers, codes of extensions and nothing at all."""
     assert NAMES.number(text) == text
 
 
-def test_the_name_is_the_one_it_was() -> None:
+def test_pseudonym_of_a_known_key_never_changes() -> None:
     """Names are for ever: what was written with a key joins with what a later version, or another program, writes."""
     digest = hmac.new(KEY, b"voicenter_cdr\0number\x00972501234567", "sha256").hexdigest()
     letters = dict(zip("0123456789abcdef", "bcdfghjkmnpqrstv", strict=True))
@@ -100,7 +100,7 @@ def test_the_name_is_the_one_it_was() -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"short", b"fifteen bytes..", b"   fifteen bytes..\n", "text" * 8])
-def test_keys_that_are_refused(key: Any) -> None:
+def test_pseudonymiser_bad_key_is_refused_unseen(key: Any) -> None:
     """A short key could be guessed, text is no key; neither shows in the error, even with local variables."""
     with pytest.raises(ConfigurationError) as raised:
         Pseudonymiser(key)
@@ -108,7 +108,7 @@ def test_keys_that_are_refused(key: Any) -> None:
     assert str(key.strip()) not in f"{frames} {[frame.locals for frame in frames]} {raised.value}" or not key
 
 
-def test_the_key_shows_nowhere() -> None:
+def test_pseudonymiser_shows_its_key_nowhere() -> None:
     """In no repr, pickle, copy or attribute; its fingerprint is one of it alone."""
     secret = KEY.decode()
     assert secret not in f"{NAMES!r} {NAMES} {[getattr(NAMES, name) for name in Pseudonymiser.__slots__]}"
@@ -129,7 +129,9 @@ def test_the_key_shows_nowhere() -> None:
     st.none() | st.just("0722776772"),
     st.sampled_from(["ANSWER", "NOANSWER", "ABANDONE"]),
 )
-def test_what_is_made_from_a_record_stays_right(kind: Any, caller: str, target: str, did: Any, status: str) -> None:
+def test_record_with_pseudonyms_keeps_derived_values(
+    kind: Any, caller: str, target: str, did: Any, status: str
+) -> None:
     """Direction and outcome are the same; the customer's number is its name, the one its own column has."""
     cdr = Cdr(started_at=BEGIN, cdr_type=kind, caller_number=caller, target_number=target, did=did, dial_status=status)
     made = NAMES.record(cdr)
@@ -141,7 +143,7 @@ def test_what_is_made_from_a_record_stays_right(kind: Any, caller: str, target: 
     assert (made.did, made.started_at) == (cdr.did, cdr.started_at)
 
 
-def test_no_number_is_left_in_a_record() -> None:
+def test_record_with_pseudonyms_holds_no_number() -> None:
     """Wherever the service, a dialer or a caller may have put it: keys, nested values, menus, links, extensions."""
     digits = "501234567"
     cdr = make_record(
@@ -178,7 +180,7 @@ def test_no_number_is_left_in_a_record() -> None:
     assert NAME.fullmatch(data["beside"])
 
 
-def test_what_is_no_number_stays_in_a_record() -> None:
+def test_record_with_pseudonyms_keeps_what_is_no_number() -> None:
     """Ids of calls, dates, times, amounts, words, and the link to a recording that names its call only."""
     call_id = "20260714113106004512ab123456789f2"
     custom = {
@@ -201,7 +203,7 @@ def test_what_is_no_number_stays_in_a_record() -> None:
     assert made.original_call_id == cdr.original_call_id
 
 
-def test_the_key_of_a_record_is_made_from_the_names() -> None:
+def test_record_with_pseudonyms_has_a_key_of_names() -> None:
     """So that nobody finds the number behind it by trying them all; it is as stable as the names are."""
     cdr = make_record(CallerNumber="0501234567")
     other = attrs.evolve(cdr, caller_number="+972501234567")
@@ -209,7 +211,7 @@ def test_the_key_of_a_record_is_made_from_the_names() -> None:
     assert NAMES.record(cdr).key == NAMES.record(other).key
 
 
-def test_a_call_centre_is_the_same_call_centre() -> None:
+def test_analytics_with_pseudonyms_are_the_same() -> None:
     """Calls, who began them, how they ended and whom to call back come out as from the numbers."""
     centre = CallCentre(BEGIN, BEGIN + timedelta(days=2), seed=5)
     fields = [
@@ -234,7 +236,7 @@ def test_a_call_centre_is_the_same_call_centre() -> None:
 # --- files
 
 
-async def test_pages_into_a_sink() -> None:
+async def test_write_pages_with_pseudonyms_writes_no_number() -> None:
     """Page by page by oneself, or by write_pages; what could not be read loses what was sent."""
     bad = InvalidRecord((Problem("$.x", "a number"),), {"CallerNumber": PHONE}, BEGIN)
     page = Page(records=(make_record(),), start=BEGIN, end=BEGIN, is_complete=False, invalid=(bad,))
@@ -259,7 +261,7 @@ def key_file(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("service")
-def test_export_with_pseudonyms(run: Run, key_file: str) -> None:  # a fixture
+def test_export_with_pseudonyms_writes_no_number_in_any_format(run: Run, key_file: str) -> None:  # a fixture
     """The flag of export: no number but the DID comes out, in any format, and the derived columns are right."""
     plain = run("export", "--last", "7d").records
     done = run("export", "--last", "7d", "--pseudonymise-key-file", key_file)
@@ -275,7 +277,9 @@ def test_export_with_pseudonyms(run: Run, key_file: str) -> None:  # a fixture
     assert cell == {"customer_number": NAMES.number("972541111111")}
 
 
-def test_no_digest_of_a_number_is_told(service: Service, run: Run, key_file: str, tmp_path: Path) -> None:  # fixtures
+def test_export_with_pseudonyms_prints_no_checkpoint(
+    service: Service, run: Run, key_file: str, tmp_path: Path
+) -> None:  # fixtures
     """Nor a checkpoint, whose digests are of records with their numbers; without pseudonyms it is told."""
     for command in (("export",), ("sync", str(tmp_path / "a.sqlite"))):
         words = (*command, "--last", "7d", "--max-wait", "1", "--error-format", "json")
@@ -285,7 +289,7 @@ def test_no_digest_of_a_number_is_told(service: Service, run: Run, key_file: str
             assert (json.loads(lines[-1])["checkpoint"] is None) == bool(more)
 
 
-def test_key_files_that_are_refused(service: Service, run: Run, tmp_path: Path) -> None:  # fixtures
+def test_export_bad_key_file_is_exit_code_2(service: Service, run: Run, tmp_path: Path) -> None:  # fixtures
     """No file, no key, a short one, or the key itself on the command line: exit code 2, nothing sent, nothing shown."""
     short = tmp_path / "short.key"
     short.write_bytes(b"s3cret-15-bytes")
@@ -307,7 +311,7 @@ def contents(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["calls.sqlite", "calls/"])
-async def test_a_copy_has_one_key(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sync_with_another_key_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is filled with names; another key, or none, is refused before a request, and the copy stays as it is."""
     monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
     app, target = Sandbox(Records(RECORDS), codes=["c"]), f"{tmp_path}/{kind}"
@@ -330,7 +334,9 @@ async def test_a_copy_has_one_key(kind: str, tmp_path: Path, monkeypatch: pytest
             await sync(client, {}, target, pseudonymiser=NAMES, **options)
 
 
-def test_sync_with_pseudonyms(service: Service, run: Run, key_file: str, tmp_path: Path) -> None:  # fixtures
+def test_sync_command_with_pseudonyms_keeps_names(
+    service: Service, run: Run, key_file: str, tmp_path: Path
+) -> None:  # fixtures
     """The flag of sync: the copy holds names, and goes on with the same key only."""
     target, flag = str(tmp_path / "calls/"), "--pseudonymise-key-file"
     words = ("sync", f"{target}/", "--format", "jsonl", "--last", "7d")

@@ -46,7 +46,7 @@ PLAIN = Behaviour(gzip=False)
     ],
     ids=str,
 )
-async def test_each_fault_does_what_its_name_says(fault: Fault, status: int, expected: Any, *, served: bool) -> None:
+async def test_fault_does_what_its_name_says(fault: Fault, status: int, expected: Any, *, served: bool) -> None:
     """The same in process and over HTTP; the request after it is answered as if nothing had been."""
     app = Sandbox(ROWS, behaviour=PLAIN, faults={0: fault})
     async with serving(app) as url, httpx.AsyncClient(trust_env=False, timeout=None) as over_http:
@@ -71,7 +71,7 @@ async def test_each_fault_does_what_its_name_says(fault: Fault, status: int, exp
     assert len(app.hits) == 2
 
 
-async def test_a_body_cut_from_its_end() -> None:
+async def test_fault_truncate_negative_place_counts_from_the_end() -> None:
     """A negative place counts from the end, so that only the last bracket can be missing."""
     whole = await post(Sandbox(ROWS, behaviour=PLAIN), request())
     cut = await post(Sandbox(ROWS, behaviour=PLAIN, faults={0: Fault.truncate(-1)}), request())
@@ -79,7 +79,7 @@ async def test_a_body_cut_from_its_end() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_an_unreadable_row(place: int) -> None:
+async def test_fault_unreadable_row_keeps_or_raises_the_counts(place: int) -> None:
     """In place of a right one the counts stay; besides them it counts."""
     for fault, count in ((Fault.unreadable(place), 3), (Fault.unreadable(place, extra=True), 4)):
         body = (await post(Sandbox(ROWS, faults={0: fault}), request(sort=ASCENDING))).json()
@@ -87,14 +87,14 @@ async def test_an_unreadable_row(place: int) -> None:
         assert body["RETURN_HITS"] == body["TOTAL_HITS"] == count
 
 
-async def test_an_unreadable_row_after_the_last() -> None:
+async def test_fault_unreadable_row_behind_the_last_is_appended() -> None:
     """Also where there is none to put it before."""
     for rows in (ROWS, Records([])):
         body = (await post(Sandbox(rows, faults={0: Fault.unreadable(50, extra=True)}), request())).json()
         assert body["RETURN_HITS"] == len(body["CDR_LIST"]) == len(rows) + 1
 
 
-async def test_time_passes_as_a_fault_says() -> None:
+async def test_fault_delays_follow_the_loops_clock() -> None:
     """Silence before an answer, and pauses within it, by the event loop's clock."""
     loop = asyncio.get_running_loop()
     for fault, least, most in ((Fault.silence(30), 30, 31), (Fault.trickle(2), 200, 2_000)):
@@ -104,7 +104,7 @@ async def test_time_passes_as_a_fault_says() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"hang": -1}, {"drip_bytes": 0}, {"lose_rows": -1}, {"cdr_list": "none"}])
-def test_faults_that_make_no_sense(wrong: dict[str, Any]) -> None:
+def test_fault_invalid_options_are_refused(wrong: dict[str, Any]) -> None:
     """They are refused when they are written."""
     with pytest.raises(ValueError, match="'"):
         Fault(**wrong)

@@ -24,7 +24,7 @@ from voicenter_cdr.testing import run_virtual
     st.sampled_from(["reversed", "stable", "scrambled"]),
     st.sampled_from(["none", "floor"]),
 )
-def test_a_sort_is_a_sort_of_everything(
+def test_sandbox_sort_comes_before_the_cut(
     rows: list[tuple[int, int]], cap: int, way: str, second: str | None, ties: Any, fractions: Any
 ) -> None:
     """The rows of a page are the first ones of all that match, in the order asked, whatever equals what."""
@@ -45,7 +45,7 @@ def test_a_sort_is_a_sort_of_everything(
 
 
 @pytest.mark.parametrize(("ties", "falling"), [("reversed", ["b", "a"]), ("stable", ["a", "b"])])
-async def test_rows_that_compare_equal(ties: Any, falling: list[str]) -> None:
+async def test_sandbox_ties_are_reversed_or_stable(ties: Any, falling: list[str]) -> None:
     """Reversed with the sort, or the same either way."""
     app = Sandbox(Records([record(1, CallID="a"), record(1, CallID="b")]), behaviour=Behaviour(ties=ties))
     assert await ids(app) == ["a", "b"]
@@ -53,7 +53,7 @@ async def test_rows_that_compare_equal(ties: Any, falling: list[str]) -> None:
 
 
 @pytest.mark.parametrize("sort", ["ignored", "after_cut"])
-async def test_the_seed_scatters(sort: Any) -> None:
+async def test_sandbox_scrambled_ties_follow_the_seed(sort: Any) -> None:
     """An order of its own, the same at each request, another one for another seed."""
     rows = Records([record(n) for n in range(60)])
     pages = [await ids(Sandbox(rows, behaviour=Behaviour(cap=20, sort=sort), seed=seed)) for seed in (1, 1, 2)]
@@ -62,7 +62,7 @@ async def test_the_seed_scatters(sort: Any) -> None:
     assert len(first) == len(other) == 20
 
 
-async def test_records_that_change_while_it_serves() -> None:
+async def test_sandbox_replaced_records_show_in_the_next_response() -> None:
     """Added, taken away, changed or moved in time: seen from the next request on."""
     rows = Records([record(1), record(2), record(3)])
     app = Sandbox(rows, now=lambda: 10.0)
@@ -77,7 +77,7 @@ async def test_records_that_change_while_it_serves() -> None:
     assert [rows.record(n)["CallID"] for n in range(3)] == ["id1", "id2", "id3"]
 
 
-async def test_an_answer_under_way_keeps_its_records() -> None:
+async def test_sandbox_response_under_way_keeps_its_records() -> None:
     """An answer is of one moment, however long it takes."""
     app = Sandbox(Bulk(range(MIDNIGHT * 1000, (MIDNIGHT + 3_000) * 1000, 1000)))
     asking = asyncio.create_task(post(app, request(0, 5_000)))
@@ -97,7 +97,7 @@ async def test_an_answer_under_way_keeps_its_records() -> None:
         ("as_stored", {"A": "", "B": None, "C": [], "D": {}, "E": 0, "F": False}),
     ],
 )
-async def test_what_holds_nothing(empties: Any, expected: dict[str, Any]) -> None:
+async def test_sandbox_empty_values_follow_the_switch(empties: Any, expected: dict[str, Any]) -> None:
     """Texts, lists, objects and null; a zero and a false do hold something."""
     row = record(1, A="", B=None, C=[], D={}, E=0, F=False)
     app = Sandbox(Records([row]), behaviour=Behaviour(empties=empties, casing="documented"))
@@ -106,7 +106,7 @@ async def test_what_holds_nothing(empties: Any, expected: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("error_status", ["ok", 200])
-async def test_errors_as_200(error_status: Any) -> None:
+async def test_sandbox_error_status_ok_answers_200(error_status: Any) -> None:
     """The number tells, and STATUS_CODE says what the status would have been."""
     answer = await post(Sandbox(ROWS, behaviour=Behaviour(error_status=error_status)), request(code="x"))
     assert (answer.status_code, answer.json()["STATUS_CODE"]) == (200, 403)
@@ -116,7 +116,7 @@ async def test_errors_as_200(error_status: Any) -> None:
     ("fractions", "shown"),
     [("none", 1), ("floor", 1), ("round", 2), ("ceil", 2), ("shown", 1)],
 )
-async def test_the_epoch_agrees_with_the_date(fractions: Any, shown: int) -> None:
+async def test_sandbox_date_epoch_agrees_with_date(fractions: Any, shown: int) -> None:
     """DateEpoch tells the second that Date shows; one that was stored in another zone stays that far off."""
     rows = [record(1.5, DateEpoch=MIDNIGHT + 1), record(1.5, DateEpoch=MIDNIGHT + 1 + 3 * 3600)]
     app = Sandbox(Records(rows), behaviour=Behaviour(fractions=fractions, casing="documented"))
@@ -127,7 +127,7 @@ async def test_the_epoch_agrees_with_the_date(fractions: Any, shown: int) -> Non
     }
 
 
-async def test_bounds_between_two_seconds() -> None:
+async def test_sandbox_bounds_between_seconds_match() -> None:
     """Where whole seconds are stored, a bound of half a second lies between its neighbours, inclusive or not."""
     rows = Records([record(n) for n in range(5)])
     for lower, upper in itertools.product(("inclusive", "exclusive"), repeat=2):
@@ -135,7 +135,7 @@ async def test_bounds_between_two_seconds() -> None:
         assert await ids(Sandbox(rows, behaviour=behaviour), 1.5, 3.5) == ["id2", "id3"]
 
 
-async def test_odd_text_arrives_as_it_is() -> None:
+async def test_sandbox_any_text_arrives_unchanged() -> None:
     """Hebrew, quotes, control characters, characters beyond the first plane, and half of one as JSON escapes it."""
     odd = 'שירות "לקוחות" \\ \n \x00 \u2028 😀'
     (row,) = (await post(Sandbox(Records([record(1, QueueName=odd)])), request())).json()["CDR_LIST"]
@@ -145,13 +145,13 @@ async def test_odd_text_arrives_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"latency": -1}, {"empties": "gone"}, {"ties": "any"}, {"error_status": 404}])
-def test_switches_that_make_no_sense(wrong: dict[str, Any]) -> None:
+def test_sandbox_invalid_switches_are_refused(wrong: dict[str, Any]) -> None:
     """They are refused when they are set."""
     with pytest.raises(ValueError, match="'"):
         Behaviour(**wrong)
 
 
-async def test_bulk_records_are_proper_records() -> None:
+async def test_bulk_records_have_every_documented_key() -> None:
     """Every key of the document, a CallID that begins with Israel's local time, its own id each; the same each time."""
     bulk = Bulk([MIDNIGHT * 1000 + n for n in (3, 1, 2)], seed=5)
     rows = [bulk.record(n) for n in range(3)]
@@ -171,7 +171,7 @@ def centre() -> CallCentre:
     return CallCentre(DAY, DAY + timedelta(days=7), seed=8, calls_per_day=300, agents=6, queues=2)
 
 
-def test_the_truth_leads_to_its_records(centre: CallCentre) -> None:
+def test_call_centre_truth_matches_its_records(centre: CallCentre) -> None:
     """Each record is a leg of exactly one call, and says of it what the truth says."""
     places = sorted(place for fact in centre.truth for place in fact.legs)
     assert places == list(range(len(centre)))
@@ -185,7 +185,7 @@ def test_the_truth_leads_to_its_records(centre: CallCentre) -> None:
             assert datetime.fromisoformat(rows[0]["Date"]) == fact.started_at
 
 
-def test_the_truth_knows_which_calls_were_returned(centre: CallCentre) -> None:
+def test_call_centre_truth_marks_returned_calls(centre: CallCentre) -> None:
     """A missed call is marked, and one later call to the same customer says that it returns it."""
     returning = {fact.returns: fact for fact in centre.truth if fact.returns}
     returned = [fact for fact in centre.truth if fact.returned]
@@ -199,7 +199,7 @@ def test_the_truth_knows_which_calls_were_returned(centre: CallCentre) -> None:
         assert fact.outcome != "ANSWER"
 
 
-def test_the_size_of_a_centre(centre: CallCentre) -> None:
+def test_call_centre_size_is_as_asked(centre: CallCentre) -> None:
     """As many agents and queues as asked; a department has one id; legs of one type and time are told apart."""
     rows = [centre.record(n) for n in range(len(centre))]
     assert {row["QueueName"] for row in rows} - {""} == {"שירות לקוחות", "Sales"}

@@ -38,7 +38,7 @@ names = [
     st.dictionaries(st.sampled_from(["fields", "sort", "search", "x"]), junk),
     st.dictionaries(st.sampled_from(names), junk),
 )
-def test_no_request_can_break_the_service(top: dict[str, Any], search: dict[str, Any]) -> None:
+def test_sandbox_any_request_gets_an_envelope(top: dict[str, Any], search: dict[str, Any]) -> None:
     """Whatever stands where: an answer in the documented envelope, with a count that is right."""
 
     async def main() -> None:
@@ -52,7 +52,7 @@ def test_no_request_can_break_the_service(top: dict[str, Any], search: dict[str,
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"[" * 100_000, b"\xff\xfe", b'"x"'])
-async def test_a_body_that_is_no_request(body: bytes) -> None:
+async def test_sandbox_body_without_a_credential_is_unauthorized(body: bytes) -> None:
     """It holds no credential, and that is what the answer says."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(Sandbox(ROWS))) as http:
         answer = await http.post("http://sandbox.test/hub/cdr/", content=body)
@@ -60,20 +60,20 @@ async def test_a_body_that_is_no_request(body: bytes) -> None:
         assert (await http.get("http://sandbox.test/hub/cdr/")).json()["ERROR_NUMBER"] == 2
 
 
-async def test_a_flat_post_is_not_understood() -> None:
+async def test_sandbox_flat_post_is_not_understood() -> None:
     """Period and filters stand in ``search``; beside it they are not seen, and a period is missing."""
     top = {"code": "sandbox-code", "fromdate": moment(0), "todate": moment(9)}
     assert (await post(Sandbox(ROWS), top)).json()["ERROR_NUMBER"] == 5
 
 
-async def test_an_identity_the_document_does_not_know() -> None:
+async def test_sandbox_unknown_identity_matches_nothing() -> None:
     """The four documented ones match in any case; another matches nothing."""
     app = Sandbox(ROWS)
     for word, expected in (("Account", 3), ("hierarchical", 3), ("Department", 3), ("User", 3), ("Everyone", 0)):
         assert (await post(app, request(IdentityCriteria=word))).json()["TOTAL_HITS"] == expected
 
 
-async def test_a_phone_filter_looks_at_numbers_only() -> None:
+async def test_sandbox_phone_filter_compares_numbers_only() -> None:
     """Digits of an extension are no number, and a filter of nothing is none."""
     app = Sandbox(Records([record(1, TargetNumber="Sip1234", CallerNumber=""), record(2, TargetNumber="+972-50-1234")]))
     assert await ids(app, phones=["1234"]) == []
@@ -82,7 +82,7 @@ async def test_a_phone_filter_looks_at_numbers_only() -> None:
     assert len(await ids(app, phones=[])) == 2
 
 
-async def test_the_rate_counts_arrivals() -> None:
+async def test_sandbox_rate_counts_arrivals() -> None:
     """Requests that arrive together are counted together, however long each takes; each gets its own fault."""
     app = Sandbox(
         Bulk(range(MIDNIGHT * 1000, (MIDNIGHT + 2_000) * 1000, 1000)),
@@ -98,7 +98,7 @@ async def test_the_rate_counts_arrivals() -> None:
 
 
 @pytest.mark.parametrize("rate_window", ["sliding", "fixed"])
-async def test_the_edge_of_the_period(rate_window: Any) -> None:
+async def test_sandbox_rate_window_slides_or_is_fixed(rate_window: Any) -> None:
     """Sliding: half a period after a full one there is no room. Fixed: there is, as soon as the next one begins."""
     app = Sandbox(ROWS, behaviour=Behaviour(requests=2, period=10, rate_window=rate_window))
     loop = asyncio.get_running_loop()
@@ -110,7 +110,7 @@ async def test_the_edge_of_the_period(rate_window: Any) -> None:
     assert numbers == ([0, 0, 1, 0] if rate_window == "sliding" else [0, 0, 0, 0])
 
 
-async def test_a_slot_is_free_exactly_a_period_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sandbox_rate_window_ends_after_exactly_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sliding: what arrived exactly a period ago does not count any more."""
     app = Sandbox(ROWS, behaviour=Behaviour(requests=1, period=10))
     clock = [100.0]
@@ -122,13 +122,13 @@ async def test_a_slot_is_free_exactly_a_period_later(monkeypatch: pytest.MonkeyP
     assert numbers == [0, 1, 0]
 
 
-async def test_another_scheme_of_authorization_is_no_token() -> None:
+async def test_sandbox_other_authorization_scheme_is_no_token() -> None:
     """A proxy's user name beside a code: the code counts."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(Sandbox(ROWS)), auth=("user", "word")) as http:
         assert (await http.post("http://sandbox.test/hub/cdr/", json=request())).json()["ERROR_NUMBER"] == 0
 
 
-async def test_a_request_that_is_given_up_was_one() -> None:
+async def test_sandbox_abandoned_request_counts() -> None:
     """It counts, and does not disturb what comes after it."""
     app = Sandbox(ROWS, behaviour=Behaviour(requests=2, latency=lambda _: 100.0 if len(app.hits) == 1 else 0.0))
     with pytest.raises(TimeoutError):
@@ -139,7 +139,7 @@ async def test_a_request_that_is_given_up_was_one() -> None:
     assert app.busiest() == 0
 
 
-async def test_the_lifespan() -> None:
+async def test_sandbox_answers_lifespan_events() -> None:
     """Servers that ask whether it is ready, and when to end, get an answer."""
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[Mapping[str, Any]] = []
@@ -154,7 +154,7 @@ async def test_the_lifespan() -> None:
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_a_sender_that_went_away_gets_no_answer() -> None:
+async def test_sandbox_request_cut_off_is_not_counted() -> None:
     """A connection that is gone before its request was whole is not counted."""
     app = Sandbox(ROWS)
 
@@ -168,7 +168,7 @@ async def test_a_sender_that_went_away_gets_no_answer() -> None:
     assert app.hits == []
 
 
-async def test_a_whole_page_lets_the_loop_go_on() -> None:
+async def test_sandbox_large_page_lets_the_loop_run() -> None:
     """A page of 10,000 rows out of millions is made a slice at a time, compressed or not, filtered or not."""
     start = MIDNIGHT * 1000
     app = Sandbox(Bulk(range(start, start + 3_000_000 * 100, 100)), behaviour=Behaviour(requests=100))

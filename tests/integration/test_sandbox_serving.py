@@ -14,7 +14,9 @@ from support.sandbox_requests import ROWS, request
 from voicenter_cdr.sandbox import ConnectionDroppedError, Fault, Sandbox, serving
 
 
-def test_served_beside_another_program(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serving_in_a_thread_leaves_logging_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a thread of its own, with real time, twice; nothing logged, no level of a logger left changed."""
     answers: list[int] = []
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", 17)
@@ -38,7 +40,7 @@ def test_served_beside_another_program(caplog: pytest.LogCaptureFixture, monkeyp
     assert not [entry for entry in caplog.records if entry.name.startswith("uvicorn")]
 
 
-async def test_served_until_the_block_ends() -> None:
+async def test_serving_hanging_response_lets_the_block_end() -> None:
     """An answer that hangs does not keep the block from ending, and no task is left behind."""
     app = Sandbox(ROWS, faults={0: Fault.silence(10_000)})
     async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
@@ -52,7 +54,7 @@ async def test_served_until_the_block_ends() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_program_that_fails_while_it_serves() -> None:
+async def test_serving_failing_block_raises_its_own_error() -> None:
     """Its own error comes through, and the port is free again."""
     with pytest.raises(ZeroDivisionError):
         async with serving(Sandbox(ROWS)) as url:
@@ -61,6 +63,6 @@ async def test_a_program_that_fails_while_it_serves() -> None:
         assert again == url
 
 
-def test_the_error_of_a_broken_connection() -> None:
+def test_connection_dropped_error_is_a_connection_error() -> None:
     """It is one to whoever catches the standard library's."""
     assert issubclass(ConnectionDroppedError, ConnectionError)

@@ -19,7 +19,7 @@ from voicenter_cdr.client import BASE_URL
 @pytest.mark.parametrize("way", ["code", "token"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_redirect_is_followed(status: int, method: Any, way: str, logged: Callable[[], str]) -> None:
+async def test_redirect_is_not_followed(status: int, method: Any, way: str, logged: Callable[[], str]) -> None:
     """Another host never hears of us; the address it would have been, credential and all, is in no log."""
 
     def elsewhere(sent: bytes) -> bytes:
@@ -60,7 +60,7 @@ async def test_no_redirect_is_followed(status: int, method: Any, way: str, logge
         "file:///etc/passwd",
     ],
 )
-def test_addresses_a_credential_is_not_sent_to(url: str) -> None:
+def test_client_plain_or_private_address_is_refused(url: str) -> None:
     """In plain text to nobody but this machine, and never with a user or a query in the address; none is repeated."""
     with pytest.raises(ConfigurationError, match="base_url") as raised:
         CdrClient(code=SECRET, base_url=url)
@@ -68,7 +68,7 @@ def test_addresses_a_credential_is_not_sent_to(url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "[::1]:8000", "localhost", "cdr.localhost", "127.8.8.8"])
-def test_addresses_of_this_machine(host: str) -> None:
+def test_client_loopback_over_plain_http_is_allowed(host: str) -> None:
     """A sandbox or a relay on this machine may speak plain HTTP."""
     assert host in repr(CdrClient(code=SECRET, base_url=f"http://{host}/"))
 
@@ -84,7 +84,7 @@ async def encrypted(certificate: tuple[str, str]) -> AsyncIterator[tuple[int, li
 @pytest.mark.parametrize(
     "switch", ["", "PYTHONHTTPSVERIFY=0", "CURL_CA_BUNDLE=", "REQUESTS_CA_BUNDLE=", "SSL_VERIFY=0"]
 )
-async def test_a_certificate_nobody_vouches_for(
+async def test_certificate_of_an_unknown_authority_is_refused(
     switch: str, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
     """Refused before a byte of the request is sent, whatever the environment says; the cause is told."""
@@ -105,7 +105,9 @@ async def test_a_certificate_nobody_vouches_for(
     assert not leaks(everything(raised.value) + logged())
 
 
-async def test_a_certificate_of_ones_own(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_certificate_of_an_added_authority_is_trusted(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An authority of one's own is trusted by adding it (SSL_CERT_FILE), for the names it vouches for and no other."""
     monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
     async with encrypted(certificate) as (port, came):
@@ -119,7 +121,7 @@ async def test_a_certificate_of_ones_own(certificate: tuple[str, str], monkeypat
     assert len(came) == 1
 
 
-def test_no_option_switches_verification_off() -> None:
+def test_client_has_no_option_against_verification() -> None:
     """Whoever must, passes a transport of their own, which shows in the code."""
     words = ("verify", "tls", "ssl", "cert", "insecure")
     assert not [name for name in inspect.signature(CdrClient).parameters if any(word in name for word in words)]

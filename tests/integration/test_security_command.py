@@ -56,7 +56,7 @@ def _line(path: Path) -> str:
 @pytest.mark.parametrize(
     ("way", "variable", "fails"), [("code", "VOICENTER_API_CODE", False), ("token", "VOICENTER_BEARER_TOKEN", True)]
 )
-def test_what_a_command_leaves_behind(way: str, variable: str, fails: bool, tmp_path: Path) -> None:
+def test_command_leaves_no_credential_behind(way: str, variable: str, fails: bool, tmp_path: Path) -> None:
     """The credential is in no list of processes, message, log, output, state or lock, whether all goes well or not."""
     secret_file, folder = tmp_path / "secret", tmp_path / "out"
     secret_file.write_text(SECRET + "\n", "utf-8")

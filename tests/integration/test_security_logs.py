@@ -53,7 +53,7 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("way", ["code", "token"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("reply", ECHOES)
-async def test_a_service_that_repeats_what_it_was_told(
+async def test_error_of_an_echoing_service_shows_no_secret(
     reply: str, method: Any, way: str, logged: Callable[[], str]
 ) -> None:
     """Whatever comes back, no error shows the credential or a number, however it is looked at, and no log does."""
@@ -76,7 +76,7 @@ async def test_a_service_that_repeats_what_it_was_told(
 
 
 @pytest.mark.parametrize("way", ["code", "token"])
-async def test_connections_that_fail(way: str, logged: Callable[[], str]) -> None:
+async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Callable[[], str]) -> None:
     """Refused, broken while sending, broken while reading, or never answered: the cause is told alone."""
     app = Sandbox(Records([]), codes=[SECRET], tokens=[SECRET])
     causes: list[type[BaseException]] = []
@@ -109,7 +109,7 @@ async def test_connections_that_fail(way: str, logged: Callable[[], str]) -> Non
     assert not leaks(logged())
 
 
-async def test_an_answer_that_is_looked_at_by_hand() -> None:
+async def test_error_of_parsing_a_raw_response_shows_no_secret() -> None:
     """What parse finds wrong with a raw answer shows neither it nor the credential."""
     app = Sandbox(Records([ROW | {"Duration": "0521234567"}]), codes=[SECRET], faults={1: Fault.truncate(200)})
     async with CdrClient(code=SECRET, transport=in_process(app)) as client:
@@ -134,7 +134,7 @@ async def test_an_answer_that_is_looked_at_by_hand() -> None:
         {"timeout": -1},
     ],
 )
-def test_clients_that_are_refused(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_refused_client_shows_no_secret(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with a client is told without its credential, also where local variables are shown."""
     with pytest.raises(ConfigurationError) as raised:
         CdrClient(**{"code": SECRET, **options})
@@ -148,7 +148,7 @@ def test_clients_that_are_refused(options: dict[str, Any], monkeypatch: pytest.M
     assert not leaks(everything(raised.value))
 
 
-async def test_what_can_be_pickled() -> None:
+async def test_pickled_values_hold_no_secret() -> None:
     """A client can't; what it gives can, and holds the credential nowhere; a checkpoint holds no number either."""
     app = Sandbox(Records(make_rows(300, start=START, end=QUERY.end) + [ROW] * 3), codes=[SECRET])
     async with CdrClient(code=SECRET, transport=in_process(app), page_cap=400) as client:
@@ -180,7 +180,7 @@ class FullDisk(io.BytesIO):
         raise OSError(28, "No space left on device", len(bytes(data)))
 
 
-async def test_a_file_that_cannot_be_written() -> None:
+async def test_error_of_an_unwritable_file_shows_no_record() -> None:
     """What the system refuses to write is not in the error's frames."""
     app = Sandbox(Records([ROW]), codes=[SECRET])
     async with CdrClient(code=SECRET, transport=in_process(app)) as client:
@@ -189,7 +189,7 @@ async def test_a_file_that_cannot_be_written() -> None:
     assert not leaks(everything(raised.value))
 
 
-async def test_a_shared_limiter_keeps_its_password() -> None:
+async def test_error_of_a_shared_limiter_shows_no_password() -> None:
     """The address of a Redis server may hold a password: it is in no error, however it is looked at."""
     pytest.importorskip("redis")
 
@@ -212,7 +212,7 @@ async def test_a_shared_limiter_keeps_its_password() -> None:
         assert not leaks(everything(refused.value))
 
 
-def test_a_password_is_no_flag(run: Run, service: Service) -> None:  # fixtures
+def test_shared_limit_with_a_password_is_refused_as_a_flag(run: Run, service: Service) -> None:  # fixtures
     """A shared limiter's address with a password is for the environment: a command line is read by everybody."""
     for url in ("redis://:s3cret@127.0.0.1/0", "rediss://user:s3cret@127.0.0.1", "s3cret://a@b"):
         done = run("count", "--last", "7d", "--share", url)
@@ -221,7 +221,7 @@ def test_a_password_is_no_flag(run: Run, service: Service) -> None:  # fixtures
         assert "s3cret" not in done.err
 
 
-async def test_only_our_own_headers_are_kept_from_the_log(logged: Callable[[], str]) -> None:
+async def test_logs_of_other_programs_keep_their_headers(logged: Callable[[], str]) -> None:
     """Another program in this process that asks with httpx sees in its log what it always saw."""
     async with talking(lambda _: answer(told(CDR_LIST=[]), more="x-told: me\r\n")) as (port, _):
         url = f"http://127.0.0.1:{port}/"

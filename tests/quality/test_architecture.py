@@ -145,14 +145,14 @@ def test_imports_go_down_only(path: Path) -> None:
             assert top not in IMPURE, f"{name} imports {imported}"
 
 
-def test_no_room_for_everything() -> None:
+def test_modules_have_no_catch_all_name() -> None:
     """Rooms are named for what they own."""
     forbidden = {"utils", "util", "helpers", "common", "types", "constants", "misc"}
     assert not forbidden & {path.stem for path in MODULES}
     assert {room(module_name(path)) for path in MODULES} == set(LAYERS)
 
 
-def test_all_is_what_there_is() -> None:
+def test_dunder_all_names_what_exists() -> None:
     """__all__ names each public name once, and nothing that is not there."""
     names = voicenter_cdr.__all__
     assert len(names) == len(set(names))  # RUF022 keeps them sorted, constants first
@@ -162,7 +162,7 @@ def test_all_is_what_there_is() -> None:
         assert public <= set(names)
 
 
-def test_importing_does_no_work() -> None:
+def test_import_pulls_in_core_dependencies_only() -> None:
     """The core pulls in its five dependencies and none of the extras."""
     code = (
         "import sys, voicenter_cdr; "
@@ -173,14 +173,14 @@ def test_importing_does_no_work() -> None:
     assert out.stdout.split() == []
 
 
-def test_the_changelog_knows_this_version() -> None:
+def test_changelog_top_version_is_the_packages() -> None:
     """The top version of the changelog is the package's."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     versions = re.findall(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)
     assert versions[0] == voicenter_cdr.__version__
 
 
-def test_every_test_states_its_rule() -> None:
+def test_tests_have_a_docstring() -> None:
     """A test without a docstring proves nobody knows what."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -188,7 +188,7 @@ def test_every_test_states_its_rule() -> None:
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
 
 
-def test_no_yield_inside_a_cancel_scope() -> None:
+def test_iterators_yield_outside_cancel_scopes() -> None:
     """An iterator that hands out records inside of a timeout or a task group would cancel its consumer."""
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -197,7 +197,7 @@ def test_no_yield_inside_a_cancel_scope() -> None:
                 assert not any(isinstance(child, ast.Yield) for child in inside), path.name
 
 
-def test_nothing_is_left_undone() -> None:
+def test_code_holds_no_stub() -> None:
     """No stub and no note to come back."""
     words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError\(\)")
     for path in MODULES:

@@ -75,7 +75,7 @@ def surface() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_public_surface_is_the_one_that_is_known() -> None:
+def test_public_api_equals_its_snapshot() -> None:
     """A new, changed or vanished public name shows here; write the snapshot anew if it is meant."""
     assert surface() == SNAPSHOT.read_text("utf-8")
 

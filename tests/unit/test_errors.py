@@ -57,7 +57,7 @@ def ids(error: VoicenterError) -> str:
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=ids)
-def test_every_error_survives_pickle_and_copy(error: VoicenterError) -> None:
+def test_error_survives_pickle_and_copy(error: VoicenterError) -> None:
     """Type, text and everything a program needs come back."""
     error.window, error.attempts, error.checkpoint = WINDOW, 3, "{}"
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
@@ -69,7 +69,7 @@ def test_every_error_survives_pickle_and_copy(error: VoicenterError) -> None:
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=ids)
-def test_the_last_line_says_what_to_do(error: VoicenterError) -> None:
+def test_error_text_ends_with_a_hint(error: VoicenterError) -> None:
     """Two lines: what happened and where, and what a person should do."""
     first, last = str(error).splitlines()
     assert first.startswith(error.message)
@@ -78,7 +78,7 @@ def test_the_last_line_says_what_to_do(error: VoicenterError) -> None:
     assert error.message in repr(error)
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
+def test_error_tree_is_the_one_drawn() -> None:
     """Every class of the tree stands in the module's drawing, under its parent, and in __all__."""
     drawn = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line and line.startswith("    ")]
     classes = {
@@ -89,7 +89,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
     assert {type(example) for example in EXAMPLES} == set(classes.values())
 
 
-def test_what_may_be_tried_again() -> None:
+def test_error_retryable_is_what_can_pass() -> None:
     """Only what can pass: the network, the rate, a failing server, a damaged answer, a webhook that is down."""
     retryable = {type(error) for error in EXAMPLES if error.retryable}
     assert retryable == {
@@ -104,7 +104,7 @@ def test_what_may_be_tried_again() -> None:
     assert not RecordingError("no audio").retryable
 
 
-def test_where_and_how_often_stand_in_the_text() -> None:
+def test_error_text_names_window_and_attempts() -> None:
     """The window in UTC and the number of attempts, where there are any."""
     error = ServiceUnreachableError("No answer")
     assert "attempts" not in str(error)
@@ -112,7 +112,7 @@ def test_where_and_how_often_stand_in_the_text() -> None:
     assert "No answer [2026-07-01T00:00:00Z, 2026-07-02T00:00:00Z) after 5 attempts" in str(error)
 
 
-def test_many_problems_are_cut_short() -> None:
+def test_decode_error_many_problems_are_cut_short() -> None:
     """A page full of unreadable records makes no endless text."""
     error = DecodeError("bad", problems=[Problem(f"$.CDR_LIST[{n}].Price", "an amount") for n in range(10_000)])
     assert len(str(error)) < 500
@@ -120,14 +120,14 @@ def test_many_problems_are_cut_short() -> None:
     assert len(error.problems) == 10_000
 
 
-def test_the_page_of_a_decode_error_is_not_pickled() -> None:
+def test_decode_error_page_is_not_pickled() -> None:
     """Records hold numbers; an error that travels does not take them along."""
     error = DecodeError("bad")
     error.page = "the records"
     assert pickle.loads(pickle.dumps(error)).page is None
 
 
-def test_words_of_the_errors() -> None:
+def test_error_text_holds_the_numbers_needed() -> None:
     """The numbers a person needs are in the text."""
     assert "30000" in str(DenseWindowError(window=WINDOW, hits=30_000, reached=20_000, cap=10_000))
     assert "unknown number" in str(DenseWindowError(window=WINDOW))

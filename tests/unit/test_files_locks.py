@@ -16,7 +16,7 @@ from voicenter_cdr._files import FileLock
 from voicenter_cdr.export import JsonlSink, committing, open_sink
 
 
-def test_nobody_gets_in_before_the_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_lock_is_held_until_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that begins while another one's file is about to take its name is refused, and spoils nothing."""
     first, second = open_sink(tmp_path / "a.jsonl"), open_sink(tmp_path / "a.jsonl")
     replace = Path.replace
@@ -34,7 +34,7 @@ def test_nobody_gets_in_before_the_name_is_given(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lock file stays there")
-def test_a_lock_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_lock_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opened the lock file before its holder removed it takes the lock anew, and keeps a third one out."""
     import fcntl
 
@@ -56,7 +56,7 @@ def test_a_lock_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("said", "left"), [("", ["a.jsonl"]), ("mine", ["a.jsonl", "a.jsonl.lock"])])
-def test_a_lock_file_that_is_there_holds_nobody_up(tmp_path: Path, said: str, left: list[str]) -> None:
+def test_file_lock_left_by_a_dead_program_is_taken_over(tmp_path: Path, said: str, left: list[str]) -> None:
     """What a program that died left is taken over and removed; somebody's own file of that name stays as it is."""
     lock = tmp_path / "a.jsonl.lock"
     lock.write_text(said)
@@ -66,7 +66,7 @@ def test_a_lock_file_that_is_there_holds_nobody_up(tmp_path: Path, said: str, le
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
-def test_a_place_without_locks_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_lock_without_support_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system can't lock, that is what is said, and not that somebody else is at work."""
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
     with pytest.raises(OSError, match="no locks"), committing(open_sink(tmp_path / "a.jsonl")) as sink:

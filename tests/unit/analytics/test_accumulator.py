@@ -51,7 +51,7 @@ def group(made: Kpis, dimension: str, key: Any) -> Any:
         ("handle_time", 240, 4),
     ],
 )
-def test_queue_by_hand(name: str, top: int, bottom: int) -> None:
+def test_queue_numbers_equal_their_definitions(name: str, top: int, bottom: int) -> None:
     """Numbers of a queue are what their definition says, bounds included; unknown waits are in none that needs them."""
     kpi = kpis(TEN)[name]
     assert (kpi.numerator, kpi.denominator, kpi.value) == (top, bottom, top / bottom)
@@ -304,7 +304,7 @@ def test_naive_times_and_other_options_are_refused() -> None:
 
 @examples(40)
 @given(st.lists(cdrs, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
-def test_order_and_parts_change_nothing(records: list[Cdr], rng: random.Random, cut: int) -> None:
+def test_kpis_of_any_order_and_parts_are_the_same(records: list[Cdr], rng: random.Random, cut: int) -> None:
     """Any order gives the same numbers, and so do parts that were counted apart and merged."""
     whole = kpis(records).to_dict()
     shuffled = rng.sample(records, len(records))
@@ -338,7 +338,7 @@ async def test_stream_gives_the_same_numbers() -> None:
     assert (await akpis(stream())).to_dict() == kpis(TEN).to_dict()
 
 
-def test_accumulators_pickle() -> None:
+def test_accumulator_pickles() -> None:
     """Parts can be counted in other processes, with numbers of menus; an empty part adds nothing."""
     first, second = Accumulator(), Accumulator()
     menus = ((IvrStep("Main menu", "1", "0"), IvrStep(None, "2", "1")), (IvrStep(None, "1", "0"),))

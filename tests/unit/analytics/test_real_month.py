@@ -200,7 +200,7 @@ def test_numbers_of_groups_equal_sql(dimension: str, made: Kpis, raw: duckdb.Duc
         }
 
 
-def test_every_dimension_is_compared() -> None:
+def test_dimensions_are_all_compared() -> None:
     """The archive has no campaign, and its outcomes are its statuses."""
     assert set(DIMENSIONS) - set(GROUPS) == {"campaign", "outcome"}
 

@@ -145,7 +145,7 @@ def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, requ
 
 
 @dialects("sqlite")
-def test_options_reach_the_views(dialect: str, tmp_path: Path, request: Any) -> None:
+def test_views_with_options_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
     """Other seconds, other zone, another wait, menu and voicemail, another end: views count what Python does."""
     options = KpiOptions(
         answer_within=30,
@@ -178,7 +178,7 @@ def test_views_of_any_records_equal_python(
         assert_same(connection, kpis(records), ["queue", "representative", "outcome"])
 
 
-def test_sqlite_knows_the_clock_of_a_zone(tmp_path: Path, request: Any) -> None:
+def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) -> None:
     """SQLite tells the local hour on either side of every change of the clock."""
     zone = ZoneInfo("Asia/Jerusalem")
     changes = [datetime(2026, 3, 27, 0, tzinfo=UTC), datetime(2026, 10, 24, 23, tzinfo=UTC)]
@@ -190,7 +190,7 @@ def test_sqlite_knows_the_clock_of_a_zone(tmp_path: Path, request: Any) -> None:
     ]
 
 
-def test_views_that_sql_can_not_say_are_refused() -> None:
+def test_views_impossible_options_are_refused() -> None:
     """A wait in Python, an unknown database, and a time without a zone."""
     with pytest.raises(ConfigurationError, match="has to be given to SQL"):
         views("duckdb", options=KpiOptions(wait=WaitSource(lambda _: 1, "one")))

@@ -104,7 +104,7 @@ def test_duckdb_close_brings_the_log_into_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
-def test_databases_that_hold_more_are_refused(tmp_path: Path, name: str, module: Any) -> None:
+def test_database_with_foreign_tables_is_refused(tmp_path: Path, name: str, module: Any) -> None:
     """An export never replaces a database with anything else in it, nor a file that is none."""
     foreign = ["TABLE customers (name TEXT)", "INDEX mine ON cdr (did)"]
     foreign += [
@@ -128,7 +128,7 @@ def test_databases_that_hold_more_are_refused(tmp_path: Path, name: str, module:
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
-def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
+def test_database_views_survive_a_replacement(tmp_path: Path, name: str, module: Any) -> None:
     """The views of a database are there when an export has replaced it, one's own and those of the numbers."""
     target = str(tmp_path / name)
     save(target, [FULL])
@@ -145,7 +145,7 @@ def test_views_go_along(tmp_path: Path, name: str, module: Any) -> None:
     connection.close()
 
 
-def test_a_view_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_view_that_no_longer_fits_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A view that can't be made of the columns asked for stops the export at its first record; the old file stays.
 
     That there is no room for it is told as such.

@@ -90,7 +90,7 @@ def test_recover_interrupted_swap_after_a_kill_keeps_hidden_files(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["lake"]
 
 
-def test_a_tree_is_laid_out_by_day(tmp_path: Path) -> None:
+def test_dataset_is_laid_out_by_utc_day(tmp_path: Path) -> None:
     """A file for each UTC day and nothing else; a day the records come back to gets another file."""
     evening = MOMENT.replace(hour=23, minute=59)
     hours = [0, 1, 2, 26]
@@ -131,7 +131,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], renam
             work()
 
 
-def test_a_swap_that_was_killed_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dataset_killed_swap_is_ended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while one tree takes the place of another: the next export finds the new one whole, and keeps it."""
     target = f"{tmp_path}/lake/"
     save(target, [FULL])
@@ -147,7 +147,7 @@ def test_a_swap_that_was_killed_is_ended(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.part"]
 
 
-def test_a_folder_beside_a_tree_stays(tmp_path: Path) -> None:
+def test_dataset_folder_beside_it_stays(tmp_path: Path) -> None:
     """A folder that is called as people call what they put aside is left alone."""
     (tmp_path / "lake.old").mkdir()
     for _ in range(2):
@@ -155,7 +155,7 @@ def test_a_folder_beside_a_tree_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "lake.old"]
 
 
-def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
+def test_dataset_files_added_meanwhile_are_kept(tmp_path: Path) -> None:
     """What is put into the folder while an export is at work is seen before the folder is replaced."""
     save(f"{tmp_path}/lake/", [FULL])
     sink = open_sink(tmp_path / "lake")
@@ -168,14 +168,14 @@ def test_what_came_into_a_tree_meanwhile_is_not_lost(tmp_path: Path) -> None:
     assert sink.partial_path == tmp_path / "lake.part"
 
 
-def test_a_tree_of_lines(tmp_path: Path) -> None:
+def test_dataset_of_json_lines_is_packed(tmp_path: Path) -> None:
     """A folder of JSON Lines is the same tree, packed with gzip."""
     save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")
     found = polars.concat([polars.read_ndjson(path) for path in sorted((tmp_path / "lines").rglob("*.gz"))])
     assert found["call_id"].to_list() == [FULL.call_id, "another"]
 
 
-def test_folders_that_hold_more_are_refused(tmp_path: Path) -> None:
+def test_dataset_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     """A folder with anything but such a tree is left alone; so is one that a sync keeps."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")

@@ -26,7 +26,7 @@ from voicenter_cdr.export import CsvSink, JsonlSink, committing, open_sink
         ("a.parquet", {"excel": True}, "for CSV"),
     ],
 )
-def test_targets_that_cannot_be(target: Any, options: dict[str, Any], hint: str) -> None:
+def test_open_sink_impossible_table_target_is_refused(target: Any, options: dict[str, Any], hint: str) -> None:
     """What no table can be written to is refused when the sink is opened."""
     with pytest.raises(ConfigurationError, match=hint):
         open_sink(target, **options)
@@ -39,7 +39,7 @@ def test_targets_that_cannot_be(target: Any, options: dict[str, Any], hint: str)
         ("a.duckdb", "duckdb", "pip install 'voicenter-cdr[duckdb]'"),
     ],
 )
-def test_a_missing_library_is_one_line(
+def test_open_sink_missing_library_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, command: str
 ) -> None:
     """Without its library a format says what is missing and how to install it, before any request."""
@@ -62,7 +62,7 @@ def test_a_missing_library_is_one_line(
         ("a.csv.gz", CsvSink),
     ],
 )
-def test_the_name_tells_the_format(tmp_path: Path, name: str, kind: type) -> None:
+def test_open_sink_ending_decides_the_format(tmp_path: Path, name: str, kind: type) -> None:
     """The format follows the ending of the name."""
     assert type(open_sink(tmp_path / name)) is kind
     assert type(open_sink(str(tmp_path / name))) is kind
@@ -82,7 +82,7 @@ def test_the_name_tells_the_format(tmp_path: Path, name: str, kind: type) -> Non
         ("folder.csv", {}, "is a folder"),
     ],
 )
-def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, options: dict[str, Any], hint: str) -> None:
+def test_open_sink_impossible_name_is_refused(tmp_path: Path, name: str, options: dict[str, Any], hint: str) -> None:
     """What can't be written is refused when the sink is opened, with what would do; nothing is left behind."""
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigurationError, match=hint):
@@ -90,21 +90,21 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, options: di
     assert [p.name for p in tmp_path.iterdir()] == ["folder.csv"]
 
 
-def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_sink_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without permission is refused before anything is fetched for it."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ConfigurationError, match="is not writable"):
         open_sink(tmp_path / "a.csv")
 
 
-def test_an_explicit_format_needs_no_ending(tmp_path: Path) -> None:
+def test_open_sink_given_format_needs_no_ending(tmp_path: Path) -> None:
     """With a format given, any name without another format's ending will do."""
     assert type(open_sink(tmp_path / "calls", "csv")) is CsvSink
     assert type(open_sink(tmp_path / "calls.txt", "jsonl")) is JsonlSink
     assert type(open_sink(tmp_path / "calls.gz", "csv")) is CsvSink
 
 
-def test_a_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_open_sink_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """A dash writes to standard output: JSON Lines unless CSV is asked for."""
     for options in ({}, {"format": "csv"}):
         with committing(open_sink("-", **options)) as sink:

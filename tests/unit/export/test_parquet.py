@@ -16,7 +16,7 @@ from voicenter_cdr.export import arrow_batch, committing, open_sink
 from voicenter_cdr.export import parquet as parquet_room
 
 
-def test_parquet_to_a_stream() -> None:
+def test_parquet_to_a_stream_leaves_it_open() -> None:
     """Parquet goes to any stream of bytes, which stays open."""
     out = io.BytesIO()
     with committing(open_sink(out, "parquet")) as sink:
@@ -24,7 +24,7 @@ def test_parquet_to_a_stream() -> None:
     assert tuples(pq.read_table(io.BytesIO(out.getvalue())).to_pylist()) == truth([FULL])
 
 
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_memory_is_one_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Parquet file holds a row group at a time, however many records there are."""
     monkeypatch.setattr(parquet_room, "_GROUP", 5_000)
     page = [attrs.evolve(FULL, call_id=f"{number:032}") for number in range(1_000)]

@@ -34,13 +34,13 @@ from voicenter_cdr.export import (
 DERIVED = ["original_call_id", "customer_number", "direction", "outcome"]
 
 
-def test_every_format_says_whose_call_it_was() -> None:
+def test_columns_include_derived_ones() -> None:
     """Customer, direction and outcome are columns, made from the record."""
     made = row(Cdr(started_at=MOMENT, cdr_type=8, dial_status="ABANDONE", caller_number="0501112233"))
     assert [made[name] for name in DERIVED] == [None, "972501112233", "inbound", "abandoned"]
 
 
-def test_columns_are_those_of_a_record() -> None:
+def test_columns_are_the_fields_of_a_record() -> None:
     """Every field of a record has exactly one column, named alike, with the API's name; then come the derived ones."""
     assert NAMES[-5:] == ["extra", *DERIVED]
     assert sorted(NAMES) == sorted([*DERIVED, *(attribute.name for attribute in attrs.fields(Cdr))])
@@ -50,7 +50,7 @@ def test_columns_are_those_of_a_record() -> None:
     assert {column.kind for column in COLUMNS} == set(Kind)
 
 
-def test_a_row_is_plain_json() -> None:
+def test_row_is_plain_json() -> None:
     """Times, enums, exact numbers, steps and maps become values any JSON writer takes; keys keep their order."""
     made = row(FULL)
     assert list(made) == NAMES
@@ -65,7 +65,7 @@ def test_a_row_is_plain_json() -> None:
     assert json.loads(json.dumps(made)) == made
 
 
-def test_absent_is_null() -> None:
+def test_row_absent_value_is_null() -> None:
     """What a record does not have is null, and no key is missing; an empty menu path and map stay what they are."""
     made = row(Cdr(started_at=MOMENT))
     assert list(made) == NAMES
@@ -83,7 +83,7 @@ def test_absent_is_null() -> None:
         (MOMENT.astimezone(timezone(timedelta(hours=3))), "2026-07-14T08:31:09Z"),
     ],
 )
-def test_times_are_utc(moment: datetime, text: str) -> None:
+def test_row_times_are_utc(moment: datetime, text: str) -> None:
     """Times are written in UTC with a Z, with a fraction only if there is one."""
     assert row(Cdr(started_at=moment))["started_at"] == text
 
@@ -100,13 +100,13 @@ def test_times_are_utc(moment: datetime, text: str) -> None:
         (Decimal("NaN"), "NaN"),
     ],
 )
-def test_a_price_is_exact(price: int | Decimal, made: Any) -> None:
+def test_row_price_is_exact(price: int | Decimal, made: Any) -> None:
     """A price is a number where JSON's numbers hold it exactly, and its text where they don't."""
     value = row(Cdr(started_at=MOMENT, price_agorot=price))["price_agorot"]
     assert (value, type(value)) == (made, type(made))
 
 
-def test_raw_names() -> None:
+def test_row_raw_names_are_the_apis() -> None:
     """With raw names every key is the API's, down to the steps of the menu."""
     made = row(FULL, raw_names=True)
     assert list(made) == [column.api_name for column in COLUMNS]
@@ -115,7 +115,7 @@ def test_raw_names() -> None:
     assert made["Price"] == 7.25
 
 
-def test_select_columns() -> None:
+def test_select_keeps_order_and_drops_repeats() -> None:
     """Columns are chosen by our names or the API's, in the order asked for, each once."""
     assert [column.name for column in select(["duration", "CallID", "call_id", " DID "])] == [
         "duration",
@@ -128,7 +128,7 @@ def test_select_columns() -> None:
 @pytest.mark.parametrize(
     ("names", "hint"), [(["durration"], "Did you mean 'duration'"), ([], "At least one"), ("x", "list")]
 )
-def test_unknown_columns_are_refused(names: Any, hint: str) -> None:
+def test_select_unknown_column_names_the_nearest(names: Any, hint: str) -> None:
     """An unknown column is refused with the nearest name; so are none, and text in place of a list."""
     with pytest.raises(ConfigurationError, match=hint):
         select(names)
@@ -154,7 +154,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=NAMES)
-def test_a_column_is_the_same_everywhere(column: Column) -> None:
+def test_column_is_the_same_in_every_schema(column: Column) -> None:
     """Name, order and kind of a column are the same in Arrow, SQLite and DuckDB, with the type meant for each."""
     place = NAMES.index(column.name)
     arrow, lite, duck = TYPES[column.kind]
@@ -171,12 +171,12 @@ def test_a_column_is_the_same_everywhere(column: Column) -> None:
     assert described[:3] == (column.name, duck, "NO" if column.required else "YES")
 
 
-def test_no_column_is_called_date() -> None:
+def test_columns_leave_date_to_datasets() -> None:
     """A tree is parted by ``date``: a column of that name would hide it, or be hidden."""
     assert "date" not in [name.lower() for name in arrow_schema().names]
 
 
-def test_raw_names_reach_the_tables(tmp_path: Path) -> None:
+def test_table_raw_names_are_the_apis(tmp_path: Path) -> None:
     """With raw names the columns are the API's in every file, down to the steps; a tree refuses its column Date."""
     for name in ("a.parquet", "a.sqlite", "a.duckdb"):
         save(str(tmp_path / name), [FULL], raw_names=True)
@@ -188,7 +188,7 @@ def test_raw_names_reach_the_tables(tmp_path: Path) -> None:
         open_sink(f"{tmp_path}/tree/", raw_names=True)
 
 
-def test_the_schema_does_not_hang_on_the_first_records(tmp_path: Path) -> None:
+def test_schema_is_independent_of_the_first_records(tmp_path: Path) -> None:
     """Ten thousand records without a value, then one with all: the same columns and types as the other way round."""
     strip_tracebacks = [Cdr(started_at=MOMENT)] * 10_000
     for name, batches in (("a", [strip_tracebacks, [FULL]]), ("b", [[FULL], strip_tracebacks]), ("c", [])):
@@ -201,7 +201,7 @@ def test_the_schema_does_not_hang_on_the_first_records(tmp_path: Path) -> None:
     assert (first.num_rows, empty.num_rows) == (10_001, 0)
 
 
-def test_derived_columns(tmp_path: Path) -> None:
+def test_column_of_ones_own_is_written_everywhere(tmp_path: Path) -> None:
     """A column may make its value from the record; it is written like any other, in every format."""
     late = Column("late", "late", Kind.BOOL, "Whether it rang for long.", derive=lambda cdr: (cdr.ring_time or 0) > 3)
     columns = (*select(["call_id"]), late)

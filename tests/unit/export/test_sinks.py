@@ -30,7 +30,7 @@ def page(*records: Cdr) -> Page:
     return Page(records=records, start=MOMENT, end=MOMENT + timedelta(hours=1), is_complete=True)
 
 
-def test_a_name_stands_for_a_whole_file(tmp_path: Path) -> None:
+def test_file_sink_appears_whole_at_the_commit(tmp_path: Path) -> None:
     """Until the commit there are only the .part and a lock; after it only the file, replacing an older one at once."""
     path = tmp_path / "calls.jsonl"
     path.write_text("old")
@@ -45,7 +45,7 @@ def test_a_name_stands_for_a_whole_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.csv", "calls.jsonl.gz"])
-def test_an_abort_keeps_what_came(tmp_path: Path, name: str) -> None:
+def test_file_sink_abort_keeps_a_partial_file(tmp_path: Path, name: str) -> None:
     """What came before an abort is readable in the .part file and never bears the name of the file."""
     sink = open_sink(tmp_path / name)
     sink.write([FULL, FULL])
@@ -59,7 +59,7 @@ def test_an_abort_keeps_what_came(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.csv", "calls.csv.gz"])
-def test_an_abort_without_a_record_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_file_sink_abort_without_a_record_leaves_nothing(tmp_path: Path, name: str) -> None:
     """Nothing is kept of nothing, and the .part file of an earlier run is not touched for it."""
     part = tmp_path / f"{name}.part"
     part.write_text("of an earlier run")
@@ -71,7 +71,7 @@ def test_an_abort_without_a_record_leaves_nothing(tmp_path: Path, name: str) -> 
     assert part.read_text() == "of an earlier run"
 
 
-def test_an_empty_result_is_a_file(tmp_path: Path) -> None:
+def test_file_sink_without_a_record_is_a_file(tmp_path: Path) -> None:
     """No records at all is a result: an empty file, or a header alone."""
     for name, content in (("a.jsonl", b""), ("a.csv", ",".join(NAMES).encode() + b"\n")):
         open_sink(tmp_path / name).commit()
@@ -80,7 +80,7 @@ def test_an_empty_result_is_a_file(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == content
 
 
-def test_gz_packs_and_is_reproducible(tmp_path: Path) -> None:
+def test_file_sink_gz_is_packed_and_reproducible(tmp_path: Path) -> None:
     """A name that ends with .gz is packed; the same records give the same bytes, wherever and whenever."""
     for name in ("a.jsonl.gz", "b.ndjson.GZ"):
         with committing(open_sink(tmp_path / name)) as sink:
@@ -90,7 +90,7 @@ def test_gz_packs_and_is_reproducible(tmp_path: Path) -> None:
     assert data == (tmp_path / "b.ndjson.GZ").read_bytes()
 
 
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_sink_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not take the bytes, the old file stays and the error comes through."""
     path = tmp_path / "calls.jsonl"
     path.write_text("old")
@@ -106,7 +106,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
-def test_a_link_and_its_mode_stay(tmp_path: Path) -> None:
+def test_file_sink_keeps_a_link_and_its_mode(tmp_path: Path) -> None:
     """A link stays a link to the new content, and a file others may not read stays so."""
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     real.write_text("old")
@@ -120,14 +120,14 @@ def test_a_link_and_its_mode_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="devices of POSIX")
-def test_a_device_is_not_replaced() -> None:
+def test_file_sink_writes_to_a_device() -> None:
     """A device is written to; it is not replaced by a file."""
     with committing(open_sink("/dev/null", "csv")) as sink:
         sink.write([FULL])
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_a_stream_is_flushed_not_closed(tmp_path: Path) -> None:
+def test_stream_sink_flushes_and_leaves_open(tmp_path: Path) -> None:
     """A stream that is passed in gets its bytes and stays open, after a commit and after an abort."""
     with (tmp_path / "x").open("wb") as stream:
         sink = JsonlSink(stream)
@@ -139,7 +139,7 @@ def test_a_stream_is_flushed_not_closed(tmp_path: Path) -> None:
         assert not stream.closed
 
 
-def test_a_stream_that_takes_little_gets_all() -> None:
+def test_stream_sink_short_writes_are_repeated() -> None:
     """A raw stream may take less than it is given; the rest is given again."""
 
     class Slow(io.BytesIO):
@@ -170,7 +170,7 @@ class Listed:
         self.ended += "aborted"
 
 
-async def test_pages_reach_a_sink_of_ones_own() -> None:
+async def test_write_pages_reaches_any_sink_off_the_loop() -> None:
     """Any object with the three methods takes the records, off the event loop, and is committed once."""
     sink, seen = Listed(), []
     other = attrs.evolve(FULL, dial_status=DialStatus.ANSWER)
@@ -187,7 +187,7 @@ async def test_pages_reach_a_sink_of_ones_own() -> None:
     assert threading.get_ident() not in sink.threads
 
 
-async def test_a_failing_iteration_aborts_the_sink() -> None:
+async def test_write_pages_failing_iteration_aborts_the_sink() -> None:
     """An error of the iteration aborts the sink and comes through."""
     sink = Listed()
 
@@ -200,7 +200,7 @@ async def test_a_failing_iteration_aborts_the_sink() -> None:
     assert (sink.records, sink.ended) == ([FULL], "aborted")
 
 
-async def test_a_failing_sink_ends_the_fetching() -> None:
+async def test_write_pages_failing_sink_closes_the_iteration() -> None:
     """When the sink fails the iteration is closed before the error comes through, and nothing more is asked."""
     rows = make_rows(3_000, start=MOMENT, end=MOMENT + timedelta(days=30))
     app = Sandbox(Records(rows), behaviour=Behaviour(cap=10))
@@ -218,7 +218,7 @@ async def test_a_failing_sink_ends_the_fetching() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_what_was_iterated_is_closed(fails: bool) -> None:
+async def test_write_pages_closes_what_it_iterated(fails: bool) -> None:
     """An iteration that is handed over is closed at the end, whole or not; one that can't be closed will do, too."""
     closed, sink = [], Listed()
 
@@ -251,7 +251,7 @@ async def test_what_was_iterated_is_closed(fails: bool) -> None:
         assert await write_pages(Plain(), Listed()) == 1
 
 
-async def test_a_failing_commit_aborts_the_sink() -> None:
+async def test_write_pages_failing_commit_aborts_the_sink() -> None:
     """A commit that fails is no commit."""
     sink = Listed()
     sink.commit = lambda: (_ for _ in ()).throw(OSError(28, "full"))  # type: ignore[method-assign]
@@ -264,7 +264,7 @@ async def test_a_failing_commit_aborts_the_sink() -> None:
     assert sink.ended == "aborted"
 
 
-async def test_a_cancellation_waits_for_the_thread() -> None:
+async def test_write_pages_cancelled_waits_for_the_write() -> None:
     """A write that is under way ends before the sink is aborted: nothing is closed under it."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -293,7 +293,7 @@ async def test_a_cancellation_waits_for_the_thread() -> None:
     assert (sink.records, sink.ended) == ([FULL], "aborted")
 
 
-def test_a_part_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_file_sink_unopenable_partial_file_raises(tmp_path: Path) -> None:
     """Where the .part can't be written the error comes through, and the abort behind it lets go of everything."""
     mine = tmp_path / "a.jsonl.part" / "mine"
     mine.mkdir(parents=True)
@@ -321,7 +321,7 @@ class Minutes:
         self.talk.clear()
 
 
-def test_a_sink_of_ones_own() -> None:
+def test_sink_is_any_object_with_three_methods() -> None:
     """Three methods make a sink."""
     sink: Sink = Minutes()
     with committing(sink):

@@ -56,7 +56,7 @@ fitting = st.builds(Cdr, **{item.name: FITTING.get(item.name, texts) for item in
 @examples(8)
 @given(st.lists(fitting, min_size=1, max_size=4))
 @example([FULL, Cdr(started_at=MOMENT, queue_name="lone \ud83d surrogate", call_id="\x00")])
-def test_every_table_brings_back_every_value(tmp_path_factory: pytest.TempPathFactory, records: list[Cdr]) -> None:
+def test_table_any_records_come_back_equal(tmp_path_factory: pytest.TempPathFactory, records: list[Cdr]) -> None:
     """Whatever fits comes back equal: from Parquet by three readers, from SQLite, and from DuckDB by either way in."""
     folder = tmp_path_factory.mktemp("tables")
     records = sorted(records, key=lambda cdr: cdr.started_at)
@@ -81,7 +81,7 @@ def test_every_table_brings_back_every_value(tmp_path_factory: pytest.TempPathFa
     assert sorted(path.name for path in folder.iterdir()) == sorted([*(n.strip("/") for n in TABLES), "lines.duckdb"])
 
 
-def test_what_a_table_looks_like(tmp_path: Path) -> None:
+def test_table_holds_values_to_be_queried(tmp_path: Path) -> None:
     """Values as they are to be queried: numbers as numbers, text as text, an empty extra as null."""
     save(str(tmp_path / "a.sqlite"), [FULL, attrs.evolve(FULL, extra=FrozenMap())])
     with sqlite3.connect(tmp_path / "a.sqlite") as connection:
@@ -97,7 +97,7 @@ def test_what_a_table_looks_like(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), max_size=8))
-def test_times_sort_as_text(moments: list[datetime]) -> None:
+def test_sqlite_times_sort_as_text(moments: list[datetime]) -> None:
     """As SQLite has them times sort by the second; whole seconds, which is what the service tells, sort fully."""
     seconds = [instant.replace(microsecond=0) for instant in moments]
     assert sorted(map(to_iso_utc, seconds)) == list(map(to_iso_utc, sorted(seconds)))
@@ -107,7 +107,7 @@ def test_times_sort_as_text(moments: list[datetime]) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 250_000, 999_999])
-def test_a_whole_second_parts_times(tmp_path: Path, fraction: int) -> None:
+def test_sqlite_window_of_whole_seconds_takes_fractions(tmp_path: Path, fraction: int) -> None:
     """A window of whole seconds takes in a time with a fraction behind its start, and none behind its end."""
     table = importlib.import_module("voicenter_cdr.export.sqlite").SqliteTable(tmp_path / "a.db")
     table.create()
@@ -136,7 +136,9 @@ def test_a_whole_second_parts_times(tmp_path: Path, fraction: int) -> None:
         ("price_agorot", Decimal("1E+999999"), "a number"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, name: str, field: str, value: Any, expected: str) -> None:
+def test_table_value_beyond_its_column_is_refused(
+    tmp_path: Path, name: str, field: str, value: Any, expected: str
+) -> None:
     """A number that does not fit its column stops the export, with the column's name and not the value."""
     with pytest.raises(DecodeError, match=expected) as caught:
         save(f"{tmp_path}/{name}", [FULL, attrs.evolve(FULL, **{field: value})])
@@ -157,7 +159,7 @@ def test_own_column_of_whole_numbers_refuses_any_other_value(tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("sum_", "price"), [(0.1 + 0.2, "0.3"), (-(1.1 + 2.2), "-3.3"), (1e-10, "0"), (7.25, "7.25")])
-def test_the_noise_of_floats_is_no_part_of_a_price(tmp_path: Path, name: str, sum_: float, price: str) -> None:
+def test_table_price_drops_the_noise_of_floats(tmp_path: Path, name: str, sum_: float, price: str) -> None:
     """A price that somebody has added up from floats is stored as the number that was meant."""
     noisy, meant = (attrs.evolve(FULL, price_agorot=Decimal(text)) for text in (repr(sum_), price))
     save(f"{tmp_path}/{name}", [noisy])
@@ -165,7 +167,7 @@ def test_the_noise_of_floats_is_no_part_of_a_price(tmp_path: Path, name: str, su
     assert whole_of(f"{tmp_path}/{name}") == whole_of(f"{tmp_path}/meant-{name}")
 
 
-def test_sqlite_refuses_a_price_it_would_round(tmp_path: Path) -> None:
+def test_sqlite_price_it_would_round_is_refused(tmp_path: Path) -> None:
     """SQLite's numbers hold fifteen digits: a price beyond is refused there, and exact in the other tables."""
     record = attrs.evolve(FULL, price_agorot=Decimal("12345678901234.5678"))
     with pytest.raises(DecodeError, match="price_agorot"):
@@ -175,7 +177,7 @@ def test_sqlite_refuses_a_price_it_would_round(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_name_stands_for_a_whole_table(tmp_path: Path, name: str) -> None:
+def test_table_appears_whole_at_the_commit(tmp_path: Path, name: str) -> None:
     """Until the commit the old result is there, untouched; then the new one alone, and nothing beside it."""
     target = f"{tmp_path}/{name}"
     save(target, [FULL])
@@ -190,7 +192,7 @@ def test_a_name_stands_for_a_whole_table(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
+def test_table_second_export_is_refused(tmp_path: Path, name: str) -> None:
     """A second export to a name is refused, and neither it nor its abort costs the first one a record."""
     target, records = f"{tmp_path}/{name}", [FULL, OTHER]
     first, second = open_sink(target), open_sink(target)
@@ -206,7 +208,7 @@ def test_one_export_at_a_time(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
-def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_table_failed_rename_keeps_the_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Where a whole file can't take its name it stays as the .part, and that is told."""
 
     def refuse(*_: object) -> None:
@@ -223,7 +225,7 @@ def test_a_name_that_cannot_be_given_costs_nothing(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
+def test_table_abort_keeps_a_readable_partial_file(tmp_path: Path, name: str) -> None:
     """What came before an abort is in the .part, which can be read; without a record nothing is left."""
     target = f"{tmp_path}/{name}"
     sink = open_sink(target)
@@ -247,7 +249,7 @@ def test_an_abort_keeps_a_readable_part(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_an_export_of_nothing_is_whole(tmp_path: Path, name: str) -> None:
+def test_table_without_a_record_is_whole(tmp_path: Path, name: str) -> None:
     """A period without a record gives a table without a row, not nothing."""
     save(f"{tmp_path}/{name}", [])
     assert Path(tmp_path, name).exists()
@@ -256,7 +258,7 @@ def test_an_export_of_nothing_is_whole(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 @pytest.mark.parametrize("name", FILES)
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, name: str) -> None:
+def test_table_full_disk_raises_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     """Where the system takes no more bytes the export ends with an OSError, and nothing bears the name."""
     records = [
         attrs.evolve(FULL, call_id=os.urandom(40).hex(), started_at=MOMENT + timedelta(seconds=number))

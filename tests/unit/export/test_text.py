@@ -103,7 +103,7 @@ PLAIN, WIDE = "=+-@\t\r\n", "\uff1d\uff0b\uff0d\uff20"
 
 
 @pytest.mark.parametrize("start", [*PLAIN, *WIDE, " =", "\n=", "\u00a0-", "\ufeff=", "\ufeff @", " \uff1d"])
-def test_excel_disarms_formulas(start: str) -> None:
+def test_csv_excel_disarms_formulas(start: str) -> None:
     """For a spreadsheet, text that could be a formula gets an apostrophe; otherwise it stays as it is."""
     record = Cdr(started_at=MOMENT, queue_name=f"{start}cmd", duration=-5)
     columns = select(["queue_name", "duration"])
@@ -116,7 +116,7 @@ def test_excel_disarms_formulas(start: str) -> None:
     assert cells() == [f"{start}cmd", "-5"]
 
 
-def test_excel_gets_its_mark_and_line_ends() -> None:
+def test_csv_excel_has_a_mark_and_crlf() -> None:
     """For a spreadsheet the file begins with a byte order mark and its lines end with CR LF; otherwise neither."""
     data = written(CsvSink, [[FULL], [FULL]], excel=True)
     assert data.startswith(b"\xef\xbb\xbfcall_id,")
@@ -125,7 +125,7 @@ def test_excel_gets_its_mark_and_line_ends() -> None:
     assert b"\r" not in written(CsvSink, [[FULL]])
 
 
-def test_csv_raw_names() -> None:
+def test_csv_raw_names_are_the_apis() -> None:
     """Raw names reach the header and the nested JSON."""
     data = written(CsvSink, [[FULL]], raw_names=True).decode()
     assert data.startswith("CallID,CdrType,")

@@ -17,7 +17,7 @@ EXAMPLE = "https://example.com/"
     "url",
     ["https://a.example/x", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/", "http://me.localhost/"],
 )
-def test_addresses_that_may_be_asked(url: str) -> None:
+def test_validate_url_tls_and_loopback_pass(url: str) -> None:
     """Anything over TLS, and this machine."""
     assert validate_url("url", url, example=EXAMPLE) == url
 
@@ -41,14 +41,14 @@ def test_addresses_that_may_be_asked(url: str) -> None:
         "http://[::1/",
     ],
 )
-def test_addresses_that_may_not(url: str) -> None:
+def test_validate_url_others_are_refused_unseen(url: str) -> None:
     """Refused, without showing them: they may hold a secret."""
     with pytest.raises(ConfigurationError, match="base_url") as raised:
         validate_url("base_url", url, example=EXAMPLE)
     assert "t0ken" not in str(raised.value)
 
 
-async def test_the_usual_authorities_are_trusted_where_none_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ssl_context_without_authorities_trusts_the_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty SSL_CERT_FILE names none; certificates are checked all the same."""
     monkeypatch.setenv("SSL_CERT_FILE", "")
     connections = Connections()

@@ -105,33 +105,33 @@ FIELDS = [
 ]
 
 
-def test_call_types() -> None:
+def test_cdr_type_numbers_are_documented() -> None:
     """Nineteen types with the numbers of the document's table."""
     assert sorted(TYPES.values()) == sorted(map(int, CdrType))
     assert len(TYPES) == 19
 
 
-def test_statuses_and_call_errors() -> None:
+def test_dial_status_tells_call_errors_apart() -> None:
     """Fourteen statuses and four call error types, which can be told apart."""
     assert [str(status) for status in DialStatus if not status.is_call_error] == STATUSES
     assert [str(status) for status in DialStatus if status.is_call_error] == CALL_ERRORS
 
 
-def test_fields() -> None:
+def test_cdr_field_names_every_documented_field() -> None:
     """Every documented field has a name, and every name a place in a record."""
     assert sorted(name for ours, name in API_NAMES.items() if ours is not CdrField.USER_ID) == sorted(FIELDS)
     assert {attribute.name for attribute in attrs.fields(Cdr)} == {str(name) for name in CdrField} | {"extra"}
     assert set(API_NAMES) == set(CdrField)
 
 
-def test_error_numbers_and_identity_criteria() -> None:
+def test_enums_match_the_documents_tables() -> None:
     """As in the document's tables."""
     assert sorted(map(int, ErrorNumber)) == [0, 1, 2, 4, 5]
     assert [str(criteria) for criteria in IdentityCriteria] == ["Account", "Hierarchical", "Department", "User"]
     assert [str(order) for order in SortOrder] == ["asc", "desc"]
 
 
-def test_every_public_member_says_what_it_means() -> None:
+def test_enums_document_every_member() -> None:
     """Each enum member and each field of a public value has a docstring of its own."""
     folder = Path(voicenter_cdr.models.__file__).parent
     for node in [node for path in folder.glob("*.py") for node in ast.parse(path.read_text("utf-8")).body]:
@@ -166,7 +166,7 @@ def cdr(**changes: Any) -> Cdr:
     return Cdr(**values | changes)
 
 
-def test_records_are_values() -> None:
+def test_cdr_is_a_value() -> None:
     """Frozen, comparable, hashable, and the same after pickling and copying."""
     record = cdr()
     assert record == cdr()
@@ -180,7 +180,7 @@ def test_records_are_values() -> None:
         record.call_id = "x"  # type: ignore[misc]
 
 
-def test_no_repr_shows_a_number() -> None:
+def test_repr_shows_no_number() -> None:
     """Numbers, links and data of callers stay out of every repr."""
     query = CdrQuery(START, END, phones=["0521234567"], extensions=["0541112222"])
     page = Page(records=(cdr(),), start=START, end=END, is_complete=True)
@@ -189,7 +189,7 @@ def test_no_repr_shows_a_number() -> None:
         assert secret not in text
 
 
-def test_a_key_tells_legs_apart_and_survives_changes() -> None:
+def test_key_tells_legs_apart_and_survives_changes() -> None:
     """Two legs with one CallID have two keys; a recording that appears later changes none."""
     leg1, leg2 = cdr(cdr_type=CdrType.CLICK2CALL_LEG1), cdr(cdr_type=CdrType.CLICK2CALL_LEG2)
     assert leg1.key != leg2.key
@@ -198,14 +198,14 @@ def test_a_key_tells_legs_apart_and_survives_changes() -> None:
 
 
 @pytest.mark.parametrize("name", ["OriginalIvrUniqueID", "OriginallvrUniqueID", "originalivruniqueid"])
-def test_the_original_call_is_found_whatever_its_spelling(name: str) -> None:
+def test_original_call_id_is_found_in_any_spelling(name: str) -> None:
     """Transfers name the call they came from."""
     assert cdr(custom_data=FrozenMap({"a": "b", name: "2026"})).original_call_id == "2026"
     assert cdr(custom_data=None).original_call_id is None
     assert cdr().original_call_id is None
 
 
-def test_a_version_is_of_all_that_a_record_says() -> None:
+def test_version_covers_every_value() -> None:
     """Equal records have one, whatever the order of keys; a change of any field makes another; the key stays."""
     custom = FrozenMap({"a": "1", "b": {"c": [1, None]}})
     one = cdr(custom_data=custom, dtmf_data=(IvrStep("Main", "1", "0"),), cdr_type=CdrType.QUEUE)
@@ -220,13 +220,13 @@ def test_a_version_is_of_all_that_a_record_says() -> None:
 @pytest.mark.parametrize(
     "value", ["", " ", "0", "000", "-", "null", "None", "N/A", 0, True, None, [], ["2026"], {"a": 1}]
 )
-def test_what_stands_for_no_original_call_is_none(value: object) -> None:
+def test_original_call_id_without_a_call_is_none(value: object) -> None:
     """Programs write 0 or a word for an id that they have not; such calls are not one."""
     assert cdr(custom_data=FrozenMap({"OriginalIvrUniqueID": value})).original_call_id is None
 
 
 @given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4)))
-def test_frozen_maps_are_mappings(values: dict[str, Any]) -> None:
+def test_frozen_map_is_a_mapping(values: dict[str, Any]) -> None:
     """They equal the dict they were made from, hash alike however ordered, and pickle."""
     frozen = FrozenMap(values)
     assert frozen == values
@@ -242,7 +242,7 @@ def test_frozen_maps_are_mappings(values: dict[str, Any]) -> None:
 
 
 @given(st.integers(0, 50))
-def test_frozen_maps_are_walked_in_one_go(count: int) -> None:
+def test_frozen_map_is_walked_in_one_go(count: int) -> None:
     """No name is searched for, so that a map that a service made large costs no more than its size."""
 
     class Name(str):
@@ -255,14 +255,14 @@ def test_frozen_maps_are_walked_in_one_go(count: int) -> None:
     assert [value for _, value in frozen.items()] == list(frozen.values()) == list(range(count))
 
 
-def test_a_text_has_a_fingerprint_of_its_own_for_every_salt() -> None:
+def test_fingerprint_differs_by_text_and_salt() -> None:
     """Four hex digits, the same each time."""
     made = fingerprint("0521234567", "a")
     assert made == fingerprint("0521234567", "a") != fingerprint("0521234567", "b")
     assert len(bytes.fromhex(made)) == 2
 
 
-def test_pages_hold_records() -> None:
+def test_page_is_a_sequence_of_records() -> None:
     """A page can be counted and walked like a list."""
     page = Page(records=(cdr(), cdr(call_id="x")), start=START, end=END, is_complete=True)
     assert len(page) == 2
@@ -307,7 +307,7 @@ def test_pages_hold_records() -> None:
         (lambda: Sort("duration", "up"), "Unknown sort order"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make: Any, words: str) -> None:
+def test_query_invalid_values_are_refused(make: Any, words: str) -> None:
     """Before any request, with the mend in the message, and without the numbers that were given."""
     with pytest.raises(ConfigurationError) as caught:
         make()
@@ -316,7 +316,7 @@ def test_what_makes_no_sense_is_refused(make: Any, words: str) -> None:
     assert "521234567" not in str(caught.value)
 
 
-def test_a_query_is_in_utc() -> None:
+def test_query_times_are_utc() -> None:
     """Whatever zone the times were given in, on both sides of a change of the clock."""
     zone = ZoneInfo("Asia/Jerusalem")
     query = CdrQuery(datetime(2026, 3, 27, tzinfo=zone), datetime(2026, 3, 28, tzinfo=zone))
@@ -328,7 +328,7 @@ def test_a_query_is_in_utc() -> None:
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)), st.integers(1, 10**7))
-def test_queries_that_touch_leave_no_gap(moment: datetime, more: int) -> None:
+def test_query_touching_periods_leave_no_gap(moment: datetime, more: int) -> None:
     """Bounds with fractions are raised to whole seconds, the same on both sides."""
     first = CdrQuery(moment - timedelta(seconds=5), moment)
     second = CdrQuery(moment, moment + timedelta(seconds=2, microseconds=more))
@@ -336,7 +336,7 @@ def test_queries_that_touch_leave_no_gap(moment: datetime, more: int) -> None:
     assert datetime.fromtimestamp(first.seconds[1], UTC) >= moment
 
 
-def test_filters_are_kept_as_given() -> None:
+def test_query_filters_are_kept_as_given() -> None:
     """Known types become members, unknown ones stay numbers; text is stripped, fields are unique."""
     query = CdrQuery(
         START, END, cdr_types=[8, 77], phones=(" 0521234567 ",), fields=["duration", CdrField.DURATION], identity="USER"
@@ -350,7 +350,7 @@ def test_filters_are_kept_as_given() -> None:
     assert hash(query) == hash(pickle.loads(pickle.dumps(query)))
 
 
-def test_a_fingerprint_tells_what_is_asked_not_when() -> None:
+def test_query_fingerprint_ignores_the_period() -> None:
     """The order of filters and the period do not count; the filters do, and no number can be read from it."""
     query = CdrQuery(START, END, phones=["1", "2"], cdr_types=[8])
     later = CdrQuery(END, END + timedelta(days=1), phones=["2", "1"], cdr_types=[CdrType.QUEUE])
@@ -364,7 +364,7 @@ def test_a_fingerprint_tells_what_is_asked_not_when() -> None:
     st.timedeltas(timedelta(seconds=2), timedelta(days=40)),
     st.integers(1, 500),
 )
-def test_parts_touch_and_are_the_whole(start: datetime, length: timedelta, count: int) -> None:
+def test_query_parts_tile_the_whole(start: datetime, length: timedelta, count: int) -> None:
     """Every second of the query is in one part, and the parts ask for what the query does."""
     query = CdrQuery(start, start + length, cdr_types=[8])
     step = max(timedelta(seconds=1), timedelta(seconds=int(length.total_seconds() / count)))
@@ -376,7 +376,7 @@ def test_parts_touch_and_are_the_whole(start: datetime, length: timedelta, count
 
 
 @pytest.mark.parametrize("step", [timedelta(0), timedelta(seconds=-1), timedelta(seconds=1.5), 60])
-def test_parts_of_no_length(step: Any) -> None:
+def test_query_parts_of_no_length_are_refused(step: Any) -> None:
     """A step is whole seconds."""
     with pytest.raises(ConfigurationError):
         CdrQuery(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)).parts(step)

@@ -10,7 +10,7 @@ from voicenter_cdr import RateLimit
 from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, estimate_duration, exponential_backoff
 
 
-def test_the_gate_waits_and_doubles() -> None:
+def test_breaker_pause_doubles_until_a_success() -> None:
     """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
     gate = RateLimitBreaker(RateLimit())
     assert gate.is_closed
@@ -27,7 +27,7 @@ def test_the_gate_waits_and_doubles() -> None:
     assert gate.delay(now) == 0.0
 
 
-def test_refusals_of_one_event_count_once() -> None:
+def test_breaker_refusals_of_one_event_count_once() -> None:
     """Twenty requests in flight that are all refused close the gate once."""
     gate = RateLimitBreaker(RateLimit())
     for answered in range(20):
@@ -35,7 +35,7 @@ def test_refusals_of_one_event_count_once() -> None:
     assert gate.delay(5.0) == 10.0
 
 
-def test_the_first_pause_follows_the_period() -> None:
+def test_breaker_first_pause_is_a_sixth_of_the_period() -> None:
     """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
     for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
         gate = RateLimitBreaker(RateLimit(30, period))
@@ -44,7 +44,7 @@ def test_the_first_pause_follows_the_period() -> None:
         assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
 
 
-def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
+def test_breaker_request_sent_in_the_instant_of_opening_counts_as_later() -> None:
     """Its refusal is an event of its own, its success opens the gate."""
     gate = RateLimitBreaker(RateLimit())
     gate.record_refusal(0.0, 5.0, jitter=0.0)
@@ -54,7 +54,7 @@ def test_what_is_sent_in_the_instant_of_closing_is_sent_after_it() -> None:
     assert gate.is_closed
 
 
-def test_nobody_probes_an_answered_gate() -> None:
+def test_breaker_answered_probe_is_over() -> None:
     """Every answer that counts ends the probe; a success without any refusal is none."""
     gate = RateLimitBreaker(RateLimit())
     assert gate.half_open is False
@@ -68,7 +68,7 @@ def test_nobody_probes_an_answered_gate() -> None:
     assert gate.half_open is False
 
 
-def test_an_old_success_does_not_open_the_gate() -> None:
+def test_breaker_old_success_does_not_close_it() -> None:
     """A request that was sent before the refusal says nothing about now."""
     gate = RateLimitBreaker(RateLimit())
     gate.record_refusal(4.0, 5.0, jitter=0.0)
@@ -77,7 +77,7 @@ def test_an_old_success_does_not_open_the_gate() -> None:
 
 
 @pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
-def test_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
+def test_breaker_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
     """What the service asks for counts if it is longer than our own pause, up to two periods."""
     gate = RateLimitBreaker(RateLimit())
     gate.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
@@ -104,7 +104,7 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
         (130, 1, 650),
     ],
 )
-def test_how_long_requests_take(requests: int, lanes: int, seconds: float) -> None:
+def test_estimate_duration_is_the_slower_of_rate_and_responses(requests: int, lanes: int, seconds: float) -> None:
     """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
     assert estimate_duration(requests, RateLimit(), 5.0, lanes) == seconds
 
@@ -114,7 +114,7 @@ def test_backoff_doubles() -> None:
     assert [exponential_backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_backoff_grows_by_its_jitter_and_by_what_was_asked() -> None:
+def test_backoff_grows_by_jitter_and_retry_after() -> None:
     """Up to half of it on top; Retry-After counts where it is longer, up to two minutes."""
     assert exponential_backoff(3, 0.5) == 5.0
     assert [exponential_backoff(3, 0.0, asked) for asked in (1.0, 50.0, 1e6)] == [4.0, 50.0, 120.0]

@@ -30,7 +30,7 @@ def busiest(counted: list[float], period: float) -> int:
     ),
     st.integers(1, 5),
 )
-def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, float, str]], requests: int) -> None:
+def test_window_any_period_holds_at_most_the_limit(calls: list[tuple[float, float, float, str]], requests: int) -> None:
     """As the service counts them: at most N in any period, for any arrivals, ways, answers and cancellations."""
     limit = RateLimit(requests, 10.0)
     window = SlidingWindow(limit)
@@ -62,7 +62,7 @@ def test_no_period_holds_more_than_the_limit(calls: list[tuple[float, float, flo
     assert busiest(counted, limit.period) <= requests
 
 
-def test_a_burst_after_idle_goes_out_at_once() -> None:
+def test_window_burst_after_idle_goes_out_at_once() -> None:
     """Thirty requests at once, and the next one a period after the first answer."""
     window = SlidingWindow(RateLimit())
     slots = [window.acquire(100.0) for _ in range(30)]
@@ -71,7 +71,7 @@ def test_a_burst_after_idle_goes_out_at_once() -> None:
     assert 60 < window.delay(101.0) < 60.1
 
 
-def test_slots_come_back_a_thousandth_after_the_period() -> None:
+def test_window_permit_returns_just_after_the_period() -> None:
     """Written or not, a slot is back a period and the grace after it was taken; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.acquire(5.0)
@@ -84,7 +84,7 @@ def test_slots_come_back_a_thousandth_after_the_period() -> None:
     assert window.delay(8.0) == pytest.approx(60.001, abs=1e-6)
 
 
-def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way() -> None:
+def test_window_abandoned_permit_counts_while_its_request_may_arrive() -> None:
     """From when it was written, or where that is not known, from when it was given up; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.acquire(5.0)
@@ -97,7 +97,7 @@ def test_a_slot_given_up_is_taken_for_as_long_as_its_request_may_be_on_its_way()
     assert other.delay(5.5) == pytest.approx(63.001, abs=1e-6)
 
 
-def test_a_slot_given_back_is_the_only_one() -> None:
+def test_window_released_permit_frees_one_alone() -> None:
     """The others stay taken."""
     window = SlidingWindow(RateLimit(2, 10.0))
     slots = [window.acquire(0.0) for _ in range(2)]
@@ -107,7 +107,7 @@ def test_a_slot_given_back_is_the_only_one() -> None:
     assert window.delay(0.0) > 10.0
 
 
-def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() -> None:
+def test_window_slow_response_holds_its_permit_no_longer_than_the_grace() -> None:
     """A slow answer does not hold its slot longer than the request can have been on its way."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     slot = window.acquire(0.0)
@@ -117,7 +117,7 @@ def test_a_slot_is_free_at_latest_a_period_and_the_grace_after_it_was_written() 
     assert 64.9 < window.delay(0.0) < 65.1
 
 
-def test_those_who_come_first_are_waited_for() -> None:
+def test_window_expected_wait_grows_with_callers_ahead() -> None:
     """The expected wait grows with the number of callers ahead, over several periods."""
     window = SlidingWindow(RateLimit(2, 10.0, grace=0.0))
     for now in (0.0, 1.0):
@@ -130,7 +130,7 @@ def test_those_who_come_first_are_waited_for() -> None:
     assert window.delay(100.0, ahead=2) > 0.0
 
 
-def test_callers_ahead_of_an_idle_window() -> None:
+def test_window_idle_with_callers_ahead_expects_a_period() -> None:
     """With nothing taken yet, callers beyond the limit are expected to wait a period."""
     assert SlidingWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
 
@@ -153,13 +153,13 @@ GRACE = r"^RateLimit\(grace=…\) must be a number, 0 or more\n"
         (lambda: RateLimit(30, 60, grace="3"), GRACE),  # type: ignore[arg-type]
     ],
 )
-def test_limits_that_make_no_sense(make: Callable[[], RateLimit], words: str) -> None:
+def test_rate_limit_invalid_values_are_refused(make: Callable[[], RateLimit], words: str) -> None:
     """They are refused with our own error, which names the option."""
     with pytest.raises(ConfigurationError, match=words):
         make()
 
 
-def test_the_smallest_limits_make_sense() -> None:
+def test_rate_limit_smallest_values_are_taken() -> None:
     """One request, a part of a second, no grace."""
     limit = RateLimit(1, 0.5, grace=0)
     assert (limit.requests, limit.period, limit.grace) == (1, 0.5, 0)

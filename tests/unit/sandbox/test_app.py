@@ -17,7 +17,7 @@ async def seconds(app: Sandbox, *args: Any, **more: Any) -> list[str]:
     return [row["date"][17:].rstrip("Z") for row in body["CDR_LIST"]]
 
 
-async def test_the_documented_answer() -> None:
+async def test_response_has_the_documented_shape() -> None:
     """Counts, list, and the keys as they were asked for."""
     app = Sandbox(Records([record(1), record(2)]))
     answer = await ask(app, fields=["CallID", "date", "Nonsense"])
@@ -49,7 +49,9 @@ async def test_the_documented_answer() -> None:
     ],
 )
 @pytest.mark.parametrize("error_status", ["documented", "ok"])
-async def test_the_documented_errors(more: dict[str, Any], number: int, status: int, error_status: Any) -> None:
+async def test_errors_have_the_documented_numbers(
+    more: dict[str, Any], number: int, status: int, error_status: Any
+) -> None:
     """Credentials, address and period, with the documented status or with 200."""
     trusted = frozenset({"127.0.0.1"})
     app = Sandbox(Records([]), behaviour=Behaviour(trusted=trusted, max_range=86_400, error_status=error_status))
@@ -62,7 +64,7 @@ async def test_the_documented_errors(more: dict[str, Any], number: int, status: 
 
 
 @pytest.mark.parametrize(("rate_window", "accepted"), [("sliding", [30, 30, 30]), ("fixed", [30, 30, 30])])
-async def test_thirty_requests_a_minute(rate_window: Any, accepted: list[int]) -> None:
+async def test_rate_refuses_the_thirty_first_request(rate_window: Any, accepted: list[int]) -> None:
     """The thirty-first request of a minute is refused, for each credential by itself."""
     app = Sandbox(Records([]), behaviour=Behaviour(rate_window=rate_window, retry_after="7"))
     for expected in accepted:
@@ -76,7 +78,7 @@ async def test_thirty_requests_a_minute(rate_window: Any, accepted: list[int]) -
     assert app.busiest() >= 35
 
 
-async def test_refused_requests_can_count() -> None:
+async def test_rate_refused_requests_can_count() -> None:
     """A service may count what it refuses; then a client that keeps knocking stays out."""
     app = Sandbox(Records([]), behaviour=Behaviour(requests=1, period=10, count_rejected=True))
     numbers = []
@@ -95,7 +97,7 @@ async def test_refused_requests_can_count() -> None:
         ("exclusive", "exclusive", ["11"]),
     ],
 )
-async def test_bounds(lower: Any, upper: Any, expected: list[str]) -> None:
+async def test_bounds_are_inclusive_or_exclusive(lower: Any, upper: Any, expected: list[str]) -> None:
     """Both readings of both ends."""
     app = Sandbox(Records([record(n) for n in range(9, 14)]), behaviour=Behaviour(lower=lower, upper=upper))
     assert await seconds(app, 10, 12) == expected
@@ -105,7 +107,7 @@ async def test_bounds(lower: Any, upper: Any, expected: list[str]) -> None:
     ("fractions", "expected"),
     [("floor", ["10", "10", "12"]), ("round", ["10", "11", "12"]), ("ceil", ["11", "11", "12"])],
 )
-async def test_fractions(fractions: Any, expected: list[str]) -> None:
+async def test_fractions_are_stored_and_shown_as_chosen(fractions: Any, expected: list[str]) -> None:
     """Stored to the millisecond and filtered so; shown as a second."""
     app = Sandbox(
         Records([record(9.9), record(10.1), record(10.7), record(12), record(12.001)]),
@@ -116,7 +118,7 @@ async def test_fractions(fractions: Any, expected: list[str]) -> None:
     assert await seconds(shown, 10, 11) == ["10.100", "10.700"]
 
 
-async def test_the_cut() -> None:
+async def test_cut_keeps_the_cap_and_the_total() -> None:
     """At most the cap, the earliest or the latest ones, and a total of all."""
     app = Sandbox(Records([record(n) for n in range(50)]), behaviour=Behaviour(cap=5))
     assert await seconds(app) == ["00", "01", "02", "03", "04"]
@@ -125,7 +127,7 @@ async def test_the_cut() -> None:
     assert (latest["TOTAL_HITS"], latest["RETURN_HITS"]) == (50, 5)
 
 
-async def test_a_sort_that_is_ignored_or_comes_too_late() -> None:
+async def test_sort_ignored_or_after_the_cut() -> None:
     """Ignored: no order at all. After the cut: an order, and the same rows whichever way they are sorted."""
     rows = Records([record(n) for n in range(50)])
     ignored = Sandbox(rows, behaviour=Behaviour(cap=20, sort="ignored"))
@@ -138,7 +140,7 @@ async def test_a_sort_that_is_ignored_or_comes_too_late() -> None:
     assert up != [f"{n:02}" for n in range(20)]
 
 
-async def test_sorting_by_several_fields() -> None:
+async def test_sort_by_several_fields() -> None:
     """Numbers as numbers, text as text, each level its own way; ties may come in any order."""
     rows = [record(n % 3, CallID=f"c{n}", Duration=n * 7 % 20) for n in range(9)]
     app = Sandbox(Records(rows))
@@ -171,7 +173,7 @@ async def test_sorting_by_several_fields() -> None:
         ({"cdrTypes": [77]}, set()),
     ],
 )
-async def test_filters(more: dict[str, Any], expected: set[str]) -> None:
+async def test_filters_hold_together(more: dict[str, Any], expected: set[str]) -> None:
     """All of the documented ones; different kinds have to hold together."""
     rows = [
         record(1, CallID="a", CallerNumber="0501234567", _queue_id=7),
@@ -185,7 +187,7 @@ async def test_filters(more: dict[str, Any], expected: set[str]) -> None:
     assert not any(key.startswith("_") for row in body["CDR_LIST"] for key in row)
 
 
-async def test_a_get_says_the_same() -> None:
+async def test_get_answers_as_post() -> None:
     """Flat, with repeated keys."""
     app = Sandbox(Records([record(n, CdrType=n) for n in range(10)]))
     params = [("code", "sandbox-code"), ("fromdate", moment(0)), ("todate", moment(50)), ("cdrTypes", "3")]
@@ -219,7 +221,9 @@ async def test_a_get_says_the_same() -> None:
         ({"custom": "text"}, ["CustomData"], {"CustomData": '{"a": "1", "b": "2"}'}),
     ],
 )
-async def test_how_records_look(switch: dict[str, Any], fields: list[str], expected: dict[str, Any] | None) -> None:
+async def test_record_looks_follow_their_switch(
+    switch: dict[str, Any], fields: list[str], expected: dict[str, Any] | None
+) -> None:
     """Casing, numbers, empties, dates and containers, one switch at a time."""
     row = record(1, CallID="id", TargetExtension="x", RecordExpect=True, DTMFData=[{"DTMF": 1}])
     app = Sandbox(Records([row | {"CustomData": {"a": "1", "b": "2"}}]), behaviour=Behaviour(**switch))
@@ -241,20 +245,20 @@ async def test_how_records_look(switch: dict[str, Any], fields: list[str], expec
         ({"envelope": "lower"}, "total_hits", 9),
     ],
 )
-async def test_how_envelopes_look(switch: dict[str, Any], key: str, expected: Any) -> None:
+async def test_envelope_looks_follow_their_switch(switch: dict[str, Any], key: str, expected: Any) -> None:
     """Totals and the spelling of keys."""
     app = Sandbox(Records([record(n) for n in range(9)]), behaviour=Behaviour(cap=5, **switch))
     assert (await ask(app)).json().get(key, ...) == expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("list", []), ("null", None), ("missing", ...)])
-async def test_an_empty_answer(kind: Any, expected: Any) -> None:
+async def test_empty_result_may_have_no_list(kind: Any, expected: Any) -> None:
     """A list without rows may be no list at all."""
     app = Sandbox(Records([]), behaviour=Behaviour(list_when_empty=kind))
     assert (await ask(app)).json().get("CDR_LIST", ...) == expected
 
 
-async def test_late_records() -> None:
+async def test_late_record_shows_from_its_time_on() -> None:
     """A record is shown from its time on, as the wall clock says."""
     clock = [100.0]
     app = Sandbox(Records([record(2), record(1)], appears=[50, 150]), now=lambda: clock[0])
@@ -263,14 +267,14 @@ async def test_late_records() -> None:
     assert await seconds(app) == ["01", "02"]
 
 
-async def test_bounds_in_another_zone() -> None:
+async def test_bounds_may_be_read_in_another_zone() -> None:
     """A service may take what it is told for local time."""
     app = Sandbox(Records([record(0), record(-3 * 3600)]), behaviour=Behaviour(offset_hours=3))
     body = (await ask(app, -5, 5)).json()
     assert [row["date"] for row in body["CDR_LIST"]] == [moment(-3 * 3600) + "Z"]
 
 
-async def test_latency_by_the_loops_clock() -> None:
+async def test_latency_follows_the_loops_clock() -> None:
     """Fixed, by request, and by row."""
     rows = Records([record(n) for n in range(10)])
     app = Sandbox(rows, behaviour=Behaviour(latency=lambda hit: hit.rows / 10, per_row=0.1))

@@ -18,7 +18,7 @@ def centre() -> CallCentre:
     return CallCentre(DAY, DAY + timedelta(days=14), seed=3, calls_per_day=500)
 
 
-def test_the_centre_is_the_same_everywhere(centre: CallCentre) -> None:
+def test_call_centre_of_one_seed_is_one_history(centre: CallCentre) -> None:
     """One seed, one history; periods that overlap agree."""
     part = CallCentre(DAY + timedelta(days=3), DAY + timedelta(days=5), seed=3, calls_per_day=500)
     low, high = (int((DAY + timedelta(days=days)).timestamp() * 1000) for days in (3, 5))
@@ -28,7 +28,7 @@ def test_the_centre_is_the_same_everywhere(centre: CallCentre) -> None:
     assert [other.record(n) for n in range(3)] != [part.record(n) for n in range(3)]
 
 
-def test_the_centre_keeps_the_israeli_week(centre: CallCentre) -> None:
+def test_call_centre_keeps_the_israeli_week(centre: CallCentre) -> None:
     """Sundays are busy, Fridays short, Saturdays closed; nobody calls at night."""
     local = [datetime.fromtimestamp(at / 1000, ZoneInfo("Asia/Jerusalem")) for at in centre.times]
     days = Counter(at.weekday() for at in local)
@@ -37,7 +37,7 @@ def test_the_centre_keeps_the_israeli_week(centre: CallCentre) -> None:
     assert all(7 <= at.hour <= 23 for at in local)
 
 
-def test_the_centre_has_all_kinds_of_calls(centre: CallCentre) -> None:
+def test_call_centre_has_every_kind_of_call(centre: CallCentre) -> None:
     """Legs that share a CallID, transfers that name their origin, every outcome, and times that fit the ids."""
     rows = [centre.record(n) for n in range(len(centre))]
     kinds = Counter(row["CdrType"] for row in rows)
@@ -58,7 +58,7 @@ def test_the_centre_has_all_kinds_of_calls(centre: CallCentre) -> None:
         assert timedelta(0) <= started - made < timedelta(minutes=2)
 
 
-def test_the_centre_tells_what_happened(centre: CallCentre) -> None:
+def test_call_centre_truth_names_every_call_once(centre: CallCentre) -> None:
     """Its truth names every call once, with its records, and which missed calls were returned."""
     rows = [centre.record(n) for n in range(len(centre))]
     known = {call_id for fact in centre.truth for call_id in fact.call_ids}
@@ -69,7 +69,7 @@ def test_the_centre_tells_what_happened(centre: CallCentre) -> None:
     assert len(returned - missed) <= 3, "calls at the edge of the period may return one before it"
 
 
-async def test_records_of_the_centre_appear_after_their_call(centre: CallCentre) -> None:
+async def test_call_centre_records_appear_after_their_call(centre: CallCentre) -> None:
     """A call shows up some minutes after it ended."""
     at = (DAY + timedelta(days=4, hours=9)).timestamp()
     app = Sandbox(centre, now=lambda: at)

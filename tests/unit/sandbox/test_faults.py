@@ -12,7 +12,7 @@ from support.sandbox_by_hand import ask, record
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 
 
-async def test_faults_by_number_and_by_function() -> None:
+async def test_faults_strike_by_number_or_function() -> None:
     """A script says which answers go wrong."""
     app = Sandbox(Records([]), faults={1: Fault.refuse(7)})
     assert [(await ask(app)).json()["ERROR_NUMBER"] for _ in range(3)] == [0, 7, 0]
@@ -33,7 +33,7 @@ async def test_faults_by_number_and_by_function() -> None:
         (Fault(late_error=1), {"ERROR_NUMBER": 1}),
     ],
 )
-async def test_faults_of_the_envelope(fault: Fault, expected: dict[str, Any]) -> None:
+async def test_fault_of_the_envelope_shows(fault: Fault, expected: dict[str, Any]) -> None:
     """Lists that are none, counts that lie, an error behind the list."""
     app = Sandbox(Records([record(n) for n in range(3)]), faults={0: fault})
     body = (await ask(app)).json()
@@ -42,7 +42,7 @@ async def test_faults_of_the_envelope(fault: Fault, expected: dict[str, Any]) ->
         assert len(body["CDR_LIST"]) == 2
 
 
-async def test_faults_of_the_body() -> None:
+async def test_fault_of_the_body_shows() -> None:
     """Broken off, unreadable in one row, damaged in its compression, silent, or a byte at a time."""
     rows = Records([record(n) for n in range(3)])
     broken = await ask(Sandbox(rows, behaviour=Behaviour(gzip=False), faults={0: Fault.truncate(40)}))
@@ -62,12 +62,12 @@ async def test_faults_of_the_body() -> None:
 
 
 @pytest.mark.parametrize("switch", [{"cap": 0}, {"sort": "maybe"}, {"period": 0}, {"totals": "some"}, {"per_row": -1}])
-def test_switches_that_make_no_sense(switch: dict[str, Any]) -> None:
+def test_behaviour_invalid_switches_are_refused(switch: dict[str, Any]) -> None:
     """They are refused."""
     with pytest.raises(ValueError, match="'"):
         Behaviour(**switch)
 
 
-def test_a_behaviour_with_some_switches_turned() -> None:
+def test_behaviour_but_keeps_other_switches() -> None:
     """The others stay."""
     assert Behaviour(cap=7).but(sort="ignored") == Behaviour(cap=7, sort="ignored")

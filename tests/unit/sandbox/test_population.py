@@ -10,7 +10,7 @@ from support.sandbox_by_hand import DAY, ask, moment, record
 from voicenter_cdr.sandbox import Bulk, Records, Sandbox, load_jsonl
 
 
-def test_records_in_any_order_and_spelling() -> None:
+def test_records_of_any_order_are_sorted_by_time() -> None:
     """Sorted by time; from DateEpoch where there is no Date; nothing else is touched."""
     rows = [record(5), {"date": moment(3), "callid": "naive"}, {"DateEpoch": DAY.timestamp() + 4, "CallID": "epoch"}]
     population = Records(rows)
@@ -18,7 +18,7 @@ def test_records_in_any_order_and_spelling() -> None:
     assert len(population) == 3
 
 
-def test_files(tmp_path: Any) -> None:
+def test_load_jsonl_reads_plain_and_packed_files(tmp_path: Any) -> None:
     """JSON Lines, plain and gzip."""
     import gzip
 
@@ -28,7 +28,7 @@ def test_files(tmp_path: Any) -> None:
     assert len(load_jsonl(tmp_path / "a.jsonl")) == len(load_jsonl(str(tmp_path / "a.jsonl.gz"))) == 3
 
 
-async def test_millions_of_records() -> None:
+async def test_bulk_of_millions_is_made_when_asked_for() -> None:
     """Only their times are kept; a page of any window is made when it is asked for."""
     start = int(DAY.timestamp() * 1000)
     app = Sandbox(Bulk(range(start, start + 2_000_000 * 1000, 1000)))

@@ -10,7 +10,7 @@ from voicenter_cdr import ConfigurationError
 from voicenter_cdr.sandbox import Fault, Records, Sandbox, serving
 
 
-async def test_served_over_http() -> None:
+async def test_serving_answers_until_the_block_is_left() -> None:
     """By uvicorn, on a free port, in the running loop; gone when the block is left."""
     app = Sandbox(Records([record(n) for n in range(3)]))
     async with serving(app) as url:
@@ -56,7 +56,7 @@ async def test_serving_answers_its_own_names_only(host: str, status: int) -> Non
     assert ("CDR_LIST" in answer.text) is (status == 200)
 
 
-async def test_served_without_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_serving_without_uvicorn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra."""
     import sys
 

@@ -15,7 +15,7 @@ from voicenter_cdr.sandbox import Fault, Records, Sandbox
 from voicenter_cdr.testing import VirtualClockLoop, make_record, make_row, make_rows, run_virtual
 
 
-async def test_waiting_takes_no_time() -> None:
+async def test_virtual_clock_waits_take_no_time() -> None:
     """A day passes at once, and timers fire in order."""
     began, loop = time.monotonic(), asyncio.get_running_loop()
     fired: list[float] = []
@@ -26,7 +26,7 @@ async def test_waiting_takes_no_time() -> None:
     assert time.monotonic() - began < 5
 
 
-async def test_time_stands_still_while_a_thread_works() -> None:
+async def test_virtual_clock_stands_while_a_thread_works() -> None:
     """Work in the loop's executor takes no virtual time, and its result arrives."""
     loop = asyncio.get_running_loop()
     before = loop.time()
@@ -34,7 +34,7 @@ async def test_time_stands_still_while_a_thread_works() -> None:
     assert loop.time() - before < 1e-3
 
 
-async def test_a_limiter_that_computes_with_floats_does_not_spin() -> None:
+async def test_virtual_clock_moves_past_rounding() -> None:
     """The clock moves by at least a microsecond, so rounding can't stop it."""
     limiter = AsyncLimiter(5, 12)
     for _ in range(100):
@@ -42,7 +42,7 @@ async def test_a_limiter_that_computes_with_floats_does_not_spin() -> None:
     assert 220 < asyncio.get_running_loop().time() < 240
 
 
-async def test_sockets_work() -> None:
+async def test_virtual_clock_waits_for_sockets() -> None:
     """Data between two sockets of the process arrives before the clock moves on."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ async def test_sockets_work() -> None:
         await writer.wait_closed()
 
 
-def test_run_virtual_is_like_asyncio_run() -> None:
+def test_run_virtual_returns_the_result() -> None:
     """It gives the result, and uses the virtual loop."""
 
     async def main() -> type:
@@ -81,14 +81,14 @@ async def job(client: CdrClient) -> Counter[str]:
         return Counter([str(cdr.dial_status) async for cdr in client.iter_all(YEAR)])
 
 
-def test_a_job_over_a_year_takes_no_time(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+def test_run_virtual_year_of_windows_takes_no_time(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
     """A user's own job, many windows and minutes of waiting long, is tested without any."""
     ends = run_virtual(job(cdr_client))
     assert ends.total() == len(voicenter_sandbox.population.times) == 3_000
     assert voicenter_sandbox.busiest() <= 30 < len(voicenter_sandbox.hits)
 
 
-def test_faults_are_scripted(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+def test_in_process_faults_are_scripted(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
     """What the service does wrong is said in a line, in process too."""
     voicenter_sandbox.faults = {3: Fault.refuse(1), 5: Fault.disconnect(), 7: Fault(status=503)}
     assert run_virtual(job(cdr_client)).total() == 3_000
@@ -97,14 +97,14 @@ def test_faults_are_scripted(voicenter_sandbox: Sandbox, cdr_client: CdrClient) 
         run_virtual(job(cdr_client))
 
 
-async def test_own_records(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
+async def test_make_row_sets_own_records(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
     """A test can say which records there are."""
     rows = [make_row(at=YEAR.start + timedelta(hours=n), number=n, DialStatus="FULL") for n in range(7)]
     voicenter_sandbox.replace(Records(rows))
     assert await job(cdr_client) == {"FULL": 7}
 
 
-def test_records_are_made() -> None:
+def test_make_record_is_reproducible() -> None:
     """Typed or as the API sends them; the same for the same seed."""
     at = datetime(2026, 5, 1, 12, tzinfo=UTC)
     cdr = make_record(at=at, number=7, DialStatus="ABANDONE", Duration=0)
