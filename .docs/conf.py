@@ -12,7 +12,7 @@ import voicenter_cdr
 project = "voicenter_cdr"
 author = "The voicenter_cdr maintainers"
 release = version = voicenter_cdr.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cli_reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_reference"]
 html_theme = "furo"
 html_title = f"voicenter_cdr {release}"
 myst_enable_extensions = ["colon_fence"]
