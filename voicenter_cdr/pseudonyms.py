@@ -6,14 +6,15 @@ which number a name stands for, nor find it by trying all numbers; whoever has t
 without a number (times, recordings, what a representative typed) stays what it is.
 
 A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
-punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these. Of a record are
+punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these and for digits
+(:mod:`voicenter_cdr.calls.number_search`). Base64, words for digits and letters used as digits stay. Of a record are
 replaced:
 
 - ``caller_number`` and ``target_number``, whoever's they are. Extensions' codes, withheld numbers (``anonymous``, fewer
   than three digits) and nothing at all stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
-  ``record_url``, whose link leads nowhere then. Ids of nine to fifteen digits get a name, too; they still join among
-  records that were treated alike.
+  ``record_url``, whose link leads nowhere then; also one that is split over the items of a list. Ids of nine to fifteen
+  digits get a name, too; they still join among records that were treated alike.
 - Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
   none and stay.
 
@@ -31,8 +32,7 @@ import hmac
 import itertools
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -40,6 +40,14 @@ import attrs
 
 from voicenter_cdr._files import decode_secret
 from voicenter_cdr.calls import is_number, normal_number
+from voicenter_cdr.calls.number_search import (
+    FEWEST_DIGITS,
+    MOST_DIGITS,
+    decode_digits,
+    digits_of,
+    find_numbers,
+    to_ascii_digits,
+)
 from voicenter_cdr.errors import ConfigurationError, Problem
 from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, Page
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
@@ -52,31 +60,10 @@ _LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjkmnpqrstv")
 """No digit, so that nothing in a name looks like a number; no vowel, so that nothing in it is a word."""
 _LENGTH: Final = 24
 
-_FEWEST, _MOST = 9, 15
-"""Digits of a number: Israel's shortest with an area code, and the longest there are (ITU E.164)."""
 _FEW: Final = 7
 """Digits from which on a text of digits, stars and hashes is a number, and no code of a service."""
 
-# The patterns below work on texts whose digits are ASCII (_ascii_digits).
-_URL_ESCAPE: Final = "%(?:[0-9A-Fa-f][A-Fa-f]|[A-Fa-f][0-9]|09|2[089]|[89][0-9])"
-_ESCAPE: Final = rf"&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>"
-"""Escapes that HTML, JSON and URLs write for a separator."""
-_ESCAPES: Final = re.compile(_ESCAPE)
-_RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:(?:{_ESCAPE}|[\W_])*[0-9])*")
-"""Digits with anything but letters between them."""
 _NO_LETTERS: Final = re.compile(r"[\W_0-9]*")
-_NO_DIGITS: Final = re.compile("[^0-9]+")
-_DATE: Final = r"(?:(?:19|20)\d\d(?P<a>[-/.])[01]\d(?P=a)[0-3]\d|[0-3]\d(?P<b>[-/.])[01]\d(?P=b)(?:19|20)\d\d)"
-_TIME: Final = r"[0-2]\d:[0-5]\d(?::[0-5]\d(?:[.,]\d{1,6})?)?(?:Z|\ ?[+-][0-2]\d:?[0-5]\d)?"
-_KEPT_OR_WHOLE: Final = re.compile(
-    rf"(?P<date>(?<![^\s(\[{{<>\"',;=|A-Za-z]){_DATE}(?:(?:T|,?\ {{1,2}}){_TIME})?"
-    r"(?![^\s)\]}<>\"',;=|A-Za-z.])(?!\.\d))"
-    r"|(?P<whole>[+(]{0,3}(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d))",
-    re.ASCII,
-)
-"""A date, also with a time of day, that stands by itself; or a number without gaps."""
-_DIVIDERS: Final = (re.compile(r"[,;|/\n\r]+"), re.compile(r"\s+"))
-"""Separators that may stand between two numbers as well as within one; the likeliest first."""
 _WHOLE: Final = re.compile(r"(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)", re.ASCII)
 _SERVICE_ID: Final = re.compile("[0-9A-Fa-f]{20,}")
 """The service makes its ids of a time and random hex digits, in which a number can only stand by chance."""
@@ -120,9 +107,9 @@ class Pseudonymiser:
         normal = normal_number(text) or ""
         if is_number(normal):
             return self._name(normal)
-        scanned = _ascii_digits(text)
+        scanned = to_ascii_digits(text)
         if _NO_LETTERS.fullmatch(scanned):
-            digits = _NO_DIGITS.sub("", scanned)
+            digits = digits_of(scanned)
             is_code = len(digits) < _FEW and ("*" in text or "#" in text)
             if not is_code and is_number(normal_number(digits) or ""):
                 return self._of(digits)
@@ -130,12 +117,19 @@ class Pseudonymiser:
 
     def _text(self, text: str) -> str:
         """Return the text with names for the numbers in it."""
-        if len(text) < _FEWEST:
+        if len(text) < FEWEST_DIGITS:
             return text
-        scanned = _ascii_digits(text)
+        decoded = decode_digits(text)
+        if decoded is not None:
+            text = self._replace(text, decoded)
+        return self._replace(text, to_ascii_digits(text))
+
+    def _replace(self, text: str, scanned: str) -> str:
         made, at = [], 0
-        for start, end, name in self._found(scanned):
-            made += [text[at:start], name]
+        for start, end, normal in find_numbers(scanned):
+            while start > at and scanned[start - 1] == "\0":  # the escape of the first digit
+                start -= 1
+            made += [text[at:start], self._name(normal)]
             at = end
         return "".join([*made, text[at:]]) if made else text
 
@@ -191,51 +185,6 @@ class Pseudonymiser:
     def _name(self, normal: str) -> str:
         return "p_" + self._digest("number", normal)[:_LENGTH].translate(_LETTERS)
 
-    def _found(self, scanned: str) -> Iterator[tuple[int, int, str]]:
-        """Yield where the numbers in a text are, and the name of each, in order."""
-        at = 0
-        for match in _KEPT_OR_WHOLE.finditer(scanned):
-            yield from self._found_between(scanned, at, match.start())
-            if match["whole"]:
-                yield match.start(), match.end(), self._of(_NO_DIGITS.sub("", match[0]))
-            at = match.end()
-        yield from self._found_between(scanned, at, len(scanned))
-
-    def _found_between(self, scanned: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
-        for match in _RUN.finditer(scanned, start, end):
-            yield from self._in_run(scanned, match.start(), match.end(), _DIVIDERS)
-
-    def _in_run(
-        self, scanned: str, start: int, end: int, dividers: tuple[re.Pattern[str], ...]
-    ) -> Iterator[tuple[int, int, str]]:
-        """Yield the numbers in a run of digits with gaps: one, several, or none."""
-        run = scanned[start:end]
-        digits = _NO_DIGITS.sub("", run)
-        if len(digits) < _FEWEST or (len(digits) > _MOST and run.isdecimal()):
-            return  # too few, or an id
-        if not run.isdecimal():
-            # Digits of an escape are no digits of the number, unless it takes them to make one.
-            unescaped = _ESCAPES.sub(lambda match: " " * len(match[0]), run)
-            if len(_NO_DIGITS.sub("", unescaped)) < _FEWEST:
-                yield start, end, self._of(digits)
-                return
-            run, digits = unescaped, _NO_DIGITS.sub("", unescaped)
-        parts = _parts(run, dividers[0]) if dividers else [(0, len(run))]
-        sizes = [len(_NO_DIGITS.sub("", run[first:last])) for first, last in parts]
-        if len(digits) <= _MOST and not any(_is_national(run[first:last]) for first, last in parts):
-            yield start, end, self._of(digits)
-        elif max(sizes) < _FEWEST or len(parts) == 1:
-            if dividers:
-                yield from self._in_run(scanned, start, end, dividers[1:])
-            else:  # no number can be told from the next, so there is one name for all
-                yield start, end, self._of(digits)
-        else:
-            for is_small, group in itertools.groupby(range(len(parts)), lambda place: sizes[place] < _FEWEST):
-                places = list(group)
-                spans = [(parts[places[0]][0], parts[places[-1]][1])] if is_small else [parts[p] for p in places]
-                for first, last in spans:
-                    yield from self._in_run(scanned, start + first, start + last, dividers[1:])
-
     def _call_id(self, text: str) -> str:
         if _SERVICE_ID.fullmatch(text):
             return text
@@ -254,7 +203,7 @@ class Pseudonymiser:
 
     def _object(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return an object, given as ``(*names, *values)``, with names for its numbers."""
-        if all(type(part) is str and len(part) < _FEWEST for part in parts):
+        if all(type(part) is str and len(part) < FEWEST_DIGITS for part in parts):
             return parts
         half = len(parts) // 2
         made = self._mapping(dict(zip(parts[:half], parts[half:], strict=True)))
@@ -276,14 +225,28 @@ class Pseudonymiser:
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, list | tuple):
-            return [self._value(item) for item in value]
+            return [self._value(item) for item in self._joined(value)]
         if isinstance(value, int | float | Decimal) and _is_long_whole(value):
             return self._of(str(abs(int(value))))
         return value
 
+    def _joined(self, items: Sequence[Any]) -> list[Any]:
+        """Return a list in which the name of a number stands in place of the pieces that it was split into."""
+        made = list(items)
+        for is_piece, group in itertools.groupby(range(len(made)), lambda place: _is_piece(made[place])):
+            places = list(group)
+            pieces = [str(made[place]) for place in places] if is_piece else []
+            digits = digits_of(to_ascii_digits("".join(pieces)))
+            is_national = "".join(pieces).lstrip().startswith("+") or digits.startswith(("0", "972"))
+            is_split = len(pieces) > 1 and is_national and FEWEST_DIGITS <= len(digits) <= MOST_DIGITS
+            if is_split and (made[places[0]] != 0 or len(digits) == len(pieces)) and is_number(digits):
+                made[places[0] : places[-1] + 1] = [self._of(digits), *[""] * (len(places) - 1)]
+        return made
+
 
 _TEXT_FIELDS: Final = (
     "call_type",
+    "dial_status",
     "caller_extension",
     "target_extension",
     "queue_name",
@@ -295,6 +258,14 @@ _TEXT_FIELDS: Final = (
     "target_prefix_name",
 )
 """Fields whose text may hold a number among other things."""
+
+
+def _is_piece(item: Any) -> bool:
+    """Return whether an item of a list may be a piece of a number: some digits, and no letter."""
+    if isinstance(item, bool) or not isinstance(item, str | int):
+        return False
+    scanned = to_ascii_digits(str(item))
+    return bool(_NO_LETTERS.fullmatch(scanned)) and 0 < len(digits_of(scanned)) < FEWEST_DIGITS
 
 
 def _map_texts(function: Callable[[str], str], column: Sequence[str | None]) -> tuple[str | None, ...]:
@@ -315,25 +286,6 @@ def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
     return hmac.new(key, digestmod=hashlib.sha256)
 
 
-def _ascii_digits(text: str) -> str:
-    """Return the text with ASCII digits in place of those of other scripts, each character in its place."""
-    if text.isascii() or not any(char > "\x7f" and char.isdigit() for char in text):
-        return text
-    return "".join([str(unicodedata.digit(char)) if char.isdigit() else char for char in text])
-
-
-def _parts(run: str, divider: re.Pattern[str]) -> list[tuple[int, int]]:
-    """Return where the parts of a run are that a divider leaves."""
-    edges = [0, *itertools.chain.from_iterable(match.span() for match in divider.finditer(run)), len(run)]
-    return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]
-
-
-def _is_national(part: str) -> bool:
-    """Return whether a part is a number by itself: with its trunk zero, a country code or a plus."""
-    digits = _NO_DIGITS.sub("", part)
-    return _FEWEST <= len(digits) <= _MOST and (part.startswith("+") or digits.startswith(("0", "972")))
-
-
 def _is_long_whole(value: float | Decimal) -> bool:
     finite = isinstance(value, int) or math.isfinite(value)
-    return finite and 10 ** (_FEWEST - 1) <= abs(value) < 10**_MOST and value == int(value)
+    return finite and 10 ** (FEWEST_DIGITS - 1) <= abs(value) < 10**MOST_DIGITS and value == int(value)

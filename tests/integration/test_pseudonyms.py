@@ -323,7 +323,7 @@ async def test_sync_with_another_key_is_refused(kind: str, tmp_path: Path, monke
         for other in (Pseudonymiser(KEY * 2), None):
             with pytest.raises(CheckpointError, match="other pseudonyms") as raised:
                 await sync(client, {}, target, pseudonymiser=other, **options)
-            assert "--full-refresh" in str(raised.value)
+            assert "full_refresh=True" in str(raised.value)
         assert (stored(target), len(app.hits)) == (before, asked)
         await sync(client, {}, target, pseudonymiser=Pseudonymiser(KEY), **options)
         hidden = [PHONE.encode(), b"972" + PHONE[1:].encode(), KEY, NAMES.fingerprint.encode()]

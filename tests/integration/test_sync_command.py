@@ -39,7 +39,7 @@ def test_sync_command_bad_input_exits_with_2(run: Run, tmp_path: Path) -> None:
     """What makes no sense ends with 2 and says why."""
     target = str(tmp_path / "calls.db")
     for words, hint in (
-        ([target], "no start to begin one"),
+        ([target], "--last 30d"),
         ([target, "--last", "7d", "--status", "ANSWER"], "--status"),
         ([target, "--last", "7d", "--lookback", "soon"], "--lookback takes a length of time"),
         ([str(tmp_path / "calls.csv"), "--last", "7d"], "keeps a database"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import json
+import re
+import sys
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -19,15 +24,27 @@ KEY = b"a key of thirty-two bytes, no le"
 NAMES = Pseudonymiser(KEY)
 BEGIN = datetime(2026, 1, 4, tzinfo=UTC)
 
-SEPARATOR_KINDS = ("Zs", "Zl", "Zp", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Pc", "Sm", "Sc", "Sk", "So", "Cf", "Cc", "Mn")
-separators = st.characters(categories=SEPARATOR_KINDS)
-"""Any character that people, programs and keyboards put between digits: no letter, no digit."""
+SEPARATOR_KINDS = ("Z", "P", "S", "M", "Cf", "Cc", "Co", "Lm")
+separators = st.characters(categories=SEPARATOR_KINDS) | st.sampled_from("\u115f\u1160\u3164\uffa0\u30fc")
+"""Any character that people, programs and keyboards put between digits: no letter that shows, no digit."""
 escapes = st.sampled_from(
     ["&nbsp;", "&#8209;", "\\u2011", "\\xa0", "\\t", "%20", "%E2%80%91", "<br>", " - ", " \u2013 ", "\u200f-\u200f"]
 )
 gaps = st.lists(separators | escapes, max_size=6).map("".join)
-ZEROS = "0\u0660\u06f0\u0966\uff10\U0001d7ce"
-"""The zeros of ASCII, Arabic, Persian, Devanagari, full-width and mathematical digits."""
+plain_gaps = st.lists(separators, max_size=4).map("".join)
+ZEROS = "".join(
+    char
+    for char in map(chr, range(sys.maxunicode))
+    if unicodedata.category(char) == "Nd" and not unicodedata.digit(char)
+)
+"""The zeros of every script."""
+OTHER_DIGITS = (
+    "\u2070\xb9\xb2\xb3\u2074\u2075\u2076\u2077\u2078\u2079",
+    "\u24ea\u2460\u2461\u2462\u2463\u2464\u2465\u2466\u2467\u2468",
+)
+"""Raised and circled digits, which do not follow each other."""
+ENCODED_DIGITS = ("%3{}", "%253{}", "&#x3{};", "&#x003{};", "\\u003{}", "\\x3{}", "\\u{{3{}}}", "%EF%BC%9{}")
+"""Digits as URLs, HTML, JSON and programs write them; the last one is full-width."""
 numbers = st.sampled_from(["05{}", "9725{}", "+9725{}", "009725{}", "03{}", "44207{}"]).flatmap(
     lambda form: st.from_regex("[0-9]{8}" if "5{}" in form else "[0-9]{7}", fullmatch=True).map(form.format)
 )
@@ -38,7 +55,8 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
     """A number, and the same with something between all or some of its digits, in the digits of any script."""
     number = draw(numbers)
     zero = draw(st.sampled_from(ZEROS))
-    written = "".join(chr(ord(zero) + int(char)) if char.isdecimal() else char for char in number)
+    script = draw(st.sampled_from(["".join(chr(ord(zero) + value) for value in range(10)), *OTHER_DIGITS]))
+    written = "".join(script[int(char)] if char.isdecimal() else char for char in number)
     edges = sorted(draw(st.sets(st.integers(2, len(written) - 1), max_size=6)))
     pieces = [written[first:last] for first, last in zip([0, *edges], [*edges, len(written)], strict=True)]
     return number, "".join(piece + draw(gaps) for piece in pieces[:-1]) + pieces[-1]
@@ -46,6 +64,18 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
 
 def digits_in(text: str | None) -> int:
     return sum(map(str.isdigit, text or ""))
+
+
+@given(numbers, st.sampled_from(ENCODED_DIGITS), st.lists(st.booleans(), min_size=14, max_size=14), plain_gaps)
+def test_text_digits_that_are_escaped_are_hidden(number: str, form: str, escaped: list[bool], gap: str) -> None:
+    """Digits that a link, a page or a program writes as escapes make a number like any other, also some of them."""
+    digits = number.lstrip("+")
+    made = [form.format(digit) if is_escaped else digit for digit, is_escaped in zip(digits, escaped, strict=False)]
+    text = f"to={made[0]}{gap}{''.join(made[1:])}&x=1"
+    hidden = NAMES._text(text)
+    shown = html.unescape(unquote(unquote(hidden)))
+    shown = re.sub(r"\\(?:u\{?(?:00)?|x)3([0-9])\}?", r"\1", shown)
+    assert digits_in(shown.removesuffix("&x=1")) < 9, (text, hidden)
 
 
 def escaped_digits(text: str) -> int:
@@ -173,7 +203,31 @@ def test_key_with_a_byte_order_mark_is_the_same_key(mark: bytes) -> None:
     assert Pseudonymiser(mark + KEY + b"\r\n").fingerprint == NAMES.fingerprint
 
 
-def test_separator_kinds_are_no_letters_and_no_digits() -> None:
-    """The generator above leaves out letters and digits alone."""
-    assert {unicodedata.category(char)[0] for char in "aא0½Ⅷ"} == {"L", "N"}
-    assert not {kind[0] for kind in SEPARATOR_KINDS} & {"L", "N"}
+@given(numbers, st.sets(st.integers(2, 8), min_size=1), st.booleans())
+def test_list_number_in_pieces_is_one_name(number: str, edges: set[int], as_numbers: bool) -> None:
+    """Items of a list that are pieces of a number become its name; the list stays as long as it was."""
+    places = [0, *sorted(edges), len(number)]
+    pieces = [number[first:last] for first, last in itertools.pairwise(places)]
+    if any(sum(map(str.isdigit, piece)) >= 9 for piece in pieces) or not number.lstrip("+").startswith(("0", "972")):
+        return
+    items: list[Any] = [int(piece) if as_numbers and str(int(piece)) == piece else piece for piece in pieces]
+    cdr = Cdr(started_at=BEGIN, custom_data=FrozenMap({"phone": ("call", *items, "now")}))
+    found = (NAMES.record(cdr).custom_data or {})["phone"]
+    assert found == ["call", NAMES.number(number), *[""] * (len(items) - 1), "now"]
+
+
+@pytest.mark.parametrize(
+    "items", [[1, 2, 3], ["100", "200", "300"], [0, 12, 30, 45, 20], [0] * 10, ["0", "1"], [True] * 9]
+)
+def test_list_of_plain_numbers_stays(items: list[Any]) -> None:
+    """Amounts, times and keys pressed are no pieces of a number."""
+    cdr = Cdr(started_at=BEGIN, custom_data=FrozenMap({"values": tuple(items)}))
+    assert (NAMES.record(cdr).custom_data or {})["values"] == items
+
+
+def test_record_status_that_is_unknown_hides_a_number() -> None:
+    """What the service may write in place of a known word is a text like any other."""
+    assert (
+        NAMES.record(Cdr(started_at=BEGIN, dial_status="to 052-123 4567")).dial_status
+        == f"to {NAMES.number('0521234567')}"
+    )

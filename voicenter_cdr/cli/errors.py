@@ -151,7 +151,10 @@ _FLAGS: Final = (
     ("The option excel", "--excel"),
     ("choose the format", "choose one with --format"),
     ("start=…; --full-refresh --from …", "--from …"),
+    ("wanted: start=…", "wanted: --last 30d, or --from 2026-01-01"),
     ("start=…", "--from"),
+    ("confirmed=True", "--yes"),
+    ("phones takes", "--phone takes"),
     ("state=…", "--state"),
 )
 """Arguments of the Python API in messages, and the options that stand for them."""

@@ -127,7 +127,7 @@ async def sync(
             if first is None:
                 raise ConfigurationError(
                     f"There is no copy at {display_name(destination)} yet, and no start to begin one from",
-                    hint="Name the first instant of the copy: start=….",
+                    hint="Say from when on its records are wanted: start=….",
                 )
             made = identity.new_state(first, names, before)
         else:

@@ -114,5 +114,5 @@ def _refuse_large(records: Iterable[Mapping[str, Any]], wanted: frozenset[str], 
         why = "one of the numbers is the company's own" if is_own else "that is more than one caller usually has"
         raise ConfigurationError(
             f"{found:,} of {total:,} records of {place} would be removed for good: {why}",
-            hint="If that is meant, confirm it: confirmed=True, or --yes on the command line. It was left as it is.",
+            hint="If that is meant, say so with confirmed=True. The copy was left as it is.",
         )

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from voicenter_cdr.calls import is_number, normal_number
+from voicenter_cdr.calls.number_search import decode_digits, find_numbers, to_ascii_digits
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.schema import COLUMNS, rows
 from voicenter_cdr.models import Cdr
@@ -60,6 +61,8 @@ def mentioned_numbers(record: Mapping[str, Any]) -> set[str]:
                 if match.startswith((*_STARTS, "p_")):
                     digits = match if match.startswith("p_") else re.sub(r"\D", "", match)
                     found.add(normal_number(digits))
+            for scanned in filter(None, (decode_digits(text), to_ascii_digits(text))):
+                found |= {number for *_, number in find_numbers(scanned)}
     return {number for number in found if number}
 
 

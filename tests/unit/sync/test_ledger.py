@@ -206,4 +206,4 @@ def test_state_from_a_foreign_document_is_refused(changes: dict[str, Any], words
     document = json.loads(state(ledger={0: entry(0, DAY, DAY)}).to_json()) | changes
     with pytest.raises(CheckpointError, match=words) as caught:
         SyncState.from_json(json.dumps(document).encode(), "here")
-    assert "--full-refresh --from" in str(caught.value)
+    assert "full_refresh=True, start=…" in str(caught.value)
