@@ -28,7 +28,7 @@ from voicenter_cdr.errors import ConfigurationError, DecodeError, RateLimitError
         ("count --demo --last 1d --share rate.db", "--demo has a rate limit of its own", "Nothing was sent."),
         ("export --last 1d -o x.csv -o y.csv", "is given more than once", "export --help"),
         ("watch --webhook ftp://x", "--webhook must be a whole address", "Nothing was sent."),
-        ("sync copy.sqlite", "no start to begin one from", "Name the first instant of the copy: --from."),
+        ("sync copy.sqlite", "no start to begin one from", "are wanted: --last 30d, or --from 2026-01-01."),
         ("missed --last 1d -o callers.pdf", "The name of the file shows no format", ".csv, .xlsx"),
         ("report --last 1d --answer-within -1", "--answer-within can't be negative", "Nothing was sent."),
         ("recordings --last 1d -o r/ --downloads 0", "--downloads must be a whole number", "Nothing was sent."),
