@@ -196,7 +196,7 @@ async def test_backfill_after_a_failure_continues_with_the_days_that_are_missing
     [
         ({"step": timedelta(hours=5)}, ConfigurationError, "whole days"),
         ({"step": timedelta(0)}, ConfigurationError, "whole days"),
-        ({"start": None}, ConfigurationError, "No start"),
+        ({"start": None}, ConfigurationError, "no start"),
         ({"format": "csv"}, ConfigurationError, "format"),
     ],
 )
