@@ -47,6 +47,9 @@ PART_SUFFIX: Final = ".part"
 Destination = str | os.PathLike[str] | BinaryIO
 """A path, or a binary stream."""
 
+_ADDRESS: Final = re.compile(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+):(?:/|$)")
+"""An address such as ``s3://…`` that was taken for a path."""
+
 _NAME_MAX: Final = 255
 """Bytes of the longest file name that common file systems allow."""
 
@@ -122,6 +125,11 @@ def check_folder(folder: Path) -> None:
     """
     _check_name(folder, 0)
     if not folder.is_dir():
+        scheme = _ADDRESS.search(folder.as_posix())
+        if scheme is not None:  # which may hold a password
+            raise ConfigurationError(
+                f"An address {scheme[1]}://… is no place for this file", hint="Name a file or folder of this machine."
+            )
         raise ConfigurationError(f"The folder {folder} does not exist", hint="Create it, or name another one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.s3_server import s3_server
+from support.object_server import object_server
 from support.servers import postgres, redis, service
 from support.sync_worker import stored
 
@@ -37,7 +37,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
             budget, _ = stack.enter_context(redis(folder))
             yield stack.enter_context(postgres()), budget, {}
         else:
-            server = stack.enter_context(s3_server())
+            server = stack.enter_context(object_server())
             yield "s3://bucket/calls/", str(folder / "budget.db"), server.environment
 
 

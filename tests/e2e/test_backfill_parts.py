@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from support.s3_server import S3Server, s3_server
+from support.object_server import ObjectServer, object_server
 from support.servers import postgres
 from support.sync_account import CODE, NOW, Account, record
 from support.sync_worker import BEGIN, cheap_scrypt, stored, truth, world
@@ -31,8 +31,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with s3_server() as running:
+def s3() -> Iterator[ObjectServer]:
+    with object_server() as running:
         yield running
 
 
@@ -47,7 +47,7 @@ def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """A place of its own in each kind of destination."""
     name = f"copy{next(_numbers)}"
     if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3")
+        server: ObjectServer = request.getfixturevalue("s3")
         for key, value in server.environment.items():
             monkeypatch.setenv(key, value)
         return f"s3://bucket/{name}/"

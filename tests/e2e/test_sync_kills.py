@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.s3_server import s3_server
+from support.object_server import object_server
 from support.servers import postgres
 from support.small_disk import mounting
 
@@ -75,7 +75,7 @@ def test_sync_to_postgres_killed_at_random_moments_stays_exact(tmp_path: Path, k
 @often
 def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
     """The same holds for objects, which have no transactions."""
-    with s3_server() as server:
+    with object_server() as server:
         kill(tmp_path, kills, (S3,), **server.environment)
 
 

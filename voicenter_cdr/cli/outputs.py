@@ -8,13 +8,16 @@ from pathlib import Path
 from voicenter_cdr._files import check_file, write_atomic
 from voicenter_cdr.cli.console import encode_utf8, write_stdout
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.object_store import OBJECT_STORES, check_object, put_object, scheme_of
 
 __all__ = ["check_output", "write_output"]
 
 
 def check_output(output: str, *, is_binary: bool) -> None:
     """Refuse, before any request is spent, an output that can't be written: a missing folder, bytes to a terminal."""
-    if output != "-":
+    if scheme_of(output) in OBJECT_STORES:
+        check_object(output)
+    elif output != "-":
         check_file(Path(output).absolute())
     elif is_binary and sys.stdout.isatty():
         raise ConfigurationError("A workbook can't be shown on a terminal", hint="Name a file: -o calls.xlsx.")
@@ -23,7 +26,11 @@ def check_output(output: str, *, is_binary: bool) -> None:
 def write_output(output: str, content: str | bytes) -> None:
     """Write a result to a file, which appears complete or not at all, or to standard output (``-``)."""
     if output != "-":
-        write_atomic(Path(output), content if isinstance(content, bytes) else encode_utf8(content))
+        data = content if isinstance(content, bytes) else encode_utf8(content)
+        if scheme_of(output) in OBJECT_STORES:
+            put_object(output, data)
+        else:
+            write_atomic(Path(output), data)
     elif isinstance(content, str):
         write_stdout(content)
     else:

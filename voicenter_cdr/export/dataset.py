@@ -29,6 +29,7 @@ from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
 
 __all__ = [
+    "DATA_SUFFIXES",
     "DatasetSink",
     "FileFormat",
     "backup_path",
@@ -37,6 +38,7 @@ __all__ = [
     "day_folder",
     "file_suffix",
     "group_by_day",
+    "is_passed_over",
     "open_file",
     "recover_interrupted_swap",
     "staging_folder",
@@ -48,7 +50,7 @@ FileFormat = Literal["parquet", "jsonl"]
 
 _SUFFIXES: Final[dict[FileFormat, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
 
-_DATA_SUFFIXES: Final = (".parquet", ".parq", ".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".csv", ".csv.gz")
+DATA_SUFFIXES: Final = (".parquet", ".parq", ".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".csv", ".csv.gz")
 """Suffixes of files that a reader of the dataset would take for a part of it."""
 
 _DAY: Final = re.compile(r"date=\d{4}-\d\d-\d\d")
@@ -122,7 +124,7 @@ def recover_interrupted_swap(root: Path) -> None:
     remove(old)
 
 
-def _is_passed_over(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
     """Return whether every reader of datasets passes over a file or folder of this name."""
     return name.startswith((".", "_")) or name.lower() in _SYSTEM_NAMES
 
@@ -170,9 +172,9 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
     for entry in sorted(root.iterdir()) if root.is_dir() else ():
         is_day = entry.is_dir() and _DAY.fullmatch(entry.name)
         for file in sorted(entry.iterdir()) if is_day else [entry]:
-            if _is_passed_over(file.name) or (is_day and _is_part(file, file_format)):
+            if is_passed_over(file.name) or (is_day and _is_part(file, file_format)):
                 continue
-            if replace or file.name.lower().endswith(_DATA_SUFFIXES):
+            if replace or file.name.lower().endswith(DATA_SUFFIXES):
                 raise ConfigurationError(
                     f"The folder {root} holds a file that is no part of a dataset (date=…/part-…{suffix}): "
                     f"{file.relative_to(root)}",

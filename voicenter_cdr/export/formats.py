@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from voicenter_cdr._files import Destination, standard_output
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.dataset import DatasetSink
+from voicenter_cdr.export.dataset import DatasetSink, FileFormat
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.excel import XlsxSink
 from voicenter_cdr.export.local import local_columns, local_view
-from voicenter_cdr.export.object_store import OBJECT_STORES, ObjectSink, scheme_of
+from voicenter_cdr.export.object_store import OBJECT_STORES, ObjectDatasetSink, ObjectSink, scheme_of
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink
@@ -57,7 +57,8 @@ def open_sink(
     The format follows the name: ``.jsonl`` or ``.ndjson``, and ``.csv``, each with ``.gz`` behind it to pack it;
     ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
     that ends with a slash) becomes a dataset of Parquet files by day, or of JSON Lines with the format ``"jsonl"``.
-    An address ``s3://…``, ``gs://…`` or ``az://…`` becomes one object, which appears whole or not at all.
+    An address ``s3://…``, ``gs://…`` or ``az://…`` becomes one object, or with a slash at its end a dataset of them;
+    an object appears whole or not at all.
     Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
 
     ``zone`` adds local time: columns for it (:func:`~voicenter_cdr.export.local.local_columns`), in a database the view
@@ -73,10 +74,13 @@ def open_sink(
     chosen = format_of(target, format)
     if excel and chosen != "csv":
         raise ConfigurationError("The option excel is for CSV: name a .csv file, or choose the format csv")
-    if scheme is not None:
+    if scheme is not None and not is_folder(target):
         return _object(str(target), chosen, columns, raw_names, excel, zone)
     if zone is not None and chosen in ("jsonl", "csv", "parquet") and not excel:
         columns = (*columns, *local_columns(zone))
+    if scheme is not None:
+        file_format = _check_dataset_format(chosen, raw_names)
+        return ObjectDatasetSink(str(target), columns=columns, file_format=file_format)
     if is_folder(target):
         return _dataset(target, chosen, columns, raw_names)
     if isinstance(target, str) and target == "-":
@@ -98,11 +102,11 @@ def open_sink(
 
 def _object(
     address: str, chosen: Format, columns: Sequence[Column], raw_names: bool, excel: bool, zone: ZoneInfo | None
-) -> ObjectSink:
-    if address.endswith("/") or chosen in ("sqlite", "duckdb"):
+) -> FileSink:
+    if chosen in ("sqlite", "duckdb"):
         raise ConfigurationError(
-            "An export to an object store is one file: .jsonl, .csv, .parquet or .xlsx",
-            hint="For a folder of files by day, use sync.",
+            "An export to an object store is a .jsonl, .csv, .parquet or .xlsx file, or a folder (a slash at its end)",
+            hint="Write a database to a file of this machine.",
         )
     return ObjectSink(
         address,
@@ -113,11 +117,15 @@ def _object(
 
 def _dataset(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
     assert isinstance(target, str | os.PathLike)
+    return DatasetSink(target, columns=columns, file_format=_check_dataset_format(chosen, raw_names))
+
+
+def _check_dataset_format(chosen: Format, raw_names: bool) -> FileFormat:
     if chosen not in ("parquet", "jsonl"):
         raise ConfigurationError(f"A folder holds Parquet or JSON Lines; name a file for {chosen}")
     if raw_names:
         raise ConfigurationError("A dataset by day has a column date of its own, which the API's Date would hide")
-    return DatasetSink(target, columns=columns, file_format=chosen)
+    return chosen
 
 
 def is_folder(target: Destination) -> bool:

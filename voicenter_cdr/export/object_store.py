@@ -7,8 +7,9 @@ import errno
 import gzip
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,24 +17,48 @@ from typing import Any, BinaryIO, Final, cast
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.dataset import DATA_SUFFIXES, DatasetSink, FileFormat, file_suffix, is_passed_over
+from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.models import Cdr
 
 __all__ = [
     "OBJECT_STORES",
+    "SYNC_STATE",
+    "ObjectDatasetSink",
     "ObjectSink",
     "PackedFile",
+    "check_object",
     "display_name",
+    "etag_of",
     "open_bucket",
+    "put_object",
     "scheme_of",
     "translate_store_errors",
+    "version_of",
 ]
 
 OBJECT_STORES: Final = ("s3", "gs", "az")
 """Schemes of addresses in object stores."""
+SYNC_STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over names with an underscore
+"""Name of the object in which a sync keeps its state."""
 RETRY_SECONDS: Final = 30.0
 """Time for which a failing request to an object store is repeated."""
+_SUCCESS: Final = "_SUCCESS"
+_DAY_OBJECT: Final = re.compile(r"date=\d{4}-\d\d-\d\d/part-[^/]+")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_CREDENTIALS: Final[Mapping[str, str]] = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for temporary ones AWS_SESSION_TOKEN, or the machine's role",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or those of gcloud or of the machine",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and "
+    "AZURE_TENANT_ID",
+}
+"""Variables in which obstore looks for credentials."""
+_NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.I)
+_REFUSED: Final = re.compile(r"40[13] (Forbidden|Unauthorized)|code: 40[13]")
+_NO_CREDENTIALS: Final = re.compile(r"169\.254\.169\.254|metadata\.google|Account must be|Missing \w*Key", re.I)
+_MAY_NOT_READ: Final = re.compile(r"AccessDenied|AuthorizationPermissionMismatch|does not have storage\.")
+_WRONG_REGION: Final = re.compile(r"redirect|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation")
 
 
 def scheme_of(destination: object) -> str | None:
@@ -62,12 +87,17 @@ def open_bucket(address: str) -> Any:
     """
     stores = import_extra("obstore.store", "object-store", "An object store")
     retry = {"retry_timeout": timedelta(seconds=RETRY_SECONDS), "max_retries": 5}
+    name, scheme = display_name(address), scheme_of(address) or ""
     try:
         return stores.from_url(address, retry_config=retry)
-    except Exception:  # obstore has many; their text may repeat the address
+    except Exception as error:  # obstore has many; their text may repeat the address
+        if _NO_CREDENTIALS.search(str(error)):
+            raise ConfigurationError(
+                f"No credentials for {name}", hint=f"Looked for: {_CREDENTIALS[scheme]}."
+            ) from None
         raise ConfigurationError(
-            f"The address {display_name(address)} can't be used",
-            hint="Write s3://BUCKET/FOLDER/, gs://… or az://…, without options.",
+            f"The address {name} can't be used",
+            hint="Write s3://BUCKET/FOLDER/, gs://BUCKET/FOLDER/ or az://CONTAINER/FOLDER/, without options.",
         ) from None
 
 
@@ -77,10 +107,24 @@ def translate_store_errors(name: str) -> Iterator[None]:
     exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
     try:
         yield
-    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-        raise OSError(errno.EACCES, "the object store refuses these credentials", name) from None
     except (exceptions.BaseError, FileNotFoundError) as error:
-        raise OSError(errno.EIO, f"the object store failed ({type(error).__name__})", name) from None
+        refused = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+        number, said = _explain(str(error), scheme_of(name) or "", refused=refused)
+        raise OSError(number, f"{name}: {said or f'the object store failed ({type(error).__name__})'}") from None
+
+
+def _explain(text: str, scheme: str, *, refused: bool) -> tuple[int, str | None]:
+    """Return an error number, and what happened in words, as far as the text of obstore's error tells."""
+    looked_for = f"looked for: {_CREDENTIALS.get(scheme, 'the usual variables')}"
+    if _NO_BUCKET.search(text):
+        return errno.ENOENT, "there is no such bucket"
+    if _NO_CREDENTIALS.search(text):
+        return errno.EACCES, f"there are no credentials for the object store ({looked_for})"
+    if refused or _REFUSED.search(text):
+        return errno.EACCES, f"the object store refuses these credentials ({looked_for})"
+    if scheme == "s3" and _WRONG_REGION.search(text):
+        return errno.EINVAL, "the bucket is in another region (AWS_REGION)"
+    return errno.EIO, None
 
 
 class PackedFile(gzip.GzipFile):
@@ -93,26 +137,59 @@ class PackedFile(gzip.GzipFile):
         """Do nothing: to flush after every batch would cost room."""
 
 
+def _split(address: str) -> tuple[str, str]:
+    """Return the address of the folder and the name of the object. Raises :class:`ConfigurationError` without one."""
+    folder, _, key = address.rpartition("/")
+    if not key or folder.endswith(":/"):
+        raise ConfigurationError(
+            f"{display_name(address)} names no object", hint="Write s3://BUCKET/FOLDER/calls.parquet, for example."
+        )
+    return folder, key
+
+
+def check_object(address: str) -> None:
+    """Find out, before any request to the service, if the object store can be reached with these credentials.
+
+    Raises:
+        ConfigurationError: The address names no object, or obstore is not installed.
+        OSError: The object store can't be reached, or refuses.
+    """
+    folder, key = _split(address)
+    bucket = open_bucket(folder)
+    exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
+    with translate_store_errors(display_name(address)):
+        try:
+            bucket.get(key)  # its content is not read
+        except (FileNotFoundError, exceptions.PermissionDeniedError) as error:
+            is_missing = isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(str(error))
+            if not is_missing and not _MAY_NOT_READ.search(str(error)):  # who may write need not be allowed to read
+                raise
+
+
+def put_object(address: str, data: bytes) -> None:
+    """Send one object, which appears whole or not at all. Raises ``OSError`` if the store does not take it."""
+    folder, key = _split(address)
+    with translate_store_errors(display_name(address)):
+        open_bucket(folder).put(key, data)
+
+
 class ObjectSink:
     """Sink for one object, which appears whole or not at all.
 
-    Records wait in a temporary file of this machine; :meth:`commit` sends it.
+    Records wait in a temporary file of this machine; :meth:`commit` sends it. If the store does not take it, the file
+    is kept.
     """
 
-    partial_path: Path | None = None
-    """Always ``None``: nothing is left of an object that was not sent."""
-
     def __init__(self, address: str, open_inner: Callable[[BinaryIO], FileSink], *, pack: bool = False) -> None:
-        folder, _, self._key = address.rpartition("/")
-        if not self._key or folder.endswith(":/"):
-            raise ConfigurationError(
-                f"{display_name(address)} names no object", hint="Write s3://BUCKET/FOLDER/calls.parquet, for example."
-            )
+        check_object(address)
+        folder, self._key = _split(address)
         self._name = display_name(address)
         self._bucket = open_bucket(folder)
         self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed by commit and abort
         self._packed = PackedFile(self._file) if pack else None
         self._inner = open_inner(cast(BinaryIO, self._packed or self._file))
+        self.partial_path: Path | None = None
+        """After a :meth:`commit` that failed: the file with all records."""
         self.written = 0
         """Number of records written so far."""
 
@@ -127,9 +204,21 @@ class ObjectSink:
         if self._packed is not None:
             self._packed.close()
         self._file.seek(0)
-        with translate_store_errors(self._name):
-            self._bucket.put(self._key, self._file)
+        try:
+            with translate_store_errors(self._name):
+                self._bucket.put(self._key, self._file)
+        except OSError:
+            self.partial_path = self._keep()
+            raise
         self._file.close()
+
+    def _keep(self) -> Path:
+        """Copy the temporary file to one that stays: credentials may have expired after hours of work."""
+        path = Path(tempfile.mkdtemp(prefix="voicenter-")) / self._key
+        self._file.seek(0)
+        with path.open("wb") as out:
+            shutil.copyfileobj(self._file, out)
+        return path
 
     def abort(self) -> None:
         """Discard the temporary file."""
@@ -137,3 +226,111 @@ class ObjectSink:
             self._inner.abort()
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+class ObjectDatasetSink:
+    """Sink for a dataset by the UTC day of ``started_at`` in an object store: ``date=2026-07-14/part-0.parquet``.
+
+    Records wait in a temporary folder of this machine; :meth:`commit` sends them. Each object appears whole or not at
+    all, and an object ``_SUCCESS`` only once all are there and none of an earlier dataset is left. An object that
+    somebody else has written meanwhile is never replaced.
+
+    Raises:
+        ConfigurationError: There is anything else below the address, or it is kept by a sync.
+        OSError: The object store can't be reached, or refuses.
+    """
+
+    def __init__(self, address: str, *, columns: Sequence[Column], file_format: FileFormat) -> None:
+        self._name = display_name(address)
+        self._bucket = open_bucket(address.rstrip("/"))
+        self._suffix = file_suffix(file_format)
+        self._found = self._list()
+        self._folder = Path(tempfile.mkdtemp(prefix="voicenter-"))
+        self._inner = DatasetSink(self._folder / "dataset", columns=columns, file_format=file_format)
+        self.partial_path: Path | None = None
+        """After a :meth:`commit` that failed: the folder with all records."""
+        self.written = 0
+        """Number of records written so far."""
+
+    def _list(self) -> dict[str, str | None]:
+        """Return the marks of the objects of an earlier dataset. Raises :class:`ConfigurationError` for any other."""
+        with translate_store_errors(self._name):
+            found = {meta["path"]: meta for page in self._bucket.list() for meta in page}
+        if SYNC_STATE in found:
+            raise ConfigurationError(
+                f"{self._name} is kept by a sync", hint="Export to another folder, or run the sync."
+            )
+        for path in found:
+            is_ours = _DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
+            if not is_ours and path.lower().endswith(DATA_SUFFIXES) and not is_passed_over(path.rpartition("/")[2]):
+                raise ConfigurationError(
+                    f"{self._name} holds more than a dataset date=…/part-…{self._suffix}: {path}",
+                    hint="Move that away, or name a new folder.",
+                )
+        return {path: etag_of(meta) for path, meta in found.items() if _DAY_OBJECT.fullmatch(path)}
+
+    def write(self, records: Sequence[Cdr]) -> None:
+        """Write one batch to the temporary folder."""
+        self._inner.write(records)
+        self.written = self._inner.written
+
+    def commit(self) -> None:
+        """Send all objects, then remove those of an earlier dataset. Raises ``OSError`` if the store refuses."""
+        self._inner.commit()
+        root = self._folder / "dataset"
+        try:
+            with translate_store_errors(self._name):
+                self._send({path.relative_to(root).as_posix(): path for path in sorted(root.glob("date=*/part-*"))})
+        except OSError:
+            self.partial_path = root
+            raise
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _send(self, files: Mapping[str, Path]) -> None:
+        exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
+        self._delete(_SUCCESS)
+        sent = dict[str, str | None]()
+        for key, path in files.items():
+            with path.open("rb") as file:
+                try:
+                    sent[key] = etag_of(self._bucket.put(key, file, mode=self._version(key)))
+                except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                    raise self._taken() from None
+        for key in self._found.keys() - files.keys():
+            self._delete(key)
+        if self._list() != sent:
+            raise self._taken()
+        self._bucket.put(_SUCCESS, b"")
+
+    def _version(self, key: str) -> Any:
+        """Return the mode that replaces an object only as it was found, or writes it only if there was none."""
+        if key not in self._found:
+            return "create"
+        meta = self._bucket.head(key)
+        if etag_of(meta) != self._found[key]:
+            raise self._taken()
+        return version_of(meta)
+
+    def _delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._bucket.delete(key)
+
+    def _taken(self) -> OSError:
+        return OSError(errno.EBUSY, "another program has written there meanwhile", self._name)
+
+    def abort(self) -> None:
+        """Discard the temporary folder."""
+        self._inner.abort()
+        if self.partial_path is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def etag_of(meta: Mapping[str, Any]) -> str | None:
+    """Return the mark of an object's content, to compare it: in its lists Azure leaves out the quotation marks."""
+    etag = meta.get("e_tag")
+    return None if etag is None else str(etag).strip('"')
+
+
+def version_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an object is replaced by on condition; taken from ``put``, ``get`` or ``head``, not from a list."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}

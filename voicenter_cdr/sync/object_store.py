@@ -26,7 +26,15 @@ from voicenter_cdr._extras import import_extra
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.dataset import FileFormat, file_suffix
-from voicenter_cdr.export.object_store import PackedFile, display_name, open_bucket, translate_store_errors
+from voicenter_cdr.export.object_store import (
+    SYNC_STATE,
+    PackedFile,
+    display_name,
+    etag_of,
+    open_bucket,
+    translate_store_errors,
+    version_of,
+)
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.text import JsonlSink
@@ -39,7 +47,6 @@ __all__ = ["LEASE_SECONDS", "ObjectStore", "SharedObjectStore", "open_object_sto
 
 LEASE_SECONDS: Final = 300.0
 """Time after which a writer that says nothing is taken for dead."""
-_STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over names with an underscore
 _LEASE: Final = "_voicenter_sync.lock"
 _MERGE_ATTEMPTS: Final = 100
 _MERGE_PAUSE: Final = 0.3
@@ -112,13 +119,13 @@ class ObjectStore:
     def load(self) -> SyncState | None:
         """Return the state. Raises :class:`CheckpointError` for objects without one."""
         with self._translate_errors():
-            found = self._get(_STATE)
+            found = self._get(SYNC_STATE)
             if found is not None:
                 data, self._state_mark = found
-                return SyncState.from_json(data, f"{self._name}/{_STATE}")
+                return SyncState.from_json(data, f"{self._name}/{SYNC_STATE}")
             if self._objects():
                 raise CheckpointError(
-                    f"{self._name} holds records and there is no {_STATE} that knows of them",
+                    f"{self._name} holds records and there is no {SYNC_STATE} that knows of them",
                     hint=f"Restore the state, sync elsewhere, or run {FULL_REFRESH_HINT} and replaces the objects.",
                 )
         return None
@@ -191,8 +198,7 @@ class ObjectStore:
 
     def _put_day(self, path: str, file: BinaryIO) -> str | None:
         """Send a day's object, and return its mark."""
-        mark: str | None = self._store.put(path, file)["e_tag"]
-        return mark
+        return etag_of(self._store.put(path, file))
 
     def rollback(self) -> None:
         """Discard the temporary file."""
@@ -230,7 +236,7 @@ class ObjectStore:
                     continue
                 self._renew()
                 rows, data = left
-                mark = self._store.put(path, data)["e_tag"] if rows else None
+                mark = etag_of(self._store.put(path, data)) if rows else None
                 if not rows:
                     self._delete([path])
             day = day_of(path.partition("/")[0])
@@ -256,7 +262,7 @@ class ObjectStore:
         with self._translate_errors():
             self._renew()
             try:
-                self._state_mark = self._put_if(_STATE, state.to_json(writer=self._owner), self._state_mark)
+                self._state_mark = self._put_if(SYNC_STATE, state.to_json(writer=self._owner), self._state_mark)
             except _ConflictError:
                 raise self._taken() from None
         return state
@@ -265,7 +271,7 @@ class ObjectStore:
         """Write an object if it is still the one of this mark; with no mark, if there is none. Return its new mark."""
         exceptions = _exceptions()
         try:
-            return _mark(self._store.put(path, data, mode="create" if mark is None else mark))
+            return version_of(self._store.put(path, data, mode="create" if mark is None else mark))
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             raise _ConflictError from None
 
@@ -274,14 +280,14 @@ class ObjectStore:
             found = self._store.get(path)
         except FileNotFoundError:
             return None
-        return bytes(found.bytes()), _mark(found.meta)
+        return bytes(found.bytes()), version_of(found.meta)
 
     def _read(self, path: str) -> bytes:
         return bytes(self._store.get(path).bytes())
 
     def _objects(self, below: str | None = None) -> dict[str, str | None]:
         """Return the objects that hold records, with their marks, by day."""
-        found = {meta["path"]: meta["e_tag"] for page in self._store.list(below) for meta in page}
+        found = {meta["path"]: etag_of(meta) for page in self._store.list(below) for meta in page}
         return {
             path: mark
             for path, mark in sorted(found.items())
@@ -334,22 +340,21 @@ class SharedObjectStore(ObjectStore):
 
     def _put_day(self, path: str, file: BinaryIO) -> str | None:
         try:
-            mark: str | None = self._put_if(path, file, self._day_mark)["e_tag"]
+            return etag_of(self._put_if(path, file, self._day_mark))
         except _ConflictError:
             raise self._taken() from None
-        return mark
 
     def _save(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> SyncState:
         """Add these windows to the ledger as it is now; return the state that results."""
         for _ in range(_MERGE_ATTEMPTS):
             with self._translate_errors():
-                found = self._get(_STATE)
-                latest = None if found is None else SyncState.from_json(found[0], f"{self._name}/{_STATE}")
+                found = self._get(SYNC_STATE)
+                latest = None if found is None else SyncState.from_json(found[0], f"{self._name}/{SYNC_STATE}")
                 if found is None or latest is None or _terms(latest) != _terms(state) or not self._are_stored(entries):
                     raise self._taken()
                 latest = attrs.evolve(latest, ledger={**latest.ledger, **{entry.day: entry for entry in entries}})
                 with contextlib.suppress(_ConflictError):
-                    self._put_if(_STATE, latest.to_json(writer=self._owner), found[1])
+                    self._put_if(SYNC_STATE, latest.to_json(writer=self._owner), found[1])
                     return latest
             time.sleep(random.uniform(0, _MERGE_PAUSE))
         raise self._taken()
@@ -357,11 +362,11 @@ class SharedObjectStore(ObjectStore):
     def _are_stored(self, entries: Sequence[SyncWindow]) -> bool:
         """Return whether the objects of these windows are those that were sent for them."""
         found = {entry: self._head(self._path(entry.window)) for entry in entries if not entry.is_gap}
-        return all(entry.etag == (mark and mark["e_tag"]) for entry, mark in found.items())
+        return all(entry.etag == (mark and etag_of(mark)) for entry, mark in found.items())
 
     def _head(self, path: str) -> dict[str, str] | None:
         try:
-            return _mark(self._store.head(path))
+            return version_of(self._store.head(path))
         except FileNotFoundError:
             return None
 
@@ -369,10 +374,6 @@ class SharedObjectStore(ObjectStore):
 def _terms(state: SyncState) -> tuple[object, ...]:
     """Return what must not change while workers write."""
     return (state.account, state.filters, state.columns, state.expired_before, state.forgotten)
-
-
-def _mark(meta: Mapping[str, Any]) -> dict[str, str]:
-    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
 
 
 class _ConflictError(Exception):
