@@ -249,7 +249,7 @@ def test_commands_write_what_they_make_to_an_object(
 
 
 @pytest.mark.parametrize("command", ["report", "missed", "recordings", "views"])
-@pytest.mark.parametrize("address", ["ftp://u:s3cret@host/x/", "postgresql://u:s3cret@host/db/x.csv"])
+@pytest.mark.parametrize("address", ["ftp://u:s3cret@host/db/x.csv", "postgresql://u:s3cret@host/db/x.csv"])
 def test_command_with_an_address_it_can_not_write_to_says_so(
     command: str, address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
