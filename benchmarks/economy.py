@@ -67,11 +67,11 @@ def population(kind: str, count: int, seed: int = 0) -> array[int]:
 LATENCIES = (0.5, 2.0, 5.0, 8.0)
 """Seconds an answer takes."""
 
-BOUNDS = {"one lane": (1.005, 2), "in order": (1.10, 5), "any order": (1.01, 8)}
+BOUNDS = {"one worker": (1.005, 2), "in order": (1.10, 5), "any order": (1.01, 8)}
 """Requests for so many pages: a factor, and a few more."""
 
 WAYS: dict[str, dict[str, Any]] = {
-    "one lane": {"concurrency": 1, "in_order": True, "buffer_pages": 0},
+    "one worker": {"concurrency": 1, "in_order": True, "buffer_pages": 0},
     "in order": {"concurrency": 4, "in_order": True, "buffer_pages": 12},
     "any order": {"concurrency": 4, "in_order": False, "buffer_pages": 12},
 }

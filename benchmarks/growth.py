@@ -76,22 +76,22 @@ class Service(httpx.AsyncBaseTransport):
         return (head + ",".join(rows) + "]}").encode()
 
 
-async def drain(service: Service, span: int, order: Any, lanes: int) -> tuple[int, float]:
+async def drain(service: Service, span: int, order: Any, concurrency: int) -> tuple[int, float]:
     """Take every record and let it go; how many there were, and the virtual seconds it took."""
     query = CdrQuery(START, START + timedelta(seconds=span), fields=["call_id"])
-    async with CdrClient(code="any", transport=service, concurrency=lanes) as client:
+    async with CdrClient(code="any", transport=service, concurrency=concurrency) as client:
         records = 0
         async for _ in client.iter_all(query, order=order):
             records += 1
         return records, asyncio.get_running_loop().time()
 
 
-def measure(records: int, days: int, order: Any, lanes: int) -> dict[str, Any]:
+def measure(records: int, days: int, order: Any, concurrency: int) -> dict[str, Any]:
     """One run in this process."""
     span = days * 86_400
-    run_virtual(drain(Service(100, span), span, order, lanes))  # whatever is loaded once is loaded
+    run_virtual(drain(Service(100, span), span, order, concurrency))  # whatever is loaded once is loaded
     service, before, began = Service(records, span), peak_mb(), time.process_time()
-    got, seconds = run_virtual(drain(service, span, order, lanes))
+    got, seconds = run_virtual(drain(service, span, order, concurrency))
     if got != records:
         raise AssertionError(f"{got} of {records} records")
     pages = math.ceil(records / CAP)
@@ -107,16 +107,16 @@ def measure(records: int, days: int, order: Any, lanes: int) -> dict[str, Any]:
     }
 
 
-def traced(records: int, lanes: int) -> float:
+def traced(records: int, concurrency: int) -> float:
     """The most Python objects take at once, in MB, beyond the answers the service is making up."""
     span = 365 * 86_400
-    run_virtual(drain(Service(100, span), span, "time", lanes))
+    run_virtual(drain(Service(100, span), span, "time", concurrency))
     service = Service(CAP, span)
     peaks = []
     tracemalloc.start()
     for work in (
-        lambda: [service._page(range(CAP), CAP) for _ in range(lanes)],
-        lambda: run_virtual(drain(Service(records, span), span, "time", lanes)),
+        lambda: [service._page(range(CAP), CAP) for _ in range(concurrency)],
+        lambda: run_virtual(drain(Service(records, span), span, "time", concurrency)),
     ):
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
@@ -133,14 +133,14 @@ RUNS: dict[str, tuple[int, int, str, int]] = {
     "500 thousand, 10 years": (500_000, 3_652, "time", 4),
     "1 million, 1 year": (1_000_000, 365, "time", 4),
     "1 million, any order": (1_000_000, 365, "any", 4),
-    "1 million, one lane": (1_000_000, 365, "time", 1),
+    "1 million, one worker": (1_000_000, 365, "time", 1),
 }
 
 FULL = {"10 million, 10 years": (10_000_000, 3_652, "time", 4)}
 """Takes as long as all the others together."""
-WAYS = {("time", 1): "one lane", ("time", 4): "in order", ("any", 4): "any order"}
+WAYS = {("time", 1): "one worker", ("time", 4): "in order", ("any", 4): "any order"}
 HELD = {4: 12 + 4, 1: 2}
-"""Pages of typed records that may be there at once, by lanes: a buffer and those in flight."""
+"""Pages of typed records that may be there at once, by concurrency: a buffer and those in flight."""
 SAME = 1.10
 """How many times the peak of a million records that of more may be."""
 
@@ -168,7 +168,7 @@ def _apart(runs: dict[str, tuple[int, int, str, int]]) -> dict[str, Any]:
     """Each run in a process of its own."""
     return {
         "runs": {name: _own_process(*arguments) for name, arguments in runs.items()},
-        "mb_held_at_most": {str(lanes): _own_process(20 * CAP, lanes) for lanes in HELD},
+        "mb_held_at_most": {str(concurrency): _own_process(20 * CAP, concurrency) for concurrency in HELD},
         "mb_a_page_of_typed_records": _page_mb(),
         "mb_a_page_of_bytes": round(len(Service(CAP, 86_400)._page(range(CAP), CAP)) / 2**20, 1),
     }
@@ -193,14 +193,16 @@ def _page_mb() -> float:
 def goals(results: dict[str, Any]) -> list[Goal]:
     """Requests of every run; what may be held; and the same memory however many records."""
     found, peaks = [], {name: row["peak_mb"] for name, row in results["runs"].items()}
-    for name, (records, _, order, lanes) in (RUNS | FULL).items():
+    for name, (records, _, order, concurrency) in (RUNS | FULL).items():
         if name in results["runs"]:
-            factor, more = BOUNDS[WAYS[order, lanes]]
+            factor, more = BOUNDS[WAYS[order, concurrency]]
             most = round(factor * math.ceil(records / CAP) + more, 1)
             found.append(Goal(f"requests, {name}", results["runs"][name]["requests"], most))
-    for lanes, pages in HELD.items():
+    for concurrency, pages in HELD.items():
         most = pages * results["mb_a_page_of_typed_records"] + results["mb_a_page_of_bytes"]
-        found.append(Goal(f"MB held, {lanes} in flight", results["mb_held_at_most"][str(lanes)], round(most, 1)))
+        found.append(
+            Goal(f"MB held, {concurrency} in flight", results["mb_held_at_most"][str(concurrency)], round(most, 1))
+        )
     for name in ("5 million, 1 year", *FULL):
         if name in peaks:
             found.append(
@@ -224,7 +226,7 @@ def lines(results: dict[str, Any]) -> list[str]:
         *out,
         "",
         f"A page of 10,000 typed records of these runs takes {page} MB; by Python's own count a run holds "
-        f"{held['4']} MB at most, and with one lane {held['1']} MB.",
+        f"{held['4']} MB at most, and with one worker {held['1']} MB.",
     ]
 
 

@@ -22,7 +22,7 @@ from voicenter_cdr.testing import run_virtual
 FINISH = {0.5: 1.20, 2.0: 1.20, 5.0: 1.20, 8.0: 1.45}
 """Seconds an answer takes, and how many times the floor a run may take then."""
 SUSTAINED = 0.93
-"""Part of the rate that is used while an answer takes 5 seconds or less. At 8 the lanes are what bounds it: four
+"""Part of the rate that is used while an answer takes 5 seconds or less. At 8 seconds, concurrency is the bound: four
 requests in flight for 8 seconds each are 30 a minute only without a single pause."""
 CAP = 1_000
 PAGES = 100
@@ -168,7 +168,8 @@ def lines(results: dict[str, Any]) -> list[str]:
         )
     out += [
         "",
-        f"30 requests after idle go out within {results['thirty_requests_after_idle_in_seconds']} s; a single call "
-        f"lets {results['requests_of_a_bulk_run_before_a_single_call']} requests of a bulk run pass at most.",
+        f"After an idle minute, 30 requests go out within {results['thirty_requests_after_idle_in_seconds']} s. "
+        f"At most {results['requests_of_a_bulk_run_before_a_single_call']} request of a bulk run goes before a "
+        "single call.",
     ]
     return out

@@ -209,15 +209,15 @@ def virtual(seconds: float = 3_600.0, seed: int = 1) -> dict[str, Any]:
     start, settled, end = hour.held[0], next(held for held in hour.held if held[0] > SETTLED), hour.held[-1]
     return {
         "requests": len(hour.app.hits),
-        "answers that went wrong": hour.faults,
+        "faulty responses": hour.faults,
         "passes over the past": hour.passes,
         "resumed": hour.resumes,
         "records read": hour.records,
         "syncs": hour.syncs,
         "syncs ended in the middle": hour.ended,
         "records in the copy": kept.total(),
-        "foreign in the copy": sum(count for key, count in kept.items() if key not in known),
-        "errors told": hour.errors.total(),
+        "foreign records in the copy": sum(count for key, count in kept.items() if key not in known),
+        "errors reported": hour.errors.total(),
         "lost": hour.lost + (hour.expected - kept).total(),
         "repeated": hour.repeated,
         "rejected for the rate": sum(hit.number == 1 for hit in hour.app.hits) - hour.refusals,
@@ -242,7 +242,7 @@ def goals(results: dict[str, Any]) -> list[Goal]:
             for where, row in results.items()
             for what in ("lost", "repeated", "rejected for the rate")
         ),
-        Goal("foreign in the copy", found["foreign in the copy"], 0),
+        Goal("foreign records in the copy", found["foreign records in the copy"], 0),
         Goal("memory blocks at the end / after ten minutes", round(grown, 3), GROWTH),
     ]
 

@@ -10,7 +10,7 @@ __all__ = ["CooperativeLock"]
 class CooperativeLock:
     """Lets one piece of work into each turn of the event loop: ``async with turns: …``.
 
-    A page is taken up in pieces of a millisecond or two; those of several lanes would otherwise fall together.
+    A page is taken up in pieces of a millisecond or two; those of several workers would otherwise fall together.
     """
 
     def __init__(self) -> None:
