@@ -108,11 +108,13 @@ async def test_iter_all_slow_consumer_stops_the_fetching() -> None:
 
 async def test_timeout_slow_consumer_is_not_timed() -> None:
     """The deadline is for requests, not for what the consumer does between records."""
-    service = Service(minute_rows(), latency=1.0)
+    service, taken = Service(minute_rows(), latency=1.0), 0
     async with service.client(timeout=5) as client:
         async for cdr in client.iter_all(query()):
+            taken += 1
             if cdr.duration == 50:
                 await asyncio.sleep(500)
+    assert taken == len(service.rows)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 3.0, 61.0])

@@ -180,14 +180,6 @@ def test_changelog_top_version_is_the_packages() -> None:
     assert versions[0] == voicenter_cdr.__version__
 
 
-def test_tests_have_a_docstring() -> None:
-    """A test without a docstring proves nobody knows what."""
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                assert ast.get_docstring(node), f"{path.name}: {node.name}"
-
-
 def test_iterators_yield_outside_cancel_scopes() -> None:
     """An iterator that hands out records inside of a timeout or a task group would cancel its consumer."""
     for path in MODULES:

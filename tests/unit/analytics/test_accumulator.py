@@ -235,7 +235,7 @@ def test_waits_of_zero_for_most_abandoned_entries_are_unknown() -> None:
     assert not kpis([*records, queue("ABANDONE", 7)]).lost_waits_unknown
 
 
-def test_no_records_make_no_share() -> None:
+def test_kpis_without_records_are_none() -> None:
     """Without records every share is None, never 0, and nothing fails."""
     made = kpis([])
     assert made["answer_rate"].value is None

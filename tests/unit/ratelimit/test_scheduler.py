@@ -155,7 +155,7 @@ async def test_scheduler_mass_cancellation_leaves_it_working(crowd: int) -> None
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     async with asyncio.timeout(70):
-        await scheduler.acquire(interactive=False, max_wait=None)
+        assert await scheduler.acquire(interactive=False, max_wait=None)
 
 
 @pytest.mark.parametrize("limiter", [None, CountingLimiter(100.0)])
