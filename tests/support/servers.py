@@ -78,7 +78,8 @@ def service(app: Sandbox) -> Iterator[str]:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A Redis: its address, and its process. Skips the test where there is none."""
+    """A Redis: its address, and its process. Skips the test where there is no server, or no client."""
+    pytest.importorskip("redis")
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
