@@ -64,7 +64,7 @@ class CdrClient:
 
     - ``base_url``: the API's address.
     - ``rate_limit``: what the account may send; ``limiter``: one to be asked as well, for a budget shared with others,
-      and once more where a request is written more than 2 seconds after its permit.
+      and once more where a request is written more than 0.75 s after its permit.
     - ``timeout``: seconds for one attempt as a whole, ``None`` for no end.
     - ``max_attempts``: how often a request is sent when the network or the service fails.
     - ``concurrency``: requests in flight in one iteration; 1 asks for the next page only when the last one was taken.

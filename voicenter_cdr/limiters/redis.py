@@ -3,7 +3,7 @@
 Every program that passes a :class:`RedisLimiter` of the same server and account to its client draws from one budget.
 A granted permit is an entry that expires, by the server's clock, so that the clocks of the machines need not agree. A
 program that waits has an entry, too, which it renews every second: permits are granted in the order of arrival, and a
-program that died is passed over.
+program that died is passed over. A permit whose answer came late is renewed before it is used.
 
 A Redis that was restarted, failed over, flushed, or that evicted the key may have lost permits. A program that had used
 it notices, and nothing is granted until every permit that may be lost must have expired. Only a program that had never
@@ -26,6 +26,7 @@ from typing import Any, Final, Literal, Self
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.core.ratelimit.policy import RateLimit
 from voicenter_cdr.errors import ConfigurationError, RateLimitError, strip_tracebacks
+from voicenter_cdr.limiters._cleanup import Cleanups
 
 __all__ = ["RedisLimiter"]
 
@@ -39,6 +40,15 @@ _DEAD_AFTER: Final = 3.0
 
 _RETRY_PAUSE: Final = 0.2
 """Seconds between two attempts to reach the server."""
+
+_PROMPT: Final = 0.25
+"""Seconds after which a server's answer is too old to send by: its permit is counted from when it was written."""
+
+_OUTAGE: Final = 30.0
+"""Seconds for which a server that could not be reached is not asked, where a client may go on without it."""
+
+_TRANSIENT: Final = ("ConnectionError", "TimeoutError", "BusyLoadingError", "ReadOnlyError", "MasterDownError")
+"""Errors of a server that is away, starting, or being replaced by another one."""
 
 _ACQUIRE: Final = """
 -- KEYS: permits (score: when one expires; one entry without an end names the history), line (score: last seen)
@@ -107,7 +117,8 @@ class RedisLimiter:
     server, and to try again while it can't be reached.
 
     ``fail``: what happens after that. ``"closed"``: :class:`RateLimitError`, and no request is sent. ``"open"``: each
-    client keeps to its own limit alone, so several of them may together exceed the account's.
+    client keeps to its own limit alone, so several of them may together exceed the account's; the server is asked again
+    after half a minute.
 
     Pass it as ``CdrClient(limiter=…)``, with the same ``rate_limit``. Needs the extra ``redis``. No connection is made
     before the first permit. Redis 5 or later; in a cluster, all keys are in one slot.
@@ -127,12 +138,8 @@ class RedisLimiter:
         self._redis = import_extra("redis.asyncio", "redis", "Sharing a budget through Redis")
         errors = import_extra("redis.exceptions", "redis", "Sharing a budget through Redis")
         self._error: type[Exception] = errors.RedisError
-        self._unreachable: tuple[type[Exception], ...] = (
-            errors.ConnectionError,
-            errors.TimeoutError,
-            errors.BusyLoadingError,
-            OSError,
-        )
+        self._transient: tuple[type[Exception], ...] = (*[getattr(errors, name) for name in _TRANSIENT], OSError)
+        self._refusal: type[Exception] = errors.AuthenticationError
         self._url = url
         del url  # it may hold a password, and a traceback may be shown with its local variables
         # The braces keep both keys in one slot of a cluster.
@@ -142,6 +149,8 @@ class RedisLimiter:
         self._fail = fail
         self._timeout = timeout
         self._history = ""
+        self._outage: tuple[asyncio.AbstractEventLoop, float] | None = None
+        self._cleanups = Cleanups()
         self._server: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         if not self._is_usable():
@@ -175,44 +184,71 @@ class RedisLimiter:
 
     async def acquire(self) -> None:
         """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
-        token, ticket = secrets.token_hex(8), ""
+        if self._is_away():
+            return
+        token = secrets.token_hex(8)
+        tickets: list[str] = []
         try:
-            while True:
-                is_granted, wait, ticket = await self._try_acquire(token, ticket)
-                if is_granted:
-                    return
-                await asyncio.sleep(min(_POLL, wait / 1e6))
+            await self._wait_in_line(token, tickets)
         except asyncio.CancelledError:
-            with contextlib.suppress(self._error, OSError):
-                server = self._connect()
-                await server.zrem(self._keys[0], token)
-                if ticket:
-                    await server.zrem(self._keys[1], ticket)
+            await self._cleanups.finish(self._take_back(token, tickets))
             raise
         except (self._error, OSError) as error:  # a TimeoutError is an OSError
-            if self._fail == "closed":
-                raise RateLimitError.unshared(type(error).__name__) from strip_tracebacks(error)
             name = type(error).__name__
-            away = "the shared limiter can't be reached (%s); going on with this client's own"
-            _LOG.warning(away, name, extra={"error": name})
+            if self._fail == "closed":
+                raise RateLimitError.unshared(name) from strip_tracebacks(error)
+            loop = asyncio.get_running_loop()
+            self._outage = loop, loop.time() + _OUTAGE
+            away = "the shared limiter can't be reached (%s); this client keeps to its own limit for %.0f s"
+            _LOG.warning(away, name, _OUTAGE, extra={"error": name, "seconds": _OUTAGE})
 
-    async def _try_acquire(self, token: str, ticket: str) -> tuple[bool, float, str]:
+    def _is_away(self) -> bool:
+        loop = asyncio.get_running_loop()
+        return self._outage is not None and self._outage[0] is loop and loop.time() < self._outage[1]
+
+    async def _wait_in_line(self, token: str, tickets: list[str]) -> None:
+        """Return with a permit; ``tickets`` takes the places in the line that were ours."""
+        loop, margin = asyncio.get_running_loop(), 0.0
+        while True:
+            asked_at = loop.time()
+            is_granted, wait, ticket = await self._try_acquire(token, tickets[-1] if tickets else "", margin)
+            if ticket not in tickets:
+                tickets.append(ticket)
+            if not is_granted:
+                await asyncio.sleep(min(_POLL, wait / 1e6))
+            elif (age := loop.time() - asked_at) <= _PROMPT + margin:
+                return
+            else:  # the same token renews the permit, now with room for another late answer
+                margin = 2 * age
+
+    async def _take_back(self, token: str, tickets: list[str]) -> None:
+        """Leave the line, or return the permit."""
+        with contextlib.suppress(self._error, OSError):
+            server = self._connect()
+            await server.zrem(self._keys[0], token)
+            if tickets:
+                await server.zrem(self._keys[1], *tickets)
+
+    async def _try_acquire(self, token: str, ticket: str, margin: float) -> tuple[bool, float, str]:
         """Ask once for a permit: if it is granted, else the microseconds to wait, and the ticket for the line.
 
-        An attempt whose answer was lost can be made again: the same token is the same permit.
+        An attempt whose answer was lost can be made again: the same token is the same permit. ``margin``: seconds that
+        it is kept for longer.
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._timeout
-        hold = round((self._limit.period + self._limit.grace) * 1e6)
+        hold = round((self._limit.period + self._limit.grace + margin) * 1e6)
         arguments = (self._limit.requests, hold, round(_DEAD_AFTER * 1e6), token)
         while True:
+            server = self._connect()
             try:
-                granted, wait, ticket_bytes, history = await self._connect().eval(
+                granted, wait, ticket_bytes, history = await server.eval(
                     _ACQUIRE, len(self._keys), *self._keys, *arguments, ticket, self._history
                 )
-            except self._unreachable:
-                if loop.time() + _RETRY_PAUSE > give_up_at:
+            except self._transient as error:
+                if isinstance(error, self._refusal) or loop.time() + _RETRY_PAUSE > give_up_at:
                     raise
+                await server.connection_pool.disconnect(inuse_connections=False)  # its name may be another server's now
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
                 self._history = history.decode()

@@ -33,6 +33,7 @@ from attrs import define
 
 from voicenter_cdr.core.ratelimit.policy import RateLimit
 from voicenter_cdr.errors import RateLimitError
+from voicenter_cdr.limiters._cleanup import Cleanups
 
 __all__ = ["SqliteLimiter"]
 
@@ -57,6 +58,9 @@ _LOCK_TIMEOUT: Final = 0.25
 _LOCK_ATTEMPTS: Final = 120
 """Number of times to wait so long, in a row."""
 
+_PROMPT: Final = 0.25
+"""Seconds after which a permit that was written is too old to be handed out: a disk can stall for longer."""
+
 
 @define
 class _Place:
@@ -65,7 +69,10 @@ class _Place:
     row: int | None = None
     history: str | None = None
     """Name of the file's history that the row is of."""
-    granted: bool = False
+    granted_at: float | None = None
+    """Time at which the permit was written; ``None`` as long as there is none."""
+    margin: float = 0.0
+    """Seconds that the permit is kept for longer, since it took so long to be written before."""
     wait: float = 0.0
 
 
@@ -98,6 +105,7 @@ class SqliteLimiter:
         self._history: str | None = None
         self._is_replaced = False
         self._lock = threading.Lock()
+        self._cleanups = Cleanups()
 
     def __repr__(self) -> str:
         return f"SqliteLimiter({str(self._path)!r}, {self._limit.requests} requests per {self._limit.period:g} s)"
@@ -120,19 +128,28 @@ class SqliteLimiter:
             trying = asyncio.ensure_future(asyncio.to_thread(self._try_acquire, place))
             try:
                 await asyncio.shield(trying)
-                if place.granted:
-                    return
                 failures = 0
-                await asyncio.sleep(place.wait)
+                if place.granted_at is None:
+                    await asyncio.sleep(place.wait)
+                elif (age := self._clock() - place.granted_at) <= _PROMPT + place.margin:
+                    return
+                else:  # the time that its row was counted from is long ago: renew it, with room for another stall
+                    place.margin = 2 * age
             except asyncio.CancelledError:
-                with contextlib.suppress(sqlite3.Error, OSError):
-                    await trying  # a thread can't be cancelled: let it end, then take back what it wrote
-                    await asyncio.to_thread(self._leave, place)
+                await self._cleanups.finish(self._take_back(trying, place))
                 raise
             except (sqlite3.Error, OSError) as error:
                 failures += 1
-                if failures >= _LOCK_ATTEMPTS or not _is_busy(error):
+                if failures >= _LOCK_ATTEMPTS or not _can_pass(error):
                     raise RateLimitError.unshared(f"{type(error).__name__}: {error}") from error
+                if not _is_busy(error):  # where it is, SQLite has waited already
+                    await asyncio.sleep(_LOCK_TIMEOUT)
+
+    async def _take_back(self, trying: asyncio.Future[None], place: _Place) -> None:
+        """Leave the line, or return the permit. A thread can't be cancelled, so it is waited for."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            await trying
+            await asyncio.to_thread(self._leave, place)
 
     # -- in threads
 
@@ -142,7 +159,7 @@ class SqliteLimiter:
             now, account = self._clock(), self._account
             self._check_history(connection, now)
             if place.history != self._history:  # the row was lost with its file, and another one may have its number
-                place.row, place.history = None, self._history
+                place.row, place.granted_at, place.history = None, None, self._history
             connection.execute(
                 "UPDATE reservations SET free = ? WHERE account = ? AND made > ? AND free > 0",
                 (self._hold, account, now),
@@ -164,18 +181,21 @@ class SqliteLimiter:
             ).fetchone()
             # The index of the permit whose end frees one for us, when those before us have taken theirs.
             index = len(held) - self._limit.requests + ahead
-            place.granted = index < 0
-            free = now + self._hold if place.granted else 0.0
-            place.wait = _POLL if index >= len(held) or place.granted else min(_POLL, max(0.0, held[index] - now))
-            if place.row is not None:
+            is_granted = place.granted_at is not None or index < 0
+            free = now + self._hold + place.margin if is_granted else 0.0
+            wait = _POLL if index >= len(held) or is_granted else min(_POLL, max(0.0, held[index] - now))
+            row = place.row
+            if row is not None:
                 changed = connection.execute(
-                    "UPDATE reservations SET made = ?, free = ? WHERE id = ?", (now, free, place.row)
+                    "UPDATE reservations SET made = ?, free = ? WHERE id = ?", (now, free, row)
                 ).rowcount
-                if changed:
-                    return
-            place.row = connection.execute(
-                "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (account, now, free)
-            ).lastrowid
+                row = row if changed else None
+            if row is None:
+                row = connection.execute(
+                    "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (account, now, free)
+                ).lastrowid
+        # Out here: what could not be committed is not granted.
+        place.row, place.wait, place.granted_at = row, wait, now if is_granted else None
 
     def _check_history(self, connection: sqlite3.Connection, now: float) -> None:
         """Grant nothing for one hold after permits may have been lost with an earlier file."""
@@ -222,3 +242,10 @@ class SqliteLimiter:
 def _is_busy(error: Exception) -> bool:
     """Return ``True`` if another program is writing."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _can_pass(error: Exception) -> bool:
+    """Return ``True`` if the next look may find a usable file: it is in use, or was removed between two steps."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    was_removed = isinstance(error, FileNotFoundError) or code == sqlite3.SQLITE_READONLY_DBMOVED
+    return _is_busy(error) or was_removed or code & 0xFF == sqlite3.SQLITE_IOERR

@@ -227,3 +227,40 @@ async def test_scheduler_budget_tells_free_permits_and_the_wait() -> None:
     scheduler.record_refusal(permits[1], None)
     assert scheduler.budget().free_permits == 0
     assert 10.0 <= scheduler.budget().next_permit_in <= 20.0
+
+
+LATENCIES = st.lists(st.floats(0.05, 20.0), min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(LATENCIES, st.integers(0, 60), st.lists(st.tuples(st.floats(0, 200), st.floats(0, 30)), max_size=20))
+def test_scheduler_any_crowd_uses_the_budget(
+    latencies: list[float], leaving: int, interactive: list[tuple[float, float]]
+) -> None:
+    """Whatever responses take, whoever leaves the line or passes it: a waiting crowd uses 0.93 of the budget."""
+
+    async def main() -> None:
+        counted, scheduler = list[float](), RequestScheduler(RateLimit(), None)
+
+        async def call(number: int) -> None:
+            permit = await scheduler.acquire(interactive=False, max_wait=None)
+            counted.append(await send(scheduler, permit, 0.0, latencies[number % len(latencies)]))
+
+        async def pass_by(at: float, patience: float) -> None:
+            await asyncio.sleep(at)
+            with contextlib.suppress(RateLimitError):
+                permit = await scheduler.acquire(interactive=True, max_wait=patience)
+                counted.append(await send(scheduler, permit, 0.0, 1.0))
+
+        crowd = [asyncio.create_task(call(number)) for number in range(200 + leaving)]
+        visits = [asyncio.create_task(pass_by(*visit)) for visit in interactive]
+        await asyncio.sleep(1.0)
+        for task in crowd[200:]:
+            task.cancel()
+        await asyncio.gather(*crowd, *visits, return_exceptions=True)
+        assert busiest(counted, 60.0) <= 30
+        times = sorted(counted)
+        gaps = [later - earlier for earlier, later in zip(times[:170], times[30:200], strict=True)]
+        assert max(gaps) <= 60.0 / 0.93  # no 30 requests take longer, for as long as the crowd lasts
+
+    run_virtual(main())

@@ -25,8 +25,10 @@ __all__ = ["RequestScheduler", "closed_error"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
-_TOKEN_LIFETIME: Final = 1.0
-"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from what is sent."""
+_TOKEN_LIFETIME: Final = 0.75
+"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from what is sent.
+
+With the quarter of a second that a limiter may take to hand it over, and 3 s on the way, that is its grace of 4 s."""
 
 _MAX_BULK_SKIPPED: Final = 4
 """Interactive requests that may pass a waiting bulk request before it has its turn."""
