@@ -125,7 +125,7 @@ PROGRAMS = st.lists(st.tuples(CALLS, DELAYS, FAULTS), min_size=1, max_size=3)
 FLUSHED = st.none() | st.floats(1, 40)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(PROGRAMS, FLUSHED)
 def test_redis_limiter_any_server_keeps_the_limit(
     redis_server: Callable[[], Any], programs: list[Any], flushed: float | None
@@ -135,7 +135,7 @@ def test_redis_limiter_any_server_keeps_the_limit(
 
 
 @pytest.mark.exhaustive
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(PROGRAMS, FLUSHED)
 def test_redis_limiter_many_servers_keep_the_limit(
     redis_server: Callable[[], Any], programs: list[Any], flushed: float | None

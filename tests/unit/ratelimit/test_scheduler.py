@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicenter_cdr import ConfigurationError, RateLimit, RateLimitError
@@ -232,7 +232,7 @@ async def test_scheduler_budget_tells_free_permits_and_the_wait() -> None:
 LATENCIES = st.lists(st.floats(0.05, 20.0), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(LATENCIES, st.integers(0, 60), st.lists(st.tuples(st.floats(0, 200), st.floats(0, 30)), max_size=20))
 def test_scheduler_any_crowd_uses_the_budget(
     latencies: list[float], leaving: int, interactive: list[tuple[float, float]]
