@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import traceback
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import psycopg
@@ -16,7 +17,7 @@ from support.servers import postgres
 from support.sync_account import CODE, NOW, PHONE, Account, record
 from support.sync_worker import BEGIN, cheap_scrypt, stored, truth, watermark
 
-from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError
+from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError, cli
 from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import audit, forget
 from voicenter_cdr.sync.identity import copy_columns
@@ -200,3 +201,25 @@ async def test_sync_state_holds_no_secret(account: Account, target: str) -> None
         text = str(base.execute("SELECT * FROM _voicenter_sync").fetchall())
     assert CODE not in text
     assert PHONE not in text
+
+
+async def test_postgres_copy_with_views_is_refreshed_and_tells_local_times(
+    account: Account, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The printed views can be made twice, outlive a full refresh, and show local times across changes of the clock."""
+    changes = [datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 10, 24, 23, tzinfo=UTC)]
+    times = [at + timedelta(minutes=m) for at in changes for m in (-61, -31, -1, 0, 1, 30, 60)]
+    options: dict[str, Any] = {"records": Records([record(at) for at in times]), "start": times[0]}
+    await account.sync(target, times[-1] + timedelta(days=1), **options)
+    assert cli.main(["views", "--dialect", "postgres"]) == 0
+    script = capsys.readouterr().out
+    for _ in range(2):
+        change(target, script)
+        await account.sync(target, times[-1] + timedelta(days=1), full_refresh=True, **options)
+    with psycopg.connect(target) as base:
+        found = base.execute(
+            "SELECT started_local, local_date, local_hour, weekday FROM cdr_local ORDER BY started_at"
+        ).fetchall()
+        assert base.execute("SELECT count(*) FROM kpi").fetchone() != (0,)
+    local = [at.astimezone(ZoneInfo("Asia/Jerusalem")).replace(tzinfo=None) for at in times]
+    assert found == [(at, at.date(), at.hour, f"{at:%A}") for at in local]

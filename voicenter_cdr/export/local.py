@@ -48,7 +48,7 @@ def _local_part(zone: ZoneInfo, part: str, cdr: Cdr) -> Any:
     return _WEEKDAYS[local.weekday()] if part == "weekday" else local.strftime(part)
 
 
-def local_view(dialect: Literal["sqlite", "duckdb"], zone: ZoneInfo, *, table: str = TABLE) -> str:
+def local_view(dialect: Literal["duckdb", "sqlite", "postgres"], zone: ZoneInfo, *, table: str = TABLE) -> str:
     """Return the SQL that makes the view ``cdr_local``: all columns, and the local time of each call.
 
     The view has ``started_local``, ``local_date``, ``local_hour`` and ``weekday`` behind the columns of the table.
@@ -60,6 +60,13 @@ def local_view(dialect: Literal["sqlite", "duckdb"], zone: ZoneInfo, *, table: s
             f"CREATE OR REPLACE VIEW {LOCAL_VIEW} AS SELECT *, {local} AS started_local, "
             f"CAST({local} AS DATE) AS local_date, CAST(hour({local}) AS SMALLINT) AS local_hour, "
             f"dayname({local}) AS weekday FROM {source}"
+        )
+    if dialect == "postgres":
+        local = f"(started_at AT TIME ZONE '{zone.key}')"
+        return (
+            f"CREATE OR REPLACE VIEW {LOCAL_VIEW} AS SELECT *, {local} AS started_local, "
+            f"CAST({local} AS date) AS local_date, CAST(EXTRACT(hour FROM {local}) AS smallint) AS local_hour, "
+            f"to_char({local}, 'FMDay') AS weekday FROM {source}"
         )
     changes = list(_offset_changes(zone))
     cases = " ".join(f"WHEN started_at >= '{format_second(at)[:-1]}' THEN {seconds}" for at, seconds in changes[::-1])

@@ -164,7 +164,8 @@ class DatabaseStore:
         """Make all tables anew."""
         self._prepare()
         with self._transaction():
-            for table in (TABLE, self._STATE, self._LEDGER):
+            self._drop_records(state)
+            for table in (self._STATE, self._LEDGER):
                 self._table.execute(f"DROP TABLE IF EXISTS {quote_identifier(table)}")
             self._table.execute(
                 f"CREATE TABLE {quote_identifier(self._STATE)} (kind TEXT, version INTEGER, salt TEXT, account TEXT, "
@@ -178,6 +179,10 @@ class DatabaseStore:
             self._table.create()
             self._layout = self._current_layout(state)
             self._save(state, *state.ledger.values())
+
+    def _drop_records(self, state: SyncState) -> None:
+        del state
+        self._table.execute(f"DROP TABLE IF EXISTS {quote_identifier(TABLE)}")
 
     def _prepare(self) -> None:
         if not self._is_changed:

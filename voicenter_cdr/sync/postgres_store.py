@@ -245,6 +245,13 @@ class PostgresStore(DatabaseStore):
             with contextlib.suppress(Exception):  # it may be closed
                 made.close()
 
+    def _drop_records(self, state: SyncState) -> None:
+        """Empty a table that has the columns of this state, and drop any other: views may depend on it."""
+        if set(state.columns.split(",")) <= set(self._columns(TABLE)):
+            self._table.execute(f"DELETE FROM {quote_identifier(TABLE)}")
+        else:
+            super()._drop_records(state)
+
     def begin(self, window: Window) -> None:
         """Make an empty staging table."""
         self._window = window

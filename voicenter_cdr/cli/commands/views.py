@@ -11,6 +11,7 @@ from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_instant, parse_zone
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.local import LOCAL_VIEW, local_view
 
 __all__ = ["VIEWS_EXAMPLES", "views"]
 
@@ -28,8 +29,9 @@ def views(
 ) -> None:
     """Print the numbers as SQL views over a copy.
 
-    The views read the table that sync and export write, and hold the same numbers as report, by the same names. Name
-    the end of the report's period with --to: without it, calls back and repeat calls are judged up to the last record.
+    The views read the table that sync and export write, and hold the same numbers as report, by the same names; the
+    view cdr_local holds the records with local times. Name the end of the report's period with --to: without it, calls
+    back and repeat calls are judged up to the last record.
 
     Args:
         dialect: duckdb, sqlite or postgres. Default: duckdb.
@@ -56,6 +58,8 @@ def views(
     end = None if to is None else parse_instant("--to", to, options.zone, periods.now(), second=True)
     statements: list[str] = []
     create_views(statements.append, chosen, options=options, table=table, end=end)
+    statements.append(f"DROP VIEW IF EXISTS {LOCAL_VIEW}")
+    statements.append(local_view(chosen, options.zone, table=table))
     write_output(output, "".join(f"{statement.strip()};\n" for statement in statements))
 
 
