@@ -216,3 +216,19 @@ async def test_iter_all_first_failure_is_the_one_raised(busy: int) -> None:
         spent = len(app.hits)
         await asyncio.sleep(600)
     assert len(app.hits) == spent <= 20
+
+
+async def test_send_coding_that_was_not_asked_for_is_not_tried_again() -> None:
+    """The next answer would come through the same proxy; the error says what to look for."""
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, headers={"content-encoding": "br"}, stream=httpx.ByteStream(b"\x8b\x02\x80{}\x03"))
+
+    async with CdrClient(code=CODE, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(DecodeError, match="not asked for") as raised:
+            await client.fetch(query())
+    assert len(sent) == 1
+    assert "proxy" in str(raised.value)
+    assert not raised.value.retryable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 import time
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicenter_cdr.core.http.decompression import iter_decompressed
+from voicenter_cdr.core.http.decompression import UnknownCodingError, iter_decompressed
 from voicenter_cdr.testing import run_virtual
 
 URL: Final = "https://example.com/"
@@ -165,7 +166,7 @@ def test_iter_decompressed_endless_nothing_is_refused(kind: str) -> None:
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "compress", "nonsense", ", ".join(["gzip"] * 4)])
 def test_iter_decompressed_coding_that_was_not_asked_for_is_refused(encoding: str) -> None:
     """What can't be unpacked a little at a time is not unpacked at all."""
-    with pytest.raises(httpx.DecodingError):
+    with pytest.raises(UnknownCodingError):
         read([b"anything"], encoding)
 
 
@@ -191,3 +192,26 @@ def test_iter_decompressed_damaged_gzip_is_refused(body: bytes) -> None:
     """Damage is an error, in any member."""
     with pytest.raises(httpx.DecodingError):
         read([body], "gzip", 100)
+
+
+def test_iter_decompressed_tiny_chunks_leave_turns_to_others() -> None:
+    """A read can hold ten thousand chunks of a byte: other tasks get their turns while they are put together."""
+
+    async def main() -> tuple[list[bytes], int]:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        other = asyncio.ensure_future(count())
+        response = respond([b"x"] * 10_000, None)
+        pieces = [piece async for piece in iter_decompressed(response, 4_096)]
+        other.cancel()
+        return pieces, turns
+
+    pieces, turns = run_virtual(main())
+    assert [len(piece) for piece in pieces] == [4_096, 4_096, 1_808]
+    assert turns >= 99

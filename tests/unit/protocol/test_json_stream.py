@@ -122,6 +122,7 @@ def test_splitter_list_whose_key_is_spelled_with_escapes() -> None:
         lambda data: data.replace(b"}, {", b"}, , {", 1),
         lambda data: data.replace(b"}, {", b"}], {", 1),
         lambda data: data[:-1] + b",",
+        lambda data: b"} , ]".join(data.rsplit(b"}]", 1)),
         lambda data: data + b"x",
         lambda data: data.replace(b"Service", b"\xff\xfe", 1),
     ],

@@ -181,7 +181,7 @@ def test_response_rows_count_in_good_answers_only() -> None:
 
 def test_response_declared_type_is_told() -> None:
     """From the header of the answer."""
-    with pytest.raises(DecodeError, match="not JSON but text/html, 1 bytes"):
+    with pytest.raises(DecodeError, match="no JSON object but text/html, 1 bytes"):
         decode(200, {"content-type": "text/html"}, b"<")
 
 
@@ -196,7 +196,7 @@ MEND = "The service answered in a form that is not known; report it."
             "text/html; x",
             b"<html>",
             [
-                "The answer is not JSON but text/html, 6 bytes",
+                "The answer is no JSON object but text/html, 6 bytes",
                 "Check base_url, and whether a proxy or a login page stands in between.",
             ],
         ),
@@ -205,7 +205,7 @@ MEND = "The service answered in a form that is not known; report it."
             None,
             b"<html>",
             [
-                "The answer is not JSON but of no declared type, 6 bytes",
+                "The answer is no JSON object but of no declared type, 6 bytes",
                 "Check base_url, and whether a proxy or a login page stands in between.",
             ],
         ),
@@ -318,7 +318,7 @@ ROW = b'{"ERROR_NUMBER":0,"CDR_LIST":[{"Date":"2026-07-14T08:31:09Z","CallID":"a
 @pytest.mark.parametrize(
     ("status", "begin", "more", "kind", "words"),
     [
-        (200, b"<html>", b" ", DecodeError, "The answer is not JSON but text/html"),
+        (200, b"<html>", b" ", DecodeError, "The answer is no JSON object but text/html"),
         (200, b"{", b" ", DecodeError, r"no list of records \(\$\.CDR_LIST: expected an array\)"),
         (200, b'{"CDR_LIST":{', b'"1":{},', DecodeError, "no list of records"),
         (200, ROW, b"x", DecodeError, r"\$\.CDR_LIST\[1\]: expected a record of at most 1,048,576 bytes"),

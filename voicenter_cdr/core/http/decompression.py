@@ -6,6 +6,7 @@ that memory and the time between two turns of the event loop stay small whatever
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-__all__ = ["iter_decompressed"]
+__all__ = ["UnknownCodingError", "iter_decompressed"]
 
 _MAX_LAYERS: Final = 3
 """Content codings accepted on top of each other; servers apply one, a careless proxy a second."""
@@ -21,14 +22,21 @@ _MAX_LAYERS: Final = 3
 _MAX_BARREN: Final = 1_048_576
 """Compressed bytes that may pass without yielding anything: only headers, padding and empty blocks do."""
 
+_MAX_CHUNKS: Final = 100
+"""Chunks of a body, however small, that are taken up before the event loop gets a turn."""
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+class UnknownCodingError(httpx.DecodingError):
+    """A content coding that was not asked for, and that can't be unpacked a little at a time."""
 
 
 async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives, unpacked, never more than ``size`` bytes at a time.
 
     Reads gzip of any number of members (RFC 1952, 2.2) and deflate with or without its zlib header, also on top of each
-    other. Raises ``httpx.DecodingError`` for a damaged body and for a coding that was not asked for.
+    other. Raises ``httpx.DecodingError`` for a damaged body and :class:`UnknownCodingError` for any other coding.
     """
     if response.is_stream_consumed:  # by a transport that reads and unpacks for itself, as mocks do
         for start in range(0, len(response.content), size):
@@ -36,8 +44,7 @@ async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerat
         return
     layers = [_Layer(coding, size) for coding in _codings(response)]
     try:
-        # Raw bytes, never aiter_bytes: httpx unpacks a whole network chunk at once.
-        async with aclosing(response.aiter_raw(size)) as arriving:  # type: ignore[type-var]  # it is a generator
+        async with aclosing(_slices(response, size)) as arriving:
             async for chunk in arriving:
                 for piece in _through(layers, chunk):
                     yield piece
@@ -45,12 +52,33 @@ async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerat
         raise httpx.DecodingError("damaged compression", request=response.request) from None
 
 
+async def _slices(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it was sent, in slices of ``size`` bytes and a last one.
+
+    Thousands of tiny chunks can arrive in one read, and each takes a step of Python, so the event loop gets a turn in
+    between.
+    """
+    buffer, chunks = bytearray(), 0
+    # Raw bytes, never aiter_bytes: httpx unpacks a whole network chunk at once.
+    async with aclosing(response.aiter_raw()) as arriving:  # type: ignore[type-var]  # it is a generator
+        async for chunk in arriving:
+            buffer += chunk
+            chunks += 1
+            if not chunks % _MAX_CHUNKS:
+                await asyncio.sleep(0)
+            while len(buffer) >= size:
+                yield bytes(buffer[:size])
+                del buffer[:size]
+    if buffer:
+        yield bytes(buffer)
+
+
 def _codings(response: httpx.Response) -> list[str]:
     """Return the codings of the body, the one applied last first."""
     named = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
     codings = [name for name in reversed(named) if name not in ("", "identity")]
     if len(codings) > _MAX_LAYERS or not {"gzip", "x-gzip", "deflate"}.issuperset(codings):
-        raise httpx.DecodingError("a content encoding that was not asked for", request=response.request)
+        raise UnknownCodingError("a content coding that was not asked for", request=response.request)
     return codings
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 from attrs import define, field
 
-from voicenter_cdr.core.http.decompression import iter_decompressed
+from voicenter_cdr.core.http.decompression import UnknownCodingError, iter_decompressed
 from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
@@ -258,8 +258,17 @@ class ApiSession:
         if isinstance(error, TimeoutError):
             within = "the system's own limit" if seconds is None else f"{seconds:g} s"
             failure = ServiceUnreachableError(f"No whole answer within {within}")
+        elif isinstance(error, UnknownCodingError):
+            failure = DecodeError(
+                "The answer is compressed in a way that was not asked for",
+                hint="Only gzip was asked for: a proxy on the way may be changing answers.",
+            )
         elif isinstance(error, httpx.DecodingError):
-            failure = DecodeError("The answer's compression is damaged", truncated=True)
+            failure = DecodeError(
+                "The answer's compression is damaged",
+                truncated=True,
+                hint="Run it again; if it stays, a proxy on the way may be changing answers.",
+            )
         else:
             why = explain_failure(error)
             message = why.describe(urlsplit(self.url).netloc)

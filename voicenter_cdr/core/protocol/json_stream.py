@@ -94,6 +94,7 @@ class JsonArraySplitter:
         self._searched = 0
         self._tries = _MAX_TRIES
         self._is_unsplit = False
+        self._expects_row = False
         self.head: dict[str, Any] | None = None
         """Members before the array, which itself is empty here; ``None`` as long as the array has not begun."""
 
@@ -162,6 +163,7 @@ class JsonArraySplitter:
             rows = self._parse(b"".join((b"[", rows_only, b"]")))
         if rows is not None:
             del self._buffer[:cut]
+            self._expects_row = True
         return rows
 
     def _parse(self, data: bytes) -> list[Any] | None:
@@ -186,7 +188,8 @@ class JsonArraySplitter:
         while True:
             at = _skip(text, at)
             if text.startswith("]", at):
-                tail = text[at + 1 :].encode("utf-8", "surrogatepass")
+                # A comma before the end is no JSON: a row is missing there, or somebody has repaired the document.
+                tail = None if self._expects_row else text[at + 1 :].encode("utf-8", "surrogatepass")
                 break
             found = _parse_row(text, at)
             if found is None:
@@ -196,7 +199,8 @@ class JsonArraySplitter:
             if text[end : end + 1] not in (",", "]"):
                 break
             rows.append(row)
-            done = at = end + (text[end] == ",")
+            self._expects_row = text[end] == ","
+            done = at = end + self._expects_row
         taken = text[:done].encode("utf-8", "surrogatepass")
         del self._buffer[: len(taken)]
         if rows and self._loads is not json.loads:

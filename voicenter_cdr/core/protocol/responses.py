@@ -280,7 +280,7 @@ class ResponseDecoder:
                 hint="Run it again; if it stays, a proxy on the way may be cutting large answers.",
             )
         return DecodeError(
-            f"The answer is not JSON but {kind}, {self._bytes} bytes",
+            f"The answer is no JSON object but {kind}, {self._bytes} bytes",
             status=self._status,
             content_type=self._content_type,
             hint="Check base_url, and whether a proxy or a login page stands in between.",
