@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, locks, and the checks that come before any request.
 
 A file is written under the name of its companion ``<name>.part`` and takes its name by one rename, once every byte is
-on the disk. Whoever writes to a name holds its :class:`FileLock` from the first byte until the result bears the name,
+on the disk. A writer to a name holds its :class:`FileLock` from the first byte until the result bears the name,
 so that two programs never share a ``.part``, whatever the format.
 """
 

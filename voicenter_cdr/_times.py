@@ -48,12 +48,12 @@ def to_epoch_seconds(value: datetime) -> int:
 
 
 def from_epoch_seconds(second: int) -> datetime:
-    """Return the instant so many seconds after 1970, in UTC."""
+    """Return the instant this number of seconds after 1970, in UTC."""
     return EPOCH + timedelta(seconds=second)
 
 
 def parse_http_date(text: str | None) -> datetime | None:
-    """Return the instant a header such as ``Date`` tells; ``None`` for none, or for what is none."""
+    """Return the instant in a header such as ``Date``; ``None`` without one, or for an invalid one."""
     try:
         found = parsedate_to_datetime(text or "")
     except (ValueError, OverflowError):

@@ -30,7 +30,7 @@ def check_number(
 ) -> None:
     """Raise unless ``value`` is a finite number of at least ``minimum`` and greater than ``above``.
 
-    A bool is no number. ``whole`` accepts ``int`` only.
+    A bool is not a number. ``whole`` accepts ``int`` only.
     """
     is_fit = (
         not isinstance(value, bool)

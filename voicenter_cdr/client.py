@@ -73,9 +73,10 @@ class CdrClient:
     - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
     - ``page_cap``: rows one answer can hold.
     - ``loads``: the JSON parser, e.g. ``orjson.loads``.
-    - ``on_event``: a quick function that takes each event (:mod:`voicenter_cdr.events`); if it raises, the run goes on.
+    - ``on_event``: a quick function that takes each event (:mod:`voicenter_cdr.events`); if it raises, the run
+      continues.
 
-    Raises :class:`ConfigurationError` for no or two credentials and values that make no sense.
+    Raises :class:`ConfigurationError` for no or two credentials and invalid values.
     """
 
     def __init__(
@@ -322,7 +323,7 @@ class CdrClient:
     ) -> FollowStream:
         """Follow new and changed records, each version once: ``async for change in client.follow(query)``.
 
-        Begins with what there is from ``query.start`` on, and goes on until one ``lookback`` after ``query.end``: for
+        Begins with the records from ``query.start`` on, and continues until one ``lookback`` after ``query.end``: for
         ever with an end that is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole ``lookback``,
         since records come late and change. Records that can't be read are passed over. Failures that pass are logged
         and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
@@ -363,8 +364,8 @@ class CdrClient:
 
         Without a ``query``: calls that begin from now on, for ten years; with ``resume_from`` it is always from the
         first start on. Each version of a record is taken to each rule once, or its first that meets it (``Rule.once``).
-        Handlers run beside the stream and are called again when they fail; what comes out is how each event ended. At
-        least once: keep ``checkpoint`` and go on from it; an event that was under way fires again, under the same
+        Handlers run beside the stream and are called again when they fail; the stream yields the outcome of each event.
+        At least once: save ``checkpoint`` and resume from it; an event that was under way fires again, under the same
         ``id``. The other options, and what is raised, are those of :meth:`follow`.
         """
 

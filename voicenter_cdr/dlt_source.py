@@ -51,7 +51,7 @@ _VERSION: Final = 1
 """Version of what is kept in dlt's state."""
 
 _RELOAD: Final = (
-    'Load into another dataset, or everything anew: pipeline.run(…, refresh="drop_sources") drops what is there.'
+    'Load into another dataset, or start again: pipeline.run(…, refresh="drop_sources") drops the old data.'
 )
 
 _STRATEGIES: Final[Mapping[str, frozenset[str]]] = {
@@ -101,7 +101,7 @@ def missing_periods(
 ) -> list[tuple[int, int]]:
     """Return what to read so that ``[start, end)`` is loaded, as sorted periods in seconds since 1970.
 
-    A load that begins behind an earlier one goes on from there, so that nothing between the two is left out. With a
+    A load that begins behind an earlier one continues from there, so that nothing between the two is left out. With a
     ``step`` of a day every period begins at a midnight, and the last day is read as far as it was loaded before: a day
     that is replaced is replaced by the whole of it.
     """
@@ -213,7 +213,7 @@ def voicenter(
     code: str | None = None,
     token: str | None = None,
 ) -> Any:
-    """Return a dlt source with one resource, ``cdr``: every record from ``start`` on, and what came or changed since.
+    """Return a dlt source with one resource, ``cdr``: every record from ``start`` on, and later changes.
 
     A run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago) what no earlier run has
     loaded, and again what lies up to ``lookback`` before the newest record that is there, since records come late and
@@ -358,7 +358,7 @@ class _Load:
 
 
 class _DestinationCheck:
-    """Check that the destination merges what comes.
+    """Check that the destination merges records.
 
     dlt falls back to appending where it can't merge, with no more than a warning. What it will do is known once it has
     seen the first rows, and with them the table format; nothing is loaded by then.

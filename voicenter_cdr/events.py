@@ -1,4 +1,4 @@
-"""Events of a client: what it does while it works, for ``CdrClient(on_event=…)`` and for the fields of log records.
+"""Events of a client, for ``CdrClient(on_event=…)`` and for the fields of log records.
 
 No event holds an address, a body, a credential, a phone number or a value of a record. Times are aware UTC datetimes,
 durations are seconds.
@@ -80,15 +80,15 @@ class RequestSent(WindowEvent):
 
 @frozen(kw_only=True)
 class ResponseReceived(WindowEvent):
-    """A whole response came."""
+    """A complete response was received."""
 
     attempt: int
     seconds: float
     """Time since the request was sent."""
     rows: int
-    """Records in the response, the unreadable ones included."""
+    """Records in the response, including unreadable ones."""
     total_hits: int | None
-    """Records of the period by the service's count; ``None`` where it tells none."""
+    """Records of the period by the service's count; ``None`` if it gives none."""
 
 
 @frozen(kw_only=True)
@@ -104,7 +104,7 @@ class RequestRefused(WindowEvent):
 
 @frozen(kw_only=True)
 class RequestFailed(WindowEvent):
-    """No usable response came: the network or the service failed, or the caller was cancelled."""
+    """No usable response was received: the network or the service failed, or the caller was cancelled."""
 
     attempt: int
     seconds: float
@@ -112,9 +112,9 @@ class RequestFailed(WindowEvent):
     error: str
     """Name of the error's class."""
     status: int | None = None
-    """HTTP status, where the service answered with an error."""
+    """HTTP status, if the service responded with an error."""
     number: int | None = None
-    """ERROR_NUMBER, likewise."""
+    """ERROR_NUMBER, if the service responded with one."""
 
 
 @frozen(kw_only=True)
@@ -134,16 +134,16 @@ class WaitStarted(OperationEvent):
     """No request may be sent now; the operation waits for the rate limit. ``Waited`` follows."""
 
     seconds: float
-    """Expected wait, at most; a limiter that several programs share is not asked."""
+    """Longest expected wait; a shared limiter is not taken into account."""
 
 
 @frozen(kw_only=True)
 class Waited(OperationEvent):
-    """A wait for the rate limit has ended. Also told, with about 0 seconds, where there was nothing to wait for."""
+    """A wait for the rate limit has ended. Also sent, with about 0 seconds, if no wait was necessary."""
 
     seconds: float
     is_granted: bool
-    """``False`` if the wait was given up: beyond ``max_wait``, cancelled, or the client was closed."""
+    """``False`` if the wait ended without a permit: beyond ``max_wait``, cancelled, or the client was closed."""
 
 
 @frozen(kw_only=True)
@@ -161,20 +161,20 @@ class IterationEnded(WindowEvent):
     records: int
     """Records handed out."""
     is_finished: bool
-    """``True`` if it came to its end, ``False`` if it failed or was left early."""
+    """``True`` if it reached its end, ``False`` if it failed or was left early."""
     error: str | None = None
     """Name of the class of the error that ended it."""
 
 
 @frozen(kw_only=True)
 class WindowCompleted(WindowEvent):
-    """All records of a part of an iteration's period are proven and are handed out now."""
+    """A part of an iteration's period is proven complete; its records are yielded next."""
 
     seconds: float
     """Time since the first request for it."""
     records: int
     invalid: int
-    """Records that can't be read."""
+    """Records that could not be read."""
 
 
 @frozen(kw_only=True)
@@ -184,14 +184,14 @@ class GapFound(WindowEvent):
     error: str
     """Name of the error's class."""
     expected: int | None = None
-    """Records by the service's count, where it tells them."""
+    """Records by the service's count; ``None`` if it gives none."""
     received: int | None = None
-    """Records that came, where they were counted."""
+    """Records received; ``None`` if they were not counted."""
 
 
 @frozen(kw_only=True)
 class DeliverySettled(ClientEvent):
-    """A handler of a rule has taken an event, or the rule has given it up."""
+    """A handler has accepted an event, or its rule has given it up."""
 
     rule: str
     """Name of the rule."""

@@ -1,17 +1,17 @@
 """Keyed pseudonyms for phone numbers: the same number and key give the same name everywhere, and no way back.
 
 Pure. A name is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
-(:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can tell
-which number a name stands for, nor find it by trying all numbers; whoever has the key can. What is told of a person
-without a number (times, recordings, what a representative typed) stays what it is.
+(:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can find
+out which number a name stands for, nor find it by trying all numbers; anybody with the key can. What is told of a
+person without a number (times, recordings, what a representative typed) stays what it is.
 
 A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
 punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these and for digits
 (:mod:`voicenter_cdr.calls.number_search`). Base64, words for digits and letters used as digits stay. Of a record are
 replaced:
 
-- ``caller_number`` and ``target_number``, whoever's they are. Extensions' codes, withheld numbers (``anonymous``, fewer
-  than three digits) and nothing at all stay.
+- ``caller_number`` and ``target_number``, of customers and of the company. Extensions' codes, withheld numbers
+  (``anonymous``, fewer than three digits) and nothing at all stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
   ``record_url``, whose link leads nowhere then; also one that is split over the items of a list. Ids of nine to fifteen
   digits get a name, too; they still join among records that were treated alike.
@@ -21,7 +21,7 @@ replaced:
 ``did`` stays, the company's own number; so do dates.
 
 ``Cdr.key`` of what comes out is made from the names, so it is another one than before: the key of the original would
-give its number away to whoever tries all numbers. The same holds for checkpoints, and for everything else that is made
+give its number away to a search of all numbers. The same holds for checkpoints, and for everything else that is made
 from records with their numbers: keep it as you keep the numbers.
 """
 
@@ -99,7 +99,7 @@ class Pseudonymiser:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the key, 32 hex digits. They don't tell the key."""
+        """Identity of the key, 32 hex digits. They don't reveal the key."""
         return self._digest("key")[:32]
 
     def number(self, text: str) -> str:

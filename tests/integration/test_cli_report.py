@@ -112,7 +112,7 @@ def test_report_filtered_says_so_and_leaves_out_what_it_cannot_tell(run: Run) ->
         line["key"]: line["label"] for line in csv.DictReader(io.StringIO(done.out)) if line["dimension"] == "report"
     }
     assert facts["filters"] == "type: queue; phone: 1 number"
-    assert "Left out, since filtered records can't tell them: " in done.err
+    assert "Left out, since filtered records can't show them: " in done.err
     page = run(*words).out
     assert "type of record: queue; phone: 1 number" in page
     assert "0521234567" not in page + done.out

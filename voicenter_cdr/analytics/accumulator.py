@@ -59,7 +59,7 @@ class Accumulator:
     def result(self, *, start: datetime | None = None, end: datetime | None = None) -> Kpis:
         """Return the numbers of the period given; by default from the first record's start to the last one's.
 
-        The period tells how many Sundays or nine o'clocks there were, and which callers had time to call again. It
+        The period decides how many Sundays or nine o'clocks there were, and which callers had time to call again. It
         selects no records. Raises :class:`ConfigurationError` for naive times.
         """
         self._flush()

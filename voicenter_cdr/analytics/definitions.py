@@ -248,7 +248,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "Customers reached",
         ("reached",),
         ("outbound",),
-        variant="of those dialled; Duration above 0, since ANSWER may tell of the agent's leg",
+        variant="of those dialled; Duration above 0, since ANSWER may be that of the agent's leg",
     ),
     _share("dialer_reach", "Dialers: customers reached", ("dialer_reached",), ("dialed",), variant="both dialers"),
     _share(

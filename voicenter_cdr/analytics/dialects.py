@@ -48,11 +48,11 @@ class SqlDialect:
     _pad: str = field(alias="pad")
 
     def offset(self, seconds: str, zone: ZoneInfo) -> str:
-        """Return the seconds by which a zone is ahead of UTC, so many seconds after 1970."""
+        """Return the seconds by which a zone is ahead of UTC, at this number of seconds after 1970."""
         return self._offset(seconds, zone)
 
     def local_day(self, seconds: str, zone: ZoneInfo) -> str:
-        """Return the number of the local day, so many seconds after 1970."""
+        """Return the number of the local day, at this number of seconds after 1970."""
         return f"(({seconds}) + ({self.offset(seconds, zone)})) {self.div} 86400"
 
     def date(self, seconds: str) -> str:

@@ -33,7 +33,7 @@ LOST: Final = (Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
 _LOST_ENTRIES: Final = LegFilter(tags=MEASURES["abandoned"].filter.tags, outcomes=LOST)
 
 NOTHING: Final = "nothing was counted"
-NOT_KNOWN: Final = "the records do not tell it"
+NOT_KNOWN: Final = "the records do not show it"
 NO_LOST_WAITS: Final = "RingTime is 0 for most unanswered queue entries, so it is not their wait"
 
 

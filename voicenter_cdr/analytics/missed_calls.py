@@ -40,7 +40,7 @@ def is_missed(cdr: Cdr, *, menu: bool = False, voicemail: bool = False) -> bool:
 def is_reached(cdr: Cdr) -> bool:
     """Return ``True`` if a person talked with the customer on this leg, on any side's call.
 
-    The leg of a predictive dialer to the customer (type 17) does not tell: an agent may never have come.
+    The leg of a predictive dialer to the customer (type 17) does not show it: an agent may never have come.
     """
     if cdr.cdr_type in (CdrType.CLICK2IVR_INCOMING, CdrType.CLICK2QUEUE_INCOMING):
         return outcome(cdr) is Outcome.ANSWERED
@@ -74,7 +74,7 @@ class Unreturned:
     last_attempt: datetime
     """Time of the last of those; UTC."""
     waiting: int
-    """Seconds of ringing on the missed legs together, as far as the records tell."""
+    """Seconds of ringing on the missed legs together, as far as the records show."""
     queue: str | None
     """The queue of the last missed call, or of the last one that had one."""
     department: str | None

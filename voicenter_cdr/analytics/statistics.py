@@ -120,12 +120,12 @@ def wait_classes(answered: Mapping[float, int], abandoned: Mapping[float, int]) 
 
 
 def to_datetime(microsecond: int | None) -> datetime | None:
-    """Return the instant so many microseconds after 1970."""
+    """Return the instant this number of microseconds after 1970."""
     return None if microsecond is None else EPOCH + timedelta(microseconds=microsecond)
 
 
 def local_time(second: int, zone: ZoneInfo) -> datetime:
-    """Return the local time so many seconds after 1970."""
+    """Return the local time this number of seconds after 1970."""
     try:
         return datetime.fromtimestamp(second, zone)
     except (OverflowError, ValueError):  # a day at the end of time

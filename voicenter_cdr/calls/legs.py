@@ -166,7 +166,7 @@ RULES: Final[Mapping[int, LegRule]] = MappingProxyType(
         CdrType.INCOMING: LegRule(_IN, Role.CUSTOMER, "caller", "status", True),
         CdrType.QUEUE: LegRule(_IN, Role.CUSTOMER, "caller", "status", True),
         CdrType.VOICEMAIL: LegRule(_IN, Role.CUSTOMER, "caller", "nobody", False),
-        # A customer is called. On two legs the status tells of the first, and ANSWER may be a machine: only
+        # A customer is called. On two legs the status is that of the first, and ANSWER may be a machine: only
         # conversation shows that the customer was reached. The predictive dialer calls the customer first.
         CdrType.EXTENSION_OUTGOING: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
         CdrType.CLICK2CALL_LEG2: LegRule(_OUT, Role.CUSTOMER, "target", "duration", True),
@@ -178,7 +178,7 @@ RULES: Final[Mapping[int, LegRule]] = MappingProxyType(
         # The predictive dialer fetches the agent after the customer, so the talk is on this leg.
         CdrType.CLICK2IVR_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", True),
         CdrType.CLICK2QUEUE_INCOMING: LegRule(_OUT, Role.AGENT, None, "status", True),
-        # A call goes on elsewhere. Only incoming calls show a DID, so it tells the direction; the second leg of an
+        # A call continues elsewhere. Only incoming calls show a DID, so it decides the direction; the second leg of an
         # attended transfer exists for incoming calls only.
         CdrType.TRANSFER: LegRule(_INTERNAL, Role.TRANSFER, "caller", "status", True),
         CdrType.ATTENDED_TRANSFER_LEG1: LegRule(_INTERNAL, Role.CONSULTATION, "caller", "status", False),
@@ -207,7 +207,7 @@ def rule(cdr: Cdr) -> LegRule:
 
 
 def direction(cdr: Cdr) -> Direction:
-    """Return the side that began the call of this record, as far as the record alone can tell.
+    """Return the side that began the call of this record, as far as the record alone shows.
 
     Only incoming calls show a DID (API document). So a transferred leg with a DID is inbound, and a call without one
     whose caller is an extension is internal, as is a call to the code of an extension.
@@ -223,7 +223,7 @@ def direction(cdr: Cdr) -> Direction:
 
 
 def outcome(cdr: Cdr) -> Outcome:
-    """Return how this leg ended, as far as it alone can tell; :func:`summarize` knows more of legs of two sides."""
+    """Return how this leg ended, as far as it alone shows; :func:`summarize` knows more of legs of two sides."""
     by = rule(cdr).answered_by
     if by == "nobody":
         return Outcome.VOICEMAIL

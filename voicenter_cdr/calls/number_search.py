@@ -156,7 +156,7 @@ def _in_run(
     elif max(sizes) < FEWEST_DIGITS or len(parts) == 1:
         if dividers:
             yield from _in_run(scanned, start, end, dividers[1:])
-        else:  # no number can be told from the next, so there is one name for all
+        else:  # numbers can't be separated, so there is one name for all
             yield start, end, _of(digits)
     else:
         for is_small, group in itertools.groupby(range(len(parts)), lambda place: sizes[place] < FEWEST_DIGITS):

@@ -1,4 +1,4 @@
-"""Phone numbers in one spelling, and withheld numbers told apart from them."""
+"""Phone numbers in one spelling, and a test for withheld numbers."""
 
 from __future__ import annotations
 

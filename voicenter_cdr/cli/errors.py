@@ -80,7 +80,7 @@ _BUSY: Final = 7
 
 _AGAIN: Final = {
     "sync": "Everything received is stored; the next run continues from there.",
-    "audit": "The copy is unchanged but for days already repaired; run the same command again to finish.",
+    "audit": "The copy is unchanged, except days already repaired; run the same command again to finish.",
     "forget": "Run the same command again: some records may still be there.",
     "recordings": "Everything received is stored; the next run continues from there.",
     "watch": "With --state, the same command continues from there.",

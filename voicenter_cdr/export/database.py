@@ -62,7 +62,7 @@ class DatabaseTable(Protocol):
 class DatabaseSink:
     """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
 
-    A file that is there already is replaced if it holds that table alone. Views of it are made anew in the new file;
+    A file that is there already is replaced if it holds that table alone. Its views are created again in the new file;
     anything else would be lost, so it is refused.
     """
 

@@ -215,7 +215,7 @@ class DatasetSink:
         self.written = 0
         """Records written so far."""
         self.partial_path: Path | None = None
-        """After :meth:`abort`: the folder that holds what came so far."""
+        """After :meth:`abort`: the folder that holds the records written so far."""
         self._check()
 
     def _check(self) -> None:
@@ -241,7 +241,7 @@ class DatasetSink:
         self._begin()
         self._close()
         sync_folder(self._part)
-        self._check()  # again: what has come into the folder meanwhile would be lost
+        self._check()  # again: files added to the folder meanwhile would be lost
         old = backup_path(self._root)
         if self._root.exists():
             self._root.rename(old)

@@ -72,7 +72,7 @@ def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, str | None]]:
 
 
 def _stand_ins(numbers: Sequence[str | None], any_number: str) -> Sequence[str | None]:
-    """Return what stands for each number: the rules tell numbers, codes of extensions and nothing apart."""
+    """Return what stands for each number: the rules separate numbers, codes of extensions and nothing."""
     if "".join(filter(None, numbers)).isdecimal():
         return [number and any_number for number in numbers]
     made = {

@@ -31,7 +31,7 @@ _CAUSES: Final = (
     ("Could not set lock", errno.EBUSY),
     ("Permission denied", errno.EACCES),
 )
-"""Words by which DuckDB's own text tells what the system refused."""
+"""Words in DuckDB's messages for an error of the system."""
 
 _HELD: Final = (
     ("table_name", "duckdb_tables() WHERE NOT internal"),
@@ -199,7 +199,7 @@ class DuckdbTable:
 
 
 def _cause(text: str) -> int | None:
-    """Return the error number of the system's error that DuckDB's text tells of."""
+    """Return the number of the system's error that DuckDB's message names."""
     return next((number for words, number in _CAUSES if words in text), None)
 
 
@@ -215,7 +215,7 @@ def _text(value: str) -> str:
 class DuckdbSink(DatabaseSink):
     """A DuckDB file with the table ``cdr``.
 
-    Replaces an earlier such file and makes its views anew; one with anything else in it is refused
+    Replaces an earlier such file and creates its views again; one with anything else in it is refused
     (:class:`ConfigurationError`).
     """
 

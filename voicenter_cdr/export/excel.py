@@ -312,7 +312,7 @@ def _is_exact(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Return the text of a cell: as it is but for characters that no workbook can hold."""
+    """Return the text of a cell: as it is, without characters that no workbook can hold."""
     text = value if isinstance(value, str) else to_json(value) if isinstance(value, list | tuple | dict) else str(value)
     if _NOT_XML.search(text):
         text = _NOT_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

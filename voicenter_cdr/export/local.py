@@ -20,7 +20,7 @@ LOCAL_VIEW: Final = "cdr_local"
 
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _YEARS: Final = range(2000, 2051)
-"""Years whose changes of the clock SQLite is told; it has no time zones of its own."""
+"""Years whose clock changes are written into the SQL of SQLite, which knows no time zones."""
 
 
 def local_columns(zone: ZoneInfo) -> tuple[Column, ...]:
@@ -41,7 +41,7 @@ def local_columns(zone: ZoneInfo) -> tuple[Column, ...]:
 def _local_part(zone: ZoneInfo, part: str, cdr: Cdr) -> Any:
     try:
         local = cdr.started_at.astimezone(zone)
-    except OverflowError:  # the last hours a clock can tell
+    except OverflowError:  # the last hours of the year 9999
         return None
     if part == "hour":
         return local.hour

@@ -114,7 +114,7 @@ def translate_store_errors(name: str) -> Iterator[None]:
 
 
 def _explain(text: str, scheme: str, *, refused: bool) -> tuple[int, str | None]:
-    """Return an error number, and what happened in words, as far as the text of obstore's error tells."""
+    """Return an error number, and what happened in words, as far as obstore's message shows."""
     looked_for = f"looked for: {_CREDENTIALS.get(scheme, 'the usual variables')}"
     if _NO_BUCKET.search(text):
         return errno.ENOENT, "there is no such bucket"

@@ -55,8 +55,8 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
         end: First instant after those that are wanted; aware.
 
     Yields:
-        Pages in the order of the file, each in order of time. ``is_complete`` is ``False``: a file can't tell what is
-        missing from it. :func:`proven_until` tells it of a copy that a sync keeps.
+        Pages in the order of the file, each in order of time. ``is_complete`` is ``False``: a file can't show what is
+        missing from it. :func:`proven_until` knows it of a copy that a sync keeps.
 
     Raises:
         ConfigurationError: There is no such file, it holds no records of this package, or a library is not installed.

@@ -39,7 +39,7 @@ class Sink(Protocol):
         ...
 
     def abort(self) -> None:
-        """Give up, since records are missing; keep those that came if that can be told from a whole result.
+        """Give up, since records are missing; keep the others if they can't be mistaken for a complete result.
 
         Must not raise, and must do no harm where nothing was written or the sink has ended already.
         """
@@ -47,7 +47,7 @@ class Sink(Protocol):
 
 
 class FileSink(Sink, Protocol):
-    """A sink that can tell how far it came."""
+    """A sink that knows how far it came."""
 
     written: int
     """Records written so far."""
@@ -79,9 +79,9 @@ async def write_pages(
 ) -> int:
     """Write the records of an iteration to a sink, in worker threads; return how many were written.
 
-    ``keep`` chooses among the records, ``pseudonymiser`` then replaces their numbers, ``on_page`` is told of every page
-    (as it came) that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets it
-    through. Closes the iteration, however it ends: nothing goes on being fetched for a sink that failed.
+    ``keep`` chooses among the records, ``pseudonymiser`` then replaces their numbers, ``on_page`` is called with every
+    page (as it came) that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets
+    it through. Closes the iteration, however it ends: nothing more is fetched for a sink that failed.
     """
 
     def write(records: Sequence[Cdr]) -> None:
@@ -117,7 +117,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        done.exception()  # looked at: the cancellation is what is told
+        done.exception()  # retrieved, so that asyncio does not log it: the cancellation is raised
         raise cancelled
     try:
         return done.result()

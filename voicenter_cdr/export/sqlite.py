@@ -179,7 +179,7 @@ def _prices(column: Column, values: Sequence[Any]) -> Sequence[Any]:
 class SqliteSink(DatabaseSink):
     """A SQLite file with the table ``cdr`` and an index by time. See :class:`SqliteTable` for the spelling.
 
-    Replaces an earlier such file and makes its views anew; one with anything else in it is refused
+    Replaces an earlier such file and creates its views again; one with anything else in it is refused
     (:class:`ConfigurationError`).
     """
 

@@ -95,7 +95,7 @@ def json_lines(batch: RecordBatch, columns: Sequence[Column] = COLUMNS, *, raw_n
             pieces.append(["null" if value is None else f'"{value}"' for value in values])
         else:
             pieces.append(encode_each(values))
-    text = "".join(chain.from_iterable(zip(*pieces, repeat("}\n"), strict=False)))  # names and ends go on for ever
+    text = "".join(chain.from_iterable(zip(*pieces, repeat("}\n"), strict=False)))  # names and ends are endless
     if "\x85" in text or "\u2028" in text or "\u2029" in text:
         return _escape_lines(text)
     try:

@@ -154,7 +154,7 @@ class SqliteLimiter:
     # -- in threads
 
     def _try_acquire(self, place: _Place) -> None:
-        """Take a permit if one is free and nobody is before us; else stand in line and tell how long to wait."""
+        """Take a permit if one is free and nobody is before us; else stand in line and return the seconds to wait."""
         with self._transaction() as connection:
             now, account = self._clock(), self._account
             self._check_history(connection, now)
@@ -227,7 +227,7 @@ class SqliteLimiter:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Open the file that has the name now, and write to it alone."""
-        # A connection that was kept would go on with a removed file, and with pages of one that was emptied.
+        # A connection that was kept would continue with a removed file, and with pages of one that was emptied.
         with self._lock, contextlib.closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT)) as connection:
             connection.isolation_level = None  # transactions are ours
             connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Records as columns: the form in which pages are held, and of which a ``Cdr`` is made when it is handed out.
+"""Records as columns: the form in which pages are held. A ``Cdr`` is created from them on access.
 
 A column is a tuple of atoms: texts, numbers, instants, ``None``, and tuples of these. Python's cyclic garbage
 collector stops tracking such a tuple the first time it looks at it, so that records held cost a full collection
@@ -45,7 +45,7 @@ BATCH_ROWS: Final = 1_000
 """Rows of a batch, about; the last of a page has fewer."""
 
 _RECORDS_AT_A_TIME: Final = 250
-"""Records made in one step of an iteration: few enough to take under a millisecond, and to be freed together."""
+"""Records created in one step of an iteration: few enough to take less than a millisecond, and to be freed together."""
 
 _INDEX: Final[Mapping[str, int]] = {name: place for place, name in enumerate(FIELD_NAMES)}
 
@@ -128,7 +128,7 @@ def _is_sequence(value: object) -> bool:
 
 @frozen(eq=False, repr=False)
 class RecordBatch(Sequence[Cdr]):
-    """About a thousand records as columns: a sequence of :class:`Cdr`, each made when it is asked for."""
+    """About a thousand records as columns: a sequence of :class:`Cdr`, each created on access."""
 
     columns: tuple[tuple[Any, ...], ...]
     """One column of atoms for each of :data:`FIELD_NAMES`, all of the same length."""
@@ -150,11 +150,11 @@ class RecordBatch(Sequence[Cdr]):
         return batches[0] if len(batches) == 1 else cls(_join_columns(batches))
 
     def column(self, name: str) -> tuple[Any, ...]:
-        """Return the atoms of one field. Raises ``KeyError`` for what is no field of :class:`Cdr`."""
+        """Return the atoms of one field. Raises ``KeyError`` unless it is a field of :class:`Cdr`."""
         return self.columns[_INDEX[name]]
 
     def derive(self, function: Callable[[RecordBatch], Column]) -> Column:
-        """Return ``function`` of this batch, computed once however often it is asked for."""
+        """Return ``function`` of this batch, computed once and kept."""
         if function not in self._derived:
             self._derived[function] = function(self)
         return self._derived[function]
@@ -231,7 +231,7 @@ else:
     class _Rows:
         """Methods of a sequence, without its base class.
 
-        polars takes whatever has that base for a list of objects, before it looks for Arrow's protocol.
+        polars treats an object with that base as a list of objects, before it looks for Arrow's protocol.
         """
 
         __slots__ = ()
@@ -243,14 +243,14 @@ else:
 
 @frozen(eq=False, repr=False)
 class RecordTable(_Rows):
-    """Records as columns, in batches: a sequence of :class:`Cdr`, each made when it is asked for.
+    """Records as columns, in batches: a sequence of :class:`Cdr`, each created on access.
 
     A slice is a table again and copies at most two batches. It equals any sequence of equal records. polars, pandas,
     DuckDB and pyarrow read it directly through the Arrow PyCapsule protocol.
     """
 
     batches: tuple[RecordBatch, ...] = field(default=(), converter=_not_empty)
-    """The rows in pieces of about :data:`BATCH_ROWS`; none is empty."""
+    """The rows, about :data:`BATCH_ROWS` in a batch; none is empty."""
     _ends: tuple[int, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -267,7 +267,7 @@ class RecordTable(_Rows):
         return cls(map(RecordBatch.of, iter(lambda: list(islice(rest, BATCH_ROWS)), [])))
 
     def column(self, name: str) -> list[Any]:
-        """Return the atoms of one field, of all rows. Raises ``KeyError`` for what is no field of :class:`Cdr`."""
+        """Return the atoms of one field, of all rows. Raises ``KeyError`` unless it is a field of :class:`Cdr`."""
         place = _INDEX[name]
         return list(chain.from_iterable([batch.columns[place] for batch in self.batches]))
 
@@ -289,7 +289,7 @@ class RecordTable(_Rows):
         return RecordTable(self.iter_sorted())
 
     def iter_sorted(self) -> Iterator[RecordBatch]:
-        """Yield the rows in order of time, a batch a step, for callers that share an event loop."""
+        """Yield the rows in order of time, one batch at a time, for callers that share an event loop."""
         instants = self.column("started_at")
         order = sorted(range(len(instants)), key=instants.__getitem__)
         if order == list(range(len(instants))):

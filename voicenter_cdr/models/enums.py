@@ -57,7 +57,7 @@ class CdrType(enum.IntEnum):
 class DialStatus(enum.StrEnum):
     """End of a call. Open: a word that is not here stays a plain ``str``.
 
-    On calls of two legs it tells of the first. The last four are the document's call error types: the destination
+    On calls of two legs it is that of the first. The last four are the document's call error types: the destination
     could not be connected at all.
     """
 
@@ -100,7 +100,7 @@ class DialStatus(enum.StrEnum):
 
     @property
     def is_call_error(self) -> bool:
-        """Return true for the four call error types, which are no way for a call to end."""
+        """Return true for the four call error types, which are not ways for a call to end."""
         return self in _CALL_ERRORS
 
 
@@ -126,7 +126,7 @@ class ErrorNumber(enum.IntEnum):
     UNTRUSTED_ADDRESS = 4
     """The request came from an address the account does not allow."""
     OUT_OF_RANGE = 5
-    """The period asked for is not acceptable."""
+    """The requested period is not acceptable."""
 
 
 class IdentityCriteria(enum.StrEnum):
@@ -155,13 +155,13 @@ class CdrField(enum.StrEnum):
     """The fields of a record, by the names of :class:`Cdr`; for ``CdrQuery(fields=…)`` and :class:`Sort`."""
 
     CALLER_NUMBER = "caller_number"
-    """Number shown to the one who is called."""
+    """Number shown to the called party."""
     TARGET_NUMBER = "target_number"
     """Number or extension that is called."""
     STARTED_AT = "started_at"
-    """When the call was made."""
+    """Start of the call."""
     DATE_EPOCH = "date_epoch"
-    """The same as the service's epoch number."""
+    """Start of the call as the service's epoch number."""
     DURATION = "duration"
     """Seconds of conversation."""
     CALL_ID = "call_id"
@@ -181,7 +181,7 @@ class CdrField(enum.StrEnum):
     QUEUE_NAME = "queue_name"
     """Queue that received the call."""
     RECORD_URL = "record_url"
-    """Where the recording is."""
+    """Link to the recording."""
     RECORD_EXPECT = "record_expect"
     """True if the call was recorded."""
     PRICE_AGOROT = "price_agorot"

@@ -9,7 +9,7 @@ __all__ = ["FrozenMap"]
 
 
 class FrozenMap(Mapping[str, Any]):
-    """Immutable mapping that compares like a ``dict`` and costs little to keep."""
+    """Immutable mapping that compares like a ``dict`` and takes little memory."""
 
     __slots__ = ("_parts",)
 

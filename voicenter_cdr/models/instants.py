@@ -1,4 +1,4 @@
-"""Instants as users hand them over, made into plain aware datetimes in UTC."""
+"""Conversion of any aware datetime to a plain one in UTC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from voicenter_cdr.errors import ConfigurationError
 __all__ = ["to_utc"]
 
 _NAIVE: Final = (
-    "{name} has no time zone; it takes an aware datetime. The service thinks in UTC, people in local time: "
+    "{name} has no time zone; it takes an aware datetime. The service works in UTC, people in local time: "
     "{name}=datetime(…, tzinfo=UTC) or tzinfo=ZoneInfo('Asia/Jerusalem')"
 )
 
@@ -18,8 +18,8 @@ _NAIVE: Final = (
 def to_utc(name: str, value: object) -> datetime:
     """Return the instant as a plain ``datetime`` in UTC.
 
-    Subclasses such as ``pendulum.DateTime`` and ``pandas.Timestamp`` override arithmetic, so that what follows would
-    differ by where a time came from. Nanoseconds are rounded up, as ends of a period are everywhere in this package.
+    Subclasses such as ``pendulum.DateTime`` and ``pandas.Timestamp`` override arithmetic, so that results would depend
+    on the source of a time. Nanoseconds are rounded up, as all ends of a period are in this package.
     ``name`` is the option, for the message. Raises :class:`ConfigurationError` for anything but an aware datetime
     within the years 1 to 9999 in UTC.
     """
@@ -41,4 +41,4 @@ def to_utc(name: str, value: object) -> datetime:
         ).astimezone(UTC)
         return plain + timedelta(microseconds=1 if getattr(value, "nanosecond", 0) else 0)
     except (OverflowError, ValueError):
-        raise ConfigurationError(f"{name} lies outside the years a clock can tell: 1 to 9999") from None
+        raise ConfigurationError(f"{name} is outside the years 1 to 9999") from None

@@ -1,4 +1,4 @@
-"""Queries: which records to get, checked before any request is spent.
+"""Queries: the records to fetch, checked before any request is spent.
 
 Facts are from the Call Log API document, unless a docstring names another source.
 """
@@ -27,8 +27,8 @@ __all__ = ["CdrQuery", "Sort"]
 def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
     names = [str(item) for item in known]
     close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."
-    return ConfigurationError(f"Unknown {what} {name!r}; {hint}")
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
+    return ConfigurationError(f"Unknown {what} {name!r}", hint=hint)
 
 
 def _cdr_field(value: str) -> CdrField:
@@ -160,7 +160,7 @@ _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 def _instant(name: str, value: object) -> datetime:
     moment = to_utc(name, value)
     if not _FIRST <= moment <= _LAST:
-        raise ConfigurationError(f"{name} lies outside the years there are calls in: 1970 to 9999")
+        raise ConfigurationError(f"{name} is outside the years 1970 to 9999")
     return moment
 
 
@@ -176,8 +176,8 @@ def _end(value: datetime) -> datetime:
 class CdrQuery:
     """Query for records: a period and filters. Times are aware; the period is half-open, ``[start, end)``.
 
-    The service tells whole seconds; a fraction in ``start`` or ``end`` is raised to the next one, so that queries whose
-    ends touch neither miss a record nor get one twice. Filters of different kinds all have to hold.
+    The service counts in whole seconds; a fraction in ``start`` or ``end`` is raised to the next one, so that queries
+    whose ends touch neither miss a record nor get one twice. A record has to match the filters of every kind.
 
     Raises :class:`ConfigurationError` for naive or reversed times, unknown names and values of a wrong kind.
     ``repr`` shows no phone number.
@@ -188,20 +188,20 @@ class CdrQuery:
     end: datetime = field(converter=_end)
     """First instant after the period."""
     phones: tuple[str, ...] = field(default=(), converter=_phones, kw_only=True)
-    """Numbers to look for, with country code; Israeli ones also without it. May under-match (evidence). They are sent
+    """Phone numbers, with country code; Israeli ones also without it. May under-match (evidence). They are sent
     as written, apart from invisible marks."""
     extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
-    """SIP extensions to look for. May under-match where CPanel stores another id (evidence)."""
+    """SIP extensions. May under-match where CPanel stores another id (evidence)."""
     identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)
-    """Owner of the calls; left to the service where ``None``."""
+    """Owner of the calls; ``None`` leaves the choice to the service."""
     call_id: str | None = field(default=None, converter=_call_id, kw_only=True)
-    """One call's id."""
+    """Id of one call."""
     cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_types, kw_only=True)
-    """Kinds of call; numbers this package does not know may be given as ``int``."""
+    """Types of records; unknown numbers may be given as ``int``."""
     campaign_ids: tuple[int, ...] = field(default=(), converter=_campaign_ids, kw_only=True)
-    """Campaigns, by id."""
+    """Ids of campaigns."""
     queue_ids: tuple[int, ...] = field(default=(), converter=_queue_ids, kw_only=True)
-    """Queues, by id."""
+    """Ids of queues."""
     fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_fields, kw_only=True)
     """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. What the client
     needs to work (time, ids, type, numbers) is added; what was not chosen and not needed is ``None``."""
@@ -212,7 +212,7 @@ class CdrQuery:
         if self.start >= self.end:
             raise ConfigurationError("start must lie before end")
         if self.seconds[0] >= self.seconds[1]:
-            raise ConfigurationError("start and end lie within one second; the service tells whole seconds")
+            raise ConfigurationError("start and end lie within one second; the service counts in whole seconds")
 
     @property
     def seconds(self) -> tuple[int, int]:
@@ -221,7 +221,7 @@ class CdrQuery:
 
     @property
     def fingerprint(self) -> str:
-        """Return 32 hex digits of what the query asks for besides its period; they bind a checkpoint to it."""
+        """Return 32 hex digits that identify the filters, without the period; they bind a checkpoint to the query."""
         parts: list[object] = [
             sorted(self.phones),
             sorted(self.extensions),
@@ -234,12 +234,12 @@ class CdrQuery:
         return _blake(map(repr, parts))
 
     def parts(self, step: timedelta) -> tuple[CdrQuery, ...]:
-        """Return the same query over one period of this length after the other, for several workers.
+        """Return the same query over consecutive periods of this length, for several workers.
 
-        They touch, and together are the whole; the last one may be shorter. ``step`` is a whole number of seconds.
+        Together they cover the whole period; the last one may be shorter. ``step`` is a whole number of seconds.
         """
         if isinstance(step, timedelta):
-            step = timedelta(step.days, step.seconds, step.microseconds)  # subclasses divide in ways of their own
+            step = timedelta(step.days, step.seconds, step.microseconds)  # subclasses may override division
         if not isinstance(step, timedelta) or step < timedelta(seconds=1) or step % timedelta(seconds=1):
             raise ConfigurationError("parts takes a timedelta of whole seconds, 1 or more")
         first, last = self.seconds

@@ -38,10 +38,10 @@ def _blake(parts: Iterable[object]) -> str:
 
 
 def fingerprint(text: str, salt: str) -> str:
-    """Four hex digits that tell a text from others, and can't be turned back into it, however short it is.
+    """Return four hex digits that distinguish a text from others, and can't be turned back into it.
 
-    Made with scrypt (some 50 ms and 16 MB a guess, other for every salt) and then cut to 16 bits: whoever goes through
-    all texts finds many that fit, and can't tell which one it was. Another text fits by chance once in 65,536 times.
+    Made with scrypt (some 50 ms and 16 MB a guess, other for every salt) and then cut to 16 bits: a search of
+    all texts finds many that fit, without showing the right one. Another text fits by chance once in 65,536 times.
     """
     made = hashlib.scrypt(text.encode(), salt=salt.encode(), n=2**14, r=8, p=1, maxmem=2**26, dklen=2)
     return made.hex()
@@ -69,12 +69,12 @@ def find_original_call_id(items: Iterable[tuple[str, Any]]) -> str | None:
 class Cdr(Serializable):
     """One call detail record: one leg of one call.
 
-    ``repr`` shows no number, name or link. Two records are equal if every field is; :attr:`key` tells whether they
+    ``repr`` shows no number, name or link. Two records are equal if every field is; :attr:`key` shows whether they
     are the same record at different times.
     """
 
     started_at: datetime
-    """When the call was made; aware, UTC. From the service's Date, from DateEpoch only where there is no Date."""
+    """Start of the call; aware, UTC. From the service's Date, or from DateEpoch if there is no Date."""
     call_id: str | None = None
     """The service's id of the call. Not unique: two legs of a call can share it (evidence)."""
     cdr_type: CdrType | int | None = None
@@ -90,7 +90,7 @@ class Cdr(Serializable):
     ring_time: int | None = None
     """Seconds of ringing, without conversation."""
     caller_number: str | None = field(default=None, repr=False)
-    """Number shown to the one who is called."""
+    """Number shown to the called party."""
     target_number: str | None = field(default=None, repr=False)
     """Number (with country prefix) or SIP extension that is called."""
     did: str | None = field(default=None, repr=False)
@@ -150,13 +150,13 @@ class Cdr(Serializable):
 
     @property
     def version(self) -> str:
-        """Return 32 hex digits that tell this version of the record from others, the same for the same key and content.
+        """Return 32 hex digits that identify this version of the record, the same for the same key and content.
 
         The same on every machine, and whatever the order of keys in ``custom_data``; for noticing changes. No number
         can be read from it by eye.
         """
-        told = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
-        return _blake((self.key, told))
+        values = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
+        return _blake((self.key, values))
 
     @property
     def original_call_id(self) -> str | None:
@@ -177,13 +177,13 @@ REQUIRED_FIELDS: Final[tuple[str, ...]] = (
     "caller_extension",
     "target_extension",
 )
-"""Fields that the time and the identity (:attr:`Cdr.key`) of a record are made from: kept whatever is chosen."""
+"""Fields from which the time and the identity (:attr:`Cdr.key`) of a record are computed: always kept."""
 
 _NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
 
 
 def _content(value: Any) -> Any:
-    """Return a value in plain types, whose ``repr`` stays what it is when this package learns another name for it."""
+    """Return a value in plain types, whose ``repr`` does not change when this package adds a name for it."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -195,11 +195,11 @@ def _content(value: Any) -> Any:
 
 @frozen
 class InvalidRecord:
-    """A record that could not be read, with what is wrong with it."""
+    """A record that could not be read, with its problems."""
 
     problems: tuple[Problem, ...]
-    """Where and what was expected; never the values."""
+    """JSON paths and expected values; never the values received."""
     raw: Any = field(repr=False)
     """Row as the service sent it. It may hold phone numbers: handle it as you handle records."""
     started_at: datetime | None = None
-    """Its time, where at least that could be read."""
+    """Time of the record, if at least that could be read."""

@@ -30,23 +30,23 @@ class Page(Serializable):
     """
 
     records: RecordTable = field(repr=False, converter=_as_table)
-    """The records whose time lies in ``[start, end)``, as columns; a record is made when it is asked for."""
+    """The records whose time lies in ``[start, end)``, as columns; each ``Cdr`` is created on access."""
     start: datetime
-    """First instant this page is about; aware, UTC."""
+    """Start of the page; aware, UTC."""
     end: datetime
-    """First instant after it."""
+    """End of the page, exclusive; aware, UTC."""
     is_complete: bool
-    """True if these are all the records of ``[start, end)``; always so for pages of an iteration."""
+    """``True`` if these are all records of ``[start, end)``; always so for pages of an iteration."""
     total_hits: int | None = None
-    """From ``fetch``: the service's TOTAL_HITS for the window as asked, one second wider on either side; it may be
+    """From ``fetch``: the service's TOTAL_HITS for the requested window, one second wider on either side; may be
     capped or missing (evidence)."""
     rows: int = 0
-    """Rows of the response, with the unreadable ones and those of the neighbouring seconds."""
+    """Rows of the response, including unreadable ones and those of the neighbouring seconds."""
     invalid: tuple[InvalidRecord, ...] = field(default=(), repr=False)
     """Records that could not be read (``on_invalid="collect"``)."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the page in plain JSON types; of unreadable records what is wrong with them, never the values."""
+        """Return the page in plain JSON types; of unreadable records only the problems, never the values."""
         problems = [[str(problem) for problem in record.problems] for record in self.invalid]
         return {
             "start": to_jsonable(self.start),
@@ -85,14 +85,14 @@ class Page(Serializable):
 
 @frozen(kw_only=True)
 class RawResponse:
-    """HTTP response as it came, not judged, to look into what the service does. ``repr`` shows no body."""
+    """HTTP response as received, to inspect the service. ``repr`` shows no body."""
 
     status: int
     """HTTP status."""
     headers: Mapping[str, str] = field(repr=False)
     """Headers, with names in lower case."""
     body: bytes = field(repr=False)
-    """The body, unpacked. It holds phone numbers: handle it as you handle records."""
+    """The decompressed body. It holds phone numbers: protect it as you protect records."""
 
 
 @frozen(kw_only=True)
@@ -100,15 +100,15 @@ class Estimate:
     """Cost of an iteration, estimated by one request."""
 
     records: int
-    """Number of records, about."""
+    """Approximate number of records."""
     is_exact: bool
-    """True if the service counted them; else the number is extrapolated from the first page."""
+    """``True`` if the service counted them; ``False`` if the number is extrapolated from the first page."""
     requests: int
-    """Requests an iteration will need, about."""
+    """Approximate number of requests."""
     seconds: float
-    """Seconds it will take at the allowed rate, if answers keep taking as long as this one did."""
+    """Seconds at the allowed rate, if every response takes as long as this one."""
     finish_at: datetime
-    """Time it would be done if it began now; aware, UTC."""
+    """Time of completion if it began now; aware, UTC."""
 
 
 @frozen(kw_only=True)
@@ -120,7 +120,7 @@ class Stats:
     retries: int = 0
     """Requests that had to be sent again."""
     waited: float = 0.0
-    """Seconds its requests waited for the rate limit, added up over the requests that waited at the same time."""
+    """Seconds that requests waited for the rate limit, summed over requests that waited at the same time."""
     records: int = 0
     """Records handed out."""
     windows: int = 0
@@ -128,9 +128,8 @@ class Stats:
     windows_left: int = 0
     """Windows still open."""
     expected_total: int | None = None
-    """Number of records the service counted, if it did."""
+    """Number of records by the service's count; ``None`` if unknown."""
     seconds_left: float | None = None
-    """Seconds the rest will take, about, at the allowed rate and the pace of the answers so far; ``None`` as long as
-    that can't be told."""
+    """Approximate seconds left, at the allowed rate and the pace of the responses so far; ``None`` while unknown."""
     invalid: tuple[InvalidRecord, ...] = Factory(tuple)
     """Records that could not be read (``on_invalid="collect"``)."""

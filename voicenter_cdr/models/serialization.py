@@ -155,7 +155,7 @@ def _plain_text(text: str) -> str:
 
 
 def _attribute_docs(cls: type) -> dict[str, str]:
-    """Return the docstrings below the attributes of a class; none where its source is not at hand."""
+    """Return the docstrings below the attributes of a class; none without its source."""
     try:
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     except (OSError, TypeError):

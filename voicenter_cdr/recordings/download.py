@@ -76,15 +76,15 @@ async def download_recording(
     It is written as ``….part`` and gets its name when it is whole, by the transfer and by its own header. Interrupted
     downloads resume, also in a later run, if a strong ETag proves the file unchanged; otherwise they restart.
 
-    - ``hosts``: hosts to ask, by exact name or as ``.suffix``; over https alone, but for this machine, which has to be
+    - ``hosts``: hosts to ask, by exact name or as ``.suffix``; over https alone, except this machine, which has to be
       named (``127.0.0.1``).
     - ``timeout``: seconds of silence after which an attempt is given up.
     - ``max_bytes``: largest recording.
     - ``max_attempts``: attempts when the connection or the server fails; nothing else is tried again.
     - ``transport``: an ``httpx`` transport in place of the network; it is not closed here.
 
-    Raises :class:`RecordingError` where there is no whole recording to be had, :class:`ConfigurationError` for options
-    that make no sense, ``OSError`` where it can't be written or somebody else fetches into the folder, be it another
+    Raises :class:`RecordingError` where there is no complete recording, :class:`ConfigurationError` for options
+    that are invalid, ``OSError`` where it can't be written or somebody else fetches into the folder, be it another
     call of this program. For many recordings use :func:`download_recordings`.
     """
     policy = DownloadPolicy.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
@@ -112,7 +112,7 @@ def download_recordings(
     options are those of :func:`download_recording`.
 
     Use it under ``contextlib.aclosing``: leaving it ends the downloads under way, and their ``.part`` files stay.
-    Raises :class:`ConfigurationError` for options that make no sense, ``OSError`` where something can't be written or
+    Raises :class:`ConfigurationError` for invalid options, ``OSError`` where something can't be written or
     somebody else fetches into the folder, and what ``records`` raises.
     """
     check_number("concurrency", concurrency, minimum=1, whole=True)
@@ -219,7 +219,7 @@ class _Downloads:
         self._policy.check(url)
         return url
 
-    # -- what is there
+    # -- existing files
 
     async def _find_existing(self, cdr: Cdr, stem: Path) -> Recording | None:
         """Return the recording if it is there, as the manifest has it or else under its name.
@@ -407,7 +407,7 @@ def file_stem(cdr: Cdr) -> str:
     """Return the file's name without its suffix: nothing from the service that could lead out of the folder.
 
     Its digest is made from the leg's time, type, extensions and link, but from no phone number: file names are given
-    away, and whoever tries all numbers would find the one behind ``Cdr.key``.
+    away, and a search of all numbers would find the one behind ``Cdr.key``.
     """
     link = _NUMBER.sub("", (cdr.record_url or "").replace(cdr.call_id or "", ""))
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)

@@ -33,7 +33,7 @@ none (yet), though the record expects one or has a link. ``"empty"``: what is be
 
 @frozen(kw_only=True)
 class Recording:
-    """Recording of one record, as the manifest tells it. It holds no link and no phone number."""
+    """Recording of one record, as the manifest describes it. It holds no link and no phone number."""
 
     key: str
     """Identity of the record's leg, :func:`recording_key` of it. Up to 0.2.0: ``key`` of the record."""
@@ -77,7 +77,7 @@ def recording_key(cdr: Cdr) -> str:
     """Return the identity of a record's leg, 32 hex digits: the same on every machine, in every later answer.
 
     Made from the call's id, the type, the time and the extensions, but from no phone number: manifests are given away,
-    and whoever tries all numbers would find the one behind ``Cdr.key``. Two legs that differ in their numbers alone
+    and a search of all numbers would find the one behind ``Cdr.key``. Two legs that differ in their numbers alone
     share it; their files have different names.
     """
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
@@ -88,7 +88,7 @@ def recording_key(cdr: Cdr) -> str:
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
     """Return the recordings of a folder by their key (:func:`recording_key`); none where there is no manifest.
 
-    A damaged line, as the last one can be after a power cut, is passed over: the next run finds out again what it told.
+    A damaged line, as the last one can be after a power cut, is passed over: the next run finds out again what it said.
     """
     return Manifest(Path(directory)).recordings
 

@@ -1,7 +1,7 @@
 """Recognition of audio files, and the proof that one is whole: its own header and frames must agree with its length.
 
 A transfer can end early without an error, and a server can store a header before there is any sound. Both give a file
-that looks like a recording. Nothing is decoded here: each format tells in its structure how long it is.
+that looks like a recording. Nothing is decoded here: the structure of each format shows its length.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Data = bytes | mmap.mmap
 
 
 class Soundness(StrEnum):
-    """State of an audio file, as the file itself tells it."""
+    """State of an audio file, by its own structure."""
 
     WHOLE = "whole"
     EMPTY = "empty"
     """There is a header and no sound."""
     TRUNCATED = "truncated"
-    """It ends before, or goes on behind, the place its header and frames tell."""
+    """It ends before, or continues behind, the place that its header and frames name."""
 
 
 @frozen
@@ -42,7 +42,7 @@ class AudioFormat:
 
 
 _FRONT: Final = 64
-"""Bytes that tell the kind of a file."""
+"""Bytes that identify the kind of a file."""
 
 _SLACK: Final = 16
 """Bytes behind the end that servers append by mistake, such as a line end."""
@@ -109,7 +109,7 @@ _SAMPLE_RATES: Final = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000)
 
 
 def _mp3_frame(data: Data, at: int) -> int | None:
-    """Return the length of the frame at a place; ``None`` where there is none, 0 where it does not tell its length."""
+    """Return the length of the frame at a place; ``None`` where there is none, 0 where it has no length."""
     head = bytes(data[at : at + 4])
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -127,7 +127,7 @@ def _mp3_frame(data: Data, at: int) -> int | None:
 
 
 def _after_id3(data: Data) -> int:
-    """Return the place behind the tags at the front, which may lie behind the end of what is there."""
+    """Return the place behind the tags at the front, which may lie behind the end of the existing bytes."""
     at = 0
     while bytes(data[at : at + 3]) == b"ID3" and len(data) >= at + 10:
         size = 0
@@ -147,7 +147,7 @@ def _check_mp3(data: Data) -> Soundness:
     while at < end:
         length = _mp3_frame(data, at)
         if length == 0:
-            return Soundness.WHOLE  # free format: nothing tells where a frame ends
+            return Soundness.WHOLE  # free format: the end of a frame is unknown
         if length is None:
             following = _next_frame(data, at + 1)
             if following is None:
@@ -158,7 +158,7 @@ def _check_mp3(data: Data) -> Soundness:
             return Soundness.TRUNCATED
         frames, at = frames + 1, at + length
     if not frames and end > 10 and bytes(data[:3]) == b"ID3" and not _number(data, 6, 4):
-        return Soundness.WHOLE  # a tag that counts nothing tells no length, so that the first bytes are believed
+        return Soundness.WHOLE  # a tag that counts nothing has no length, so that the first bytes decide
     # Behind the last frame: nothing, a tag, zeros, a line end, or half of a frame's header.
     rest = bytes(data[at : at + 64])
     is_tag = rest.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")) or not rest.strip(b"\0")
@@ -168,7 +168,7 @@ def _check_mp3(data: Data) -> Soundness:
 
 
 def _next_frame(data: Data, at: int) -> int | None:
-    """Return where frames go on behind bytes that are none: two in a row, or the last one."""
+    """Return where frames continue behind bytes that are none: two in a row, or the last one."""
     while (at := data.find(b"\xff", at)) >= 0:
         length = _mp3_frame(data, at)
         if length and (at + length == len(data) or _mp3_frame(data, at + length) is not None):

@@ -44,7 +44,7 @@ class PartialDownload:
     """Bytes of a file that are there, and what identifies the rest.
 
     It is written beside a ``.part`` file that broke off, when the bytes are on the disk, and removed before anybody
-    writes on. So a kill or a power cut leaves a part without a note, which is fetched anew.
+    writes on. So a kill or a power cut leaves a part without a note, which is fetched again from the start.
     """
 
     etag: str
@@ -91,7 +91,7 @@ def _note_path(part: Path) -> Path:
 
 
 def find_partial(part: Path) -> PartialDownload | None:
-    """Return what is there of a file, if it can be resumed."""
+    """Return the existing part of a file, if it can be resumed."""
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # there may be none, or a damaged one
         kept = PartialDownload(**json.loads(_note_path(part).read_bytes()))
         return kept if kept.is_resumable and kept.size == file_size(part) else None

@@ -33,7 +33,7 @@ class Sandbox:
     ``now``: the wall clock in seconds since 1970, for records that appear late. ``faults``: what goes wrong.
     ``seed``: another one scatters rows differently where no sort orders them.
     Serve it with :func:`serving`, or use it in process through ``httpx.ASGITransport``. ``hits`` is what it was asked,
-    in order of arrival; clear it to count anew. ``behaviour`` and ``faults`` can be replaced while it runs.
+    in order of arrival; clear it to start again. ``behaviour`` and ``faults`` can be replaced while it runs.
     It also plays the recordings of synthetic calls, at the path their links have; see ``Behaviour.recordings``.
     """
 

@@ -88,7 +88,7 @@ class Behaviour:
     )
     """HTTP status of errors: their own (403, 404), or as 200 ("ok" says the same)."""
     latency: float | Callable[[Hit], float] = field(default=0.0, validator=_seconds_or_function)
-    """Seconds before an answer begins, by the event loop's clock, or a function of the request that tells them."""
+    """Seconds before a response begins, by the event loop's clock, or a function of the request that returns them."""
     per_row: float = field(default=0.0, validator=validators.ge(0))
     """More such seconds for every row of the answer."""
     max_range: float | None = field(default=None, validator=_OptionalSeconds)

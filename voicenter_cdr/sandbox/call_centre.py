@@ -169,9 +169,9 @@ class CallCentre:
     """The records of a synthetic call centre between two instants, as a population for a sandbox.
 
     ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer, in ``queues`` (1 to 8).
-    ``truth`` tells what really happened. Records appear two to seven minutes after their call ended. Waits and agents
+    ``truth`` holds what really happened. Records appear two to seven minutes after their call ended. Waits and agents
     are drawn for each call by itself: there is no line in which calls wait for each other. ``varied`` adds what is
-    rarer: calls that go on in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
+    rarer: calls that continue in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
     withheld and toll-free numbers, and agents who are not logged in.
     """
 
@@ -290,7 +290,7 @@ class CallCentre:
         return call
 
     def _hand_on(self, rng: random.Random, call: _Call, first: dict[str, Any], agent: _Agent) -> None:
-        """Let some answered calls go on: transferred, transferred with consultation, or forwarded."""
+        """Let some answered calls continue: transferred, transferred with consultation, or forwarded."""
         chance = rng.random()
         ended = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
         other = self._agents[

@@ -81,7 +81,7 @@ class Fault:
     return_hits: int | None = None
     """A wrong RETURN_HITS."""
     lose_rows: int = field(default=0, validator=_NOT_NEGATIVE)
-    """Leave the last so many rows out: RETURN_HITS tells what came, TOTAL_HITS what matches."""
+    """Leave out the last rows, by their number: RETURN_HITS counts the rows sent, TOTAL_HITS those that match."""
     late_error: int | None = None
     """An error number behind the list, after a 0 before it."""
     damage_gzip: bool = False
@@ -115,7 +115,7 @@ class Fault:
 
     @classmethod
     def disconnect(cls, *, after: float = 0.0) -> Self:
-        """Return a connection that breaks without an answer, after so many seconds."""
+        """Return a connection that breaks without a response, after this number of seconds."""
         return cls(drop=True, hang=after)
 
     @classmethod

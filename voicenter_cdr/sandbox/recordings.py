@@ -48,5 +48,5 @@ def _sound(name: str) -> bytes:
     """Silence that has the name for its title (ID3), so that no two recordings are the same."""
     text = b"\0" + name.encode("ascii")
     title = b"TIT2" + len(text).to_bytes(4, "big") + b"\0\0" + text
-    # ID3 tells its length in four times seven bits.
+    # ID3 holds its length in four times seven bits.
     return b"ID3\3\0\0\0\0" + bytes(divmod(len(title), 128)) + title + _FRAME * _FRAMES

@@ -1,6 +1,7 @@
 """Choice and order of the rows of an answer: bounds, filters, sort and cut.
 
-Works a slice at a time, so that the loop goes on; only what a filter or a hidden record makes necessary is looked at.
+Works a slice at a time, so that the loop is not blocked; only what a filter or a hidden record makes necessary is
+looked at.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _guarded(app: Any, names: frozenset[str]) -> Any:
 
 
 def _is_own(header: str, names: frozenset[str]) -> bool:
-    """Return ``True`` for a Host header that no foreign web page can send: an own name, or an IP address."""
+    """Return ``True`` for a Host header that no web page of another site can send: an own name, or an IP address."""
     name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
     try:
         ipaddress.ip_address(name)

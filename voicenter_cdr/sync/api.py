@@ -92,7 +92,7 @@ async def sync(
     Raises:
         CheckpointError: The destination belongs to another account, other filters or another key for pseudonyms, or
             its state is corrupt or missing.
-        ConfigurationError: The call makes no sense; raised before any request.
+        ConfigurationError: The call is invalid; raised before any request.
         OSError: Another sync is at work there (``EBUSY``), or the system does not take the records.
         VoicenterError: The service failed. What was stored by then stays, and the next run continues from it.
     """

@@ -276,7 +276,7 @@ class _Counter:
         if page.is_complete:
             return own
         if page.total_hits is None or page.total_hits <= page.rows:
-            return None  # as many as fit into an answer: a total that stops there tells nothing
+            return None  # as many as fit into a response: a total that stops there proves nothing
         # The total also counts the seconds beside the period. Rows come in ascending order, so that of the answer's
         # rows only those of the second before are not the period's own.
         after = await self._count_second(end)

@@ -78,7 +78,7 @@ async def plan_backfill(
 
     Raises:
         CheckpointError: The destination belongs to another account, other filters or another key for pseudonyms.
-        ConfigurationError: The call makes no sense, or several workers can't share the destination.
+        ConfigurationError: The call is invalid, or several workers can't share the destination.
         OSError: Another program is at work there (``EBUSY``), or the system does not take the ledger.
     """
     now = to_utc("now", now or datetime.now(UTC))
@@ -157,7 +157,7 @@ async def backfill_part(
 
     Raises:
         CheckpointError: There is no such copy, or it is of another account, other filters or another version.
-        ConfigurationError: The call makes no sense; raised before any request.
+        ConfigurationError: The call is invalid; raised before any request.
         OSError: A sync is at work there, or another worker stored the same day (``EBUSY``), or the system does not
             take the records.
         VoicenterError: The service failed. The days that were stored by then stay.

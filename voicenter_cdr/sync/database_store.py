@@ -55,7 +55,7 @@ class Dialect:
     day: str
     """Expression: the UTC day of ``started_at``, as text or date."""
     columns: str
-    """Query: the names of the columns of a table (``?``), in their order. A column that was added anew moves."""
+    """Query for the column names of a table (``?``), in order. A column that was dropped and added again moves."""
     row_id: str
     """Expression: what names a row within a transaction."""
     by_row_id: str
@@ -139,7 +139,7 @@ class DatabaseStore:
     def inspect(self, state: SyncState) -> dict[int, StoredDay]:
         """Count the records of every day, and compare the columns with those the sync has made.
 
-        A column that was renamed, or dropped and added anew, is empty or gone, so no day is intact.
+        A column that was renamed, or dropped and added again, is empty or gone, so no day is intact.
         """
         if TABLE not in self._table.tables() or "started_at" not in self._columns(TABLE):
             return {}
@@ -161,7 +161,7 @@ class DatabaseStore:
         return any(is_null for (is_null,) in self._table.execute(f"SELECT {last} IS NULL FROM {TABLE} LIMIT 1"))
 
     def reset(self, state: SyncState) -> None:
-        """Make all tables anew."""
+        """Create all tables again."""
         self._prepare()
         with self._transaction():
             self._drop_records(state)
@@ -314,7 +314,7 @@ _SQLITE: Final = Dialect(
     row_id="rowid",
     by_row_id="rowid = ?",
     # Readers don't wait for a writer in this mode. It needs files beside the database that a reader may have to make,
-    # so it ends with the run: whoever may only read can then open the copy.
+    # so it ends with the run: readers without write access can then open the copy.
     on_open=("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"),
     on_close=("PRAGMA busy_timeout = 2000", "PRAGMA journal_mode = DELETE"),
     erase=lambda table, _: _run(table, "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),

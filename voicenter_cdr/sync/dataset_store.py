@@ -47,7 +47,7 @@ from voicenter_cdr.sync.ledger import (
 __all__ = ["DatasetStore", "count_rows", "day_of", "read_rows", "remaining_rows"]
 
 _TAIL: Final = 16_384
-"""Bytes at the end of a file that tell it from others: Parquet's footer, or the checksum of gzip."""
+"""Bytes at the end of a file that identify it: Parquet's footer, or the checksum of gzip."""
 
 
 class DatasetStore:
@@ -96,7 +96,7 @@ class DatasetStore:
         return SyncState.from_json(self._state.read_bytes(), self._state)
 
     def _kept_in(self) -> Path | None:
-        """Return the file in which the state is, as the one beside the dataset tells; ``None`` if there is none."""
+        """Return the file in which the state is, as the one beside the dataset says; ``None`` if there is none."""
         if not self._beside.exists():
             return None
         try:
@@ -138,7 +138,7 @@ class DatasetStore:
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
         """Replace the state at once, then remove what has expired and what an interrupted run has left."""
         del entries  # the state holds them all
-        if self._state not in (self._beside, self._kept_in()):  # so that whoever finds the dataset knows its state
+        if self._state not in (self._beside, self._kept_in()):  # so that the dataset alone leads to its state
             write_atomic(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
         self._save(state)
         recover_interrupted_swap(self._root)  # the dataset that a full refresh has moved away, this one or a killed one
@@ -199,7 +199,7 @@ class DatasetStore:
 
     def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
         """Yield what is stored, by columns."""
-        del state  # every file tells its columns itself
+        del state  # every file names its columns itself
         for file in data_files(self._root, self._file_format):
             yield from read_rows(file.read_bytes(), self._file_format, file)
 
@@ -280,7 +280,7 @@ def read_rows(data: bytes, file_format: FileFormat, place: object) -> list[Mappi
         raise
     except Exception:  # whatever a library says of a file that is damaged
         raise CheckpointError(
-            f"{place} is damaged, so that nobody can tell what it holds",
+            f"{place} is damaged, so that its content is unknown",
             hint="Run sync: it fetches that day again. Then run this again.",
         ) from None
     return found

@@ -44,7 +44,7 @@ __all__ = [
 KIND: Final = "voicenter-cdr sync"
 VERSION: Final = 2
 FULL_REFRESH_HINT: Final = "a full refresh with a start (full_refresh=True, start=…), which fetches everything again"
-"""The way out of a state that can't be used: such a state does not tell the start."""
+"""The way out of a state that can't be used: such a state has no start."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
 """``"complete"``: stored whole. ``"unreadable"``: stored without records that could not be read or stored, as was asked
@@ -70,7 +70,7 @@ class SyncWindow:
     reason: str | None = None
     """Kind of error that left a gap."""
     etag: str | None = None
-    """Mark of the file that holds the window, to tell it from any other; ``None`` in databases and for no file."""
+    """Mark of the file that holds the window, to distinguish it from others; ``None`` in databases and for no file."""
 
     @property
     def is_gap(self) -> bool:
@@ -233,7 +233,7 @@ class SyncState:
         return attrs.evolve(self, expired_before=before, ledger=ledger)
 
     def without_rows(self, removed: Mapping[int, int]) -> SyncState:
-        """Return the state after so many records of these days were removed for good."""
+        """Return the state after this number of records of these days was removed for good."""
         ledger = {
             day: attrs.evolve(entry, rows=entry.rows - removed[day]) if day in removed else entry
             for day, entry in self.ledger.items()

@@ -215,7 +215,7 @@ class ObjectStore:
 
     def rows(self, state: SyncState) -> Iterator[Mapping[str, Any]]:
         """Yield what is stored, by columns."""
-        del state  # every object tells its columns itself
+        del state  # every object names its columns itself
         with self._translate_errors():
             paths = list(self._objects())
         for path in paths:

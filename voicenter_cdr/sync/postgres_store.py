@@ -107,7 +107,7 @@ class PostgresTable:
         return self.tables() - {TABLE}
 
     def views(self) -> list[str]:
-        """Return nothing: a sync never makes the table anew under its views."""
+        """Return nothing: a sync never creates the table again under its views."""
         return []
 
     def create(self) -> None:

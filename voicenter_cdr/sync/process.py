@@ -1,4 +1,4 @@
-"""Name of a process, by which another one on the same machine can tell that it has ended. Linux tells; others don't."""
+"""Name of a process, by which another one on the same machine knows that it has ended. On Linux only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROC: Final = Path("/proc")
 
 
 def process_name() -> str | None:
-    """Return a name of this process that no other one ever has; ``None`` where the system does not tell enough."""
+    """Return a name of this process that no other one ever has; ``None`` where the system shows too little."""
     try:
         return f"{_machine()} {os.getpid()} {_life(os.getpid())[1]}"
     except (OSError, ValueError, IndexError):
@@ -23,7 +23,7 @@ def process_name() -> str | None:
 def has_ended(name: object) -> bool:
     """Return true if the process of this name ran on this machine, since it was started, and does not run any more.
 
-    False whenever that can't be told for certain: for another machine, another container, or no name at all.
+    False whenever that is not certain: for another machine, another container, or no name at all.
     """
     if not isinstance(name, str) or name.count(" ") != 2:
         return False

@@ -171,7 +171,7 @@ class SyncRun:
             try:
                 async for page in pages:
                     if len(left) > 1 and any(bad.started_at is None for bad in page.invalid):
-                        raise IncompleteError("A record has no time to tell its day by", window=(page.start, page.end))
+                        raise IncompleteError("A record without a time has no day", window=(page.start, page.end))
                     for part in split_page(page, tuple(left)):
                         await self._store(part, left)
             finally:

@@ -1,4 +1,4 @@
-"""Stores: where a copy is kept. A store holds records by day, and the state that tells which of them are whole."""
+"""Stores: where a copy is kept. A store holds records by day, and the state that names the complete ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tombstones: which numbers a copy has been told to forget, without the numbers.
+"""Tombstones: the numbers that a copy has to leave out, without the numbers themselves.
 
 Pure. A tombstone is made with scrypt from the number in its one spelling and the salt of the copy, so it holds no
-number. Whoever has a copy can try numbers one by one, at some 2.5 ms and 1 MB a guess: all mobile numbers of a country
+number. Anybody with a copy can try numbers one by one, at some 2.5 ms and 1 MB a guess: all mobile numbers of a country
 take days. So a ledger is to be kept as carefully as the copy it belongs to.
 """
 

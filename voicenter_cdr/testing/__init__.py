@@ -1,8 +1,8 @@
-"""A kit for your own tests: no account, no network, no sleeping.
+"""Test kit for your own code: no account, no network, no waiting.
 
 :func:`run_virtual` runs a coroutine in virtual time. :func:`in_process` connects a client with a
-:class:`~voicenter_cdr.sandbox.Sandbox`; its ``behaviour`` and ``faults`` script what the service does.
-:func:`make_record` and :func:`make_rows` make records. For pytest there are the fixtures ``voicenter_sandbox`` and
+:class:`~voicenter_cdr.sandbox.Sandbox`; its ``behaviour`` and ``faults`` script the service.
+:func:`make_record` and :func:`make_rows` create records. For pytest there are the fixtures ``voicenter_sandbox`` and
 ``cdr_client``: write ``pytest_plugins = ["voicenter_cdr.testing.fixtures"]`` into your ``conftest.py``.
 """
 

@@ -1,8 +1,7 @@
-"""An event loop whose time is virtual, so that an hour of waiting for the rate limit takes no time.
+"""Event loop with virtual time, so that an hour of waiting for the rate limit takes no real time.
 
-Sockets and threads work as usual; only waiting is skipped. The clock moves when the loop has nothing left to do
-but wait for a timer, and it always moves by at least a microsecond, since a limiter that computes with floats could
-otherwise ask for the same instant for ever.
+Sockets and threads work as usual; only waiting is skipped. The clock moves when the loop only waits for a timer, and by
+at least a microsecond: a limiter that computes with floats could otherwise wait for the same instant for ever.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ Ts = TypeVarTuple("Ts")
 
 _TICK = 1e-6
 _LOOPBACK = 2e-4
-"""Seconds of real time given to data that is on its way between two sockets of this process."""
+"""Seconds of real time for data on its way between two sockets of this process."""
 
 
 class _VirtualSelector(selectors.DefaultSelector):
-    """Waits for files as usual, and for timers by moving the clock."""
+    """Selector that waits for files as usual, and for timers by moving the clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,10 +44,10 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """An event loop for tests: ``loop.time()`` begins at 0 and jumps to the next timer instead of waiting for it.
+    """Event loop for tests: ``loop.time()`` begins at 0 and jumps to the next timer instead of waiting for it.
 
     Pass it as ``loop_factory`` to ``asyncio.Runner``, or to your test framework. Time stands still while work is
-    under way in a thread of the loop's executor. A server in another process is not seen: its time is real.
+    under way in a thread of the loop's executor. The time of a server in another process is real.
     """
 
     def __init__(self) -> None:
@@ -56,7 +55,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._virtual.now
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
@@ -76,6 +75,6 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Like ``asyncio.run``, in virtual time."""
+    """Run a coroutine as ``asyncio.run`` does, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         return runner.run(main)

@@ -1,8 +1,8 @@
 """Fixtures for pytest: ``pytest_plugins = ["voicenter_cdr.testing.fixtures"]`` in ``conftest.py``.
 
-A year of calls in a service whose answers hold 100 records, so that whatever goes wrong with many windows shows in a
-test; the rate limit is the real one, so run what asks in virtual time (:func:`~voicenter_cdr.testing.run_virtual`, or
-:class:`~voicenter_cdr.testing.VirtualClockLoop` as the loop of your asynchronous tests).
+A year of calls in a service whose responses hold 100 records, so that tests meet many windows. The rate limit is the
+real one, so use virtual time: :func:`~voicenter_cdr.testing.run_virtual`, or
+:class:`~voicenter_cdr.testing.VirtualClockLoop` as the loop of your asynchronous tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _YEAR = (datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 
 @pytest.fixture
 def voicenter_sandbox() -> Sandbox:
-    """Provide a service with 3,000 calls of 2025 (UTC). Put others into it with ``replace``; script its ``faults``."""
+    """Provide a service with 3,000 calls of 2025 (UTC). Replace its records with ``replace``; script its ``faults``."""
     rows = make_rows(3_000, start=_YEAR[0], end=_YEAR[1])
     return Sandbox(Records(rows), behaviour=Behaviour(cap=100))
 

@@ -22,10 +22,10 @@ _ENDS: Final = ("ANSWER", "ANSWER", "ANSWER", "ABANDONE", "TIMEOUT")
 def make_row(
     *, at: datetime = datetime(2026, 1, 4, 9, 30, tzinfo=UTC), number: int = 1, **fields: Any
 ) -> dict[str, Any]:
-    """One record as the API sends it: an answered queue call made ``at`` this instant.
+    """Return one record as the API sends it: an answered queue call at an instant.
 
-    ``number`` tells it apart from others: it makes the CallID, and the caller. ``fields`` (the API's names) replace
-    values or add some. Raises :class:`ConfigurationError` for a naive time.
+    ``number`` distinguishes it from others: the CallID and the caller are derived from it. ``fields`` (the API's names)
+    replace values or add some. Raises :class:`ConfigurationError` for a naive time.
     """
     moment = to_utc("at", at)
     row: dict[str, Any] = {
@@ -59,7 +59,7 @@ def make_row(
 
 
 def make_record(*, at: datetime = datetime(2026, 1, 4, 9, 30, tzinfo=UTC), number: int = 1, **fields: Any) -> Cdr:
-    """Return such a row as a :class:`~voicenter_cdr.Cdr`, read as the client reads it."""
+    """Return the row of :func:`make_row` as a :class:`~voicenter_cdr.Cdr`, decoded as the client decodes it."""
     row = make_row(at=at, number=number, **fields)
     answer = decode(200, {}, _page(row))
     return answer.records[0]
@@ -70,7 +70,7 @@ def _page(row: dict[str, Any]) -> bytes:
 
 
 def make_rows(count: int, *, start: datetime, end: datetime, seed: int = 0) -> list[dict[str, Any]]:
-    """So many records of ``start <= time < end``, in order of time, the same for the same ``seed``.
+    """Return ``count`` records of ``start <= time < end``, in order of time, the same for the same ``seed``.
 
     Most are answered, some abandoned or timed out; callers call again. For a whole call centre with legs and transfers
     use :class:`~voicenter_cdr.sandbox.CallCentre`. Raises :class:`ConfigurationError` for naive or reversed times.

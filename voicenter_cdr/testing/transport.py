@@ -1,4 +1,4 @@
-"""From a client to a sandbox without a network."""
+"""Transport from a client to a sandbox without a network."""
 
 from __future__ import annotations
 

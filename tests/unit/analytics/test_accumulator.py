@@ -215,7 +215,7 @@ def test_unknown_values_are_in_no_number_that_needs_them() -> None:
     nothing = kpis([queue("ANSWER", None, duration=None)])
     for name in ("service_level_negative", "speed_of_answer", "handle_time_inbound", "talk_time", "cost"):
         assert nothing[name].value is None
-        assert nothing[name].reason == "the records do not tell it"
+        assert nothing[name].reason == "the records do not show it"
 
 
 def test_waits_of_zero_for_most_abandoned_entries_are_unknown() -> None:

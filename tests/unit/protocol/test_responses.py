@@ -235,7 +235,7 @@ MEND = "The service answered in a form that is not known; report it."
             None,
             b'{"CDR_LIST":[]}',
             [
-                "An empty list without error number and total tells nothing ($.ERROR_NUMBER: expected a whole number)",
+                "An empty list without error number and total proves nothing ($.ERROR_NUMBER: expected a whole number)",
                 MEND,
             ],
         ),

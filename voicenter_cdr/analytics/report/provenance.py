@@ -1,4 +1,4 @@
-"""Provenance of a report: which records it is made from, and which numbers they can't tell. Pure."""
+"""Provenance of a report: its records, and the numbers that they can't show. Pure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Filter = tuple[str, tuple[str, ...]]
 """A filter's name (``type``, ``status``, ``queue_id`` …) and its values; phone numbers only as how many there are."""
 
 FILTERED: Final = "the filters leave out records that this number needs"
-"""Reason of a number that filtered records can't tell."""
+"""Reason of a number that filtered records can't show."""
 
 _COUNTED_BY_ONE_LEG: Final = frozenset({"inbound_calls", "outbound_calls"})
-"""Numbers of calls that the customer's leg alone tells."""
+"""Numbers of calls that the customer's leg alone shows."""
 
 _OF_NEIGHBOURS: Final = frozenset(
     {"overflow_in", "overflow_out", "transferred_in", "transferred_out", "taken_over", "handed_on_rate"}
@@ -47,7 +47,7 @@ class Provenance:
     filters: tuple[Filter, ...] = ()
     """Filters that records had to pass."""
     left_out: frozenset[str] = frozenset()
-    """Numbers of the whole that filtered records can't tell."""
+    """Numbers of the whole that filtered records can't show."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; times in UTC."""
@@ -81,9 +81,9 @@ def _spelled(instant: datetime | None) -> str | None:
 
 
 def leave_out(numbers: Kpis, filters: tuple[Filter, ...]) -> tuple[Kpis, frozenset[str]]:
-    """Return the numbers without those that records passing the filters can't tell, and the names of those.
+    """Return the numbers without those that filtered records can't show, and the names of those.
 
-    Whom somebody called back is told by the records that a filter leaves out, and so is a call that was answered on
+    The records that a filter leaves out decide who was called back, and whether a call was answered on
     another leg. A filter by status leaves out the other outcomes, which every share divides by.
     """
     names = {name for name, values in filters if values}

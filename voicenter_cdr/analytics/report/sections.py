@@ -71,7 +71,7 @@ _BY_FIRST_COLUMN: Final = frozenset({"country"})
 """Dimensions of calls to customers: groups without one, as that of all calls from customers, are not shown."""
 
 _COUNTS: Final = frozenset({"calls", "entries", "legs"})
-"""Units of which a mean is told by weekday."""
+"""Units whose mean is shown by weekday."""
 
 _ROWS: Final = 30
 _DAYS: Final = 62

@@ -1,4 +1,4 @@
-"""Words of the page, read from one TOML file for each language. Pure but for reading package data."""
+"""Words of the page, read from one TOML file for each language. Pure except for reading package data."""
 
 from __future__ import annotations
 

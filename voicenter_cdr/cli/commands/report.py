@@ -170,7 +170,7 @@ def report(
         place = "standard output" if output == "-" else output
         echo_err(f"{pluralize(records, 'record')}, {_span(numbers)}, {place}")
         if made.provenance.left_out:
-            echo_err(f"Left out, since filtered records can't tell them: {', '.join(sorted(made.provenance.left_out))}")
+            echo_err(f"Left out, since filtered records can't show them: {', '.join(sorted(made.provenance.left_out))}")
 
 
 @frozen(kw_only=True)
@@ -202,7 +202,7 @@ def _numbers(source: _Source, start: datetime | None, end: datetime, options: Kp
     """Return the numbers of a period, and how many records were read."""
     accumulator = Accumulator(options)
     records = source.read(start, end, accumulator.add)
-    # Of a file that nothing proves, only its records tell the period: days after them would count as days of no calls.
+    # For a file without a proof, only its records show the period: days after them would count as days of no calls.
     known = source.copy is None or source.copy.proven is not None or source.copy.is_period_given
     return accumulator.result(start=start, end=end if known else None), records
 

@@ -75,7 +75,7 @@ def instructions(records: int, url: str) -> str:
 
 
 def _reachable_host(host: str) -> str:
-    """Return the address to ask: whoever listens on all addresses is reached at the loopback one."""
+    """Return the address for requests: a service on all addresses is reached at the loopback one."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.is_unspecified:

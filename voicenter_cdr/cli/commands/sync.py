@@ -130,7 +130,7 @@ def _parse_age(flag: str, text: str, now: datetime) -> timedelta:
         day = min(now.day, calendar.monthrange(year, month)[1])
         return now - now.replace(year=year, month=month, day=day)
     except (ValueError, OverflowError, calendar.IllegalMonthError):
-        raise ConfigurationError(f"{flag} lies outside the years a clock can tell") from None
+        raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
 
 
 async def _sync(

@@ -107,7 +107,7 @@ def watch(
             asyncio.run(_replay(replay_, hook, key, quiet=messages.quiet))
         return
     if connection.demo and state:
-        raise ConfigurationError("--demo makes its calls up anew each time: leave out --state")
+        raise ConfigurationError("--demo generates new calls each time: leave out --state")
     state_path, dead_path = _path("--state", state), _path("--dead-letter", dead_letter)
     if state_path is not None and state_path == dead_path:
         raise ConfigurationError("--state and --dead-letter name the same file")
@@ -221,7 +221,7 @@ class _Run:
         try:
             ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
-                task.result()  # whichever failed tells why
+                task.result()  # the one that failed raises its reason
         finally:
             for task in tasks:
                 task.cancel()
@@ -245,7 +245,7 @@ class _Run:
             self.dead_lettered += 1
 
     async def _save_regularly(self) -> None:
-        """Save the state every few seconds for as long as it changes; a failure is told, and tried again."""
+        """Save the state every few seconds while it changes; a failure is logged, and saving is tried again."""
         before = None
         while True:
             now = attrs.evolve(self._stream.stats, waiting=0), self.dead_lettered
@@ -280,12 +280,12 @@ def _output_failure(error: Exception) -> DeliveryError:
     if isinstance(error, BrokenPipeError):
         return DeliveryError(
             "The reader of standard output has gone",
-            hint="Start it again, and the same command: with --state it goes on with what was not written.",
+            hint="Restart the reader and this command: with --state it continues with the events not yet written.",
         )
     why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
     return DeliveryError(
         f"Standard output could not be written ({why})",
-        hint="See that there is room, then run the same command: with --state it goes on with what was not written.",
+        hint="Make room, then run the same command: with --state it continues with the events not yet written.",
     )
 
 

@@ -129,7 +129,7 @@ class _Layer:
         return rest, piece
 
     def _next_member(self) -> bytes:
-        """Begin to unpack a member, and return its first bytes, once enough came to tell what they are."""
+        """Begin to unpack a member, and return its first bytes, once enough came to know their kind."""
         if self._members:
             self._start = self._start.lstrip(b"\0")  # padding behind a member, which gzip skips as well
         if self._has_ended:

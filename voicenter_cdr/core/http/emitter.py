@@ -50,7 +50,7 @@ class EventEmitter:
                 self._has_failed = True
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 _LOG.error(
-                    "on_event raised %s at %s:%s for %s; the run goes on, and further errors of it are not logged",
+                    "on_event raised %s at %s:%s for %s; the run continues, and its further errors are not logged",
                     type(error).__name__,  # its text may hold anything
                     Path(place.filename).name,
                     place.lineno,

@@ -47,7 +47,7 @@ def explain_failure(error: BaseException) -> ConnectionFailure:
         told = f" with status {status[1]}" if status else ""
         return ConnectionFailure(
             f"the proxy refused it{told}",
-            "Ask whoever runs the proxy to allow the host, or unset HTTPS_PROXY.",
+            "Ask the operator of the proxy to allow the host, or unset HTTPS_PROXY.",
             can_heal=not (status and status[1].startswith("4")),
         )
     for cause in _causes(error):

@@ -110,7 +110,7 @@ class ApiSession:
         return self._lazy_scheduler
 
     def account_fingerprint(self, salt: str) -> str:
-        """Return four hex digits that tell this credential from others (:func:`voicenter_cdr.models.fingerprint`).
+        """Return four hex digits that distinguish this credential from others.
 
         Safe to store: the credential can't be found from them. Takes some 50 ms of computing.
         """

@@ -56,7 +56,7 @@ def validate_url(name: str, url: str, *, example: str) -> str:
     if parts.username or parts.password or parts.fragment:
         raise ConfigurationError(f"{name} takes no user and no fragment; a credential has its own place")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(f"{name} must be https: over http anybody on the way can read what is sent")
+        raise ConfigurationError(f"{name} must be https: over http anybody on the way can read the request")
     return url
 
 
@@ -99,7 +99,7 @@ def timeouts(silence: float | None = None) -> dict[str, float | None]:
 
 @contextmanager
 def _conceal() -> Iterator[None]:
-    """Keep what is sent and received in the block out of httpcore's log and out of traces of HTTP."""
+    """Keep requests and responses of the block out of httpcore's log and out of traces of HTTP."""
     asking = _CONCEALED.set(True)
     try:
         with _suppress_http_tracing():
@@ -121,7 +121,7 @@ def _suppress_http_tracing() -> AbstractContextManager[object]:
 
 
 class HttpcoreLogFilter(logging.Filter):
-    """Keeps what came to us out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
+    """Keep responses out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
 
     A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
     """

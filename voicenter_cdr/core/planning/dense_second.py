@@ -31,9 +31,9 @@ def enumerate_dense_second(
     """Yield requests for a second whose answer ``page`` is truncated, and be sent the answers (rule 8).
 
     Returns one page of everything seen, each row as often as the answer that has it most often; ``None`` if a record
-    changed meanwhile, so that versions can't be told from records. Raises :class:`DenseWindowError` where something
-    may be left unseen. ``cdr_types``: those the query names. A total counts below ``largest_total`` (rule 4) and from
-    ``least_total`` on, the largest that was told of this second.
+    changed meanwhile, so that versions and records can't be distinguished. Raises :class:`DenseWindowError` where
+    something may be left unseen. ``cdr_types``: those the query names. A total counts below ``largest_total`` (rule 4)
+    and from ``least_total`` on, the largest total seen for this second.
     """
     second_of: dict[Hashable, int | None] = {}
     seen: Counter[Hashable] = Counter()
@@ -67,7 +67,7 @@ def enumerate_dense_second(
             return merge()
         low, high = max(page.known_seconds, default=1), min(answer.known_seconds, default=0)
         if total and is_below and None not in second_of.values() and low <= high and not low <= second <= high:
-            # What no answer reached lies in the neighbour alone, whose own total tells it apart.
+            # What no answer reached lies in the neighbour alone, whose own total identifies it.
             rest = merge(range(low, high + 1))
             neighbour = (yield DenseSecondRequest(first=low, last=high)).counted
             if neighbour is not None and len(rest.rows) + neighbour == total:

@@ -10,7 +10,7 @@ __all__ = ["count_between", "estimate_rows"]
 
 
 def estimate_rows(window: Window, page: PageInfo, *, page_cap: int) -> tuple[int, bool]:
-    """Estimate the rows of a window from its first, ascending answer; and tell if that was counted, or is a guess."""
+    """Estimate the rows of a window from its first, ascending response, and return ``True`` if it was counted."""
     known = page.known_seconds
     own = window.count(known)
     if is_complete(page, page_cap=page_cap):

@@ -1,9 +1,9 @@
-"""The planner: which window to ask for next, and which rows are proven to be all there are.
+"""The planner: the windows to request next, and the rows that are proven complete.
 
 It believes no order and no count alone. Whatever it hands out was a complete answer, or adds up.
 
-**Lemma.** A request sees a set of rows and tells how many they are (its total). Disjoint subsets of that set whose
-sizes add up to the total are all of it. Nothing is assumed of how the rows of a page were chosen or sorted.
+**Lemma.** A request sees a set of rows, and its response gives their number (its total). Disjoint subsets of that set
+whose sizes add up to the total are all of it. Nothing is assumed of how the rows of a page were chosen or sorted.
 
 1. A segment owns whole seconds ``[start, stop)`` and is asked one second wider, ``[start - 1, end]`` with
    ``end >= stop``: every row of its seconds is seen, whether bounds are inclusive or not, whether stamps have fractions
@@ -13,15 +13,15 @@ sizes add up to the total are all of it. Nothing is assumed of how the rows of a
    from the border to the same ``end`` and sees nothing earlier. If *rows before the border + total of the remainder ==
    total*, then by the lemma the prefix is complete, and the remainder sees every row of the border's own second, which
    it owns from then on. Otherwise (late rows, a lying sort, capped totals) the prefix is asked by itself: it is shorter
-   than a page, so its own answer proves it. Rows whose second can't be told take part in no equation.
+   than a page, so its own answer proves it. Rows whose second is unknown take part in no equation.
 4. A total may be capped at any number: it stands in an equation only if a larger one was seen. One that comes twice for
-   periods of different length is a ceiling; from there on it tells nothing.
+   periods of different length is a ceiling; from there on it proves nothing.
 5. Order only says where a border is worth trying; so do density, and what the bounds of requests seem to be. Where
-   order misled, or totals tell nothing, windows are aimed at less than a page by density and are complete or split.
+   order misled, or totals prove nothing, windows are aimed at less than a page by density and are complete or split.
 6. With several requests in flight a segment is cut in two; the part behind is a chain of equations of its own, with
    the same ``end``, and hands out nothing before the equation at the cut has settled what its first second is.
 7. A page with fewer rows than the cap *and* than its total, or than RETURN_HITS, is doubtful: asked again. A count that
-   stays tells a smaller cap; else, after five answers, :class:`CountMismatchError`. A page with more rows than the cap
+   stays shows a smaller cap; else, after five answers, :class:`CountMismatchError`. A page with more rows than the cap
    raises the cap.
 8. A second with more than a page is enumerated (:mod:`voicenter_cdr.core.planning.dense_second`).
 9. A refused period halves the longest that is asked, down to a day.
@@ -110,7 +110,7 @@ class WindowPlanner:
 
     @property
     def expected_rows(self) -> int | None:
-        """Rows the service counts in all; ``None`` where it did not tell."""
+        """Rows the service counts in all; ``None`` if unknown."""
         told = [total for total in self._told.values() if total is not None]
         if len(told) == len(self._told) and self._ceiling not in told and sum(told) >= self._rows_done:
             return sum(told)
@@ -186,7 +186,7 @@ class WindowPlanner:
         # A page that was seen to hold so many rows was not cut at fewer (rule 7).
         self._schedule.page_cap = max(self._schedule.page_cap, rows)
         self._largest_page = max(self._largest_page, rows)
-        # The largest total again, now of a part of what it was told for: a ceiling (rule 4).
+        # The largest total again, now of a part of its period: a ceiling (rule 4).
         if total is not None and not request.cdr_types:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total
@@ -220,7 +220,7 @@ class WindowPlanner:
         segment.answers[request.last] = request.first, total, page.sorted_seconds
 
     def _is_doubtful(self, segment: Segment, page: PageInfo) -> bool:
-        """Tell a page whose counts contradict it: a row came meanwhile, or pages are smaller than told (rule 7)."""
+        """Handle a page whose counts contradict it: a row was added meanwhile, or the cap is smaller (rule 7)."""
         rows, total, is_short = len(page.seconds), page.total or 0, page.returned not in (None, len(page.seconds))
         if not is_short and (total <= rows or rows >= self._schedule.page_cap):
             return False
@@ -230,7 +230,7 @@ class WindowPlanner:
             raise CountMismatchError(expected, rows, window=segment.window.times)
         if segment.mismatches == 1 or is_short or not 0 < rows == self._largest_page:
             return True
-        # The count stayed, and no page had more: pages are smaller than told.
+        # The count stayed, and no page had more: the cap is smaller than expected.
         self._schedule.page_cap = rows
         return False
 
@@ -281,7 +281,7 @@ class WindowPlanner:
         border, seconds = rest.start - 1, page.sorted_seconds
         _, whole, _ = segment.answers[segment.end]
         first, part, shown = rest.answers.get(segment.end, (border, None, ()))
-        # Both are totals, and no ceiling (rule 4); every row's second can be told (rule 3).
+        # Both are totals, and no ceiling (rule 4); every row's second is known (rule 3).
         if whole is None or part is None or whole >= self.largest_total or len(seconds) < len(page.seconds):
             return False
         # A remainder that began a second earlier is disjoint from the prefix only where bounds are exclusive.

@@ -160,7 +160,7 @@ class Schedule:
         room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
         can_pop = any(segment.is_ready for segment in self.segments[: 1 if self.in_order else None])
         if not waiting[0].in_flight and not (can_pop and room < min(1, self._buffer_pages)):
-            return waiting[0]  # all that is held may hang on it: without it nothing could go on
+            return waiting[0]  # all held pages may depend on it: without it nothing could continue
         if room < 1:
             return None
         if not self.in_order:
@@ -209,7 +209,7 @@ class Schedule:
         return behind
 
     def _shorten(self, segment: Segment) -> None:
-        """Keep to periods that are not refused and, where totals tell nothing, to part of a page."""
+        """Keep to periods that are not refused and, where totals prove nothing, to part of a page."""
         stops = [segment.stop]
         if self.longest is not None and segment.end - segment.start > self.longest:
             stops.append(segment.start + self.longest)

@@ -73,7 +73,7 @@ class PageInfo:
     """Counts and times of an answer, all that the planner knows of it; the answer itself is an opaque payload."""
 
     seconds: Sequence[int | None]
-    """Second of every row, in the order of the answer; ``None`` where it can't be told."""
+    """Second of every row, in the order of the response; ``None`` if it is unknown."""
     total: int | None = None
     """TOTAL_HITS."""
     returned: int | None = None
@@ -84,7 +84,7 @@ class PageInfo:
 
     @cached_property
     def known_seconds(self) -> list[int]:
-        """The seconds that can be told."""
+        """The seconds that are known."""
         return [second for second in self.seconds if second is not None]
 
     @cached_property

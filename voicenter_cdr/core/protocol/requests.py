@@ -75,7 +75,7 @@ def call_id_window(call_id: str, around: datetime | None = None) -> tuple[dateti
         try:
             return middle - timedelta(days=1), middle + timedelta(days=1)
         except OverflowError:
-            raise ConfigurationError("around lies outside the years a clock can tell") from None
+            raise ConfigurationError("around is outside the years 1 to 9999") from None
     try:
         local = datetime.strptime(call_id.strip()[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
         return local - timedelta(days=1, hours=3), local + timedelta(days=1)

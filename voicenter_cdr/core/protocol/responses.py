@@ -39,7 +39,7 @@ class ApiResponse:
     unreadable: Mapping[int, InvalidRecord] = field(repr=False)
     """The other rows, by their place among all rows."""
     seconds: tuple[int | None, ...] = field(repr=False)
-    """The second (since 1970, UTC) of every row, readable or not; ``None`` where it can't be told."""
+    """The second (since 1970, UTC) of every row, readable or not; ``None`` if it is unknown."""
     total_hits: int | None
     """TOTAL_HITS; ``None`` where the service sent none, or one that can't be meant."""
     return_hits: int | None
@@ -147,7 +147,7 @@ class ResponseDecoder:
             self._decode(self._whole_list(envelope, total))
         if not self._rows and total is None and "errornumber" not in envelope:
             raise DecodeError(
-                "An empty list without error number and total tells nothing",
+                "An empty list without error number and total proves nothing",
                 problems=[Problem("$.ERROR_NUMBER", "a whole number")],
                 status=self._status,
                 hint=_UNKNOWN_FORM,
@@ -178,10 +178,10 @@ class ResponseDecoder:
         late = _fold(members)
         if self._splitter.head is None:
             return late
-        if late.get("cdrlist", []) != []:  # which of two lists counts can't be told
+        if late.get("cdrlist", []) != []:  # it is unknown which of two lists counts
             return None
         self._decode(rows)
-        # What came first counts, but for an error: the service may meet it while it writes the list.
+        # The first of two counts, except for an error: the service may meet it while it writes the list.
         errors = {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
         return late | _fold(self._splitter.head) | errors
 

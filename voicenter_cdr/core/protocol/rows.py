@@ -59,7 +59,7 @@ class DecodedRows:
     unreadable: dict[int, InvalidRecord] = field(factory=dict)
     """Rows that could not be decoded, by their place among all rows."""
     seconds: list[int | None] = field(factory=list)
-    """The second (since 1970, UTC) of every row; ``None`` where it can't be told."""
+    """The second (since 1970, UTC) of every row; ``None`` if it is unknown."""
     _columns: list[list[Any]] = field(factory=lambda: [[] for _ in FIELD_NAMES])
     _batches: list[RecordBatch] = field(factory=list)
 

@@ -11,7 +11,7 @@ class RateLimitBreaker:
     """Circuit breaker for all callers of a client after error 1.
 
     It opens for 10 to 20 seconds at first, doubling up to the period. Then it is half open: one caller probes while the
-    others go on waiting. A success closes it. Refusals of requests that were sent before it opened belong to the same
+    others wait. A success closes it. Refusals of requests that were sent before it opened belong to the same
     event and change nothing.
     """
 

@@ -1,7 +1,7 @@
 """Request scheduler of one client: priorities, circuit breaker, token limiter and sliding window.
 
 All callers stand in one line, and one of them, the head, waits for the breaker, the limiter and the window. Whatever
-may let it go on wakes it at once: it never sleeps through an event. Nothing here runs in the background, so a caller
+may let it continue wakes it at once: it never sleeps through an event. Nothing here runs in the background, so a caller
 that is cancelled leaves nothing behind.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["RequestScheduler", "closed_error"]
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _TOKEN_LIFETIME: Final = 0.75
-"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from what is sent.
+"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from the request.
 
 With the quarter of a second that a limiter may take to hand it over, and 3 s on the way, that is its grace of 4 s."""
 
@@ -54,7 +54,7 @@ class RequestScheduler:
         self.bind()
 
     def bind(self) -> None:
-        """Start in the running event loop; what was sent from an earlier one still counts."""
+        """Start in the running event loop; requests from an earlier one still count."""
         # The window is the guarantee. The bucket in front of it allows the same burst and only spreads what follows.
         self._limiter: Limiter = self._shared_limiter or AsyncLimiter(self._limit.requests, self._limit.period)
         self._spare_tokens: list[float] = []
@@ -126,7 +126,7 @@ class RequestScheduler:
         self._window.mark_sent(permit, loop.time())
 
     def mark_response_started(self, permit: Permit) -> None:
-        """Record the first byte of the response, which tells when the permit expires."""
+        """Record the first byte of the response, which decides when the permit expires."""
         self._window.mark_response_started(permit, asyncio.get_running_loop().time())
         self._changed.set()
 
@@ -266,7 +266,7 @@ class RequestScheduler:
             try:
                 await self._limiter.acquire()
             except asyncio.CancelledError:
-                # Cancelled by close(), and by nobody else: the call ends with an error, its task goes on.
+                # Cancelled by close(), and by nobody else: the call ends with an error, its task continues.
                 if generation != self._generation and task.uncancel() == cancelled_before:
                     raise closed_error() from None
                 raise

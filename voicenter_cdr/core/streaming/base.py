@@ -26,7 +26,7 @@ class ResumableStream(AsyncIterator[T]):
     @property
     @abstractmethod
     def checkpoint(self) -> str:
-        """From where to go on (``resume_from=…``)."""
+        """Return the position to resume from (``resume_from=…``)."""
 
     @abstractmethod
     def _run(self) -> AsyncGenerator[T, None]: ...
@@ -52,7 +52,7 @@ class ResumableStream(AsyncIterator[T]):
             raise
         except BaseException:
             self._broken = IncompleteError(
-                "The iteration was interrupted, and can't go on by itself",
+                "The iteration was interrupted and can't continue",
                 hint="Begin another one with resume_from=checkpoint.",
             )
             self._broken.checkpoint = self.checkpoint

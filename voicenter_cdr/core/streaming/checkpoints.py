@@ -20,7 +20,7 @@ __all__ = ["Checkpoint", "StreamCheckpoint", "join_windows", "record_marker", "s
 
 
 def _strict(value: Any, kind: type) -> Any:
-    # JSON tells numbers from text; a checkpoint where they are mixed up was not written here.
+    # JSON distinguishes numbers from text; a checkpoint where they are mixed up was not written here.
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}")
     return value

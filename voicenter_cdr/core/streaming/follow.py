@@ -79,7 +79,7 @@ class FollowStats:
     failures: int = 0
     """Reads that failed and were tried again."""
     unproven: int = 0
-    """Reads that handed out what the service shows although its counts promise something else; see the log."""
+    """Reads that yielded the records shown although the service's counts differ; see the log."""
     remembered: int = 0
     """Versions kept in mind; bounded by what the look-back holds."""
 
@@ -362,7 +362,7 @@ class FollowStream(ResumableStream[Change]):
                 return
             fields = {"error": type(error).__name__}
             text = str(error).partition("\n")[0]
-            _LOG.warning("%s; following goes on with what the service shows", text, extra=fields)
+            _LOG.warning("%s; following continues with the records that the service shows", text, extra=fields)
         except VoicenterError as error:
             if not error.retryable:
                 raise
@@ -404,7 +404,7 @@ class FollowStream(ResumableStream[Change]):
     async def _unproven_pages(self, period: CdrQuery) -> AsyncGenerator[Page, None]:
         """Yield all the service shows of a period, page after page, without comparing it to the counts.
 
-        Raises :class:`DenseWindowError` for a second that fills a page, since nothing tells what is behind it.
+        Raises :class:`DenseWindowError` for a second that fills a page, since the records behind it are unknown.
         """
         start, end = period.start, period.end
         while start < end:

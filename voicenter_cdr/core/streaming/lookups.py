@@ -1,4 +1,4 @@
-"""Lookups: what one or two requests of a query tell. A page, a count, and the cost of an iteration."""
+"""Lookups of one or two requests: a page, a count, and the estimated cost of an iteration."""
 
 from __future__ import annotations
 

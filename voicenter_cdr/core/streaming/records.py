@@ -191,7 +191,7 @@ class _Stream(ResumableStream[T]):
 
     @property
     def checkpoint(self) -> str:
-        """Position to go on from (``resume_from=…``): JSON text that holds no number and no secret.
+        """Position to resume from (``resume_from=…``): JSON text that holds no number and no secret.
 
         It covers everything the consumer has finished with: a record counts as finished when the next one is asked for.
         """
@@ -256,7 +256,7 @@ def _gap(operation: str, error: IncompleteError, whole: Window) -> GapFound:
 
 
 class RecordStream(_Stream[Cdr]):
-    """Records one by one; made by ``CdrClient.iter_all``."""
+    """Stream of records, one at a time; created by ``CdrClient.iter_all``."""
 
     async def _run(self) -> AsyncGenerator[Cdr, None]:
         progress, pool = self._progress, self._pool

@@ -41,7 +41,7 @@ class Event:
 
     Receivers can drop duplicates by it. Made of the rule's name and of what fires once: the ``key`` of the record,
     whatever version a restart finds, or with ``once=False`` its version; under a salt that the checkpoint holds, so
-    that it tells nothing of a number.
+    that it reveals nothing about a number.
     """
     attempt: int
     """Number of the handler's call, from 1; 0 if the rule never had room for one."""
@@ -91,7 +91,7 @@ class Rule:
     """Records to act on, and the handler to call for each of them.
 
     A record matches if its type, its status and ``where`` do; a condition that is left out matches every record.
-    Raises :class:`ConfigurationError` for values that make no sense.
+    Raises :class:`ConfigurationError` for invalid values.
     """
 
     name: str = field(validator=_named)
@@ -111,7 +111,7 @@ class Rule:
     """Seconds one call of the handler may take; ``None`` waits for as long as it takes."""
     retry_for: timedelta = field(default=DAY, validator=_at_most_a_day)
     """Time for which a handler that fails is called again, after growing pauses of up to five minutes; at most a day.
-    Then the event is given up for this run; checkpoints go on holding it."""
+    Then the event is given up for this run; checkpoints still hold it."""
     concurrency: int = field(default=4, validator=is_count)
     """Calls of the handler at the same time."""
 

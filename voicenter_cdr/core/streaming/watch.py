@@ -237,7 +237,7 @@ class WatchStream(ResumableStream[Delivery]):
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            self._finished.put_nowait(error)  # the consumer is told; a task alone would keep it to itself
+            self._finished.put_nowait(error)  # raised to the consumer; the task alone would swallow it
 
     def _retry_delay(self, rule: Rule, error: Exception, attempt: int, deadline: float) -> float | None:
         """Return the seconds until the next call of a handler that failed; ``None`` if there is none."""

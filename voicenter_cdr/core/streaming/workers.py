@@ -25,7 +25,7 @@ from voicenter_cdr.models import Cdr, InvalidRecord, RecordBatch, RecordTable
 __all__ = ["Batch", "WorkerPool", "page_info"]
 
 _ROWS_A_TURN: Final = 100
-"""Records that are compared, or made anew, before the event loop gets a turn."""
+"""Records that are compared, or created again, before the event loop gets a turn."""
 
 
 @frozen
