@@ -15,6 +15,8 @@ from typing import Final, Literal
 from attrs import field, frozen
 
 from voicenter_cdr._times import parse_http_date
+from voicenter_cdr.analytics import LOST, QUEUE_ENTRIES, kpis
+from voicenter_cdr.calls import outcome
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.core.protocol.responses import ApiResponse
@@ -174,6 +176,7 @@ def _check_response(response: ApiResponse, keys: Collection[str], what: str) -> 
         yield Finding(subject="records", level="problem", detail=detail, hint=hint)
     records = list(response.records)
     yield _check_zone(records)
+    yield from _check_waits(records)
     types, statuses = (record.cdr_type for record in records), (record.dial_status for record in records)
     yield _list_unknown("types", [str(kind) for kind in types if kind is not None and not isinstance(kind, CdrType)])
     yield _list_unknown("statuses", [status for status in statuses if status and not isinstance(status, DialStatus)])
@@ -223,6 +226,20 @@ def _check_zone(records: Sequence[Cdr]) -> Finding:
         detail = f"Date is {abs(halves) / 2:g} hours {way} DateEpoch; Date is used"
     hint = "Compare the time of one call with CPanel, and report a difference."
     return Finding(subject="zone", level="notice", detail=detail, hint=hint)
+
+
+def _check_waits(records: Sequence[Cdr]) -> Iterator[Finding]:
+    """Yield the finding on whether RingTime is the wait of callers whom no agent answered."""
+    entries = [record for record in records if record.cdr_type in QUEUE_ENTRIES]
+    if not any(outcome(record) in LOST for record in entries):
+        return
+    if kpis(entries).lost_waits_unknown:
+        detail = "RingTime is 0 for most callers who gave up in a queue, so it is not their wait"
+        hint = "Numbers that need those waits are left out of reports. Compare one abandoned call with CPanel."
+        yield Finding(subject="waits", level="notice", detail=detail, hint=hint)
+    else:
+        detail = "RingTime tells how long callers waited who gave up in a queue"
+        yield Finding(subject="waits", level="ok", detail=detail)
 
 
 def _list_unknown(subject: str, values: Sequence[str]) -> Finding:

@@ -226,3 +226,17 @@ def test_report_from_a_copy_refuses_what_it_cannot_answer(run: Run, tmp_path: Pa
     assert run("report", "--from-copy", str(tmp_path / "nothing.sqlite"), "--json").code == 2
     if "--from" not in words:
         assert run("report", "--from-copy", str(path), "--json", *words).code == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_report_target_of_a_misspelt_queue_ends_with_a_hint(run: Run, tmp_path: Path) -> None:
+    """The report is written; the name that no record has is told with the closest ones, and the command ends with 2."""
+    path, report = tmp_path / "targets.toml", tmp_path / "report.json"
+    path.write_text('[queues."שרות"]\nservice_level = 0.8\n', "utf-8")
+    done = run("report", "--last", "7d", "-o", str(report), "--targets", str(path))
+    assert done.code == 2
+    assert 'Did you mean "שירות"?' in done.err
+    assert json.loads(report.read_text("utf-8"))["targets"][0]["value"] is None
+    path.write_text('[queues."שירות "]\nservice_level = 0.8\n', "utf-8")
+    assert run("report", "--last", "7d", "-o", str(report), "--targets", str(path)).code == 0
+    assert json.loads(report.read_text("utf-8"))["targets"][0]["value"] is not None

@@ -25,15 +25,17 @@ def test_views_print_sql_that_can_be_run_again(run: Run, tmp_path: Path, dialect
 
 @pytest.mark.usefixtures("service")
 def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(run: Run, tmp_path: Path) -> None:
-    """The end of the period decides which callers had time to call again; it is the last record's unless it is told."""
+    """The end of the period and every threshold are options of both; the end is the last record's unless it is told."""
     path = tmp_path / "calls.sqlite"
     assert run("export", "--from", "2026-07-01", "-o", str(path)).code == 0
-    for views, report in (
-        (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31")),
-        ((), ()),
+    thresholds = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", "60", "--short-abandon", "15")
+    for views, report, both in (
+        (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31"), ()),
+        ((), (), ()),
+        ((), (), (*thresholds, "--after-call", "9")),
     ):
-        script = run("views", "--dialect", "sqlite", *views).out
-        asked = json.loads(run("report", "--from-copy", str(path), "--json", *report).out)["overall"]
+        script = run("views", "--dialect", "sqlite", *views, *both).out
+        asked = json.loads(run("report", "--from-copy", str(path), "--json", *report, *both).out)["overall"]
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(script)
             told = dict(connection.execute("SELECT name, value FROM kpi"))

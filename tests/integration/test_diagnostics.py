@@ -79,6 +79,18 @@ async def test_diagnose_unknown_values_are_named_without_a_record() -> None:
     assert "0521234567" not in str(found) + str(unreadable)
 
 
+@pytest.mark.parametrize(("ring", "seen", "says"), [(0, "notice", "not their wait"), (45, "ok", "how long")])
+async def test_diagnose_waits_of_callers_who_gave_up(ring: int, seen: str, says: str) -> None:
+    """RingTime of 0 on most abandoned queue entries is a finding: reports then leave out what needs those waits."""
+    lost = [
+        make_row(at=NOW - timedelta(hours=n), number=100 + n, CdrType=8, DialStatus="ABANDONE", RingTime=ring)
+        for n in range(1, 9)
+    ]
+    found = await look(Sandbox(Records(lost)))
+    assert level(found, "waits")[0] == seen
+    assert says in level(found, "waits")[1]
+
+
 async def test_diagnose_each_credential_is_tried() -> None:
     """Each credential is tried; the address that has to be allowed is named, and the code shown nowhere."""
     app = Sandbox(Records(ROWS), behaviour=Behaviour(trusted=frozenset({"10.0.0.1"})))

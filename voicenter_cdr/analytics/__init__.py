@@ -12,6 +12,8 @@ from voicenter_cdr.analytics.definitions import (
     with_options,
 )
 from voicenter_cdr.analytics.dimensions import DIMENSIONS
+from voicenter_cdr.analytics.figures import LOST
+from voicenter_cdr.analytics.levels import QUEUE_ENTRIES
 from voicenter_cdr.analytics.measures import MEASURES, LegFilter, LegProfile, Level, Measure
 from voicenter_cdr.analytics.missed_calls import (
     COLUMNS,
@@ -41,9 +43,11 @@ __all__ = [
     "COLUMNS",
     "DEFINITIONS",
     "DIMENSIONS",
+    "LOST",
     "MEASURES",
     "MISSED",
     "OVERALL",
+    "QUEUE_ENTRIES",
     "RING_TIME",
     "Accumulator",
     "AgentDay",

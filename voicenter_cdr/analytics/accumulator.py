@@ -6,39 +6,55 @@ Pure: records in, frozen values out. The tables of :mod:`voicenter_cdr.analytics
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import compress
 from typing import Final
 
-from voicenter_cdr.analytics.callers import caller_histories, follow_callers
+from voicenter_cdr.analytics.callers import CallerStories, caller_events
 from voicenter_cdr.analytics.grouping import Grouping
-from voicenter_cdr.analytics.levels import find_calls
+from voicenter_cdr.analytics.levels import QUEUE_ENTRIES, find_calls
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
 from voicenter_cdr.analytics.results import Kpis
-from voicenter_cdr.analytics.statistics import intervals_of, peak_overlap, to_datetime
-from voicenter_cdr.analytics.store import RecordStore
+from voicenter_cdr.analytics.statistics import PeakSweep, to_datetime
+from voicenter_cdr.analytics.store import RecordStore, to_microseconds
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Accumulator", "akpis", "kpis"]
 
 _BATCH: Final = 1_000
 
+_SETTLED_EVERY: Final = 50_000
+"""Records between two times at which calls that are over are counted and dropped."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
 
 class Accumulator:
-    """The numbers of records that come in any order. Accumulators of different records can be merged.
+    """The numbers of records that come in any order, or nearly in order of time.
 
-    It holds about 60 bytes of each record, and the number of each caller. :meth:`result` puts the calls together and
-    works out all numbers, so ask it once, at the end.
+    In any order it holds about 60 bytes of each record until :meth:`result` puts the calls together, and accumulators
+    of different records can be merged. With ``late_by``, records come at most so long after younger ones: calls are
+    counted as soon as no record can belong to them, so that memory is bounded by the callers, the groups, and the
+    calls of the last days. Then a leg joins a call only within an hour of the end of its legs, as in
+    :func:`~voicenter_cdr.calls.stitch`; a number that was a caller before it first appears as a DID keeps what
+    was counted for it; and the result can be asked once.
     """
 
-    def __init__(self, options: KpiOptions | None = None) -> None:
+    def __init__(self, options: KpiOptions | None = None, *, late_by: timedelta | None = None) -> None:
+        if late_by is not None and late_by < timedelta(0):
+            raise ConfigurationError("late_by can't be negative")
         self.options = KpiOptions() if options is None else options
+        self._late_by = late_by
         self._store = RecordStore()
         self._batch: list[Cdr] = []
+        self._settled: _Settled | None = None
+        self._settle_at = _SETTLED_EVERY
+        self._is_finished = False
 
     def add(self, cdr: Cdr) -> None:
-        """Take one record."""
+        """Take one record. With ``late_by``, raises :class:`ConfigurationError` if it comes too late."""
         self._batch.append(cdr)
         if len(self._batch) >= _BATCH:
             self._flush()
@@ -49,9 +65,16 @@ class Accumulator:
         self._take(records)
 
     def merge(self, other: Accumulator) -> None:
-        """Take what another accumulator has seen. Raises :class:`ConfigurationError` if its options are others."""
+        """Take what another accumulator has seen.
+
+        Raises :class:`ConfigurationError` if its options are others, or if either takes records in order of time.
+        """
         if other.options != self.options:
             raise ConfigurationError("Only numbers made with the same options can be merged")
+        if self._late_by is not None or other._late_by is not None:
+            raise ConfigurationError(
+                "Numbers of records in order of time can't be merged", hint="Leave out late_by to merge parts."
+            )
         other._flush()
         self._flush()
         self._store.merge(other._store)
@@ -60,45 +83,103 @@ class Accumulator:
         """Return the numbers of the period given; by default from the first record's start to the last one's.
 
         The period decides how many Sundays or nine o'clocks there were, and which callers had time to call again. It
-        selects no records. Raises :class:`ConfigurationError` for naive times.
+        selects no records. Raises :class:`ConfigurationError` for naive times; with ``late_by`` also for an end before
+        the last record, and for a second call.
         """
         self._flush()
-        store, options = self._store, self.options
-        begun = to_datetime(min(store.starts, default=None)) if start is None else to_utc("start", start)
-        ended = to_datetime(max(store.starts, default=None)) if end is None else to_utc("end", end)
-        calls = find_calls(store)
-        histories, unknown = caller_histories(store, calls, options)
-        callers = follow_callers(histories, store, options, ended)
-        del histories
-        grouping = Grouping(store, calls, options)
-        grouping.add_callers(callers)
-        lines, peak_at = peak_overlap(*intervals_of(store.starts, store.rings, store.durations))
-        return grouping.result(begun, ended, callers, unknown, lines, to_datetime(peak_at))
+        store = self._store
+        settled = _Settled(self.options) if self._settled is None else self._settled
+        settled.look_at_new(store)
+        begun = to_datetime(settled.first) if start is None else to_utc("start", start)
+        ended = to_datetime(settled.last) if end is None else to_utc("end", end)
+        until = 0 if ended is None else to_microseconds(ended)
+        if self._late_by is not None:
+            if settled.last is not None and until < settled.last:
+                raise ConfigurationError("The end of the period lies before the last record")
+            self._is_finished = True
+        return settled.finish(store, begun, ended, until)
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
         self._take(batch)
 
     def _take(self, records: Iterable[Cdr]) -> None:
+        if self._is_finished:
+            raise ConfigurationError("The result of records in order of time can be asked once")
         wait = self.options.wait
         if wait is RING_TIME or wait == RING_TIME:
             self._store.add(records)
+        else:
+            for cdr in records:
+                if cdr.cdr_type in QUEUE_ENTRIES:
+                    self._store.waits[len(self._store)] = wait.seconds(cdr)
+                self._store.add((cdr,))
+        if self._late_by is not None and len(self._store) >= self._settle_at:
+            if self._settled is None:
+                self._settled = _Settled(self.options)
+            self._settled.settle(self._store, self._late_by // _MICROSECOND)
+            self._settle_at = max(_SETTLED_EVERY, 2 * len(self._store))
+
+
+class _Settled:
+    """Sums over the calls that are over."""
+
+    def __init__(self, options: KpiOptions) -> None:
+        self._options = options
+        self._grouping = Grouping(options)
+        self._callers = CallerStories(options)
+        self._peak = PeakSweep()
+        self._border = -(2**63)
+        self._known = 0
+        self.first: int | None = None
+        self.last: int | None = None
+
+    def look_at_new(self, store: RecordStore) -> None:
+        """Note the first and the last start, in microseconds, and the length of the records that are new."""
+        starts, rings, durations = (values[self._known :] for values in (store.starts, store.rings, store.durations))
+        self._known = len(store)
+        if not starts:
             return
-        for cdr in records:
-            if cdr.cdr_type in (CdrType.QUEUE, CdrType.CLICK2QUEUE_INCOMING):
-                self._store.waits[len(self._store)] = wait.seconds(cdr)
-            self._store.add((cdr,))
+        if min(starts) < self._border:
+            raise ConfigurationError("A record came later than late_by allows", hint="Leave out late_by.")
+        self.first = min(starts) if self.first is None else min(self.first, min(starts))
+        self.last = max(starts) if self.last is None else max(self.last, max(starts))
+        self._peak.add(starts, rings, durations)
+
+    def settle(self, store: RecordStore, late_by: int) -> None:
+        """Count the calls that no record can join any more, and drop their records."""
+        self.look_at_new(store)
+        border = (self.last or 0) - late_by
+        self._peak.sweep(border)
+        calls, kept = find_calls(store).split(store, border)
+        until = min(border, min(compress(store.starts, kept), default=border))
+        waiting = self._callers.waiting_callers()
+        events = caller_events(store, calls, self._options, store.own_lines(), waiting=waiting, until=until)
+        self._callers.take(events, store, until)
+        self._grouping.take(store, calls)
+        store.keep(kept)
+        self._border, self._known = border, len(store)
+
+    def finish(self, store: RecordStore, start: datetime | None, end: datetime | None, until: int) -> Kpis:
+        """Count the rest, and return all numbers."""
+        self._peak.sweep(None)
+        calls, own = find_calls(store), store.own_lines()
+        events = caller_events(store, calls, self._options, own, waiting=self._callers.waiting_callers())
+        self._callers.finish(events, store, until, own)
+        self._grouping.take(store, calls)
+        return self._grouping.result(store, start, end, self._callers, self._peak)
 
 
 def kpis(
     records: Iterable[Cdr],
     *,
     options: KpiOptions | None = None,
+    late_by: timedelta | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> Kpis:
-    """Return all numbers of these records, which may come in any order. See :meth:`Accumulator.result`."""
-    made = Accumulator(options)
+    """Return all numbers of these records, in any order unless ``late_by`` is given. See :class:`Accumulator`."""
+    made = Accumulator(options, late_by=late_by)
     made.add_batch(records)
     return made.result(start=start, end=end)
 
@@ -107,11 +188,12 @@ async def akpis(
     records: AsyncIterable[Cdr],
     *,
     options: KpiOptions | None = None,
+    late_by: timedelta | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> Kpis:
-    """Return all numbers of an asynchronous iteration, such as ``client.iter_all(query)``; see :func:`kpis`."""
-    made = Accumulator(options)
+    """Return all numbers of an asynchronous iteration, such as ``client.iter_all(query)``; see :class:`Accumulator`."""
+    made = Accumulator(options, late_by=late_by)
     async for cdr in records:
         made.add(cdr)
     return made.result(start=start, end=end)

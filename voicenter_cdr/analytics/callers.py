@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
 
-from attrs import define, field
+from attrs import define
 
 from voicenter_cdr.analytics.levels import (
     ANSWERED_CALL,
     ATTEMPT,
-    CALL,
     CALLBACK,
     MISS,
     TALK,
@@ -20,192 +20,311 @@ from voicenter_cdr.analytics.levels import (
     Event,
     call_events,
 )
-from voicenter_cdr.analytics.measures import Tag
+from voicenter_cdr.analytics.measures import Item, Tag
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import CallerActivity
-from voicenter_cdr.analytics.statistics import local_time
-from voicenter_cdr.analytics.store import RecordStore, to_microseconds
+from voicenter_cdr.analytics.statistics import QUARTER, local_time
+from voicenter_cdr.analytics.store import Combination, RecordStore
+from voicenter_cdr.calls import Outcome
 
-__all__ = ["CallerTotals", "caller_histories", "follow_callers", "missed_since"]
+__all__ = ["CallerItem", "CallerStories", "caller_events", "missed_since"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _HOUR: Final = 3_600_000_000
 
+_QUARTER: Final = QUARTER * 1_000_000
+
 _TOP: Final = 20
 
 
-def caller_histories(
-    store: RecordStore, calls: Calls, options: KpiOptions
-) -> tuple[dict[int, list[Event]], list[Event]]:
-    """Return the events of each caller in order of time, and those of callers who are not known."""
-    own = store.own_lines()
+def caller_events(
+    store: RecordStore,
+    calls: Calls,
+    options: KpiOptions,
+    own: Collection[int],
+    *,
+    waiting: Iterable[int] = (),
+    until: int | None = None,
+) -> defaultdict[int, list[Event]]:
+    """Return the events of each caller, in any order; those of callers who are not known under -1.
+
+    ``own`` holds the places of the company's own numbers, which are no callers. Attempts and talks are left out where
+    they settle nothing: before ``until``, with callers who were not missed and are not among those ``waiting``.
+    """
     found: defaultdict[int, list[Event]] = defaultdict(list)
-    alone: list[tuple[tuple[int, bool], ...]] = [
-        tuple((event.kind, event.at > 0) for event in _events_alone(store, place, options))
-        for place in range(len(store.known))
-    ]
     starts, rings, combinations, callers = store.starts, store.rings, store.combinations, store.callers
-    for row in calls.rows_alone():
-        events = alone[combinations[row]]
-        if events:
-            at = starts[row]
-            story = found[callers[row]]
-            for kind, is_later in events:
-                story.append(Event(at + rings[row] * 1_000_000 if is_later and rings[row] > 0 else at, kind, row))
     for call in calls.linked:
-        numbers = [store.callers[row] for row in (call.rows[call.summary.first], *call.rows)]
-        known = (number for number in numbers if number >= 0 and number not in own)
-        found[next(known, -1)] += call_events(call.legs, call.rows, call.summary, options)
-    unknown = found.pop(-1, [])
+        numbers = [callers[row] for row in (call.rows[call.summary.first], *call.rows)]
+        number = next((number for number in numbers if number >= 0 and number not in own), -1)
+        places = [combinations[row] for row in call.rows]
+        if events := call_events(call.legs, call.rows, places, call.summary, options):
+            found[number] += events
+    alone = [_events_alone(store, place, options) for place in range(len(store.known))]
+    misses = [any(event[1] == MISS for event in events) for events in alone]
+    watched = {callers[row] for row in calls.rows_alone() if misses[combinations[row]]}
+    watched.update(number for number, story in found.items() if any(event[1] == MISS for event in story))
+    watched.update(waiting)
+    forms = [[(kind, at > 0) for at, kind, *_ in events] for events in alone]
+    for row in calls.rows_alone():
+        combination = combinations[row]
+        form = forms[combination]
+        if not form:
+            continue
+        start, number = starts[row], callers[row]
+        for kind, is_talk in form:
+            at = start + rings[row] * 1_000_000 if is_talk and rings[row] > 0 else start
+            if kind <= ANSWERED_CALL or number in watched or (until is not None and at >= until):
+                found[number].append((at, kind, row, combination, start))
     for number in own:
-        unknown += found.pop(number, [])
-    for story in found.values():
-        story.sort()
-    return found, unknown
+        found[-1] += found.pop(number, [])
+    return found
 
 
 def _events_alone(store: RecordStore, place: int, options: KpiOptions) -> list[Event]:
     """Return the events of a lone leg that begins at instant 0, its talk at a later one."""
     combination = store.known[place]
     leg = combination.leg._replace(at=0, ring=1)
-    return call_events((leg,), (0,), combination.alone, options)
+    return call_events((leg,), (0,), (place,), combination.alone, options)
 
 
-@define(eq=False)
-class CallerTotals:
-    """Sums over the histories of all callers."""
+CallerItem = tuple[Item, int, int, int]
+"""Kind of a missed caller whose time to call back is over, or of an answered call that was followed.
 
-    missed: int = 0
-    """Callers who were missed at least once."""
-    waiting: int = 0
-    """Callers who wait for a call back."""
+Item, combination of the leg, quarter of an hour in which the leg began, and tags.
+"""
+
+
+class _Undecided(NamedTuple):
+    """Item that counts only if the data reaches an instant."""
+
+    decided_at: int
+    item: CallerItem
+    number: int
+    """The caller."""
+    tried: int | None
+    """Microseconds to the first attempt to call back."""
+    returned: int | None
+    """Microseconds to the talk that was the call back."""
+
+
+@define(eq=False, slots=True)
+class _Story:
+    """State of one caller, as far as their events were followed."""
+
+    calls: int = 0
     answered: int = 0
-    """Callers who were answered early enough to see whether they call again."""
-    repeated: int = 0
-    """Of those, callers who called again."""
-    delays: Counter[int] = field(factory=Counter)
-    """Microseconds from a missed call to the call back, with their number."""
-    attempt_delays: Counter[int] = field(factory=Counter)
-    """Microseconds from a missed call to the first attempt, with their number."""
-    due: list[tuple[int, int]] = field(factory=list)
-    """Row and tags of the missed callers to be called back."""
-    followed: list[tuple[int, int]] = field(factory=list)
-    """Row and tags of the answered calls that were followed."""
-    top: list[CallerActivity] = field(factory=list)
-    """Callers who called most."""
-
-
-def follow_callers(
-    histories: Mapping[int, Sequence[Event]], store: RecordStore, options: KpiOptions, end: datetime | None
-) -> CallerTotals:
-    """Sum up what happened to the callers, as far as the data reaches (``end``)."""
-    totals = CallerTotals()
-    until = 0 if end is None else to_microseconds(end)
-    soon = options.repeat_within // _MICROSECOND
-    activity: list[tuple[int, int, int, int]] = []
-    numbers = list(store.numbers)
-    for number, story in histories.items():
-        missed = _follow_missed(story, store, options, until, totals)
-        calls, answered = _follow_answered(story, until - soon, soon, totals)
-        if calls > 1:
-            activity.append((-calls, -missed, number, answered))
-    activity.sort(key=lambda one: (one[0], one[1], numbers[one[2]]))
-    totals.top = [
-        CallerActivity(numbers[number], -calls, answered, -missed)
-        for calls, missed, number, answered in activity[:_TOP]
-    ]
-    return totals
-
-
-def _follow_answered(story: Sequence[Event], until: int, soon: int, totals: CallerTotals) -> tuple[int, int]:
-    """Note which answered calls were followed by another one; return how many calls there were, and were answered."""
-    calls = [event for event in story if event.kind in (CALL, ANSWERED_CALL)]
-    following: int | None = None
-    was_followed = called_again = False
-    answered = 0
-    later = None
-    for event in reversed(calls):
-        if later is not None and later > event.at:
-            following = later
-        if event.kind == ANSWERED_CALL:
-            answered += 1
-            if event.at <= until:
-                again = following is not None and following <= event.at + soon
-                totals.followed.append((event.row, int(Tag.REPEATED) if again else 0))
-                was_followed, called_again = True, called_again or again
-        later = event.at
-    totals.answered += was_followed
-    totals.repeated += called_again
-    return len(calls), answered
-
-
-def _follow_missed(
-    story: Sequence[Event], store: RecordStore, options: KpiOptions, until: int, totals: CallerTotals
-) -> int:
-    """Note how soon the caller was called back; return how many of their calls were missed."""
-    horizon = options.callback_within // _MICROSECOND
-    since: Event | None = None
+    missed: int = 0
+    since_at: int | None = None
+    """First missed call since the last talk; ``None`` for none."""
+    since_place: int = 0
     tried: int | None = None
-    missed = 0
-    for event in story:
-        if event.kind == MISS:
-            missed += 1
-            if since is None:
-                since, tried = event, None
-        elif since is None:
-            continue
-        elif event.kind == ATTEMPT:
-            tried = event.at if tried is None else tried
-        elif event.kind in (TALK, CALLBACK):
-            if since.at + horizon <= until:
-                talked = max(since.at, store.starts[event.row]) if event.kind == CALLBACK else event.at
-                _note_due(since, tried, talked, options, totals, is_callback=event.kind == CALLBACK)
-            since = None
-    if since is not None:
-        totals.waiting += 1
-        if since.at + horizon <= until:
-            _note_due(since, tried, None, options, totals, is_callback=False)
-    totals.missed += missed > 0
-    return missed
+    """First attempt since then."""
+    answers: list[tuple[int, int, int]] | None = None
+    """Answered calls without a later call so far: their start, and combination and start of the last answered leg."""
+    is_followed: bool = False
+    called_again: bool = False
 
 
-def _note_due(
-    since: Event,
-    tried: int | None,
-    talked: int | None,
-    options: KpiOptions,
-    totals: CallerTotals,
-    *,
-    is_callback: bool,
-) -> None:
-    """Note a missed caller whose time to call back is over, unless they got through by themselves."""
-    horizon = options.callback_within // _MICROSECOND
-    if talked is not None and talked - since.at <= horizon and not is_callback:
-        return
-    reached = talked - since.at if talked is not None and is_callback and talked - since.at <= horizon else None
-    if tried is None and reached is not None:
-        tried = since.at + reached  # the agent's call was under way when they called
-    first = None if tried is None or tried - since.at > horizon else tried - since.at
-    day = local_time(since.at // 1_000_000, options.zone).date()
-    tags = Tag.DUE
-    for delay, hour, hours, same_day in (
-        (first, Tag.TRIED_1H, Tag.TRIED_3H, Tag.TRIED_SAME_DAY),
-        (reached, Tag.RETURNED_1H, Tag.RETURNED_3H, Tag.RETURNED_SAME_DAY),
-    ):
-        if delay is not None:
-            tags |= hour if delay <= _HOUR else Tag(0)
-            tags |= hours if delay <= 3 * _HOUR else Tag(0)
-            moment = local_time((since.at + delay) // 1_000_000, options.zone)
-            tags |= same_day if moment.date() == day else Tag(0)
-    totals.due.append((since.row, int(tags)))
-    if first is not None:
-        totals.attempt_delays[first] += 1
-    if reached is not None:
-        totals.delays[reached] += 1
+class CallerStories:
+    """Sums over the histories of all callers. Memory grows with the callers, and with what is not decided yet."""
+
+    def __init__(self, options: KpiOptions) -> None:
+        self._options = options
+        self._horizon = options.callback_within // _MICROSECOND
+        self._soon = options.repeat_within // _MICROSECOND
+        self._stories: defaultdict[int, _Story] = defaultdict(_Story)
+        self._later: dict[int, list[Event]] = {}
+        self._undecided: list[_Undecided] = []
+        self._certain = 0
+        self._is_ended = False
+        self._known: Sequence[Combination] = ()
+        self.by_combination: Counter[tuple[Item, int, int]] = Counter()
+        """Number of decided items by kind, combination and tags."""
+        self.by_quarter: Counter[tuple[Item, Outcome, int, int]] = Counter()
+        """Number of decided items by kind, outcome of the leg, quarter of an hour and tags."""
+        self.withheld = 0
+        """Missed calls of callers who are not known."""
+        self.waiting = 0
+        """Callers who wait for a call back."""
+        self.delays: Counter[int] = Counter()
+        """Microseconds from a missed call to the call back, with their number."""
+        self.attempt_delays: Counter[int] = Counter()
+        """Microseconds from a missed call to the first attempt, with their number."""
+
+    def take(self, events: defaultdict[int, list[Event]], store: RecordStore, until: int) -> None:
+        """Follow the callers through their events before ``until``, in microseconds; empties ``events``.
+
+        Later events are kept, since others may still come between them.
+        """
+        self._known = store.known
+        self._decide(until)
+        self._collect(events)
+        while events:
+            number, story = events.popitem()
+            story.sort()
+            if story[-1][0] >= until:
+                early = next(place for place, event in enumerate(story) if event[0] >= until)
+                self._later[number] = story[early:]
+                story = story[:early]
+            if story:
+                self._follow(number, self._stories[number], story)
+
+    def _collect(self, events: defaultdict[int, list[Event]]) -> None:
+        """Count the calls of callers who are not known, and add the events that were kept."""
+        self.withheld += sum(event[1] == MISS for event in events.pop(-1, ()))
+        for number, story in self._later.items():
+            events[number] += story
+        self._later = {}
+
+    def waiting_callers(self) -> Iterator[int]:
+        """Iterate over the callers whom a talk would settle, or of whom events are kept."""
+        yield from self._later
+        yield from (number for number, story in self._stories.items() if story.since_at is not None)
+
+    def finish(self, events: defaultdict[int, list[Event]], store: RecordStore, end: int, own: Iterable[int]) -> None:
+        """Follow the callers through their last events, and end all histories with the data, at ``end``."""
+        self._known = store.known
+        self._is_ended = True
+        self._decide(end)
+        self._collect(events)
+        for number in own:
+            story = self._stories.pop(number, None)
+            self.withheld += 0 if story is None else story.missed
+            self.withheld += sum(event[1] == MISS for event in events.pop(number, ()))
+        while events:
+            number, last = events.popitem()
+            story = self._stories[number]
+            last.sort()
+            self._follow(number, story, last)
+            self._close(number, story)
+        for number, story in self._stories.items():
+            self._close(number, story)
+
+    def _close(self, number: int, story: _Story) -> None:
+        for answer in story.answers or ():
+            self._note_followed(number, answer, again=False)
+        story.answers = None
+        if story.since_at is not None:
+            self.waiting += 1
+            self._note_due(number, story, None, is_callback=False)
+            story.since_at = None
+
+    def _decide(self, certain: int) -> None:
+        """Count what is decided by now."""
+        self._certain = certain
+        items, self._undecided = self._undecided, []
+        for item in items:
+            self._note(*item)
+
+    def _note(
+        self, decided_at: int, item: CallerItem, number: int, tried: int | None = None, returned: int | None = None
+    ) -> None:
+        """Count an item, or keep it until the data reaches the instant from which it counts."""
+        if decided_at > self._certain:
+            if not self._is_ended:
+                self._undecided.append(_Undecided(decided_at, item, number, tried, returned))
+            return
+        kind, place, quarter, tags = item
+        self.by_combination[kind, place, tags] += 1
+        self.by_quarter[kind, self._known[place].leg.outcome, quarter, tags] += 1
+        if tried is not None:
+            self.attempt_delays[tried] += 1
+        if returned is not None:
+            self.delays[returned] += 1
+        if kind is Item.ANSWERED:
+            story = self._stories[number]
+            story.is_followed = True
+            story.called_again |= tags != 0
+
+    @property
+    def missed(self) -> int:
+        """Number of callers who were missed at least once."""
+        return sum(story.missed > 0 for story in self._stories.values())
+
+    @property
+    def answered(self) -> int:
+        """Number of callers who were answered early enough to see whether they call again."""
+        return sum(story.is_followed for story in self._stories.values())
+
+    @property
+    def repeated(self) -> int:
+        """Number of those who called again."""
+        return sum(story.called_again for story in self._stories.values())
+
+    def top(self, numbers: Sequence[str]) -> tuple[CallerActivity, ...]:
+        """Return the callers who called most; ``numbers`` are theirs by place."""
+        often = ((number, story) for number, story in self._stories.items() if story.calls > 1)
+        most = heapq.nsmallest(_TOP, often, key=lambda one: (-one[1].calls, -one[1].missed, numbers[one[0]]))
+        return tuple(CallerActivity(numbers[place], one.calls, one.answered, one.missed) for place, one in most)
+
+    def _follow(self, number: int, story: _Story, events: Sequence[Event]) -> None:
+        for at, kind, _, place, start in events:
+            if kind == MISS:
+                story.missed += 1
+                if story.since_at is None:
+                    story.since_at, story.since_place, story.tried = at, place, None
+                elif at == story.since_at and self._known[place].order < self._known[story.since_place].order:
+                    story.since_place = place
+            elif kind <= ANSWERED_CALL:
+                story.calls += 1
+                if story.answers and story.answers[0][0] < at:  # of calls at one instant none is the later
+                    for answer in story.answers:
+                        self._note_followed(number, answer, again=at - answer[0] <= self._soon)
+                    story.answers.clear()
+                if kind == ANSWERED_CALL:
+                    story.answered += 1
+                    answer = (at, place, start)
+                    if story.answers is None:
+                        story.answers = [answer]
+                    else:
+                        story.answers.append(answer)
+            elif story.since_at is None:
+                continue
+            elif kind == ATTEMPT:
+                story.tried = at if story.tried is None else story.tried
+            else:
+                is_callback = kind == CALLBACK
+                talked = max(story.since_at, start) if is_callback else at
+                self._note_due(number, story, talked, is_callback=is_callback)
+                story.since_at = None
+
+    def _note_followed(self, number: int, answer: tuple[int, int, int], *, again: bool) -> None:
+        at, place, start = answer
+        tags = int(Tag.REPEATED) if again else 0
+        self._note(at + self._soon, (Item.ANSWERED, place, start // _QUARTER, tags), number)
+
+    def _note_due(self, number: int, story: _Story, talked: int | None, *, is_callback: bool) -> None:
+        """Note a missed caller to be called back, unless they got through by themselves within the time for it."""
+        since, tried, horizon = story.since_at, story.tried, self._horizon
+        assert since is not None
+        if talked is not None and talked - since <= horizon and not is_callback:
+            return
+        returned = talked - since if talked is not None and is_callback and talked - since <= horizon else None
+        if tried is None and returned is not None:
+            tried = since + returned  # the agent's call was under way when they called
+        first = None if tried is None or tried - since > horizon else tried - since
+        tags = int(Tag.DUE) | self._tags(since, first, _TRIED) | self._tags(since, returned, _RETURNED)
+        item = (Item.MISSED, story.since_place, since // _QUARTER, tags)
+        self._note(since + horizon, item, number, first, returned)
+
+    def _tags(self, since: int, delay: int | None, tags: tuple[int, int, int]) -> int:
+        """Return the tags of a delay: within an hour, within three, on the same local day."""
+        if delay is None:
+            return 0
+        hour, hours, same_day = tags
+        zone = self._options.zone
+        day, other = (local_time(at // 1_000_000, zone).date() for at in (since, since + delay))
+        return (
+            (hour if delay <= _HOUR else 0) | (hours if delay <= 3 * _HOUR else 0) | (same_day if day == other else 0)
+        )
+
+
+_TRIED: Final = (int(Tag.TRIED_1H), int(Tag.TRIED_3H), int(Tag.TRIED_SAME_DAY))
+_RETURNED: Final = (int(Tag.RETURNED_1H), int(Tag.RETURNED_3H), int(Tag.RETURNED_SAME_DAY))
 
 
 def missed_since(story: Sequence[Event]) -> Iterator[Event]:
-    """Iterate over the missed calls after the last talk."""
-    spoken = max((place for place, event in enumerate(story) if event.kind in (TALK, CALLBACK)), default=-1)
-    return (event for event in story[spoken + 1 :] if event.kind == MISS)
+    """Iterate over the missed calls after the last talk, of events in order of time."""
+    spoken = max((place for place, event in enumerate(story) if event[1] in (TALK, CALLBACK)), default=-1)
+    return (event for event in story[spoken + 1 :] if event[1] == MISS)

@@ -1,6 +1,6 @@
 -- One row for every call: what its legs say together (calls.summarize).
 own(customer) AS (
-    SELECT DISTINCT {normal_did} FROM base WHERE did IS NOT NULL
+    {own}
 ),
 whole AS (
     SELECT call_id, kind, side, last_ord, first_ord, has_beginning, spoken_us, start_us AS first_us, leg_id AS first_leg,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from voicenter_cdr.analytics.callers import CallerTotals
+from voicenter_cdr.analytics.callers import CallerStories
 from voicenter_cdr.analytics.definitions import (
     DEFINITIONS,
     OFFERED_LOAD,
@@ -146,7 +146,7 @@ class Figures:
         reason = None if value is not None else NOT_KNOWN if seconds else NOTHING
         return Kpi(definition=definition, value=value, numerator=load, denominator=seconds, reason=reason)
 
-    def of_callers(self, callers: CallerTotals, lines: int) -> dict[str, Kpi]:
+    def of_callers(self, callers: CallerStories, lines: int) -> dict[str, Kpi]:
         """Return the numbers that only the whole has."""
         delays, attempts = (_ranked(found) for found in (callers.delays, callers.attempt_delays))
         seconds = sum(delay * times for delay, times in delays)

@@ -31,7 +31,7 @@ base AS {once} (
         coalesce(nullif(representative_name, ''), nullif(user_name, '')) AS agent_label,
         {extension} AS extension,
         department_id AS department,
-        department_name AS department_label,
+        nullif(department_name, '') AS department_label,
         nullif(target_prefix_name, '') AS country,
         nullif(did, '') AS did,
         {campaign} AS campaign,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import compress, pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from attrs import define, field, frozen
 
@@ -17,11 +17,20 @@ from voicenter_cdr.analytics.store import Combination, RecordStore
 from voicenter_cdr.calls import MISSED, PATIENCE, CallSummary, Direction, Leg, Outcome, Role, summarize
 from voicenter_cdr.models import CdrType
 
-__all__ = ["Calls", "Event", "LinkedCall", "call_profile", "find_calls", "is_missed_outcome", "leg_profiles"]
+__all__ = [
+    "QUEUE_ENTRIES",
+    "Calls",
+    "Event",
+    "LinkedCall",
+    "call_profile",
+    "find_calls",
+    "is_missed_outcome",
+    "leg_profiles",
+]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_ENTRIES: Final = frozenset({CdrType.QUEUE, CdrType.CLICK2QUEUE_INCOMING})
+QUEUE_ENTRIES: Final = frozenset({CdrType.QUEUE, CdrType.CLICK2QUEUE_INCOMING})
 """Types of a leg on which a customer enters a queue."""
 
 _CALLED_BY_AGENT: Final = frozenset({CdrType.EXTENSION_OUTGOING, CdrType.CLICK2CALL_LEG2, CdrType.PRODUCTIVE_CALL_LEG2})
@@ -42,16 +51,14 @@ def is_missed_outcome(outcome: Outcome, status: str | None, options: KpiOptions)
     return outcome in MISSED or (options.voicemail and outcome is Outcome.VOICEMAIL)
 
 
-class Event(NamedTuple):
-    """Event in the history of a caller. At one instant a talk sorts after a miss, and settles it."""
+Event = tuple[int, int, int, int, int]
+"""Event in the history of a caller: instant, kind, and row, combination and start of a leg.
 
-    at: int
-    """Microseconds since 1970: the start of a missed leg, a call or an attempt, the beginning of a talk."""
-    kind: int
-    """One of the constants below."""
-    row: int
-    """Leg: the missed one, the last answered one of a call, the one on which the caller was reached."""
-
+Times are microseconds since 1970. The instant is the start of a missed leg, of a call or of an attempt, or the
+beginning of a talk. The kind is one of the constants below; at one instant a talk sorts after a miss, and settles it.
+The leg is the missed one, the last answered one of a call, or the one on which the caller was reached. A plain tuple,
+since there are two for each call.
+"""
 
 MISS: Final = 0
 """A missed call, at the start of its first missed leg."""
@@ -94,6 +101,23 @@ class Calls:
     def rows_alone(self) -> Iterator[int]:
         """Iterate over the rows that are calls of their own."""
         return compress(range(len(self.alone)), self.alone)
+
+    def split(self, store: RecordStore, border: int) -> tuple[Calls, bytearray]:
+        """Return the calls that no record from ``border`` on can join, and a 1 for each row of the others."""
+        least = border - PATIENCE // _MICROSECOND
+        alone, others = bytearray(self.alone), bytearray(len(self.alone))
+        rings, durations = store.rings, store.durations
+        for row, (is_alone, at) in enumerate(zip(self.alone, store.starts, strict=True)):
+            if is_alone and at + (max(0, rings[row]) + max(0, durations[row])) * 1_000_000 >= least:
+                alone[row], others[row] = 0, 1
+        over = []
+        for call in self.linked:
+            if max(leg.at + ((leg.ring or 0) + (leg.duration or 0)) * 1_000_000 for leg in call.legs) < least:
+                over.append(call)
+            else:
+                for row in call.rows:
+                    others[row] = 1
+        return Calls(over, alone), others
 
 
 def find_calls(store: RecordStore) -> Calls:
@@ -173,7 +197,7 @@ def leg_profiles(legs: Sequence[Leg], combinations: Sequence[Combination], summa
         tags = Tag(0)
         if leg.talks and answered:
             tags |= Tag.TALKS
-        if leg.kind in _ENTRIES and leg.direction is not Direction.INTERNAL:
+        if leg.kind in QUEUE_ENTRIES and leg.direction is not Direction.INTERNAL:
             tags |= Tag.ENTRY
         if leg.kind in _CALLED_BY_AGENT and leg.direction is Direction.OUTBOUND and outcome is not Outcome.NOT_DIALED:
             tags |= Tag.ATTEMPT | Tag.REACHED if answered else Tag.ATTEMPT
@@ -213,22 +237,30 @@ def call_profile(legs: Sequence[Leg], summary: CallSummary) -> LegProfile:
     return LegProfile(Item.CALL, legs[summary.first].kind, summary.direction, summary.outcome, int(tags))
 
 
-def call_events(legs: Sequence[Leg], rows: Sequence[int], summary: CallSummary, options: KpiOptions) -> list[Event]:
-    """Return what a call adds to the history of its customer."""
+def call_events(
+    legs: Sequence[Leg], rows: Sequence[int], places: Sequence[int], summary: CallSummary, options: KpiOptions
+) -> list[Event]:
+    """Return what a call adds to the history of its customer; ``places`` are the combinations of its legs."""
     first = legs[summary.first]
-    found = []
+    found: list[Event] = []
+
+    def note(at: int, kind: int, leg: int) -> None:
+        found.append((at, kind, rows[leg], places[leg], legs[leg].at))
+
     missed = missed_places(legs, summary, options)
     if missed:
-        found.append(Event(legs[missed[0]].at, MISS, rows[missed[0]]))
+        note(legs[missed[0]].at, MISS, missed[0])
     if summary.is_counted and summary.direction is Direction.INBOUND:
-        kind, place = (ANSWERED_CALL, summary.answered[-1]) if summary.answered else (CALL, summary.first)
-        found.append(Event(first.at, kind, rows[place]))
+        if summary.answered:
+            note(first.at, ANSWERED_CALL, summary.answered[-1])
+        else:
+            note(first.at, CALL, summary.first)
     elif summary.is_counted and first.kind in BY_HAND:
-        found.append(Event(first.at, ATTEMPT, rows[summary.first]))
+        note(first.at, ATTEMPT, summary.first)
     if summary.answered:
         spoken = max(legs[place].talk_at for place in summary.answered)
-        kind = CALLBACK if summary.direction is Direction.OUTBOUND and first.kind in BY_HAND else TALK
-        found.append(Event(spoken, kind, rows[summary.answered[0]]))
+        by_hand = summary.direction is Direction.OUTBOUND and first.kind in BY_HAND
+        note(spoken, CALLBACK if by_hand else TALK, summary.answered[0])
     return found
 
 
@@ -247,6 +279,6 @@ def queue_steps(legs: Sequence[Leg], summary: CallSummary) -> Iterator[tuple[int
     entries = [
         place
         for place in summary.customer
-        if legs[place].kind in _ENTRIES and legs[place].direction is not Direction.INTERNAL
+        if legs[place].kind in QUEUE_ENTRIES and legs[place].direction is not Direction.INTERNAL
     ]
     return pairwise(entries)

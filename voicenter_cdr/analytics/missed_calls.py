@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from voicenter_cdr._times import EPOCH, format_second
-from voicenter_cdr.analytics.callers import caller_histories, missed_since
+from voicenter_cdr.analytics.callers import caller_events, missed_since
 from voicenter_cdr.analytics.levels import MISS, find_calls, is_missed_outcome, missed_places
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.store import RecordStore
@@ -138,22 +138,23 @@ class MissedCallTracker:
 
     def withheld(self) -> int:
         """Return the number of missed calls of callers who withheld their number: nobody can call them back."""
-        _, unknown = caller_histories(self._store, find_calls(self._store), self._options)
-        return sum(event.kind == MISS for event in unknown)
+        events = caller_events(self._store, find_calls(self._store), self._options, self._store.own_lines())
+        return sum(event[1] == MISS for event in events[-1])
 
     def waiting(self, *, now: datetime | None = None) -> list[Unreturned]:
         """Return the callers who wait by now, the longest waiting first."""
         until = self._last if now is None else to_utc("now", now)
         calls = find_calls(self._store)
-        histories, _ = caller_histories(self._store, calls, self._options)
+        events = caller_events(self._store, calls, self._options, self._store.own_lines())
+        events.pop(-1, None)
         missed_rows: dict[int, list[int]] = {}
         for call in calls.linked:
             rows = [call.rows[place] for place in missed_places(call.legs, call.summary, self._options)]
             missed_rows.update(dict.fromkeys(rows[:1], rows))
         numbers = list(self._store.numbers)
         found = []
-        for number, story in histories.items():
-            legs = [missed_rows.get(event.row, [event.row]) for event in missed_since(story)]
+        for number, story in events.items():
+            legs = [missed_rows.get(row, [row]) for _, _, row, _, _ in missed_since(sorted(story))]
             if legs:
                 found.append(self._waiting(numbers[number], legs, until))
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))

@@ -32,7 +32,7 @@ from voicenter_cdr.analytics.levels import BY_HAND
 from voicenter_cdr.analytics.measures import MEASURES, QUEUED, LegFilter, Measure, Tag
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
 from voicenter_cdr.analytics.store import CAMPAIGN_KEYS
-from voicenter_cdr.calls import AGENT_LATER, MISSED, PATIENCE, PUNCTUATION, RULES, LegRule, Outcome, Role
+from voicenter_cdr.calls import AGENT_LATER, MISSED, NO_TRUNK_ZERO, PATIENCE, RULES, SEPARATORS, LegRule, Outcome, Role
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
@@ -199,7 +199,7 @@ class _Text:
             "attributes": ", ".join(_ATTRIBUTES),
             "first_attributes": ", ".join(f"max(CASE WHEN ord = first_ord THEN {name} END)" for name in _ATTRIBUTES),
             "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
-            "normal_did": _normal("did"),
+            "own": _normal_dids(),
             "until": until,
             "horizon": options.callback_within // _MICROSECOND,
             "soon": options.repeat_within // _MICROSECOND,
@@ -375,18 +375,29 @@ def _list(values: Iterable[str]) -> str:
     return ", ".join(quote_text(str(value)) for value in values)
 
 
-def _normal(column: str) -> str:
-    """Return the SQL of a number in its one spelling, as far as numbers that are dialled are spelled."""
-    plain = column
-    for sign in PUNCTUATION:
-        if sign.isascii() and sign.isprintable():
+def _normal_dids() -> str:
+    """Return the query of the company's own lines, each number in its one spelling."""
+    plain = "did"
+    for sign in SEPARATORS:
+        if sign.isprintable():
             plain = f"replace({plain}, {quote_text(sign)}, '')"
-    text = f"CASE WHEN {plain} LIKE '00%' AND length({plain}) > 10 THEN substr({plain}, 3) ELSE {plain} END"
-    return (
-        f"CASE WHEN {text} LIKE '9720%' AND length({text}) IN (12, 13) THEN '972' || substr({text}, 5) "
-        f"WHEN {text} LIKE '0%' AND length({text}) IN (9, 10) AND substr({text}, 2, 1) <> '0' "
-        f"THEN '972' || substr({text}, 2) ELSE {text} END"
+    free = " OR ".join(
+        f"(length(text) = {length} AND substr(text, 1, 4) IN ({_list(beginnings)}))"
+        for length, beginnings in NO_TRUNK_ZERO.items()
     )
+    no_star = "'0', '1', '7', '*'"
+    return f"""SELECT DISTINCT CASE
+        WHEN text LIKE '9720%' AND length(text) IN (12, 13) THEN '972' || substr(text, 5)
+        WHEN text LIKE '0%' AND length(text) IN (9, 10) AND substr(text, 2, 1) <> '0' THEN '972' || substr(text, 2)
+        WHEN {free} THEN '972' || text
+        WHEN length(text) = 4 AND substr(text, 1, 1) NOT IN ({no_star}) THEN '*' || text
+        WHEN length(text) = 7 AND text LIKE '972%' AND substr(text, 4, 1) NOT IN ({no_star}) THEN '*' || substr(text, 4)
+        WHEN text LIKE '972*____' THEN substr(text, 4)
+        ELSE text END
+    FROM (
+        SELECT CASE WHEN plain LIKE '00%' AND length(plain) > 10 THEN substr(plain, 3) ELSE plain END AS text
+        FROM (SELECT {plain} AS plain FROM (SELECT DISTINCT did FROM base WHERE did IS NOT NULL) AS dialled) AS plains
+    ) AS texts"""
 
 
 def _measure(measure: Measure, options: KpiOptions) -> str:

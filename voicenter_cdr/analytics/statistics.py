@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,10 @@ from voicenter_cdr.analytics.results import WaitClass
 
 __all__ = [
     "QUARTER",
+    "PeakSweep",
     "Totals",
     "exposure",
     "local_time",
-    "peak_overlap",
     "rank",
     "sum_up",
     "to_datetime",
@@ -148,24 +148,39 @@ def exposure(
     return found
 
 
-def peak_overlap(begins: array[int], ends: array[int]) -> tuple[int, int | None]:
-    """Return how many intervals overlap at most, and when they first do. At an instant, ends come before begins."""
-    over = sorted(ends)
-    most, when, done = 0, None, 0
-    for number, begin in enumerate(sorted(begins), start=1):
-        while over[done] <= begin:
-            done += 1
-        if number - done > most:
-            most, when = number - done, begin
-    return most, when
+class PeakSweep:
+    """The most records that overlap at one instant. At an instant, ends come before begins."""
 
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        self._lines = 0
+        self.most = 0
+        """Number of records that overlap at most."""
+        self.at: int | None = None
+        """First instant at which they do, in microseconds."""
 
-def intervals_of(starts: array[int], rings: array[int], durations: array[int]) -> tuple[array[int], array[int]]:
-    """Return begin and end, in microseconds, of the records that last."""
-    begins, ends = array("q"), array("q")
-    for at, ring, duration in zip(starts, rings, durations, strict=True):
-        length = (ring if ring > 0 else 0) + (duration if duration > 0 else 0)
-        if length:
-            begins.append(at)
-            ends.append(at + min(length, _LONGEST) * 1_000_000)
-    return begins, ends
+    def add(self, starts: Iterable[int], rings: Iterable[int], durations: Iterable[int]) -> None:
+        """Take records by start (microseconds), RingTime and Duration; those that do not last overlap nothing."""
+        begins, ends = self._begins, self._ends
+        for at, ring, duration in zip(starts, rings, durations, strict=True):
+            length = (ring if ring > 0 else 0) + (duration if duration > 0 else 0)
+            if length:
+                begins.append(at)
+                ends.append(at + (length if length < _LONGEST else _LONGEST) * 1_000_000)
+
+    def sweep(self, until: int | None) -> None:
+        """Go through all begins before an instant; none will come before it any more. ``None`` goes to the end."""
+        self._begins.sort()
+        self._ends.sort()
+        stop = len(self._begins) if until is None else bisect_left(self._begins, until)
+        ends, done, lines, most = self._ends, 0, self._lines, self.most
+        for begin in self._begins[:stop]:
+            while ends[done] <= begin:
+                done += 1
+                lines -= 1
+            lines += 1
+            if lines > most:
+                most, self.at = lines, begin
+        self._lines, self.most = lines, most
+        del self._begins[:stop], ends[:done]

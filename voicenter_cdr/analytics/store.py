@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import compress
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -113,6 +114,8 @@ class Combination(NamedTuple):
     """Name of the agent."""
     has_customer: bool
     """``True`` if the leg shows the customer's number."""
+    order: tuple[str, ...]
+    """Place among the legs of one caller that begin together, the same whatever order they came in."""
 
 
 def _combine(key: _Key) -> Combination:
@@ -122,7 +125,8 @@ def _combine(key: _Key) -> Combination:
         dial_status=key.status,
         duration=None if key.talked is None else int(key.talked),
         did="1" if key.has_did else None,
-        caller_number="extension" if key.from_extension else "972500000001",
+        caller_number="972500000001",
+        caller_extension="extension" if key.from_extension else None,
         target_number="extension" if key.to_extension else "972500000001",
         call_id="this",
         custom_data={"OriginalIvrUniqueID": "other"} if key.is_later else None,
@@ -135,6 +139,7 @@ def _combine(key: _Key) -> Combination:
         key.code or key.user or key.extension,
         key.name or key.user,
         customer_number(sample) is not None,
+        tuple("" if value is None else str(value) for value in key),
     )
 
 
@@ -345,6 +350,17 @@ class RecordStore:
         self.waits.update({first + row: wait for row, wait in other.waits.items()})
         self.parents.update({first + row: parent for row, parent in other.parents.items()})
 
+    def keep(self, wanted: Sequence[int]) -> None:
+        """Drop all records but these; ``wanted`` has a 1 for each row to keep."""
+        rows = [row for row, kept in enumerate(wanted) if kept]
+        for values in (self.ids, self.starts, self.callers, self.combinations, self.rings, self.durations):
+            values[:] = array(values.typecode, compress(values, wanted))
+        self.prices[:] = compress(self.prices, wanted)
+        for known in (self.waits, self.parents):
+            moved = {place: known[row] for place, row in enumerate(rows) if row in known}
+            known.clear()
+            known.update(moved)  # type: ignore[arg-type]  # of its own type
+
     def own_lines(self) -> set[int]:
         """Return the places of numbers that are the company's own: those that callers dialled."""
         dialled = (normal_number(did) for did in {combination.key.did for combination in self.known})
@@ -366,14 +382,14 @@ class RecordStore:
 
     def order(self, row: int) -> tuple[Any, ...]:
         """Return what legs of a call are sorted by, so that no order of the records changes a number."""
-        key = self.known[self.combinations[row]].key
+        known = self.known[self.combinations[row]]
         return (
             self.starts[row],
-            key.kind or 0,
-            key.status or "",
+            known.key.kind or 0,
+            known.key.status or "",
             self.rings[row],
             self.durations[row],
-            *("" if value is None else str(value) for value in key),
+            *known.order,
             self.ids[row],
         )
 

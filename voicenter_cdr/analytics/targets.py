@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
 
 from voicenter_cdr.calls import Outcome
+from voicenter_cdr.calls.names import match_name
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["QueueEntry", "Target", "TargetResult", "evaluate_target", "read_targets"]
@@ -21,7 +23,7 @@ class Target:
     """Target of a queue, or of all calls: 80 % answered within 20 seconds, or less than 5 % abandoned."""
 
     queue: str | None = field(default=None, repr=False)
-    """Name of the queue; ``None`` for all of them together."""
+    """Name of the queue; ``None`` for all of them together. Case and spaces around it don't matter."""
     service_level: float | None = None
     """Share, from 0 to 1, of queue entries to be answered within ``answer_within``."""
     answer_within: int = 20
@@ -88,29 +90,37 @@ class QueueEntry(NamedTuple):
 _QUEUED: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
 
 
-def evaluate_target(target: Target, entries: Iterable[QueueEntry]) -> list[TargetResult]:
+def evaluate_target(target: Target, entries: Mapping[QueueEntry, int]) -> list[TargetResult]:
     """Hold the queue entries of a period, and of each of its intervals, against a target.
 
-    The service level is the negative variant: entries that were abandoned count against it. Answered entries of an
-    unknown wait are left out.
+    ``entries`` are given with their number. The service level is the negative variant: entries that were abandoned
+    count against it. Answered entries of an unknown wait are left out.
     """
-    chosen = [
-        entry
-        for entry in entries
-        if (target.queue is None or entry.queue == target.queue)
-        and entry.outcome in _QUEUED
-        and not (entry.outcome is Outcome.ANSWERED and entry.wait is None)
-    ]
-    parts: defaultdict[str, list[QueueEntry]] = defaultdict(list)
-    for entry in chosen:
-        parts[entry.interval].append(entry)
+    meant = None
+    if target.queue is not None:
+        meant = match_name(target.queue, {entry.queue for entry in entries if entry.queue is not None})
+    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for entry, number in entries.items():
+        answered = entry.outcome is Outcome.ANSWERED
+        if (meant is not None and entry.queue not in meant) or entry.outcome not in _QUEUED:
+            continue
+        if answered and entry.wait is None:
+            continue
+        count = counts[entry.interval]
+        count[0] += number
+        if answered and entry.wait is not None and entry.wait <= target.answer_within:
+            count[1] += number
+        elif entry.outcome is Outcome.ABANDONED:
+            count[2] += number
     found = []
     for name, share in (("service_level", target.service_level), ("abandonment_rate", target.abandonment_rate)):
         if share is None:
             continue
         is_level = name == "service_level"
-        values = [_share(target, part, is_level=is_level) for part in parts.values()]
-        value = _share(target, chosen, is_level=is_level) if chosen else None
+        place = 1 if is_level else 2
+        values = [count[place] / count[0] for count in counts.values()]
+        whole = sum(count[0] for count in counts.values())
+        value = sum(count[place] for count in counts.values()) / whole if whole else None
         found.append(
             TargetResult(
                 queue=target.queue,
@@ -124,18 +134,6 @@ def evaluate_target(target: Target, entries: Iterable[QueueEntry]) -> list[Targe
             )
         )
     return found
-
-
-def _share(target: Target, entries: Sequence[QueueEntry], *, is_level: bool) -> float:
-    """Return the share of entries answered in time, or of those abandoned."""
-    if is_level:
-        met = sum(
-            entry.outcome is Outcome.ANSWERED and entry.wait is not None and entry.wait <= target.answer_within
-            for entry in entries
-        )
-    else:
-        met = sum(entry.outcome is Outcome.ABANDONED for entry in entries)
-    return met / len(entries)
 
 
 _KEYS: Final = frozenset({"service_level", "answer_within", "abandonment_rate"})
@@ -158,7 +156,8 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
         raise ConfigurationError(f"The targets in {path} are no TOML: {error}") from None
     if unknown := set(content) - {"all", "queues"}:
         raise ConfigurationError(
-            f"Unknown in {path}: {', '.join(sorted(unknown))}", hint='Known: [all], [queues."Name"].'
+            f"Unknown in {path}: {', '.join(sorted(unknown))}",
+            hint=_closest(unknown, ("all", "queues")) or 'Known: [all], [queues."Name"].',
         )
     queues = content.get("queues", {})
     if not isinstance(queues, dict):
@@ -169,6 +168,14 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
     return tuple(_target(queue, table, path) for queue, table in [*named, *queues.items()])
 
 
+def _closest(unknown: Iterable[object], known: Iterable[str]) -> str:
+    """Return the question for what was meant; empty if nothing is close."""
+    close = [
+        found for name in sorted(map(str, unknown)) for found in difflib.get_close_matches(name.lower(), known, n=1)
+    ]
+    return f"Did you mean {', '.join(close)}?" if close else ""
+
+
 def _target(queue: str | None, table: object, path: str | Path) -> Target:
     name = "[all]" if queue is None else f'[queues."{queue}"]'
     if not isinstance(table, Mapping):
@@ -176,7 +183,7 @@ def _target(queue: str | None, table: object, path: str | Path) -> Target:
     if unknown := set(table) - _KEYS:
         raise ConfigurationError(
             f"Unknown in {name} of {path}: {', '.join(sorted(map(str, unknown)))}",
-            hint=f"Known: {', '.join(sorted(_KEYS))}.",
+            hint=_closest(unknown, _KEYS) or f"Known: {', '.join(sorted(_KEYS))}.",
         )
     for key, value in table.items():
         if isinstance(value, bool) or not isinstance(value, int if key == "answer_within" else int | float):

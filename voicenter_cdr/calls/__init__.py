@@ -29,7 +29,8 @@ from voicenter_cdr.calls.legs import (
     summarize,
 )
 from voicenter_cdr.calls.phones import (
-    PUNCTUATION,
+    NO_TRUNK_ZERO,
+    SEPARATORS,
     identifying_number,
     is_extension_code,
     is_number,
@@ -42,10 +43,11 @@ __all__ = [
     "AGENT_FIRST",
     "AGENT_LATER",
     "MISSED",
+    "NO_TRUNK_ZERO",
     "OUTCOMES",
     "PATIENCE",
-    "PUNCTUATION",
     "RULES",
+    "SEPARATORS",
     "Agent",
     "Call",
     "CallSummary",

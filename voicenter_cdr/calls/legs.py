@@ -232,7 +232,7 @@ def outcome(cdr: Cdr) -> Outcome:
         if cdr.duration is not None and cdr.duration > 0 and status != DialStatus.VOICEMAIL:
             return Outcome.ANSWERED
         if status == DialStatus.ANSWER:  # of the first leg, or of nothing that was said
-            return Outcome.UNKNOWN if cdr.duration is None else Outcome.UNANSWERED
+            return Outcome.UNKNOWN if cdr.duration is None or cdr.duration < 0 else Outcome.UNANSWERED
     return Outcome.UNKNOWN if status is None else OUTCOMES.get(status, Outcome.UNKNOWN)
 
 

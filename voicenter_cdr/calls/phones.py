@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-__all__ = ["PUNCTUATION", "identifying_number", "is_extension_code", "is_number", "is_pseudonym", "normal_number"]
+__all__ = [
+    "NO_TRUNK_ZERO",
+    "SEPARATORS",
+    "identifying_number",
+    "is_extension_code",
+    "is_number",
+    "is_pseudonym",
+    "normal_number",
+]
 
-PUNCTUATION: Final = " -().+/\t\r\n\xa0" + "".join(
-    chr(sign)
-    for first, last in ((0x2000, 0x2015), (0x202A, 0x202F), (0x205F, 0x2069))
-    for sign in range(first, last + 1)
-)
-"""Characters that people and programs put between the digits of a number.
+SEPARATORS: Final = " -().+/[]{}_\t\r\n"
+"""Printable ASCII characters, and ends of lines, that people and programs put between the digits of a number.
 
-They include dashes, spaces of any width, and the invisible marks of writing direction that Hebrew text brings along.
+Stars and hashes are dialled, and what follows a comma or a semicolon is an extension, so these separate nothing.
 """
 
-_NO_PUNCTUATION: Final = str.maketrans("", "", PUNCTUATION)
+_NO_SEPARATORS: Final = str.maketrans("", "", SEPARATORS)
+
+_SEPARATING: Final = frozenset(
+    {"Cc", "Cf", "Zs", "Zl", "Zp", "Pd", "Ps", "Pe", "Pi", "Pf", "Pc", "Po", "Sm", "Mn", "Me"}
+)
+"""Unicode categories of other separators: spaces, dashes, brackets, and marks that can't be seen."""
+
+_DIALED: Final = frozenset("*#,;:@%&=\u060c\u061b\u3001")
+"""Signs of these categories that mean something, with the commas of other scripts."""
 
 _LETTER: Final = re.compile("[A-Za-z]")
 
@@ -27,10 +42,17 @@ _PSEUDONYM: Final = re.compile("p_[b-df-hjkmnp-tv]{24}")
 _STAR: Final = re.compile(r"(?:972)?\*?([2-689]\d{3})")
 """Star numbers of businesses: four digits, dialled with a star at home and with 972 from abroad."""
 
-_NO_TRUNK_ZERO: Final = re.compile(
-    r"1(?:80[019]\d{6}|255\d{3}|700\d{6}|599\d{6}|9(?:0[0-2]|19)\d{6}|200\d{6}|212\d{4})"
+NO_TRUNK_ZERO: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
+    {
+        7: ("1255",),
+        8: ("1212",),
+        10: ("1200", "1599", "1700", "1800", "1801", "1809", "1900", "1901", "1902", "1919"),
+    }
 )
-"""Israeli toll-free, shared-cost, universal-access and premium numbers. Source: libphonenumber's metadata for IL."""
+"""Israeli toll-free, shared-cost, universal-access and premium numbers: first digits by length.
+
+Source: libphonenumber's metadata for IL.
+"""
 
 _WITHHELD: Final = re.compile(r"(?:972)?0*")
 """Nothing but zeros, with or without the country code."""
@@ -51,7 +73,7 @@ def normal_number(text: str | None) -> str | None:
     """
     if not text:
         return None
-    digits = text if text.isdigit() else text.translate(_NO_PUNCTUATION)
+    digits = text if text.isdigit() else _remove_separators(text)
     if not digits.isdecimal():
         star = _STAR.fullmatch(digits)
         return f"*{star[1]}" if star and star[1].isascii() else text.strip() or None
@@ -65,7 +87,19 @@ def normal_number(text: str | None) -> str | None:
         return "972" + digits[1:]
     if star := _STAR.fullmatch(digits):
         return f"*{star[1]}"
-    return "972" + digits if _NO_TRUNK_ZERO.fullmatch(digits) else digits
+    return "972" + digits if digits.startswith(NO_TRUNK_ZERO.get(len(digits), ())) else digits
+
+
+def _remove_separators(text: str) -> str:
+    """Return the text without what stands between digits: of any script, and in any width."""
+    if text.isascii():
+        plain = text.translate(_NO_SEPARATORS)
+        return plain if plain.isprintable() else "".join(sign for sign in plain if sign.isprintable())
+    return "".join(
+        sign
+        for sign in unicodedata.normalize("NFKC", text)
+        if sign in _DIALED or unicodedata.category(sign) not in _SEPARATING
+    )
 
 
 def is_number(normal: str) -> bool:

@@ -142,8 +142,9 @@ class Call(Serializable):
 
 
 def to_leg(cdr: Cdr) -> Leg:
-    """Return the facts of a record that decide about its call."""
+    """Return the facts of a record that decide about its call. Lengths below zero are unknown."""
     known = rule(cdr)
+    ring, duration = (None if size is None or size < 0 else size for size in (cdr.ring_time, cdr.duration))
     return Leg(
         (cdr.started_at - EPOCH) // _MICROSECOND,
         cdr.cdr_type,
@@ -153,9 +154,9 @@ def to_leg(cdr: Cdr) -> Leg:
         cdr.dial_status,
         is_later(cdr),
         is_talk(cdr),
-        cdr.ring_time,
-        cdr.ring_time,
-        cdr.duration,
+        ring,
+        ring,
+        duration,
     )
 
 

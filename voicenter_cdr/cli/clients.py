@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from voicenter_cdr._files import decode_secret
@@ -161,12 +161,17 @@ def read_secret(flag: str, path: str) -> str:
 
 
 async def read_records(
-    query: CdrQuery, connection: ConnectionOptions, messages: OutputOptions, take: Callable[[Cdr], None]
+    query: CdrQuery,
+    connection: ConnectionOptions,
+    messages: OutputOptions,
+    take: Callable[[Cdr], None],
+    *,
+    order: Literal["any", "time"] = "any",
 ) -> int:
-    """Pass every record to ``take``, in any order; return their number."""
+    """Pass every record to ``take``; return their number."""
     async with (
         open_client(connection, query) as client,
-        aclosing(client.iter_pages(query, order="any", max_wait=connection.max_wait)) as pages,
+        aclosing(client.iter_pages(query, order=order, max_wait=connection.max_wait)) as pages,
         progress_bar(pages, query, shown=not messages.quiet and not messages.json_logs),
     ):
         async for page in pages:

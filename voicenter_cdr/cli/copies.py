@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from attrs import frozen
@@ -13,6 +13,8 @@ from voicenter_cdr.cli.console import echo_err
 from voicenter_cdr.cli.options import ConnectionOptions, Filters
 from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve_period
 from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.export.dataset import data_files
+from voicenter_cdr.export.formats import format_of
 from voicenter_cdr.export.read import proven_until, read
 from voicenter_cdr.models import Cdr
 
@@ -39,6 +41,15 @@ class Copy:
         if self.proven is not None:
             return f"Read from {name}, complete up to {format_second(self.proven)}"
         return f"Read from {name}, which no ledger proves complete (sync keeps one, export does not)"
+
+    @property
+    def late_by(self) -> timedelta | None:
+        """Longest time by which a record may come after a younger one; ``None`` for any order."""
+        place = Path(self.path)
+        if place.is_dir():  # in days, each in any order; of two formats one follows the other
+            return timedelta(days=1) if not all(data_files(place, name) for name in ("parquet", "jsonl")) else None
+        is_ordered = format_of(place, None) in ("sqlite", "duckdb")
+        return timedelta(seconds=1) if is_ordered else None  # SQLite sorts times as text, fractions first
 
     def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
         """Pass every record to ``take``; return their number. ``start`` and ``end`` select another part."""

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from voicenter_cdr.calls.names import fold_name, match_name
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["resolve_names"]
+__all__ = ["check_names", "resolve_names"]
 
 _SHOWN: Final = 12
 """Known names that an error lists."""
 
-_PUNCTUATION: Final = re.compile(r"\s*([,;:/|&-])\s*")
-
 _NUMBER: Final = re.compile(r"\d(?:\D{0,2}\d){6,}")
 """Run of digits that could be a phone number; names that hold one are not listed."""
+
+
+def check_names(flag: str, typed: Iterable[str], known: Collection[str]) -> None:
+    """Raise :class:`ConfigurationError` for a name, taken as a whole, that no record has; it lists the closest ones."""
+    for text in typed:
+        if not match_name(text, known):
+            raise _unknown(flag, text, known)
 
 
 def resolve_names(flag: str, typed: Iterable[str], known: Collection[str]) -> frozenset[str]:
@@ -33,15 +38,8 @@ def resolve_names(flag: str, typed: Iterable[str], known: Collection[str]) -> fr
     for text in typed:
         if not text.strip():
             raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")
-        found |= _matches(text, known) or _matches_of_parts(flag, text, known)
+        found |= match_name(text, known) or _matches_of_parts(flag, text, known)
     return frozenset(found)
-
-
-def _matches(text: str, known: Collection[str]) -> set[str]:
-    if text in known:
-        return {text}
-    wanted = _folded(text)
-    return {name for name in known if _folded(name) == wanted}
 
 
 def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
@@ -49,23 +47,17 @@ def _matches_of_parts(flag: str, text: str, known: Collection[str]) -> set[str]:
     parts = [part for part in text.split(",") if part.strip()]
     found: set[str] = set()
     for part in parts if len(parts) > 1 else [text]:
-        matches = _matches(part.strip(), known)
+        matches = match_name(part.strip(), known)
         if not matches:
             raise _unknown(flag, part.strip(), known)
         found |= matches
     return found
 
 
-def _folded(text: str) -> str:
-    """Normalise a name for comparison: NFKC, no invisible characters, single spaces between words, case folded."""
-    plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(_PUNCTUATION.sub(r"\1", plain).split()).casefold()
-
-
 def _unknown(flag: str, name: str, known: Collection[str]) -> ConfigurationError:
     shown = sorted(name for name in known if not _NUMBER.search(name))
-    by_folded = {_folded(name): name for name in reversed(shown)}
-    close = [by_folded[match] for match in difflib.get_close_matches(_folded(name), by_folded, n=3)]
+    by_folded = {fold_name(name): name for name in reversed(shown)}
+    close = [by_folded[match] for match in difflib.get_close_matches(fold_name(name), by_folded, n=3)]
     if close:
         hint = f"Did you mean {_listed(close)}?"
     elif shown:

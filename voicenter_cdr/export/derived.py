@@ -89,7 +89,7 @@ def directions(batch: RecordBatch) -> Sequence[str]:
 
 def outcomes(batch: RecordBatch) -> Sequence[str]:
     """Return how each leg ended (:func:`~voicenter_cdr.calls.outcome`)."""
-    seconds = [None if duration is None else int(duration > 0) for duration in batch.column("duration")]
+    seconds = [None if duration is None else max(-1, min(duration, 1)) for duration in batch.column("duration")]
     return list(map(_outcome, batch.column("cdr_type"), batch.column("dial_status"), seconds))
 
 

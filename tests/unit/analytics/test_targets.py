@@ -30,6 +30,8 @@ def test_targets_are_read_from_toml(tmp_path: Path) -> None:
         ("[other]\nx = 1", "Unknown in"),
         ("[all]\nservice_level = 80", "from 0 to 1"),
         ("[all]\nlevel = 0.8", "Unknown in"),
+        ("[all]\nservice_levle = 0.8", r"Did you mean service_level\?"),
+        ("[queue.Sales]\nservice_level = 0.8", r"Did you mean queues\?"),
         ("[all]\nservice_level = true", "no number"),
         ("[all]\nanswer_within = 20", "needs a service_level"),
         ("queues = 1", "no table"),
@@ -53,3 +55,11 @@ def test_targets_are_met_by_the_period_and_its_intervals() -> None:
     assert (level.value, level.met, level.intervals_met, level.intervals) == (0.25, True, 1, 1)
     assert (abandoned.value, abandoned.met, abandoned.intervals_met) == (0.375, False, 0)
     assert (none.value, none.met, none.intervals) == (None, None, 0)
+
+
+def test_target_queue_typed_otherwise_is_found() -> None:
+    """Case and spaces don't matter; the name as it stands wins over one that only looks like it."""
+    (typed,) = kpis(TEN, options=KpiOptions(targets=(Target(queue=" sERVICE ", service_level=0.5),))).targets
+    (exact,) = kpis(TEN, options=KpiOptions(targets=(Target(queue="Service", service_level=0.5),))).targets
+    assert (typed.value, typed.intervals) == (exact.value, exact.intervals)
+    assert typed.value is not None

@@ -77,3 +77,21 @@ def test_identifying_number_is_none_but_for_numbers_and_pseudonyms(text: str) ->
     normal = normal_number(text)
     stands = normal is not None and (is_number(normal) or is_pseudonym(normal))
     assert identifying_number(text) == (normal if stands else None)
+
+
+@given(
+    st.lists(
+        st.sampled_from("\u2212\u2013\u2010\uff0d\u00a0\u200f\u2066\ufe0f.()[]_/ \x00\u00b7"), min_size=9, max_size=9
+    ),
+    st.sampled_from(["0123456789", "٠١٢٣٤٥٦٧٨٩", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"]),
+)
+def test_normal_number_takes_separators_of_any_script(signs: list[str], digits: str) -> None:
+    """What is neither a letter nor dialled separates digits: by its category in Unicode, not by a list of signs."""
+    spelled = "".join(digit + sign for digit, sign in zip("0501234567", [*signs, ""], strict=True))
+    assert normal_number(spelled.translate(str.maketrans("0123456789", digits))) == "972501234567"
+
+
+@pytest.mark.parametrize("text", ["0501234567,,12", "0501234567;ext=3", "0501234567#", "0501234567@host"])
+def test_normal_number_leaves_signs_that_are_dialled(text: str) -> None:
+    """What follows a pause, a hash or a host is no part of the number."""
+    assert normal_number(text) == text

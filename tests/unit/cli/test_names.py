@@ -32,6 +32,8 @@ def test_resolve_names_exact_name_is_taken_as_it_is(known: list[str], data: st.D
         ("Support,Sales", {"Support", "Sales"}),
         ('support, חב"ד', {"Support", 'חב"ד'}),
         ('\u200fחב"ד\u200f', {'חב"ד'}),
+        ("חב״ד", {'חב"ד'}),
+        ("חָב\u201dד", {'חב"ד'}),
         ("STRASSE", {"Straße"}),
     ],
 )

@@ -33,6 +33,7 @@ from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
 from voicenter_cdr.cli.copies import Copy, open_copy
+from voicenter_cdr.cli.names import check_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -122,7 +123,8 @@ def report(
             Without a period, all of it.
         compare_: Compare with the period just before (previous) or a year ago (year).
         interval: Minutes of the intervals to report: 15, 30 or 60. Default: 30 on the page, else none.
-        targets: TOML file with targets: a table [all] for all queues together, a table [queues."Name"] for each.
+        targets: TOML file with targets: a table [all] for all queues together, a table [queues."Name"] for each. Of a
+            queue that no record of the period has, the closest names are told, and the command ends with 2.
         service_level: Target of all queues: percent of the queue entries to be answered in time, such as 80.
         max_abandonment: Target of all queues: percent of the queue entries that may be abandoned, such as 5.
         zone: Time zone of days and hours. Default: --tz, else Asia/Jerusalem. Dates are read in it, too, unless --tz
@@ -171,6 +173,10 @@ def report(
         echo_err(f"{pluralize(records, 'record')}, {_span(numbers)}, {place}")
         if made.provenance.left_out:
             echo_err(f"Left out, since filtered records can't show them: {', '.join(sorted(made.provenance.left_out))}")
+    if records:
+        # A report is worth having although one target is not: it is written before the error ends the command.
+        named = [target.queue for target in options.targets if target.queue is not None]
+        check_names("--targets", named, {str(group.key) for group in numbers.groups["queue"] if group.key is not None})
 
 
 @frozen(kw_only=True)
@@ -195,12 +201,12 @@ class _Source:
             return self.copy.read(filtered, start=start, end=end)
         assert start is not None
         query = build_query(start, end, self.filters, select(_FIELDS))
-        return asyncio.run(read_records(query, self.connection, self.messages, filtered))
+        return asyncio.run(read_records(query, self.connection, self.messages, filtered, order="time"))
 
 
 def _numbers(source: _Source, start: datetime | None, end: datetime, options: KpiOptions) -> tuple[Kpis, int]:
     """Return the numbers of a period, and how many records were read."""
-    accumulator = Accumulator(options)
+    accumulator = Accumulator(options, late_by=timedelta(0) if source.copy is None else source.copy.late_by)
     records = source.read(start, end, accumulator.add)
     # For a file without a proof, only its records show the period: days after them would count as days of no calls.
     known = source.copy is None or source.copy.proven is not None or source.copy.is_period_given

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -25,7 +25,11 @@ def views(
     to: str | None = None,
     answer_within: int = 20,
     short_abandon: int = 0,
+    short_talk: int = 10,
     after_call: int = 0,
+    menu: bool = False,
+    voicemail: bool = False,
+    interval: Literal[15, 30, 60] = 30,
 ) -> None:
     """Print the numbers as SQL views over a copy.
 
@@ -42,7 +46,11 @@ def views(
             and selects no records. Default: the last record.
         answer_within: Seconds within which an answer meets the service level. Default: 20.
         short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
-        after_call: Seconds of work after each call, added to the handle time. Default: 0.
+        short_talk: Seconds of talk below which a talk counts as short. Default: 10.
+        after_call: Seconds of work after each talk, added to the handle time. Default: 0.
+        menu: Count callers who hung up in the voice menu as missed.
+        voicemail: Count callers who left a message as missed.
+        interval: Minutes of the intervals of the view kpi_by_interval: 15, 30 or 60. Default: 30.
     """
     known: dict[str, Dialect] = {name: name for name in get_args(Dialect)}
     chosen = known.get(dialect.lower().replace("postgresql", "postgres"))
@@ -52,7 +60,11 @@ def views(
     options = KpiOptions(
         answer_within=answer_within,
         short_abandon=short_abandon,
+        short_talk=short_talk,
         after_call=after_call,
+        menu=menu,
+        voicemail=voicemail,
+        interval=interval,
         zone=parse_zone(zone, flag="--zone"),
     )
     end = None if to is None else parse_instant("--to", to, options.zone, periods.now(), second=True)

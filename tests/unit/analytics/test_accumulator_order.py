@@ -1,0 +1,72 @@
+"""The numbers of records in order of time: the same as in any order, with little held."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.examples import examples
+from support.records import at, cdrs
+
+from voicenter_cdr import Cdr, ConfigurationError
+from voicenter_cdr.analytics import Accumulator, KpiOptions, Target, kpis
+
+
+@examples(30)
+@given(
+    st.lists(cdrs, max_size=60),
+    st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(days=1)]),
+    st.integers(1, 20),
+    st.randoms(use_true_random=False),
+)
+def test_accumulator_in_order_of_time_gives_the_numbers_of_any_order(
+    records: list[Cdr], late_by: timedelta, every: int, chance: random.Random
+) -> None:
+    """Calls that are over are counted and dropped along the way; however late records come, no number changes."""
+    options = KpiOptions(interval=30, targets=(Target(abandonment_rate=0.1),), callback_within=timedelta(hours=1))
+    # Links over more than an hour are told apart, as in stitch; lines of the company call nobody.
+    linked = [attrs.evolve(one, call_id=one.call_id and f"{one.call_id}-{one.started_at:%H}") for one in records]
+    linked = [attrs.evolve(one, custom_data=None) for one in linked]
+    seconds = late_by.total_seconds()
+    late = sorted(linked, key=lambda one: one.started_at + timedelta(seconds=chance.uniform(0, seconds)))
+    made = Accumulator(options, late_by=late_by)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("voicenter_cdr.analytics.accumulator._SETTLED_EVERY", every)
+        for place in range(0, len(late), every):
+            made.add_batch(late[place : place + every])
+        assert made.result().to_dict() == kpis(linked, options=options).to_dict()
+
+
+def test_accumulator_in_order_of_time_holds_open_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of calls only those of the last hour are held."""
+    monkeypatch.setattr("voicenter_cdr.analytics.accumulator._SETTLED_EVERY", 100)
+    made, held = Accumulator(late_by=timedelta(0)), 0
+    for minute in range(0, 5_000, 10):
+        made.add_batch([at(minute * 60, cdr_type=8, call_id=f"c{minute}", dial_status="ANSWER", duration=60)] * 2)
+        held = max(held, len(made._store))
+    assert held <= 102
+    assert made.result()["inbound_calls"].value == 500
+
+
+def test_accumulator_record_later_than_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was counted can't change: the error says so. Parts in order of time can't be merged."""
+    monkeypatch.setattr("voicenter_cdr.analytics.accumulator._SETTLED_EVERY", 1)
+    made = Accumulator(late_by=timedelta(minutes=1))
+    made.add_batch([at(600, cdr_type=8)])
+    with pytest.raises(ConfigurationError, match="later than late_by"):
+        made.add_batch([at(0, cdr_type=8)])
+    with pytest.raises(ConfigurationError, match="merged"):
+        made.merge(Accumulator())
+    with pytest.raises(ConfigurationError, match="negative"):
+        Accumulator(late_by=timedelta(-1))
+    ended = Accumulator(late_by=timedelta(0))
+    ended.add_batch([at(600, cdr_type=8)])
+    with pytest.raises(ConfigurationError, match="before the last record"):
+        ended.result(end=at(0).started_at)
+    ended.result()
+    with pytest.raises(ConfigurationError, match="asked once"):
+        ended.add_batch([at(700, cdr_type=8)])
