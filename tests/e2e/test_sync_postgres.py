@@ -98,6 +98,9 @@ async def test_postgres_every_value_reaches_its_column(account: Account, target:
         ["DELETE FROM cdr WHERE started_at < '2026-07-02Z'"],
         ["ALTER TABLE cdr RENAME COLUMN duration TO seconds"],
         ["ALTER TABLE cdr DROP COLUMN _synced_at", "ALTER TABLE cdr ADD COLUMN _synced_at timestamptz"],
+        ["ALTER TABLE cdr ALTER COLUMN duration TYPE text"],
+        ["ALTER TABLE cdr ALTER COLUMN started_at TYPE text"],
+        ["ALTER TABLE cdr RENAME TO old"],
     ],
 )
 async def test_postgres_changed_table_is_fetched_again(account: Account, target: str, harm: list[str]) -> None:
@@ -223,3 +226,29 @@ async def test_postgres_copy_with_views_is_refreshed_and_tells_local_times(
         assert base.execute("SELECT count(*) FROM kpi").fetchone() != (0,)
     local = [at.astimezone(ZoneInfo("Asia/Jerusalem")).replace(tzinfo=None) for at in times]
     assert found == [(at, at.date(), at.hour, f"{at:%A}") for at in local]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("IF NEW.call_id LIKE '%5' THEN RETURN NULL; END IF; RETURN NEW;", "of a day: trigger odd"),
+        ("RAISE EXCEPTION 'no 0521234567'; RETURN NEW;", r"RaiseException in function keep_out\(\)"),
+    ],
+)
+async def test_postgres_trigger_that_keeps_records_out_is_named(
+    account: Account, target: str, body: str, words: str
+) -> None:
+    """A trigger that drops records, with or without a word, ends the run by name; nothing counts as stored."""
+    await account.sync(target, LATER)
+    change(
+        target,
+        "TRUNCATE cdr",
+        f"CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        "CREATE TRIGGER odd BEFORE INSERT ON cdr FOR EACH ROW EXECUTE FUNCTION keep_out()",
+    )
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        await account.sync(target, LATER)
+    assert "0521234567" not in str(caught.value)
+    change(target, "DROP TRIGGER odd ON cdr")
+    assert (await account.sync(target, LATER)).is_complete
+    assert stored(target) == truth(LATER)

@@ -167,4 +167,4 @@ async def test_audit_emptied_ledger_proves_nothing(account: Account) -> None:
         connection.execute("DELETE FROM _voicenter_sync_windows")
         connection.commit()
     report = await audited(account, "calls.sqlite", NOW)
-    assert (report.days, report.is_intact, report.is_proven) == ((), False, False)
+    assert (report.is_intact, report.is_proven) == (False, False)

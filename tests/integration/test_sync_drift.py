@@ -22,6 +22,7 @@ from support.sync_worker import BEGIN, stored, truth, watermark
 from voicenter_cdr import ConfigurationError, ServerError
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Fault
+from voicenter_cdr.sync import audit
 
 
 async def test_sync_missing_file_is_fetched_again(account: Account) -> None:
@@ -119,6 +120,65 @@ async def test_sync_renamed_column_that_must_have_a_value_is_named(account: Acco
     change(account.target("calls.sqlite"), ["ALTER TABLE cdr DROP COLUMN began"])
     assert (await account.sync("calls.sqlite", LATER)).is_complete
     assert stored(account.target("calls.sqlite")) == truth(LATER)
+
+
+@pytest.mark.parametrize("column", ["duration", "started_at", "_synced_at"])
+async def test_sync_column_of_another_type_is_made_anew(account: Account, column: str) -> None:
+    """A column whose type was changed would give other values, so that it is dropped and fetched again."""
+    await account.sync("calls.duckdb", LATER)
+    change(account.target("calls.duckdb"), [f"ALTER TABLE cdr ALTER {column} TYPE VARCHAR"])
+    report = await account.sync("calls.duckdb", LATER)
+    assert (report.is_complete, bool(report.drifted)) == (True, True)
+    assert stored(account.target("calls.duckdb")) == truth(LATER)
+    assert not (await account.sync("calls.duckdb", LATER)).drifted
+
+
+@pytest.mark.parametrize(
+    ("trigger", "words"),
+    [
+        ("BEFORE INSERT ON cdr WHEN NEW.call_id LIKE '%5' BEGIN SELECT RAISE(IGNORE); END", "of a day: trigger odd"),
+        ("AFTER INSERT ON cdr BEGIN DELETE FROM cdr WHERE call_id LIKE '%5'; END", "of a day: trigger odd"),
+        ("BEFORE INSERT ON cdr BEGIN SELECT RAISE(ABORT, 'no 0521234567'); END", "not meet: trigger odd"),
+    ],
+)
+async def test_sync_trigger_that_keeps_records_out_is_named(account: Account, trigger: str, words: str) -> None:
+    """No day counts as stored of which a trigger has kept records out, whether it says so or not."""
+    await account.sync("calls.sqlite", LATER)
+    change(account.target("calls.sqlite"), ["DELETE FROM cdr", f"CREATE TRIGGER odd {trigger}"])
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        await account.sync("calls.sqlite", LATER)
+    assert "0521234567" not in str(caught.value)
+    change(account.target("calls.sqlite"), ["DROP TRIGGER odd"])
+    assert (await account.sync("calls.sqlite", LATER)).is_complete
+    assert stored(account.target("calls.sqlite")) == truth(LATER)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("day", ["2020-01-01", "2040-01-01"])
+async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, kind: str, day: str) -> None:
+    """What somebody has put beside the period is left as it is, told by a sync and shown by an audit."""
+    await account.sync(kind, LATER)
+    if kind.endswith("/"):
+        added = account.folder / "calls" / f"date={day}"
+        added.mkdir()
+        shutil.copy(_first_file(account.folder / "calls"), added / "part-0.parquet")
+    else:
+        change(
+            account.target(kind),
+            [
+                "CREATE TABLE taken AS SELECT * FROM cdr LIMIT 1",
+                f"UPDATE taken SET started_at = '{day}T08:00:00Z'",
+                "INSERT INTO cdr SELECT * FROM taken",
+            ],
+        )
+    report = await account.sync(kind, LATER)
+    assert (report.foreign_rows > 0, report.drifted, report.is_complete) == (True, (), True)
+    assert len(stored(account.target(kind))) == len(truth(LATER)) + report.foreign_rows
+    shown = await audit(None, {}, account.target(kind), now=LATER)
+    assert [(f"{found.start:%Y-%m-%d}", found.stored) for found in shown.days if found.status == "foreign"] == [
+        (day, report.foreign_rows)
+    ]
+    assert not shown.is_intact
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])

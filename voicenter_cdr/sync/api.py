@@ -24,7 +24,7 @@ from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
-from voicenter_cdr.sync.ledger import SyncState, SyncWindow, stale_windows
+from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, stale_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
 from voicenter_cdr.sync.stores import Store, open_store
 
@@ -114,6 +114,7 @@ async def sync(
         stored = await _load(store, full_refresh)
         known: SyncState | None = None
         drifted: tuple[SyncWindow, ...] = ()
+        found: Mapping[int, StoredDay] = {}
         before = None if stored is None else stored.as_of(now, settled)
         if stored is not None and before is not None and not full_refresh:
             found = await in_thread(store.inspect, stored)
@@ -142,11 +143,13 @@ async def sync(
         origin, stop = to_epoch_seconds(made.first), to_epoch_seconds(settled)
         stop = max(origin, stop if request.stop is None else min(stop, request.stop))
         windows = stale_windows(made.ledger, origin, stop, lookback)
+        foreign = _foreign_rows(found, made, stop)
         report = SyncReport(
             start=made.first,
             end=from_epoch_seconds(stop),
             watermark=made.watermark,
             drifted=drifted,
+            foreign_rows=foreign,
             dry_run=dry_run,
         )
         if dry_run:
@@ -197,11 +200,23 @@ def _warn_of_drift(drifted: Sequence[SyncWindow]) -> None:
     if drifted:
         first, last = to_iso_utc(drifted[0].start), to_iso_utc(drifted[-1].end)
         _LOG.warning(
-            "%d days within [%s, %s) are not as the last sync left them; they are fetched again",
+            "%d %s within [%s, %s) not as the last sync left them; fetched again",
             len(drifted),
+            "day" if len(drifted) == 1 else "days",
             first,
             last,
         )
+
+
+def _foreign_rows(stored: Mapping[int, StoredDay], state: SyncState, stop: int) -> int:
+    """Return the number of records on days that the ledger does not know and this run does not fetch."""
+    last = (stop - 1) // DAY
+    first = None if state.expired_before is not None else to_epoch_seconds(state.first) // DAY
+    days = [day for day in stored.keys() - state.ledger.keys() if day > last or (first is not None and day < first)]
+    rows = sum(stored[day].rows for day in days)
+    if rows:
+        _LOG.warning("the copy holds %d records of days that no sync has fetched; they are left as they are", rows)
+    return rows
 
 
 def _horizon(now: datetime, keep: timedelta) -> datetime:

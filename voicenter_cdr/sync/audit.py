@@ -41,7 +41,8 @@ class AuditedDay:
     end: datetime
     """First instant after it."""
     status: str
-    """As in the ledger; ``"missing"`` for a day the ledger does not know."""
+    """As in the ledger. ``"changed"`` for a day that is not stored as it says, ``"missing"`` for a day it does not
+    know, ``"foreign"`` for one before its start or behind its end that holds records nevertheless."""
     expected: int | None
     """Number of records the service had when the day was fetched."""
     rows: int
@@ -84,7 +85,7 @@ class AuditReport:
     watermark: datetime | None
     """End of what is stored without a break."""
     days: tuple[AuditedDay, ...]
-    """Every day from start to end."""
+    """Every day from start to end, and the days beside them that hold records."""
     is_offline: bool = False
     """True if the service was not asked, so that nothing could be proven by its counts."""
     repaired: tuple[SyncWindow, ...] = ()
@@ -210,7 +211,7 @@ async def audit(
 async def _repair(run: SyncRun, store: Store, report: AuditReport, stored: Mapping[int, StoredDay]) -> AuditReport:
     """Fetch the days again that are not proven, and report the copy as it is then."""
     state, _ = run.state.reconciled(stored)
-    bad = [day for day in report.days if not day.is_proven]
+    bad = [day for day in report.days if not day.is_proven and day.status != "foreign"]  # those are not asked for
     for day in bad:
         entry = state.ledger.get(to_epoch_seconds(day.start) // DAY)
         if entry is not None:
@@ -236,7 +237,7 @@ async def _repair(run: SyncRun, store: Store, report: AuditReport, stored: Mappi
 
 
 def _days(state: SyncState, stored: Mapping[int, StoredDay]) -> tuple[AuditedDay, ...]:
-    """Return every day from the start of the copy to the end of its ledger."""
+    """Return every day from the start of the copy to the end of its ledger, and those beside that hold records."""
     end = max((entry.end for entry in state.ledger.values()), default=state.first)
     found = []
     for window in daily_windows(to_epoch_seconds(state.first), to_epoch_seconds(end)):
@@ -251,7 +252,12 @@ def _days(state: SyncState, stored: Mapping[int, StoredDay]) -> tuple[AuditedDay
             if not held.is_intact:
                 values["status"] = "changed"
         found.append(AuditedDay(**values, stored=held.rows))
-    return tuple(found)
+    known = range(to_epoch_seconds(state.first) // DAY, -(-to_epoch_seconds(end) // DAY))
+    for number in sorted(number for number, held in stored.items() if held.rows and number not in known):
+        start, stop = Window(number * DAY, (number + 1) * DAY).times
+        day = AuditedDay(start=start, end=stop, status="foreign", expected=None, rows=0, stored=stored[number].rows)
+        found.append(day)
+    return tuple(sorted(found, key=lambda day: day.start))
 
 
 @define

@@ -17,7 +17,7 @@ from attrs import frozen
 from voicenter_cdr._files import PART_SUFFIX, FileLock, check_file, companion, remove, sync_file
 from voicenter_cdr._times import EPOCH, from_epoch_seconds, to_iso_utc
 from voicenter_cdr.core.planning.windows import DAY, Window
-from voicenter_cdr.errors import CheckpointError
+from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.database import DatabaseTable
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.duckdb import DuckdbTable
@@ -55,7 +55,9 @@ class Dialect:
     day: str
     """Expression: the UTC day of ``started_at``, as text or date."""
     columns: str
-    """Query for the column names of a table (``?``), in order. A column that was dropped and added again moves."""
+    """Query: names and types of the columns of a table (``?``), in order. A column that was added again moves."""
+    guards: str | None = None
+    """Query: the names of triggers and rules of the table (``?``), which may keep records out of it."""
     row_id: str
     """Expression: what names a row within a transaction."""
     by_row_id: str
@@ -134,26 +136,45 @@ class DatabaseStore:
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def _columns(self, table: str) -> list[str]:
-        return [name for (name,) in self._table.execute(self._dialect.columns, [table])]
+        return [name for name, _ in self._table.execute(self._dialect.columns, [table])]
 
     def inspect(self, state: SyncState) -> dict[int, StoredDay]:
         """Count the records of every day, and compare the columns with those the sync has made.
 
-        A column that was renamed, or dropped and added again, is empty or gone, so no day is intact.
+        A column that was renamed, or dropped and added again, is empty or gone, and one of another type has other
+        values, so no day is intact.
         """
         if TABLE not in self._table.tables() or "started_at" not in self._columns(TABLE):
             return {}
         is_intact = self._current_layout(state) == self._layout and not self._is_emptied(state)
         found: dict[int, StoredDay] = {}
-        for day, rows in self._table.execute(f"SELECT {self._dialect.day}, count(*) FROM {TABLE} GROUP BY 1"):
+        try:
+            days = self._table.execute(f"SELECT {self._dialect.day}, count(*) FROM {TABLE} GROUP BY 1")
+        except ConfigurationError:  # the times are of another type
+            return {}
+        for day, rows in days:
             with contextlib.suppress(ValueError, TypeError):  # a time that somebody else wrote
                 number = (date.fromisoformat(str(day)) - EPOCH.date()) // timedelta(days=1)
                 found[number] = StoredDay(rows, is_intact)
         return found
 
     def _current_layout(self, state: SyncState) -> str:
+        """Return the names and types of our columns, in their order, as JSON."""
         ours = set(state.columns.split(","))
-        return ",".join(name for name in self._columns(TABLE) if name in ours)
+        found = self._table.execute(self._dialect.columns, [TABLE])
+        return json.dumps([[name, kind] for name, kind in found if name in ours])
+
+    def _drop_retyped(self, state: SyncState) -> None:
+        """Drop columns that are of another type than the sync has made them, so that they are made again."""
+        if TABLE not in self._table.tables():
+            return
+        with contextlib.suppress(ValueError):  # a copy that noted no types
+            before = dict(json.loads(self._layout))
+            for name, kind in json.loads(self._current_layout(state)):
+                if before.get(name, kind) != kind:
+                    if name == "started_at":
+                        self._table.execute(f"DROP INDEX IF EXISTS {quote_identifier(f'{TABLE}_{name}')}")
+                    self._table.execute(f"ALTER TABLE {TABLE} DROP COLUMN {quote_identifier(name)}")
 
     def _is_emptied(self, state: SyncState) -> bool:
         """Return whether the last column, which every record has, is empty: dropping and adding it moves nothing."""
@@ -195,6 +216,7 @@ class DatabaseStore:
         self._prepare()
         end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
+            self._drop_retyped(state)
             self._table.create()
             self._layout = self._current_layout(state)
             self._table.execute(f"DELETE FROM {TABLE} WHERE started_at IS NULL")  # of a column that was renamed
@@ -212,9 +234,24 @@ class DatabaseStore:
         self._delete_day(window)
 
     def _delete_day(self, window: Window) -> None:
-        day = window.start // DAY * DAY
-        bounds = [self._table.time_literal(from_epoch_seconds(edge)) for edge in (day, day + DAY)]
+        bounds = self._day_bounds(window.start // DAY)
         self._table.execute(f"DELETE FROM {TABLE} WHERE started_at >= ? AND started_at < ?", bounds)
+
+    def _day_bounds(self, day: int) -> list[Any]:
+        return [self._table.time_literal(from_epoch_seconds(edge * DAY)) for edge in (day, day + 1)]
+
+    def _check_stored(self, entry: SyncWindow) -> None:
+        """Refuse a day of which the table does not hold what was written: a trigger may keep records out."""
+        condition = "started_at >= ? AND started_at < ?"
+        counted = self._table.execute(f"SELECT count(*) FROM {TABLE} WHERE {condition}", self._day_bounds(entry.day))
+        ((stored,),) = counted
+        if stored != entry.rows:
+            found = self._table.execute(self._dialect.guards, [TABLE]) if self._dialect.guards else []
+            names = ", ".join(str(name) for (name,) in found) or "nothing tells what does it"
+            raise ConfigurationError(
+                f"{self._name} holds {stored:,} of {entry.rows:,} records that were written of a day: {names}",
+                hint="Drop triggers and rules that change what a sync writes; views and other tables can do the same.",
+            )
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Insert records."""
@@ -222,6 +259,7 @@ class DatabaseStore:
 
     def commit(self, state: SyncState, entry: SyncWindow) -> SyncState:
         """Commit records, ledger and state together."""
+        self._check_stored(entry)
         made = state.with_entry(entry)
         self._save(made, entry)
         self._table.execute("COMMIT")
@@ -310,7 +348,8 @@ class DatabaseStore:
 
 _SQLITE: Final = Dialect(
     day="substr(started_at, 1, 10)",
-    columns="SELECT name FROM pragma_table_info(?) ORDER BY cid",
+    columns="SELECT name, type FROM pragma_table_info(?) ORDER BY cid",
+    guards="SELECT 'trigger ' || name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? ORDER BY name",
     row_id="rowid",
     by_row_id="rowid = ?",
     # Readers don't wait for a writer in this mode. It needs files beside the database that a reader may have to make,
@@ -322,7 +361,7 @@ _SQLITE: Final = Dialect(
 
 _DUCKDB: Final = Dialect(
     day="strftime(started_at AT TIME ZONE 'UTC', '%Y-%m-%d')",
-    columns="SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND schema_name = 'main' "
+    columns="SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? AND schema_name = 'main' "
     "AND database_name = current_database() ORDER BY column_index",
     row_id="rowid",
     by_row_id="rowid = ?",

@@ -37,6 +37,7 @@ _TYPES: Final[Mapping[Kind, str]] = {
     Kind.STEPS: "jsonb",
     Kind.JSON: "jsonb",
 }
+_FUNCTION: Final = re.compile(r"function [A-Za-z_][\w.]*\(\)")
 _STAGING: Final = "voicenter_staging"
 _CONNECT_SECONDS: Final = 10
 _LOCK_ATTEMPTS: Final = 10
@@ -49,8 +50,11 @@ _NOT_IN_JSONB: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0
 
 _DIALECT: Final = Dialect(
     day="to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
-    columns="SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(current_schema()) || '.' || "
+    columns="SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+    "WHERE attrelid = to_regclass(quote_ident(current_schema()) || '.' || "
     "quote_ident(?::text)) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+    guards="SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = to_regclass(?::text) AND NOT tgisinternal "
+    "UNION ALL SELECT 'rule ' || rulename FROM pg_rewrite WHERE ev_class = to_regclass('cdr') AND ev_type <> '1'",
     row_id="ctid::text",
     by_row_id="ctid = ?::tid",
     erase=lambda table, _: _vacuum(table),
@@ -117,7 +121,7 @@ class PostgresTable:
         }
         lines = ",\n    ".join(f"{quote_identifier(name)} {kind}" for name, kind in kinds.items())
         self.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (\n    {lines}\n)")
-        known = {name for (name,) in self.execute(_DIALECT.columns, [TABLE])}
+        known = {name for name, _ in self.execute(_DIALECT.columns, [TABLE])}
         for column in self._columns:
             if column.name not in known:
                 kind = _TYPES[column.kind]
@@ -174,13 +178,19 @@ class PostgresTable:
             raise OSError(errno.EBUSY, f"the database did not answer ({type(error).__name__})", self._name) from None
         except self._psycopg.OperationalError:
             raise OSError(errno.EIO, "the connection to the database was lost", self._name) from None
-        except self._psycopg.ProgrammingError as error:  # names of tables and columns, no values
-            said = error.diag.message_primary or type(error).__name__
+        except self._psycopg.ProgrammingError as error:  # names of tables and columns; a function says what it likes
+            said = None if error.diag.context else error.diag.message_primary
+            said = said or type(error).__name__ + _where(error)
             raise ConfigurationError(f"PostgreSQL can't use {self._name}: {said}", hint=COMPARE_HINT) from None
         except self._psycopg.Error as error:
-            raise ConfigurationError(
-                f"{self._name} does not take the records: {type(error).__name__}", hint=COMPARE_HINT
-            ) from None
+            said = type(error).__name__ + _where(error)
+            raise ConfigurationError(f"{self._name} does not take the records: {said}", hint=COMPARE_HINT) from None
+
+
+def _where(error: Any) -> str:
+    """Return the function an error comes from, such as that of a trigger."""
+    function = _FUNCTION.search(error.diag.context or "")
+    return f" in {function[0]}" if function else ""
 
 
 def _storable(column: Column, values: list[Any]) -> list[Any]:
@@ -264,6 +274,7 @@ class PostgresStore(DatabaseStore):
         with self._transaction():
             self._delete_day(self._window)
             self._postgres().publish()
+            self._check_stored(entry)
             self._save(made, entry)
         return made
 
@@ -290,6 +301,7 @@ class SharedPostgresStore(PostgresStore):
         with self._day_lock(entry.day), self._transaction():
             self._delete_day(self._window)
             self._postgres().publish()
+            self._check_stored(entry)
             self._save_entries([entry])
         return state.with_entry(entry)
 

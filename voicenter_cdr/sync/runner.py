@@ -47,6 +47,8 @@ class SyncReport:
     drifted: tuple[SyncWindow, ...] = ()
     """Windows whose records were not those the last run had stored: somebody has changed the copy. This run has fetched
     them again, as far as they lie before ``end``."""
+    foreign_rows: int = 0
+    """Records on days that no sync has fetched, before the start or behind the end. They are left as they are."""
     requests: int = 0
     """Requests sent, retries included."""
     retries: int = 0

@@ -149,6 +149,11 @@ def _report(report: SyncReport, destination: str, seconds: float, messages: Outp
     if report.drifted and not messages.quiet:
         days = pluralize(len(report.drifted), "day")
         echo_err(f"{days} of the copy not as the last sync left them; fetched again")
+    if report.foreign_rows and not messages.quiet:
+        rows = pluralize(report.foreign_rows, "record")
+        echo_err(
+            f"{rows} in the copy of days that no sync has fetched, left as they are: remove them, or sync --from them"
+        )
     if report.dry_run:
         for line in _planned(report.windows) or ["would fetch nothing"]:
             echo_err(line)
