@@ -370,11 +370,11 @@ def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_dlt_twins_stay_two(run: Any, mode: str) -> None:
     """Records that differ in nothing their key is made from are all loaded, and once, in every run."""
-    twins = [row(1, 30, QueueName=name) for name in ("Sales", "Service", "Sales")]
-    with service(Sandbox(Records([*twins, row(2, 31)]))) as url:
+    equal = [row(1, 30, QueueName=name) for name in ("Sales", "Service", "Sales")]
+    with service(Sandbox(Records([*equal, row(2, 31)]))) as url:
         for _ in range(2):
             loaded = run(url, mode=mode, columns="queue_name, call_id")
-            assert [name for name, call_id in loaded if call_id == twins[0]["CallID"]] == ["Sales", "Sales", "Service"]
+            assert [name for name, call_id in loaded if call_id == equal[0]["CallID"]] == ["Sales", "Sales", "Service"]
             assert len(loaded) == 4
 
 

@@ -1,4 +1,4 @@
-"""Cancelled anywhere: no task, no slot, no connection is left behind, and the budget stays right."""
+"""Cancelled anywhere: no task, no permit, no connection is left behind, and the budget stays right."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_fetch_after_many_cancellations_works() -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        assert len([task for task in asyncio.all_tasks() - running if "lane" in task.get_name()]) == 0
+        assert len([task for task in asyncio.all_tasks() - running if task.get_name().startswith("voicenter_cdr")]) == 0
         assert len(await every(client)) == ROWS
     assert asyncio.all_tasks() == before
     assert app.busiest() <= 30

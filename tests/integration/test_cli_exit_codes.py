@@ -64,7 +64,7 @@ def test_exit_code_tells_the_kind_of_failure(
 def test_shared_limit_that_cannot_be_used_is_exit_code_6(
     service: Service, run: Run, tmp_path: Path, place: str
 ) -> None:
-    """Waiting does not mend it: the last line says what does; where a slot comes too late, it tells of --max-wait."""
+    """Waiting does not mend it: the last line says what does; where a permit comes too late, it tells of --max-wait."""
     (tmp_path / "notes.txt").write_text("no database, but a text that is long enough to be taken for one" * 20)
     done = run("count", "--last", "7d", "--share", str(tmp_path / place))
     assert (done.code, service.app.hits) == (6, [])

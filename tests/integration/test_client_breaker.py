@@ -18,13 +18,13 @@ async def test_breaker_older_request_ends_no_probe() -> None:
     """After a refusal one request finds out for all: what becomes of an older one lets no second one out."""
     pace = RequestScheduler(RateLimit(), None)
 
-    async def slot() -> Permit:
+    async def permit() -> Permit:
         return await pace.acquire(interactive=False, max_wait=None)
 
-    old, refused, unused = await slot(), await slot(), await slot()
+    old, refused, unused = await permit(), await permit(), await permit()
     pace.record_refusal(refused, None)
-    probe = await slot()
-    waiting = asyncio.create_task(slot())
+    probe = await permit()
+    waiting = asyncio.create_task(permit())
     await asyncio.sleep(1)
     pace.mark_abandoned(old)
     pace.release(unused)
@@ -32,7 +32,7 @@ async def test_breaker_older_request_ends_no_probe() -> None:
     assert not waiting.done()
     pace.release(probe)
     another = await waiting
-    last = asyncio.create_task(slot())
+    last = asyncio.create_task(permit())
     await asyncio.sleep(1)
     assert not last.done()
     pace.mark_abandoned(another)
@@ -51,7 +51,7 @@ async def test_scheduler_long_wait_is_logged(caplog: pytest.LogCaptureFixture) -
 
 
 async def test_breaker_probe_cancelled_at_the_limit_frees_the_next() -> None:
-    """The gate is not left to a probe that has gone: the next caller probes."""
+    """The breaker is not left to a probe that has gone: the next caller probes."""
     service = Service([raw(1, 1)])
     service.script[29] = refusal_of(1)
     async with service.client() as client:
@@ -73,7 +73,7 @@ async def test_breaker_probe_cancelled_at_the_limit_frees_the_next() -> None:
     ],
 )
 async def test_permit_slow_connection_stays_taken(limit: RateLimit, delays: list[float]) -> None:
-    """A slot stays taken until its request is written, however long that takes."""
+    """A permit stays taken until its request is sent, however long that takes."""
     transport = SlowToConnect(delays)
     async with CdrClient(code=CODE, transport=transport, rate_limit=limit) as client:
         await asyncio.gather(*[client.fetch(query()) for _ in range(4 * limit.requests)])

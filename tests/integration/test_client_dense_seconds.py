@@ -37,9 +37,9 @@ async def test_dense_second_chosen_fields_loses_no_record() -> None:
     assert {len(cdr.extra) for cdr in got} == {0}
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4])
-async def test_dense_second_beyond_reach_raises_with_any_concurrency(lanes: int) -> None:
-    """A crowded second is asked from one end only, however dense its neighbours: nothing is asked for ever."""
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+async def test_dense_second_beyond_reach_raises_with_any_concurrency(concurrency: int) -> None:
+    """A dense second is asked from one end only, however dense its neighbours: nothing is asked for ever."""
     counts = [14, 25, 0, 17, 0, 3, 25]
     rows = [
         make_row(
@@ -51,7 +51,7 @@ async def test_dense_second_beyond_reach_raises_with_any_concurrency(lanes: int)
     app = Sandbox(Records(rows), behaviour=Behaviour(cap=10, requests=1_000, gzip=False))
     limit = RateLimit(1_000, 60.0)
     async with CdrClient(
-        code="sandbox-code", transport=in_process(app), page_cap=10, rate_limit=limit, concurrency=lanes
+        code="sandbox-code", transport=in_process(app), page_cap=10, rate_limit=limit, concurrency=concurrency
     ) as client:
         got = [cdr async for cdr in client.iter_all(query(60))]
     assert Counter(cdr.call_id for cdr in got) == Counter(row["CallID"] for row in rows)

@@ -119,7 +119,7 @@ async def test_timeout_slow_consumer_is_not_timed() -> None:
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 3.0, 61.0])
 async def test_cancel_in_any_wait_ends_at_once(after: float) -> None:
-    """In the wait for a slot, in the request, in the pause after a fault: the task ends, and nothing more is sent."""
+    """In the wait for a permit, in the request, in the pause after a fault: the task ends, and nothing more is sent."""
     service = Service(minute_rows(), latency=0.7)
     service.script[0] = httpx.Response(503)
     async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
@@ -228,7 +228,7 @@ async def test_aclose_ends_a_call_between_retries() -> None:
 
 
 async def test_permit_is_released_where_planning_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong between the slot and the request, the slot is given back."""
+    """Whatever goes wrong between the permit and the request, the permit is released."""
     service = Service(minute_rows())
     async with service.client(rate_limit=RateLimit(1, 60.0)) as client:
         with monkeypatch.context() as patch:

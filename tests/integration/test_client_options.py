@@ -40,7 +40,7 @@ from voicenter_cdr.core.http.transport import proxy_for
     ],
 )
 def test_client_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
-    """Refused before any request, with the mend in the message."""
+    """Refused before any request, with the hint in the message."""
     with pytest.raises(ConfigurationError, match=words):
         CdrClient(**options)
 

@@ -103,7 +103,7 @@ async def test_client_endless_refusals_raise_the_rate_error() -> None:
 
 
 async def test_max_wait_too_short_raises_at_once() -> None:
-    """A wait that can't end in time is not begun, costs no slot, and says when to come back."""
+    """A wait that can't end in time is not begun, costs no permit, and says when to come back."""
     service = Service([])
     async with service.client(rate_limit=RateLimit(2, 60.0)) as client:
         await client.fetch(query())
@@ -218,7 +218,7 @@ async def test_limiter_is_asked_by_one_caller_at_a_time() -> None:
 
 
 async def test_fetch_passes_waiting_bulk_requests() -> None:
-    """With bulk requests waiting for the rate, a fetch starts within two slots; the bulk run still gets through."""
+    """With bulk requests waiting for the rate, a fetch starts within two permits; the bulk run still gets through."""
     service = Service(minute_rows(700), cap=10, latency=0.1)
     async with service.client(rate_limit=RateLimit(1, 2.0, grace=0.0)) as client:
         runs = [asyncio.create_task(count_records(client.iter_all(query(5_000)))) for _ in range(3)]
@@ -276,7 +276,7 @@ async def test_queue_turn_given_while_leaving_is_passed_on() -> None:
 
 @pytest.mark.parametrize("limiter", [None, Permits()])
 async def test_permit_unused_serves_the_next_request(monkeypatch: pytest.MonkeyPatch, limiter: Permits | None) -> None:
-    """What there was to ask may be gone when the slot comes; the slot then serves the next one.
+    """What there was to ask may be gone when the permit comes; the permit then serves the next one.
 
     A shared limiter's token is used, too, while it is fresh.
     """
@@ -299,7 +299,7 @@ async def test_permit_unused_serves_the_next_request(monkeypatch: pytest.MonkeyP
 
 
 async def test_permit_without_a_request_is_released() -> None:
-    """A lane that waited for a slot while the last answer came leaves the slot to the next caller."""
+    """A worker that waited for a permit while the last response came leaves the permit to the next caller."""
     rows = [raw(number, number) for number in range(25)]
     service = Service(rows, latency=3.0)
 

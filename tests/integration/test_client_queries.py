@@ -98,7 +98,7 @@ async def test_fetch_raw_returns_the_response_as_it_came(answer: Any, status: in
 
 
 async def test_fetch_raw_counts_against_the_limit() -> None:
-    """A refusal closes the gate, and a connection that fails is our error."""
+    """A refusal opens the breaker, and a connection that fails is our error."""
     service = Service([])
     service.script = {0: refusal(1), 1: httpx.ConnectError("refused")}
     async with service.client() as client:

@@ -201,7 +201,7 @@ async def test_iter_all_lasting_wrong_count_raises() -> None:
 
 @pytest.mark.parametrize("busy", [0, 1, 20])
 async def test_iter_all_first_failure_is_the_one_raised(busy: int) -> None:
-    """While the consumer is busy a lane may fail: the others stop at once, and its error is the one that is raised."""
+    """While the consumer is busy a worker may fail: the others stop at once, and its error is the one raised."""
     rows = [raw(number, 2_400 * number) for number in range(180)] + [raw(200 + number, 180_000) for number in range(90)]
     app = Sandbox(Records(rows), codes=[CODE], behaviour=Behaviour(cap=40, totals="capped"))
 

@@ -41,7 +41,7 @@ EVENLY = Bulk(BEGIN + 300_000 * number for number in range(24))
 CROWDED = Bulk([*(BEGIN + 500_000 * number for number in range(15)), *[BEGIN + 3_000_500] * 9])
 PLAIN = Behaviour(cap=CAP, requests=10_000, latency=1.0)
 HOURS = 3 * 3_600
-LANES = (1, 4)
+CONCURRENCIES = (1, 4)
 
 
 @frozen
@@ -55,7 +55,7 @@ class Phase:
     behaviour: Behaviour = PLAIN
 
 
-def _ladder(hits: Sequence[Hit]) -> int:
+def _dense_second(hits: Sequence[Hit]) -> int:
     return next(place for place, hit in enumerate(hits) if len(hit.sort) > 1)
 
 
@@ -64,7 +64,7 @@ PHASES = (
     Phase("middle", lambda hits: len(hits) // 2),
     Phase("last window", lambda hits: len(hits) - 1),
     Phase("a split", lambda hits: len(hits) // 2, behaviour=PLAIN.but(sort="ignored")),
-    Phase("the ladder", _ladder, CROWDED),
+    Phase("a dense second", _dense_second, CROWDED),
 )
 """A window is cut and split; one second holds more than an answer can."""
 
@@ -77,7 +77,7 @@ class Case:
     stays: bool
     """Whether the last of them does."""
     phase: Phase
-    lanes: int
+    concurrency: int
 
     @property
     def struck(self) -> list[Row]:
@@ -93,21 +93,21 @@ class Case:
     def name(self) -> str:
         """What ``-k`` finds."""
         rows = ", then ".join(row.name for row in self.rows)
-        return f"{rows}-{'stays' if self.stays else 'once'}-{self.phase.name}-{self.lanes} in flight"
+        return f"{rows}-{'stays' if self.stays else 'once'}-{self.phase.name}-{self.concurrency} in flight"
 
 
 def _alone() -> Iterator[Case]:
     """Every row in every phase, once and for good: with one request in flight the one, with several the other."""
     for (i, row), (j, phase), stays in itertools.product(enumerate(ROWS), enumerate(PHASES), (False, True)):
-        yield Case((row,), stays, phase, LANES[(i + j + stays) % 2])
+        yield Case((row,), stays, phase, CONCURRENCIES[(i + j + stays) % 2])
 
 
 def _together() -> Iterator[Case]:
     """Every fault with every answer, spread over the ways they can meet."""
-    ways = list(itertools.product(PHASES, LANES, (False, True), (False, True)))
+    ways = list(itertools.product(PHASES, CONCURRENCIES, (False, True), (False, True)))
     for (i, fault), (j, answer) in itertools.product(enumerate(FAULTS), enumerate(ANSWERS)):
-        phase, lanes, stays, turned = ways[STRIDE * (i + j) % len(ways)]
-        yield Case((answer, fault) if turned else (fault, answer), stays, phase, lanes)
+        phase, concurrency, stays, turned = ways[STRIDE * (i + j) % len(ways)]
+        yield Case((answer, fault) if turned else (fault, answer), stays, phase, concurrency)
 
 
 STRIDE = 11
@@ -120,12 +120,14 @@ ALONE, TOGETHER = tuple(_alone()), tuple(_together())
 _places: dict[tuple[str, str, int], int] = {}
 
 
-async def _run(way: dict[str, Any], got: list[Cdr], lanes: int = 1, resume: str | None = None) -> VoicenterError | None:
+async def _run(
+    way: dict[str, Any], got: list[Cdr], concurrency: int = 1, resume: str | None = None
+) -> VoicenterError | None:
     """Take what comes, and the error that ends it."""
     limit = RateLimit(1_000, 60.0)
     options: dict[str, Any] = {"page_cap": CAP, "max_attempts": 3, "timeout": 30.0, "rate_limit": limit}
     async with (
-        CdrClient(code="sandbox-code", concurrency=lanes, **options, **way) as client,
+        CdrClient(code="sandbox-code", concurrency=concurrency, **options, **way) as client,
         asyncio.timeout(HOURS),
         contextlib.aclosing(client.iter_all(QUERY, resume_from=resume)) as records,
     ):
@@ -143,6 +145,7 @@ async def _way(app: Sandbox, *, wire: bool) -> AsyncIterator[dict[str, Any]]:
     if not wire:
         yield {"transport": in_process(app)}
         return
+    pytest.importorskip("uvicorn")
     async with serving(app) as url:
         yield {"base_url": url}
 
@@ -155,9 +158,9 @@ def _service(case: Case) -> Sandbox:
 async def _begin(case: Case) -> int:
     """The number of the request with which it begins to go wrong: from a run in which nothing does."""
     app = _service(case)
-    key = case.phase.name, app.behaviour.totals, case.lanes
+    key = case.phase.name, app.behaviour.totals, case.concurrency
     if key not in _places:
-        error = await _run({"transport": in_process(app)}, [], case.lanes)
+        error = await _run({"transport": in_process(app)}, [], case.concurrency)
         assert error is None or (case.is_uncountable and isinstance(error, DenseWindowError))
         _places[key] = case.phase.begins(app.hits)
     return _places[key]
@@ -200,11 +203,11 @@ async def test_fault_ends_in_the_complete_result_or_its_error(case: Case) -> Non
     got: list[Cdr] = []
     # Two of them together are run in process, where a connection breaks as well; each alone over a real one.
     async with _way(app, wire=len(case.rows) == 1 and case.rows[0].is_of_the_wire) as way:
-        error = await _run(way, got, case.lanes)
+        error = await _run(way, got, case.concurrency)
         if error is not None:
             app.faults = None
             assert error.checkpoint is not None
-            rest = await _run(way, got, case.lanes, resume=error.checkpoint)
+            rest = await _run(way, got, case.concurrency, resume=error.checkpoint)
             assert rest is None or (case.is_uncountable and isinstance(rest, DenseWindowError))
     came, told = (WHOLE, 0) if error is None else (type(error).__name__, _told(error))
     if case.is_uncountable:
@@ -221,8 +224,8 @@ async def test_fault_ends_in_the_complete_result_or_its_error(case: Case) -> Non
 
 def test_fault_matrix_pairs_every_fault_with_every_answer() -> None:
     """Every row is in every phase with either number of requests in flight, and every fault with every answer."""
-    alone = {(case.rows[0].name, case.phase.name, case.lanes) for case in ALONE}
-    assert len(alone) == len(ROWS) * len(PHASES) * len(LANES)
+    alone = {(case.rows[0].name, case.phase.name, case.concurrency) for case in ALONE}
+    assert len(alone) == len(ROWS) * len(PHASES) * len(CONCURRENCIES)
     pairs = [(*sorted(case.rows, key=ROWS.index), case.rows[0] in FAULTS, *_how(case)) for case in TOGETHER]
     for one, other in itertools.combinations(zip(*pairs, strict=True), 2):
         assert len(set(zip(one, other, strict=True))) == len(set(one)) * len(set(other))
@@ -234,12 +237,14 @@ def test_fault_matrix_sample_names_every_fault_and_every_answer() -> None:
     assert sampled == {row.name for row in ROWS}
     alone = {(case.rows[0].name, case.stays) for case in ALONE[::ALONE_SAMPLE]}
     assert alone == {(row.name, stays) for row in ROWS for stays in (False, True)}
-    phases = {(case.phase.name, case.stays, case.lanes) for case in ALONE[::ALONE_SAMPLE]}
-    assert phases == {(phase.name, stays, lanes) for phase in PHASES for stays in (False, True) for lanes in LANES}
+    phases = {(case.phase.name, case.stays, case.concurrency) for case in ALONE[::ALONE_SAMPLE]}
+    assert phases == {
+        (phase.name, stays, concurrency) for phase in PHASES for stays in (False, True) for concurrency in CONCURRENCIES
+    }
 
 
 def _how(case: Case) -> tuple[bool, str, int]:
-    return case.stays, case.phase.name, case.lanes
+    return case.stays, case.phase.name, case.concurrency
 
 
 async def test_refused_connection_is_retried_and_raised() -> None:
@@ -256,6 +261,7 @@ async def test_refused_connection_is_retried_and_raised() -> None:
 
 async def test_connection_without_tls_raises() -> None:
     """A service that does not speak TLS, or whose certificate nobody vouches for, is no service."""
+    pytest.importorskip("uvicorn")
     async with serving(Sandbox(EVENLY)) as url:
         error = await _run({"base_url": url.replace("http://", "https://")}, [])
     assert isinstance(error, ServiceUnreachableError)

@@ -197,7 +197,7 @@ async def test_export_into_a_copy_is_refused(account: Account) -> None:
 
 
 async def test_sync_with_another_state_is_refused(account: Account) -> None:
-    """A run with another state than that of the tree refuses, unless that one was moved or all is fetched anew."""
+    """A run with another state than that of the dataset refuses, unless that one was moved or all is fetched anew."""
     here, there = account.folder / "here.json", account.folder / "there.json"
     await account.sync("calls/", NOW, state=here)
     shutil.copy(here, there)
@@ -216,7 +216,7 @@ async def test_sync_with_another_state_is_refused(account: Account) -> None:
 
 @pytest.mark.parametrize("target", ["calls/", "folder.sqlite"])
 async def test_sync_folder_in_place_of_a_file_is_refused(account: Account, target: str) -> None:
-    """A state within the tree it is about, and a folder called like a database, are told before any request."""
+    """A state within the dataset it is about, and a folder called like a database, are told before any request."""
     (account.folder / "folder.sqlite").mkdir()
     state = account.folder / "calls" / "state.json" if target == "calls/" else None
     with pytest.raises(ConfigurationError, match=r"which holds records alone|is a folder"):
@@ -252,7 +252,7 @@ async def test_sync_database_of_somebody_else_is_refused(account: Account, kind:
 async def test_full_refresh_killed_midway_leaves_the_old_dataset(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed with the old tree out of the way, a refresh leaves nothing that an export would take for a whole one."""
+    """Killed with the old dataset out of the way, a refresh leaves nothing that an export would take for a whole."""
     target = account.target("calls/")
     with committing(open_sink(target)) as sink:
         sink.write([Cdr(started_at=NOW)])

@@ -60,12 +60,12 @@ def ids(error: VoicenterError) -> str:
 def test_error_survives_pickle_and_copy(error: VoicenterError) -> None:
     """Type, text and everything a program needs come back."""
     error.window, error.attempts, error.checkpoint = WINDOW, 3, "{}"
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert type(twin) is type(error)
-        assert str(twin) == str(error)
-        assert twin.args == error.args
-        assert vars(twin) == vars(error)
-        assert twin.retryable is error.retryable
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(copied) is type(error)
+        assert str(copied) == str(error)
+        assert copied.args == error.args
+        assert vars(copied) == vars(error)
+        assert copied.retryable is error.retryable
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=ids)

@@ -132,7 +132,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], renam
 
 
 def test_dataset_killed_swap_is_ended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed while one tree takes the place of another: the next export finds the new one whole, and keeps it."""
+    """Killed while one dataset takes the place of another: the next export finds the new one whole, and keeps it."""
     target = f"{tmp_path}/lake/"
     save(target, [FULL])
     sink = open_sink(target)
@@ -169,14 +169,14 @@ def test_dataset_files_added_meanwhile_are_kept(tmp_path: Path) -> None:
 
 
 def test_dataset_of_json_lines_is_packed(tmp_path: Path) -> None:
-    """A folder of JSON Lines is the same tree, packed with gzip."""
+    """A folder of JSON Lines is the same dataset, packed with gzip."""
     save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")
     found = polars.concat([polars.read_ndjson(path) for path in sorted((tmp_path / "lines").rglob("*.gz"))])
     assert found["call_id"].to_list() == [FULL.call_id, "another"]
 
 
 def test_dataset_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
-    """A folder with anything but such a tree is left alone; so is one that a sync keeps."""
+    """A folder with anything but such a dataset is left alone; so is one that a sync keeps."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
     with pytest.raises(ConfigurationError, match="no part of a dataset"):

@@ -172,12 +172,12 @@ def test_column_is_the_same_in_every_schema(column: Column) -> None:
 
 
 def test_columns_leave_date_to_datasets() -> None:
-    """A tree is parted by ``date``: a column of that name would hide it, or be hidden."""
+    """A dataset is parted by ``date``: a column of that name would hide it, or be hidden."""
     assert "date" not in [name.lower() for name in arrow_schema().names]
 
 
 def test_table_raw_names_are_the_apis(tmp_path: Path) -> None:
-    """With raw names the columns are the API's in every file, down to the steps; a tree refuses its column Date."""
+    """With raw names the columns are the API's in every file, down to the steps; a dataset refuses its column Date."""
     for name in ("a.parquet", "a.sqlite", "a.duckdb"):
         save(str(tmp_path / name), [FULL], raw_names=True)
     assert pq.read_table(tmp_path / "a.parquet").column_names == [column.api_name for column in COLUMNS]
@@ -185,7 +185,7 @@ def test_table_raw_names_are_the_apis(tmp_path: Path) -> None:
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         assert connection.execute('SELECT "DTMFData"[1]."LayerName", "Date" FROM cdr').fetchall() == [("Main", MOMENT)]
     with pytest.raises(ConfigurationError, match="Date"):
-        open_sink(f"{tmp_path}/tree/", raw_names=True)
+        open_sink(f"{tmp_path}/dataset/", raw_names=True)
 
 
 def test_schema_is_independent_of_the_first_records(tmp_path: Path) -> None:

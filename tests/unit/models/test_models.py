@@ -173,9 +173,9 @@ def test_cdr_is_a_value() -> None:
     assert {record, cdr()} == {record}
     assert record != cdr(record_url=None)
     assert hash(record) == hash(cdr(record_url=None))
-    for twin in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record), attrs.evolve(record)):
-        assert twin == record
-        assert hash(twin) == hash(record)
+    for copied in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record), attrs.evolve(record)):
+        assert copied == record
+        assert hash(copied) == hash(record)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         record.call_id = "x"  # type: ignore[misc]
 
@@ -308,7 +308,7 @@ def test_page_is_a_sequence_of_records() -> None:
     ],
 )
 def test_query_invalid_values_are_refused(make: Any, words: str) -> None:
-    """Before any request, with the mend in the message, and without the numbers that were given."""
+    """Before any request, with the hint in the message, and without the numbers that were given."""
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert words in str(caught.value)

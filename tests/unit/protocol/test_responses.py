@@ -185,7 +185,7 @@ def test_response_declared_type_is_told() -> None:
         decode(200, {"content-type": "text/html"}, b"<")
 
 
-MEND = "The service answered in a form that is not known; report it."
+HINT = "The service answered in a form that is not known; report it."
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ MEND = "The service answered in a form that is not known; report it."
             200,
             None,
             b'{"TOTAL_HITS":"x"}',
-            ["The answer's envelope can't be read ($.TOTAL_HITS: expected a whole number)", MEND],
+            ["The answer's envelope can't be read ($.TOTAL_HITS: expected a whole number)", HINT],
         ),
         (
             200,
             None,
             b'{"ERROR_NUMBER":0}',
-            ["The answer holds no list of records ($.CDR_LIST: expected an array)", MEND],
+            ["The answer holds no list of records ($.CDR_LIST: expected an array)", HINT],
         ),
         (
             299,
@@ -236,7 +236,7 @@ MEND = "The service answered in a form that is not known; report it."
             b'{"CDR_LIST":[]}',
             [
                 "An empty list without error number and total proves nothing ($.ERROR_NUMBER: expected a whole number)",
-                MEND,
+                HINT,
             ],
         ),
         (

@@ -11,77 +11,77 @@ from voicenter_cdr.core.ratelimit.backoff import RateLimitBreaker, estimate_dura
 
 
 def test_breaker_pause_doubles_until_a_success() -> None:
-    """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success opens it."""
-    gate = RateLimitBreaker(RateLimit())
-    assert gate.is_closed
+    """Ten seconds, twenty, forty, then a period; jitter only ever adds; a success closes it."""
+    breaker = RateLimitBreaker(RateLimit())
+    assert breaker.is_closed
     now, floors = 0.0, []
     for _ in range(5):
-        gate.record_refusal(now, now, jitter=0.0)
-        floors.append(gate.delay(now))
-        now += gate.delay(now)
+        breaker.record_refusal(now, now, jitter=0.0)
+        floors.append(breaker.delay(now))
+        now += breaker.delay(now)
     assert floors == [10.0, 20.0, 40.0, 60.0, 60.0]
-    gate.record_refusal(now, now, jitter=0.5)
-    assert gate.delay(now) == 90.0
-    gate.record_success(now + 91)
-    assert gate.is_closed
-    assert gate.delay(now) == 0.0
+    breaker.record_refusal(now, now, jitter=0.5)
+    assert breaker.delay(now) == 90.0
+    breaker.record_success(now + 91)
+    assert breaker.is_closed
+    assert breaker.delay(now) == 0.0
 
 
 def test_breaker_refusals_of_one_event_count_once() -> None:
-    """Twenty requests in flight that are all refused close the gate once."""
-    gate = RateLimitBreaker(RateLimit())
+    """Twenty requests in flight that are all refused open the breaker once."""
+    breaker = RateLimitBreaker(RateLimit())
     for answered in range(20):
-        gate.record_refusal(0.0, 5.0 + answered / 10, jitter=0.0)
-    assert gate.delay(5.0) == 10.0
+        breaker.record_refusal(0.0, 5.0 + answered / 10, jitter=0.0)
+    assert breaker.delay(5.0) == 10.0
 
 
 def test_breaker_first_pause_is_a_sixth_of_the_period() -> None:
     """A sixth of the period, never more than ten seconds; once it is over there is no wait."""
     for period, pause in ((3.0, 0.5), (60.0, 10.0), (120.0, 10.0)):
-        gate = RateLimitBreaker(RateLimit(30, period))
-        gate.record_refusal(0.0, 0.0, jitter=0.0)
-        assert gate.delay(0.0) == pause
-        assert gate.delay(pause + 0.5) == gate.delay(1e6) == 0.0
+        breaker = RateLimitBreaker(RateLimit(30, period))
+        breaker.record_refusal(0.0, 0.0, jitter=0.0)
+        assert breaker.delay(0.0) == pause
+        assert breaker.delay(pause + 0.5) == breaker.delay(1e6) == 0.0
 
 
 def test_breaker_request_sent_in_the_instant_of_opening_counts_as_later() -> None:
-    """Its refusal is an event of its own, its success opens the gate."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(0.0, 5.0, jitter=0.0)
-    gate.record_refusal(5.0, 6.0, jitter=0.0)
-    assert gate.delay(6.0) == 20.0
-    gate.record_success(6.0)
-    assert gate.is_closed
+    """Its refusal is an event of its own, its success closes the breaker."""
+    breaker = RateLimitBreaker(RateLimit())
+    breaker.record_refusal(0.0, 5.0, jitter=0.0)
+    breaker.record_refusal(5.0, 6.0, jitter=0.0)
+    assert breaker.delay(6.0) == 20.0
+    breaker.record_success(6.0)
+    assert breaker.is_closed
 
 
 def test_breaker_answered_probe_is_over() -> None:
     """Every answer that counts ends the probe; a success without any refusal is none."""
-    gate = RateLimitBreaker(RateLimit())
-    assert gate.half_open is False
-    gate.record_success(-1.0)
-    assert (gate.is_closed, gate.half_open) == (True, False)
-    gate.half_open = True
-    gate.record_refusal(0.0, 1.0, jitter=0.0)
-    assert gate.half_open is False
-    gate.half_open = True
-    gate.record_success(2.0)
-    assert gate.half_open is False
+    breaker = RateLimitBreaker(RateLimit())
+    assert breaker.half_open is False
+    breaker.record_success(-1.0)
+    assert (breaker.is_closed, breaker.half_open) == (True, False)
+    breaker.half_open = True
+    breaker.record_refusal(0.0, 1.0, jitter=0.0)
+    assert breaker.half_open is False
+    breaker.half_open = True
+    breaker.record_success(2.0)
+    assert breaker.half_open is False
 
 
 def test_breaker_old_success_does_not_close_it() -> None:
     """A request that was sent before the refusal says nothing about now."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(4.0, 5.0, jitter=0.0)
-    gate.record_success(3.0)
-    assert not gate.is_closed
+    breaker = RateLimitBreaker(RateLimit())
+    breaker.record_refusal(4.0, 5.0, jitter=0.0)
+    breaker.record_success(3.0)
+    assert not breaker.is_closed
 
 
 @pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
 def test_breaker_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
     """What the service asks for counts if it is longer than our own pause, up to two periods."""
-    gate = RateLimitBreaker(RateLimit())
-    gate.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
-    assert gate.delay(0.0) == obeyed
+    breaker = RateLimitBreaker(RateLimit())
+    breaker.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
+    assert breaker.delay(0.0) == obeyed
 
 
 @given(st.integers(1, 50), st.floats(0, 0.999), st.none() | st.floats(0, 1e6))
@@ -91,7 +91,7 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
 
 
 @pytest.mark.parametrize(
-    ("requests", "lanes", "seconds"),
+    ("requests", "concurrency", "seconds"),
     [
         (0, 4, 0),
         (1, 4, 5),
@@ -104,9 +104,9 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
         (130, 1, 650),
     ],
 )
-def test_estimate_duration_is_the_slower_of_rate_and_responses(requests: int, lanes: int, seconds: float) -> None:
+def test_estimate_duration_is_the_slower_of_rate_and_responses(requests: int, concurrency: int, seconds: float) -> None:
     """By the rate or by the answers in flight, whichever is slower; a period's worth goes out at once."""
-    assert estimate_duration(requests, RateLimit(), 5.0, lanes) == seconds
+    assert estimate_duration(requests, RateLimit(), 5.0, concurrency) == seconds
 
 
 def test_backoff_doubles() -> None:

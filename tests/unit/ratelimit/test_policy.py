@@ -48,72 +48,72 @@ def test_window_any_period_holds_at_most_the_limit(calls: list[tuple[float, floa
             now += delay
             if delay == 0:
                 break
-        slot = window.acquire(now)
+        permit = window.acquire(now)
         if fate == "never sent":
-            window.release(slot)
+            window.release(permit)
             continue
         counted.append(now + way)
         if fate != "given up unseen":  # some transports do not tell when they write
-            window.mark_sent(slot, now)
+            window.mark_sent(permit, now)
         if fate == "answered":
-            pending.append((now + way + answer, slot, window.mark_response_started))
+            pending.append((now + way + answer, permit, window.mark_response_started))
         else:  # at any time from its sending on, also while it is on its way
-            pending.append((now + answer, slot, window.mark_abandoned))
+            pending.append((now + answer, permit, window.mark_abandoned))
     assert busiest(counted, limit.period) <= requests
 
 
 def test_window_burst_after_idle_goes_out_at_once() -> None:
     """Thirty requests at once, and the next one a period after the first answer."""
     window = SlidingWindow(RateLimit())
-    slots = [window.acquire(100.0) for _ in range(30)]
+    permits = [window.acquire(100.0) for _ in range(30)]
     assert window.delay(100.0) > 0
-    window.mark_response_started(slots[7], 101.0)
+    window.mark_response_started(permits[7], 101.0)
     assert 60 < window.delay(101.0) < 60.1
 
 
 def test_window_permit_returns_just_after_the_period() -> None:
-    """Written or not, a slot is back a period and the grace after it was taken; the thousandth is on top."""
+    """Sent or not, a permit is back a period and the grace after it was taken; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.acquire(5.0)
-    assert slot.sent == 5.0
+    permit = window.acquire(5.0)
+    assert permit.sent == 5.0
     assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
-    window.mark_sent(slot, 7.0)
-    assert slot.sent == 7.0
+    window.mark_sent(permit, 7.0)
+    assert permit.sent == 7.0
     assert window.delay(7.0) == pytest.approx(63.001, abs=1e-6)
-    window.mark_response_started(slot, 8.0)
+    window.mark_response_started(permit, 8.0)
     assert window.delay(8.0) == pytest.approx(60.001, abs=1e-6)
 
 
 def test_window_abandoned_permit_counts_while_its_request_may_arrive() -> None:
     """From when it was written, or where that is not known, from when it was given up; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.acquire(5.0)
-    window.mark_abandoned(slot, 6.0)
+    permit = window.acquire(5.0)
+    window.mark_abandoned(permit, 6.0)
     assert window.delay(6.0) == pytest.approx(63.001, abs=1e-6)
     other = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = other.acquire(5.0)
-    other.mark_sent(slot, 5.5)
-    other.mark_abandoned(slot, 9.0)
+    permit = other.acquire(5.0)
+    other.mark_sent(permit, 5.5)
+    other.mark_abandoned(permit, 9.0)
     assert other.delay(5.5) == pytest.approx(63.001, abs=1e-6)
 
 
 def test_window_released_permit_frees_one_alone() -> None:
     """The others stay taken."""
     window = SlidingWindow(RateLimit(2, 10.0))
-    slots = [window.acquire(0.0) for _ in range(2)]
-    window.release(slots[0])
+    permits = [window.acquire(0.0) for _ in range(2)]
+    window.release(permits[0])
     assert window.delay(0.0) == 0.0
     window.acquire(0.0)
     assert window.delay(0.0) > 10.0
 
 
 def test_window_slow_response_holds_its_permit_no_longer_than_the_grace() -> None:
-    """A slow answer does not hold its slot longer than the request can have been on its way."""
+    """A slow answer does not hold its permit longer than the request can have been on its way."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
-    slot = window.acquire(0.0)
-    window.mark_sent(slot, 2.0)
+    permit = window.acquire(0.0)
+    window.mark_sent(permit, 2.0)
     assert 64.9 < window.delay(0.0) < 65.1
-    window.mark_response_started(slot, 50.0)
+    window.mark_response_started(permit, 50.0)
     assert 64.9 < window.delay(0.0) < 65.1
 
 
