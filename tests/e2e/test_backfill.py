@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX"),
     pytest.mark.filterwarnings("ignore"),  # of Dask's own libraries
 ]
+LONG = (pytest.mark.exhaustive, pytest.mark.long)
 START = datetime(2023, 1, 1, tzinfo=UTC)
 SCALED = RateLimit(requests=30, period=1.0, grace=2.0)  # busy machines are slow
 PER_DAY = 160
@@ -41,13 +42,13 @@ def place(kind: str, folder: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
             yield "s3://bucket/calls/", str(folder / "budget.db"), server.environment
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "s3"])
+@pytest.mark.parametrize("kind", ["s3", pytest.param("postgresql", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
     ("days", "workers", "kills", "limit"),
     [
         pytest.param(16, 2, 2, SCALED, id="short"),
-        pytest.param(1_200, 2, 100, SCALED, id="years", marks=pytest.mark.exhaustive),
-        pytest.param(40, 2, 10, RateLimit(), id="real-limit", marks=pytest.mark.exhaustive),
+        pytest.param(1_200, 2, 100, SCALED, id="years", marks=LONG),
+        pytest.param(40, 2, 10, RateLimit(), id="real-limit", marks=LONG),
     ],
 )
 def test_backfill_with_killed_workers_is_exact(

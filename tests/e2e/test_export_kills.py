@@ -17,7 +17,6 @@ HERE = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 LONG = (pytest.mark.exhaustive, pytest.mark.long)
-often = pytest.mark.parametrize("kills", [1, pytest.param(100, marks=LONG)])
 
 
 def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str, Any]:
@@ -42,13 +41,13 @@ def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str
     return found
 
 
-@often
+@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=LONG)])
 def test_export_killed_at_random_moments_is_whole_or_not_there(tmp_path: Path, kills: int) -> None:
     """After every death each name bears the last whole export, or the new one; a run that ends leaves nothing else."""
     kill(tmp_path / "disk", kills)
 
 
-@often
+@pytest.mark.parametrize("kills", [pytest.param(1, marks=pytest.mark.exhaustive), pytest.param(100, marks=LONG)])
 def test_export_killed_on_a_disk_that_is_nearly_full_is_whole(tmp_path: Path, kills: int) -> None:
     """A run that finds no room says so and changes nothing; with room again the next one is whole."""
     folder = tmp_path / "disk"

@@ -79,7 +79,7 @@ def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: 
         kill(tmp_path, kills, (S3,), **server.environment)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.exhaustive), pytest.param(100, marks=LONG)])
 def test_sync_killed_on_a_disk_that_is_nearly_full_stays_exact(tmp_path: Path, kills: int) -> None:
     """Where a run finds no room it says so, and dies like the others; the next one that has room makes all good."""
     folder = tmp_path / "disk"

@@ -156,7 +156,7 @@ async def test_stats_time_left_is_right_within_15_percent(latency: float) -> Non
     assert estimate.seconds == pytest.approx(end - begun, rel=0.15)
 
 
-@pytest.mark.parametrize("order", ["time", "any"])
+@pytest.mark.parametrize("order", ["time", pytest.param("any", marks=pytest.mark.exhaustive)])
 async def test_iter_all_bulk_run_keeps_and_uses_the_limit(order: Any) -> None:
     """A year of calls at five seconds an answer: no minute over thirty, nothing refused, the budget well used."""
     begin = int(START.timestamp() * 1000)

@@ -85,7 +85,7 @@ async def test_sandbox_phone_filter_compares_numbers_only() -> None:
 async def test_sandbox_rate_counts_arrivals() -> None:
     """Requests that arrive together are counted together, however long each takes; each gets its own fault."""
     app = Sandbox(
-        Bulk(range(MIDNIGHT * 1000, (MIDNIGHT + 2_000) * 1000, 1000)),
+        Bulk(range(MIDNIGHT * 1000, (MIDNIGHT + 200) * 1000, 1000)),
         behaviour=Behaviour(latency=5.0),
         faults={4: Fault.refuse(7)},
     )

@@ -163,7 +163,7 @@ async def test_sync_earlier_start_fetches_what_lies_before(account: Account, kin
 
 
 @everywhere
-@pytest.mark.parametrize("ends", [1, 60])
+@pytest.mark.parametrize("ends", [1, pytest.param(60, marks=pytest.mark.exhaustive)])
 async def test_sync_clock_that_was_ahead_reads_days_again(account: Account, kind: str, ends: int) -> None:
     """Days read by a clock that was ahead are read again, also when that time has come, even if a run fails."""
     await account.sync(kind, NOW)

@@ -98,8 +98,14 @@ def change(file: str, statements: Sequence[str]) -> None:
         connection.commit()
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
-@pytest.mark.parametrize("harm", [name for name in STATEMENTS if name != "time column renamed"])
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        pytest.param(harm, kind, marks=() if kind == KINDS[place % 2] else pytest.mark.exhaustive)
+        for place, harm in enumerate(name for name in STATEMENTS if name != "time column renamed")
+        for kind in KINDS[:2]
+    ],
+)
 async def test_sync_changed_database_is_fetched_again(account: Account, kind: str, harm: str) -> None:
     """Whatever was done to the table, the next sync notices, says so, and the copy is whole again."""
     await account.sync(kind, LATER)

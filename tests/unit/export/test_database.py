@@ -127,7 +127,10 @@ def test_database_with_foreign_tables_is_refused(tmp_path: Path, name: str, modu
         open_sink(tmp_path / f"c{name}")
 
 
-@pytest.mark.parametrize(("name", "module"), [("a.sqlite", sqlite3), ("a.duckdb", duckdb)])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("a.sqlite", sqlite3), pytest.param("a.duckdb", duckdb, marks=pytest.mark.exhaustive)],
+)
 def test_database_views_survive_a_replacement(tmp_path: Path, name: str, module: Any) -> None:
     """The views of a database are there when an export has replaced it, one's own and those of the numbers."""
     target = str(tmp_path / name)
