@@ -28,6 +28,7 @@ LONG = (pytest.mark.exhaustive, pytest.mark.long)
 START = datetime(2023, 1, 1, tzinfo=UTC)
 SCALED = RateLimit(requests=30, period=1.0, grace=2.0)  # busy machines are slow
 PER_DAY = 160
+LONG = (pytest.mark.exhaustive, pytest.mark.long)
 
 
 @contextlib.contextmanager
