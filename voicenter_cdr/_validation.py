@@ -1,6 +1,7 @@
 """Checks of options that raise :class:`ConfigurationError`, as plain functions and as attrs validators.
 
-Every message names the option and states what it accepts. It never shows the value, which may be a secret.
+Every message names the option and states what it accepts. It shows a value only if that is a short number, which can
+be neither a credential nor a phone number.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def check_number(
     if not is_fit:
         kind = "a whole number" if whole else "a number"
         bound = f" above {above:g}" if above is not None else "" if minimum is None else f", {minimum:g} or more"
-        raise ConfigurationError(f"{name} must be {kind}{bound}")
+        raise ConfigurationError(f"{name} must be {kind}{bound}{_instead_of(value)}")
+
+
+def _instead_of(value: object) -> str:
+    is_short = isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) >= 1e5
+    return f", not {value!r}" if is_short else ""
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

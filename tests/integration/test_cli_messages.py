@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.command_line import Run, Service
 
+from voicenter_cdr.cli import main
 from voicenter_cdr.cli.errors import describe_error
 from voicenter_cdr.errors import ConfigurationError, DecodeError, RateLimitError, ServiceUnreachableError
 
@@ -62,3 +63,22 @@ def test_describe_error_names_options_in_place_of_arguments(error: Exception, ex
     text = "\n".join(describe_error(error, "export"))
     assert expected in text
     assert unexpected not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("report --demo --interval 20", "--interval takes 15, 30 or 60, not 20"),
+        ("count --demo --max-wait=-1", "--max-wait must be a number, 0 or more, not -1"),
+        ("count --demo --last 5q", "--last takes a length of time: 90m, 24h, 7d or 2w, not 5q"),
+        ("count --demo --from 2026-13-01", "calendar word, not 2026-13-01"),
+        ("count --demo --max-wait soon", "--max-wait takes a number, not soon"),
+        ("count --demo --last 0521234567", "--last takes a length of time: 90m, 24h, 7d or 2w\n"),
+        ("report --demo --interval 0521234567", "--interval takes 15, 30 or 60, not …"),
+        ("count --demo --from 052-123-4567", "calendar word\n"),
+    ],
+)
+def test_main_value_is_shown_if_it_can_be_no_secret(words: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Short numbers, dates and words are repeated in the message; what may be a phone number is not."""
+    assert main(words.split()) == 2
+    assert shown in capsys.readouterr().err.replace('"', "")

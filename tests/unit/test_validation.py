@@ -41,10 +41,21 @@ class Options:
     ],
 )
 def test_validators_bad_value_names_class_and_option(option: str, value: object, message: str) -> None:
-    """The message names the class, the option and what it takes."""
+    """The message names the class, the option and what it takes, and shows a short number that was given."""
     with pytest.raises(ConfigurationError) as raised:
         Options(**{option: value})
-    assert raised.value.message == f"Options({option}=…) must be {message}"
+    is_shown = option != "order" and isinstance(value, int | float) and value is not True and value != float("inf")
+    given = f", not {value!r}" if is_shown else ""
+    assert raised.value.message == f"Options({option}=…) must be {message}{given}"
+
+
+@pytest.mark.parametrize("value", [521234567, 972521234567.5, "0521234567", "c0de"])
+def test_validators_value_that_may_be_a_secret_is_not_shown(value: object) -> None:
+    """What may be a phone number or a credential, given for the wrong option, is in no message."""
+    for check in (lambda: check_number("x", value, above=10**15), lambda: check_choice("x", value, ("a",))):
+        with pytest.raises(ConfigurationError) as raised:
+            check()
+        assert str(value) not in str(raised.value)
 
 
 def test_validators_good_values_pass() -> None:

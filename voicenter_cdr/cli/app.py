@@ -29,7 +29,8 @@ from cyclopts import (
 import voicenter_cdr
 from voicenter_cdr.cli.console import discard_unwritten, write_stdout
 from voicenter_cdr.cli.errors import StoppedError, TerminatedError, report_failure
-from voicenter_cdr.cli.options import OUTPUT, PLAIN_WORD
+from voicenter_cdr.cli.options import OUTPUT
+from voicenter_cdr.cli.typed_values import PLAIN_WORD, is_harmless
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["COMMANDS", "build_app", "run"]
@@ -198,7 +199,7 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _usage_error(error: CycloptsError, words: Sequence[str]) -> ConfigurationError:
-    """Translate an error of the parser. The message repeats plain words only: other values could be secrets."""
+    """Translate an error of the parser. The message repeats harmless values only: others could be secrets."""
     message = _mask_values(_describe_usage(error), words)
     if isinstance(error, UnknownCommandError):
         typed = (error.unused_tokens or [""])[0]
@@ -250,9 +251,9 @@ def _refuse_secrets(words: Sequence[str]) -> None:
 
 
 def _mask_values(message: str, words: Sequence[str]) -> str:
-    """Replace typed values in a message, except plain words: a value could be a number or a credential."""
+    """Replace typed values in a message, except harmless ones: a value could be a phone number or a credential."""
     values = {part for word in words for part in (word, word.partition("=")[2]) if part}
     for value in sorted(values, key=len, reverse=True):
-        if not PLAIN_WORD.fullmatch(value):
+        if not is_harmless(value):
             message = message.replace(value, "…")
     return message

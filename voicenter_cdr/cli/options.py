@@ -7,13 +7,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from attrs import frozen
 from cyclopts import Group, Parameter
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.periods import Period
+from voicenter_cdr.cli.typed_values import PLAIN_WORD
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
 
@@ -26,7 +27,6 @@ __all__ = [
     "MESSAGES",
     "OUTPUT",
     "PERIOD",
-    "PLAIN_WORD",
     "ConnectionOptions",
     "Filters",
     "OutputOptions",
@@ -42,9 +42,6 @@ OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
     Group(name, sort_key=place)
     for place, name in enumerate(("Output", "Period", "Filters", "Connection", "Messages"), start=1)
 )
-
-PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
-"""Words that messages may repeat: they are neither a number nor a credential."""
 
 
 @frozen(kw_only=True)

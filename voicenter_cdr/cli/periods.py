@@ -19,6 +19,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from voicenter_cdr import _times
+from voicenter_cdr.cli.typed_values import instead_of
 from voicenter_cdr.core.protocol.requests import call_id_window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
@@ -264,7 +265,7 @@ def parse_duration(flag: str, text: str) -> timedelta:
         word = text.strip().lower().replace(" ", "-")
         period = word if word in CALENDAR_WORDS else f"last-{word}" if f"last-{word}" in CALENDAR_WORDS else None
         hint = f"For a calendar period use --period {period}." if period and flag == "--last" else None
-        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w", hint=hint)
+        raise ConfigurationError(f"{flag} takes a length of time: 90m, 24h, 7d or 2w{instead_of(text)}", hint=hint)
     try:
         return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
     except (OverflowError, ValueError):
@@ -312,7 +313,9 @@ def _parse_iso(flag: str, text: str) -> tuple[datetime, bool]:
     try:
         return datetime.fromisoformat(text), False
     except ValueError:
-        raise ConfigurationError(f"{flag} takes a date, a time or a calendar word", hint=_suggestion(text)) from None
+        raise ConfigurationError(
+            f"{flag} takes a date, a time or a calendar word{instead_of(text)}", hint=_suggestion(text)
+        ) from None
 
 
 def _suggestion(text: str) -> str:

@@ -135,9 +135,9 @@ def test_window_idle_with_callers_ahead_expects_a_period() -> None:
     assert SlidingWindow(RateLimit(2, 10.0)).delay(0.0, ahead=5) >= 10.0
 
 
-REQUESTS = r"^RateLimit\(requests=…\) must be a whole number, 1 or more\n"
-PERIOD = r"^RateLimit\(period=…\) must be a number above 0\n"
-GRACE = r"^RateLimit\(grace=…\) must be a number, 0 or more\n"
+REQUESTS = r"^RateLimit\(requests=…\) must be a whole number, 1 or more(, not -?[0-9.]+)?\n"
+PERIOD = r"^RateLimit\(period=…\) must be a number above 0(, not -?[0-9.]+)?\n"
+GRACE = r"^RateLimit\(grace=…\) must be a number, 0 or more(, not -?[0-9.]+)?\n"
 
 
 @pytest.mark.parametrize(
