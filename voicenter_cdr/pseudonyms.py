@@ -2,8 +2,8 @@
 
 Pure. A name is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
 (:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can find
-out which number a name stands for, nor find it by trying all numbers; anybody with the key can. What is told of a
-person without a number (times, recordings, what a representative typed) stays what it is.
+out which number a name stands for, nor find it by trying all numbers; anybody with the key can. Times, recordings
+and free text of a representative, which can identify a person without a number, stay as they are.
 
 A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
 punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these and for digits
@@ -20,9 +20,9 @@ replaced:
 
 ``did`` stays, the company's own number; so do dates.
 
-``Cdr.key`` of what comes out is made from the names, so it is another one than before: the key of the original would
-give its number away to a search of all numbers. The same holds for checkpoints, and for everything else that is made
-from records with their numbers: keep it as you keep the numbers.
+``Cdr.key`` of the resulting record is derived from the names, so it is another one than before: the key of the original
+would give its number away to a search of all numbers. The same holds for checkpoints, and for everything else that is
+made from records with their numbers: keep it as you keep the numbers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Prose of the package: docstrings that begin like sentences of a reference, and dense code that says why."""
+"""Prose of the package: standard words, docstrings that begin as a reference does, and dense code that says why."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,51 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "voicenter_cdr"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOT = PACKAGE.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / ".docs").rglob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
+]
+_PRIVATE_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    AFRESH ErrorGate EARNED Leaf Looks Outlet PageFacts RawAnswer Rung SlotWindow TWIN Tally Terms Turns
+    Verdict _Door _Discreet _Draft _Lanes _Network _Outlet _Pace _Piece _Seen _Taken _Way _alone _blame _border
+    _carefully _climb_again _concerned _crowded _doubt _doubtful _fitting _gate _hire _hush _lane _lanes _mend _mended
+    _news _noted _on_ladder _on_twin _pace _paid _paying _pooled _pulled _said _seized _spellings _stories
+    _through_gate _together _turns _understood _whole_until _worth_another bytes_to checked_address climb discreetly
+    doubts flying give_back hurried keep_held ladder lanes leaf leaf_ending let_go meets mend misfit odd open_leaf
+    outlet raster rung said slot state_of telling telling_of terms told trimmed urgent whole_rows whole_until worded
+    write_whole
+        """,
+    )
+)
+"""Names that this package once had for things the field has a word for, in place of the word."""
+_TURNS = {
+    r"told": "said, reported, counted",
+    r"from where to": "the position to",
+    r"whoever": "anybody who, a reader, a writer",
+    r"anew": "again",
+    r"made[- ]up": "synthetic",
+    r"mends?|mended": "hint, fix",
+    r"makes? no sense": "is invalid",
+    r"asking again": "retrying",
+    r"what (?:came|comes|has come|is there|was there)": "the records, the response, the existing files",
+    r"(?:clock|system|file|header|records?) (?:can )?tells?": "shows, has, names",
+    r"can't be told|can't tell": "is unknown, can't show",
+    r"tells? (?:nothing|none|it|them|what|which|how|whether)": "shows, proves, gives, reports",
+    r"so many (?:seconds|days|records|requests)": "this number of",
+    r"thinks in": "uses",
+    r"to be had": "available",
+    r"passed off": "presented",
+}
+"""Turns that are no idiomatic English, or mean a term of the field; and words to use instead."""
+_TURN = re.compile(rf"\b(?:{'|'.join(_TURNS)})\b", re.I)
+_CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.S | re.M)
+_TEXTS = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 _QUESTION = re.compile(r"(What|Whether|How|Which|Who)\b")
 _LONGEST = 500
 
@@ -34,6 +81,36 @@ def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
 def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
     """A docstring that begins with a question word reads like a riddle."""
     odd = [f"line {line}: {text[:60]}" for line, text in _docstrings(path) if _QUESTION.match(text)]
+    assert odd == []
+
+
+def _prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments and texts of a module; f-strings without their fields."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+        if token.type in _TEXTS:
+            plain = re.sub(r"\{[^{}]*\}", "", token.string)
+            yield token.start[0], re.sub(r"``[^`]*``", "", plain)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_are_those_of_the_field(path: Path) -> None:
+    """A private word for a thing that the field names does not come back as an identifier."""
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
+    found = [(token.start[0], token.string) for token in tokens if token.type == tokenize.NAME]
+    assert [(line, name) for line, name in found if name in _PRIVATE_NAMES] == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_has_no_private_turns(path: Path) -> None:
+    """Turns that only this package once used do not come back in docstrings, comments, messages or pages."""
+    if path.suffix == ".md":
+        text = re.sub(
+            r"^```.*?^```|`[^`\n]*`", lambda code: "\n" * code[0].count("\n"), path.read_text(), flags=re.S | re.M
+        )
+        lines = list(enumerate(text.splitlines(), start=1))
+    else:
+        lines = list(_prose(path))
+    odd = [f"line {line}: {turn[0]!r}" for line, text in lines for turn in [_TURN.search(text)] if turn]
     assert odd == []
 
 

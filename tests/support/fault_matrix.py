@@ -84,7 +84,7 @@ FAULTS = (
     Row("connection broken before the answer", Fault.disconnect(), stays="ServiceUnreachableError"),
     Row("connection broken after ten silent seconds", Fault.disconnect(after=10), stays="ServiceUnreachableError"),
     Row(
-        "connection broken in the body, length told",
+        "connection broken in the body, length given",
         Fault.truncate(300, tell_length=True),
         stays="ServiceUnreachableError",
     ),

@@ -109,8 +109,8 @@ def translate_store_errors(name: str) -> Iterator[None]:
         yield
     except (exceptions.BaseError, FileNotFoundError) as error:
         refused = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
-        number, said = _explain(str(error), scheme_of(name) or "", refused=refused)
-        raise OSError(number, f"{name}: {said or f'the object store failed ({type(error).__name__})'}") from None
+        number, message = _explain(str(error), scheme_of(name) or "", refused=refused)
+        raise OSError(number, f"{name}: {message or f'the object store failed ({type(error).__name__})'}") from None
 
 
 def _explain(text: str, scheme: str, *, refused: bool) -> tuple[int, str | None]:

@@ -7,7 +7,7 @@
 
 A link (``record_url``) needs access of its own, is throttled, and may lead to a login page (evidence). So no credential
 and no cookie is sent, only allowed hosts are asked, over https, and a link that is refused with 429 is not asked again.
-What comes counts as a recording only if it is audio and whole: its own header must agree with its length. None of these
+A response counts as a recording only if it is complete audio: its own header must agree with its length. None of these
 requests goes to the Call Log API: the limit of 30 in 60 seconds is for that alone.
 """
 

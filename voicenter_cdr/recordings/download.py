@@ -107,7 +107,7 @@ def download_recordings(
 
     Records that expect no recording and have no link are passed over. What can't be fetched is yielded with its status
     and its reason (see :data:`RecordingStatus`), noted in the manifest, and tried again by the next run; it stops
-    nothing. What is there is not fetched again. ``concurrency``: downloads at a time; the order is that in which they
+    nothing. Existing files are not fetched again. ``concurrency``: downloads at a time; the order is that in which they
     end. When the server asks for a pause (429 with Retry-After), no new download begins until it is over. The other
     options are those of :func:`download_recording`.
 

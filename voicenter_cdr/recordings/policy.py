@@ -106,6 +106,6 @@ def prepare_folder(directory: str | os.PathLike[str]) -> Path:
 def not_a_recording(what: str) -> RecordingError:
     """Make the error for a body that is something else."""
     return RecordingError(
-        f"What came is not a recording, but {what}",
+        f"The response is not a recording, but {what}",
         hint="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
     )

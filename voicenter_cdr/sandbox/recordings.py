@@ -34,14 +34,14 @@ def serve_recording(path: str, headers: Mapping[str, str]) -> ApiResponse | None
         return None
     sound = _sound(found[1])
     etag = f'"{hashlib.sha256(sound).hexdigest()[:16]}"'
-    told = {"etag": etag, "accept-ranges": "bytes"}
+    own_headers = {"etag": etag, "accept-ranges": "bytes"}
     wanted = _RANGE.fullmatch(headers.get("range", ""))
     if wanted is None or headers.get("if-range", etag) != etag:
-        return 200, sound, told
+        return 200, sound, own_headers
     start, end = int(wanted[1]), min(int(wanted[2] or len(sound)), len(sound) - 1)
     if start > end:
-        return 416, b"", told | {"content-range": f"bytes */{len(sound)}"}
-    return 206, sound[start : end + 1], told | {"content-range": f"bytes {start}-{end}/{len(sound)}"}
+        return 416, b"", own_headers | {"content-range": f"bytes */{len(sound)}"}
+    return 206, sound[start : end + 1], own_headers | {"content-range": f"bytes {start}-{end}/{len(sound)}"}
 
 
 def _sound(name: str) -> bytes:

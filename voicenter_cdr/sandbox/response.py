@@ -73,10 +73,10 @@ class ResponseWriter:
 
     def _head(self, count: int, total: int, fault: Fault) -> dict[str, Any]:
         head: dict[str, Any] = {"ERROR_NUMBER": 0, "ERROR_DESCRIPTION": "OK", "STATUS_CODE": 200}
-        told = self._behaviour.totals
-        if told != "missing":
-            shown = min(total, self._behaviour.cap) if told == "capped" else total
-            head["TOTAL_HITS"] = {"text": str(shown), "null": None}.get(told, shown)
+        totals = self._behaviour.totals
+        if totals != "missing":
+            shown = min(total, self._behaviour.cap) if totals == "capped" else total
+            head["TOTAL_HITS"] = {"text": str(shown), "null": None}.get(totals, shown)
         head["RETURN_HITS"] = count if fault.return_hits is None else fault.return_hits
         return head
 

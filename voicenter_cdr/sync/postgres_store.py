@@ -179,12 +179,12 @@ class PostgresTable:
         except self._psycopg.OperationalError:
             raise OSError(errno.EIO, "the connection to the database was lost", self._name) from None
         except self._psycopg.ProgrammingError as error:  # names of tables and columns; a function says what it likes
-            said = None if error.diag.context else error.diag.message_primary
-            said = said or type(error).__name__ + _where(error)
-            raise ConfigurationError(f"PostgreSQL can't use {self._name}: {said}", hint=COMPARE_HINT) from None
+            message = None if error.diag.context else error.diag.message_primary
+            message = message or type(error).__name__ + _where(error)
+            raise ConfigurationError(f"PostgreSQL can't use {self._name}: {message}", hint=COMPARE_HINT) from None
         except self._psycopg.Error as error:
-            said = type(error).__name__ + _where(error)
-            raise ConfigurationError(f"{self._name} does not take the records: {said}", hint=COMPARE_HINT) from None
+            message = type(error).__name__ + _where(error)
+            raise ConfigurationError(f"{self._name} does not take the records: {message}", hint=COMPARE_HINT) from None
 
 
 def _where(error: Any) -> str:

@@ -45,8 +45,8 @@ def doctor(
         found = asyncio.run(_doctor(connection))
     if json_:
         findings = [attrs.asdict(finding) for finding in found.findings]
-        told = {"healthy": found.is_healthy, "requests": found.requests, "findings": findings}
-        write_stdout(json.dumps(told, ensure_ascii=False) + "\n")
+        result = {"healthy": found.is_healthy, "requests": found.requests, "findings": findings}
+        write_stdout(json.dumps(result, ensure_ascii=False) + "\n")
     else:
         write_stdout("".join(_lines(found)))
     if not messages.quiet and not json_:

@@ -42,9 +42,9 @@ def plan(
     query = resolve_query(period, filters, connection, None)
     with log_to_stderr(messages):
         estimate = asyncio.run(_plan(query, connection))
-    told = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
-    told["seconds"] = round(estimate.seconds, 1)
-    write_stdout(json.dumps(told, default=format_second) + "\n")
+    fields = {name: getattr(estimate, name) for name in ("records", "is_exact", "requests", "finish_at")}
+    fields["seconds"] = round(estimate.seconds, 1)
+    write_stdout(json.dumps(fields, default=format_second) + "\n")
     if not messages.quiet:
         about = "" if estimate.is_exact else "about "
         cost = f"{about}{pluralize(estimate.records, 'record')}, {pluralize(estimate.requests, 'request')}"

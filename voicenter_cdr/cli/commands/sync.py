@@ -165,12 +165,12 @@ def _report(report: SyncReport, destination: str, seconds: float, messages: Outp
     if report.gaps and not report.dry_run:
         named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
         more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
-        odd = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
+        has_unreadable = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
         other = " With --on-invalid collect, days of a DecodeError are stored without the records it is about."
         raise IncompleteError(
             f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
             hint="Run the same command again: it fetches these once more. Everything else is stored."
-            + (other if odd else ""),
+            + (other if has_unreadable else ""),
         )
 
 

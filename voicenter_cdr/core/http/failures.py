@@ -44,9 +44,9 @@ def explain_failure(error: BaseException) -> ConnectionFailure:
                 "Put the user and the password into HTTPS_PROXY: http://user:password@host:port.",
                 can_heal=False,
             )
-        told = f" with status {status[1]}" if status else ""
+        suffix = f" with status {status[1]}" if status else ""
         return ConnectionFailure(
-            f"the proxy refused it{told}",
+            f"the proxy refused it{suffix}",
             "Ask the operator of the proxy to allow the host, or unset HTTPS_PROXY.",
             can_heal=not (status and status[1].startswith("4")),
         )

@@ -38,13 +38,13 @@ def enumerate_dense_second(
     second_of: dict[Hashable, int | None] = {}
     seen: Counter[Hashable] = Counter()
     keys: Counter[Hashable] = Counter()  # what of a row stays when its record changes
-    told = least_total
+    most_counted = least_total
     total = page.counted if page.counted and page.counted >= least_total else None
     is_below = total is not None and total < largest_total
 
     def collect(answer: PageInfo) -> PageInfo:
-        nonlocal told
-        told = max(told, answer.counted or 0)
+        nonlocal most_counted
+        most_counted = max(most_counted, answer.counted or 0)
         second_of.update(zip(answer.rows, answer.seconds, strict=True))
         seen.update(Counter(answer.rows) - seen)
         keys.update(Counter(getattr(row, "key", row) for row in answer.rows) - keys)
@@ -99,7 +99,7 @@ def enumerate_dense_second(
     again = collect((yield DenseSecondRequest())) if total else page
     if total and is_sure and parts_total not in (None, leaves_total):
         return None
-    if again.total != page.total or seen.total() > keys.total() or (total and max(told, seen.total()) > total):
+    if again.total != page.total or seen.total() > keys.total() or (total and max(most_counted, seen.total()) > total):
         return None  # something came, went or changed meanwhile
     if seen.total() < total if total else not is_sure:
         crowd = Counter(at for at in second_of.values() if at is not None)

@@ -83,7 +83,7 @@ class WindowPlanner:
         self.largest_total = largest_total
         self.windows_done = 0
         # The total of each window as it was given, for estimates alone; no equation uses it.
-        self._told: dict[Window, int | None] = dict.fromkeys(given)
+        self._totals: dict[Window, int | None] = dict.fromkeys(given)
         self._rows_done = 0
         self._cdr_types = cdr_types
         self._schedule = Schedule(
@@ -111,9 +111,9 @@ class WindowPlanner:
     @property
     def expected_rows(self) -> int | None:
         """Rows the service counts in all; ``None`` if unknown."""
-        told = [total for total in self._told.values() if total is not None]
-        if len(told) == len(self._told) and self._ceiling not in told and sum(told) >= self._rows_done:
-            return sum(told)
+        totals = [total for total in self._totals.values() if total is not None]
+        if len(totals) == len(self._totals) and self._ceiling not in totals and sum(totals) >= self._rows_done:
+            return sum(totals)
         if any(segment.page is None and segment.rows_to_end is None for segment in self._segments):
             return None
         return self._rows_done + round(sum(map(self._schedule.estimate_rows, self._segments)))
@@ -191,8 +191,8 @@ class WindowPlanner:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total
             self.largest_total = max(self.largest_total, total)
-        if request.window in self._told and self._told[request.window] is None:
-            self._told[request.window] = total
+        if request.window in self._totals and self._totals[request.window] is None:
+            self._totals[request.window] = total
         if self._is_doubtful(segment, page):
             return
         segment.mismatches = 0
@@ -235,7 +235,7 @@ class WindowPlanner:
         return False
 
     def _record_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
-        """Keep what comes before a border as a tentative prefix, and open the remainder (rule 3)."""
+        """Keep the rows before a border as a tentative prefix, and open the remainder (rule 3)."""
         seconds = page.known_seconds
         self._misled += segment.is_alone
         self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3

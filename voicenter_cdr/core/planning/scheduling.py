@@ -190,8 +190,9 @@ class Schedule:
         if not self.in_order:
             return pages / 2 if segment is max(waiting, key=self.estimate_rows) else 0.0
         # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
-        lanes = self._concurrency
-        share = 2 * max(1, self._buffer_pages - lanes + 1) / lanes * min(1.0, place / max(1, lanes - 1))
+        concurrency = self._concurrency
+        share = 2 * max(1, self._buffer_pages - concurrency + 1) / concurrency
+        share *= min(1.0, place / max(1, concurrency - 1))
         return share if pages > share * (1.5 if segment is waiting[-1] else 4.0) else 0.0
 
     def _cut(self, segment: Segment) -> Segment:

@@ -178,8 +178,8 @@ class WatchStream(ResumableStream[Delivery]):
     def _digest(self, identity: str) -> str:
         """Return an identity under the salt of this watch.
 
-        Ids travel to webhooks and stand in their logs. ``Cdr.key`` is made from the caller's number, which whoever
-        tries all numbers would find.
+        Ids travel to webhooks and stand in their logs. ``Cdr.key`` is derived from the caller's number, which a
+        search of all numbers would find.
         """
         return hashlib.blake2b(identity.encode(), key=bytes.fromhex(self._salt), digest_size=16).hexdigest()
 
