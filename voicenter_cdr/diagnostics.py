@@ -238,7 +238,7 @@ def _check_waits(records: Sequence[Cdr]) -> Iterator[Finding]:
         hint = "Numbers that need those waits are left out of reports. Compare one abandoned call with CPanel."
         yield Finding(subject="waits", level="notice", detail=detail, hint=hint)
     else:
-        detail = "RingTime tells how long callers waited who gave up in a queue"
+        detail = "RingTime holds the wait of callers who gave up in a queue"
         yield Finding(subject="waits", level="ok", detail=detail)
 
 

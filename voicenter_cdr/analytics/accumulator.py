@@ -129,7 +129,7 @@ class _Settled:
         self._grouping = Grouping(options)
         self._callers = CallerStories(options)
         self._peak = PeakSweep()
-        self._border = -(2**63)
+        self._counted_until = -(2**63)
         self._known = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -140,7 +140,7 @@ class _Settled:
         self._known = len(store)
         if not starts:
             return
-        if min(starts) < self._border:
+        if min(starts) < self._counted_until:
             raise ConfigurationError("A record came later than late_by allows", hint="Leave out late_by.")
         self.first = min(starts) if self.first is None else min(self.first, min(starts))
         self.last = max(starts) if self.last is None else max(self.last, max(starts))
@@ -158,7 +158,7 @@ class _Settled:
         self._callers.take(events, store, until)
         self._grouping.take(store, calls)
         store.keep(kept)
-        self._border, self._known = border, len(store)
+        self._counted_until, self._known = border, len(store)
 
     def finish(self, store: RecordStore, start: datetime | None, end: datetime | None, until: int) -> Kpis:
         """Count the rest, and return all numbers."""

@@ -109,7 +109,7 @@ class _Undecided(NamedTuple):
 
 
 @define(eq=False, slots=True)
-class _Story:
+class _History:
     """State of one caller, as far as their events were followed."""
 
     calls: int = 0
@@ -133,7 +133,7 @@ class CallerStories:
         self._options = options
         self._horizon = options.callback_within // _MICROSECOND
         self._soon = options.repeat_within // _MICROSECOND
-        self._stories: defaultdict[int, _Story] = defaultdict(_Story)
+        self._histories: defaultdict[int, _History] = defaultdict(_History)
         self._later: dict[int, list[Event]] = {}
         self._undecided: list[_Undecided] = []
         self._certain = 0
@@ -168,7 +168,7 @@ class CallerStories:
                 self._later[number] = story[early:]
                 story = story[:early]
             if story:
-                self._follow(number, self._stories[number], story)
+                self._follow(number, self._histories[number], story)
 
     def _collect(self, events: defaultdict[int, list[Event]]) -> None:
         """Count the calls of callers who are not known, and add the events that were kept."""
@@ -180,7 +180,7 @@ class CallerStories:
     def waiting_callers(self) -> Iterator[int]:
         """Iterate over the callers whom a talk would settle, or of whom events are kept."""
         yield from self._later
-        yield from (number for number, story in self._stories.items() if story.since_at is not None)
+        yield from (number for number, story in self._histories.items() if story.since_at is not None)
 
     def finish(self, events: defaultdict[int, list[Event]], store: RecordStore, end: int, own: Iterable[int]) -> None:
         """Follow the callers through their last events, and end all histories with the data, at ``end``."""
@@ -189,19 +189,19 @@ class CallerStories:
         self._decide(end)
         self._collect(events)
         for number in own:
-            story = self._stories.pop(number, None)
+            story = self._histories.pop(number, None)
             self.withheld += 0 if story is None else story.missed
             self.withheld += sum(event[1] == MISS for event in events.pop(number, ()))
         while events:
             number, last = events.popitem()
-            story = self._stories[number]
+            story = self._histories[number]
             last.sort()
             self._follow(number, story, last)
             self._close(number, story)
-        for number, story in self._stories.items():
+        for number, story in self._histories.items():
             self._close(number, story)
 
-    def _close(self, number: int, story: _Story) -> None:
+    def _close(self, number: int, story: _History) -> None:
         for answer in story.answers or ():
             self._note_followed(number, answer, again=False)
         story.answers = None
@@ -233,32 +233,32 @@ class CallerStories:
         if returned is not None:
             self.delays[returned] += 1
         if kind is Item.ANSWERED:
-            story = self._stories[number]
+            story = self._histories[number]
             story.is_followed = True
             story.called_again |= tags != 0
 
     @property
     def missed(self) -> int:
         """Number of callers who were missed at least once."""
-        return sum(story.missed > 0 for story in self._stories.values())
+        return sum(story.missed > 0 for story in self._histories.values())
 
     @property
     def answered(self) -> int:
         """Number of callers who were answered early enough to see whether they call again."""
-        return sum(story.is_followed for story in self._stories.values())
+        return sum(story.is_followed for story in self._histories.values())
 
     @property
     def repeated(self) -> int:
         """Number of those who called again."""
-        return sum(story.called_again for story in self._stories.values())
+        return sum(story.called_again for story in self._histories.values())
 
     def top(self, numbers: Sequence[str]) -> tuple[CallerActivity, ...]:
         """Return the callers who called most; ``numbers`` are theirs by place."""
-        often = ((number, story) for number, story in self._stories.items() if story.calls > 1)
+        often = ((number, story) for number, story in self._histories.items() if story.calls > 1)
         most = heapq.nsmallest(_TOP, often, key=lambda one: (-one[1].calls, -one[1].missed, numbers[one[0]]))
         return tuple(CallerActivity(numbers[place], one.calls, one.answered, one.missed) for place, one in most)
 
-    def _follow(self, number: int, story: _Story, events: Sequence[Event]) -> None:
+    def _follow(self, number: int, story: _History, events: Sequence[Event]) -> None:
         for at, kind, _, place, start in events:
             if kind == MISS:
                 story.missed += 1
@@ -294,7 +294,7 @@ class CallerStories:
         tags = int(Tag.REPEATED) if again else 0
         self._note(at + self._soon, (Item.ANSWERED, place, start // _QUARTER, tags), number)
 
-    def _note_due(self, number: int, story: _Story, talked: int | None, *, is_callback: bool) -> None:
+    def _note_due(self, number: int, story: _History, talked: int | None, *, is_callback: bool) -> None:
         """Note a missed caller to be called back, unless they got through by themselves within the time for it."""
         since, tried, horizon = story.since_at, story.tried, self._horizon
         assert since is not None

@@ -247,7 +247,7 @@ class DatabaseStore:
         ((stored,),) = counted
         if stored != entry.rows:
             found = self._table.execute(self._dialect.guards, [TABLE]) if self._dialect.guards else []
-            names = ", ".join(str(name) for (name,) in found) or "nothing tells what does it"
+            names = ", ".join(str(name) for (name,) in found) or "an unknown cause"
             raise ConfigurationError(
                 f"{self._name} holds {stored:,} of {entry.rows:,} records that were written of a day: {names}",
                 hint="Drop triggers and rules that change what a sync writes; views and other tables can do the same.",

@@ -124,7 +124,7 @@ def report(
         compare_: Compare with the period just before (previous) or a year ago (year).
         interval: Minutes of the intervals to report: 15, 30 or 60. Default: 30 on the page, else none.
         targets: TOML file with targets: a table [all] for all queues together, a table [queues."Name"] for each. Of a
-            queue that no record of the period has, the closest names are told, and the command ends with 2.
+            queue that no record of the period has, the closest names are shown, and the command ends with 2.
         service_level: Target of all queues: percent of the queue entries to be answered in time, such as 80.
         max_abandonment: Target of all queues: percent of the queue entries that may be abandoned, such as 5.
         zone: Time zone of days and hours. Default: --tz, else Asia/Jerusalem. Dates are read in it, too, unless --tz
