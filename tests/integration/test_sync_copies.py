@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import itertools
 import json
+import os
 import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,11 +25,12 @@ from support.sync_worker import BEGIN, Row, stored, truth, watermark, world
 from voicenter_cdr import (
     CdrClient,
     CdrQuery,
+    ConfigurationError,
     ServerError,
 )
 from voicenter_cdr.export import COLUMNS
 from voicenter_cdr.sandbox import Behaviour, Fault, Records
-from voicenter_cdr.sync import SyncWindow, sync
+from voicenter_cdr.sync import SyncWindow, audit, sync
 
 
 def only_file(folder: str) -> Path:
@@ -254,3 +256,19 @@ async def test_sync_real_week_reaches_every_kind_of_copy(account: Account, kind:
         report = await sync(client, {}, account.target(kind), **options)
     assert (report.rows, report.is_complete) == (7_000, True)
     assert stored(account.target(kind)) == rows
+
+
+@everywhere
+async def test_audit_and_dry_run_read_a_copy_where_nothing_can_be_written(
+    account: Account, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy on a volume that is mounted read-only can be audited, and a dry run tells what a sync would fetch."""
+    await account.sync(kind, NOW)
+    before = {path: path.stat().st_mtime_ns for path in account.folder.rglob("*")}
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    with pytest.raises(ConfigurationError, match="not writable"):
+        await account.sync(kind, NOW)
+    assert (await account.sync(kind, NOW, dry_run=True)).windows
+    assert (await audit(None, {}, account.target(kind), now=NOW)).is_intact
+    assert {path: path.stat().st_mtime_ns for path in account.folder.rglob("*")} == before

@@ -1,4 +1,6 @@
-"""Watches and downloads that are killed: ``python killed_runs.py KIND FOLDER KILLS SEED`` prints what is left, as JSON.
+"""Watches and downloads that are killed: ``python killed_runs.py [full] KIND FOLDER KILLS SEED`` prints what is left.
+
+With ``full``, half of the runs find a disk that is nearly full.
 
 One warm process forks a child for every run, so that a death costs no start-up. Nothing but SIGKILL ends a child early,
 at a random moment; the last one is left to end. After every death the parent looks at what is on the disk.
@@ -14,13 +16,16 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 from support.audio import FORMATS
+from support.small_disk import NO_ROOM, SmallDisk
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, Event, RateLimit, Rule
 from voicenter_cdr._files import write_atomic
@@ -32,6 +37,8 @@ from voicenter_cdr.testing import in_process, make_row
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CALLS = 120
+NO_ROOM_LEFT = 28
+"""Exit code of a run that found no room, and said so."""
 LINK = "https://cpanel.voicenter.co.il/"
 
 
@@ -151,12 +158,20 @@ KINDS: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path], int], int]] 
 """A run, a look at what it left, and how much it leaves in the end."""
 
 
-def forked(work: Callable[[Path, int], Any], folder: Path, seed: int, lives: float | None) -> bool:
-    """Run in a child, for so long; return whether it ended by itself."""
+def forked(
+    work: Callable[[Path, int], Any], folder: Path, seed: int, lives: float | None, limit: Callable[[], object] = int
+) -> str:
+    """Run in a child, for so long; return how it ended: whole, killed or full."""
     child = os.fork()
     if child == 0:
         try:
+            limit()
             asyncio.run(work(folder, seed))
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                sys.stderr.write(f"{error!r}\n")
+                sys.stderr.flush()
+            os._exit(NO_ROOM_LEFT if error.errno in NO_ROOM else 1)
         except BaseException as error:  # the parent's frames are not the child's to unwind
             sys.stderr.write(f"{error!r}\n")
             sys.stderr.flush()
@@ -166,8 +181,8 @@ def forked(work: Callable[[Path, int], Any], folder: Path, seed: int, lives: flo
         time.sleep(lives)
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "a run failed"
-    return not os.WIFSIGNALED(status)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) in (0, NO_ROOM_LEFT), "a run failed"
+    return "killed" if os.WIFSIGNALED(status) else "full" if os.WEXITSTATUS(status) else "whole"
 
 
 def clear(folder: Path) -> None:
@@ -177,26 +192,35 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def main(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def main(kind: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None) -> dict[str, Any]:
     """Kill so many runs, each somewhere within the time a whole one takes; then let runs end."""
     work, look, whole = KINDS[kind]
-    chance, killed = random.Random(seed), 0
+    chance, ended = random.Random(seed), Counter[str]()
     begun = time.monotonic()
     forked(work, folder, seed, None)
     lives = time.monotonic() - begun
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     clear(folder)
-    for turn in range(4 * kills):
-        killed += not forked(work, folder, seed + turn, chance.random() * lives)
+    for turn in range(6 * kills):
+        if disk is not None and chance.random() < 0.5:
+            with disk.nearly_full(left := int(chance.random() * 1.2 * size)):
+                limit = partial(disk.limit, left)
+                ended[forked(work, folder, seed + turn, chance.random() * 2 * lives, limit)] += 1
+        else:
+            ended[forked(work, folder, seed + turn, chance.random() * lives)] += 1
         if look(folder) == whole:
             clear(folder)
-        if killed == kills:
+        if ended["killed"] == kills:
             break
     for turn in range(60):  # what a handler failed at is delivered by a later run
         forked(work, folder, seed - turn, None)
         if look(folder) == whole:
             break
-    return {"killed": killed, "left": look(folder), "events": events(folder)}
+    return {**ended, "left": look(folder), "events": events(folder)}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    is_full = sys.argv[1] == "full"
+    name, place, number, start = sys.argv[1 + is_full :]
+    small = SmallDisk(Path(place), 64 * 2**20) if is_full else None
+    sys.stdout.write(json.dumps(main(name, Path(place), int(number), int(start), small)))

@@ -56,18 +56,22 @@ class DuckdbTable:
     some fifty times slower.
     """
 
-    def __init__(self, path: Path, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False, read_only: bool = False
+    ) -> None:
         self._path = path
         self._columns = tuple(columns)
         self._raw_names = raw_names
+        self._read_only = read_only
         self._names = column_names(self._columns, raw_names=raw_names)
         self._duckdb = import_extra("duckdb", "duckdb", "A DuckDB file")
         self._by_arrow = importlib.util.find_spec("pyarrow") is not None
-        if path.exists() and not path.stat().st_size:
-            path.unlink()  # DuckDB takes an empty file for a damaged one
-        staging_path(path).unlink(missing_ok=True)  # of a run that was killed
+        if not read_only:
+            if path.exists() and not path.stat().st_size:
+                path.unlink()  # DuckDB takes an empty file for a damaged one
+            staging_path(path).unlink(missing_ok=True)  # of a run that was killed
         with self._translate_errors():
-            self._open = self._duckdb.connect(str(path))
+            self._open = self._duckdb.connect(str(path), read_only=read_only)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; ``?`` stand for the values."""
@@ -112,7 +116,8 @@ class DuckdbTable:
         """
         try:
             with self._translate_errors():
-                self._checkpoint()
+                if not self._read_only:
+                    self._checkpoint()
         finally:
             with self._translate_errors():
                 self._open.close()

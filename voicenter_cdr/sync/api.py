@@ -106,7 +106,7 @@ async def sync(
     request = parse_request(query, start, end, now)
     settled = from_epoch_seconds(to_epoch_seconds(now - settle))
     columns = copy_columns(now)
-    store = open_store(destination, format, columns, state)
+    store = open_store(destination, format, columns, state, read_only=dry_run)
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         if not dry_run:

@@ -162,7 +162,7 @@ async def audit(
     """
     now = to_utc("now", now or datetime.now(UTC))
     request = parse_request(query, None, None, now)
-    store = open_store(destination, format, copy_columns(now), state)
+    store = open_store(destination, format, copy_columns(now), state, read_only=not repair)
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         if repair:

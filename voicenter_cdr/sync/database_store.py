@@ -394,19 +394,22 @@ def _copy_duckdb(table: DatabaseTable, file: Path) -> None:
         remove(part)
 
 
-def open_sqlite(path: Path, columns: Sequence[Column]) -> DatabaseStore:
+def open_sqlite(path: Path, columns: Sequence[Column], *, read_only: bool = False) -> DatabaseStore:
     """Return the store of a SQLite file. Raises :class:`ConfigurationError` for a name that no file can have."""
-    return _open_file(path, _SQLITE, lambda file: SqliteTable(file, columns))
+    return _open_file(path, _SQLITE, lambda file: SqliteTable(file, columns), read_only=read_only)
 
 
-def open_duckdb(path: Path, columns: Sequence[Column]) -> DatabaseStore:
+def open_duckdb(path: Path, columns: Sequence[Column], *, read_only: bool = False) -> DatabaseStore:
     """Return the store of a DuckDB file. Raises :class:`ConfigurationError` for a name that no file can have."""
-    return _open_file(path, _DUCKDB, lambda file: DuckdbTable(file, columns))
+    return _open_file(path, _DUCKDB, lambda file: DuckdbTable(file, columns, read_only=read_only), read_only=read_only)
 
 
-def _open_file(path: Path, dialect: Dialect, connect: Callable[[Path], DatabaseTable]) -> DatabaseStore:
+def _open_file(
+    path: Path, dialect: Dialect, connect: Callable[[Path], DatabaseTable], *, read_only: bool
+) -> DatabaseStore:
     file = Path(os.path.realpath(path))
-    check_file(file, in_place=True)
+    if not (read_only and file.is_file()):
+        check_file(file, in_place=True)
     return DatabaseStore(
         str(file), dialect, lambda: connect(file), FileLock(file), lambda: file.exists() and file.stat().st_size > 0
     )

@@ -56,7 +56,15 @@ class DatasetStore:
     A state that is kept elsewhere is named by the file beside the dataset, so that exports leave such a folder alone.
     """
 
-    def __init__(self, root: Path, file_format: FileFormat, columns: Sequence[Column], state: Path | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        file_format: FileFormat,
+        columns: Sequence[Column],
+        state: Path | None,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._root = Path(os.path.realpath(root))
         self._file_format: FileFormat = file_format
         self._columns = columns
@@ -66,6 +74,8 @@ class DatasetStore:
         self._lock = FileLock(self._root)
         self._window: Window | None = None
         self._file: FileSink | None = None
+        if read_only and self._root.is_dir() and self._state.is_file():
+            return
         check_dataset(self._root, file_format, replace=False)
         if self._root in self._state.parents and self._state != self._beside:
             raise ConfigurationError(

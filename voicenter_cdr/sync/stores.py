@@ -88,10 +88,12 @@ def open_store(
     state: str | os.PathLike[str] | None,
     *,
     is_shared: bool = False,
+    read_only: bool = False,
 ) -> Store:
     """Return the store a destination stands for; nothing is opened yet.
 
     ``is_shared``: the store is for one of several workers, each of which adds its days to the one ledger.
+    ``read_only``: nothing will be written, so that the copy may lie where nothing can be.
 
     Raises:
         ConfigurationError: The destination is none that a sync can keep, or that several workers can share.
@@ -106,14 +108,15 @@ def open_store(
         )
     path, chosen, folder = Path(destination), format_of(destination, wanted), is_folder(destination)
     if folder and chosen in ("parquet", "jsonl"):
-        return DatasetStore(path, chosen, columns, None if state is None else Path(state))
+        return DatasetStore(path, chosen, columns, None if state is None else Path(state), read_only=read_only)
     if folder or chosen not in ("sqlite", "duckdb"):
         raise ConfigurationError(
             "A sync keeps a database (.sqlite, .db, .duckdb), a folder of Parquet or JSON Lines (with a slash at the "
             "end of its name), postgresql://… or s3://…, gs://…, az://…; other files are for export"
         )
     _refuse_state(state)
-    return open_sqlite(path, columns) if chosen == "sqlite" else open_duckdb(path, columns)
+    open_file = open_sqlite if chosen == "sqlite" else open_duckdb
+    return open_file(path, columns, read_only=read_only)
 
 
 def _open_address(

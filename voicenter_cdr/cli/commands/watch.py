@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import attrs
 from cyclopts import Parameter
 
-from voicenter_cdr._files import FileLock, check_file, write_atomic
+from voicenter_cdr._files import FileLock, check_file, companion, write_atomic
 from voicenter_cdr._times import format_second
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client, read_secret
@@ -174,7 +174,7 @@ def _owned(state: Path | None) -> Iterator[None]:
         yield
         return
     # Under a name of its own: the lock of the file itself is taken at every saving.
-    lock = FileLock(state.with_name(state.name + ".run"))
+    lock = FileLock(companion(state, ".run"))
     lock.acquire()
     try:
         yield
