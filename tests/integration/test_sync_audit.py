@@ -115,7 +115,7 @@ async def test_audit_other_account_or_no_copy_is_refused(account: Account) -> No
         await audited(account, "calls.sqlite")
     await account.sync("calls.sqlite", NOW)
     for options in ({"code": "another"}, {"filters": {"cdr_types": [9]}}):
-        with pytest.raises(CheckpointError, match="The destination was filled with"):
+        with pytest.raises(CheckpointError, match="The copy was made with"):
             await audited(account, "calls.sqlite", **options)
         assert account.app.hits == []
 
@@ -149,7 +149,7 @@ def test_audit_command_offline_claims_no_proof(run: Run, tmp_path: Path) -> None
     target = str(tmp_path / "calls.sqlite")
     run("sync", target, "--last", "7d")
     done = run("audit", target, "--offline")
-    assert (done.code, done.err) == (0, f"8 of 8 days as the ledger says, the service was not asked, {target}\n")
+    assert (done.code, done.err) == (0, f"8 of 8 days as the ledger says, the service was not queried, {target}\n")
     head, *rows = done.out.splitlines()
     assert (head.split()[-1], {row.split()[-1] for row in rows}) == ("intact", {"yes"})
     assert "proven" not in done.out

@@ -118,7 +118,7 @@ def _content_signature(query: CdrQuery, pseudonymiser: Pseudonymiser | None) -> 
 
 def _mismatch(what: str, hint: str) -> CheckpointError:
     return CheckpointError(
-        f"The destination was filled with {what}",
+        f"The copy was made with {what}",
         hint=f"{hint}, choose another destination, or run a full refresh (full_refresh=True), which "
         "fetches everything again.",
     )

@@ -50,14 +50,14 @@ def audit(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Hold a copy against its ledger and against the counts of the service, and print the ledger.
+    """Compare a copy with its ledger and with the counts of the service, and print the ledger.
 
-    Two requests prove any period whole; where the counts differ, the days are found by halving. Nothing is changed
+    Two requests prove a period of any length; if the counts differ, the days are found by bisection. Nothing is changed
     without --repair. Exit code 4: some days are not proven.
 
     Args:
         copy: The copy, written as for sync.
-        repair: Fetch the days again that are not proven.
+        repair: Fetch the days that are not proven again.
         offline: Compare the copy with its ledger only, so that nothing is proven; needs no credential.
         json_: One JSON object in place of the table.
         format_: Format of a folder's files. Default: by the name.
@@ -139,7 +139,7 @@ def _lines(report: AuditReport) -> list[str]:
 def _summary(report: AuditReport) -> str:
     if report.is_offline:
         intact, days = sum(day.is_intact for day in report.days), pluralize(len(report.days), "day")
-        return f"{intact} of {days} as the ledger says, the service was not asked, {report.destination}"
+        return f"{intact} of {days} as the ledger says, the service was not queried, {report.destination}"
     proven = sum(day.is_proven for day in report.days)
     repaired = f", {pluralize(len(report.repaired), 'day')} fetched again" if report.repaired else ""
     days, requests = pluralize(len(report.days), "day"), pluralize(report.requests, "request")

@@ -107,7 +107,7 @@ def report(
 ) -> None:
     """Write the numbers of a period as a page, a workbook, JSON or CSV.
 
-    The page is one HTML file that needs nothing else. Rates, service level, waits, talk and cost, by queue, agent,
+    The page is one HTML file that needs no other file: rates, service level, waits, talk and cost, by queue, agent,
     number dialled, day and hour, each with its definition. Waits come from RingTime. Filtered records leave out the
     numbers that need the other records. The page shows no customer's number.
 

@@ -64,9 +64,9 @@ def sync(
 ) -> None:
     """Bring a copy of the records up to date. Run it every night, or every hour, and again after an interruption.
 
-    Fetches what is missing, every day again until it was read --lookback after its end, since records come late and
-    change, and every day that is not stored any more as the last run left it. --from is needed the first time only.
-    Exit code 4: some days could not be proven whole; they are named, and fetched again by the next run.
+    Fetches missing days, recent days again until --lookback after their end (records come late and change), and days
+    that are no longer stored as the last run left them. --from is needed the first time only. Exit code 4: some days
+    could not be proven complete; they are named, and fetched again by the next run.
 
     Args:
         destination: A .sqlite, .db or .duckdb file; a folder, with a slash at its end, for Parquet files by day;
@@ -77,12 +77,12 @@ def sync(
         settle: Age below which no record is fetched. Default: 5m.
         keep: Age beyond which days are removed, for good: 90d, 24mo, 7y. Default: nothing is removed.
         state: File for the state of a folder. Default: NAME.state.json beside it.
-        account: Name of your choice by which the copy knows its account. Default: by the credential, which must not
+        account: Name of your choice that identifies the account. Default: by the credential, which must not
             change.
-        adopt: Say, once, that a copy known by another name or credential is this account's.
+        adopt: Assign a copy with another name or credential to this account, once.
         full_refresh: Fetch everything again, also with other filters or another account. The old copy is removed when
             the first day has come. Without --from it begins where the copy began.
-        dry_run: Only say which days would be fetched.
+        dry_run: Only print the days that would be fetched.
         on_invalid: Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the
             other records.
         pseudonymise_key_file: Replace phone numbers by names that join wherever the key in this file (16 bytes or

@@ -62,40 +62,28 @@ def watch(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Act on each call that the filters select, as its record comes: a line of JSON, or a call of a webhook.
+    """Act on each call that the filters select, as its record appears: print a line of JSON, or call a webhook.
 
-    Runs until it is interrupted. Records come some minutes after their call has ended. With --state the next run goes
-    on where this one ended, and fires again what was not delivered: at least once, under the same id. Exit code 4:
+    Runs until it is interrupted. Records appear some minutes after their call has ended. With --state the next run
+    continues where this one ended, and delivers pending events again: at least once, under the same id. Exit code 4:
     events were not delivered.
 
-    Parameters
-    ----------
-    webhook
-        Address that gets each record in a POST, tried again for a day. Else VOICENTER_WEBHOOK, else lines of JSON on
-        standard output.
-    signing_key_file
-        File with the secret that signs what is sent (Standard Webhooks): whsec_ and then base64; - reads it from
-        standard input. Else VOICENTER_WEBHOOK_KEY, else not signed.
-    state
-        File that remembers what was delivered. One for each choice of filters; one run at a time.
-    dead_letter
-        File for events that were given up, one line of JSON each. Without it, --state holds them for the next run.
-    replay_
-        Deliver the events of such a file once more, and end. What was delivered leaves the file.
-    name
-        Name of the events, in the field type.
-    every_version
-        Also later versions of a record: it changes when its recording comes, for instance.
-    since
-        Also calls that began so long ago: 90m, 24h. Default: from now on.
-    for_
-        End after so long: 10m, 8h.
-    poll
-        How often the last hour is read. Default: 1m.
-    sweep
-        How often the whole look-back is read, for calls that took long. Default: 15m.
-    lookback
-        How late a record may come or change. Default: 24h.
+    Args:
+        webhook: Address that receives each record in a POST, retried for a day. Default: VOICENTER_WEBHOOK, else lines
+            of JSON on standard output.
+        signing_key_file: File with the secret that signs requests to the webhook (Standard Webhooks: whsec_ and
+            base64); - reads it from standard input. Default: VOICENTER_WEBHOOK_KEY, else unsigned.
+        state: File that remembers the delivered events. One for each choice of filters; one run at a time.
+        dead_letter: File for events that were given up, one line of JSON each. Without it, --state holds them for the
+            next run.
+        replay_: Deliver the events of a dead-letter file once more, and end. Delivered events leave the file.
+        name: Name of the events, in the field type.
+        every_version: Also later versions of a record, such as one whose recording has come.
+        since: Also calls that began this long ago: 90m, 24h. Default: from now on.
+        for_: End after this time: 10m, 8h.
+        poll: Time between reads of the last hour. Default: 1m.
+        sweep: Time between reads of the whole look-back, for calls that took long. Default: 15m.
+        lookback: Age up to which a record may come or change. Default: 24h.
     """
     hook = webhook or os.environ.get("VOICENTER_WEBHOOK", "").strip()
     key = read_secret("--signing-key-file", signing_key_file) if signing_key_file else None
