@@ -219,7 +219,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "Average handle time",
         ("talk_inbound", "talk_outbound", "after_inbound", "after_outbound"),
         ("talks_inbound", "talks_outbound"),
-        variant="talk on all legs and {after_call} s of work after the call, which no record shows; 0 s: talk time",
+        variant="talk on all legs, and {after_call} s of work after the call, which no record shows",
         source=f"{_CONNECT} (talk, hold and after-contact work)",
     ),
     _mean(
@@ -228,7 +228,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         ("talk_inbound", "after_inbound"),
         ("talks_inbound",),
         known=("talks_inbound", "answered"),
-        variant="talk on all legs and {after_call} s of work after the call",
+        variant="talk on all legs, and {after_call} s of work after the call",
         source=_CONNECT,
     ),
     _mean(
@@ -237,7 +237,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         ("talk_outbound", "after_outbound"),
         ("talks_outbound",),
         known=("talks_outbound", "reached"),
-        variant="talk on all legs and {after_call} s of work after the call",
+        variant="talk on all legs, and {after_call} s of work after the call",
         source=_CONNECT,
     ),
     _count("talk_time", "Talk", "seconds", "talk", known=("talks", "talk_legs")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from attrs import field, frozen
@@ -247,6 +247,62 @@ class Kpis:
             for group in groups:
                 for kpi in group.kpis.values():
                     yield _row(dimension, group.key, group.label, kpi)
+
+    def detail_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what is no number of a definition as rows of that table.
+
+        The dimensions are ``target``, ``wait``, ``queue_wait``, ``flow``, ``menu`` and ``agent_day``.
+        """
+        for one in self.targets:
+            met = {"numerator": one.intervals_met, "denominator": one.intervals, "unit": "share"}
+            limit = f"{'at least' if one.name == 'service_level' else 'at most'} {one.target:g}"
+            yield _detail("target", one.queue, None, one.name, one.value, variant=limit, **met)
+        queues = [("queue_wait", group.key, group.waits) for group in self.groups.get("queue", ())]
+        for dimension, queue, waits in [("wait", None, self.waits), *queues]:
+            for wait in waits:
+                bound = f"above {wait.above} s" if wait.up_to is None else f"up to {wait.up_to} s"
+                for name, number in (("answered", wait.answered), ("abandoned", wait.abandoned)):
+                    yield _detail(dimension, queue, bound, name, number, unit="entries")
+        for step in self.flow:
+            name = "transferred" if step.answered else "overflowed"
+            yield _detail("flow", step.source, step.target, name, step.calls, unit="calls")
+        for path in self.menu:
+            for outcome, calls in path.outcomes.items():
+                yield _detail("menu", " > ".join(path.layers), None, outcome, calls, unit="calls")
+        for day in self.agent_days:
+            for name, at in (("first_call", day.first), ("last_call", day.last)):
+                local = at.astimezone(self.options.zone).isoformat(timespec="seconds")
+                yield _detail("agent_day", day.agent, day.label, name, local, variant=day.day.isoformat())
+            yield _detail(
+                "agent_day", day.agent, day.label, "talk", day.talk, unit="seconds", variant=day.day.isoformat()
+            )
+
+
+def _detail(
+    dimension: str, key: str | int | None, label: str | None, name: str, value: Any, **more: Any
+) -> dict[str, Any]:
+    """Return a row of what is no number of a definition: in the columns of :func:`_row`."""
+    return (
+        dict.fromkeys(_COLUMNS)
+        | {"dimension": dimension, "key": key, "label": label, "name": name, "value": value}
+        | more
+    )
+
+
+_COLUMNS: Final = (
+    "dimension",
+    "key",
+    "label",
+    "name",
+    "value",
+    "numerator",
+    "denominator",
+    "unit",
+    "formula",
+    "variant",
+    "level",
+    "reason",
+)
 
 
 def _row(dimension: str | None, key: str | int | None, label: str | None, kpi: Kpi) -> dict[str, Any]:

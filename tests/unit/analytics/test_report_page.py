@@ -282,3 +282,21 @@ def test_page_countries_called_holds_calls_to_customers_only() -> None:
     text = Page(render(kpis(records))).text
     table = text[text.index("Countries called") :]
     assert re.match(r"Countries called Countries called Outgoing Reached Talk Cost Israel 1 ", table)
+
+
+def test_page_agents_show_their_days_and_are_told_apart() -> None:
+    """Beside each agent stand the local times of the first and the last call; the code tells apart who share a name."""
+    calls = [
+        at(
+            hour * 3_600,
+            cdr_type=8,
+            dial_status="ANSWER",
+            duration=600,
+            representative_code=code,
+            representative_name="Dana",
+        )
+        for hour, code in ((0, "71"), (5, "71"), (1, "72"))
+    ]
+    page = Page(render(kpis(calls))).text
+    assert re.search(r"Dana 71 .*? 1 11:00 16:10", page)
+    assert re.search(r"Dana 72 .*? 1 12:00 12:10", page)

@@ -22,6 +22,9 @@ def test_report_sheets_hold_every_number_and_dimension() -> None:
     assert [row[0] for row in sheets["Queues"]] == [group.key for group in numbers.groups["queue"]]
     assert {row[0] for row in sheets["Definitions"]} == set(numbers.overall)
     assert dict(sheets["Call report"])["filters"] == "none"
+    assert sum(row[3] + row[4] for row in sheets["Waits in the queue"] if row[0] == "all queues") == sum(
+        wait.answered + wait.abandoned for wait in numbers.waits
+    )
 
 
 def test_report_sheets_compared_hold_the_numbers_before() -> None:

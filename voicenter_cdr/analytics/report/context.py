@@ -122,7 +122,8 @@ class _Head:
         notes += [self._change(kpi)] if self._before is not None else []
         notes += [Note(text) for text in (format_parts(kpi, words), words.variant(kpi.definition, options))]
         text = format_kpi(kpi, left_out=words["left_out"])
-        return Card(words.title(kpi.definition, options), text, [note for note in notes if note.text], main)
+        title = words.main_title(options) if main else words.title(kpi.definition, options)
+        return Card(title, text, [note for note in notes if note.text], main)
 
     def _target(self, kpi: Kpi) -> Note:
         """Return the target of all queues together, or else the usual one, and whether it was met."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from voicenter_cdr.analytics.measures import MEASURES
 from voicenter_cdr.analytics.report.charts import bar_chart, heatmap, line_chart
 from voicenter_cdr.analytics.report.formats import UNKNOWN, format_count, format_kpi, format_value
 from voicenter_cdr.analytics.report.layout import Cell, Part, Section, Table
 from voicenter_cdr.analytics.report.translations import Translations
-from voicenter_cdr.analytics.results import Group, Kpi, Kpis
+from voicenter_cdr.analytics.results import AgentDay, Group, Kpi, Kpis
 
 __all__ = ["SERVICE_LEVEL", "build_sections", "format_parts"]
 
@@ -231,16 +233,45 @@ class _Sections:
         if not groups or (dimension not in _ORDERED and all(group.key is None for group in groups)):
             return None
         days = self._days_by_weekday() if dimension == "weekday" else {}
+        more_heads, more_cells = self._agent_times() if dimension == "representative" else ([], {})
+        names = Counter(self._name(group, dimension) for group in groups)
         rows = [
-            [Cell(self._name(group, dimension)), *self._cells(group, columns, days.get(group.key))]
+            [
+                self._named(group, dimension, names),
+                *self._cells(group, columns, days.get(group.key)),
+                *more_cells.get(group.key, [Cell(UNKNOWN, number=True)] * len(more_heads)),
+            ]
             for group in groups[:_ROWS]
         ]
         more = words["more"].format(f"{len(groups) - _ROWS:,}") if len(groups) > _ROWS else ""
         note = words.lookup("text", f"{dimension}_note", "")
         if dimension == "weekday":
             note = note.format(words.count("day", round(sum(days.values())))) if days else ""
-        table = Table(self._heads(dimension, columns, groups[0]), rows, more)
+        table = Table([*self._heads(dimension, columns, groups[0]), *more_heads], rows, more)
         return Section(words[dimension], [[Part(table=table)]], note)
+
+    def _named(self, group: Group, dimension: str, names: Mapping[str, int]) -> Cell:
+        """Return the name of a group, with its key below where others bear the same name."""
+        name = self._name(group, dimension)
+        return Cell(name, str(group.key) if names[name] > 1 and group.label is not None else "")
+
+    def _agent_times(self) -> tuple[list[Cell], dict[str | int | None, list[Cell]]]:
+        """Return the columns of agents' days: their number, and the usual time of the first and the last call."""
+        zone, days = self._numbers.options.zone, defaultdict[str | int | None, list[AgentDay]](list)
+        for day in self._numbers.agent_days:
+            days[day.agent].append(day)
+        if not days:
+            return [], {}
+        cells = {
+            agent: [
+                Cell(f"{len(found):,}", number=True),
+                Cell(_usual_time((day.first for day in found), zone), number=True),
+                Cell(_usual_time((day.last for day in found), zone), number=True),
+            ]
+            for agent, found in days.items()
+        }
+        heads = [Cell(self._words[name], number=True) for name in ("agent_days", "first_call", "last_call")]
+        return heads, cells
 
     def _days_by_weekday(self) -> dict[str | int | None, float]:
         """Return how many days of each weekday lie in the period; a day that it cuts counts by its part."""
@@ -303,9 +334,7 @@ class _Sections:
         words, numbers = self._words, self._numbers
         if not any(one.answered + one.abandoned for one in numbers.waits):
             return None
-        classes = [
-            f"\N{LESS-THAN OR EQUAL TO} {format_value(one.up_to, 'seconds')}" for one in numbers.waits if one.up_to
-        ]
+        classes = [words["up_to"].format(format_value(one.up_to, "seconds")) for one in numbers.waits if one.up_to]
         heads = [Cell(words["queue"])] + [Cell(text, number=True) for text in (*classes, words["more_than"])]
         whole = [(words["all_queues"], numbers.waits)]
         queues = [(self._name(group, "queue"), group.waits) for group in self._by_size("queue") if group.waits]
@@ -408,6 +437,12 @@ class _Sections:
             Part(words["measures"], table=meanings, style="definitions"),
         ]
         return Section(words["definitions"], [parts], words["definitions_note"])
+
+
+def _usual_time(moments: Iterable[datetime], zone: ZoneInfo) -> str:
+    """Return the local time of day in the middle of these."""
+    times = sorted(moment.astimezone(zone).strftime("%H:%M") for moment in moments)
+    return times[(len(times) - 1) // 2]
 
 
 def _short(value: float) -> str:

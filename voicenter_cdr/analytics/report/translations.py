@@ -48,6 +48,10 @@ class Translations:
         """Return the name of a number."""
         return self._filled(self.lookup("titles", definition.name, definition.title), options)
 
+    def main_title(self, options: KpiOptions) -> str:
+        """Return the name of the main service level, whose variant stands below it."""
+        return self._filled(self["service_level"], options)
+
     def short_title(self, definition: Definition, options: KpiOptions) -> str:
         """Return the name of a number in the head of a column."""
         return self.lookup("short", definition.name, self.title(definition, options))

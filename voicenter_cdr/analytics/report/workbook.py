@@ -27,6 +27,7 @@ def report_sheets(
     for dimension in numbers.groups:
         if numbers.groups[dimension]:
             yield _dimension(numbers, dimension, words)
+    yield from _details(numbers, words)
     yield _definitions(numbers, words)
 
 
@@ -111,6 +112,33 @@ def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
         widths=(14, 24, *(max(len(name), 10) for name in names)),
         right_to_left=_is_rtl(words),
     )
+
+
+def _details(numbers: Kpis, words: Translations) -> Iterator[Sheet]:
+    """Yield what is no number of a group: targets, waits, ways from queue to queue, and agents' days."""
+    targets = [tuple(result.to_dict().values()) for result in numbers.targets]
+    names = ("queue", "name", "answer_within", "target", "value", "met", "intervals_met", "intervals")
+    yield from _sheet(words, "targets", names, targets)
+    queues = [(group.key, group.waits) for group in numbers.groups.get("queue", ())]
+    waits = [
+        (queue, one.above, one.up_to, one.answered, one.abandoned)
+        for queue, classes in [(words["all_queues"], numbers.waits), *queues]
+        for one in classes
+    ]
+    yield from _sheet(words, "waits", ("queue", "above", "up_to", "answered", "abandoned"), waits)
+    flow = [tuple(step.to_dict().values()) for step in numbers.flow]
+    yield from _sheet(words, "flow", ("source", "target", "answered", "calls"), flow)
+    days = [(one.day.isoformat(), one.agent, one.label, one.first, one.last, one.talk) for one in numbers.agent_days]
+    yield from _sheet(words, "agents_by_day", ("day", "agent", "label", "first", "last", "talk"), days)
+
+
+def _sheet(
+    words: Translations, title: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
+) -> Iterator[Sheet]:
+    if rows:
+        widths = tuple(max(len(name) + 2, 18) for name in columns)
+        lines = [list(row) for row in rows]
+        yield Sheet(name=words[title], columns=columns, rows=lines, widths=widths, right_to_left=_is_rtl(words))
 
 
 def _definitions(numbers: Kpis, words: Translations) -> Sheet:

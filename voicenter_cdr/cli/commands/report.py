@@ -307,7 +307,7 @@ def _render(made: _Report, shape: str) -> str | bytes:
     if shape == "json":
         compared = {"comparison": changes} if changes else {}
         return json.dumps(numbers.to_dict() | provenance.to_dict() | compared, ensure_ascii=False) + "\n"
-    rows = list(numbers.to_rows())
+    rows = [*numbers.to_rows(), *numbers.detail_rows()]
     head = list(rows[0])
     facts = ([row.get(name) for name in head] for row in provenance.to_rows(numbers))
     compared_rows = (
