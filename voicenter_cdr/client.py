@@ -52,8 +52,8 @@ def _utc_now() -> datetime:
 
 
 def _environment(*names: str) -> str:
-    """Return the value of the first of these variables that is not empty."""
-    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
+    """Return the value of the first of these variables that is not empty, without white space and byte order mark."""
+    return next(filter(None, (os.environ.get(name, "").strip().strip("\ufeff").strip() for name in names)), "")
 
 
 class CdrClient:

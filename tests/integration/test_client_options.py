@@ -71,7 +71,7 @@ def test_from_env_reads_variables_and_arguments_win(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VOICENTER_CODE", "alias")
     monkeypatch.setenv("VOICENTER_API_CODE", " ")
     assert CdrClient.from_env().session.credentials.code == "alias"
-    monkeypatch.setenv("VOICENTER_API_CODE", "first")
+    monkeypatch.setenv("VOICENTER_API_CODE", "\ufefffirst\r\n")  # as a file with a byte order mark gives it
     monkeypatch.setenv("VOICENTER_BASE_URL", "https://example.test/cdr")
     client = CdrClient.from_env(concurrency=2)
     assert client.session.credentials.code == "first"

@@ -130,7 +130,7 @@ def test_read_what_holds_no_records_is_refused(tmp_path: Path) -> None:
         "a.jsonl": "no record",
         "b.jsonl": "no JSON",
         "c.csv": "more or fewer cells",
-        "d.xlsx": "for people",
+        "d.xlsx": "is a workbook",
         "e.sqlite": "holds no table",
     }.items():
         with pytest.raises(ConfigurationError, match=message):

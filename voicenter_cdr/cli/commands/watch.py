@@ -87,7 +87,7 @@ def watch(
     """
     hook = webhook or os.environ.get("VOICENTER_WEBHOOK", "").strip()
     key = read_secret("--signing-key-file", signing_key_file) if signing_key_file else None
-    key = key or os.environ.get("VOICENTER_WEBHOOK_KEY", "").strip() or None
+    key = key or os.environ.get("VOICENTER_WEBHOOK_KEY", "").strip().strip("\ufeff").strip() or None
     if key and not hook:
         raise ConfigurationError("--signing-key-file signs what a webhook gets: name one with --webhook")
     if replay_ is not None:
