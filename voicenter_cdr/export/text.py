@@ -117,9 +117,7 @@ def _escape(line: str) -> str:
 # --- CSV
 
 _FORMULA_SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
-_FORMULA: Final = re.compile(
-    rf"(?:^|(?<=[;\t|])|(?<=\S[\r\n])|(?<=\S\r\n))(?=[\s\ufeff\"']*[{_FORMULA_SIGNS}])|^(?=[\t\r\n])"
-)
+_FORMULA: Final = re.compile(rf"(?:^|(?<=[;\t|\r\n]))(?=(?:[^\S\t\r\n]|[\ufeff\"'])*[{_FORMULA_SIGNS}])|^(?=[\t\r\n])")
 """Where a spreadsheet may begin to read a formula: at the start, or behind what may divide cells elsewhere.
 
 Some skip space before it, or take full-width signs for plain ones.

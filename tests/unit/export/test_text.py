@@ -102,7 +102,7 @@ def test_csv_of_one_empty_cell_keeps_its_line() -> None:
 PLAIN, WIDE = "=+-@\t\r\n", "\uff1d\uff0b\uff0d\uff20"
 
 
-@pytest.mark.parametrize("start", [*PLAIN, *WIDE, " =", "\n=", "\u00a0-", "\ufeff=", "\ufeff @", " \uff1d"])
+@pytest.mark.parametrize("start", [*PLAIN, *WIDE, " =", "\u00a0-", "\ufeff=", "\ufeff @", " \uff1d"])
 def test_csv_excel_disarms_formulas(start: str) -> None:
     """For a spreadsheet, text that could be a formula gets an apostrophe; otherwise it stays as it is."""
     record = Cdr(started_at=MOMENT, queue_name=f"{start}cmd", duration=-5)
@@ -114,6 +114,23 @@ def test_csv_excel_disarms_formulas(start: str) -> None:
 
     assert cells(excel=True) == [f"'{start}cmd", "-5"]
     assert cells() == [f"{start}cmd", "-5"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["=1+1", "-5", "+9", "@x", ";", "\t", ",", "|", "\n", "\r", '"', "'", " ", "a"]), max_size=7
+    )
+)
+@example(["a", " ", "\n", "=1+1"])
+@example(["\n", "\n", "=1+1"])
+@example(["a", "\r", "\n", " ", "@x", ";"])
+def test_csv_excel_disarms_formulas_whatever_divides_the_cells(parts: list[str]) -> None:
+    """No line of a text becomes a formula, also where another character divides cells."""
+    record = Cdr(started_at=MOMENT, queue_name="".join(parts), custom_data={"note": "".join(parts)})
+    text = written(CsvSink, [[record]], columns=select(["queue_name", "custom_data"]), excel=True).decode("utf-8-sig")
+    for divider in (",", ";", "\t", "|"):
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=divider):
+            assert not any(cell.lstrip(" \ufeff")[:1] in tuple("=+-@") for cell in row), divider
 
 
 def test_csv_excel_has_a_mark_and_crlf() -> None:
