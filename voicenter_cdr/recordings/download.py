@@ -20,6 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_folder
 from voicenter_cdr._validation import check_number
+from voicenter_cdr.core.http.decompression import MAX_CHUNKS
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.transport import Connections, retry_after, timeouts
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
@@ -345,7 +346,11 @@ class _Downloads:
         with open_partial(part, kept) as (file, known):
             size = kept.start
             assert isinstance(response.stream, httpx.AsyncByteStream)
+            chunks = 0
             async for chunk in response.stream:  # as sent: no compression was asked for, so none is taken off
+                chunks += 1
+                if not chunks % MAX_CHUNKS:
+                    await asyncio.sleep(0)
                 size += len(chunk)
                 self._refuse_size(size)
                 same, chunk = chunk[: len(known)], chunk[len(known) :]

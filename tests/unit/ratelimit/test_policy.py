@@ -77,6 +77,7 @@ def test_window_permit_returns_just_after_the_period() -> None:
     permit = window.acquire(5.0)
     assert permit.sent == 5.0
     assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
+    assert window.earliest_delay(5.0) == pytest.approx(60.001, abs=1e-6)  # if the response started now
     window.mark_sent(permit, 7.0)
     assert permit.sent == 7.0
     assert window.delay(7.0) == pytest.approx(63.001, abs=1e-6)
@@ -90,6 +91,7 @@ def test_window_abandoned_permit_counts_while_its_request_may_arrive() -> None:
     permit = window.acquire(5.0)
     window.mark_abandoned(permit, 6.0)
     assert window.delay(6.0) == pytest.approx(63.001, abs=1e-6)
+    assert window.earliest_delay(6.0) == pytest.approx(63.001, abs=1e-6)  # no response can make it shorter
     other = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     permit = other.acquire(5.0)
     other.mark_sent(permit, 5.5)
@@ -163,3 +165,9 @@ def test_rate_limit_smallest_values_are_taken() -> None:
     """One request, a part of a second, no grace."""
     limit = RateLimit(1, 0.5, grace=0)
     assert (limit.requests, limit.period, limit.grace) == (1, 0.5, 0)
+
+
+def test_rate_limit_grace_is_given_by_name() -> None:
+    """Three numbers in a row say nothing to a reader."""
+    with pytest.raises(TypeError):
+        RateLimit(30, 60.0, 3.0)  # type: ignore[misc]  # refused by type checkers as well

@@ -264,3 +264,89 @@ def test_scheduler_any_crowd_uses_the_budget(
         assert max(gaps) <= 60.0 / 0.93  # no 30 requests take longer, for as long as the crowd lasts
 
     run_virtual(main())
+
+
+async def test_scheduler_interactive_callers_pass_a_bulk_one_four_times() -> None:
+    """People at a screen go first, and a waiting bulk request still has its turn."""
+    scheduler, order = RequestScheduler(RateLimit(1, 10.0, grace=0.0), CountingLimiter()), list[str]()
+    await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
+
+    async def call(name: str, *, interactive: bool) -> None:
+        permit = await scheduler.acquire(interactive=interactive, max_wait=None)
+        order.append(name)
+        await scheduler.mark_sent(permit)
+
+    tasks = [asyncio.create_task(call("head", interactive=True))]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(call(f"bulk{n}", interactive=False)) for n in range(2)]
+    tasks += [asyncio.create_task(call(f"quick{n}", interactive=True)) for n in range(10)]
+    await asyncio.gather(*tasks)
+    quick = [f"quick{n}" for n in range(10)]
+    assert order == ["head", *quick[:4], "bulk0", *quick[4:8], "bulk1", *quick[8:]]
+
+
+async def test_scheduler_only_those_ahead_delay_a_caller() -> None:
+    """An interactive caller does not wait for the bulk requests in line; a bulk one waits for all."""
+    scheduler = RequestScheduler(RateLimit(1, 60.0), None)
+    scheduler.mark_response_started(await scheduler.acquire(interactive=True, max_wait=None))
+    waiting = [asyncio.create_task(scheduler.acquire(interactive=False, max_wait=None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert scheduler.latest_delay(interactive=True) == pytest.approx(120.0, abs=0.1)  # behind the head alone
+    assert scheduler.latest_delay(interactive=False) == pytest.approx(240.0, abs=0.1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("arrives", [0.0, 30.0, 59.5, 60.05])
+async def test_scheduler_late_caller_waits_for_the_permit_as_well(arrives: float) -> None:
+    """However little is left of the period, nobody goes before it is over."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), CountingLimiter())
+    await send(scheduler, await scheduler.acquire(interactive=True, max_wait=None), 0.0, 0.1)
+    await asyncio.sleep(max(0.0, arrives - loop.time()))
+    await scheduler.acquire(interactive=True, max_wait=None)
+    assert loop.time() == pytest.approx(60.101, abs=0.005)
+
+
+async def test_scheduler_refusal_lets_one_caller_probe() -> None:
+    """After error 1 everybody waits, then one goes; if its answer is lost, the next one; a success lets all go."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(30, 60.0), None)
+    refused = await scheduler.acquire(interactive=True, max_wait=None)
+    assert 10.0 <= scheduler.record_refusal(refused, None) <= 20.0
+    permits = list[Permit]()
+
+    async def call() -> None:
+        permits.append(await scheduler.acquire(interactive=False, max_wait=None))
+
+    tasks = [asyncio.create_task(call()) for _ in range(5)]
+    await asyncio.sleep(9.9)
+    assert permits == []
+    await asyncio.sleep(30.0)
+    assert [permit.is_probe for permit in permits] == [True]
+    scheduler.mark_abandoned(permits[0])
+    await asyncio.sleep(0.1)
+    assert [permit.is_probe for permit in permits] == [True, True]
+    scheduler.release(permits[1])
+    await asyncio.sleep(0.1)
+    assert [permit.is_probe for permit in permits] == [True, True, True]
+    await scheduler.mark_sent(permits[2])
+    scheduler.record_success(permits[2])
+    before = loop.time()
+    await asyncio.gather(*tasks)
+    assert loop.time() - before < 0.1
+    assert [permit.is_probe for permit in permits[3:]] == [False, False]
+
+
+async def test_scheduler_close_while_a_second_token_is_awaited_sends_nothing() -> None:
+    """A connection that came about slowly pays again; if the client is closed meanwhile, its request is not sent."""
+    limiter = CountingLimiter()
+    scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+    permit = await scheduler.acquire(interactive=True, max_wait=None)
+    await asyncio.sleep(5.0)
+    limiter.seconds = 3.0
+    sending = asyncio.create_task(scheduler.mark_sent(permit))
+    await asyncio.sleep(1.0)
+    scheduler.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        await sending
+    assert limiter.running == 0

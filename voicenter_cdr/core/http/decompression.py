@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-__all__ = ["UnknownCodingError", "iter_decompressed"]
+__all__ = ["MAX_CHUNKS", "UnknownCodingError", "iter_decompressed"]
 
 _MAX_LAYERS: Final = 3
 """Content codings accepted on top of each other; servers apply one, a careless proxy a second."""
@@ -22,7 +22,7 @@ _MAX_LAYERS: Final = 3
 _MAX_BARREN: Final = 1_048_576
 """Compressed bytes that may pass without yielding anything: only headers, padding and empty blocks do."""
 
-_MAX_CHUNKS: Final = 100
+MAX_CHUNKS: Final = 100
 """Chunks of a body, however small, that are taken up before the event loop gets a turn."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -64,7 +64,7 @@ async def _slices(response: httpx.Response, size: int) -> AsyncGenerator[bytes, 
         async for chunk in arriving:
             buffer += chunk
             chunks += 1
-            if not chunks % _MAX_CHUNKS:
+            if not chunks % MAX_CHUNKS:
                 await asyncio.sleep(0)
             while len(buffer) >= size:
                 yield bytes(buffer[:size])
