@@ -19,8 +19,9 @@ from typing import Any
 from attrs import define
 
 from benchmarks.goals import Goal
+from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.planner import WindowPlanner
-from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
 from voicenter_cdr.core.ratelimit.policy import RateLimit, SlidingWindow
 
 CAP = 10_000
@@ -149,7 +150,7 @@ def simulate(
         planner.record_page(request, page)
         cpu += time.process_time() - begun
         rows += sum(window.count(page.seconds) for window, page in planner.pop_complete())
-        most = max(most, sum(len(s.page.seconds) for s in planner._segments if s.page is not None) / CAP)
+        most = max(most, sum(len(s.page.seconds) for s in planner.segments if s.page is not None) / CAP)
     if rows != len(times):
         raise AssertionError(f"{rows} of {len(times)} rows")
     ideal = math.ceil(len(times) / CAP)

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.planner import WindowPlanner
-from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
 from voicenter_cdr.errors import OutOfRangeError
 
 START: Final = 1_000_000

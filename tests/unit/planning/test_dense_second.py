@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import pytest
+from attrs import evolve
 from support.planner_worlds import Row
 
-from voicenter_cdr.core.planning.dense_second import DenseSecondRequest, enumerate_dense_second
-from voicenter_cdr.core.planning.windows import PageInfo
+from voicenter_cdr.core.planning.dense_second import enumerate_dense_second
+from voicenter_cdr.core.planning.pages import PageInfo
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
 from voicenter_cdr.errors import DenseWindowError
 
 
 def enumerate_rows(
-    rows: Sequence[Row], *, cap: int, ceiling: int = 10**6, largest_total: int, requests: list[DenseSecondRequest]
-) -> PageInfo | None:
+    rows: Sequence[Row], *, cap: int, ceiling: int = 10**6, largest_total: int, requests: list[WindowRequest]
+) -> PageInfo:
     """Enumerate the rows of one second behind a service that sorts by CallID and counts up to ``ceiling``."""
 
-    def answer(request: DenseSecondRequest) -> PageInfo:
+    def answer(request: WindowRequest) -> PageInfo:
         hits = [row for row in rows if not request.cdr_types or row.cdr_type in request.cdr_types]
         hits.sort(key=lambda row: row.key, reverse=request.descending)
         shown = hits[:cap]
         return PageInfo([5] * len(shown), min(len(hits), ceiling), len(shown), shown)
 
-    page = answer(DenseSecondRequest())
-    steps = enumerate_dense_second(
-        5, page, page_cap=cap, cdr_types=(), least_total=page.total or 0, largest_total=largest_total
-    )
+    request = evolve(WindowRequest.single(Window(5, 6)), all_fields=True)
+    page = answer(request)
+    steps = enumerate_dense_second(request, page, page_cap=cap, cdr_types=(), largest_total=largest_total)
     try:
-        for _ in itertools.count():
+        while True:
             request = next(steps) if not requests else steps.send(answer(requests[-1]))
             requests.append(request)
     except StopIteration as finished:
@@ -41,13 +41,12 @@ def test_dense_second_whose_two_ends_meet_is_whole(largest_total: int) -> None:
     """Nine rows at five a page: the orders share one row, also where no larger total tells that nine is no ceiling."""
     rows = [Row(f"c{number}", 5) for number in range(9)]
     page = enumerate_rows(rows, cap=5, largest_total=largest_total, requests=[])
-    assert page is not None
     assert sorted(row.call_id for row in page.rows) == [row.key for row in rows]  # type: ignore[attr-defined]
 
 
 def test_dense_second_of_one_crowded_type_is_named_at_once() -> None:
     """A stable second that can't be told apart is no second that changes: it is named, and not begun anew."""
-    requests: list[DenseSecondRequest] = []
+    requests: list[WindowRequest] = []
     rows = [Row(f"c{number:02}", 5, (4, 8)[number % 2]) for number in range(14)]
     with pytest.raises(DenseWindowError) as caught:
         enumerate_rows(rows, cap=2, largest_total=40, requests=requests)

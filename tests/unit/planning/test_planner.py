@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.planner_worlds import START, Row, Run, Semantics, StoredRow, World, draw_world, drive
 
+from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.planner import WindowPlanner
-from voicenter_cdr.core.planning.windows import DAY, PageInfo, Window, WindowRequest
+from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 from voicenter_cdr.errors import (
     CountMismatchError,
     DenseWindowError,
@@ -197,7 +198,7 @@ def test_planner_buffer_holds_no_more_pages_than_told() -> None:
         request = flying.pop()  # the latest first: the earliest is the last to come
         planner.record_page(request, world.answer(request, 0, random.Random(1)))
         popped += sum(1 for _ in planner.pop_complete())
-        held = sum(segment.page is not None for segment in planner._segments)
+        held = sum(segment.page is not None for segment in planner.segments)
         assert held <= 6 + 1
     assert popped >= 100
 
@@ -212,7 +213,7 @@ def test_planner_without_a_buffer_asks_nothing_ahead() -> None:
         assert request is not None
         planner.record_page(request, world.answer(request, 0, random.Random(1)))
         complete_windows = planner.pop_complete()
-        if any(segment.is_ready for segment in planner._segments[:1]):
+        if any(segment.is_ready for segment in planner.segments[:1]):
             assert planner.next_request() is None
     assert taken[0].start == START
     next(complete_windows, None)

@@ -11,6 +11,8 @@ __all__ = ["DensityModel"]
 _HOUR: Final = 3_600
 _HOURS: Final = 168
 _WEEK: Final = _HOUR * _HOURS
+_USUAL: Final = 4
+"""Times the average up to which rows are usual: a burst shows nothing of the same hour in other weeks."""
 _PRIOR: Final = 2 * _HOUR
 """Seconds for which what is known of the whole weighs in an hour of the day, and that in an hour of the week."""
 
@@ -47,7 +49,8 @@ class DensityModel:
         at = bisect_left(seconds, start)
         for hour, first, last in _hours(start, stop):
             end = bisect_left(seconds, last, at)
-            self._rows[hour] += end - at
+            most = _USUAL * (last - first) * self._average if self._average is not None else end - at
+            self._rows[hour] += min(end - at, most)
             self._seconds[hour] += last - first
             at = end
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from voicenter_cdr.core.planning.windows import PageInfo, Window, is_complete
+from voicenter_cdr.core.planning.pages import PageInfo, is_complete
+from voicenter_cdr.core.planning.windows import Window
 
 __all__ = ["count_between", "estimate_rows"]
 

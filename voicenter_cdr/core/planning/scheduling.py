@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from attrs import define, field
 
-from voicenter_cdr.core.planning.dense_second import DenseSecondRequest
 from voicenter_cdr.core.planning.density import DensityModel
-from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
+from voicenter_cdr.core.planning.pages import PageInfo
+from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 
-__all__ = ["BoundEvidence", "Schedule", "Segment", "choose_edges"]
+__all__ = ["Schedule", "Segment", "find_border"]
 
 _LARGEST_FILL: Final = 0.94
 """Part of a page that a window is aimed at where density has proved to be right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_FEWEST_PAGES: Final = 4
+_BLOCK: Final = 2.4
+"""Part of the held pages, for each lane, after which another place to work at is cut off ahead."""
+_FEWEST_PAGES: Final = 5
 """Pages a segment must hold to be worth another place to work at."""
-_ENOUGH_EVIDENCE: Final = 16
+_ENOUGH_UNSEEN: Final = 6
 """Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
+_BURST: Final = 2
+"""Times the average rate of a segment at which its rows are taken to come in a burst that began before it."""
 
 
 @define(eq=False)
@@ -43,12 +48,12 @@ class Segment:
     in_flight: bool = False
     is_alone: bool = False
     """A prefix that no equation proved."""
-    largest_totals: dict[int, int] = field(factory=dict)
-    """By end."""
+    rate: float = 0.0
+    """Rows a second just before it; a choice of where to cut."""
     mismatches: int = 0
-    enumerations: int = 0
-    enumeration: Generator[DenseSecondRequest, PageInfo, PageInfo | None] | None = None
-    step: DenseSecondRequest | None = None
+    enumeration: Generator[WindowRequest, PageInfo, PageInfo] | None = None
+    step: WindowRequest | None = None
+    """Next request of its enumeration."""
 
     @property
     def window(self) -> Window:
@@ -56,9 +61,19 @@ class Segment:
         return Window(self.start, self.stop)
 
     @property
+    def span(self) -> int:
+        """Number of its seconds."""
+        return self.stop - self.start
+
+    @property
     def is_ready(self) -> bool:
         """True once its rows may be handed out."""
         return self.is_proven and self.is_settled
+
+    def note_answer(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
+        """Keep what an answer shows of all rows up to the end of its request."""
+        self.rows_to_end = self.rows_to_end if total is None else total
+        self.answers[request.last] = request.first, total, page.sorted_seconds
 
     def ask_alone(self, rows: int) -> None:
         """Open it again as a prefix of so many rows, to be proven by an answer of its own."""
@@ -66,10 +81,10 @@ class Segment:
 
 
 class Schedule:
-    """Segments in order of time, and the choice of the next one to ask for.
+    """Segments in order of time, what is known of them, and every choice of where to go on.
 
     ``in_order``, ``buffer_pages`` and ``concurrency`` as the planner takes them; ``page_cap`` is what the planner knows
-    of it by now. ``by_density``: borders or totals are of no use, so windows are aimed at less than a page.
+    of it by now.
     """
 
     def __init__(
@@ -77,101 +92,196 @@ class Schedule:
     ) -> None:
         self.segments = [Segment(w.start, w.stop, w.stop) for w in windows if w.span > 0]
         self.page_cap = page_cap
-        self.in_order = in_order
-        self.by_density = False
-        self.longest: int | None = None  # period that is not refused, in seconds
-        self.density = DensityModel()
+        self.windows_done = 0
+        self._rows_done = 0
+        self._in_order = in_order
+        self._longest: int | None = None  # period that is not refused, in seconds
+        self._density = DensityModel()
+        self._by_density = False
+        self._is_ordered = True
+        self._misled = 0
+        self._unseen = 0.0  # rows at lower bounds that requests did not show; minus infinity once one showed them
         self._buffer_pages = buffer_pages
         self._concurrency = concurrency
         self._fill = 0.8
         self._least_span = 1
 
-    # --- neighbours
-
-    def insert_after(self, segment: Segment, *others: Segment) -> None:
-        """Put segments behind another one."""
-        at = self.segments.index(segment) + 1
-        self.segments[at:at] = others
-
-    def find_next(self, segment: Segment) -> Segment | None:
-        """Find the segment that follows."""
-        at = self.segments.index(segment) + 1
-        return self.segments[at] if at < len(self.segments) else None
-
-    def find_behind(self, segment: Segment) -> Segment | None:
-        """Find the segment that was cut off from this one, or is its remainder."""
-        behind = self.find_next(segment)
-        return behind if behind is not None and not behind.is_settled else None
-
-    # --- estimates
+    # --- what is left
 
     @property
-    def waiting(self) -> list[Segment]:
+    def is_finished(self) -> bool:
+        """True once everything was handed out."""
+        return not self.segments
+
+    @property
+    def open_windows(self) -> tuple[Window, ...]:
+        """Windows that were not handed out yet, in order of time."""
+        return tuple(segment.window for segment in self.segments)
+
+    def pop_complete(self) -> Iterator[tuple[Window, PageInfo]]:
+        """Take windows that are proven, each with the page that holds its rows; open until the next one is taken."""
+        while (segment := self._find_ready()) is not None and segment.page is not None:
+            window, page = segment.window, segment.page
+            yield window, page
+            self.segments.remove(segment)
+            self._rows_done += window.count(page.seconds)
+            self.windows_done += 1
+
+    def _find_ready(self) -> Segment | None:
+        """Find the earliest segment that may be handed out; in order, that is the first one or none."""
+        candidates = self.segments[:1] if self._in_order else self.segments
+        return next((segment for segment in candidates if segment.is_ready), None)
+
+    @property
+    def expected_rows(self) -> int | None:
+        """Rows the service counts in all; ``None`` if unknown."""
+        if any(segment.rows_to_end is None for segment in self._waiting):
+            return None
+        return self._rows_done + round(sum(map(self._estimate_rows, self.segments)))
+
+    @property
+    def _waiting(self) -> list[Segment]:
         """Segments without a page, in order of time."""
         return [segment for segment in self.segments if segment.page is None]
 
     @property
     def remaining_pages(self) -> float | None:
         """Answers that the rest will need, about; ``None`` while nothing is known."""
-        waiting = self.waiting
-        if waiting and self.density.is_empty:
+        waiting = self._waiting
+        if waiting and self._density.is_empty:
             return None
-        fill = self._fill if self.by_density else 1.0
-        return sum(map(self.estimate_rows, waiting)) / (self.page_cap * fill)
+        fill = self._fill if self._by_density else 1.0
+        return sum(map(self._estimate_rows, waiting)) / (self.page_cap * fill)
 
-    def estimate_rows(self, segment: Segment) -> float:
+    def insert_after(self, segment: Segment, *others: Segment) -> None:
+        """Put segments behind another one."""
+        at = self.segments.index(segment) + 1
+        self.segments[at:at] = others
+
+    def _find_behind(self, segment: Segment) -> Segment | None:
+        """Find the segment that was cut off from this one, or is its remainder."""
+        at = self.segments.index(segment) + 1
+        behind = self.segments[at] if at < len(self.segments) else None
+        return behind if behind is not None and not behind.is_settled else None
+
+    def _estimate_rows(self, segment: Segment) -> float:
         """Estimate the rows of a segment, as far as is known."""
         if segment.page is not None:
             seconds = segment.page.sorted_seconds
             return bisect_left(seconds, segment.stop) - bisect_left(seconds, segment.start)
         if segment.rows_to_end is None:
-            return self.density.predict(segment.start, segment.stop)
-        behind = self.find_behind(segment)
+            return self._density.predict(segment.start, segment.stop)
+        behind = self._find_behind(segment)
         if behind is None:
             return segment.rows_to_end
         _, counted, _ = behind.answers.get(segment.end, (0, None, ()))
         beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
         return max(0.0, segment.rows_to_end - (beyond or 0.0))
 
+    # --- what an answer teaches
+
+    def learn_refused(self, segment: Segment) -> None:
+        """Halve the longest period, down to a day (rule 9)."""
+        # The seconds beyond the window count, too: where a day is the limit, windows are a little shorter.
+        half = max(DAY - 3, (segment.end - segment.start + 1) // 2)
+        self._longest = min(self._longest or half, half)
+
+    @property
+    def seem_exclusive(self) -> bool:
+        """True once enough rows at lower bounds of requests were not shown."""
+        return self._unseen >= _ENOUGH_UNSEEN
+
+    def learn_bounds(self, unseen: float) -> None:
+        """Learn from so many rows at a lower bound that a request did not show; below zero, of such as it showed."""
+        self._unseen += unseen
+
     def learn_complete(self, segment: Segment, page: PageInfo) -> None:
         """Learn from a window that one answer showed whole."""
-        self.density.learn(segment.start, segment.stop, page.sorted_seconds)
+        if segment.is_alone:
+            return
+        self._density.learn(segment.start, segment.stop, page.sorted_seconds)
         self._fill = min(_LARGEST_FILL, self._fill + 0.01)
         # However wrong density is, windows that bring little become longer (the planner's bound).
         is_small = len(page.seconds) < self.page_cap / 4
-        self._least_span = max(self._least_span, 2 * (segment.stop - segment.start)) if is_small else 1
+        self._least_span = max(self._least_span, 2 * (segment.span)) if is_small else 1
 
-    def learn_truncated(self, segment: Segment, total: int | None) -> None:
+    def learn_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
         """Learn from a window of which one answer showed a part, of so many rows if that can be believed."""
+        self._misled += segment.is_alone
+        self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3
+        self._by_density = total is None or not self._is_ordered
         self._least_span = 1
         if total is not None:
-            self.density.note_average(total, segment.end - segment.start)
+            self._density.note_average(total, segment.end - segment.start)
         elif not segment.is_alone:
             self._fill = max(0.5, self._fill * 0.95)
 
+    # --- where to divide
+
+    def choose_border(self, segment: Segment, page: PageInfo) -> int | None:
+        """Choose the second to end a prefix at; ``None`` where no second is worth trying, as without order (rule 5)."""
+        seconds = page.known_seconds
+        if not self._is_ordered or not seconds:
+            return None
+        # The page reaches what was cut off: its total makes the equation.
+        behind = self._find_behind(segment)
+        if behind is not None and behind.start < seconds[-1]:
+            return segment.stop - 1
+        border = find_border(seconds, segment.start)
+        return border if segment.start < border < segment.stop - 1 else None
+
+    def open_remainder(self, segment: Segment, border: int, page: PageInfo) -> None:
+        """Divide a segment at a border: a prefix of which ``page`` has the rows, and the remainder."""
+        seconds = page.known_seconds
+        before = bisect_left(seconds, border)
+        left = None if segment.rows_to_end is None else max(0.0, segment.rows_to_end - before)
+        late = before * 3 // 4
+        rate = (before - late) / max(1, border - seconds[late])
+        rest = Segment(border + 1, segment.stop, segment.end, left, is_settled=False, rate=rate)
+        self._density.learn(segment.start, border, seconds)
+        segment.stop = border + 1
+        self.insert_after(segment, rest)
+
+    def split(self, segment: Segment, page: PageInfo) -> None:
+        """Split a segment: one second off a crowded start, around what fills a page alone, else in halves."""
+        start, stop, seconds = segment.start, segment.stop, page.sorted_seconds
+        edges = range(start + 1, start + 2) if self._is_ordered and seconds else range(0)
+        if not edges and seconds and seconds[-1] - seconds[0] <= 2:
+            edges = range(max(start + 1, seconds[0] - 1), min(stop, seconds[-1] + 3))
+        cuts = [start, *(edges or [(start + stop) // 2]), stop]
+        parts = [Segment(a, b, b) for a, b in pairwise(cuts[1:])]
+        parts[-1].end = segment.end  # what was cut off behind stays in its equation
+        segment.stop = cuts[1]
+        self.insert_after(segment, *parts)
+
     # --- the next request
 
-    def choose(self) -> Segment | None:
+    @property
+    def has_request(self) -> bool:
+        """True while there is something to ask, and room for its answer."""
+        return self._choose() is not None
+
+    def _choose(self) -> Segment | None:
         """Find the earliest open segment; while there is room, a later one, or one in flight that is worth a cut."""
-        waiting = self.waiting
+        waiting = self._waiting
         if not waiting:
             return None
         held = sum(len(s.page.seconds) for s in self.segments if s.page is not None) / self.page_cap
         room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
-        can_pop = any(segment.is_ready for segment in self.segments[: 1 if self.in_order else None])
+        can_pop = self._find_ready() is not None
         if not waiting[0].in_flight and not (can_pop and room < min(1, self._buffer_pages)):
             return waiting[0]  # all held pages may depend on it: without it nothing could continue
         if room < 1:
             return None
-        if not self.in_order:
+        if not self._in_order:
             idle = next((segment for segment in waiting if not segment.in_flight), None)
             if idle is not None:
                 return idle
         return next((s for k, s in enumerate(waiting, 1) if not s.in_flight or self._find_share(s, waiting, k)), None)
 
-    def take(self) -> Segment | None:
+    def take_segment(self) -> Segment | None:
         """Choose a segment, cut off what another place to work at gets, and mark it as in flight."""
-        segment = self.choose()
+        segment = self._choose()
         if segment is None:
             return None
         if segment.in_flight:
@@ -182,40 +292,51 @@ class Schedule:
 
     def _find_share(self, segment: Segment, waiting: list[Segment], place: int) -> float:
         """Find the pages after which to cut a segment in flight; 0 where that is not worth it."""
-        if self.by_density or segment.rows_to_end is None or segment.enumeration or segment.stop - segment.start <= 8:
+        if self._by_density or segment.rows_to_end is None or segment.enumeration or segment.span <= 8:
             return 0.0
-        pages = self.estimate_rows(segment) / self.page_cap
-        if pages < _FEWEST_PAGES:
-            return 0.0
-        if not self.in_order:
-            return pages / 2 if segment is max(waiting, key=self.estimate_rows) else 0.0
-        # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
-        concurrency = self._concurrency
-        share = 2 * max(1, self._buffer_pages - concurrency + 1) / concurrency
-        share *= min(1.0, place / max(1, concurrency - 1))
-        return share if pages > share * (1.5 if segment is waiting[-1] else 4.0) else 0.0
+        pages = self._estimate_rows(segment) / self.page_cap
+        if self._in_order and segment is waiting[-1]:
+            # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
+            lanes = self._concurrency
+            block = _BLOCK * max(1, self._buffer_pages - lanes + 1) / lanes * min(1.0, place / max(1, lanes - 1))
+            if pages > 1.5 * block:
+                return block
+        is_worth = pages > _FEWEST_PAGES and (self._in_order or segment is max(waiting, key=self._estimate_rows))
+        return pages / 2 if is_worth else 0.0
 
     def _cut(self, segment: Segment) -> Segment:
-        waiting = self.waiting
-        share = self._find_share(segment, waiting, waiting.index(segment) + 1)
-        share = max(1.0, round(share)) - _CUT_MARGIN
+        """Cut off the part behind, after whole pages if density is right, so that no chain ends with a small one."""
+        waiting = self._waiting
+        share = max(1.0, round(self._find_share(segment, waiting, waiting.index(segment) + 1))) - _CUT_MARGIN
         rows = share * self.page_cap
-        aim = self.density.predict(segment.start, segment.stop) * rows / max(1.0, self.estimate_rows(segment))
-        middle = self.density.reach(segment.start, segment.stop, aim)
-        middle = min(max(middle, segment.start + 4), segment.stop - 4)
+        middle = min(max(self._reach(segment, rows), segment.start + 4), segment.stop - 4)
         behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
         behind.is_settled = False
         segment.stop = middle
         self.insert_after(segment, behind)
         return behind
 
+    def _reach(self, segment: Segment, rows: float) -> int:
+        """Find the second of a segment up to which so many rows are to be expected."""
+        start, stop, density = segment.start, segment.stop, self._density
+        counted, usual = self._estimate_rows(segment), density.predict(start, stop)
+        # Far from the end, what is not usual lies anywhere: up to here it is not to be expected.
+        if rows < counted / 2 and segment is self._waiting[-1]:
+            return density.reach(start, stop, rows)
+        # In a burst, what is not usual comes next.
+        burst = counted - usual
+        if burst > self.page_cap and segment.rate * (stop - start) > _BURST * counted:
+            after = start + int(min(rows, burst) / segment.rate)
+            return density.reach(after, stop, rows - burst) if rows > burst else after
+        return density.reach(start, stop, usual * rows / max(1.0, counted))
+
     def _shorten(self, segment: Segment) -> None:
         """Keep to periods that are not refused and, where totals prove nothing, to part of a page."""
         stops = [segment.stop]
-        if self.longest is not None and segment.end - segment.start > self.longest:
-            stops.append(segment.start + self.longest)
-        if self.by_density and not segment.is_alone and segment.enumeration is None:
-            aim = self.density.reach(segment.start, segment.stop, self._fill * self.page_cap)
+        if self._longest is not None and segment.end - segment.start > self._longest:
+            stops.append(segment.start + self._longest)
+        if self._by_density and not segment.is_alone and segment.enumeration is None:
+            aim = self._density.reach(segment.start, segment.stop, self._fill * self.page_cap)
             stops.append(max(segment.start + self._least_span, aim))
         if len(stops) > 1:
             if min(stops) < segment.stop:
@@ -223,46 +344,18 @@ class Schedule:
             segment.stop = segment.end = min(stops)
 
 
-class BoundEvidence:
-    """Evidence of what the lower bounds of requests are: inclusive, or exclusive."""
+def find_border(seconds: Sequence[int], start: int) -> int:
+    """Find the second to end a prefix at: empty if one is near, and two before the last.
 
-    def __init__(self) -> None:
-        self._unseen = 0  # rows at a lower bound that requests did not show; negative: they did
-
-    @property
-    def seem_exclusive(self) -> bool:
-        """True once enough rows at lower bounds were not shown."""
-        return self._unseen >= _ENOUGH_EVIDENCE
-
-    def note_inclusive(self) -> None:
-        """Take bounds for inclusive, since a request showed rows at its bound."""
-        self._unseen = -_ENOUGH_EVIDENCE
-
-    def learn(self, segment: Segment, behind: Segment, request: WindowRequest, page: PageInfo) -> None:
-        """Learn, from a prefix that was counted by itself, whether its remainder saw the border's second."""
-        if self._unseen < 0:
-            return
-        border, seconds = segment.stop - 1, page.sorted_seconds
-        before, through = bisect_left(seconds, border), bisect_right(seconds, border)
-        for end, (first, part, _) in behind.answers.items():
-            asked, whole, _ = segment.answers.get(end, (None, None, ()))
-            if whole is None or part is None or asked != request.first or end == request.last:
-                continue
-            if first < border:
-                self._unseen -= _ENOUGH_EVIDENCE // 2 * (before + part != whole)
-            elif through + part == whole:
-                self._unseen += through - before
-            elif through > before and before < whole - part < through:
-                self.note_inclusive()
-
-
-def choose_edges(segment: Segment, seconds: Sequence[int], *, is_ordered: bool) -> list[int]:
-    """Choose the seconds to split a segment at: one off a crowded start, around what fills a page alone, else halves.
-
-    Returns start, edges between and stop. ``seconds``: those of its page in order.
+    Two, so that the prefix asked by itself, a second wider, is shorter than a page. Empty, since a request from a
+    second with rows need not see them (an exclusive bound, a rounded stamp), and then no equation holds.
     """
-    start, stop = segment.start, segment.stop
-    edges = range(start + 1, start + 2) if is_ordered and seconds else range(0)
-    if not edges and seconds and seconds[-1] - seconds[0] <= 2:
-        edges = range(max(start + 1, seconds[0] - 1), min(stop, seconds[-1] + 3))
-    return [start, *(edges or [(start + stop) // 2]), stop]
+    if not seconds:
+        return start
+    latest = border = seconds[-1] - 2
+    end = bisect_right(seconds, latest)
+    for second in reversed(seconds[max(0, end - len(seconds) // 256) : end]):
+        if second < border:
+            break
+        border = second - 1
+    return border if border > start else latest

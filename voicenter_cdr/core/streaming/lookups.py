@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from voicenter_cdr.core.http.query_session import QuerySession
 from voicenter_cdr.core.http.sender import RequestUsage
 from voicenter_cdr.core.planning.estimates import count_between, estimate_rows
-from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest, check_time_zone, find_border, is_complete
+from voicenter_cdr.core.planning.pages import check_time_zone, is_complete
+from voicenter_cdr.core.planning.scheduling import find_border
+from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.streaming.records import OnInvalid
 from voicenter_cdr.core.streaming.workers import page_info
@@ -29,7 +31,7 @@ async def fetch_page(sender: QuerySession, *, page_cap: int, on_invalid: OnInval
     response = await sender.ask(request)
     records, invalid = response.between(window.start, window.stop)
     info = page_info(response)
-    check_time_zone(request, info)
+    check_time_zone(info, request.first, request.last)
     agrees = info.total in (None, response.row_count) and info.returned in (None, response.row_count)
     page = Page(
         records=records if query.sort else records.sort_by_time(),
@@ -54,7 +56,7 @@ async def count_records(sender: QuerySession, *, page_cap: int) -> int | None:
     try:
         request = WindowRequest.single(window)
         page = page_info(await sender.ask(request))
-        check_time_zone(request, page)
+        check_time_zone(page, request.first, request.last)
         if page.total in (None, len(page.seconds)) and is_complete(page, page_cap=page_cap):
             return window.count(page.seconds)
         border = find_border(page.known_seconds, window.start)
@@ -74,7 +76,7 @@ async def estimate_cost(sender: QuerySession, *, page_cap: int) -> Estimate:
     began = loop.time()
     request = WindowRequest.single(window)
     page = page_info(await sender.send(request, permit, usage))
-    check_time_zone(request, page)
+    check_time_zone(page, request.first, request.last)
     records, is_exact = estimate_rows(window, page, page_cap=page_cap)
     pages = -(-records // page_cap)
     requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 from attrs import frozen
 
 from voicenter_cdr.core.http.sender import RequestSender, RequestUsage
+from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.planner import WindowPlanner
-from voicenter_cdr.core.planning.windows import PageInfo, Window, WindowRequest
+from voicenter_cdr.core.planning.windows import Window, WindowRequest
 from voicenter_cdr.core.protocol.responses import ApiResponse
 from voicenter_cdr.core.ratelimit.policy import Permit
 from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
