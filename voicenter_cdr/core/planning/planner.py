@@ -150,7 +150,7 @@ class WindowPlanner(Schedule):
         return True
 
     def _divide(self, segment: Segment, request: WindowRequest, page: PageInfo) -> None:
-        """Keep what comes before a border as a tentative prefix (rule 3), or ask in parts."""
+        """Keep the rows before a border as a tentative prefix (rule 3), or ask in parts."""
         border = self.choose_border(segment, page)
         segment.is_alone = False
         if border is not None:

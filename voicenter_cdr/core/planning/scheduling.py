@@ -20,7 +20,7 @@ _LARGEST_FILL: Final = 0.94
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
 _BLOCK: Final = 2.4
-"""Part of the held pages, for each lane, after which another place to work at is cut off ahead."""
+"""Part of the held pages, for each worker, after which another place to work at is cut off ahead."""
 _FEWEST_PAGES: Final = 5
 """Pages a segment must hold to be worth another place to work at."""
 _ENOUGH_UNSEEN: Final = 6
@@ -296,9 +296,9 @@ class Schedule:
             return 0.0
         pages = self._estimate_rows(segment) / self.page_cap
         if self._in_order and segment is waiting[-1]:
-            # Chains should end one after another, so that what later ones bring can be held until the earlier ones end.
-            lanes = self._concurrency
-            block = _BLOCK * max(1, self._buffer_pages - lanes + 1) / lanes * min(1.0, place / max(1, lanes - 1))
+            # Chains should end one after another, so that the pages of later ones can be held until the earlier ones end.
+            workers = self._concurrency
+            block = _BLOCK * max(1, self._buffer_pages - workers + 1) / workers * min(1.0, place / max(1, workers - 1))
             if pages > 1.5 * block:
                 return block
         is_worth = pages > _FEWEST_PAGES and (self._in_order or segment is max(waiting, key=self._estimate_rows))
