@@ -296,7 +296,7 @@ class Schedule:
             return 0.0
         pages = self._estimate_rows(segment) / self.page_cap
         if self._in_order and segment is waiting[-1]:
-            # Chains should end one after another, so that the pages of later ones can be held until the earlier ones end.
+            # Chains should end one after another, so that the pages of later ones can be held until then.
             workers = self._concurrency
             block = _BLOCK * max(1, self._buffer_pages - workers + 1) / workers * min(1.0, place / max(1, workers - 1))
             if pages > 1.5 * block:
