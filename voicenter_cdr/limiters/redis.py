@@ -146,7 +146,7 @@ class RedisLimiter:
         key = f"voicenter-cdr:{{{hashlib.blake2b(account.encode(), digest_size=16).hexdigest()}}}"
         self._keys = (f"{key}:permits", f"{key}:line")
         self._limit = limit
-        self._fail = fail
+        self._fail_mode = fail
         self._timeout = timeout
         self._history = ""
         self._outage: tuple[asyncio.AbstractEventLoop, float] | None = None
@@ -166,7 +166,7 @@ class RedisLimiter:
         return True
 
     def __repr__(self) -> str:
-        return f"RedisLimiter({self._limit.requests} requests per {self._limit.period:g} s, fail={self._fail!r})"
+        return f"RedisLimiter({self._limit.requests} requests per {self._limit.period:g} s, fail={self._fail_mode!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -195,7 +195,7 @@ class RedisLimiter:
             raise
         except (self._error, OSError) as error:  # a TimeoutError is an OSError
             name = type(error).__name__
-            if self._fail == "closed":
+            if self._fail_mode == "closed":
                 raise RateLimitError.unshared(name) from strip_tracebacks(error)
             loop = asyncio.get_running_loop()
             self._outage = loop, loop.time() + _OUTAGE

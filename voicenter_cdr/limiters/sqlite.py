@@ -99,7 +99,7 @@ class SqliteLimiter:
         self._path = Path(path)
         self._account = hashlib.blake2b(account.encode(), digest_size=16).hexdigest()
         self._limit = limit
-        self._hold = limit.period + limit.grace
+        self._permit_seconds = limit.period + limit.grace
         self._clock = clock
         self._inode: tuple[int, int] | None = None
         self._history: str | None = None
@@ -149,7 +149,7 @@ class SqliteLimiter:
         """Leave the line, or return the permit. A thread can't be cancelled, so it is waited for."""
         with contextlib.suppress(sqlite3.Error, OSError):
             await trying
-            await asyncio.to_thread(self._leave, place)
+            await asyncio.to_thread(self._withdraw, place)
 
     # -- in threads
 
@@ -162,7 +162,7 @@ class SqliteLimiter:
                 place.row, place.granted_at, place.history = None, None, self._history
             connection.execute(
                 "UPDATE reservations SET free = ? WHERE account = ? AND made > ? AND free > 0",
-                (self._hold, account, now),
+                (self._permit_seconds, account, now),
             )
             connection.execute("DELETE FROM reservations WHERE free > 0 AND free <= ?", (now,))
             connection.execute(
@@ -182,7 +182,7 @@ class SqliteLimiter:
             # The index of the permit whose end frees one for us, when those before us have taken theirs.
             index = len(held) - self._limit.requests + ahead
             is_granted = place.granted_at is not None or index < 0
-            free = now + self._hold + place.margin if is_granted else 0.0
+            free = now + self._permit_seconds + place.margin if is_granted else 0.0
             wait = _POLL if index >= len(held) or is_granted else min(_POLL, max(0.0, held[index] - now))
             row = place.row
             if row is not None:
@@ -209,14 +209,14 @@ class SqliteLimiter:
             connection.execute("DELETE FROM history")
             connection.execute("INSERT INTO history VALUES (?, ?)", found)
         name, began = found
-        if self._history is not None and name != self._history and began <= now < began + self._hold:
+        if self._history is not None and name != self._history and began <= now < began + self._permit_seconds:
             connection.executemany(  # beside what others were granted since, which counts for longer
                 "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)",
-                [(self._account, began, began + self._hold)] * self._limit.requests,
+                [(self._account, began, began + self._permit_seconds)] * self._limit.requests,
             )
         self._history, self._is_replaced = name, False
 
-    def _leave(self, place: _Place) -> None:
+    def _withdraw(self, place: _Place) -> None:
         if place.row is None:
             return
         with self._transaction() as connection:

@@ -302,7 +302,7 @@ class _Downloads:
 
     async def _download_once(self, link: httpx.URL, part: Path, kept: PartialDownload | None) -> AudioFormat:
         """Send one request, for the rest of a file or for all of it. Raises :class:`FileChangedError`."""
-        async with self._open(link, kept) as response:
+        async with self._open_response(link, kept) as response:
             if response.status_code == 206 and kept is not None:
                 kept.check(response)
             elif response.status_code == 200:
@@ -325,7 +325,7 @@ class _Downloads:
         return await asyncio.to_thread(_identify, part, length_was_announced=kept.total is not None)
 
     @asynccontextmanager
-    async def _open(self, url: httpx.URL, kept: PartialDownload | None) -> AsyncIterator[httpx.Response]:
+    async def _open_response(self, url: httpx.URL, kept: PartialDownload | None) -> AsyncIterator[httpx.Response]:
         """Send a request and follow its redirects, each to an allowed host; yield the last response."""
         headers = {"accept": "*/*", "accept-encoding": "identity"}
         if kept is not None:

@@ -46,8 +46,8 @@ async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerat
     try:
         async with aclosing(_slices(response, size)) as arriving:
             async for chunk in arriving:
-                for piece in _through(layers, chunk):
-                    yield piece
+                for output in _through(layers, chunk):
+                    yield output
     except zlib.error:
         raise httpx.DecodingError("damaged compression", request=response.request) from None
 
@@ -83,10 +83,10 @@ def _codings(response: httpx.Response) -> list[str]:
 
 
 def _through(layers: list[_Layer], chunk: bytes) -> Iterator[bytes]:
-    pieces: Iterable[bytes] = (chunk,)
+    outputs: Iterable[bytes] = (chunk,)
     for layer in layers:
-        pieces = layer.unpack(pieces)
-    yield from pieces
+        outputs = layer.unpack(outputs)
+    yield from outputs
 
 
 class _Layer:
@@ -104,14 +104,14 @@ class _Layer:
     def unpack(self, packed: Iterable[bytes]) -> Iterator[bytes]:
         """Yield what the next compressed chunks hold, in pieces of at most ``size`` bytes."""
         for chunk in packed:
-            rest, piece = chunk, b""
+            rest, output = chunk, b""
             # A full piece may leave more behind inside zlib, although no input is left.
-            while rest or len(piece) == self._size:
+            while rest or len(output) == self._size:
                 before = len(rest)
-                rest, piece = self._step(rest)
-                self._barren = 0 if piece else self._barren + before - len(rest)
-                if piece:
-                    yield piece
+                rest, output = self._step(rest)
+                self._barren = 0 if output else self._barren + before - len(rest)
+                if output:
+                    yield output
                 elif self._barren > _MAX_BARREN:
                     raise zlib.error("compressed data that holds nothing")
 
@@ -122,11 +122,11 @@ class _Layer:
             data = self._next_member()
         if self._inflate is None:
             return b"", b""
-        piece = self._inflate.decompress(data, self._size)
+        output = self._inflate.decompress(data, self._size)
         rest = self._inflate.unconsumed_tail or self._inflate.unused_data
         if self._inflate.eof:
             self._inflate, self._members = None, self._members + 1
-        return rest, piece
+        return rest, output
 
     def _next_member(self) -> bytes:
         """Begin to unpack a member, and return its first bytes, once enough came to know their kind."""

@@ -8,9 +8,10 @@ __all__ = ["CooperativeLock"]
 
 
 class CooperativeLock:
-    """Lets one piece of work into each turn of the event loop: ``async with turns: …``.
+    """Lock that gives the event loop a turn before it is released: ``async with cooperative_lock: …``.
 
-    A page is taken up in pieces of a millisecond or two; those of several workers would otherwise fall together.
+    A page is decoded in slices of a millisecond or two. Without the lock, those of several workers would follow each
+    other within one turn.
     """
 
     def __init__(self) -> None:

@@ -67,9 +67,9 @@ class QuerySession:
     """Mark of all events of this sender."""
 
     @property
-    def turns(self) -> CooperativeLock:
+    def cooperative_lock(self) -> CooperativeLock:
         """Lock for work that would block the event loop for long."""
-        return self.session.turns
+        return self.session.cooperative_lock
 
     @property
     def emit(self) -> EventEmitter:

@@ -35,7 +35,7 @@ class RequestSender(Protocol):
     """Sender of the requests of one query."""
 
     @property
-    def turns(self) -> CooperativeLock:
+    def cooperative_lock(self) -> CooperativeLock:
         """Lock for work that would block the event loop for long."""
         ...
 

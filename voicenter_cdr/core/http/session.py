@@ -78,7 +78,7 @@ class ApiSession:
         self.concurrency = concurrency
         self.method: Literal["POST", "GET"] = method
         self.emit = emit
-        self.turns = CooperativeLock()
+        self.cooperative_lock = CooperativeLock()
         self.generation = 0
         """Number of times the session was closed. A call of an earlier generation sends nothing any more."""
         self._closed = asyncio.Event()
@@ -157,7 +157,7 @@ class ApiSession:
             if self._loop is not loop:
                 self.scheduler.bind()
             self._loop = loop
-            self.turns = CooperativeLock()
+            self.cooperative_lock = CooperativeLock()
             self._connections = connections
 
     async def aclose(self) -> None:
@@ -313,11 +313,11 @@ class ApiSession:
             )
             async with contextlib.aclosing(iter_decompressed(response, _SLICE)) as body:
                 async for chunk in body:
-                    async with self.turns:
+                    async with self.cooperative_lock:
                         decoder.feed(chunk)
                     if capture is not None:
                         capture.body += chunk
-            async with self.turns:
+            async with self.cooperative_lock:
                 return decoder.finish()
 
     def _decoder_for(self, fields: tuple[CdrField, ...] | None) -> RecordDecoder:

@@ -36,11 +36,11 @@ def redact(text: str, secret: re.Pattern[str] | None) -> str:
 
     Network addresses stay: they are what an administrator has to allow.
     """
-    is_cut = len(text) > _MAX_READ
+    is_truncated = len(text) > _MAX_READ
     text = "".join(char if char.isprintable() else " " for char in text[:_MAX_READ])
     if secret is not None:
         text = secret.sub("…", text)
-        if is_cut:  # the end of a credential may be missing, by which its beginning would have been found
+        if is_truncated:  # the end of a credential may be missing, by which its beginning would have been found
             text = text[: -len(secret.pattern)]
     return _LONG_DIGITS.sub(_mask_digits, text)[:_MAX_LENGTH]
 

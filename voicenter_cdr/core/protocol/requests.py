@@ -94,12 +94,12 @@ def _requested_fields(query: CdrQuery) -> list[str]:
 
 
 def _sorting(sort: Sequence[Sort]) -> list[dict[str, str]]:
-    spelled = {CdrField.STARTED_AT: "date"}
-    return [{"field": spelled.get(level.field, API_NAMES[level.field]), "order": str(level.order)} for level in sort]
+    sort_names = {CdrField.STARTED_AT: "date"}
+    return [{"field": sort_names.get(level.field, API_NAMES[level.field]), "order": str(level.order)} for level in sort]
 
 
 def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) -> dict[str, Any]:
-    kinds = [int(kind) for kind in (cdr_types or query.cdr_types)]
+    types = [int(kind) for kind in (cdr_types or query.cdr_types)]
     every: dict[str, Any] = {
         "fromdate": _to_text(first),
         "todate": _to_text(last),
@@ -107,7 +107,7 @@ def _search(query: CdrQuery, first: int, last: int, cdr_types: Sequence[int]) ->
         "extensions": list(query.extensions),
         "IdentityCriteria": str(query.identity) if query.identity else None,
         "callID": query.call_id,
-        "cdrTypes": kinds,
+        "cdrTypes": types,
         "campaignID": list(query.campaign_ids),
         "queueID": list(query.queue_ids),
     }

@@ -131,7 +131,7 @@ class ResponseDecoder:
         if self._splitter.unread > _MAX_UNREAD:
             raise self._too_long()
         if self._bytes > _MAX_BYTES:
-            raise self._endless(f"at most {_MAX_BYTES:,} bytes")
+            raise self._too_large(f"at most {_MAX_BYTES:,} bytes")
 
     def finish(self) -> ApiResponse:
         """Return the response, once the last byte was fed.
@@ -162,7 +162,7 @@ class ResponseDecoder:
 
     def _decode(self, rows: Sequence[Any]) -> None:
         if len(self._rows) + len(rows) > self._max_rows:
-            raise self._endless(f"at most {self._max_rows:,} records")
+            raise self._too_large(f"at most {self._max_rows:,} records")
         self._record_decoder.decode(rows, self._rows)
 
     # -- the envelope
@@ -215,8 +215,8 @@ class ResponseDecoder:
             ) from None
 
     def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
-        words = envelope.get("errordescription")
-        description = redact(words, self._secret) if isinstance(words, str) else ""
+        description_sent = envelope.get("errordescription")
+        description = redact(description_sent, self._secret) if isinstance(description_sent, str) else ""
         status = self._status
         match number:
             case ErrorNumber.RATE_LIMIT:
@@ -253,10 +253,10 @@ class ResponseDecoder:
     def _too_long(self) -> ApiError | DecodeError:
         """Return the error of a response of which too much came without a list, or without the end of a row."""
         if self._splitter.head is not None:
-            return self._endless(f"a record of at most {_MAX_UNREAD:,} bytes")
+            return self._too_large(f"a record of at most {_MAX_UNREAD:,} bytes")
         return self._no_list() if self._splitter.begins_like_json else self._not_json()
 
-    def _endless(self, expected: str) -> DecodeError:
+    def _too_large(self, expected: str) -> DecodeError:
         return DecodeError(
             "The answer holds a record without end" if "record of" in expected else "The answer does not end",
             problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", expected)],

@@ -72,14 +72,14 @@ class DecodedRows:
             kept += column
         # Batches of about 1,000 rows: freeing or collecting a whole page's columns at once is felt by the event loop.
         while len(self._columns[0]) >= BATCH_ROWS:
-            self._cut()
+            self._take_batch()
 
     def table(self) -> RecordTable:
         """Return the readable rows, once all have come."""
-        self._cut()
+        self._take_batch()
         return RecordTable(self._batches)
 
-    def _cut(self) -> None:
+    def _take_batch(self) -> None:
         self._batches.append(RecordBatch(tuple([tuple(column[:BATCH_ROWS]) for column in self._columns])))
         for column in self._columns:
             del column[:BATCH_ROWS]
@@ -100,13 +100,13 @@ class KeyMap:
         return [*self.unknown, *chain.from_iterable(keys[1:] for keys in self.fields.values())]
 
 
-def _map_keys(wanted: Container[CdrField | None], keys: Iterable[str]) -> KeyMap:
+def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> KeyMap:
     """Return what the wanted ones of some keys stand for; ``None`` among ``wanted`` stands for what is no field."""
     fields: dict[CdrField, list[str]] = {}
     unknown: list[str] = []
     for key in sorted(keys):
         name = FIELDS_BY_KEY.get(key.lower())
-        if name not in wanted:
+        if name not in requested:
             continue
         found = unknown if name is None else fields.setdefault(name, [])
         # The document's own spelling comes first, so that it counts where a row has the field twice.
@@ -157,9 +157,9 @@ class RecordDecoder:
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
         chosen = None if fields is None else (*fields, *REQUIRED_FIELDS)
-        wanted: Iterable[CdrField | None] = (None, *CdrField) if chosen is None else map(CdrField, chosen)
-        self._wanted = frozenset(wanted)
-        self._remembered_map = lru_cache(_KEY_MAPS)(partial(_map_keys, self._wanted))
+        requested: Iterable[CdrField | None] = (None, *CdrField) if chosen is None else map(CdrField, chosen)
+        self._requested_fields = frozenset(requested)
+        self._remembered_map = lru_cache(_KEY_MAPS)(partial(_map_keys, self._requested_fields))
         self._seen_keys: set[str] = set()
         self._decoders = field_decoders()
 
@@ -197,7 +197,7 @@ class RecordDecoder:
     def _keys_of(self, keys: tuple[str, ...]) -> KeyMap:
         if len(self._seen_keys) < _MANY_KEYS:
             self._seen_keys.update(keys[:_MANY_KEYS])
-        return self._remembered_map(keys) if len(keys) < _MANY_KEYS else _map_keys(self._wanted, keys)
+        return self._remembered_map(keys) if len(keys) < _MANY_KEYS else _map_keys(self._requested_fields, keys)
 
     def _decode_batch(self, rows: Sequence[dict[str, Any]], fallback_rows: set[int]) -> list[Column]:
         """Decode all rows by column; the places of those that have to be decoded by themselves are added."""

@@ -287,7 +287,7 @@ def _is_plain_step(parts: tuple[Any, ...]) -> bool:
     return _TEXT_TYPES.issuperset(texts) and keys in _KEY_TYPES and len("".join(map(str, parts))) <= _POOL_TEXT
 
 
-def _menus() -> FieldDecoder:
+def _menu_decoder() -> FieldDecoder:
     """Return the decoder of voice menus: equal ones are kept once, if their steps hold the documented keys alone."""
     parts, pressed = itemgetter(*_STEP_KEYS), itemgetter("DTMF")
     pool: dict[tuple[Any, ...], tuple[Any, ...]] = {(): ()}
@@ -427,5 +427,5 @@ def field_decoders() -> dict[CdrField, FieldDecoder]:
     """Return a decoder for each field, with pools of their own."""
     decoders = {name: FieldDecoder(scalar, _TWINS[scalar]) for name, scalar in SCALARS.items() if scalar in _TWINS}
     decoders |= {name: _interned(SCALARS[name]) for name in _REPEATING}
-    decoders[CdrField.DTMF_DATA] = _menus()
+    decoders[CdrField.DTMF_DATA] = _menu_decoder()
     return decoders

@@ -179,7 +179,7 @@ class WorkerPool:
             self._planner.record_refusal(request, error)
             return
         identities = await self._identify(request, response) if request.all_fields else ()
-        async with self._sender.turns:
+        async with self._sender.cooperative_lock:
             if self._failure is None:  # else the planner is not to be asked any more
                 self._planner.record_page(request, page_info(response, identities))
 
@@ -188,7 +188,7 @@ class WorkerPool:
         known, identities = self._identities.setdefault(request.segment, {}), list[RowIdentity]()
         records = iter(response.records)
         for start in range(0, response.row_count, _ROWS_A_TURN):
-            async with self._sender.turns:
+            async with self._sender.cooperative_lock:
                 for place in range(start, min(start + _ROWS_A_TURN, response.row_count)):
                     row = response.unreadable.get(place) or next(records)
                     value = _value(row)
@@ -197,17 +197,19 @@ class WorkerPool:
 
     async def _make_batch(self, window: Window, page: PageInfo) -> Batch:
         """Pick out a window's records when they are wanted, with turns of the event loop in between."""
-        turns = self._sender.turns
+        cooperative_lock = self._sender.cooperative_lock
         if page.payload is None or page.rows:
             records, invalid = await self._from_identities(window, page)
         else:
-            async with turns:
+            async with cooperative_lock:
                 records, invalid = page.payload.between(window.start, window.stop)
         batches: list[RecordBatch] = []
-        async with turns:
+        async with cooperative_lock:
             in_order = records.iter_sorted()
         while True:
-            async with turns:  # a batch a turn: an answer that came in descending order has to be turned round
+            async with (
+                cooperative_lock
+            ):  # a batch a turn: an answer that came in descending order has to be turned round
                 batch = next(in_order, None)
             if batch is None:
                 return Batch(window, RecordTable(batches), invalid)
@@ -215,7 +217,7 @@ class WorkerPool:
 
     async def _from_identities(self, window: Window, page: PageInfo) -> tuple[RecordTable, tuple[InvalidRecord, ...]]:
         """Pick out a window's rows where all fields were asked for, to compare them; then only the chosen ones stay."""
-        turns, start, stop = self._sender.turns, window.start, window.stop
+        cooperative_lock, start, stop = self._sender.cooperative_lock, window.start, window.stop
         rows: list[Cdr | InvalidRecord] = [
             identity.row  # type: ignore[attr-defined]  # the planner's rows are opaque to it
             for identity, second in zip(page.rows, page.seconds, strict=True)
@@ -225,7 +227,7 @@ class WorkerPool:
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         batches: list[RecordBatch] = []
         for place in range(0, len(readable), _ROWS_A_TURN):
-            async with turns:
+            async with cooperative_lock:
                 batch = RecordBatch.of(readable[place : place + _ROWS_A_TURN])
                 batches.append(batch if self._fields is None else batch.project(self._fields))
         return RecordTable(batches), invalid
