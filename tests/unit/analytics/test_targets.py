@@ -63,3 +63,12 @@ def test_target_queue_typed_otherwise_is_found() -> None:
     (exact,) = kpis(TEN, options=KpiOptions(targets=(Target(queue="Service", service_level=0.5),))).targets
     assert (typed.value, typed.intervals) == (exact.value, exact.intervals)
     assert typed.value is not None
+
+
+@pytest.mark.parametrize(
+    "values", [{"answer_within": -1, "service_level": 0.8}, {"service_level": 1.5}, {"abandonment_rate": -0.1}]
+)
+def test_target_of_impossible_values_is_refused(values: dict[str, float]) -> None:
+    """Shares lie between 0 and 1, seconds are not negative."""
+    with pytest.raises(ConfigurationError, match=r"from 0 to 1|can't be negative"):
+        Target(**values)  # type: ignore[arg-type]

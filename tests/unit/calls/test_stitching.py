@@ -241,3 +241,10 @@ def test_stitch_synthetic_month_is_recovered_exactly() -> None:
         assert (call.outcome is Outcome.ANSWERED) == (fact.outcome == "ANSWER")
         assert tuple(agent.code for agent in call.agents if agent.code) == fact.agents
     assert {RULES[kind].role for fact in centre.truth for kind in fact.cdr_types} == set(Role)
+
+
+def test_stitch_legs_of_one_place_come_out_the_same_in_any_order() -> None:
+    """Legs alike in time, type and id are ordered by all their values."""
+    legs = [at(0, call_id="a", cdr_type=8, queue_name=name, custom_data={"a": name}) for name in ("x", "y", "z")]
+    (call,), (turned,) = stitch(legs), stitch(legs[::-1])
+    assert call.records == turned.records

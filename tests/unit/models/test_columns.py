@@ -193,3 +193,10 @@ def test_table_is_read_through_arrow() -> None:
     assert table.num_rows == 2_500
     assert table.column("call_id").to_pylist() == [record.call_id for record in records]
     assert arrow.table(RecordTable()).schema == table.schema
+
+
+def test_batch_records_are_those_it_was_made_of() -> None:
+    """All at once they are what an iteration gives one by one."""
+    records = [make_record(at=START + timedelta(seconds=n), number=n) for n in range(7)]
+    batch = RecordBatch.of(records)
+    assert batch.records() == list(batch) == records

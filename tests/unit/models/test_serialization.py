@@ -17,7 +17,7 @@ from support.any_records import records as any_record
 from voicenter_cdr import Cdr, CdrField, CdrType, DialStatus, IvrStep, Page
 from voicenter_cdr.analytics import Kpi, kpis
 from voicenter_cdr.calls import Call, stitch
-from voicenter_cdr.models.serialization import Serializable
+from voicenter_cdr.models.serialization import Serializable, to_jsonable
 from voicenter_cdr.testing import make_record
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -157,3 +157,24 @@ def test_duckdb_reads_a_page() -> None:
     page = PAGE
     found = duckdb.sql("select call_id from page order by started_at").fetchall()
     assert [call_id for (call_id,) in found] == [record.call_id for record in page]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (timedelta(minutes=1.5), 90.0),
+        (Decimal("7.00"), 7),
+        (Decimal("7.25"), 7.25),
+        (Decimal("0.1234567890123456789"), "0.1234567890123456789"),
+    ],
+)
+def test_to_jsonable_duration_and_decimal_are_exact(value: Any, plain: Any) -> None:
+    """A duration is its seconds; a decimal is the number it is, or its text where no float holds it."""
+    made = to_jsonable(value)
+    assert (made, type(made)) == (plain, type(plain))
+
+
+def test_page_to_arrow_holds_its_records() -> None:
+    """``page.to_arrow()`` is the table of its records."""
+    pytest.importorskip("pyarrow")
+    assert PAGE.to_arrow().column("call_id").to_pylist() == IDS

@@ -136,3 +136,11 @@ def test_follow_checkpoint_with_an_absurd_age_is_refused(age: int) -> None:
     follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
     with pytest.raises(CheckpointError, match="damaged"):
         FollowCheckpoint.parse(json.dumps(json.loads(follow.dump()) | {"pending": {"a": [1, True, age]}}))
+
+
+@pytest.mark.parametrize("salt", ["", "0f" * 15, "0f" * 17])
+def test_watch_checkpoint_with_a_salt_of_another_length_is_refused(salt: str) -> None:
+    """Ids of events made with another salt would be taken for new ones."""
+    follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
+    with pytest.raises(ValueError, match="another length"):
+        WatchCheckpoint(start=1, end=2, salt=salt, done={}, follow=follow)
