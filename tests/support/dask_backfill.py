@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from attrs import frozen
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client, LocalCluster, wait
 from support.sync_worker import cheap_scrypt
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
@@ -72,10 +72,10 @@ async def finish(query: CdrQuery, setting: Setting) -> SyncReport:
         return await sync(client, query, setting.destination)
 
 
-def run_parts(cluster: str, parts: tuple[CdrQuery, ...], setting: Setting) -> None:
-    """Let the workers fetch these parts; one that keeps failing is left out."""
-    with Client(cluster) as dask:
-        dask.gather(dask.map(fetch, parts, setting=setting, pure=False, retries=10), errors="skip")
+def run_parts(cluster: str, parts: tuple[CdrQuery, ...], setting: Setting, seconds: float = 60.0) -> None:
+    """Let the workers fetch these parts for so long; what is not done then is planned again."""
+    with Client(cluster) as dask, contextlib.suppress(TimeoutError):
+        wait(dask.map(fetch, parts, setting=setting, pure=False, retries=10), timeout=seconds)
 
 
 @contextmanager
