@@ -264,3 +264,25 @@ def test_forget_command_asks_for_a_word(service: Service, run: Run, tmp_path: Pa
     done = run("forget", "0722776772", target)
     assert (done.code, "7 of 7 records" in done.err, "--yes" in done.err) == (2, True, True)
     assert "7 records" in run("forget", "0722776772", target, "--yes").err
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [
+        {"QueueName": "of 052-123 4567"},
+        {"DepartmentName": "0521234567"},
+        {"DialStatus": "to 0521234567"},
+        {"CallID": "call-0521234567-1"},
+        {"CustomData": {"note": "call 052 - 123 - 4567"}},
+        {"CustomData": {"note": "\u0660\u0665\u0662\u0661\u0662\u0663\u0664\u0665\u0666\u0667"}},
+        {"RecordURL": "https://cpanel.voicenter.co.il/r?to=%30%35%32%31%32%33%34%35%36%37"},
+    ],
+)
+async def test_forget_number_in_any_text_and_spelling_is_found(account: Account, mention: dict[str, Any]) -> None:
+    """Whatever field mentions it, and however it is spelled: the record goes, and stays away."""
+    rows = [record(BEGIN + timedelta(hours=n), CallID=f"call-{n}", CallerNumber=OTHER) for n in range(3)]
+    rows[1] |= mention
+    await account.sync("calls.sqlite", NOW, records=Records(rows))
+    assert forget(NUMBER, account.target("calls.sqlite")).records == 1
+    await account.sync("calls.sqlite", NOW, records=Records(rows), full_refresh=True)
+    assert kept(account, "calls.sqlite", None) == ["call-0", "call-2"]

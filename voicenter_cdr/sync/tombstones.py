@@ -8,6 +8,7 @@ take days. So a ledger is to be kept as carefully as the copy it belongs to.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -32,7 +33,10 @@ _NUMBER_COLUMNS: Final = (
     "caller_extension",
     "target_extension",
 )
-_TEXT_COLUMNS: Final = ("custom_data", "extra", "dtmf_data", "record_url", "representative_name", "user_name")
+_TEXT_COLUMNS: Final = (
+    *("custom_data", "extra", "dtmf_data", "record_url", "representative_name", "representative_code"),
+    *("user_name", "user_id", "queue_name", "department_name", "call_type", "dial_status", "call_id"),
+)
 _COLUMNS: Final = tuple(column for column in COLUMNS if column.name in (*_NUMBER_COLUMNS, *_TEXT_COLUMNS))
 _WITHIN_TEXT: Final = re.compile(r"(?<!\d)\+?\d(?:[^\w]{0,3}\d){7,14}(?!\d)|p_[b-df-hjkmnp-tv]{24}")
 """A number of 8 to 15 digits, whatever stands between them, or a pseudonym."""
@@ -57,13 +61,20 @@ def mentioned_numbers(record: Mapping[str, Any]) -> set[str]:
     found = {normal_number(str(value)) for name in _NUMBER_COLUMNS if (value := record.get(name))}
     for name in _TEXT_COLUMNS:
         for text in _texts(record.get(name)):
-            for match in _WITHIN_TEXT.findall(text):
-                if match.startswith((*_STARTS, "p_")):
-                    digits = match if match.startswith("p_") else re.sub(r"\D", "", match)
-                    found.add(normal_number(digits))
-            for scanned in filter(None, (decode_digits(text), to_ascii_digits(text))):
-                found |= {number for *_, number in find_numbers(scanned)}
+            found |= _numbers_in(text)
     return {number for number in found if number}
+
+
+@functools.lru_cache(maxsize=16_384)  # names of queues and people come again and again
+def _numbers_in(text: str) -> frozenset[str | None]:
+    found: set[str | None] = set()
+    for match in _WITHIN_TEXT.findall(text):
+        if match.startswith((*_STARTS, "p_")):
+            digits = match if match.startswith("p_") else re.sub(r"\D", "", match)
+            found.add(normal_number(digits))
+    for scanned in filter(None, (decode_digits(text), to_ascii_digits(text))):
+        found |= {number for *_, number in find_numbers(scanned)}
+    return frozenset(found)
 
 
 def _texts(value: Any) -> Iterator[str]:
