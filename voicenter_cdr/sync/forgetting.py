@@ -53,9 +53,9 @@ def forget(
     """Remove every record of a copy that mentions one of these phone numbers, for good.
 
     A record mentions a number if it is one of its numbers or extensions, or stands in any of its texts (names, notes,
-    custom data, keys pressed, ids, link), in any spelling. Later runs and full refreshes store no such record again: the ledger holds a
-    tombstone of each number, made so that it does not hold the number itself. Run it again if it was interrupted.
-    Versioned buckets, backups and files exported from the copy keep what they hold.
+    custom data, keys pressed, ids, link), in any spelling. Later runs and full refreshes store no such record again:
+    the ledger holds a tombstone of each number, made so that it does not hold the number itself. Run it again if it was
+    interrupted. Versioned buckets, backups and files exported from the copy keep what they hold.
 
     Args:
         numbers: One phone number or several, in any spelling.
