@@ -71,7 +71,7 @@ class CdrClient:
     - ``buffer_pages``: pages an iteration in order of time may hold ahead of its consumer, besides those in flight.
     - ``transport``: an ``httpx`` transport to use instead of the network's; it stays yours to close.
     - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
-    - ``page_cap``: rows one answer can hold.
+    - ``page_cap``: rows one response can hold.
     - ``loads``: the JSON parser, e.g. ``orjson.loads``.
     - ``on_event``: a quick function that takes each event (:mod:`voicenter_cdr.events`); if it raises, the run
       continues.
@@ -220,7 +220,7 @@ class CdrClient:
     async def fetch_raw(
         self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
     ) -> RawResponse:
-        """One request, and its answer as it came, whatever it says: status, headers and body. It is not repeated.
+        """One request, and its response as it came, whatever it says: status, headers and body. It is not repeated.
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
@@ -232,7 +232,7 @@ class CdrClient:
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """Return the number of records that match.
 
-        One request where they fit into one answer, two where the service's total can be shown to be right; else all
+        One request where they fit into one response, two where the service's total can be shown to be right; else all
         of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
         """
         query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
@@ -246,7 +246,7 @@ class CdrClient:
         """Estimate the cost of ``iter_all(query)`` from one request: records, requests, time.
 
         Where the service caps its totals the number is a guess from the first page. The request asks for what the
-        iteration would ask for, so that its answer takes as long. Raises what ``fetch`` raises.
+        iteration would ask for, so that its response takes as long. Raises what ``fetch`` raises.
         """
         query = attrs.evolve(query, sort=())
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
@@ -264,9 +264,9 @@ class CdrClient:
         """Every record of the query, exactly once: ``async for cdr in client.iter_all(query)``.
 
         In order of time, or with ``order="any"`` as they come. Splits the period wherever there is more than one
-        answer can hold. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
+        response can hold. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
 
-        Raises :class:`IncompleteError` (and its kinds) instead of giving a short answer for the whole one;
+        Raises :class:`IncompleteError` (and its kinds) instead of giving a short response for the whole one;
         :class:`DecodeError` behind the readable records of a page that holds others, unless ``on_invalid="collect"``;
         :class:`CheckpointError`; and the errors of the service. Each carries a ``checkpoint``.
         """

@@ -5,7 +5,7 @@
     VoicenterError                      catch-all; ``retryable`` says whether trying again later can help
     ├─ ConfigurationError (ValueError)  refused before any request: naive or reversed times, unknown names,
     │                                   no or two credentials, a missing extra
-    ├─ ServiceUnreachableError          no usable answer within the budget; the cause is chained
+    ├─ ServiceUnreachableError          no usable response within the budget; the cause is chained
     ├─ ApiError                         the service answered with an error number or an error status
     │  ├─ RateLimitError                number 1: more requests than the account may send
     │  ├─ AuthenticationError           number 2: the code or token is not valid

@@ -48,7 +48,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "audit": "Prove a copy against the service by counts.",
         "forget": "Remove a phone number from copies, for good.",
         "watch": "Act on each call as its record arrives.",
-        "doctor": "Check the credential, the address and the service's answers.",
+        "doctor": "Check the credential, the address and the service's responses.",
         "sandbox": "Serve a synthetic Call Log service on this machine.",
     }
 )

@@ -130,7 +130,7 @@ class Cdr(Serializable):
 
     @property
     def key(self) -> str:
-        """Return the stable identity of this record, 32 hex digits: the same on every machine, in every later answer.
+        """Return the stable identity of this record, 32 hex digits: the same on every machine, in every later response.
 
         Made from what does not change after the call (id, type, time, numbers, extensions), so that a record that
         gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym

@@ -196,7 +196,7 @@ HINT = "The service answered in a form that is not known; report it."
             "text/html; x",
             b"<html>",
             [
-                "The answer is no JSON object but text/html, 6 bytes",
+                "The response is no JSON object but text/html, 6 bytes",
                 "Check base_url, and whether a proxy or a login page stands in between.",
             ],
         ),
@@ -205,7 +205,7 @@ HINT = "The service answered in a form that is not known; report it."
             None,
             b"<html>",
             [
-                "The answer is no JSON object but of no declared type, 6 bytes",
+                "The response is no JSON object but of no declared type, 6 bytes",
                 "Check base_url, and whether a proxy or a login page stands in between.",
             ],
         ),
@@ -214,21 +214,21 @@ HINT = "The service answered in a form that is not known; report it."
             "application/json",
             b'{"a',
             [
-                "The answer broke off or is damaged",
-                "Run it again; if it stays, a proxy on the way may be cutting large answers.",
+                "The response broke off or is damaged",
+                "Run it again; if it stays, a proxy on the way may be cutting large responses.",
             ],
         ),
         (
             200,
             None,
             b'{"TOTAL_HITS":"x"}',
-            ["The answer's envelope can't be read ($.TOTAL_HITS: expected a whole number)", HINT],
+            ["The response's envelope can't be read ($.TOTAL_HITS: expected a whole number)", HINT],
         ),
         (
             200,
             None,
             b'{"ERROR_NUMBER":0}',
-            ["The answer holds no list of records ($.CDR_LIST: expected an array)", HINT],
+            ["The response holds no list of records ($.CDR_LIST: expected an array)", HINT],
         ),
         (
             299,
@@ -318,7 +318,7 @@ ROW = b'{"ERROR_NUMBER":0,"CDR_LIST":[{"Date":"2026-07-14T08:31:09Z","CallID":"a
 @pytest.mark.parametrize(
     ("status", "begin", "more", "kind", "words"),
     [
-        (200, b"<html>", b" ", DecodeError, "The answer is no JSON object but text/html"),
+        (200, b"<html>", b" ", DecodeError, "The response is no JSON object but text/html"),
         (200, b"{", b" ", DecodeError, r"no list of records \(\$\.CDR_LIST: expected an array\)"),
         (200, b'{"CDR_LIST":{', b'"1":{},', DecodeError, "no list of records"),
         (200, ROW, b"x", DecodeError, r"\$\.CDR_LIST\[1\]: expected a record of at most 1,048,576 bytes"),
@@ -396,7 +396,7 @@ def test_response_record_without_end_is_told_whole() -> None:
     with pytest.raises(DecodeError) as raised:
         decoder.feed(b"x" * 2**21)
     assert str(raised.value) == (
-        "The answer holds a record without end ($.CDR_LIST[1]: expected a record of at most 1,048,576 bytes)\n"
+        "The response holds a record without end ($.CDR_LIST[1]: expected a record of at most 1,048,576 bytes)\n"
         "The service answered in a form that is not known; report it."
     )
     assert (raised.value.status, raised.value.content_type) == (203, "application/json")

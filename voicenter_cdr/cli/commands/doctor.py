@@ -32,7 +32,7 @@ def doctor(
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Check the credential, the address and the service's answers.
+    """Check the credential, the address and the service's responses.
 
     Spends five requests at most. Checks the credential (both, if VOICENTER_API_CODE and VOICENTER_BEARER_TOKEN are
     set), the address, clocks, the casing of keys, totals, the sort, and unknown types, statuses and fields. Exit code 0

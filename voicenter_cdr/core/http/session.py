@@ -117,7 +117,7 @@ class ApiSession:
         return fingerprint(self.credentials.secret, salt)
 
     def parse(self, raw: RawResponse, record_decoder: RecordDecoder | None = None) -> ApiResponse:
-        """Decode a raw response. Raises what the service's answer means, as ``fetch`` does."""
+        """Decode a raw response. Raises what the service's response means, as ``fetch`` does."""
         try:
             return decode(
                 raw.status,
@@ -257,17 +257,17 @@ class ApiSession:
         failure: VoicenterError
         if isinstance(error, TimeoutError):
             within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            failure = ServiceUnreachableError(f"No whole answer within {within}")
+            failure = ServiceUnreachableError(f"No whole response within {within}")
         elif isinstance(error, UnknownCodingError):
             failure = DecodeError(
-                "The answer is compressed in a way that was not asked for",
-                hint="Only gzip was asked for: a proxy on the way may be changing answers.",
+                "The response is compressed in a way that was not asked for",
+                hint="Only gzip was asked for: a proxy on the way may be changing responses.",
             )
         elif isinstance(error, httpx.DecodingError):
             failure = DecodeError(
-                "The answer's compression is damaged",
+                "The response's compression is damaged",
                 truncated=True,
-                hint="Run it again; if it stays, a proxy on the way may be changing answers.",
+                hint="Run it again; if it stays, a proxy on the way may be changing responses.",
             )
         else:
             why = explain_failure(error)

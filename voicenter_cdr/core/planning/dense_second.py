@@ -18,9 +18,9 @@ __all__ = ["enumerate_dense_second"]
 def enumerate_dense_second(
     request: WindowRequest, page: PageInfo, *, page_cap: int, cdr_types: tuple[int, ...], largest_total: int
 ) -> Generator[WindowRequest, PageInfo, PageInfo]:
-    """Yield requests for a second whose answer ``page`` to ``request`` is truncated; be sent the answers (rule 8).
+    """Yield requests for a second whose response ``page`` to ``request`` is truncated; be sent the responses (rule 8).
 
-    Returns one page of everything seen, each row as often as the answer that has it most often. Raises
+    Returns one page of everything seen, each row as often as the response that has it most often. Raises
     :class:`DenseWindowError` where something may be left unseen, :class:`IncompleteError` where records change faster
     than they can be read. ``cdr_types``: those the query names. A total counts below ``largest_total`` (rule 4).
     """
@@ -76,7 +76,7 @@ def _enumerate(
         low, high = max(page.known_seconds, default=1), min(answer.known_seconds, default=0)
         is_beside = low <= high and not low <= request.window.start <= high
         if total and is_beside and None not in second_of.values():
-            # What no answer reached lies in the neighbour alone, whose own total identifies it.
+            # What no response reached lies in the neighbour alone, whose own total identifies it.
             rest = merge(range(low, high + 1))
             neighbour = (yield evolve(by_call_id, first=low, last=high)).counted
             if neighbour is not None and len(rest.rows) + neighbour == total:
@@ -108,7 +108,7 @@ def _enumerate(
 
 
 def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
-    """Return ``True`` if both answers are sorted by time and CallID, and show the same of where they overlap."""
+    """Return ``True`` if both responses are sorted by time and CallID, and show the same of where they overlap."""
     rising, falling = (
         [(at or 0, str(getattr(row, "call_id", row))) for at, row in zip(page.seconds, page.rows, strict=True)]
         for page in (ascending, descending)
@@ -116,7 +116,7 @@ def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
     if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
         return False
     shared = {key for key in rising if key >= falling[-1]}
-    # Rows that share the only key in the overlap may be cut by both answers, and then some lie between.
+    # Rows that share the only key in the overlap may be cut by both responses, and then some lie between.
     least = 1 if len({*rising}) == len(rising) and len({*falling}) == len(falling) else 2
     is_same = shared == {key for key in falling if key <= rising[-1]}
     return is_same and len(shared) >= least and set(rising) != set(falling)

@@ -1,4 +1,4 @@
-"""Pages: the planner's view of an answer, and what one answer shows by itself."""
+"""Pages: the planner's view of a response, and what one response shows by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ABSURD: Final = 10**12
 
 @frozen(eq=False)
 class PageInfo:
-    """Counts and times of an answer, all that the planner knows of it; the answer itself is an opaque payload."""
+    """Counts and times of a response, all that the planner knows of it; the response itself is an opaque payload."""
 
     seconds: Sequence[int | None]
     """Second of every row, in the order of the response; ``None`` if it is unknown."""
@@ -53,13 +53,13 @@ class PageInfo:
 
 
 def is_complete(page: PageInfo, *, page_cap: int) -> bool:
-    """Return ``True`` for fewer rows than a page holds, and no fewer than the counts of the answer say (rule 2)."""
+    """Return ``True`` for fewer rows than a page holds, and no fewer than the counts of the response say (rule 2)."""
     rows = len(page.seconds)
     return rows < page_cap and page.returned in (None, rows) and (page.total is None or page.total <= rows)
 
 
 def find_contradiction(page: PageInfo, *, page_cap: int) -> int | None:
-    """Find the rows that an answer promises and does not hold though a page has room for them (rule 7)."""
+    """Find the rows that a response promises and does not hold though a page has room for them (rule 7)."""
     rows, total = len(page.seconds), page.total or 0
     if page.returned not in (None, rows):
         return page.returned

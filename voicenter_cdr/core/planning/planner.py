@@ -1,6 +1,6 @@
 """The planner: the windows to request next, and the rows that are proven complete.
 
-It believes no order and no count alone. Whatever it hands out was a complete answer, or adds up.
+It believes no order and no count alone. Whatever it hands out was a complete response, or adds up.
 
 **Lemma.** A request sees a set of rows, and its response gives their number (its total). Disjoint subsets of that set
 whose sizes add up to the total are all of it. Nothing is assumed of how the rows of a page were chosen or sorted.
@@ -13,7 +13,7 @@ whose sizes add up to the total are all of it. Nothing is assumed of how the row
    from the border to the same ``end`` and sees nothing earlier. If *rows before the border + total of the remainder ==
    total*, then by the lemma the prefix is complete, and the remainder sees every row of the border's own second, which
    it owns from then on. Otherwise (late rows, a lying sort, capped totals) the prefix is asked by itself: it is shorter
-   than a page, so its own answer proves it. Rows whose second is unknown take part in no equation.
+   than a page, so its own response proves it. Rows whose second is unknown take part in no equation.
 4. A total may be capped at any number: it stands in an equation only if a larger one was seen. One that comes twice for
    periods of different length is a ceiling; from there on it proves nothing.
 5. Order only says where a border is worth trying; so do density, and what the bounds of requests seem to be. Where
@@ -22,18 +22,18 @@ whose sizes add up to the total are all of it. Nothing is assumed of how the row
 6. With several requests in flight a segment is cut in two; the part behind is a chain of equations of its own, with
    the same ``end``, and hands out nothing before the equation at the cut has settled what its first second is.
 7. A page with fewer rows than the cap *and* than its total, or than RETURN_HITS, is doubtful: asked again. A count that
-   stays shows a smaller cap; else, after five answers, :class:`CountMismatchError`. A page with more rows than the cap
-   raises the cap.
+   stays shows a smaller cap; else, after five responses, :class:`CountMismatchError`. A page with more rows than the
+   cap raises the cap.
 8. A second with more than a page is enumerated (:mod:`voicenter_cdr.core.planning.dense_second`).
 9. A refused period halves the longest that is asked, down to a day.
 
-**Bound.** Every answer but a doubtful one (at most five for each other) proves a segment, sets a second apart, or
+**Bound.** Every response but a doubtful one (at most five for each other) proves a segment, sets a second apart, or
 leaves two shorter ones; a prefix asked by itself is shorter than a page, and three that are not end all belief in
-order. So a period of S seconds that the service shows in n pages takes at most 4 (n + 2) (log2 S + 2) answers, and each
-second with more than a page some more: two orders, and two for each call type.
+order. So a period of S seconds that the service shows in n pages takes at most 4 (n + 2) (log2 S + 2) responses, and
+each second with more than a page some more: two orders, and two for each call type.
 
-Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two answers. To make that
-rarer, a remainder must also show what its predecessor's page showed behind the border.
+Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two responses. To make
+that rarer, a remainder must also show what its predecessor's page showed behind the border.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ __all__ = ["WindowPlanner"]
 class WindowPlanner(Schedule):
     """Plan windows to the end: send :meth:`next_request`, :meth:`record_page`, hand out :meth:`pop_complete`.
 
-    ``page_cap``: rows an answer can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order of
-    time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
-    ``largest_total``: the largest that an earlier run of the same query saw (rule 4). Raises
-    :class:`IncompleteError`, and its kinds, where completeness can't be shown.
+    ``page_cap``: rows a response can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order
+    of time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
+    ``largest_total``: the largest that an earlier run of the same query saw (rule 4). Raises :class:`IncompleteError`,
+    and its kinds, where completeness can't be shown.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WindowPlanner(Schedule):
         self._largest_page = 0
 
     def next_request(self) -> WindowRequest | None:
-        """Choose the next request; ``None`` while there is nothing to ask, or no room for its answer."""
+        """Choose the next request; ``None`` while there is nothing to ask, or no room for its response."""
         if (segment := self.take_segment()) is None:
             return None
         # Where bounds seem exclusive a remainder begins a second earlier, or it would not see its border (rule 3).
@@ -100,7 +100,7 @@ class WindowPlanner(Schedule):
         self.learn_refused(request.segment)
 
     def record_page(self, request: WindowRequest, page: PageInfo) -> None:
-        """Take the answer to a request, and prove what can be proven."""
+        """Take the response to a request, and prove what can be proven."""
         check_time_zone(page, request.first, request.last)
         segment: Segment = request.segment
         segment.in_flight = False
@@ -122,7 +122,7 @@ class WindowPlanner(Schedule):
             except StopIteration as finished:
                 segment.enumeration = segment.step = None
                 segment.page, segment.is_proven = finished.value, True
-        # One answer that is whole proves its own seconds (rule 2).
+        # One response that is whole proves its own seconds (rule 2).
         elif is_complete(page, page_cap=self.page_cap):
             segment.note_answer(request, page, rows)
             segment.page, segment.is_proven = page, True
@@ -186,7 +186,7 @@ class WindowPlanner(Schedule):
                     rest.start -= 1
                 else:  # it is one second, and stays one
                     self.insert_after(segment, Segment(rest.start - 1, rest.start, rest.start))
-            # An answer of its own proves a segment with the border's second.
+            # A response of its own proves a segment with the border's second.
             elif not segment.is_proven:
                 segment.ask_alone(bisect_left(segment.page.sorted_seconds, rest.start))
 

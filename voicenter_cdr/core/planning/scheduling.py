@@ -71,12 +71,12 @@ class Segment:
         return self.is_proven and self.is_settled
 
     def note_answer(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
-        """Keep what an answer shows of all rows up to the end of its request."""
+        """Keep what a response shows of all rows up to the end of its request."""
         self.rows_to_end = self.rows_to_end if total is None else total
         self.answers[request.last] = request.first, total, page.sorted_seconds
 
     def ask_alone(self, rows: int) -> None:
-        """Open it again as a prefix of so many rows, to be proven by an answer of its own."""
+        """Open it again as a prefix of so many rows, to be proven by a response of its own."""
         self.page, self.end, self.is_alone, self.rows_to_end = None, self.stop, True, rows
 
 
@@ -178,7 +178,7 @@ class Schedule:
         beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
         return max(0.0, segment.rows_to_end - (beyond or 0.0))
 
-    # --- what an answer teaches
+    # --- what a response teaches
 
     def learn_refused(self, segment: Segment) -> None:
         """Halve the longest period, down to a day (rule 9)."""
@@ -196,7 +196,7 @@ class Schedule:
         self._unseen += unseen
 
     def learn_complete(self, segment: Segment, page: PageInfo) -> None:
-        """Learn from a window that one answer showed whole."""
+        """Learn from a window that one response showed whole."""
         if segment.is_alone:
             return
         self._density.learn(segment.start, segment.stop, page.sorted_seconds)
@@ -206,7 +206,7 @@ class Schedule:
         self._least_span = max(self._least_span, 2 * (segment.span)) if is_small else 1
 
     def learn_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
-        """Learn from a window of which one answer showed a part, of so many rows if that can be believed."""
+        """Learn from a window of which one response showed a part, of so many rows if that can be believed."""
         self._misled += segment.is_alone
         self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3
         self._by_density = total is None or not self._is_ordered
@@ -258,7 +258,7 @@ class Schedule:
 
     @property
     def has_request(self) -> bool:
-        """True while there is something to ask, and room for its answer."""
+        """True while there is something to ask, and room for its response."""
         return self._choose() is not None
 
     def _choose(self) -> Segment | None:

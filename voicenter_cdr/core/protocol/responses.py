@@ -119,7 +119,7 @@ class ResponseDecoder:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
 
-        Raises what :meth:`finish` would as soon as they can't become an answer, however many follow.
+        Raises what :meth:`finish` would as soon as they can't become a response, however many follow.
         """
         self._bytes += len(chunk)
         if not self._is_success:
@@ -208,7 +208,7 @@ class ResponseDecoder:
             return decode_whole(envelope.get(name))
         except UnreadableError as error:
             raise DecodeError(
-                "The answer's envelope can't be read",
+                "The response's envelope can't be read",
                 problems=[Problem(f"$.{_ENVELOPE[name]}", str(error))],
                 status=self._status,
                 hint=_UNKNOWN_FORM,
@@ -243,7 +243,7 @@ class ResponseDecoder:
 
     def _no_list(self) -> DecodeError:
         return DecodeError(
-            "The answer holds no list of records",
+            "The response holds no list of records",
             problems=[Problem("$.CDR_LIST", "an array")],
             status=self._status,
             content_type=self._content_type,
@@ -258,7 +258,7 @@ class ResponseDecoder:
 
     def _too_large(self, expected: str) -> DecodeError:
         return DecodeError(
-            "The answer holds a record without end" if "record of" in expected else "The answer does not end",
+            "The response holds a record without end" if "record of" in expected else "The response does not end",
             problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", expected)],
             status=self._status,
             content_type=self._content_type,
@@ -273,14 +273,14 @@ class ResponseDecoder:
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
         if self._splitter.begins_like_json:
             return DecodeError(
-                "The answer broke off or is damaged",
+                "The response broke off or is damaged",
                 truncated=True,
                 status=self._status,
                 content_type=self._content_type,
-                hint="Run it again; if it stays, a proxy on the way may be cutting large answers.",
+                hint="Run it again; if it stays, a proxy on the way may be cutting large responses.",
             )
         return DecodeError(
-            f"The answer is no JSON object but {kind}, {self._bytes} bytes",
+            f"The response is no JSON object but {kind}, {self._bytes} bytes",
             status=self._status,
             content_type=self._content_type,
             hint="Check base_url, and whether a proxy or a login page stands in between.",
@@ -303,7 +303,7 @@ _ENVELOPE: Final = {
 
 
 def _fold(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members by their names without case, blanks and underscores, in which real answers differ."""
+    """Return the members by their names without case, blanks and underscores, in which real responses differ."""
     return {re.sub(r"[\s_]", "", key).lower(): value for key, value in members.items()}
 
 

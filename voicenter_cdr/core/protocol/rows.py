@@ -34,7 +34,7 @@ from voicenter_cdr.models.records import REQUIRED_FIELDS
 __all__ = ["DecodedRows", "RecordDecoder"]
 
 _KEY_MAPS: Final = 64
-"""Sets of keys whose meaning is remembered; real answers have a handful."""
+"""Sets of keys whose meaning is remembered; real responses have a handful."""
 
 _MANY_KEYS: Final = 256
 """Keys of a row from which on its set of keys is not remembered, since it may be large."""

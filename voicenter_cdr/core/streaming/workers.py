@@ -207,9 +207,8 @@ class WorkerPool:
         async with cooperative_lock:
             in_order = records.iter_sorted()
         while True:
-            async with (
-                cooperative_lock
-            ):  # a batch a turn: an answer that came in descending order has to be turned round
+            # One batch for each hold of the lock: a response that came in descending order has to be reversed.
+            async with cooperative_lock:
                 batch = next(in_order, None)
             if batch is None:
                 return Batch(window, RecordTable(batches), invalid)
