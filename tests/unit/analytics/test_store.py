@@ -14,7 +14,7 @@ MENU = Cdr(
     call_id="menu",
     cdr_type=8,
     dtmf_data=(IvrStep("Main", "2", "0"), IvrStep()),
-    custom_data=FrozenMap({"": " Spring ", "other": "x"}),
+    custom_data=FrozenMap({"var_campaign": " Spring ", "other": "x"}),
 )
 RECORDS = [*TEN, MENU, *month()[1][:200]]
 
