@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def in_python(_: str, count: int) -> dict[str, Any]:
         json.loads(raw)
         parsing = min(parsing, time.process_time() - began)
     del raw
-    made, seconds, records, best, before = Accumulator(), 0.0, 0, float("inf"), peak_mb()
+    made, seconds, records, best, before = Accumulator(late_by=timedelta(0)), 0.0, 0, float("inf"), peak_mb()
     for page in pages(count):
         table = RecordTable.of(page)
         began = time.process_time()
@@ -124,7 +125,9 @@ def goals(results: dict[str, Any]) -> list[Goal]:
     """Return the pass over columns beside that of 0.2.0, both as multiples of json.loads."""
     found = results["one pass in Python"]
     whole = found["whole_times_json_loads"]
+    views = results["views in DuckDB over Parquet"]["seconds"]
     return [
+        Goal("pass and result, times the views in DuckDB", round(found["seconds"] / views, 2), 1.0),
         Goal("a pass over columns, times that of 0.2.0", round(found["times_json_loads"] / BEFORE, 2), BOUND),
         Goal("pass and result, times those of 0.2.0", round(whole / BEFORE_WHOLE, 2), BOUND),
     ]

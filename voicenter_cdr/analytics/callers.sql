@@ -13,17 +13,16 @@ history AS {once} (
 counted AS (
     SELECT *, coalesce(sum(CASE WHEN what >= 4 THEN 1 ELSE 0 END) OVER (PARTITION BY customer ORDER BY at_us, what
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS episode
-    FROM history
+    FROM history WHERE customer IN (SELECT customer FROM calls WHERE customer IS NOT NULL AND missed_leg IS NOT NULL)
 ),
 placed AS (
     SELECT *,
-        min(CASE WHEN what = 0 THEN at_us END) OVER (PARTITION BY customer, episode) AS since_us,
-        row_number() OVER (PARTITION BY customer, episode, what ORDER BY at_us, leg_id) AS place
+        min(CASE WHEN what = 0 THEN at_us END) OVER (PARTITION BY customer, episode) AS since_us
     FROM counted
 ),
 episode AS {once} (
     SELECT customer, episode, min(since_us) AS since_us,
-        min(CASE WHEN what = 0 AND place = 1 THEN leg_id END) AS leg_id,
+        min(CASE WHEN what = 0 AND at_us = since_us THEN leg_id END) AS leg_id,
         sum(CASE WHEN what = 0 THEN 1 ELSE 0 END) AS attempts,
         min(CASE WHEN what = 3 AND at_us >= since_us THEN at_us END) AS tried_us,
         min(CASE WHEN what = 4 THEN at_us END) AS talked_us,

@@ -2,6 +2,15 @@
 own(customer) AS (
     {own}
 ),
+places AS (
+    SELECT call_id AS linked_id,
+        min(CASE WHEN is_missed = 1 THEN ord END) AS missed_ord,
+        coalesce(
+            min(CASE WHEN ord = first_ord AND customer IS NOT NULL {not_own} THEN ord END),
+            min(CASE WHEN customer IS NOT NULL {not_own} THEN ord END)
+        ) AS customer_ord
+    FROM leg WHERE is_linked = 1 GROUP BY call_id
+),
 whole AS (
     SELECT call_id, kind, side, last_ord, first_ord, has_beginning, spoken_us, start_us AS first_us, leg_id AS first_leg,
         CASE WHEN last_ord IS NULL THEN 'unknown' ELSE outcome END AS outcome,
@@ -42,13 +51,7 @@ whole AS (
         max(CASE WHEN ord = customer_ord THEN customer END),
         {first_attributes}
     FROM (
-        SELECT leg.*,
-            min(CASE WHEN is_missed = 1 THEN ord END) OVER (PARTITION BY call_id) AS missed_ord,
-            coalesce(
-                min(CASE WHEN ord = first_ord AND customer IS NOT NULL {not_own} THEN ord END) OVER (PARTITION BY call_id),
-                min(CASE WHEN customer IS NOT NULL {not_own} THEN ord END) OVER (PARTITION BY call_id)
-            ) AS customer_ord
-        FROM leg WHERE is_linked = 1
+        SELECT leg.*, missed_ord, customer_ord FROM leg JOIN places ON places.linked_id = leg.call_id WHERE is_linked = 1
     ) AS legs
     GROUP BY call_id
 ),

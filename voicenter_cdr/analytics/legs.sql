@@ -59,7 +59,8 @@ joined AS {once} (
     SELECT base.*, family.family FROM base LEFT JOIN family ON family.id = coalesce(base.own_id, base.parent_id)
 ),
 gap AS (
-    SELECT *, CASE WHEN start_us > {patience} + max(start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000)
+    SELECT leg_id, family, kind, status, alone, direction, start_us, ring, duration, is_own, is_on_line, is_later,
+        CASE WHEN start_us > {patience} + max(start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000)
         OVER (PARTITION BY family ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         THEN 1 ELSE 0 END AS is_gap
     FROM joined WHERE family IS NOT NULL
@@ -67,58 +68,58 @@ gap AS (
 part AS (
     SELECT *, sum(is_gap) OVER (PARTITION BY family ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS part FROM gap
 ),
-seen AS (
-    SELECT *,
+seen AS {once} (
+    SELECT leg_id, kind, alone, direction, start_us, ring, is_own, is_on_line, is_later,
         min(leg_id) OVER (PARTITION BY family, part) AS call_id,
-        row_number() OVER (PARTITION BY family, part ORDER BY {order}) AS ord,
-        max(CASE WHEN kind IN ({agent_later}) AND alone = 'answered' THEN 1 ELSE 0 END)
-            OVER (PARTITION BY family, part) AS has_agent,
-        max(CASE WHEN kind = 9 AND alone = 'answered' THEN 2 WHEN kind = 9 AND alone <> 'unknown' THEN 1 ELSE 0 END)
-            OVER (PARTITION BY family, part) AS first_leg_9,
-        max(CASE WHEN kind = 14 AND alone = 'answered' THEN 2 WHEN kind = 14 AND alone <> 'unknown' THEN 1 ELSE 0 END)
-            OVER (PARTITION BY family, part) AS first_leg_14
+        row_number() OVER (PARTITION BY family, part ORDER BY {order}) AS ord
     FROM part
 ),
-ended AS (
-    SELECT *,
+sides AS (
+    SELECT call_id,
+        max(CASE WHEN kind IN ({agent_later}) AND alone = 'answered' THEN 1 ELSE 0 END) AS has_agent,
+        max(CASE WHEN kind = 9 AND alone = 'answered' THEN 2 WHEN kind = 9 AND alone <> 'unknown' THEN 1 ELSE 0 END)
+            AS first_leg_9,
+        max(CASE WHEN kind = 14 AND alone = 'answered' THEN 2 WHEN kind = 14 AND alone <> 'unknown' THEN 1 ELSE 0 END)
+            AS first_leg_14,
+        coalesce(
+            min(CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN ord END),
+            min(CASE WHEN is_own = 1 THEN ord END),
+            1
+        ) AS first_ord,
+        max(CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN 1 ELSE 0 END) AS has_beginning,
+        coalesce(max(CASE WHEN is_own = 1 THEN ord END), max(CASE WHEN is_on_line = 1 THEN ord END)) AS last_ord
+    FROM seen GROUP BY call_id
+),
+ended AS {once} (
+    SELECT seen.*, first_ord, has_beginning, last_ord,
         CASE WHEN kind = 17 AND has_agent = 1 AND alone = 'unknown' THEN 'answered'
             WHEN kind = 17 AND has_agent = 0 AND alone = 'answered' THEN 'abandoned'
             WHEN kind = 10 AND alone <> 'answered' AND first_leg_9 = 1 THEN 'not_dialed'
             WHEN kind = 15 AND alone <> 'answered' AND first_leg_14 = 1 THEN 'not_dialed'
-            ELSE alone END AS outcome,
-        coalesce(
-            min(CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN ord END)
-                OVER (PARTITION BY call_id),
-            min(CASE WHEN is_own = 1 THEN ord END) OVER (PARTITION BY call_id),
-            1
-        ) AS first_ord,
-        max(CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN 1 ELSE 0 END)
-            OVER (PARTITION BY call_id) AS has_beginning,
-        coalesce(
-            max(CASE WHEN is_own = 1 THEN ord END) OVER (PARTITION BY call_id),
-            max(CASE WHEN is_on_line = 1 THEN ord END) OVER (PARTITION BY call_id)
-        ) AS last_ord
-    FROM seen
+            ELSE alone END AS outcome
+    FROM seen JOIN sides ON sides.call_id = seen.call_id
 ),
 answer AS (
-    SELECT *,
-        CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN 1 ELSE 0 END AS is_answered,
-        max(CASE WHEN ord = first_ord THEN direction END) OVER (PARTITION BY call_id) AS side,
-        lag(CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END)
-            OVER (PARTITION BY call_id, is_on_line ORDER BY ord) AS came_answered,
-        CASE WHEN lead(ord) OVER (PARTITION BY call_id, is_on_line ORDER BY ord) IS NULL THEN 0 ELSE 1 END AS goes_on
-    FROM ended
+    SELECT call_id,
+        max(CASE WHEN ord = first_ord THEN direction END) AS side,
+        max(CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN start_us + coalesce(ring, 0) * 1000000 END)
+            AS spoken_us,
+        min(CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN ord END) AS first_answer,
+        max(CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN ord END) AS last_answer
+    FROM ended GROUP BY call_id
 ),
 linked AS {once} (
-    SELECT *,
-        max(CASE WHEN is_answered = 1 THEN start_us + coalesce(ring, 0) * 1000000 END) OVER (PARTITION BY call_id)
-            AS spoken_us,
-        min(CASE WHEN is_answered = 1 THEN ord END) OVER (PARTITION BY call_id) AS first_answer,
-        max(CASE WHEN is_answered = 1 THEN ord END) OVER (PARTITION BY call_id) AS last_answer
-    FROM answer
+    SELECT ended.leg_id, ended.call_id, ord, first_ord, has_beginning, last_ord, outcome, side, spoken_us, first_answer,
+        last_answer,
+        CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN 1 ELSE 0 END AS is_answered,
+        lag(CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END)
+            OVER (PARTITION BY ended.call_id, is_on_line ORDER BY ord) AS came_answered,
+        CASE WHEN lead(ord) OVER (PARTITION BY ended.call_id, is_on_line ORDER BY ord) IS NULL THEN 0 ELSE 1 END
+            AS goes_on
+    FROM ended JOIN answer ON answer.call_id = ended.call_id
 ),
 each_leg AS (
-    SELECT {columns}, leg_id AS call_id, 0 AS is_linked, 1 AS ord, 1 AS first_ord,
+    SELECT {columns}, joined.leg_id AS call_id, 0 AS is_linked, 1 AS ord, 1 AS first_ord,
         CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN 1 ELSE 0 END AS has_beginning,
         CASE WHEN is_on_line = 1 OR is_apart = 1 THEN 1 END AS last_ord,
         direction AS side,
@@ -133,7 +134,7 @@ each_leg AS (
     UNION ALL
     SELECT {columns}, call_id, 1, ord, first_ord, has_beginning, last_ord, side, outcome, is_answered, came_answered,
         goes_on, spoken_us, first_answer, last_answer
-    FROM linked
+    FROM linked JOIN joined ON joined.leg_id = linked.leg_id
 ),
 flagged AS (
     SELECT *,

@@ -59,9 +59,9 @@ _ATTRIBUTES: Final = (
 """Columns that items are grouped by."""
 
 _BASE: Final = (
-    "leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, is_on_line, "
-    "is_apart, can_talk, recording, queue, agent, agent_label, extension, department, department_label, country, did, "
-    "campaign, path, offset_s"
+    "joined.leg_id AS leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, "
+    "is_on_line, is_apart, can_talk, recording, queue, agent, agent_label, extension, department, department_label, "
+    "country, did, campaign, path, offset_s"
 )
 
 _ORDER: Final = ", ".join(

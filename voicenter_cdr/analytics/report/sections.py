@@ -253,7 +253,8 @@ class _Sections:
     def _named(self, group: Group, dimension: str, names: Mapping[str, int]) -> Cell:
         """Return the name of a group, with its key below where others bear the same name."""
         name = self._name(group, dimension)
-        return Cell(name, str(group.key) if names[name] > 1 and group.label is not None else "")
+        key = str(group.key)
+        return Cell(name, key if names[name] > 1 and group.key is not None and key != name else "")
 
     def _agent_times(self) -> tuple[list[Cell], dict[str | int | None, list[Cell]]]:
         """Return the columns of agents' days: their number, and the usual time of the first and the last call."""
