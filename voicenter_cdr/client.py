@@ -220,7 +220,7 @@ class CdrClient:
     async def fetch_raw(
         self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
     ) -> RawResponse:
-        """One request, and its response as it came, whatever it says: status, headers and body. It is not repeated.
+        """One request, and its undecoded response, whatever its status: status, headers and body. It is not repeated.
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
@@ -325,7 +325,7 @@ class CdrClient:
 
         Begins with the records from ``query.start`` on, and continues until one ``lookback`` after ``query.end``: for
         ever with an end that is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole ``lookback``,
-        since records come late and change. Records that can't be read are passed over. Failures that pass are logged
+        since records come late and change. Records that can't be read are skipped. Failures that pass are logged
         and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
         """
         generation = self.session.generation  # of now: a poll after aclose() must not open the client again

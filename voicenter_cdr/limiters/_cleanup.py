@@ -15,7 +15,7 @@ class Cleanups:
         self._tasks = set[asyncio.Task[None]]()  # the event loop itself holds tasks weakly
 
     async def finish(self, work: Coroutine[object, object, None]) -> None:
-        """Wait for the work; it goes on if the caller is cancelled."""
+        """Wait for the work, which continues if the caller is cancelled."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -3,7 +3,7 @@
 Every program that passes a :class:`RedisLimiter` of the same server and account to its client draws from one budget.
 A granted permit is an entry that expires, by the server's clock, so that the clocks of the machines need not agree. A
 program that waits has an entry, too, which it renews every second: permits are granted in the order of arrival, and a
-program that died is passed over. A permit whose answer came late is renewed before it is used.
+program that died is skipped. A permit whose answer came late is renewed before it is used.
 
 A Redis that was restarted, failed over, flushed, or that evicted the key may have lost permits. A program that had used
 it notices, and nothing is granted until every permit that may be lost must have expired. Only a program that had never
@@ -36,7 +36,7 @@ _POLL: Final = 1.0
 """Seconds between two questions of a program that waits."""
 
 _DEAD_AFTER: Final = 3.0
-"""Seconds after which a waiting program that did not ask is passed over."""
+"""Seconds after which a waiting program that did not ask is skipped."""
 
 _RETRY_PAUSE: Final = 0.2
 """Seconds between two attempts to reach the server."""

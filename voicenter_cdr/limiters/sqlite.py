@@ -2,7 +2,7 @@
 
 Every program that passes a :class:`SqliteLimiter` of the same file and account to its client draws from one budget. A
 granted permit is a row that expires. A program that waits is a row, too, which it renews every second: permits are
-granted in the order of arrival, and a program that died is passed over. Use a local disk: SQLite's locks are not
+granted in the order of arrival, and a program that died is skipped. Use a local disk: SQLite's locks are not
 reliable on a network's.
 
 If the file is removed, emptied or replaced while programs run, a program that had used it notices, and nothing is
@@ -50,7 +50,7 @@ _POLL: Final = 1.0
 """Seconds between two looks at the file of a program that waits."""
 
 _DEAD_AFTER: Final = 3.0
-"""Seconds after which a waiting program that was not seen is passed over."""
+"""Seconds after which a waiting program that was not seen is skipped."""
 
 _LOCK_TIMEOUT: Final = 0.25
 """Seconds to wait for another program that is writing, before looking if the permit is still wanted."""

@@ -85,8 +85,8 @@ async def download_recording(
     - ``transport``: an ``httpx`` transport in place of the network; it is not closed here.
 
     Raises :class:`RecordingError` where there is no complete recording, :class:`ConfigurationError` for options
-    that are invalid, ``OSError`` where it can't be written or somebody else fetches into the folder, be it another
-    call of this program. For many recordings use :func:`download_recordings`.
+    that are invalid, ``OSError`` where it can't be written, or another download, also of this program, uses the folder.
+    For many recordings use :func:`download_recordings`.
     """
     policy = DownloadPolicy.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
     async with _downloading(prepare_folder(directory), policy, transport) as downloads:
@@ -106,7 +106,7 @@ def download_recordings(
 ) -> AsyncGenerator[Recording, None]:
     """Fetch the recordings of records as they come, such as ``client.iter_all(query)``; yield each as it is done.
 
-    Records that expect no recording and have no link are passed over. What can't be fetched is yielded with its status
+    Records that expect no recording and have no link are skipped. What can't be fetched is yielded with its status
     and its reason (see :data:`RecordingStatus`), noted in the manifest, and tried again by the next run; it stops
     nothing. Existing files are not fetched again. ``concurrency``: downloads at a time; the order is that in which they
     end. When the server asks for a pause (429 with Retry-After), no new download begins until it is over. The other
@@ -226,7 +226,7 @@ class _Downloads:
         """Return the recording if it is there, as the manifest has it or else under its name.
 
         Name and size are believed: a file has its name only when all of it is on the disk, and reading every one again
-        would take longer with every run. Who doubts them has ``sha256`` in the manifest. A file that was stored before
+        would take longer with every run. ``sha256`` in the manifest allows a full check. A file that was stored before
         audio was checked is checked once, and fetched again if it is not whole.
         """
         known = self._known(cdr, stem)

@@ -88,7 +88,7 @@ def recording_key(cdr: Cdr) -> str:
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
     """Return the recordings of a folder by their key (:func:`recording_key`); none where there is no manifest.
 
-    A damaged line, as the last one can be after a power cut, is passed over: the next run finds out again what it said.
+    A damaged line, as the last one can be after a power cut, is skipped: the next run finds out again what it held.
     """
     return Manifest(Path(directory)).recordings
 

@@ -32,7 +32,7 @@ _OVERLAP: Final = 1024
 """Bytes that are fetched once more when a download resumes: if they differ, it is another file by now."""
 
 _STRONG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
-"""ETag that stands for these very bytes (strong)."""
+"""Strong ETag: it identifies exactly these bytes."""
 
 
 class FileChangedError(Exception):

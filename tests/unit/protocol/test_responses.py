@@ -197,7 +197,7 @@ HINT = "The service answered in a form that is not known; report it."
             b"<html>",
             [
                 "The response is no JSON object but text/html, 6 bytes",
-                "Check base_url, and whether a proxy or a login page stands in between.",
+                "Check base_url, and whether a proxy or a login page answers in its place.",
             ],
         ),
         (
@@ -206,7 +206,7 @@ HINT = "The service answered in a form that is not known; report it."
             b"<html>",
             [
                 "The response is no JSON object but of no declared type, 6 bytes",
-                "Check base_url, and whether a proxy or a login page stands in between.",
+                "Check base_url, and whether a proxy or a login page answers in its place.",
             ],
         ),
         (

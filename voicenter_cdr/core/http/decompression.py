@@ -23,7 +23,7 @@ _MAX_BARREN: Final = 1_048_576
 """Compressed bytes that may pass without yielding anything: only headers, padding and empty blocks do."""
 
 MAX_CHUNKS: Final = 100
-"""Chunks of a body, however small, that are taken up before the event loop gets a turn."""
+"""Chunks of a body, however small, that are read before the event loop gets a turn."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 

@@ -18,7 +18,7 @@ _LOG: Final = logging.getLogger("voicenter_cdr")
 
 
 class EventEmitter:
-    """Passes events to the log and to a hook. A hook that raises is logged once and stops nothing.
+    """Emitter of events to the log and to a hook. A hook that raises is logged once and stops nothing.
 
     Raises :class:`ConfigurationError` for a hook that can't be called, or that would have to be awaited.
     """

@@ -133,7 +133,7 @@ class QuerySession:
         return await self.send(request, permit, usage)
 
     async def ask_raw(self, request: WindowRequest) -> RawResponse:
-        """Send one request once, and return its response as it came, whatever it says."""
+        """Send one request, without retries, and return the undecoded response, whatever its status."""
         capture = RawCapture()
         permit = await self.acquire_permit(RequestUsage())
         encoded = self._encode(request, permit)
@@ -189,7 +189,7 @@ class QuerySession:
         capture: RawCapture | None = None,
     ) -> ApiResponse:
         """Make one attempt and emit how it began and ended; ``faults_left`` counts this attempt."""
-        loop, emit, where = asyncio.get_running_loop(), self.emit, _show(request.window)
+        loop, emit, where = asyncio.get_running_loop(), self.emit, _format_window(request.window)
         common: dict[str, Any] = {"operation": self.operation, "window": request.window.times, "attempt": attempt}
         emit(RequestSent(**common))
         begun = loop.time()
@@ -226,7 +226,7 @@ class QuerySession:
                 seconds=pause,
                 error=type(error).__name__,
             ),
-            f"{_show(request.window)}: retrying in {pause:.1f} s (after attempt {attempt})",
+            f"{_format_window(request.window)}: retrying in {pause:.1f} s (after attempt {attempt})",
         )
 
     def _encode(self, request: WindowRequest, permit: Permit) -> ApiRequest:
@@ -259,6 +259,6 @@ class QuerySession:
         return None if fields == "*" or request.all_fields else fields
 
 
-def _show(window: Window) -> str:
+def _format_window(window: Window) -> str:
     start, end = window.times
     return f"[{format_second(start)}, {format_second(end)})"

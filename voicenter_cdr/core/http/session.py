@@ -163,7 +163,7 @@ class ApiSession:
     async def aclose(self) -> None:
         """Cancel the tasks that send requests, then close the connections. May be called twice."""
         self.generation += 1
-        # First of all: a call that begins while the old tasks end opens connections of its own.
+        # First: a call that begins while the old tasks end opens new connections.
         connections, self._connections = self._connections, None
         closed, self._closed = self._closed, asyncio.Event()
         closed.set()
@@ -276,7 +276,7 @@ class ApiSession:
         if isinstance(error, httpx.RequestError):
             # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
             error.request = httpx.Request("POST", self.url)
-        # What the other side said instead of HTTP stands in the text of a protocol's error: it may be a record's.
+        # The text of a protocol error quotes the bytes that are no HTTP; they may belong to a record.
         failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
         return failure
 

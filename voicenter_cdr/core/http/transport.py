@@ -73,7 +73,7 @@ def is_loopback(host: str) -> bool:
 def _read_authorities() -> ssl.SSLContext:
     named = os.environ.get("SSL_CERT_FILE")
     if named:
-        Path(named).stat()  # httpx 0.27 passes over a file that is not there
+        Path(named).stat()  # httpx 0.27 ignores a missing file
     return httpx.create_ssl_context()
 
 
@@ -203,7 +203,7 @@ class Connections:
     async def stream(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
         """Send a request, and yield the response, whose body is still to be read. Raises httpx's errors.
 
-        Without a timeout of its own, a request waits for a connection alone with a limit (:func:`timeouts`).
+        A request without a timeout extension has a limit for connecting alone (:func:`timeouts`).
         """
         _HTTP_LOG.addFilter(_LOG_FILTER)
         request.headers.setdefault("user-agent", USER_AGENT)

@@ -86,7 +86,7 @@ _UNKNOWN_FORM: Final = "The service answered in a form that is not known; report
 
 
 class ResponseDecoder:
-    """Decode one response while its bytes arrive; nothing is handed over before :meth:`finish`.
+    """Decode one response while its bytes arrive; nothing is returned before :meth:`finish`.
 
     Rows are decoded as soon as they are complete and their JSON is dropped at once. Whatever arrives, memory is bounded
     by ``max_rows`` records and 128 MiB of body, and time is linear in the bytes.
@@ -283,7 +283,7 @@ class ResponseDecoder:
             f"The response is no JSON object but {kind}, {self._bytes} bytes",
             status=self._status,
             content_type=self._content_type,
-            hint="Check base_url, and whether a proxy or a login page stands in between.",
+            hint="Check base_url, and whether a proxy or a login page answers in its place.",
         )
 
 

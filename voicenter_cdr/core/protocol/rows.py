@@ -87,7 +87,7 @@ class DecodedRows:
 
 @frozen
 class KeyMap:
-    """Fields that the keys of some rows stand for."""
+    """Fields that the keys of some rows mean."""
 
     fields: Mapping[CdrField, Sequence[str]]
     """Keys of each wanted field. The first counts: the document's spelling, or else the alphabet's first."""
@@ -101,7 +101,7 @@ class KeyMap:
 
 
 def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> KeyMap:
-    """Return what the wanted ones of some keys stand for; ``None`` among ``wanted`` stands for what is no field."""
+    """Return what the requested ones of some keys mean; ``None`` among ``requested`` means keys that are no field."""
     fields: dict[CdrField, list[str]] = {}
     unknown: list[str] = []
     for key in sorted(keys):
@@ -142,7 +142,7 @@ def _leftover_columns(table: Table, keys: Sequence[str], fallback_rows: set[int]
 
 
 def _leftover_values(row: Mapping[str, Any], keys: Iterable[str]) -> tuple[Any, ...]:
-    """Return what one row holds under these keys of its own, as an object's atoms."""
+    """Return the values of one row under some of its keys, as an object's atoms."""
     found = list(keys)
     return (*found, *[freeze(row[key]) for key in found]) if found else ()
 
@@ -151,7 +151,7 @@ class RecordDecoder:
     """Decode the service's objects.
 
     The rows of a slice are decoded a field at a time, which does most of the work without a step of Python for each
-    value. A row in which anything is out of the ordinary is decoded by itself. Keep a decoder for as long as records
+    value. A row with anything unusual is decoded by itself. Keep a decoder for as long as records
     come: texts that repeat are kept once. ``fields`` limits records to the chosen ones and those every record has.
     """
 
