@@ -30,6 +30,7 @@ from voicenter_cdr.core.http.transport import Connections, retry_after, validate
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export import schema
+from voicenter_cdr.export.rows import row
 from voicenter_cdr.export.schema import COLUMNS, Column
 
 __all__ = ["DeadLetterFile", "JsonLines", "Replay", "Webhook", "replay", "signature"]
@@ -253,7 +254,7 @@ def encode_event(event: Event, columns: Iterable[Column]) -> bytes:
         "type": event.rule,
         "timestamp": to_iso_utc(event.record.started_at),
         "is_new": event.is_new,
-        "data": schema.row(event.record, tuple(columns)),
+        "data": row(event.record, tuple(columns)),
     }
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 

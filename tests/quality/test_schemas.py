@@ -12,7 +12,8 @@ import voicenter_cdr
 from voicenter_cdr import Cdr
 from voicenter_cdr.analytics import Kpi, kpis
 from voicenter_cdr.core.streaming.rules import Event
-from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Kind, row
+from voicenter_cdr.export.rows import row
+from voicenter_cdr.export.schema import COLUMNS, STEP_NAMES, Kind
 from voicenter_cdr.handlers import encode_event
 from voicenter_cdr.testing import make_record
 

@@ -149,7 +149,7 @@ def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] |
     names = [column.name for column in columns]
     if "extra" in names:
         return "*"
-    if any(column.derive for column in columns):
+    if any(column.is_derived for column in columns):
         return None  # a derived column may need any of the documented fields
     return [CdrField(name) for name in names] + ([CdrField.DIAL_STATUS] if with_status else [])
 

@@ -6,7 +6,8 @@ from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.formats import Format, open_sink
 from voicenter_cdr.export.parquet import ParquetSink, arrow_batch, arrow_schema
 from voicenter_cdr.export.read import proven_until, read
-from voicenter_cdr.export.schema import COLUMNS, Column, Kind, row, rows, select
+from voicenter_cdr.export.rows import row, rows
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, select
 from voicenter_cdr.export.sinks import FileSink, Sink, committing, write_pages
 from voicenter_cdr.export.sqlite import SqliteSink
 from voicenter_cdr.export.text import CsvSink, JsonlSink

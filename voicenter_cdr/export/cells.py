@@ -28,12 +28,15 @@ __all__ = [
     "encodable",
     "encode_each",
     "encode_lines",
-    "escape_surrogates",
+    "escape_steps",
     "exact_prices",
     "iso_times",
     "iter_large_batches",
+    "json_values",
     "map_distinct",
+    "menu_json",
     "plain_values",
+    "step_dicts",
     "to_json",
     "whole_seconds",
 ]
@@ -139,20 +142,28 @@ def plain_values(column: Column, batch: RecordBatch, *, raw_names: bool = False)
             if not WHOLE_NUMBERS.issuperset(map(type, values)):
                 values = [None if value is None else json_number(value) for value in values]
             return values, False
-        case Kind.CATEGORY:
-            return values if _plain_texts(values) else [None if v is None else str(v) for v in values], False
-        case Kind.INT16:
-            return values, False
         case Kind.STEPS:
             names = step_names(raw_names=raw_names)
-            return map_distinct(lambda menus: [_menu_json(menu, names) for menu in menus], values), True
+            return map_distinct(lambda menus: [menu_json(menu, names) for menu in menus], values), True
         case Kind.JSON:
             return _objects_json(values), True
     return values, False
 
 
-def _plain_texts(values: Values) -> bool:
-    return {str, type(None)}.issuperset(map(type, values))
+def json_values(column: Column, batch: RecordBatch, *, raw_names: bool = False) -> Values:
+    """Return the values of a column in types that any JSON writer takes."""
+    match column.kind:
+        case Kind.STEPS:
+            names = step_names(raw_names=raw_names)
+            return [step_dicts(menu, names) for menu in column.values(batch)]
+        case Kind.JSON:
+            return [None if parts is None else json_object(_pairs(parts)) for parts in column.values(batch)]
+    return plain_values(column, batch)[0]
+
+
+def step_dicts(menu: Any, names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Return the steps of a voice menu, each as a ``dict`` with these names."""
+    return None if menu is None else [dict(zip(names, step, strict=True)) for step in menu]
 
 
 def _present(function: Callable[[Any], Values], values: Values) -> Values:
@@ -163,12 +174,13 @@ def _present(function: Callable[[Any], Values], values: Values) -> Values:
     return [None if value is None else next(made) for value in values]
 
 
-def _menu_json(menu: Any, names: Sequence[str]) -> str | None:
-    return None if menu is None else to_json([dict(zip(names, step, strict=True)) for step in menu])
-
-
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 """Types whose JSON needs no look at the value."""
+
+
+def menu_json(menu: Any, names: Sequence[str]) -> str | None:
+    """Return the steps of a voice menu as JSON text."""
+    return None if menu is None else to_json(step_dicts(menu, names))
 
 
 def _objects_json(values: Values) -> Values:
@@ -217,12 +229,7 @@ def column_values(records: Sequence[Cdr], column: Column, *, raw_names: bool = F
             return exact_prices(column, values)
         case Kind.STEPS:
             names = step_names(raw_names=raw_names)
-            return [
-                None
-                if menu is None
-                else [dict(zip(names, [escape_surrogates(part) for part in step], strict=True)) for step in menu]
-                for menu in values
-            ]
+            return [step_dicts(escape_steps(menu), names) for menu in values]
         case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
             return list(encodable(plain_values(column, batch, raw_names=raw_names)[0]))
     return list(values)
@@ -276,6 +283,11 @@ def encodable(values: Values) -> Values:
     except UnicodeEncodeError:
         return [escape_surrogates(value) for value in values]
     return values
+
+
+def escape_steps(menu: Any) -> Any:
+    """Return the steps of a voice menu with half surrogate pairs escaped."""
+    return None if menu is None else [map(escape_surrogates, step) for step in menu]
 
 
 def escape_surrogates(value: Any) -> Any:

@@ -22,9 +22,10 @@ from attrs import field, frozen
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, StreamOutput, open_output
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.cells import to_json
-from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, row
+from voicenter_cdr.export.cells import json_values, to_json
+from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordBatch, iter_batches
 
 __all__ = ["LOCAL_ZONE", "Sheet", "XlsxSink", "write_workbook"]
 
@@ -140,15 +141,15 @@ class XlsxSink:
         """
         if records:
             lines = self._begun()
-            for cdr in records:
-                plain = row(cdr, self._columns, raw_names=self._raw_names).values()
-                lines.append(
-                    [
-                        column.value(cdr) if column.kind is Kind.TIMESTAMP else value
-                        for column, value in zip(self._columns, plain, strict=True)
-                    ]
-                )
+            for batch in iter_batches(records):
+                for values in zip(*[self._values(column, batch) for column in self._columns], strict=True):
+                    lines.append(values)
             self.written += len(records)
+
+    def _values(self, column: Column, batch: RecordBatch) -> Sequence[Any]:
+        if column.kind is Kind.TIMESTAMP:
+            return column.values(batch)  # instants: each becomes a date
+        return json_values(column, batch, raw_names=self._raw_names)
 
     def commit(self) -> None:
         """Bring the workbook to the disk and give the file its name. Raises ``OSError`` if the system does not."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, open_output
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.export.cells import WHOLE_NUMBERS, column_values, iter_large_batches, plain_values
+from voicenter_cdr.export.cells import WHOLE_NUMBERS, column_values, iter_large_batches, plain_values, step_dicts
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, step_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch
@@ -91,7 +91,7 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
                 places: dict[Any, int] = {}
                 taken = [places.setdefault(menu, len(places)) for menu in values]
                 names = step_names(raw_names=raw_names)
-                return pa.array([_steps(menu, names) for menu in places], kind).take(pa.array(taken, pa.int32()))
+                return pa.array([step_dicts(menu, names) for menu in places], kind).take(pa.array(taken, pa.int32()))
         # pyarrow cuts a fraction off without a word.
         if WHOLE_NUMBERS.issuperset(map(type, values)):
             if column.kind is not Kind.DECIMAL:
@@ -100,10 +100,6 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
     except (UnicodeEncodeError, TypeError, OverflowError, pa.ArrowException):
         pass
     return pa.array(column_values(batch, column, raw_names=raw_names), kind)
-
-
-def _steps(menu: Any, names: Sequence[str]) -> list[dict[str, Any]] | None:
-    return None if menu is None else [dict(zip(names, step, strict=True)) for step in menu]
 
 
 class _Counted(io.RawIOBase):

@@ -14,19 +14,16 @@ from __future__ import annotations
 import difflib
 import enum
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from voicenter_cdr._times import to_iso_utc
-from voicenter_cdr.calls import customer_number, direction, outcome
 from voicenter_cdr.core.protocol.fields import API_NAMES
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import derived
-from voicenter_cdr.models import Cdr, CdrField, IvrStep
+from voicenter_cdr.models import Cdr, CdrField
 from voicenter_cdr.models.columns import RecordBatch
 
 __all__ = [
@@ -38,8 +35,6 @@ __all__ = [
     "column_names",
     "json_number",
     "json_object",
-    "row",
-    "rows",
     "select",
     "step_names",
 ]
@@ -88,9 +83,9 @@ class Column:
     required: bool = False
     """``True`` if every record has it."""
     derive: Callable[[Cdr], Any] | None = field(default=None, kw_only=True)
-    """Function that makes its value from a record; by default it is the record's attribute of this name."""
+    """Function that makes its value from a record; by default it is the record's field of this name."""
     derive_batch: Callable[[RecordBatch], Sequence[Any]] | None = field(default=None, kw_only=True)
-    """The same for a batch of records, if there is a quicker way than one record after the other."""
+    """Function that makes its values, as atoms, from a batch of records; quicker than ``derive``, in place of it."""
 
     def values(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the values of a batch, as atoms (see :mod:`voicenter_cdr.models.columns`)."""
@@ -101,13 +96,17 @@ class Column:
         return batch.column(self.name)
 
     @property
-    def value(self) -> Callable[[Cdr], Any]:
-        """Function that gives the value of a record, ``None`` where it has none."""
-        return self.derive or operator.attrgetter(self.name)
+    def is_derived(self) -> bool:
+        """Return ``True`` if it is made from others, and no field of a record."""
+        return self.derive is not None or self.derive_batch is not None
 
 
 def _to_atoms(kind: Kind, value: Any) -> Any:
     """Return what a function of one's own has made of a record, in the form that batches have."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if kind is Kind.CATEGORY and value is not None:
+        return str(value)
     if kind is Kind.JSON and isinstance(value, Mapping):
         return (*value, *value.values())
     if kind is Kind.STEPS and value is not None:
@@ -115,14 +114,8 @@ def _to_atoms(kind: Kind, value: Any) -> Any:
     return value
 
 
-def _derived(
-    name: str,
-    kind: Kind,
-    doc: str,
-    derive: Callable[[Cdr], Any],
-    derive_batch: Callable[[RecordBatch], Sequence[Any]],
-) -> Column:
-    return Column(name, name, kind, doc, derive=derive, derive_batch=derive_batch)
+def _derived(name: str, kind: Kind, doc: str, derive_batch: Callable[[RecordBatch], Sequence[Any]]) -> Column:
+    return Column(name, name, kind, doc, derive_batch=derive_batch)
 
 
 def _column(source: CdrField, kind: Kind, doc: str, *, required: bool = False) -> Column:
@@ -160,35 +153,30 @@ COLUMNS: Final[tuple[Column, ...]] = (
         "extra",
         Kind.JSON,
         "Fields of the record without a column of their own, keys as sent.",
-        lambda cdr: cdr.extra or None,
         derived.extras,
     ),
     _derived(
         "original_call_id",
         Kind.TEXT,
         "CallID of the call this one came from (transfers), from custom_data.",
-        operator.attrgetter("original_call_id"),
         derived.original_call_ids,
     ),
     _derived(
         "customer_number",
         Kind.TEXT,
         "The customer's number, Israeli ones in one spelling.",
-        customer_number,
         derived.customer_numbers,
     ),
     _derived(
         "direction",
         Kind.CATEGORY,
         "Who began: inbound, outbound, internal or other.",
-        direction,
         derived.directions,
     ),
     _derived(
         "outcome",
         Kind.CATEGORY,
         "How this leg ended: answered, abandoned, voicemail, …",
-        outcome,
         derived.outcomes,
     ),
 )
@@ -234,51 +222,18 @@ def column_names(columns: Sequence[Column], *, raw_names: bool = False) -> list[
     return [column.api_name if raw_names else column.name for column in columns]
 
 
-def row(cdr: Cdr, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> dict[str, Any]:
-    """Return a record as a ``dict`` that any JSON writer takes: one key per column, in order, ``None`` where absent.
-
-    Times are text in UTC (``2026-07-14T08:31:09Z``, with a fraction only if there is one). With ``raw_names`` the keys
-    are the API's, also within the steps of the voice menu.
-    """
-    return next(rows((cdr,), columns, raw_names=raw_names))
-
-
-def rows(
-    records: Iterable[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Many records, each as :func:`row` makes it."""
-    plain = _API_PLAIN if raw_names else _PLAIN
-    plan = [
-        (column.value, name, plain.get(column.kind))
-        for column, name in zip(columns, column_names(columns, raw_names=raw_names), strict=True)
-    ]
-    for cdr in records:
-        made: dict[str, Any] = {}
-        for read, key, convert in plan:
-            value = read(cdr)
-            made[key] = value if value is None or convert is None else convert(value)
-        yield made
-
-
-def json_number(value: int | Decimal) -> int | float | str:
+def json_number(value: float | Decimal) -> int | float | str:
     """Return the number as JSON can hold it exactly, or else its text."""
-    if not isinstance(value, Decimal):
+    if isinstance(value, int):
         return int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if not value.is_finite():
         return str(value)
     if value == value.to_integral_value() and value.adjusted() < _EXACT_DIGITS:
         return int(value)
     near = float(value)
     return near if math.isfinite(near) and Decimal(repr(near)) == value else str(value)
-
-
-def _steps(names: Sequence[str]) -> Callable[[Iterable[IvrStep]], list[dict[str, Any]]]:
-    layer_name, dtmf, layer_number = names
-
-    def steps(value: Iterable[IvrStep]) -> list[dict[str, Any]]:
-        return [{layer_name: step.layer_name, dtmf: step.dtmf, layer_number: step.layer_number} for step in value]
-
-    return steps
 
 
 def step_names(*, raw_names: bool = False) -> Sequence[str]:
@@ -295,23 +250,8 @@ def _json(value: Any) -> Any:
     """Return a value in plain types; one without a JSON type becomes its text."""
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, int | Decimal):
+    if isinstance(value, int | float | Decimal):
         return json_number(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return json_object(value)
     return [_json(item) for item in value] if isinstance(value, list | tuple) else str(value)
-
-
-_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.CATEGORY: str,
-    Kind.INT16: int,
-    Kind.TIMESTAMP: to_iso_utc,
-    Kind.DECIMAL: json_number,
-    Kind.STEPS: _steps(STEP_NAMES),
-    Kind.JSON: json_object,
-}
-"""Conversions to plain types; the other kinds are plain already."""
-
-_API_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {**_PLAIN, Kind.STEPS: _steps(API_STEP_NAMES)}

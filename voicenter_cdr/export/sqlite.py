@@ -19,12 +19,12 @@ from voicenter_cdr.export.cells import (
     check_range,
     does_not_fit,
     encodable,
-    escape_surrogates,
+    escape_steps,
     exact_prices,
     iter_large_batches,
     map_distinct,
+    menu_json,
     plain_values,
-    to_json,
 )
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
@@ -150,7 +150,9 @@ def _sql_values(column: Column, batch: RecordBatch, *, raw_names: bool) -> Seque
             return _prices(column, column.values(batch))
         case Kind.STEPS:
             names = step_names(raw_names=raw_names)
-            return map_distinct(lambda menus: [_menu_json(menu, names) for menu in menus], column.values(batch))
+            return map_distinct(
+                lambda menus: [menu_json(escape_steps(menu), names) for menu in menus], column.values(batch)
+            )
         case Kind.TEXT | Kind.CATEGORY | Kind.JSON:
             return encodable(plain_values(column, batch, raw_names=raw_names)[0])
         case Kind.TIMESTAMP:
@@ -158,13 +160,6 @@ def _sql_values(column: Column, batch: RecordBatch, *, raw_names: bool) -> Seque
     values = column.values(batch)
     check_range(column, values)
     return values
-
-
-def _menu_json(menu: Any, names: Sequence[str]) -> str | None:
-    """Return a way through the menu as JSON; half surrogate pairs are escaped before."""
-    if menu is None:
-        return None
-    return to_json([dict(zip(names, map(escape_surrogates, step), strict=True)) for step in menu])
 
 
 def _prices(column: Column, values: Sequence[Any]) -> Sequence[Any]:

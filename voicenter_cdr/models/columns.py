@@ -36,7 +36,7 @@ from voicenter_cdr.models.enums import CdrType, DialStatus
 from voicenter_cdr.models.frozen_map import FrozenMap
 from voicenter_cdr.models.records import REQUIRED_FIELDS, Cdr, IvrStep
 
-__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable"]
+__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable", "iter_batches"]
 
 FIELD_NAMES: Final[tuple[str, ...]] = tuple(attribute.name for attribute in attrs.fields(Cdr))
 """Names of the columns, in the order of the fields of :class:`Cdr`."""
@@ -220,6 +220,17 @@ class RecordBatch(Sequence[Cdr]):
 _all_fields: Final = attrgetter(*FIELD_NAMES)
 
 
+def iter_batches(records: Iterable[Cdr]) -> Iterator[RecordBatch]:
+    """Yield any records as batches; those of a table stay themselves, others are taken as they are needed."""
+    if isinstance(records, RecordTable):
+        yield from records.batches
+    elif isinstance(records, RecordBatch):
+        yield records
+    else:
+        rest = iter(records)
+        yield from map(RecordBatch.of, iter(lambda: list(islice(rest, BATCH_ROWS)), []))
+
+
 def _not_empty(batches: Iterable[RecordBatch]) -> tuple[RecordBatch, ...]:
     return tuple([batch for batch in batches if len(batch)])
 
@@ -259,12 +270,7 @@ class RecordTable(_Rows):
     @classmethod
     def of(cls, records: Iterable[Cdr]) -> RecordTable:
         """Return any records as a table; a table stays itself."""
-        if isinstance(records, RecordTable):
-            return records
-        if isinstance(records, RecordBatch):
-            return cls((records,))
-        rest = iter(records)
-        return cls(map(RecordBatch.of, iter(lambda: list(islice(rest, BATCH_ROWS)), [])))
+        return records if isinstance(records, RecordTable) else cls(iter_batches(records))
 
     def column(self, name: str) -> list[Any]:
         """Return the atoms of one field, of all rows. Raises ``KeyError`` unless it is a field of :class:`Cdr`."""

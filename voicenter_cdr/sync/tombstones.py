@@ -18,7 +18,8 @@ from typing import Any, Final
 from voicenter_cdr.calls import is_number, normal_number
 from voicenter_cdr.calls.number_search import decode_digits, find_numbers, to_ascii_digits
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.schema import COLUMNS, rows
+from voicenter_cdr.export.rows import rows
+from voicenter_cdr.export.schema import COLUMNS
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.records import is_original_call_id
 from voicenter_cdr.pseudonyms import Pseudonymiser

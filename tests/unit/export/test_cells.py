@@ -50,6 +50,26 @@ def test_derived_columns_of_a_batch_equal_the_rules_of_calls(records: list[Cdr])
     assert list(original.values(batch)) == [cdr.original_call_id for cdr in records]
 
 
+def test_menu_without_steps_is_an_empty_list() -> None:
+    """A call that passed a menu without a step is not one that passed none."""
+    (column,) = select(["dtmf_data"])
+    batch = RecordBatch.of([Cdr(started_at=MOMENT, dtmf_data=()), Cdr(started_at=MOMENT)])
+    assert plain_values(column, batch) == (["[]", None], True)
+    assert list(rows(batch, (column,))) == [{"dtmf_data": []}, {"dtmf_data": None}]
+
+
+def test_own_column_holds_atoms() -> None:
+    """Members of enumerations become their values, and a fraction in a price is not cut off."""
+    columns = (
+        Column("kind", "kind", Kind.INT16, "Kind.", derive=lambda cdr: cdr.cdr_type),
+        Column("way", "way", Kind.CATEGORY, "Way.", derive=direction),
+        Column("price", "price", Kind.DECIMAL, "Price.", derive=lambda _: 1.5),
+    )
+    (made,) = rows([FULL], columns)
+    assert list(map(type, made.values())) == [int, str, float]
+    assert made == {"kind": 8, "way": "inbound", "price": 1.5}
+
+
 def test_column_values_of_ones_own_function_are_written_as_any() -> None:
     """A column of one's own may give text, objects or steps; it is asked for each record."""
     columns = (

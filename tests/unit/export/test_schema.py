@@ -44,7 +44,7 @@ def test_columns_are_the_fields_of_a_record() -> None:
     """Every field of a record has exactly one column, named alike, with the API's name; then come the derived ones."""
     assert NAMES[-5:] == ["extra", *DERIVED]
     assert sorted(NAMES) == sorted([*DERIVED, *(attribute.name for attribute in attrs.fields(Cdr))])
-    assert {c.name: c.api_name for c in COLUMNS if not c.derive} == {str(k): v for k, v in API_NAMES.items()}
+    assert {c.name: c.api_name for c in COLUMNS if not c.is_derived} == {str(k): v for k, v in API_NAMES.items()}
     assert all(column.doc for column in COLUMNS)
     assert "date" not in NAMES
     assert {column.kind for column in COLUMNS} == set(Kind)

@@ -57,7 +57,7 @@ from voicenter_cdr.models import Cdr
 
 __all__ = ["REPORT_EXAMPLES", "report"]
 
-_FIELDS: Final = tuple(column.name for column in COLUMNS if column.derive is None and column.name != "date_epoch")
+_FIELDS: Final = tuple(column.name for column in COLUMNS if not column.is_derived and column.name != "date_epoch")
 """Fields that the numbers are made from; the instant of a call is asked for once."""
 
 _ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".xlsx": "xlsx"}
