@@ -28,6 +28,11 @@ EXTRAS = {
     + ["integration/test_sync_*", "integration/test_pseudonyms.py"]
     + [f"e2e/test_{name}*" for name in ("backfill", "dlt", "sync")],
     "jinja2": ["unit/analytics/test_report_*"],
+    "uvicorn": [
+        "integration/test_sandbox_faults.py",
+        "integration/test_sandbox_serving.py",
+        "unit/sandbox/test_server.py",
+    ],
     "standardwebhooks": ["unit/test_handlers.py"],
 }
 """Libraries that are no core dependencies, and the tests that can't be imported without them."""

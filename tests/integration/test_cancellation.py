@@ -111,6 +111,7 @@ async def _stumble(client: CdrClient, closing: bool) -> None:
 
 async def test_fetch_after_many_cancellations_works() -> None:
     """And then a good one: the connections work, the budget is right."""
+    pytest.importorskip("uvicorn")
     app = service(latency=0.3, requests=100_000)
     before = asyncio.all_tasks()
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=20) as client:

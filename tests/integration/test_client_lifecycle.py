@@ -66,6 +66,7 @@ async def test_aclose_ends_running_iterations() -> None:
 
 def test_iter_all_left_at_the_programs_end_prints_nothing(tmp_path: Path) -> None:
     """Left by a plain break and by the program's end at once, over real sockets: not a word on standard error."""
+    pytest.importorskip("uvicorn")
     program = tmp_path / "program.py"
     program.write_text(_BREAK)
     done = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, check=False)

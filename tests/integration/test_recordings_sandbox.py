@@ -49,6 +49,7 @@ async def test_sandbox_calls_have_recordings(tmp_path: Path, recordings: Any) ->
 
 async def test_sandbox_recordings_over_http(tmp_path: Path) -> None:
     """Served, the links lead to the port, ranges are honoured, and a part is gone on with over a real connection."""
+    pytest.importorskip("uvicorn")
     app = Sandbox(CENTRE, behaviour=Behaviour(recordings="here"))
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:
         cdr = next(iter([cdr async for cdr in client.iter_all(QUERY) if cdr.record_url]))

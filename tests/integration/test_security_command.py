@@ -58,6 +58,7 @@ def _line(path: Path) -> str:
 )
 def test_command_leaves_no_credential_behind(way: str, variable: str, fails: bool, tmp_path: Path) -> None:
     """The credential is in no list of processes, message, log, output, state or lock, whether all goes well or not."""
+    pytest.importorskip("cyclopts")
     secret_file, folder = tmp_path / "secret", tmp_path / "out"
     secret_file.write_text(SECRET + "\n", "utf-8")
     folder.mkdir()

@@ -78,6 +78,7 @@ async def test_error_of_an_echoing_service_shows_no_secret(
 @pytest.mark.parametrize("way", ["code", "token"])
 async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Callable[[], str]) -> None:
     """Refused, broken while sending, broken while reading, or never answered: the cause is told alone."""
+    pytest.importorskip("uvicorn")
     app = Sandbox(Records([]), codes=[SECRET], tokens=[SECRET])
     causes: list[type[BaseException]] = []
 

@@ -182,6 +182,7 @@ def test_redis_limiter_flushed_server_grants_no_more_than_the_limit(tmp_path: Pa
 
 def test_redis_limiter_server_with_another_run_id_counts_as_restarted(tmp_path: Path) -> None:
     """Data of an earlier run may be as old as its last snapshot, also for a program that starts only now."""
+    pytest.importorskip("redis")
 
     async def main() -> None:
         import redis.asyncio
