@@ -52,7 +52,10 @@ def test_killed_download_leaves_whole_recordings(tmp_path: Path, kills: int, see
     assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
 
 
-FULL_KILLS = [pytest.param(3, 0), *(pytest.param(200, seed, marks=pytest.mark.exhaustive) for seed in (3, 4))]
+FULL_KILLS = [
+    pytest.param(3, 0, marks=pytest.mark.exhaustive),
+    *(pytest.param(200, seed, marks=LONG) for seed in (3, 4)),
+]
 
 
 @pytest.mark.parametrize(("kills", "seed"), FULL_KILLS)
