@@ -179,10 +179,17 @@ WAYS: dict[str, Way] = {
 
 
 def measure(name: str, count: int) -> dict[str, Any]:
-    """One way, in this process."""
+    """One way, in this process: memory with the first file, speed with the next, once all libraries are loaded."""
+    _, more = _write_file(name, count)
+    seconds = min(_write_file(name, count)[0] for _ in range(2))
+    return {"rows_a_second": round(1 / seconds), "more_mib": more}
+
+
+def _write_file(name: str, count: int) -> tuple[float, int]:
+    """Return the seconds of CPU a record, and the memory beyond that of one page."""
     with tempfile.TemporaryDirectory() as folder:
         prepare, write, end = WAYS[name](Path(folder))
-        spent, written, before = 0.0, 0, 0
+        spent, written, before = 0.0, 0, 0.0
         for number, page in enumerate(pages(count)):
             made = prepare(page)
             before = before if number else peak_mb()
@@ -194,7 +201,7 @@ def measure(name: str, count: int) -> dict[str, Any]:
         began = time.process_time()
         end()
         spent += time.process_time() - began
-    return {"rows_a_second": round(written / spent), "more_mib": round(peak_mb() - before)}
+    return spent / written, round(peak_mb() - before)
 
 
 def run(count: int = PAGES) -> dict[str, dict[str, Any]]:
