@@ -90,6 +90,8 @@ class World:
     window: Window
     told_cap: int
     seed: int = 0
+    cdr_types: tuple[int, ...] = ()
+    """Call types that the query names; empty for all."""
 
     def answer(self, request: WindowRequest, now: int, rng: random.Random) -> PageInfo:
         """Answer one request; raises :class:`OutOfRangeError` for periods that are too long."""
@@ -204,6 +206,7 @@ def draw_world(seed: int, *, large: bool = False) -> World:
     share = rng.choice([0.0, 0.0, 0.1, 0.3, 0.6, 0.9])
     count = rng.randrange(0, 40) if not large else rng.randrange(50, 400)
     changing, timeless = rng.random() < 0.3, rng.random() < 0.1
+    cdr_types = rng.choice([(), (), (), (), (8,), (4, 8), (1, 4, 8, 9, 10)])
     rows: list[StoredRow] = []
     for number in range(count):
         at = rng.choice(hot) if rng.random() < share else rng.randrange(-2, span + 3)
@@ -211,7 +214,9 @@ def draw_world(seed: int, *, large: bool = False) -> World:
         second: int | None = SHOWN_AS[fractions](stored)
         if timeless and rng.random() < 0.1:
             second = None
-        row = StoredRow(Row(f"c{number}", second, rng.choice([1, 4, 8, 8, 9, 10, 77])), stored, rng.randrange(10**6))
+        row = StoredRow(
+            Row(f"c{number}", second, rng.choice(cdr_types or (1, 4, 8, 8, 9, 10, 77))), stored, rng.randrange(10**6)
+        )
         if rng.random() < 0.05:  # a record that is there twice, equal in every field
             rows.append(row)
         elif changing and second is not None and rng.random() < 0.2:
@@ -237,7 +242,7 @@ def draw_world(seed: int, *, large: bool = False) -> World:
         longest=rng.choice([None, None, 86_402, 200_000]) if span > 86_400 else None,
         tells_returned=rng.random() < 0.7,
     )
-    return World(rows, how, Window(START, START + span), told, seed)
+    return World(rows, how, Window(START, START + span), told, seed, cdr_types)
 
 
 @frozen
@@ -265,15 +270,17 @@ def drive(
     windows = [world.window]
     out: list[Row] = []
     done: list[Window] = []
-    requests = now = 0
+    requests = now = largest_total = 0
     stops = sorted(rng.randrange(1, 25) for _ in range(resumes))
     while windows:
         planner = make(
             windows,
             page_cap=world.told_cap,
+            cdr_types=world.cdr_types,
             in_order=in_order,
             buffer_pages=buffer_pages,
             concurrency=concurrency,
+            largest_total=largest_total,
         )
         flying: list[tuple[WindowRequest, PageInfo | OutOfRangeError]] = []
         complete, current = planner.pop_complete(), None
@@ -314,6 +321,7 @@ def drive(
             assert flying or planner.has_request, "nothing in flight, nothing to ask, not finished"
         stops = stops[1:]
         windows = [window for window in planner.open_windows if window != current]
+        largest_total = planner.largest_total  # as a checkpoint keeps it
     return Run(out, done, requests)
 
 

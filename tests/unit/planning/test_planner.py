@@ -34,7 +34,7 @@ def check_world(world: World, rng: random.Random) -> None:
         run = drive(
             world,
             rng=rng,
-            concurrency=rng.choice([1, 1, 2, 3, 4, 8]),
+            concurrency=rng.randint(1, 8),
             in_order=in_order,
             buffer_pages=rng.choice([0, 1, 3, 12]),
             resumes=resumes,
@@ -123,9 +123,10 @@ def test_planner_long_periods_refused_are_halved(seed: int) -> None:
     complete(world, concurrency=4)
 
 
-def test_planner_a_day_refused_raises() -> None:
+@pytest.mark.parametrize("span", [DAY - 3, DAY - 1])
+def test_planner_a_day_refused_raises(span: int) -> None:
     """Less than a day is not tried: then the period is refused for another reason."""
-    planner = WindowPlanner([Window(0, DAY - 3)])
+    planner = WindowPlanner([Window(0, span)])
     request = planner.next_request()
     assert request is not None
     with pytest.raises(OutOfRangeError):
@@ -275,6 +276,30 @@ def test_planner_remainder_shows_more_behind_the_border_proves_nothing() -> None
     answer_next(planner, PageInfo([10, 20, 30, 40], 6, 4))
     answer_next(planner, PageInfo([39, 40, 60], 3, 3))
     assert list(planner.pop_complete()) == []
+
+
+def test_planner_complete_remainder_shows_less_than_the_page_proves_nothing() -> None:
+    """A remainder with all its rows must show every row behind the border that the page showed, and no other."""
+    planner = WindowPlanner([Window(0, 1_000)], page_cap=5, buffer_pages=0, largest_total=99)
+    answer_next(planner, PageInfo([10, 20, 36, 39, 40], 6, 5))
+    answer_next(planner, PageInfo([39, 39, 39], 3, 3))
+    assert list(planner.pop_complete()) == []
+
+
+def test_planner_exclusive_bounds_begin_remainders_a_second_earlier() -> None:
+    """Six rows at lower bounds that were not shown, though counts fit without them; then such equations hold."""
+    planner = WindowPlanner([Window(0, 1_000)], page_cap=9, buffer_pages=0, largest_total=99)
+    answer_next(planner, PageInfo([1, 2, 3, 20, 20, 20, 20, 20, 20, 22][:9], 20, 9))
+    remainder = answer_next(planner, PageInfo([22, 30, 40], 3, 3))
+    assert remainder.first == 18
+    planner = WindowPlanner([Window(0, 1_000)], page_cap=9, buffer_pages=0, largest_total=99)
+    answer_next(planner, PageInfo([1, 2, 20, 20, 20, 20, 20, 20, 22], 11, 9))
+    remainder = answer_next(planner, PageInfo([22, 30, 40], 3, 3))
+    assert remainder.first == 20
+    alone = answer_next(planner, PageInfo([1, 2, 20, 20, 20, 20, 20, 20], 8, 8))
+    assert (alone.first, alone.last) == (-1, 21)
+    assert planner.seem_exclusive
+    assert [window for window, _ in planner.pop_complete()] == [Window(0, 21), Window(21, 1_000)]
 
 
 def test_planner_largest_total_stands_in_no_equation() -> None:

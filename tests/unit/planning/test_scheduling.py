@@ -1,0 +1,271 @@
+"""Schedule: where to go on, how far a request reaches, and where to divide. Choices only, never part of a proof."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from voicenter_cdr.core.planning.pages import PageInfo
+from voicenter_cdr.core.planning.scheduling import Schedule, Segment, find_border
+from voicenter_cdr.core.planning.windows import DAY, Window
+
+
+def make_schedule(
+    *windows: Window, page_cap: int = 10, in_order: bool = True, buffer_pages: int = 12, concurrency: int = 4
+) -> Schedule:
+    """Make a schedule of windows."""
+    return Schedule(windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency)
+
+
+def bounds(schedule: Schedule) -> list[tuple[int, int, int]]:
+    """Return start, stop and end of every segment."""
+    return [(segment.start, segment.stop, segment.end) for segment in schedule.segments]
+
+
+def prove(segment: Segment, seconds: list[int]) -> None:
+    """Give a segment a page that proves it."""
+    segment.page, segment.is_proven, segment.in_flight = PageInfo(seconds), True, False
+
+
+@pytest.mark.parametrize(
+    ("seconds", "start", "border"),
+    [
+        ([], 7, 7),
+        ([10, 20, 30, 40], 0, 38),
+        ([5, 5, 5], 0, 3),
+        ([*range(0, 3_000, 10)], 0, 2_988),
+        ([*range(300)], 0, 297 - 1),
+        ([*range(600)], 0, 597 - 2),
+        ([*range(253), 300, 301, 302], 0, 300 - 1),
+        ([0] * 512, 1, -2),
+    ],
+)
+def test_find_border_is_empty_and_two_before_the_last(seconds: list[int], start: int, border: int) -> None:
+    """The latest empty second two before the last; one with rows where none is near."""
+    assert find_border(seconds, start) == border
+
+
+def test_schedule_leaves_out_empty_windows() -> None:
+    """A window without seconds is nothing to ask."""
+    schedule = make_schedule(Window(0, 10), Window(10, 10), Window(10, 12))
+    assert schedule.open_windows == (Window(0, 10), Window(10, 12))
+    assert not schedule.is_finished
+
+
+def test_pop_complete_in_order_waits_for_the_first() -> None:
+    """In order the first segment comes first; in any order whatever is ready comes."""
+    for in_order, popped in ((True, []), (False, [Window(10, 20)])):
+        schedule = make_schedule(Window(0, 10), Window(10, 20), in_order=in_order)
+        prove(schedule.segments[1], [10, 11, 25])
+        assert [window for window, _ in schedule.pop_complete()] == popped
+        assert schedule.windows_done == len(popped)
+        prove(schedule.segments[0], [1])
+        assert next(schedule.pop_complete())[0] == Window(0, 10)
+
+
+def test_pop_complete_unsettled_segment_is_not_handed_out() -> None:
+    """Its first second may belong to the segment before it."""
+    schedule = make_schedule(Window(0, 10))
+    prove(schedule.segments[0], [1])
+    schedule.segments[0].is_settled = False
+    assert [*schedule.pop_complete()] == []
+
+
+def test_expected_rows_add_up_what_is_counted() -> None:
+    """Handed out, held and counted rows; unknown as long as one window was not counted."""
+    schedule = make_schedule(Window(0, 10), Window(10, 20), Window(20, 30))
+    prove(schedule.segments[0], [-1, 3, 4])
+    schedule.segments[1].rows_to_end = 5
+    assert schedule.expected_rows is None
+    schedule.segments[2].rows_to_end = 7
+    assert schedule.expected_rows == 14
+    assert [window for window, _ in schedule.pop_complete()] == [Window(0, 10)]
+    assert schedule.expected_rows == 14
+    behind = Segment(15, 20, 20, 2, is_settled=False)
+    schedule.segments[0].stop = 15
+    schedule.insert_after(schedule.segments[0], behind)
+    assert schedule.expected_rows == 14
+    behind.answers[20] = (14, 4, [])
+    assert schedule.expected_rows == 14 - 2
+
+
+def test_remaining_pages_unknown_before_the_first_answer() -> None:
+    """Then by what is counted; of windows by density a page is not filled."""
+    schedule = make_schedule(Window(0, 1_000))
+    assert schedule.remaining_pages is None
+    schedule.segments[0].rows_to_end = 45
+    schedule.learn_truncated(schedule.segments[0], PageInfo([*range(10)]), 45)
+    assert schedule.remaining_pages == pytest.approx(4.5)
+    schedule.learn_truncated(schedule.segments[0], PageInfo([*range(10)]), None)
+    assert schedule.remaining_pages == pytest.approx(4.5 / (0.8 * 0.95))
+
+
+def test_learn_refused_halves_down_to_a_day() -> None:
+    """The longest period is halved, and never shorter than a day with the seconds beyond the window."""
+    schedule = make_schedule(Window(0, 10 * DAY))
+    schedule.learn_refused(schedule.segments[0])
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert bounds(schedule) == [(0, 5 * DAY, 5 * DAY), (5 * DAY, 10 * DAY, 10 * DAY)]
+    for _ in range(3):
+        schedule.learn_refused(taken)
+    taken.in_flight = False
+    for _ in range(3):
+        taken = schedule.take_segment()
+        assert taken is not None
+        schedule.learn_refused(taken)
+        taken.in_flight = False
+    assert taken.span == DAY - 3
+
+
+def test_choose_border_inside_before_what_was_cut_off_or_nowhere() -> None:
+    """A border two before the last row, the cut where the page reaches it, none without order or rows."""
+    schedule = make_schedule(Window(0, 1_000))
+    segment = schedule.segments[0]
+    page = PageInfo([10, 20, 30, 40])
+    assert schedule.choose_border(segment, page) == 38
+    assert schedule.choose_border(segment, PageInfo([None])) is None
+    assert schedule.choose_border(segment, PageInfo([0, 1, 2])) is None
+    segment.stop = 39
+    schedule.insert_after(segment, Segment(39, 1_000, 1_000, is_settled=False))
+    assert schedule.choose_border(segment, page) == 38
+    segment.stop, schedule.segments[1].start = 45, 45
+    assert schedule.choose_border(segment, page) == 38
+    schedule.learn_truncated(segment, PageInfo([2, 1]), 9)
+    assert schedule.choose_border(segment, page) is None
+
+
+def test_three_prefixes_that_are_truncated_again_end_belief_in_order() -> None:
+    """A prefix asked by itself is shorter than a page; late rows may make it longer twice."""
+    schedule = make_schedule(Window(0, 1_000))
+    segment = schedule.segments[0]
+    segment.is_alone = True
+    for border in (38, 38, None):
+        schedule.learn_truncated(segment, PageInfo([10, 20]), 9)
+        assert schedule.choose_border(segment, PageInfo([10, 20, 30, 40])) == border
+
+
+def test_open_remainder_divides_at_the_border() -> None:
+    """The prefix keeps the border's second for now; the remainder knows how many rows are left, and how fast."""
+    schedule = make_schedule(Window(0, 1_000))
+    segment = schedule.segments[0]
+    segment.rows_to_end = 50
+    schedule.open_remainder(segment, 38, PageInfo([8, 18, 28, 33, 40]))
+    assert bounds(schedule) == [(0, 39, 1_000), (39, 1_000, 1_000)]
+    rest = schedule.segments[1]
+    assert (rest.rows_to_end, rest.is_settled) == (46, False)
+    assert rest.rate == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_ordered", "expected"),
+    [
+        ([0, 0, 0], True, [(0, 1, 1), (1, 100, 200)]),
+        ([], True, [(0, 50, 50), (50, 100, 200)]),
+        ([9, 50, 7], False, [(0, 50, 50), (50, 100, 200)]),
+        ([41, 40, 42], False, [(0, 39, 39), *((at, at + 1, at + 1) for at in range(39, 44)), (44, 100, 200)]),
+    ],
+    ids=["crowded start", "no rows", "halves", "crowded middle"],
+)
+def test_split_sets_a_crowd_apart(seconds: list[int], is_ordered: bool, expected: list[tuple[int, int, int]]) -> None:
+    """One second off the start, each second around what fills a page alone, else halves; the last keeps the end."""
+    schedule = make_schedule(Window(0, 100))
+    segment = schedule.segments[0]
+    segment.end = 200
+    if not is_ordered:
+        schedule.learn_truncated(segment, PageInfo([2, 1]), 9)
+    schedule.split(segment, PageInfo(seconds))
+    segment.end = segment.stop  # as the planner sets it
+    assert bounds(schedule) == expected
+
+
+def test_bounds_seem_exclusive_after_six_unseen_rows() -> None:
+    """Never again once a request showed rows at its bound."""
+    schedule = make_schedule(Window(0, 100))
+    schedule.learn_bounds(5)
+    assert not schedule.seem_exclusive
+    schedule.learn_bounds(1)
+    assert schedule.seem_exclusive
+    schedule.learn_bounds(-math.inf)
+    schedule.learn_bounds(100)
+    assert not schedule.seem_exclusive
+
+
+def take_counted(schedule: Schedule, rows: int) -> Segment:
+    """Take the first segment, and let one answer count its rows."""
+    first = schedule.take_segment()
+    assert first is not None
+    first.rows_to_end = rows
+    schedule.learn_truncated(first, PageInfo([0, 1]), rows)
+    return first
+
+
+def test_take_segment_in_order_cuts_blocks_that_end_one_after_another() -> None:
+    """With four workers and twelve pages held, blocks of 2, 4 and 5 pages follow the first; then there is no more."""
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 1_000)
+    assert not schedule.is_finished
+    for _ in range(3):
+        assert schedule.has_request
+        assert schedule.take_segment() is not None
+    stops = [stop for _, stop, _ in bounds(schedule)]
+    assert stops == pytest.approx([1_900, 5_800, 10_700, 100_000], abs=20)
+    assert {end for _, _, end in bounds(schedule)} == {100_000}
+    assert [segment.is_settled for segment in schedule.segments] == [True, False, False, False]
+
+
+def test_take_segment_in_any_order_halves_the_largest() -> None:
+    """The middle of the largest segment in flight, after whole pages."""
+    schedule = make_schedule(Window(0, 100_000), in_order=False)
+    take_counted(schedule, 1_000)
+    schedule.take_segment()
+    schedule.take_segment()
+    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([49_900, 74_900, 100_000], abs=150)
+
+
+def test_take_segment_small_segments_are_not_cut() -> None:
+    """A segment of five pages, or of eight seconds, is not worth another place to work at."""
+    for window, rows, is_worth in (
+        (Window(0, 9), 1_000, True),
+        (Window(0, 8), 1_000, False),
+        (Window(0, 900), 15, False),
+    ):
+        schedule = make_schedule(window)
+        take_counted(schedule, rows)
+        assert schedule.has_request is is_worth
+
+
+def test_take_segment_burst_is_cut_where_it_is() -> None:
+    """Rows beyond the usual come next, as fast as those before: half of a burst of 100 seconds, not half of the day."""
+    schedule = make_schedule(Window(0, 1_000_000), in_order=False)
+    first = take_counted(schedule, 1_000)
+    first.rows_to_end, first.rate, first.stop = 1_200, 10.0, 100_000
+    first.end = first.stop
+    schedule.take_segment()
+    assert first.stop == pytest.approx(59, abs=2)
+
+
+def test_take_segment_by_density_aims_at_less_than_a_page() -> None:
+    """Without totals a window reaches as far as four fifths of a page, and longer where pages bring little."""
+    schedule = make_schedule(Window(0, 100_000), page_cap=100)
+    schedule.learn_truncated(Segment(0, 1, 1), PageInfo([0]), None)
+    schedule.learn_complete(Segment(0, 1_000, 1_000), PageInfo([*range(0, 1_000, 10)]))
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert taken.stop == taken.end == pytest.approx(770, abs=1)  # 0.8 x 0.95 of a page, and a hundredth more
+    schedule.learn_complete(taken, PageInfo([1]))
+    schedule.learn_complete(taken, PageInfo([1]))
+    prove(taken, [1])
+    following = schedule.take_segment()
+    assert following is not None
+    assert following.span >= 2 * 770
+
+
+def test_has_request_without_room_asks_only_the_first() -> None:
+    """All pages held may depend on the first segment; nothing else is asked beyond the buffer."""
+    schedule = make_schedule(Window(0, 10), Window(10, 20), Window(20, 30), buffer_pages=1)
+    prove(schedule.segments[1], [*range(10, 20)])
+    assert schedule.take_segment() is schedule.segments[0]
+    assert not schedule.has_request
+    assert schedule.take_segment() is None
