@@ -36,10 +36,10 @@ def enumerate_rows(
         return finished.value  # type: ignore[no-any-return]  # what a generator returns has no type here
 
 
-@pytest.mark.parametrize("largest_total", [9, 40])
-def test_dense_second_whose_two_ends_meet_is_whole(largest_total: int) -> None:
-    """Nine rows at five a page: the orders share one row, also where no larger total tells that nine is no ceiling."""
-    rows = [Row(f"c{number}", 5) for number in range(9)]
+@pytest.mark.parametrize(("count", "largest_total"), [(8, 8), (8, 40), (9, 40)])
+def test_dense_second_whose_two_ends_meet_is_whole(count: int, largest_total: int) -> None:
+    """The orders share one row at five a page; two, where no larger total shows that the count is no ceiling."""
+    rows = [Row(f"c{number}", 5) for number in range(count)]
     page = enumerate_rows(rows, cap=5, largest_total=largest_total, requests=[])
     assert sorted(row.call_id for row in page.rows) == [row.key for row in rows]  # type: ignore[attr-defined]
 
@@ -52,6 +52,12 @@ def test_dense_second_of_one_crowded_type_is_named_at_once() -> None:
         enumerate_rows(rows, cap=2, largest_total=40, requests=requests)
     assert caught.value.hits == 14
     assert len(requests) < 12
+
+
+def test_dense_second_one_shared_row_does_not_hide_equal_ones() -> None:
+    """The last row of both orders may be there twice, where the total may be a ceiling."""
+    with pytest.raises(DenseWindowError):
+        enumerate_rows([Row(name, 5) for name in "abbc"], cap=2, ceiling=3, largest_total=3, requests=[])
 
 
 def test_dense_second_equal_rows_in_the_middle_are_not_taken_for_an_overlap() -> None:

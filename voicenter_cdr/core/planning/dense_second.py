@@ -116,7 +116,6 @@ def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
     if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
         return False
     shared = {key for key in rising if key >= falling[-1]}
-    # Rows that share the only key in the overlap may be cut by both responses, and then some lie between.
-    least = 1 if len({*rising}) == len(rising) and len({*falling}) == len(falling) else 2
     is_same = shared == {key for key in falling if key <= rising[-1]}
-    return is_same and len(shared) >= least and set(rising) != set(falling)
+    # One shared key is the last of both responses: more rows with it may be cut by both, and lie between.
+    return is_same and len(shared) > 1 and set(rising) != set(falling)
