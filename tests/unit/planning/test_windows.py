@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from voicenter_cdr.core.planning.windows import find_border
+from voicenter_cdr.core.planning.scheduling import find_border
 
 SPARSE = [10 * number for number in range(598)]
 
