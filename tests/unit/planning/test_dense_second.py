@@ -15,7 +15,13 @@ from voicenter_cdr.errors import DenseWindowError
 
 
 def enumerate_rows(
-    rows: Sequence[Row], *, cap: int, ceiling: int = 10**6, largest_total: int, requests: list[WindowRequest]
+    rows: Sequence[Row],
+    *,
+    cap: int,
+    ceiling: int = 10**6,
+    largest_total: int,
+    requests: list[WindowRequest],
+    cdr_types: tuple[int, ...] = (),
 ) -> PageInfo:
     """Enumerate the rows of one second behind a service that sorts by CallID and counts up to ``ceiling``."""
 
@@ -27,7 +33,7 @@ def enumerate_rows(
 
     request = evolve(WindowRequest.single(Window(5, 6)), all_fields=True)
     page = answer(request)
-    steps = enumerate_dense_second(request, page, page_cap=cap, cdr_types=(), largest_total=largest_total)
+    steps = enumerate_dense_second(request, page, page_cap=cap, cdr_types=cdr_types, largest_total=largest_total)
     try:
         while True:
             request = next(steps) if not requests else steps.send(answer(requests[-1]))
@@ -52,6 +58,20 @@ def test_dense_second_of_one_crowded_type_is_named_at_once() -> None:
         enumerate_rows(rows, cap=2, largest_total=40, requests=requests)
     assert caught.value.hits == 14
     assert len(requests) < 12
+
+
+@pytest.mark.parametrize("cdr_types", [(4, 8, 9), ()])
+def test_dense_second_named_types_are_halved_until_each_is_whole(cdr_types: tuple[int, ...]) -> None:
+    """Three rows of each type at four a page are whole, whatever the total is, if the query names all types."""
+    rows = [Row(f"c{number}", 5, (4, 8, 9)[number % 3]) for number in range(9)]
+    requests: list[WindowRequest] = []
+    if not cdr_types:
+        with pytest.raises(DenseWindowError):
+            enumerate_rows(rows, cap=4, largest_total=9, requests=requests)
+        return
+    page = enumerate_rows(rows, cap=4, largest_total=9, requests=requests, cdr_types=cdr_types)
+    assert sorted(row.call_id for row in page.rows) == [row.key for row in rows]  # type: ignore[attr-defined]
+    assert [request.cdr_types for request in requests[2:]] == [(4, 8, 9), (4,), (8, 9), (8,), (9,)]
 
 
 def test_dense_second_one_shared_row_does_not_hide_equal_ones() -> None:
