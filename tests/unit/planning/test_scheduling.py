@@ -238,10 +238,11 @@ def test_take_segment_small_segments_are_not_cut() -> None:
 
 def test_take_segment_burst_is_cut_where_it_is() -> None:
     """Rows beyond the usual come next, as fast as those before: half of a burst of 100 seconds, not half of the day."""
-    schedule = make_schedule(Window(0, 1_000_000), in_order=False)
-    first = take_counted(schedule, 1_000)
-    first.rows_to_end, first.rate, first.stop = 1_200, 10.0, 100_000
-    first.end = first.stop
+    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
+    first = take_counted(schedule, 100)
+    assert schedule.take_segment() is schedule.segments[1]
+    schedule.segments[1].rows_to_end = 1
+    first.rows_to_end, first.rate = 1_200, 10.0
     schedule.take_segment()
     assert first.stop == pytest.approx(59, abs=2)
 

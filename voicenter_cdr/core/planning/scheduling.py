@@ -321,7 +321,7 @@ class Schedule:
         start, stop, density = segment.start, segment.stop, self._density
         counted, usual = self._estimate_rows(segment), density.predict(start, stop)
         # Far from the end, what is not usual lies anywhere: up to here it is not to be expected.
-        if rows < counted / 3 and segment is self._waiting[-1]:
+        if rows < counted / 2 and segment is self._waiting[-1]:
             return density.reach(start, stop, rows)
         # In a burst, what is not usual comes next.
         burst = counted - usual
