@@ -96,6 +96,8 @@ def _enumerate(
             parts += (part[len(part) // 2 :], part[: len(part) // 2])
             continue
         other = collect((yield evolve(by_call_id, cdr_types=part, descending=True)))
+        if other.total != answer.total:
+            return None  # one came or went meanwhile
         is_sure = answer.total == (Counter(answer.rows) | Counter(other.rows)).total() < largest_total
     again = collect((yield by_call_id)) if total else page
     if again.total != page.total or seen.total() > keys.total() or (total and max(*totals, seen.total()) > total):
@@ -116,6 +118,5 @@ def _share_order(descending: PageInfo, ascending: PageInfo) -> bool:
     if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
         return False
     shared = {key for key in rising if key >= falling[-1]}
-    is_same = shared == {key for key in falling if key <= rising[-1]}
     # One shared key is the last of both responses: more rows with it may be cut by both, and lie between.
-    return is_same and len(shared) > 1 and set(rising) != set(falling)
+    return len(shared) > 1 and set(rising) != set(falling) and shared == {key for key in falling if key <= rising[-1]}

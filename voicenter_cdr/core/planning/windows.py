@@ -55,8 +55,7 @@ class WindowRequest:
     """Call types to narrow the query to; empty for the query's own."""
     all_fields: bool = False
     """Rows are compared, so every field is needed."""
-    segment: Any = field(default=None, repr=False)
-    """The planner's own note."""
+    segment: Any = field(default=None, repr=False)  # the planner's own note
 
     @classmethod
     def single(cls, window: Window, *, descending: bool = False) -> WindowRequest:
