@@ -183,6 +183,16 @@ async def test_download_page_is_refused(tmp_path: Path, body: bytes, content_typ
     assert read_manifest(tmp_path) == {}
 
 
+async def test_download_without_a_byte_is_empty(tmp_path: Path) -> None:
+    """No byte at all is no sound, too: it has the status of such audio, and the next run asks again."""
+    server = Server(b"", then=httpx.Response(200, headers={"content-type": "audio/wav"}, stream=Pieces(b"")))
+    (recording,) = await fetch_all(server, tmp_path, [call()])
+    assert (recording.status, recording.path) == ("empty", None)
+    make, _ = FORMATS[".wav"]
+    (recording,) = await fetch_all(Server(make(5)), tmp_path, [call()])
+    assert recording.status == "stored"
+
+
 async def test_download_page_leaves_the_folder(tmp_path: Path) -> None:
     """The folder of a day stays when a page in it is thrown away: another download may be about to write there."""
     page = httpx.Response(200, headers={"content-type": "audio/mpeg"}, stream=Pieces(LOGIN))

@@ -445,7 +445,8 @@ def _identify(part: Path, *, length_was_announced: bool) -> AudioFormat:
         discard_partial(part)
         begins = front.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         kinds = {b"": "nothing at all", b"<": "a page", b"{": "a text", b"[": "a text"}
-        raise not_a_recording(kinds.get(begins, "something of no known kind"))
+        what = kinds.get(begins, "something of no known kind")
+        raise not_a_recording(what, defect=None if front else "empty")
     found = check_sound(part, kind)
     if found is Soundness.WHOLE:
         return kind

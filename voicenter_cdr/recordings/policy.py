@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 from attrs import frozen
@@ -103,9 +103,10 @@ def prepare_folder(directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def not_a_recording(what: str) -> RecordingError:
+def not_a_recording(what: str, *, defect: Literal["empty"] | None = None) -> RecordingError:
     """Make the error for a body that is something else."""
     return RecordingError(
         f"The response is not a recording, but {what}",
         hint="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",
+        defect=defect,
     )
