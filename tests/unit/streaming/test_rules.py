@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from voicenter_cdr import CdrType, ConfigurationError, DialStatus, Event, Rule
@@ -42,6 +43,34 @@ def test_rule_status_may_be_given_by_name() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("queues", "name", "expected"),
+    [
+        ([], "Sales", True),
+        ([], None, True),
+        (["Sales, North"], "Sales, North", True),
+        (["sales,  north"], " SALES, North", True),
+        (["Sales, North"], "Sales", False),
+        (["Sales", "Support"], "support", True),
+        (["Sales"], None, False),
+        (["Sales"], "", False),
+        (['חב"ד'], "\u200fחב״ד", True),
+    ],
+)
+def test_rule_matches_queues_by_name(queues: list[str], name: str | None, expected: bool) -> None:
+    """A name holds its commas; case, space and invisible marks don't matter; who was in no queue is in none of them."""
+    rule = Rule(name="a", handler=act, queues=queues)
+    assert rule.matches(make_record(at=NOW, QueueName=name)) is expected
+    assert rule.queues == frozenset(queues)
+    assert attrs.evolve(rule, queues=["Other"]).matches(make_record(at=NOW, QueueName="other"))
+
+
+def test_rule_bare_name_of_a_queue_is_refused_with_a_reason() -> None:
+    """A text in place of a list would otherwise be a list of letters."""
+    with pytest.raises(ConfigurationError, match="queues must be a list of names of queues"):
+        Rule(name="a", handler=act, queues="Sales")
+
+
 def test_rule_timeout_may_be_left_open() -> None:
     """None waits for as long as a handler takes."""
     assert Rule(name="a", handler=act, timeout=None).timeout is None
@@ -60,6 +89,11 @@ def test_rule_timeout_may_be_left_open() -> None:
         {"types": ["queue"]},
         {"statuses": "ABANDONE"},
         {"statuses": [3]},
+        {"queues": "Sales"},
+        {"queues": 8},
+        {"queues": [8]},
+        {"queues": ["Sales", ""]},
+        {"queues": [" \u200f"]},
         {"where": "x"},
         {"timeout": 0},
         {"timeout": True},

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from voicenter_cdr._times import DAY
 from voicenter_cdr._validation import is_callable, is_count, is_positive
+from voicenter_cdr.calls.names import fold_name
 from voicenter_cdr.core.streaming.follow import FollowStats
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, DialStatus
@@ -79,6 +80,14 @@ def _statuses(values: Iterable[str]) -> frozenset[str]:
     return frozenset(DialStatus.__members__.get(word, word) for word in listed)
 
 
+def _queue_names(values: Iterable[str]) -> frozenset[str]:
+    expected = "queues must be a list of names of queues, none of them empty"
+    listed = _listed(values, str, expected)
+    if not all(map(fold_name, listed)):
+        raise ConfigurationError(f"A rule's {expected}")
+    return listed
+
+
 def _listed(values: Any, kind: type, expected: str) -> frozenset[Any]:
     listed = None if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
     if listed is None or not all(isinstance(value, kind) for value in listed):
@@ -90,8 +99,8 @@ def _listed(values: Any, kind: type, expected: str) -> frozenset[Any]:
 class Rule:
     """Records to act on, and the handler to call for each of them.
 
-    A record matches if its type, its status and ``where`` do; a condition that is left out matches every record.
-    Raises :class:`ConfigurationError` for invalid values.
+    A record matches if its type, its status, its queue and ``where`` do; a condition that is left out matches every
+    record. Raises :class:`ConfigurationError` for invalid values.
     """
 
     name: str = field(validator=_named)
@@ -102,6 +111,9 @@ class Rule:
     """Types of call (:class:`CdrType`)."""
     statuses: Collection[str] = field(default=(), converter=_statuses)
     """Dial statuses: :class:`DialStatus`, the name of one, or a word as the service spells it."""
+    queues: Collection[str] = field(default=(), converter=_queue_names)
+    """Names of queues as records hold them (``Cdr.queue_name``), compared without regard to case, space and invisible
+    marks. The service is not asked whether there is such a queue."""
     where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=is_callable)
     """Further condition on the record. If it raises, the watch ends with its error, and nothing is lost."""
     once: bool = True
@@ -114,12 +126,19 @@ class Rule:
     Then the event is given up for this run; checkpoints still hold it."""
     concurrency: int = field(default=4, validator=is_count)
     """Calls of the handler at the same time."""
+    _folded_queues: frozenset[str] = field(init=False, repr=False, eq=False)
+
+    @_folded_queues.default
+    def _fold_queues(self) -> frozenset[str]:
+        return frozenset(map(fold_name, self.queues))
 
     def matches(self, cdr: Cdr) -> bool:
         """Return whether the rule applies to a record."""
         if self.types and cdr.cdr_type not in self.types:
             return False
         if self.statuses and cdr.dial_status not in self.statuses:
+            return False
+        if self.queues and (cdr.queue_name is None or fold_name(cdr.queue_name) not in self._folded_queues):
             return False
         return self.where is None or bool(self.where(cdr))
 
