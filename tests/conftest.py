@@ -33,7 +33,7 @@ EXTRAS = {
         "integration/test_sandbox_serving.py",
         "unit/sandbox/test_server.py",
     ],
-    "standardwebhooks": ["unit/test_handlers.py"],
+    "standardwebhooks": ["unit/test_handlers.py", "integration/test_webhook_recipe.py"],
 }
 """Libraries that are no core dependencies, and the tests that can't be imported without them."""
 collect_ignore_glob = [

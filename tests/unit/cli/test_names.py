@@ -31,6 +31,8 @@ def test_resolve_names_exact_name_is_taken_as_it_is(known: list[str], data: st.D
         ("  sALES ,  nORTH ", {"Sales, North"}),
         ("Support,Sales", {"Support", "Sales"}),
         ('support, חב"ד', {"Support", 'חב"ד'}),
+        ("Support, Sales, North, sales", {"Support", "Sales, North", "Sales", "Sales "}),
+        ("Support,", {"Support"}),
         ('\u200fחב"ד\u200f', {'חב"ד'}),
         ("חב״ד", {'חב"ד'}),
         ("חָב\u201dד", {'חב"ד'}),

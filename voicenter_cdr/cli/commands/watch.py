@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,9 +18,11 @@ from cyclopts import Parameter
 
 from voicenter_cdr._files import FileLock, check_file, companion, write_atomic
 from voicenter_cdr._times import format_second
+from voicenter_cdr.calls.names import fold_name
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client, read_secret
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, terminal_stream
+from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
     FILTERS,
@@ -29,9 +33,11 @@ from voicenter_cdr.cli.options import (
     build_query,
     parse_statuses,
 )
+from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.streaming.rules import Delivery, Handler, Rule, WatchStats
 from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, DeliveryError, IncompleteError
+from voicenter_cdr.export import select
 from voicenter_cdr.handlers import DeadLetterFile, JsonLines, Webhook, replay
 
 __all__ = ["WATCH_EXAMPLES", "watch"]
@@ -42,6 +48,9 @@ _SAVED_EVERY: Final = 5.0
 """Seconds between two savings of the state while events are coming."""
 
 _FOREVER: Final = timedelta(days=3650)
+
+_NAMES_OF: Final = timedelta(days=7)
+"""Age up to which a record's queue is known by its name."""
 
 
 def watch(
@@ -58,6 +67,7 @@ def watch(
     poll: str = "1m",
     sweep: str = "15m",
     lookback: str = "24h",
+    queue: Annotated[tuple[str, ...], Parameter(group=FILTERS)] = (),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
@@ -84,6 +94,8 @@ def watch(
         poll: Time between reads of the last hour. Default: 1m.
         sweep: Time between reads of the whole look-back, for calls that took long. Default: 15m.
         lookback: Age up to which a record may come or change. Default: 24h.
+        queue: Only calls of this queue, by name, in any case; a name may hold commas. May be repeated. The records of
+            the last 7 days are read first, and a name that none of them has is refused: --queue-id takes such a queue.
     """
     hook = webhook or os.environ.get("VOICENTER_WEBHOOK", "").strip()
     key = read_secret("--signing-key-file", signing_key_file) if signing_key_file else None
@@ -99,6 +111,7 @@ def watch(
     state_path, dead_path = _path("--state", state), _path("--dead-letter", dead_letter)
     if state_path is not None and state_path == dead_path:
         raise ConfigurationError("--state and --dead-letter name the same file")
+    _check_queues(queue, filters)
     now = periods.now()
     start = now if since is None else periods.subtract_duration(now, "--since", since)
     query = build_query(start, now + _FOREVER, filters, None)
@@ -115,7 +128,9 @@ def watch(
             # Owned from before it is read until after it was written for the last time.
             stack.enter_context(_owned(state_path))
             dead_letters = None if dead_path is None else stack.enter_context(DeadLetterFile(dead_path))
-            client = await stack.enter_async_context(open_client(connection, query))
+            # --demo makes the days of this query: those that names of queues are read from, too.
+            days = attrs.evolve(query, start=min(start, now - _NAMES_OF)) if queue else query
+            client = await stack.enter_async_context(open_client(connection, days))
             # A slow reader of standard output is waited for. One that has gone will not come back; a webhook may.
             handler: Handler = _json_lines()
             if hook:
@@ -128,10 +143,19 @@ def watch(
                 timeout=30.0 if hook else None,
                 retry_for=timedelta(days=1) if hook else timedelta(0),
             )
-            stream = client.watch([rule], query, resume_from=_read_state(state_path), **options)
+            checkpoint, before = _read_state(state_path)
+            stream = client.watch([rule], query, resume_from=checkpoint, **options)  # refuses before anything is sent
+            if queue:
+                if not messages.quiet:
+                    echo_err(f"Reading the names of queues in the records of the last {_NAMES_OF.days} days.")
+                rule = attrs.evolve(rule, queues=await _find_queues(client, queue, filters, now, connection.max_wait))
+                stream = client.watch([rule], query, resume_from=checkpoint, **options)
+            choice = _digest(rule)
+            if before not in (None, choice):
+                raise CheckpointError("The state is of another choice of --status or --queue")
             if not messages.quiet:
                 echo_err(f"Watching calls from {format_second(start)} on; Ctrl-C ends it.")
-            watching = _Run(stream, state_path, dead_letters, stops_at_failure=not hook)
+            watching = _Run(stream, state_path, choice, dead_letters, stops_at_failure=not hook)
             try:
                 await watching.work(seconds)
             finally:
@@ -170,13 +194,52 @@ def _owned(state: Path | None) -> Iterator[None]:
         lock.release()
 
 
-def _read_state(state: Path | None) -> str | None:
+def _check_queues(queue: tuple[str, ...], filters: Filters) -> None:
+    if not all(name.strip() for name in queue):
+        raise ConfigurationError("--queue holds an empty value", hint="Give --queue a value, or leave it out.")
+    if queue and filters.queue_id:
+        raise ConfigurationError(
+            "--queue and --queue-id both choose queues, and a record must match both: leave out one",
+            hint="--queue-id takes the ids of all queues; it may be repeated.",
+        )
+
+
+async def _find_queues(
+    client: CdrClient, typed: tuple[str, ...], filters: Filters, now: datetime, max_wait: float | None
+) -> frozenset[str]:
+    """Return the names that queues have in recent records. Raises :class:`ConfigurationError` for an unknown one."""
+    # Types and accounts as they are watched: a queue that occurs in none of them would never be heard of.
+    recent = Filters(type_=filters.type_, identity=filters.identity)
+    query = build_query(now - _NAMES_OF, now, recent, select(("queue_name",)))
+    known = set[str]()
+    async with aclosing(client.iter_pages(query, order="any", max_wait=max_wait)) as pages:
+        async for page in pages:
+            known.update(filter(None, page.records.column("queue_name")))
+    return resolve_names(
+        "--queue",
+        typed,
+        known,
+        span=f"the last {_NAMES_OF.days} days",
+        advice="A queue without a record in these days can be watched by --queue-id.",
+    )
+
+
+def _digest(rule: Rule) -> str:
+    """Return the identity of what a rule chooses beyond the query, whose own identity is in the checkpoint."""
+    choice = [sorted(rule.statuses), sorted(map(fold_name, rule.queues))]
+    return hashlib.blake2b(json.dumps(choice).encode(), digest_size=16).hexdigest()
+
+
+def _read_state(state: Path | None) -> tuple[str | None, str | None]:
+    """Return the checkpoint in a state file, and the digest of the choice it is of."""
     if state is None or not state.exists():
-        return None
+        return None, None
     try:
-        return state.read_text("utf-8")
-    except UnicodeDecodeError:
+        saved = json.loads(state.read_text("utf-8"))
+        choice = saved.pop("choice", None)
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise CheckpointError("The file of --state is damaged, or not one of a watch") from None
+    return json.dumps(saved), choice
 
 
 def _report(stats: WatchStats, dead_lettered: int) -> None:
@@ -189,11 +252,18 @@ class _Run:
     """One run of a watch: its stream, and the files that keep what became of the events."""
 
     def __init__(
-        self, stream: WatchStream, state: Path | None, dead_letters: DeadLetterFile | None, *, stops_at_failure: bool
+        self,
+        stream: WatchStream,
+        state: Path | None,
+        choice: str,
+        dead_letters: DeadLetterFile | None,
+        *,
+        stops_at_failure: bool,
     ) -> None:
         self.dead_lettered = 0
         self._stream = stream
         self._state = state
+        self._choice = choice
         self._dead_letters = dead_letters
         self._stops_at_failure = stops_at_failure
 
@@ -251,7 +321,8 @@ class _Run:
 
     def _save(self) -> None:
         if self._state is not None:
-            write_atomic(self._state, self._stream.checkpoint.encode())
+            saved = self._stream.checkpoint.removesuffix("}") + f', "choice": "{self._choice}"}}'
+            write_atomic(self._state, saved.encode())
 
     def _check(self) -> None:
         stats = self._stream.stats
@@ -304,6 +375,7 @@ Examples:
 
   voicenter-cdr watch --demo --since 1h --for 1m
   voicenter-cdr watch --type queue --status ABANDONE,FULL --state callback.state
+  voicenter-cdr watch --queue "Sales, North" --queue Support --status ABANDONE
   voicenter-cdr watch --type queue --status ABANDONE,FULL --state callback.state --webhook https://crm.example/hook
   voicenter-cdr watch --state callback.state --webhook https://crm.example/hook --dead-letter callback.dead.jsonl
   voicenter-cdr watch --replay callback.dead.jsonl --webhook https://crm.example/hook
