@@ -60,6 +60,11 @@ _WITHHELD: Final = re.compile(r"(?:972)?0*")
 _PLACEHOLDERS: Final = frozenset({"266696687", "7378742833", "2562533", "8656696", "86282452253"})
 """Numbers that carriers send for a withheld one: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on keys."""
 
+_WITHHELD_WORDS: Final = re.compile(
+    r"\b(?:anonymous|blocked|private|restricted|unavailable|unknown|withheld|no[ _-]?caller[ _-]?id)\b", re.IGNORECASE
+)
+"""Words in place of a number that is not shown; also in addresses such as ``anonymous@anonymous.invalid``."""
+
 _SHORTEST: Final = 3
 """Digits of the shortest numbers in use, the emergency ones; fewer are error codes such as -1."""
 
@@ -126,5 +131,7 @@ def identifying_number(text: str | None) -> str | None:
 
 
 def is_extension_code(text: str) -> bool:
-    """Return ``True`` for the code of an extension, which holds letters that are no pseudonym's."""
-    return bool(_LETTER.search(text)) and bool(_LETTER.search(_PSEUDONYM.sub("", text)))
+    """Return ``True`` for the code of an extension: it holds letters, of no pseudonym and no word for "withheld"."""
+    if not _LETTER.search(text) or _WITHHELD_WORDS.search(text):
+        return False
+    return bool(_LETTER.search(_PSEUDONYM.sub("", text)))

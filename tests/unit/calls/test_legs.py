@@ -112,6 +112,13 @@ def test_customer_number_by_type_of_leg() -> None:
     assert customer_number(at(0, cdr_type=77, **ends)) is None
 
 
+@pytest.mark.parametrize("caller", ["Anonymous", "anonymous@anonymous.invalid", "Private Number", "UNKNOWN", "חסוי"])
+def test_direction_withheld_caller_is_no_extension(caller: str) -> None:
+    """A word for "withheld" is no code of an extension, so a call without a DID comes from outside all the same."""
+    assert direction(at(0, cdr_type=8, caller_number=caller)) is Direction.INBOUND
+    assert direction(at(0, cdr_type=8, caller_number="AAPINFzL")) is Direction.INTERNAL
+
+
 def test_outcome_voicemail_is_no_answer() -> None:
     """Also on a call to a customer, where talk alone shows an answer."""
     message = at(0, cdr_type=10, dial_status="VOICEMAIL", duration=30, target_number="0501112233")
