@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
+import httpx
 import pytest
+from support.real_month import DATA, with_data
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, DecodeError, RateLimit, RecordTable
-from voicenter_cdr.sandbox import Records, Sandbox
+from voicenter_cdr.sandbox import Records, Sandbox, load_jsonl
 from voicenter_cdr.testing import in_process, make_row, run_virtual
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -81,3 +86,69 @@ def test_fetch_table_is_read_by_other_libraries() -> None:
         assert list(frame.columns)[:2] == ["call_id", "cdr_type"]  # columns of their own, not one of objects
     records = table  # DuckDB finds it by the variable's name
     assert pytest.importorskip("duckdb").sql("select count(*) from records").fetchall() == [(len(records),)]
+
+
+MONTH = CdrQuery(datetime(1998, 12, 31, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))
+
+
+def month_client() -> CdrClient:
+    return CdrClient(code="sandbox-code", transport=in_process(_month()))
+
+
+@cache
+def _month() -> Sandbox:
+    return Sandbox(load_jsonl(DATA))
+
+
+@cache
+def month_table() -> RecordTable:
+    async def fetch() -> RecordTable:
+        async with month_client() as voicenter:
+            return await voicenter.fetch_table(MONTH)
+
+    return run_virtual(fetch())
+
+
+def count_by_duckdb(duckdb: Any) -> int:
+    records = month_table()  # DuckDB finds it by the variable's name
+    [(count,)] = duckdb.sql("SELECT count(*) FROM records").fetchall()
+    return int(count) if records else 0
+
+
+@with_data
+@pytest.mark.exhaustive  # the default run takes some hundred records
+@pytest.mark.parametrize(
+    ("library", "count"),
+    [
+        ("polars", lambda polars: len(polars.DataFrame(month_table()))),
+        ("pandas", lambda pandas: len(pandas.DataFrame.from_arrow(month_table()))),
+        ("pyarrow", lambda pyarrow: pyarrow.table(month_table()).num_rows),
+        ("duckdb", count_by_duckdb),
+    ],
+)
+def test_fetch_table_real_month_is_counted_by_other_libraries(library: str, count: Callable[[Any], int]) -> None:
+    """A month of real calls, fetched within the real limits: every library takes all 31,597 records."""
+    assert count(pytest.importorskip(library)) == 31_597
+
+
+@with_data
+@pytest.mark.exhaustive  # 3 s
+def test_fetch_real_month_leaves_by_fastapi() -> None:
+    """An endpoint that returns ``list[Cdr]`` hands out all 31,597 records."""
+    fastapi = pytest.importorskip("fastapi")
+    app = fastapi.FastAPI()
+
+    @app.get("/calls")
+    async def calls() -> list[Cdr]:
+        async with month_client() as voicenter:
+            return [record async for record in voicenter.iter_all(MONTH)]
+
+    async def request() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as browser:
+            return await browser.get("/calls")
+
+    found = run_virtual(request()).json()
+    assert len(found) == 31_597
+    assert len({(row["call_id"], row["started_at"]) for row in found}) == len(
+        {(record.call_id, record.started_at) for record in month_table()}
+    )
