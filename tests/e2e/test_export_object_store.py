@@ -201,6 +201,28 @@ def test_export_to_a_store_that_refuses_is_told_before_any_request(
         assert looked_for[target[:2]] in shown
 
 
+@pytest.mark.parametrize(("scheme", "variable"), [("s3", "AWS_ALLOW_HTTP"), ("az", "AZURE_ALLOW_HTTP")])
+def test_export_to_a_plain_http_endpoint_names_the_variable_that_allows_it(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str, variable: str
+) -> None:
+    """A server in one's own network is often plain HTTP: the error says how to allow that."""
+    for name, value in server.environment_of(scheme, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(variable)
+    with pytest.raises(OSError, match=f"plain HTTP \\({variable}=true allows it"):
+        open_sink(f"{scheme}://bucket/calls.csv")
+
+
+def test_export_to_a_store_that_nobody_runs_says_that_it_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong address is no question of leave to write."""
+    monkeypatch.setattr("voicenter_cdr.export.object_store.RETRY_SECONDS", 0.1)
+    names = {"AWS_ENDPOINT": "http://127.0.0.1:1", "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OSError, match="can't be reached"):
+        open_sink("s3://bucket/calls.csv")
+
+
 def test_export_with_leave_to_write_only_is_possible(server: ObjectServer, target: str) -> None:
     """Credentials that may write and not read are enough for a file."""
     code = {"s3": "AccessDenied", "gs": "AccessDenied", "az": "AuthorizationPermissionMismatch"}[target[:2]]

@@ -54,10 +54,14 @@ _CREDENTIALS: Final[Mapping[str, str]] = {
     "AZURE_TENANT_ID",
 }
 """Variables in which obstore looks for credentials."""
+_ALLOW_HTTP: Final[Mapping[str, str]] = {"s3": "AWS_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+"""Variables that let obstore send credentials over plain HTTP."""
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.I)
 _REFUSED: Final = re.compile(r"40[13] (Forbidden|Unauthorized)|code: 40[13]")
 _NO_CREDENTIALS: Final = re.compile(r"169\.254\.169\.254|metadata\.google|Account must be|Missing \w*Key", re.I)
 _MAY_NOT_READ: Final = re.compile(r"AccessDenied|AuthorizationPermissionMismatch|does not have storage\.")
+_PLAIN_HTTP: Final = re.compile(r"\bBadScheme\b")
+_UNREACHABLE: Final = re.compile(r"kind: (Connect|Timeout)\b")
 _WRONG_REGION: Final = re.compile(r"redirect|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation")
 
 
@@ -124,6 +128,10 @@ def _explain(text: str, scheme: str, *, refused: bool) -> tuple[int, str | None]
         return errno.EACCES, f"the object store refuses these credentials ({looked_for})"
     if scheme == "s3" and _WRONG_REGION.search(text):
         return errno.EINVAL, "the bucket is in another region (AWS_REGION)"
+    if scheme in _ALLOW_HTTP and _PLAIN_HTTP.search(text):
+        return errno.EINVAL, f"the endpoint is plain HTTP ({_ALLOW_HTTP[scheme]}=true allows it)"
+    if _UNREACHABLE.search(text):
+        return errno.EIO, "the object store can't be reached"
     return errno.EIO, None
 
 
