@@ -10,6 +10,7 @@ from support.records import at
 
 from voicenter_cdr.analytics import kpis, unreturned
 from voicenter_cdr.analytics.report import Provenance
+from voicenter_cdr.analytics.report.translations import LANGUAGES, Language, load_translations
 from voicenter_cdr.analytics.report.workbook import missed_sheets, report_sheets
 
 
@@ -25,6 +26,18 @@ def test_report_sheets_hold_every_number_and_dimension() -> None:
     assert sum(row[3] + row[4] for row in sheets["Waits in the queue"] if row[0] == "all queues") == sum(
         wait.answered + wait.abandoned for wait in numbers.waits
     )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_report_sheets_name_every_dimension_in_the_language(language: Language) -> None:
+    """No sheet bears the name of a column, and hours of the week are shown as a reader says them."""
+    words = load_translations(language)
+    sheets = {sheet.name: sheet for sheet in report_sheets(kpis(TEN), Provenance(), language=language)}
+    if language != "en":
+        assert not [name for name in sheets if name.isascii()]
+    labels = {row[0]: row[1] for row in sheets[words["weekday_hour"]].rows}
+    assert labels
+    assert labels == {key: f"{words.weekdays[key // 24]} {key % 24:02}:00" for key in labels}
 
 
 def test_report_sheets_compared_hold_the_numbers_before() -> None:

@@ -138,7 +138,7 @@ class _Sections:
             title = words["lost_by_hour"]
             picture = heatmap(lost, weekdays, title, "{:.0%}".format, kind="rest", mirrored=self._mirrored)
             columns.append([Part(title, words["lost_by_hour_note"], picture)])
-        return Section(words["hours_of_week"], columns, kind="short")
+        return Section(words["weekday_hour"], columns, kind="short")
 
     def _over_time(self) -> Section | None:
         """Return the charts and the table of the days; of a long period, of its weeks."""

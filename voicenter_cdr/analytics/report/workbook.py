@@ -8,7 +8,7 @@ from typing import Any, Final
 from voicenter_cdr.analytics.missed_calls import Unreturned
 from voicenter_cdr.analytics.report.provenance import Provenance
 from voicenter_cdr.analytics.report.translations import Language, Translations, load_translations
-from voicenter_cdr.analytics.results import Kpis
+from voicenter_cdr.analytics.results import Group, Kpis
 from voicenter_cdr.export.excel import Sheet
 
 __all__ = ["missed_sheets", "report_sheets"]
@@ -99,7 +99,7 @@ def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
     rows = [
         [
             group.key,
-            words.weekdays[int(group.key)] if dimension == "weekday" and group.key is not None else group.label,
+            _label(group, dimension, words),
             *(group.kpis[name].value if name in group.kpis else None for name in names),
         ]
         for group in groups
@@ -112,6 +112,16 @@ def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
         widths=(14, 24, *(max(len(name), 10) for name in names)),
         right_to_left=_is_rtl(words),
     )
+
+
+def _label(group: Group, dimension: str, words: Translations) -> str | None:
+    """Return a group as readers know it, where its key alone does not say it."""
+    if group.key is None or dimension not in ("weekday", "weekday_hour"):
+        return group.label
+    if dimension == "weekday":
+        return words.weekdays[int(group.key)]
+    weekday, hour = divmod(int(group.key), 24)
+    return f"{words.weekdays[weekday]} {hour:02}:00"
 
 
 def _details(numbers: Kpis, words: Translations) -> Iterator[Sheet]:
