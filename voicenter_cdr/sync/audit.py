@@ -137,9 +137,9 @@ async def audit(
 ) -> AuditReport:
     """Hold a copy against its ledger and against the service.
 
-    The service counts the records of the whole period in two requests. Where its count differs, the period is halved
-    until the days that differ are found. A service that caps its totals is asked for shorter periods from the start.
-    Two differences that cancel each other out within a period are not seen by counts.
+    The service counts the records of the whole period in one or two requests. Where its count differs, the period is
+    halved until the days that differ are found. A service that caps its totals is asked for shorter periods from the
+    start. Two differences that cancel each other out within a period are not seen by counts.
 
     Args:
         client: The client to ask; ``None`` compares the copy with its ledger only.

@@ -52,8 +52,8 @@ def audit(
 ) -> None:
     """Compare a copy with its ledger and with the counts of the service, and print the ledger.
 
-    Two requests prove a period of any length; if the counts differ, the days are found by bisection. Nothing is changed
-    without --repair. Exit code 4: some days are not proven.
+    One or two requests prove a period of any length; if the counts differ, the days are found by bisection. Nothing is
+    changed without --repair. Exit code 4: some days are not proven.
 
     Args:
         copy: The copy, written as for sync.
