@@ -76,10 +76,10 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in items)
 
 
-def _whole(name: str, value: object) -> tuple[int, ...]:
+def _whole(name: str, value: object, example: str = "") -> tuple[int, ...]:
     items = _items(name, value)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
-        raise ConfigurationError(f"{name} takes whole numbers")
+        raise ConfigurationError(f"{name} takes whole numbers{example}")
     return items
 
 
@@ -108,7 +108,7 @@ def _queue_ids(value: Iterable[int]) -> tuple[int, ...]:
 
 def _types(value: Iterable[int]) -> tuple[CdrType | int, ...]:
     known = {int(kind): kind for kind in CdrType}
-    return tuple(known.get(item, item) for item in _whole("cdr_types", value))
+    return tuple(known.get(item, item) for item in _whole("cdr_types", value, ", such as CdrType.QUEUE"))
 
 
 def _identity(value: str | None) -> IdentityCriteria | None:

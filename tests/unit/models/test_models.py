@@ -291,7 +291,7 @@ def test_page_is_a_sequence_of_records() -> None:
         (lambda: CdrQuery(START, END, phones=["0521234567", "sip:0521234567"]), "digits"),
         (lambda: CdrQuery(START, END, phones=["+"]), "digits"),
         (lambda: CdrQuery(START, END, extensions=[""]), "non-empty"),
-        (lambda: CdrQuery(START, END, cdr_types=["queue"]), "whole numbers"),
+        (lambda: CdrQuery(START, END, cdr_types=["queue"]), "whole numbers, such as CdrType.QUEUE"),
         (lambda: CdrQuery(START, END, cdr_types=[True]), "whole numbers"),
         (lambda: CdrQuery(START, END, queue_ids=[1.5]), "whole numbers"),
         (lambda: CdrQuery(START, END, campaign_ids=["5"]), "whole numbers"),
