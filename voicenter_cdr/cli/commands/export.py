@@ -62,8 +62,8 @@ def export(
         fields: Columns wanted, in this order, separated by commas. Default: all.
         raw_names: Name the columns as the API does.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless, numbers kept as text.
-        local: Time zone, such as Asia/Jerusalem. Adds columns with the local time; a database gets a view cdr_local;
-            a workbook, and CSV with --excel, show times in it.
+        local: Time zone, such as Asia/Jerusalem. Adds columns with the local time; a database gets a view cdr_local.
+            A workbook shows times in it (default: Asia/Jerusalem), and so does CSV with --excel (default: UTC).
         order: Order of the records: by time, or any.
         on_invalid: Records that can't be read: stop with exit code 4 (raise), or skip them and say so (collect).
         pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
