@@ -117,12 +117,14 @@ def main(kind: str, destination: str, folder: Path, kills: int, seed: int) -> di
     forked(lambda *_: work(destination), folder, seed, None)
     lives = time.monotonic() - begun
     clear(destination)
-    while killed < kills:
-        ended = forked(lambda *_: work(destination), folder, seed, chance.random() * lives)
-        killed += not ended
+    for _ in range(6 * kills):
+        if killed == kills:
+            break
+        is_killed = forked(lambda *_: work(destination), folder, seed, chance.random() * lives) == "killed"
+        killed += is_killed
         found = look(destination)
         partial.add(found)
-        if found == CALLS and (ended or chance.random() < 0.5):
+        if found == CALLS and (not is_killed or chance.random() < 0.5):
             clear(destination)
     forked(lambda *_: work(destination), folder, seed, None)
     return {"killed": killed, "left": look(destination), "seen": sorted(partial)}
