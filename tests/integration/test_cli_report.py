@@ -193,6 +193,24 @@ def test_report_from_an_address_is_refused_by_its_flag(run: Run) -> None:
     assert "views --dialect postgres" in done.err
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "lake/"])
+def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path: Path, name: str) -> None:
+    """Days before the copy are no days without calls: the period begins later, or is refused, and a line says so."""
+    path = f"{tmp_path}/{name}"
+    assert run("sync", path, "--from", "2026-07-12").code == 0
+    done = run("report", "--from-copy", path, "--month", "2026-07", "--compare", "previous", "--json")
+    assert json.loads(done.out)["start"] == "2026-07-12T00:00:00+00:00"
+    assert "The copy begins at 2026-07-12T00:00:00Z: the period begins there." in done.err
+    assert "The copy begins at 2026-07-12T00:00:00Z: it lacks records to compare with." in done.err
+    for command in ("report", "missed"):
+        refused = run(command, "--from-copy", path, "--month", "2026-06")
+        assert (refused.code, refused.out) == (2, "")
+        assert "The copy begins at 2026-07-12T00:00:00Z, after the period ends" in refused.err
+    whole = run("report", "--from-copy", path, "--last", "3d", "--json")
+    assert "begins" not in whole.err
+
+
 def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run: Run, tmp_path: Path) -> None:
     """A copy is read up to the instant that its ledger proves, and the report says which."""
     path = str(tmp_path / "calls.sqlite")

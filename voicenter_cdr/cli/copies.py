@@ -15,7 +15,7 @@ from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import data_files
 from voicenter_cdr.export.formats import format_of
-from voicenter_cdr.export.read import proven_until, read
+from voicenter_cdr.export.read import kept_since, proven_until, read
 from voicenter_cdr.models import Cdr
 
 __all__ = ["Copy", "open_copy"]
@@ -30,6 +30,8 @@ class Copy:
     """First instant; ``None`` for the beginning of the copy."""
     end: datetime
     """End of the part, at most the instant up to which the copy is proven complete."""
+    since: datetime | None
+    """First instant that the copy holds; ``None`` if it has no ledger."""
     proven: datetime | None
     """Instant up to which the copy is proven complete; ``None`` if it has no ledger."""
     is_period_given: bool
@@ -66,8 +68,8 @@ def open_copy(
 ) -> Copy:
     """Return the part of a copy that a command reads: all of it unless a period is given.
 
-    A period ends where the copy is no longer proven complete; a line on standard error says so. Raises
-    :class:`ConfigurationError` for options that need the service.
+    A period begins where the copy does, and ends where it is no longer proven complete; a line on standard error says
+    so. Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
     """
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
@@ -94,7 +96,16 @@ def open_copy(
         start, end = resolve_period(period, now=now, demo=False, call_id=None, zone=zone)
     elif period.end is not None:
         end = parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
-    proven = proven_until(path)
+    since, proven = kept_since(path), proven_until(path)
+    if since is not None and start is not None and start < since:
+        since = since.astimezone(UTC)
+        if end <= since:
+            raise ConfigurationError(
+                f"The copy begins at {format_second(since)}, after the period ends",
+                hint="Run voicenter-cdr sync with an earlier --from, or choose a later period.",
+            )
+        echo_err(f"The copy begins at {format_second(since)}: the period begins there.")
+        start = since
     if proven is not None:
         proven = proven.astimezone(UTC)
         if start is not None and proven <= start:
@@ -105,4 +116,4 @@ def open_copy(
         if proven < end and period.is_given:
             echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")
         end = min(end, proven)
-    return Copy(path, start, end, proven, period.is_given or period.end is not None)
+    return Copy(path, start, end, since, proven, period.is_given or period.end is not None)

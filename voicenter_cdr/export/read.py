@@ -29,7 +29,7 @@ from voicenter_cdr.export.schema import API_STEP_NAMES, COLUMNS, STEP_NAMES, TAB
 from voicenter_cdr.models import FrozenMap, Page
 from voicenter_cdr.models.columns import FIELD_NAMES, RecordBatch, RecordTable
 
-__all__ = ["proven_until", "read"]
+__all__ = ["kept_since", "proven_until", "read"]
 
 _PAGE_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 1_000
@@ -72,20 +72,34 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
 
 def proven_until(path: str | os.PathLike[str]) -> datetime | None:
     """Return the instant up to which a copy that a sync keeps is proven complete; ``None`` for any other file."""
-    place = Path(path)
+    return _instant(_sync_state(Path(path)).get("watermark"))
+
+
+def kept_since(path: str | os.PathLike[str]) -> datetime | None:
+    """Return the first instant that a copy that a sync keeps holds; ``None`` for any other file."""
+    state = _sync_state(Path(path))
+    bounds = [_instant(state.get(name)) for name in ("start", "expired_before")]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def _sync_state(place: Path) -> Mapping[str, Any]:
+    """Return what the ledger of a copy says of its bounds; nothing for any other file."""
     if is_folder(place):
         try:
             state = json.loads(sync_state_path(Path(os.path.realpath(place))).read_bytes())
             if "kept_in" in state:
                 state = json.loads(Path(state["kept_in"]).read_bytes())
-            text = state["watermark"]
         except (OSError, ValueError, TypeError, KeyError):
-            return None
-    else:
-        if format_of(place, None) not in ("sqlite", "duckdb") or not place.is_file():
-            return None
-        found = _query(place, "SELECT watermark FROM _voicenter_sync", missing_is_none=True)
-        text = found[0][0] if found else None
+            return {}
+        return state if isinstance(state, dict) else {}
+    if format_of(place, None) not in ("sqlite", "duckdb") or not place.is_file():
+        return {}
+    statement = 'SELECT "start", expired_before, watermark FROM _voicenter_sync'
+    found = _query(place, statement, missing_is_none=True)
+    return dict(zip(("start", "expired_before", "watermark"), found[0], strict=True)) if found else {}
+
+
+def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 

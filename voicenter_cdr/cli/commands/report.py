@@ -16,7 +16,7 @@ import attrs
 from attrs import frozen
 from cyclopts import Parameter
 
-from voicenter_cdr._times import format_period
+from voicenter_cdr._times import format_period, format_second
 from voicenter_cdr.analytics import (
     Accumulator,
     KpiOptions,
@@ -164,6 +164,8 @@ def report(
         end = numbers.end or end
         if compare_ is not None and numbers.start is not None:
             earlier = earlier_period(start or numbers.start, end, by=compare_, zone=options.zone)
+            if copy is not None and copy.since is not None and earlier[0] < copy.since:
+                echo_err(f"The copy begins at {format_second(copy.since)}: it lacks records to compare with.")
             before, _ = _numbers(source, *earlier, options)
     made = _described(numbers, before, source, end, now)
     made = attrs.evolve(made, language=language, title=title, excel=excel)
