@@ -116,7 +116,7 @@ def test_destination_in_use_is_exit_code_7(run: Run, tmp_path: Path) -> None:
         for words in (("sync", str(tmp_path / "calls.sqlite")), ("export", "-o", str(tmp_path / "calls.sqlite"))):
             done = run(*words, "--last", "7d")
             assert done.code == 7
-            assert "another program is writing it" in done.err
+            assert "calls.sqlite: another program is writing it" in done.err
 
 
 def test_quiet_shows_no_warnings(service: Service, run: Run) -> None:

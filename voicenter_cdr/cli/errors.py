@@ -186,8 +186,9 @@ def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         if error.errno == errno.EBUSY:
+            place = f"{error.filename}: " if isinstance(error.filename, str) else ""
             return (
-                f"Writing failed: {what}",
+                f"Writing failed: {place}{what}",
                 "Wait until the other program has finished, then run the same command again.",
             )
         room = "Make room" if error.errno in _FULL else "Check that it may be written"
