@@ -211,6 +211,22 @@ def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path
     assert "begins" not in whole.err
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", ["calls.sqlite", "lake/"])
+def test_report_from_a_filtered_copy_says_that_records_are_missing(run: Run, tmp_path: Path, name: str) -> None:
+    """A copy of some types can't show who was reached: a line says so until the report names the types, too."""
+    path, whole = f"{tmp_path}/{name}", f"{tmp_path}/whole-{name}"
+    assert run("sync", path, "--from", "2026-07-12", "--type", "queue").code == 0
+    assert run("sync", whole, "--from", "2026-07-12").code == 0
+    text = "The copy was made with filters or pseudonyms."
+    assert text in run("report", "--from-copy", path, "--json").err
+    assert text in run("missed", "--from-copy", path).err
+    assert text not in run("report", "--from-copy", whole, "--json").err
+    named = run("report", "--from-copy", path, "--type", "queue", "--json")
+    assert text not in named.err
+    assert "Left out" in named.err
+
+
 def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run: Run, tmp_path: Path) -> None:
     """A copy is read up to the instant that its ledger proves, and the report says which."""
     path = str(tmp_path / "calls.sqlite")

@@ -15,8 +15,9 @@ from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.dataset import data_files
 from voicenter_cdr.export.formats import format_of
-from voicenter_cdr.export.read import kept_since, proven_until, read
+from voicenter_cdr.export.read import filters_of, kept_since, proven_until, read
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.sync.identity import is_of_everything
 
 __all__ = ["Copy", "open_copy"]
 
@@ -91,6 +92,12 @@ def open_copy(
                 f"{flag} is a filter of the service: leave it out with --from-copy",
                 hint="Copies can be filtered with --type and --status.",
             )
+    made_with = filters_of(path)
+    if made_with is not None and not (filters.type_ or filters.status or is_of_everything(*made_with)):
+        echo_err(
+            "The copy was made with filters or pseudonyms. With filters it lacks records that some numbers need: "
+            "a report with the same --type leaves those numbers out."
+        )
     start, end = None, now
     if period.is_given:
         start, end = resolve_period(period, now=now, demo=False, call_id=None, zone=zone)

@@ -29,7 +29,7 @@ from voicenter_cdr.export.schema import API_STEP_NAMES, COLUMNS, STEP_NAMES, TAB
 from voicenter_cdr.models import FrozenMap, Page
 from voicenter_cdr.models.columns import FIELD_NAMES, RecordBatch, RecordTable
 
-__all__ = ["kept_since", "proven_until", "read"]
+__all__ = ["filters_of", "kept_since", "proven_until", "read"]
 
 _PAGE_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 1_000
@@ -82,8 +82,14 @@ def kept_since(path: str | os.PathLike[str]) -> datetime | None:
     return max((bound for bound in bounds if bound is not None), default=None)
 
 
+def filters_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Return the salt and the fingerprint of the filters of a copy that a sync keeps; ``None`` for any other file."""
+    state = _sync_state(Path(path))
+    return (state["salt"], state["filters"]) if {"salt", "filters"} <= state.keys() else None
+
+
 def _sync_state(place: Path) -> Mapping[str, Any]:
-    """Return what the ledger of a copy says of its bounds; nothing for any other file."""
+    """Return what the ledger of a copy says of it as a whole; nothing for any other file."""
     if is_folder(place):
         try:
             state = json.loads(sync_state_path(Path(os.path.realpath(place))).read_bytes())
@@ -94,9 +100,10 @@ def _sync_state(place: Path) -> Mapping[str, Any]:
         return state if isinstance(state, dict) else {}
     if format_of(place, None) not in ("sqlite", "duckdb") or not place.is_file():
         return {}
-    statement = 'SELECT "start", expired_before, watermark FROM _voicenter_sync'
+    names = ("start", "expired_before", "watermark", "salt", "filters")
+    statement = 'SELECT "start", expired_before, watermark, salt, filters FROM _voicenter_sync'
     found = _query(place, statement, missing_is_none=True)
-    return dict(zip(("start", "expired_before", "watermark"), found[0], strict=True)) if found else {}
+    return dict(zip(names, found[0], strict=True)) if found else {}
 
 
 def _instant(text: str | None) -> datetime | None:

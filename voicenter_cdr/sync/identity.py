@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from voicenter_cdr._times import from_epoch_seconds
+from voicenter_cdr._times import EPOCH, from_epoch_seconds
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind
@@ -73,6 +73,12 @@ async def identify(
         client.session.account_fingerprint if account is None else partial(fingerprint, account), salt
     )
     return CopyIdentity(salt, owner, fingerprint(_content_signature(request.template, pseudonymiser), salt))
+
+
+def is_of_everything(salt: str, filters: str) -> bool:
+    """Return whether a fingerprint of filters is that of none: no filter, and no pseudonyms."""
+    everything = _template({}, EPOCH + timedelta(days=2))
+    return filters == fingerprint(_content_signature(everything, None), salt)
 
 
 def parse_request(
