@@ -229,7 +229,7 @@ def test_sqlite_limiter_cancelled_at_a_broken_file_raises_nothing_else(
             await limiter.acquire()
             waiting = asyncio.create_task(limiter.acquire())
             await asyncio.sleep(1)
-            monkeypatch.setattr(limiter, "_leave", broken)
+            monkeypatch.setattr(limiter, "_withdraw", broken)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting

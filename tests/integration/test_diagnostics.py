@@ -79,7 +79,7 @@ async def test_diagnose_unknown_values_are_named_without_a_record() -> None:
     assert "0521234567" not in str(found) + str(unreadable)
 
 
-@pytest.mark.parametrize(("ring", "seen", "says"), [(0, "notice", "not their wait"), (45, "ok", "how long")])
+@pytest.mark.parametrize(("ring", "seen", "says"), [(0, "notice", "not their wait"), (45, "ok", "holds the wait")])
 async def test_diagnose_waits_of_callers_who_gave_up(ring: int, seen: str, says: str) -> None:
     """RingTime of 0 on most abandoned queue entries is a finding: reports then leave out what needs those waits."""
     lost = [
