@@ -53,16 +53,23 @@ class DuckdbTable:
     """An open DuckDB file with a table of records.
 
     Loaded through Arrow where pyarrow is installed, else through a temporary file of JSON Lines: row by row would be
-    some fifty times slower.
+    some fifty times slower. ``is_partial`` says that nobody reads the file before it is whole.
     """
 
     def __init__(
-        self, path: Path, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False, read_only: bool = False
+        self,
+        path: Path,
+        columns: Sequence[Column] = COLUMNS,
+        *,
+        raw_names: bool = False,
+        read_only: bool = False,
+        is_partial: bool = False,
     ) -> None:
         self._path = path
         self._columns = tuple(columns)
         self._raw_names = raw_names
         self._read_only = read_only
+        self._is_partial = is_partial
         self._names = column_names(self._columns, raw_names=raw_names)
         self._duckdb = import_extra("duckdb", "duckdb", "A DuckDB file")
         self._by_arrow = importlib.util.find_spec("pyarrow") is not None
@@ -94,6 +101,9 @@ class DuckdbTable:
 
     def create(self) -> None:
         """Make the table of records, or add the columns it has not got."""
+        if self._is_partial:
+            # What is committed goes to the file at once, and not to a log first: no crash leaves anything to recover.
+            self.execute("SET wal_autocheckpoint = '1KB'")
         self.execute(duckdb_ddl(self._columns, raw_names=self._raw_names))
         there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({TABLE!r})")}
         for column, name in zip(self._columns, self._names, strict=True):
@@ -233,4 +243,4 @@ class DuckdbSink(DatabaseSink):
         views: Sequence[str] = (),
     ) -> None:
         import_extra("duckdb", "duckdb", "A DuckDB file")
-        super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names), views)
+        super().__init__(path, lambda at: DuckdbTable(at, columns, raw_names=raw_names, is_partial=True), views)
