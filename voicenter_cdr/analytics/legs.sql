@@ -59,7 +59,7 @@ joined AS {once} (
     SELECT base.*, family.family FROM base LEFT JOIN family ON family.id = coalesce(base.own_id, base.parent_id)
 ),
 gap AS (
-    SELECT leg_id, family, kind, status, alone, direction, start_us, ring, duration, is_own, is_on_line, is_later,
+    SELECT *,
         CASE WHEN start_us > {patience} + max(start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000)
         OVER (PARTITION BY family ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         THEN 1 ELSE 0 END AS is_gap
@@ -69,7 +69,7 @@ part AS (
     SELECT *, sum(is_gap) OVER (PARTITION BY family ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS part FROM gap
 ),
 seen AS {once} (
-    SELECT leg_id, kind, alone, direction, start_us, ring, is_own, is_on_line, is_later,
+    SELECT *,
         min(leg_id) OVER (PARTITION BY family, part) AS call_id,
         row_number() OVER (PARTITION BY family, part ORDER BY {order}) AS ord
     FROM part
@@ -97,7 +97,7 @@ ended AS {once} (
             WHEN kind = 10 AND alone <> 'answered' AND first_leg_9 = 1 THEN 'not_dialed'
             WHEN kind = 15 AND alone <> 'answered' AND first_leg_14 = 1 THEN 'not_dialed'
             ELSE alone END AS outcome
-    FROM seen JOIN sides ON sides.call_id = seen.call_id
+    FROM sides JOIN seen ON seen.call_id = sides.call_id
 ),
 answer AS (
     SELECT call_id,
@@ -109,17 +109,16 @@ answer AS (
     FROM ended GROUP BY call_id
 ),
 linked AS {once} (
-    SELECT ended.leg_id, ended.call_id, ord, first_ord, has_beginning, last_ord, outcome, side, spoken_us, first_answer,
-        last_answer,
+    SELECT ended.*, side, spoken_us, first_answer, last_answer,
         CASE WHEN is_on_line = 1 AND outcome = 'answered' THEN 1 ELSE 0 END AS is_answered,
         lag(CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END)
             OVER (PARTITION BY ended.call_id, is_on_line ORDER BY ord) AS came_answered,
         CASE WHEN lead(ord) OVER (PARTITION BY ended.call_id, is_on_line ORDER BY ord) IS NULL THEN 0 ELSE 1 END
             AS goes_on
-    FROM ended JOIN answer ON answer.call_id = ended.call_id
+    FROM answer JOIN ended ON ended.call_id = answer.call_id
 ),
 each_leg AS (
-    SELECT {columns}, joined.leg_id AS call_id, 0 AS is_linked, 1 AS ord, 1 AS first_ord,
+    SELECT {columns}, leg_id AS call_id, 0 AS is_linked, 1 AS ord, 1 AS first_ord,
         CASE WHEN is_own = 1 AND direction <> 'internal' AND is_later = 0 THEN 1 ELSE 0 END AS has_beginning,
         CASE WHEN is_on_line = 1 OR is_apart = 1 THEN 1 END AS last_ord,
         direction AS side,
@@ -134,7 +133,7 @@ each_leg AS (
     UNION ALL
     SELECT {columns}, call_id, 1, ord, first_ord, has_beginning, last_ord, side, outcome, is_answered, came_answered,
         goes_on, spoken_us, first_answer, last_answer
-    FROM linked JOIN joined ON joined.leg_id = linked.leg_id
+    FROM linked
 ),
 flagged AS (
     SELECT *,

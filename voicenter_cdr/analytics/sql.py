@@ -29,7 +29,7 @@ from voicenter_cdr.analytics.dialects import Dialect, SqlDialect, dialect_named,
 from voicenter_cdr.analytics.dimensions import DIMENSIONS, WAIT_CLASSES
 from voicenter_cdr.analytics.figures import LOST
 from voicenter_cdr.analytics.levels import BY_HAND
-from voicenter_cdr.analytics.measures import MEASURES, QUEUED, LegFilter, Measure, Tag
+from voicenter_cdr.analytics.measures import MEASURES, QUEUED, Item, LegFilter, Measure, Tag
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
 from voicenter_cdr.analytics.store import CAMPAIGN_KEYS
 from voicenter_cdr.calls import AGENT_LATER, MISSED, NO_TRUNK_ZERO, PATIENCE, RULES, SEPARATORS, LegRule, Outcome, Role
@@ -59,7 +59,7 @@ _ATTRIBUTES: Final = (
 """Columns that items are grouped by."""
 
 _BASE: Final = (
-    "joined.leg_id AS leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, "
+    "leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, "
     "is_on_line, is_apart, can_talk, recording, queue, agent, agent_label, extension, department, department_label, "
     "country, did, campaign, path, offset_s"
 )
@@ -259,16 +259,22 @@ class _Text:
                 f"SELECT {key.format(outcome='outcome')}, {label}, 'call', kind, direction, outcome, tags, talk, wait, "
                 "price FROM calls"
             )
-        for item, table in (("missed", "due"), ("answered", "resolution")):
-            if item in items:
-                parts.append(
-                    f"SELECT {key.format(outcome='leg.alone')}, {label}, '{item}', -1, 'inbound', leg.alone, "
-                    f"{table}.tags, NULL, NULL, NULL FROM {table} JOIN leg ON leg.leg_id = {table}.leg_id"
-                )
+        followed_up = ""
+        if items & {Item.MISSED, Item.ANSWERED}:
+            # one table of both: SQLite takes each for so small that it would read every leg for each of its rows
+            followed_up = f"""followed_up AS {self._dialect.once} (
+    SELECT leg_id, 'missed' AS item, tags AS caller_tags FROM due
+    UNION ALL SELECT leg_id, 'answered', tags FROM resolution
+),
+"""
+            parts.append(
+                f"SELECT {key.format(outcome='leg.alone')}, {label}, item, -1, 'inbound', leg.alone, caller_tags, "
+                "NULL, NULL, NULL FROM followed_up JOIN leg ON leg.leg_id = followed_up.leg_id"
+            )
         within, short = options.answer_within, options.short_abandon
         not_short = f"sum(CASE WHEN wait >= {short} THEN 1 ELSE 0 END)" if short else "count(*)"
         sums = ",\n        ".join(f"{_measure(MEASURES[name], options)} AS {name}" for name in measures)
-        return f"""{_MARK}item AS (
+        return f"""{_MARK}{followed_up}item AS (
     {" UNION ALL ".join(parts)}
 ),
 sums AS (

@@ -190,6 +190,18 @@ def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) 
     ]
 
 
+def test_views_sqlite_never_reads_a_table_for_each_row_of_another(tmp_path: Path, request: Any) -> None:
+    """SQLite finds the rows of a join by an index: time grows with the records, not their square."""
+    single = {"last", "lost", "repeats", "returns", "delays", "peak", "ranked", "described"}
+    with connected("sqlite", tmp_path, list(TEN), request) as connection:
+        for name in views("sqlite"):
+            loops: dict[int, list[str]] = {}
+            for _, parent, _, detail in connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {name}"):
+                if detail.startswith("SCAN ") and detail.split()[1] not in single:
+                    loops.setdefault(parent, []).append(detail)
+            assert all(len(scans) == 1 for scans in loops.values()), name
+
+
 def test_views_impossible_options_are_refused() -> None:
     """A wait in Python, an unknown database, and a time without a zone."""
     with pytest.raises(ConfigurationError, match="has to be given to SQL"):
