@@ -2,8 +2,7 @@
 
 The digests were taken by running the same code on version 0.2.0. Meant differences are left out: the columns
 ``customer_number`` (star, toll-free and shared-cost numbers have one spelling) and ``direction`` (an extension that
-calls a queue is internal), which of a line's characters JSON Lines escape, and how ``--excel`` shows times and long
-numbers.
+calls a queue is internal), and how ``--excel`` shows times and long numbers.
 """
 
 from __future__ import annotations
