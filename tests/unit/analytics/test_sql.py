@@ -190,6 +190,7 @@ def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) 
     ]
 
 
+@pytest.mark.exhaustive  # planning every view takes SQLite 20 s
 def test_views_sqlite_never_reads_a_table_for_each_row_of_another(tmp_path: Path, request: Any) -> None:
     """SQLite finds the rows of a join by an index: time grows with the records, not their square."""
     single = {"last", "lost", "repeats", "returns", "delays", "peak", "ranked", "described"}
