@@ -32,7 +32,7 @@ def killed(kind: str, folder: Path, kills: int, *, database: bool = False) -> di
         else:
             environment |= stack.enter_context(object_server()).environment
             destination = "s3://bucket/calls/"
-        words = [kind, destination, str(folder), str(kills), "3"]
+        words = [kind, destination, str(kills), "3"]
         done = subprocess.run(
             [sys.executable, str(tests / "support" / "killed_exports.py"), *words],
             env=environment,

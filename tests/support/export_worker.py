@@ -10,15 +10,11 @@ import csv
 import gzip
 import io
 import json
-import os
 import random
-import signal
 import sqlite3
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,7 +25,8 @@ import duckdb
 import openpyxl
 import polars
 import pyarrow
-from support.small_disk import NO_ROOM, SmallDisk
+from support.forking import run_in_child
+from support.small_disk import SmallDisk
 
 from voicenter_cdr.export import open_sink, write_pages
 from voicenter_cdr.models import Page
@@ -39,8 +36,6 @@ BEGIN = datetime(2026, 7, 1, 5, tzinfo=UTC)
 PAGES, PER_PAGE = 4, 60
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".xlsx", ".sqlite", ".duckdb", ".jsonl.gz", ".csv.gz")
 NAMES = (*(f"calls{suffix}" for suffix in SUFFIXES), "calls/", "lines/")
-NO_ROOM_LEFT = 28
-"""Exit code of a run that found no room, and said so."""
 
 
 def ids(version: int) -> list[str]:
@@ -98,30 +93,6 @@ def stored(target: str) -> list[str] | None:
     return [json.loads(line)["call_id"] for line in text.splitlines()]
 
 
-def forked(work: Callable[[], object], delay: float | None = None) -> str:
-    """Work in a child that is killed after so many seconds, if at all; return how it ended: whole, killed or full."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            work()
-            status = 0
-        except OSError as error:
-            status = NO_ROOM_LEFT if error.errno in NO_ROOM else 1
-        finally:
-            if status == 1:
-                traceback.print_exc()
-            os._exit(status)
-    if delay is not None:
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-    _, ended = os.waitpid(child, 0)
-    if os.WIFSIGNALED(ended):
-        return "killed"
-    assert os.WEXITSTATUS(ended) in (0, NO_ROOM_LEFT), "a run failed by itself"
-    return "full" if os.WEXITSTATUS(ended) else "whole"
-
-
 def check(target: str, allowed: list[int]) -> int:
     """Return the version that is there; it is whole, and one of these. A tree may be away while it is replaced."""
     found = stored(target)
@@ -136,7 +107,7 @@ def ordeal(folder: Path, name: str, kills: int, seed: int, disk: SmallDisk | Non
     """So many deaths, then one life; how the runs ended."""
     target, die, ended = f"{folder}/{name}", random.Random(seed), Counter[str]()
     began = time.perf_counter()
-    assert forked(partial(export, target, 0)) == "whole"
+    assert run_in_child(partial(export, target, 0)) == "whole"
     longest = time.perf_counter() - began
     size = sum(path.stat().st_size for path in (Path(target), *Path(target).rglob("*")) if path.is_file())
     version = 0
@@ -150,18 +121,18 @@ def ordeal(folder: Path, name: str, kills: int, seed: int, disk: SmallDisk | Non
                     disk.limit(left)
                     export(target, run)
 
-                end = forked(tight, die.random() * 2 * longest)
+                end = run_in_child(tight, die.random() * 2 * longest)
         else:
-            end = forked(partial(export, target, run), die.random() * longest)
+            end = run_in_child(partial(export, target, run), die.random() * longest)
             longest *= 0.9 if end == "whole" else 1.03  # so that most deaths come while a run is at work
         ended[end] += 1
         allowed = [run] if end == "whole" else [version] if end == "full" else [version, run]
         # In a child of its own: what reads may have threads, which a fork loses.
-        assert forked(lambda allowed=allowed: note.write_text(str(check(target, allowed)))) == "whole"
+        assert run_in_child(lambda allowed=allowed: note.write_text(str(check(target, allowed)))) == "whole"
         version = int(note.read_text())
     run = ended.total() + 1
-    assert forked(partial(export, target, run)) == "whole"
-    assert forked(partial(check, target, [run])) == "whole"
+    assert run_in_child(partial(export, target, run)) == "whole"
+    assert run_in_child(partial(check, target, [run])) == "whole"
     left = sorted(path.name for path in folder.iterdir() if path.name != name.strip("/"))
     return {**ended, "left": left}
 

@@ -1,4 +1,4 @@
-"""Exports and backfills that are killed: ``python killed_exports.py KIND DESTINATION FOLDER KILLS SEED`` prints JSON.
+"""Exports and backfills that are killed: ``python killed_exports.py KIND DESTINATION KILLS SEED`` prints JSON.
 
 The destination is an object store, by the environment of its process, or a PostgreSQL. After every death the parent
 looks at what is there: whole, or nothing that says so.
@@ -6,6 +6,7 @@ looks at what is there: whole, or nothing that says so.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -17,13 +18,12 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import polars
 import psycopg
-from support.killed_runs import forked
+from support.forking import run_in_child
 from support.sync_worker import cheap_scrypt, s3_objects, stored
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
@@ -109,27 +109,31 @@ KINDS: dict[str, tuple[Callable[[str], Any], Callable[[str], int]]] = {
 }
 
 
-def main(kind: str, destination: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def main(kind: str, destination: str, kills: int, seed: int) -> dict[str, Any]:
     """Kill so many runs, each somewhere within the time a whole one takes; then let one end."""
     work, look = KINDS[kind]
+
+    def run() -> None:
+        asyncio.run(work(destination))
+
     chance, killed, partial = random.Random(seed), 0, set[int]()
     begun = time.monotonic()
-    forked(lambda *_: work(destination), folder, seed, None)
+    run_in_child(run)
     lives = time.monotonic() - begun
     clear(destination)
     for _ in range(6 * kills):
         if killed == kills:
             break
-        is_killed = forked(lambda *_: work(destination), folder, seed, chance.random() * lives) == "killed"
+        is_killed = run_in_child(run, chance.random() * lives) == "killed"
         killed += is_killed
         found = look(destination)
         partial.add(found)
         if found == CALLS and (not is_killed or chance.random() < 0.5):
             clear(destination)
-    forked(lambda *_: work(destination), folder, seed, None)
+    run_in_child(run)
     return {"killed": killed, "left": look(destination), "seen": sorted(partial)}
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    sys.stdout.write(json.dumps(main(words[0], words[1], Path(words[2]), int(words[3]), int(words[4]))))
+    sys.stdout.write(json.dumps(main(words[0], words[1], int(words[2]), int(words[3]))))

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
@@ -25,7 +23,8 @@ from typing import Any
 
 import httpx
 from support.audio import FORMATS
-from support.small_disk import NO_ROOM, SmallDisk
+from support.forking import Ending, run_in_child
+from support.small_disk import SmallDisk
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery, Event, RateLimit, Rule
 from voicenter_cdr._files import write_atomic
@@ -37,8 +36,6 @@ from voicenter_cdr.testing import in_process, make_row
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CALLS = 120
-NO_ROOM_LEFT = 28
-"""Exit code of a run that found no room, and said so."""
 LINK = "https://cpanel.voicenter.co.il/"
 
 
@@ -158,31 +155,16 @@ KINDS: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path], int], int]] 
 """A run, a look at what it left, and how much it leaves in the end."""
 
 
-def forked(
-    work: Callable[[Path, int], Any], folder: Path, seed: int, lives: float | None, limit: Callable[[], object] = int
-) -> str:
-    """Run in a child, for so long; return how it ended: whole, killed or full."""
-    child = os.fork()
-    if child == 0:
-        try:
-            limit()
-            asyncio.run(work(folder, seed))
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                sys.stderr.write(f"{error!r}\n")
-                sys.stderr.flush()
-            os._exit(NO_ROOM_LEFT if error.errno in NO_ROOM else 1)
-        except BaseException as error:  # the parent's frames are not the child's to unwind
-            sys.stderr.write(f"{error!r}\n")
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    if lives is not None:
-        time.sleep(lives)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) in (0, NO_ROOM_LEFT), "a run failed"
-    return "killed" if os.WIFSIGNALED(status) else "full" if os.WEXITSTATUS(status) else "whole"
+def live(
+    work: Callable[[Path, int], Any], folder: Path, seed: int, delay: float | None, limit: Callable[[], object] = int
+) -> Ending:
+    """Work in a child, under a limit that it sets itself first."""
+
+    def limited() -> None:
+        limit()
+        asyncio.run(work(folder, seed))
+
+    return run_in_child(limited, delay)
 
 
 def clear(folder: Path) -> None:
@@ -197,7 +179,7 @@ def main(kind: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None)
     work, look, whole = KINDS[kind]
     chance, ended = random.Random(seed), Counter[str]()
     begun = time.monotonic()
-    forked(work, folder, seed, None)
+    live(work, folder, seed, None)
     lives = time.monotonic() - begun
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     clear(folder)
@@ -205,15 +187,15 @@ def main(kind: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None)
         if disk is not None and chance.random() < 0.5:
             with disk.nearly_full(left := int(chance.random() * 1.2 * size)):
                 limit = partial(disk.limit, left)
-                ended[forked(work, folder, seed + turn, chance.random() * 2 * lives, limit)] += 1
+                ended[live(work, folder, seed + turn, chance.random() * 2 * lives, limit)] += 1
         else:
-            ended[forked(work, folder, seed + turn, chance.random() * lives)] += 1
+            ended[live(work, folder, seed + turn, chance.random() * lives)] += 1
         if look(folder) == whole:
             clear(folder)
         if ended["killed"] == kills:
             break
     for turn in range(60):  # what a handler failed at is delivered by a later run
-        forked(work, folder, seed - turn, None)
+        live(work, folder, seed - turn, None)
         if look(folder) == whole:
             break
     return {**ended, "left": look(folder), "events": events(folder)}

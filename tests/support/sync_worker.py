@@ -16,11 +16,9 @@ import json
 import os
 import random
 import re
-import signal
 import sqlite3
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,7 +31,8 @@ import httpx
 import polars
 import psycopg
 import pyarrow.parquet
-from support.small_disk import NO_ROOM, SmallDisk
+from support.forking import run_in_child
+from support.small_disk import SmallDisk
 
 from voicenter_cdr import CdrClient, RateLimit
 from voicenter_cdr.sandbox import Behaviour, Hit, Records, Sandbox
@@ -46,9 +45,6 @@ LOOKBACK = timedelta(hours=24)
 STEP = timedelta(hours=8)
 FAST = RateLimit(100_000, 1.0)
 BEHAVIOUR = Behaviour(cap=40, requests=100_000, period=1.0)
-
-NO_ROOM_LEFT = 28
-"""Exit code of a run that found no room, and said so."""
 
 Row = tuple[Any, ...]
 
@@ -159,39 +155,18 @@ def run(target: str, now: datetime, note: Callable[[Hit], object] = id, **option
     return run_virtual(main())
 
 
-def dying(target: str, now: datetime, log: Path, delay: float | None, limit: Callable[[], object] = int) -> str:
-    """One run in a child that is killed after so many seconds, if at all; how it ended: whole, killed or full.
+def noted_run(target: str, now: datetime, log: Path, limit: Callable[[], object] = int) -> None:
+    """One sync that notes every request, and whether it asks for days that need no request any more."""
+    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    known = watermark(target)
+    limit()
+    least = (known - LOOKBACK).replace(hour=0, minute=0) if known else BEGIN
 
-    One that finds no room says so, and fails by nothing else.
-    """
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            known = watermark(target)
-            limit()
-            least = (known - LOOKBACK).replace(hour=0, minute=0) if known else BEGIN
+    def note(hit: Hit) -> None:
+        early = hit.window is not None and hit.window[0] < least.timestamp() - 1
+        os.write(out, b"early\n" if early else b"fine\n")
 
-            def note(hit: Hit) -> None:
-                early = hit.window is not None and hit.window[0] < least.timestamp() - 1
-                os.write(out, b"early\n" if early else b"fine\n")
-
-            run(target, now, note)
-            status = 0
-        except OSError as error:
-            status = NO_ROOM_LEFT if error.errno in NO_ROOM else 1
-        finally:
-            if status == 1:
-                traceback.print_exc()
-            os._exit(status)
-    if delay is not None:
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-    _, ended = os.waitpid(child, 0)
-    if os.WIFEXITED(ended) and os.WEXITSTATUS(ended) not in (0, NO_ROOM_LEFT):
-        raise AssertionError("a run failed by itself")
-    return "killed" if os.WIFSIGNALED(ended) else "full" if os.WEXITSTATUS(ended) else "whole"
+    run(target, now, note)
 
 
 def ordeal(target: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None = None) -> dict[str, Any]:
@@ -200,15 +175,16 @@ def ordeal(target: str, folder: Path, kills: int, seed: int, disk: SmallDisk | N
     now, ended = BEGIN + timedelta(days=5), Counter[str]()
     whole = target if "://" in target else f"{folder}/whole-{Path(target).name}{'/' if target.endswith('/') else ''}"
     began = time.perf_counter()
-    dying(whole, now, Path(f"{folder}-whole.log"), None)
+    run_in_child(partial(noted_run, whole, now, Path(f"{folder}-whole.log")))
     longest = time.perf_counter() - began
     size = sum(path.stat().st_size for path in (Path(whole), *Path(whole).rglob("*")) if path.is_file())
     while ended["killed"] < kills:
         if disk is not None and die.random() < 0.5:
             with disk.nearly_full(left := int(die.random() * 1.2 * size)):
-                ended[dying(target, now, log, die.random() * 2 * longest, partial(disk.limit, left))] += 1
+                tight = partial(noted_run, target, now, log, partial(disk.limit, left))
+                ended[run_in_child(tight, die.random() * 2 * longest)] += 1
         else:
-            end = dying(target, now, log, die.random() * longest)
+            end = run_in_child(partial(noted_run, target, now, log), die.random() * longest)
             longest *= 0.9 if end == "whole" else 1.03  # so that most deaths come while a run is at work
             ended[end] += 1
         if die.random() < 0.4:
