@@ -53,10 +53,10 @@ def from_epoch_seconds(second: int) -> datetime:
 
 
 def parse_http_date(text: str | None) -> datetime | None:
-    """Return the instant in a header such as ``Date``; ``None`` without one, or for an invalid one."""
+    """Return the aware instant in a header such as ``Date``; ``None`` without one, or for an invalid one."""
     try:
         found = parsedate_to_datetime(text or "")
     except (ValueError, OverflowError):
         return None
-    # Without a zone it is UTC: that is what "-0000" means.
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    # Without a zone it is UTC: that is what "-0000" means. To convert another zone could leave the years there are.
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from voicenter_cdr._times import parse_http_date
 from voicenter_cdr._version import __version__
 from voicenter_cdr.errors import ConfigurationError
 
@@ -167,11 +167,9 @@ def retry_after(headers: httpx.Headers) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            until = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
+        until = parse_http_date(text)
+        if until is None:
             return None
-        until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
         seconds = (until - datetime.now(UTC)).total_seconds()
     return seconds if 0 <= seconds < float("inf") else None
 
