@@ -23,6 +23,7 @@ from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.models import Cdr
 
 __all__ = [
+    "DAY_OBJECT",
     "OBJECT_STORES",
     "SYNC_STATE",
     "ObjectDatasetSink",
@@ -34,6 +35,7 @@ __all__ = [
     "open_bucket",
     "put_object",
     "scheme_of",
+    "store_exceptions",
     "translate_store_errors",
     "version_of",
 ]
@@ -45,7 +47,8 @@ SYNC_STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over name
 RETRY_SECONDS: Final = 30.0
 """Time for which a failing request to an object store is repeated."""
 _SUCCESS: Final = "_SUCCESS"
-_DAY_OBJECT: Final = re.compile(r"date=\d{4}-\d\d-\d\d/part-[^/]+")
+DAY_OBJECT: Final = re.compile(r"date=\d{4}-\d\d-\d\d/part-[^/]+")
+"""Names of the objects of a dataset by day."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _CREDENTIALS: Final[Mapping[str, str]] = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for temporary ones AWS_SESSION_TOKEN, or the machine's role",
@@ -105,10 +108,15 @@ def open_bucket(address: str) -> Any:
         ) from None
 
 
+def store_exceptions() -> Any:
+    """Return obstore's module of exceptions. Raises :class:`ConfigurationError` if obstore is not installed."""
+    return import_extra("obstore.exceptions", "object-store", "An object store")
+
+
 @contextmanager
 def translate_store_errors(name: str) -> Iterator[None]:
     """Turn obstore's errors, which repeat addresses and answers, into ``OSError``."""
-    exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
+    exceptions = store_exceptions()
     try:
         yield
     except (exceptions.BaseError, FileNotFoundError) as error:
@@ -164,7 +172,7 @@ def check_object(address: str) -> None:
     """
     folder, key = _split(address)
     bucket = open_bucket(folder)
-    exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
+    exceptions = store_exceptions()
     with translate_store_errors(display_name(address)):
         try:
             bucket.get(key)  # its content is not read
@@ -269,13 +277,13 @@ class ObjectDatasetSink:
                 f"{self._name} is kept by a sync", hint="Export to another folder, or run the sync."
             )
         for path in found:
-            is_ours = _DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
+            is_ours = DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
             if not is_ours and path.lower().endswith(DATA_SUFFIXES) and not is_passed_over(path.rpartition("/")[2]):
                 raise ConfigurationError(
                     f"{self._name} holds more than a dataset date=…/part-…{self._suffix}: {path}",
                     hint="Move that away, or name a new folder.",
                 )
-        return {path: etag_of(meta) for path, meta in found.items() if _DAY_OBJECT.fullmatch(path)}
+        return {path: etag_of(meta) for path, meta in found.items() if DAY_OBJECT.fullmatch(path)}
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch to the temporary folder."""
@@ -295,7 +303,7 @@ class ObjectDatasetSink:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _send(self, files: Mapping[str, Path]) -> None:
-        exceptions = import_extra("obstore.exceptions", "object-store", "An object store")
+        exceptions = store_exceptions()
         self._delete(_SUCCESS)
         sent = dict[str, str | None]()
         for key, path in files.items():

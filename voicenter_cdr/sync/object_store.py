@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import random
-import re
 import secrets
 import tempfile
 import time
@@ -22,16 +21,17 @@ from typing import Any, BinaryIO, Final
 
 import attrs
 
-from voicenter_cdr._extras import import_extra
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.dataset import FileFormat, file_suffix
 from voicenter_cdr.export.object_store import (
+    DAY_OBJECT,
     SYNC_STATE,
     PackedFile,
     display_name,
     etag_of,
     open_bucket,
+    store_exceptions,
     translate_store_errors,
     version_of,
 )
@@ -51,7 +51,6 @@ _LEASE: Final = "_voicenter_sync.lock"
 _MERGE_ATTEMPTS: Final = 100
 _MERGE_PAUSE: Final = 0.3
 """Longest pause, in seconds, before the ledger is read again after another worker has replaced it."""
-_DAY_OBJECT: Final = re.compile(r"(date=\d{4}-\d\d-\d\d)/part-[^/]+")
 
 
 class ObjectStore:
@@ -269,7 +268,7 @@ class ObjectStore:
 
     def _put_if(self, path: str, data: bytes | BinaryIO, mark: Any) -> Any:
         """Write an object if it is still the one of this mark; with no mark, if there is none. Return its new mark."""
-        exceptions = _exceptions()
+        exceptions = store_exceptions()
         try:
             return version_of(self._store.put(path, data, mode="create" if mark is None else mark))
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
@@ -291,7 +290,7 @@ class ObjectStore:
         return {
             path: mark
             for path, mark in sorted(found.items())
-            if _DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
+            if DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
         }
 
     def _delete(self, paths: Any) -> None:
@@ -378,10 +377,6 @@ def _terms(state: SyncState) -> tuple[object, ...]:
 
 class _ConflictError(Exception):
     """Somebody else has written an object first."""
-
-
-def _exceptions() -> Any:
-    return import_extra("obstore.exceptions", "object-store", "An object store")
 
 
 def open_object_store(
