@@ -134,12 +134,6 @@ class SeenVersions:
         if parked := self.parked.pop(version, None):
             self.versions[version] = parked.second
 
-    @property
-    def oldest_unfinished(self) -> int | None:
-        """Second of the oldest version that is not finished."""
-        seconds = [pending.second for pending in (*self.pending.values(), *self.parked.values())]
-        return min(seconds, default=None)
-
     def prune(self, before: datetime) -> None:
         """Drop what is too old to come again."""
         limit = before.timestamp()
