@@ -23,7 +23,7 @@ from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
+from voicenter_cdr.sync.identity import columns_text, copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, stale_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
 from voicenter_cdr.sync.stores import Store, open_store
@@ -122,7 +122,7 @@ async def sync(
             _warn_of_drift(drifted)
         salt = secrets.token_hex(16) if stored is None else stored.salt
         identity = await identify(client, request, salt, account, pseudonymiser)
-        names = ",".join(column.name for column in columns)
+        names = columns_text(columns)
         if known is None:
             first = request.start or (stored.start if stored else None)
             if first is None:

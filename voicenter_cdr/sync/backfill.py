@@ -31,7 +31,7 @@ from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.api import sync
-from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
+from voicenter_cdr.sync.identity import columns_text, copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import SyncWindow, stale_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
 from voicenter_cdr.sync.stores import open_store
@@ -175,7 +175,7 @@ async def backfill_part(
         stack.callback(store.close)
         await in_thread(store.acquire_lock)
         known = await in_thread(store.load)
-        if known is None or known.columns != ",".join(column.name for column in columns):
+        if known is None or known.columns != columns_text(columns):
             what = "There is no copy" if known is None else "Another version of this package made the copy"
             raise CheckpointError(f"{what} at {display_name(destination)}", hint="Call plan_backfill first.")
         identity = await identify(client, request, known.salt, account, pseudonymiser)

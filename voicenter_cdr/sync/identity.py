@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.ledger import SyncState
 
-__all__ = ["CopyIdentity", "Request", "copy_columns", "identify", "parse_request"]
+__all__ = ["CopyIdentity", "Request", "columns_text", "copy_columns", "identify", "parse_request"]
 
 
 @frozen
@@ -101,6 +101,11 @@ def copy_columns(now: datetime) -> tuple[Column, ...]:
     doc = "When the sync that wrote the record began, in UTC."
     synced_at = Column("_synced_at", "_synced_at", Kind.TIMESTAMP, doc, derive=lambda _: now)
     return (*COLUMNS, synced_at)
+
+
+def columns_text(columns: Sequence[Column]) -> str:
+    """Return the names of columns as a state keeps them, joined by commas."""
+    return ",".join(column.name for column in columns)
 
 
 def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
