@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.examples import examples
+from support.watch_desk import until
 
 from voicenter_cdr import (
     AuthenticationError,
@@ -51,16 +52,6 @@ class Desk:
             options = {"lookback": HOURS, "now": self.now} | options
             async with contextlib.aclosing(client.follow(query, **options)) as changes:
                 yield changes
-
-
-async def until(changes: FollowStream, moment: float) -> list[Change]:
-    """What comes before a virtual second."""
-    got: list[Change] = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout_at(moment):
-            async for change in changes:
-                got.append(change)
-    return got
 
 
 def row(number: int, minutes: float, **fields: Any) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from voicenter_cdr import CdrClient, CdrQuery, Delivery, Event, Rule
+from voicenter_cdr import CdrClient, CdrQuery, Event, Rule
 from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
+
+T = TypeVar("T")
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 QUERY = CdrQuery(NOW - timedelta(hours=2), NOW + timedelta(days=9))
@@ -60,13 +62,13 @@ def row(number: int, minutes: float = -5, status: str = "ANSWER", kind: int = 8,
     return make_row(at=NOW + timedelta(minutes=minutes), number=number, DialStatus=status, CdrType=kind, **more)
 
 
-async def until(stream: WatchStream, moment: float) -> list[Delivery]:
-    """What is settled before a virtual second, after which the stream is ended."""
-    got: list[Delivery] = []
+async def until(stream: AsyncIterator[T], moment: float) -> list[T]:
+    """What comes before a virtual second, after which the stream is ended."""
+    got: list[T] = []
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(moment):
-            async for delivery in stream:
-                got.append(delivery)
+            async for item in stream:
+                got.append(item)
     return got
 
 
