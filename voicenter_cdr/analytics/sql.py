@@ -262,8 +262,10 @@ class _Text:
         followed_up = ""
         if items & {Item.MISSED, Item.ANSWERED}:
             # one table of both: SQLite takes each for so small that it would read every leg for each of its rows
+            # and no row of callers to call back where nothing counts them
+            due = "due" if Item.MISSED in items else "leg WHERE leg_id < 0"
             followed_up = f"""followed_up AS {self._dialect.once} (
-    SELECT leg_id, 'missed' AS item, tags AS caller_tags FROM due
+    SELECT leg_id, 'missed' AS item, tags AS caller_tags FROM {due}
     UNION ALL SELECT leg_id, 'answered', tags FROM resolution
 ),
 """
