@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from voicenter_cdr._times import DAY
 from voicenter_cdr._validation import is_callable, is_count, is_positive
@@ -126,11 +126,12 @@ class Rule:
     Then the event is given up for this run; checkpoints still hold it."""
     concurrency: int = field(default=4, validator=is_count)
     """Calls of the handler at the same time."""
-    _folded_queues: frozenset[str] = field(init=False, repr=False, eq=False)
-
-    @_folded_queues.default
-    def _fold_queues(self) -> frozenset[str]:
-        return frozenset(map(fold_name, self.queues))
+    _folded_queues: frozenset[str] = field(
+        default=Factory(lambda self: frozenset(map(fold_name, self.queues)), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
 
     def matches(self, cdr: Cdr) -> bool:
         """Return whether the rule applies to a record."""
