@@ -74,6 +74,7 @@ async def test_policy_other_hosts_are_not_asked(tmp_path: Path, link: str) -> No
         ("http://127.0.0.1:8000/a.mp3", ["127.0.0.1"]),
         ("http://[::1]:8000/a.mp3", ["::1"]),
         ("http://localhost/a.mp3", ["localhost"]),
+        ("http://127.1:8000/a.mp3", ["127.1"]),
     ],
 )
 async def test_policy_hosts_match_in_any_spelling(tmp_path: Path, link: str, hosts: Sequence[str]) -> None:
@@ -88,6 +89,7 @@ async def test_policy_error_names_the_host_and_no_number(tmp_path: Path) -> None
         (f"https://{PHONE}.example/x", "….example,"),
         (f"https://{PHONE}/x", "an address,"),
         ("https://192.0.2.55/x", "an address,"),
+        ("https://2135551234/x", "an address,"),
     ):
         with pytest.raises(RecordingError) as raised:
             await fetch(Server(), tmp_path, call(record_url=link))

@@ -19,6 +19,7 @@ from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.console import progress_bar
 from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
 from voicenter_cdr.client import CdrClient
+from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError, VoicenterError
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 from voicenter_cdr.models import Cdr, CdrQuery
@@ -85,7 +86,7 @@ def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
     """Return the host of the service if it is this machine, which may serve recordings, too; else an empty tuple."""
     url = _DEMO_URL if connection.demo else connection.base_url or os.environ.get("VOICENTER_BASE_URL", "")
     host = urlsplit(url).hostname or ""
-    return (host,) if host in ("127.0.0.1", "::1", "localhost") else ()
+    return (host,) if is_loopback(host) else ()
 
 
 def _shared(place: str) -> SqliteLimiter | RedisLimiter:

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from voicenter_cdr._files import check_folder
 from voicenter_cdr._validation import check_number
-from voicenter_cdr.core.http.transport import is_loopback
+from voicenter_cdr.core.http.transport import is_loopback, parse_address
 from voicenter_cdr.errors import ConfigurationError, RecordingError
 
 __all__ = ["DEFAULT_HOSTS", "MAX_REDIRECTS", "DownloadPolicy", "not_a_recording", "parse_link", "prepare_folder"]
@@ -54,7 +54,7 @@ class DownloadPolicy:
         if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
             raise RecordingError("The link to the recording is not a web address")
         if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
-            here = is_loopback(host)
+            here = is_loopback(host) and not _LONG_NUMBER.search(host)
             shown = host if here else "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
             example = f'"{host}"' if here else "…"
             raise RecordingError(
@@ -89,7 +89,7 @@ def _host(name: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    return ":" in host or host.rpartition(".")[2].isdigit()
+    return ":" in host or host.rpartition(".")[2].isdigit() or parse_address(host) is not None
 
 
 def prepare_folder(directory: str | os.PathLike[str]) -> Path:

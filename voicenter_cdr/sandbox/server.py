@@ -124,11 +124,11 @@ def _guarded(app: Any, names: frozenset[str]) -> Any:
 def _is_own(header: str, names: frozenset[str]) -> bool:
     """Return ``True`` for a Host header that no web page of another site can send: an own name, or an IP address."""
     name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name in names or name.endswith(".localhost")
-    return True
+    with contextlib.suppress(OSError):
+        return bool(socket.inet_aton(name))
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return name in names or name.endswith(".localhost")
 
 
 def _breaking(app: Any) -> Any:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.core.http.transport import Connections, validate_url
+from voicenter_cdr.core.http.transport import Connections, is_loopback, proxy_for, validate_url
 
 EXAMPLE = "https://example.com/"
 
@@ -46,6 +46,40 @@ def test_validate_url_others_are_refused_unseen(url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url") as raised:
         validate_url("base_url", url, example=EXAMPLE)
     assert "t0ken" not in str(raised.value)
+
+
+HERE = """
+127.0.0.1 127.8.8.8 127.1 127.0.1 2130706433 0x7f.1 0X7F000001 017700000001 0x7f.0x0.0.01 127.65536 127.0.0x1
+[::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] localhost localhost. LOCALHOST LocalHost. cdr.localhost
+"""
+ELSEWHERE = """
+0127.1 0x7e.1 2130706431 2147483648 126.1 1.127 0 0.0.0.0 127.0.0.1. 127..1 127.16777216 0x 0x.1 127.1.nip.io
+1.0.0.127 10.0.0.1 [::] [::2] [::127.0.0.1] [::ffff:10.0.0.1] [fe80::1] [64:ff9b::127.0.0.1] [::ffff:0:127.0.0.1]
+localhost.. .localhost xlocalhost localhost.localdomain localhost.example localhost%2eexample loopback ip6-localhost
+127.0.0.1%20 127.0.0.1%00.example
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [*((host, True) for host in HERE.split()), *((host, False) for host in ELSEWHERE.split())],
+)
+def test_loopback_is_what_the_resolver_says_for_certain(
+    host: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rule: what is certainly this machine may be asked in the clear, past every proxy; else neither holds."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:1")
+    monkeypatch.delenv("http_proxy", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"http://{host}/"
+    assert is_loopback(host.strip("[]")) is is_here
+    assert (proxy_for(url) is None) is is_here
+    if is_here:
+        assert validate_url("base_url", url, example=EXAMPLE) == url
+    else:
+        with pytest.raises(ConfigurationError, match=r"(?s)base_url must be https.*localhost"):
+            validate_url("base_url", url, example=EXAMPLE)
 
 
 async def test_ssl_context_without_authorities_trusts_the_usual(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ async def test_serving_answers_until_the_block_is_left() -> None:
         ("127.0.0.1", 200),
         ("localhost:8000", 200),
         ("[::1]:8000", 200),
+        ("127.1:8000", 200),
         ("api.localhost", 200),
         ("calls.test", 200),
         ("evil.example:8000", 421),

@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +29,7 @@ __all__ = [
     "USER_AGENT",
     "Connections",
     "is_loopback",
+    "parse_address",
     "proxy_for",
     "retry_after",
     "timeouts",
@@ -40,6 +43,11 @@ _CONNECT_TIMEOUT: Final = 15.0
 """Seconds a connection may take to come about."""
 
 
+_LOCALHOST: Final = re.compile(r"([a-z0-9_-]+\.)*localhost\.?")
+
+_LEGACY_IPV4: Final = re.compile("[0-9A-Fa-fXx.]+")
+
+
 def validate_url(name: str, url: str, *, example: str) -> str:
     """Return the address if requests may go there: https with checked certificates, or this machine itself.
 
@@ -48,7 +56,7 @@ def validate_url(name: str, url: str, *, example: str) -> str:
     unusable = ConfigurationError(f"{name} must be a whole address, such as {example}")
     try:
         parts = urlsplit(url)
-        host = str(httpx.URL(url).host) and parts.hostname
+        host = httpx.URL(url).raw_host.decode("ascii") and parts.hostname
     except (ValueError, TypeError, AttributeError, httpx.InvalidURL):
         raise unusable from None
     if not host or parts.scheme not in ("https", "http"):
@@ -56,18 +64,29 @@ def validate_url(name: str, url: str, *, example: str) -> str:
     if parts.username or parts.password or parts.fragment:
         raise ConfigurationError(f"{name} takes no user and no fragment; a credential has its own place")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(f"{name} must be https: over http anybody on the way can read the request")
+        raise ConfigurationError(
+            f"{name} must be https: over http anybody on the way can read the request",
+            hint="Plain http is for this machine alone: localhost, 127.0.0.1 or [::1].",
+        )
     return url
 
 
 def is_loopback(host: str) -> bool:
-    """Return ``True`` if a host name is this machine; no name is looked up."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        name = host.lower().removesuffix(".")
-        return name == "localhost" or name.endswith(".localhost")
+    """Return ``True`` if a host is certainly this machine; no name is looked up (RFC 6761 reserves ``localhost``)."""
+    address = parse_address(host)
+    if address is None:
+        return _LOCALHOST.fullmatch(host.lower()) is not None
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address a host is for the resolver, which reads 127.1, 0x7f.1 and 2130706433 too; else ``None``."""
+    try:
+        if _LEGACY_IPV4.fullmatch(host):  # inet_aton alone stops at a space
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        return ipaddress.ip_address(host)
+    except (ValueError, OSError):
+        return None
 
 
 def _read_authorities() -> ssl.SSLContext:
