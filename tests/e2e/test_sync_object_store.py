@@ -18,6 +18,7 @@ from support.sync_account import CODE, NOW, Account, record
 from support.sync_worker import BEGIN, NAMES, Row, cheap_scrypt, truth
 
 from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError
+from voicenter_cdr.export import committing, open_sink, proven_until, read
 from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import audit, forget
 from voicenter_cdr.sync.identity import copy_columns
@@ -217,3 +218,36 @@ async def test_object_store_lease_of_a_killed_process_is_taken_over(
     assert (await account.sync(target, NOW)).is_complete
     assert stored(server, target) == truth(NOW)
     assert key not in server.objects
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+async def test_object_store_copy_is_read_back_as_it_was_written(
+    account: Account, server: ObjectServer, target: str, file_format: str
+) -> None:
+    """Records come back equal; of a period only its days are fetched; an address without a copy is refused."""
+    await account.sync("calls/", NOW)
+    await account.sync(target, NOW, format=file_format)
+    whole = [cdr for page in read(target) for cdr in page]
+    assert whole
+    assert whole == [cdr for page in read(account.target("calls/")) for cdr in page]
+    start = whole[len(whole) // 2].started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    end = start + timedelta(days=1)
+    others = [key for key in objects(server, target) if f"date={start:%Y-%m-%d}" not in key and "part-" in key]
+    assert others
+    for key in others:
+        server.objects[target.removeprefix("s3://") + key] = b"not to be read"
+    assert [c for page in read(target, start, end) for c in page] == [c for c in whole if start <= c.started_at < end]
+    assert proven_until(target) == proven_until(account.target("calls/")) is not None
+    with pytest.raises(ConfigurationError, match="holds no dataset"):
+        list(read("s3://bucket/nothing/"))
+
+
+async def test_object_store_file_of_an_export_is_read_back(account: Account, target: str) -> None:
+    """One object of an export is a source of records, too; nothing proves it."""
+    await account.sync("calls/", NOW)
+    whole = [cdr for page in read(account.target("calls/")) for cdr in page]
+    for name in ("calls.parquet", "calls.csv.gz", "calls.jsonl"):
+        with committing(open_sink(target + name)) as sink:
+            sink.write(whole)
+        assert [cdr for page in read(target + name) for cdr in page] == whole
+        assert proven_until(target + name) is None

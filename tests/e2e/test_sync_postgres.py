@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from support.sync_account import CODE, NOW, PHONE, Account, record
 from support.sync_worker import BEGIN, cheap_scrypt, stored, truth, watermark
 
 from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError, cli
+from voicenter_cdr.export import proven_until, read
 from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import audit, forget
 from voicenter_cdr.sync.identity import copy_columns
@@ -204,6 +206,27 @@ async def test_sync_state_holds_no_secret(account: Account, target: str) -> None
         text = str(base.execute("SELECT * FROM _voicenter_sync").fetchall())
     assert CODE not in text
     assert PHONE not in text
+
+
+async def test_postgres_copy_is_read_back_as_it_was_written(
+    account: Account, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records come back equal, of the period alone; a report from the address shows its ledger, and no password."""
+    await account.sync("calls.sqlite", NOW)
+    await account.sync(target, NOW)
+    whole = [cdr for page in read(target) for cdr in page]
+    assert whole
+    assert whole == [cdr for page in read(account.target("calls.sqlite")) for cdr in page]
+    start, end = whole[3].started_at, whole[-3].started_at
+    assert [c for page in read(target, start, end) for c in page] == [c for c in whole if start <= c.started_at < end]
+    assert proven_until(target) == proven_until(account.target("calls.sqlite")) is not None
+    assert cli.main(["report", "--from-copy", target, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["overall"]["records"]["value"] == len(whole)
+    assert json.loads(out)["filters"] == {}
+    assert "trusted" not in out + err
+    with pytest.raises(ConfigurationError, match="holds no column started_at"):
+        list(read(target.partition("?")[0]))
 
 
 async def test_postgres_copy_with_views_is_refreshed_and_tells_local_times(

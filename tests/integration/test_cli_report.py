@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.command_line import NOW, Run, Service, record
+from support.command_line import NOW, PHONE, Run, Service, record
 
 from voicenter_cdr.sandbox import Records
 
@@ -185,12 +187,23 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     assert len(service.app.hits) == hits
 
 
-def test_report_from_an_address_is_refused_by_its_flag(run: Run) -> None:
-    """Only files and folders are read as copies; the message names what else there is."""
-    done = run("report", "--from-copy", "postgresql://loader@127.0.0.1/calls", "--json")
-    assert done.code == 2
-    assert "--from-copy" in done.err
-    assert "views --dialect postgres" in done.err
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgresql://loader:s3cret-w0rd@127.0.0.1:1/calls", "postgresql://127.0.0.1:1/calls can't be read"),
+        ("https://loader:s3cret-w0rd@127.0.0.1:1/calls/", "Records can't be read from https://"),
+        ("s3://", "The address s3:/ can't be used"),
+    ],
+)
+def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(
+    run: Run, address: str, told: str
+) -> None:
+    """What can't be read is told with its reason, by exit code 2, and no password is shown."""
+    for command in (("report", "--json"), ("missed",)):
+        done = run(*command, "--from-copy", address)
+        assert (done.code, done.out) == (2, "")
+        assert told in done.err
+        assert "s3cret" not in done.err
 
 
 @pytest.mark.usefixtures("service")
@@ -214,17 +227,44 @@ def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("name", ["calls.sqlite", "lake/"])
 def test_report_from_a_filtered_copy_says_that_records_are_missing(run: Run, tmp_path: Path, name: str) -> None:
-    """A copy of some types can't show who was reached: a line says so until the report names the types, too."""
+    """A copy of some types can't show who was reached: its filters are named, and such numbers are left out."""
     path, whole = f"{tmp_path}/{name}", f"{tmp_path}/whole-{name}"
-    assert run("sync", path, "--from", "2026-07-12", "--type", "queue").code == 0
+    assert run("sync", path, "--from", "2026-07-12", "--type", "queue", "--phone", PHONE).code == 0
     assert run("sync", whole, "--from", "2026-07-12").code == 0
-    text = "The copy was made with filters or pseudonyms."
-    assert text in run("report", "--from-copy", path, "--json").err
+    text = "The copy was made with filters (type: queue; phone: 1 number)"
+    told = run("report", "--from-copy", path, "--json")
+    assert text in told.err
+    assert PHONE not in told.err + told.out
+    assert json.loads(told.out)["filters"] == {"type": ["queue"], "phone": ["1 number"]}
+    assert json.loads(told.out)["overall"]["unreturned_callers"]["value"] is None
+    assert "unreturned_callers" in json.loads(told.out)["left_out"]
+    assert "type of record: queue; phone: 1 number" in run("report", "--from-copy", path).out
     assert text in run("missed", "--from-copy", path).err
-    assert text not in run("report", "--from-copy", whole, "--json").err
-    named = run("report", "--from-copy", path, "--type", "queue", "--json")
-    assert text not in named.err
-    assert "Left out" in named.err
+    of_all = run("report", "--from-copy", whole, "--json")
+    assert "made with filters" not in of_all.err
+    assert json.loads(of_all.out)["filters"] == {}
+    assert json.loads(of_all.out)["has_unknown_filters"] is False
+
+
+@pytest.mark.usefixtures("service")
+def test_report_from_a_copy_that_names_no_filters_says_so(run: Run, tmp_path: Path) -> None:
+    """A ledger of an earlier version holds a fingerprint alone: filters are unknown until the next sync names them."""
+    path, plain = str(tmp_path / "calls.sqlite"), str(tmp_path / "calls.jsonl")
+    words = ("sync", path, "--from", "2026-07-12", "--type", "queue")
+    assert run(*words).code == 0
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("ALTER TABLE _voicenter_sync DROP COLUMN filtered_by")
+        base.commit()
+    told = run("report", "--from-copy", path, "--json")
+    assert "filters or pseudonyms, which its next sync will name" in told.err
+    assert json.loads(told.out)["has_unknown_filters"] is True
+    assert json.loads(told.out)["overall"]["unreturned_callers"]["value"] is None
+    assert "unknown (the copy does not name those it was made with)" in run("report", "--from-copy", path, "--csv").out
+    assert run(*words).code == 0
+    assert json.loads(run("report", "--from-copy", path, "--json").out)["filters"] == {"type": ["queue"]}
+    assert run("export", "--last", "7d", "-o", plain).code == 0
+    exported = json.loads(run("report", "--from-copy", plain, "--json").out)
+    assert (exported["has_unknown_filters"], exported["left_out"]) == (True, [])
 
 
 def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run: Run, tmp_path: Path) -> None:

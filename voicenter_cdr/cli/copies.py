@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
 from voicenter_cdr._times import format_second
+from voicenter_cdr.analytics.report.provenance import Filter
 from voicenter_cdr.cli.console import echo_err
 from voicenter_cdr.cli.options import ConnectionOptions, Filters
 from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve_period
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.dataset import data_files
-from voicenter_cdr.export.formats import format_of
-from voicenter_cdr.export.read import filters_of, kept_since, proven_until, read
+from voicenter_cdr.export.dataset import DATA_SUFFIXES
+from voicenter_cdr.export.formats import format_of, is_folder
+from voicenter_cdr.export.object_store import OBJECT_STORES, display_name, scheme_of
+from voicenter_cdr.export.postgres import POSTGRES
+from voicenter_cdr.export.read import ledger_header, read
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.identity import is_of_everything
 
 __all__ = ["Copy", "open_copy"]
 
 
-@frozen
+@frozen(kw_only=True)
 class Copy:
     """A copy and the part of it that a command reads."""
 
@@ -35,33 +41,58 @@ class Copy:
     """First instant that the copy holds; ``None`` if it has no ledger."""
     proven: datetime | None
     """Instant up to which the copy is proven complete; ``None`` if it has no ledger."""
+    filters: tuple[Filter, ...] | None
+    """Filters it was made with; ``None`` if it does not name them."""
+    lacks_records: bool
+    """``True`` if it was made with filters, as far as known."""
     is_period_given: bool
     """``True`` if a period, or its end, was given."""
 
+    @property
+    def name(self) -> str:
+        """The name to show: of the file or folder, or the address without its password."""
+        return Path(self.path).name if scheme_of(self.path) is None else display_name(self.path)
+
     def describe(self) -> str:
         """Return what was read and up to when it is proven complete, as a line for standard error."""
-        name = Path(self.path).name
         if self.proven is not None:
-            return f"Read from {name}, complete up to {format_second(self.proven)}"
-        return f"Read from {name}, which no ledger proves complete (sync keeps one, export does not)"
+            return f"Read from {self.name}, complete up to {format_second(self.proven)}"
+        return f"Read from {self.name}, which no ledger proves complete (sync keeps one, export does not)"
 
     @property
     def late_by(self) -> timedelta | None:
         """Longest time by which a record may come after a younger one; ``None`` for any order."""
-        place = Path(self.path)
-        if place.is_dir():  # in days, each in any order; of two formats one follows the other
-            return timedelta(days=1) if not all(data_files(place, name) for name in ("parquet", "jsonl")) else None
-        is_ordered = format_of(place, None) in ("sqlite", "duckdb")
+        scheme = scheme_of(self.path)
+        if is_folder(self.path) if scheme is None else scheme in OBJECT_STORES and not _is_file(self.path):
+            return timedelta(days=1)  # in days, each in any order
+        is_ordered = scheme in POSTGRES or (scheme is None and format_of(self.path, None) in ("sqlite", "duckdb"))
         return timedelta(seconds=1) if is_ordered else None  # SQLite sorts times as text, fractions first
 
     def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
         """Pass every record to ``take``; return their number. ``start`` and ``end`` select another part."""
         count = 0
-        for page in read(self.path, start or self.start, end or self.end):
-            for cdr in page.records:
-                take(cdr)
-            count += len(page.records)
+        with _reading(self.name):
+            for page in read(self.path, start or self.start, end or self.end):
+                for cdr in page.records:
+                    take(cdr)
+                count += len(page.records)
         return count
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn errors of the system into one that says what was read."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"The copy {name} can't be read: {error.strerror or type(error).__name__}",
+            hint="Check that it can be reached and may be read, then run the same command again.",
+        ) from None
+
+
+def _is_file(address: str) -> bool:
+    return address.lower().endswith(DATA_SUFFIXES)
 
 
 def open_copy(
@@ -74,11 +105,6 @@ def open_copy(
     """
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
-    if "://" in path:
-        raise ConfigurationError(
-            "--from-copy reads files and folders of this machine, not an address",
-            hint="For PostgreSQL use the views of voicenter-cdr views --dialect postgres; else sync to a file.",
-        )
     for flag, value in (
         ("--phone", filters.phone),
         ("--extension", filters.extension),
@@ -92,20 +118,22 @@ def open_copy(
                 f"{flag} is a filter of the service: leave it out with --from-copy",
                 hint="Copies can be filtered with --type and --status.",
             )
-    made_with = filters_of(path)
-    if made_with is not None and not (filters.type_ or filters.status or is_of_everything(*made_with)):
-        echo_err(
-            "The copy was made with filters or pseudonyms. With filters it lacks records that some numbers need: "
-            "a report with the same --type leaves those numbers out."
-        )
+    with _reading(path if scheme_of(path) is None else display_name(path)):
+        header = ledger_header(path)
+    made_with, lacks_records = _filters(header)
+    if lacks_records:
+        named = "; ".join(f"{name}: {', '.join(values)}" for name, values in made_with or ())
+        what = f"filters ({named})" if named else "filters or pseudonyms, which its next sync will name"
+        echo_err(f"The copy was made with {what}: it lacks records that some numbers need.")
     start, end = None, now
     if period.is_given:
         start, end = resolve_period(period, now=now, demo=False, call_id=None, zone=zone)
     elif period.end is not None:
         end = parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
-    since, proven = kept_since(path), proven_until(path)
+    bounds = [_instant(header.get(name)) for name in ("start", "expired_before")]
+    since = max((bound for bound in bounds if bound is not None), default=None)
+    proven = _instant(header.get("watermark"))
     if since is not None and start is not None and start < since:
-        since = since.astimezone(UTC)
         if end <= since:
             raise ConfigurationError(
                 f"The copy begins at {format_second(since)}, after the period ends",
@@ -114,7 +142,6 @@ def open_copy(
         echo_err(f"The copy begins at {format_second(since)}: the period begins there.")
         start = since
     if proven is not None:
-        proven = proven.astimezone(UTC)
         if start is not None and proven <= start:
             raise ConfigurationError(
                 f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}, before the period begins",
@@ -123,4 +150,29 @@ def open_copy(
         if proven < end and period.is_given:
             echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")
         end = min(end, proven)
-    return Copy(path, start, end, since, proven, period.is_given or period.end is not None)
+    return Copy(
+        path=path,
+        start=start,
+        end=end,
+        since=since,
+        proven=proven,
+        filters=made_with,
+        lacks_records=lacks_records,
+        is_period_given=period.is_given or period.end is not None,
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _filters(header: Mapping[str, Any]) -> tuple[tuple[Filter, ...] | None, bool]:
+    """Return the filters that a ledger names, ``None`` for none, and whether any were used, as far as known."""
+    named = header.get("filtered_by")
+    named = json.loads(named) if isinstance(named, str) else named
+    if isinstance(named, Mapping):
+        return tuple((name, tuple(values)) for name, values in named.items()), bool(named)
+    if not {"salt", "filters"} <= header.keys():
+        return None, False
+    is_of_all = is_of_everything(header["salt"], header["filters"])
+    return (() if is_of_all else None), not is_of_all

@@ -32,6 +32,7 @@ __all__ = [
     "check_object",
     "display_name",
     "etag_of",
+    "fetch_objects",
     "open_bucket",
     "put_object",
     "scheme_of",
@@ -187,6 +188,25 @@ def put_object(address: str, data: bytes) -> None:
     folder, key = _split(address)
     with translate_store_errors(display_name(address)):
         open_bucket(folder).put(key, data)
+
+
+def fetch_objects(address: str, is_wanted: Callable[[str], bool] | None) -> Iterator[Path]:
+    """Yield the wanted objects below an address in order of their names, each as a temporary file until the next.
+
+    Without ``is_wanted``, the one object of the address. Raises ``OSError`` if the store can't be reached, or refuses.
+    """
+    folder, key = _split(address) if is_wanted is None else (address.removesuffix("/"), "")
+    bucket = open_bucket(folder)
+    with translate_store_errors(display_name(address)), tempfile.TemporaryDirectory(prefix="voicenter-") as here:
+        found = [key] if is_wanted is None else sorted(meta["path"] for page in bucket.list() for meta in page)
+        for path in found:
+            if is_wanted is None or is_wanted(path):
+                file = Path(here, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("wb") as out:
+                    out.writelines(bucket.get(path).stream())
+                yield file
+                file.unlink()
 
 
 class ObjectSink:

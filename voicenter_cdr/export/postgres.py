@@ -18,7 +18,10 @@ from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.export.schema import TABLE, Column, Kind
 from voicenter_cdr.models import Cdr
 
-__all__ = ["COLUMNS_QUERY", "PostgresTable"]
+__all__ = ["COLUMNS_QUERY", "POSTGRES", "PostgresTable"]
+
+POSTGRES: Final = ("postgresql", "postgres")
+"""Schemes of addresses of PostgreSQL."""
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.TEXT: "text",
@@ -83,6 +86,17 @@ class PostgresTable:
         with self._translate_errors():
             done = self._connection.execute(statement.replace("?", "%s"), list(values) or None)
             return done.fetchall() if done.description is not None else []
+
+    def stream(self, statement: str, values: Sequence[Any], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query, so many at a time; the server holds the rest. ``?`` stand for the values."""
+        with (
+            self._translate_errors(),
+            self._connection.transaction(),
+            self._connection.cursor("voicenter_rows") as cursor,
+        ):
+            cursor.execute(statement.replace("?", "%s"), list(values) or None)
+            while rows := cursor.fetchmany(size):
+                yield rows
 
     def tables(self) -> set[str]:
         """Return the names of the tables in the current schema."""

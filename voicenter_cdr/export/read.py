@@ -6,6 +6,7 @@ a file of an older version gives today's answers.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -13,6 +14,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -22,14 +24,23 @@ from typing import Any, BinaryIO, Final, TextIO
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.dataset import FileFormat, data_files, sync_state_path
+from voicenter_cdr.export.dataset import DATA_SUFFIXES, data_files, sync_state_path
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.formats import format_of, is_folder
+from voicenter_cdr.export.object_store import (
+    DAY_OBJECT,
+    OBJECT_STORES,
+    SYNC_STATE,
+    display_name,
+    fetch_objects,
+    scheme_of,
+)
+from voicenter_cdr.export.postgres import COLUMNS_QUERY, POSTGRES, PostgresTable
 from voicenter_cdr.export.schema import API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind
 from voicenter_cdr.models import FrozenMap, Page
 from voicenter_cdr.models.columns import FIELD_NAMES, RecordBatch, RecordTable
 
-__all__ = ["filters_of", "kept_since", "proven_until", "read"]
+__all__ = ["ledger_header", "proven_until", "read"]
 
 _PAGE_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 1_000
@@ -38,6 +49,8 @@ _BY_NAME: Final[Mapping[str, Column]] = {
 }
 """Columns that hold a field of a record, by our name and the API's."""
 _STARTED_AT: Final = "started_at"
+_LEDGER: Final = "_voicenter_sync"
+"""Table with what the ledger of a copy says of it as a whole."""
 _FIELD_LIMIT: Final = 2**31 - 1
 """Characters of the longest cell of CSV; the csv module allows 131,072 by default."""
 
@@ -49,8 +62,10 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
     """Yield the records of a file, database or dataset, as pages of at most 10,000.
 
     Args:
-        path: What an export or a sync has written; the format follows the name, as in
-            :func:`~voicenter_cdr.export.open_sink`. Packed files and datasets of either format are read, too.
+        path: What an export or a sync has written, here or at an address ``postgresql://…``, ``s3://…``, ``gs://…`` or
+            ``az://…``; the format follows the name, as in :func:`~voicenter_cdr.export.open_sink`. Packed files and
+            datasets of either format are read, too. Of a dataset in an object store only the days asked for are
+            fetched, one at a time.
         start: First instant that is wanted; aware.
         end: First instant after those that are wanted; aware.
 
@@ -60,54 +75,64 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
 
     Raises:
         ConfigurationError: There is no such file, it holds no records of this package, or a library is not installed.
+        OSError: The database or the object store of an address can't be reached, or refuses.
     """
     for name, bound in (("start", start), ("end", end)):
         if bound is not None and bound.utcoffset() is None:
             raise ConfigurationError(f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC)")
-    place = Path(path)
-    if not os.path.exists(place):  # noqa: PTH110  # answers for names no system has, too
+    place, scheme = os.fspath(path), scheme_of(path)
+    if scheme in POSTGRES:
+        tables = _postgres(place, start, end)
+    elif scheme in OBJECT_STORES:
+        tables = _objects(place, start, end)
+    elif scheme is not None:
+        raise ConfigurationError(
+            f"Records can't be read from {scheme}://…",
+            hint="Possible are postgresql://…, s3://…, gs://…, az://…, a folder and a file.",
+        )
+    elif not os.path.exists(place):  # noqa: PTH110  # answers for names no system has, too
         raise ConfigurationError(f"{place} does not exist")
-    return _pages(_batches(place, start, end))
+    else:
+        tables = _tables(Path(place), start, end)
+    return _pages(_batches(tables, display_name(place), start, end))
 
 
 def proven_until(path: str | os.PathLike[str]) -> datetime | None:
     """Return the instant up to which a copy that a sync keeps is proven complete; ``None`` for any other file."""
-    return _instant(_sync_state(Path(path)).get("watermark"))
+    watermark = ledger_header(path).get("watermark")
+    return None if watermark is None else datetime.fromisoformat(watermark)
 
 
-def kept_since(path: str | os.PathLike[str]) -> datetime | None:
-    """Return the first instant that a copy that a sync keeps holds; ``None`` for any other file."""
-    state = _sync_state(Path(path))
-    bounds = [_instant(state.get(name)) for name in ("start", "expired_before")]
-    return max((bound for bound in bounds if bound is not None), default=None)
+def ledger_header(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return what the ledger of a copy says of it as a whole, as JSON or text; nothing for any other file.
+
+    Raises ``OSError`` if the database or the object store of an address can't be reached, or refuses.
+    """
+    scheme = scheme_of(path)
+    header: Any = {}
+    with contextlib.suppress(ValueError, TypeError, KeyError):  # whatever is no ledger
+        if scheme in POSTGRES:
+            with contextlib.closing(PostgresTable(os.fspath(path), ())) as table:
+                if _LEDGER in table.tables():
+                    ((header,),) = table.execute(f"SELECT to_jsonb(header) FROM {_LEDGER} AS header")
+        elif scheme in OBJECT_STORES:
+            for file in fetch_objects(os.fspath(path), lambda name: name == SYNC_STATE):
+                header = json.loads(file.read_bytes())
+        elif scheme is None:
+            header = _local_header(Path(path))
+    return header if isinstance(header, dict) else {}
 
 
-def filters_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Return the salt and the fingerprint of the filters of a copy that a sync keeps; ``None`` for any other file."""
-    state = _sync_state(Path(path))
-    return (state["salt"], state["filters"]) if {"salt", "filters"} <= state.keys() else None
-
-
-def _sync_state(place: Path) -> Mapping[str, Any]:
-    """Return what the ledger of a copy says of it as a whole; nothing for any other file."""
+def _local_header(place: Path) -> Any:
     if is_folder(place):
-        try:
-            state = json.loads(sync_state_path(Path(os.path.realpath(place))).read_bytes())
-            if "kept_in" in state:
-                state = json.loads(Path(state["kept_in"]).read_bytes())
-        except (OSError, ValueError, TypeError, KeyError):
-            return {}
-        return state if isinstance(state, dict) else {}
-    if format_of(place, None) not in ("sqlite", "duckdb") or not place.is_file():
-        return {}
-    names = ("start", "expired_before", "watermark", "salt", "filters")
-    statement = 'SELECT "start", expired_before, watermark, salt, filters FROM _voicenter_sync'
-    found = _query(place, statement, missing_is_none=True)
-    return dict(zip(names, found[0], strict=True)) if found else {}
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+        with contextlib.suppress(OSError):
+            header = json.loads(sync_state_path(Path(os.path.realpath(place))).read_bytes())
+            return json.loads(Path(header["kept_in"]).read_bytes()) if "kept_in" in header else header
+    elif format_of(place, None) in ("sqlite", "duckdb") and place.is_file():
+        with contextlib.suppress(ConfigurationError), _connected(place) as cursor:
+            _execute(cursor, f"SELECT * FROM {_LEDGER}", place)
+            return dict(zip(_names(cursor), cursor.fetchone() or (), strict=True))
+    return {}
 
 
 def _pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
@@ -120,8 +145,10 @@ def _pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
             yield Page(records=records, start=times[0], end=end, is_complete=False, rows=len(table))
 
 
-def _batches(place: Path, start: datetime | None, end: datetime | None) -> Iterator[RecordBatch]:
-    for columns in _tables(place, start, end):
+def _batches(
+    tables: Iterator[_Columns], place: str, start: datetime | None, end: datetime | None
+) -> Iterator[RecordBatch]:
+    for columns in tables:
         batch = _to_batch(columns, place)
         times = batch.column(_STARTED_AT)
         if start is not None or end is not None:
@@ -133,7 +160,13 @@ def _batches(place: Path, start: datetime | None, end: datetime | None) -> Itera
 def _tables(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     if is_folder(place):
         yield from _dataset(place, start, end)
-        return
+    elif format_of(place, None) in ("sqlite", "duckdb"):
+        yield from _database(place, start, end)
+    else:
+        yield from _file(place)
+
+
+def _file(place: Path) -> Iterator[_Columns]:
     match format_of(place, None):
         case "jsonl":
             yield from _json_lines(place)
@@ -141,8 +174,6 @@ def _tables(place: Path, start: datetime | None, end: datetime | None) -> Iterat
             yield from _csv(place)
         case "parquet":
             yield from _parquet(place)
-        case "sqlite" | "duckdb":
-            yield from _database(place, start, end)
         case other:
             raise ConfigurationError(
                 f"{place.name} is a workbook: {other} files can't be read back",
@@ -151,15 +182,43 @@ def _tables(place: Path, start: datetime | None, end: datetime | None) -> Iterat
 
 
 def _dataset(root: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
-    formats: tuple[FileFormat, ...] = ("parquet", "jsonl")
-    files = {name: data_files(root, name) for name in formats}
-    if not any(files.values()) and not sync_state_path(Path(os.path.realpath(root))).exists():
+    files = sorted((*data_files(root, "parquet"), *data_files(root, "jsonl")))
+    if not files and not sync_state_path(Path(os.path.realpath(root))).exists():
         raise ConfigurationError(f"The folder {root} holds no dataset date=…/part-…")
-    for name in formats:
-        for file in files[name]:
-            day = datetime.fromisoformat(file.parent.name.removeprefix("date=")).replace(tzinfo=UTC)
-            if (end is None or day < end) and (start is None or day + timedelta(days=1) > start):
-                yield from _parquet(file) if name == "parquet" else _json_lines(file)
+    for file in files:
+        if _overlaps(file.parent.name, start, end):
+            yield from _file(file)
+
+
+def _overlaps(folder: str, start: datetime | None, end: datetime | None) -> bool:
+    """Return ``True`` if the day of a folder ``date=…`` overlaps the period."""
+    day = datetime.fromisoformat(folder.removeprefix("date=")).replace(tzinfo=UTC)
+    return (end is None or day < end) and (start is None or day + timedelta(days=1) > start)
+
+
+def _objects(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+    is_dataset = False
+
+    def is_wanted(name: str) -> bool:
+        nonlocal is_dataset
+        is_day = DAY_OBJECT.fullmatch(name) is not None
+        is_dataset = is_dataset or is_day or name == SYNC_STATE
+        return is_day and _overlaps(name.partition("/")[0], start, end)
+
+    is_file = address.lower().endswith(DATA_SUFFIXES)
+    for file in fetch_objects(address, None if is_file else is_wanted):
+        yield from _tables(file, start, end)
+    if not is_file and not is_dataset:
+        raise ConfigurationError(f"{display_name(address)} holds no dataset date=…/part-…")
+
+
+def _postgres(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+    with contextlib.closing(PostgresTable(address, ())) as table:
+        table.execute("SET default_transaction_read_only = on")
+        columns = [name for name, _ in table.execute(COLUMNS_QUERY, [TABLE])]
+        names, statement, values = _selection(columns, [start, end], "ctid", display_name(address))
+        for rows in table.stream(statement, values, _BATCH_ROWS):
+            yield dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
 def _open(place: Path) -> BinaryIO:
@@ -224,67 +283,77 @@ def _parquet(place: Path) -> Iterator[_Columns]:
 
 
 def _database(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
-    is_sqlite = format_of(place, None) == "sqlite"
     bounds: list[Any] = [start, end]
-    if is_sqlite:
+    if format_of(place, None) == "sqlite":
         # Times are text there, where a fraction sorts before the Z: whole seconds without it take all of them in.
         first = start and start.replace(microsecond=0)
         last = end and (end + timedelta(microseconds=999_999)).replace(microsecond=0)
         bounds = [at and to_iso_utc(at).removesuffix("Z") for at in (first, last)]
-    there = _query(place, f"SELECT * FROM {quote_identifier(TABLE)} LIMIT 0", names_only=True)
-    names = [name for (name,) in there if name.lower() in _BY_NAME]
+    with _connected(place) as cursor:
+        _execute(cursor, f"SELECT * FROM {quote_identifier(TABLE)} LIMIT 0", place)
+        names, statement, values = _selection(_names(cursor), bounds, "rowid", str(place))
+        cursor.execute(statement, values)
+        while rows := cursor.fetchmany(_BATCH_ROWS):
+            yield dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
+def _selection(
+    columns: Sequence[str], bounds: Sequence[Any], row_id: str, place: str
+) -> tuple[list[str], str, list[Any]]:
+    """Return the names of the columns to read, the query for them in order of time, and its values."""
+    names = [name for name in columns if name.lower() in _BY_NAME]
     time = next((name for name in names if _BY_NAME[name.lower()].name == _STARTED_AT), None)
     if time is None:
-        raise ConfigurationError(f"{place} holds no column {_STARTED_AT}, without which a row is no record")
+        raise _no_time(place)
     conditions = [f"{quote_identifier(time)} {sign} ?" for sign, at in zip((">=", "<"), bounds, strict=True) if at]
     statement = f"SELECT {', '.join(map(quote_identifier, names))} FROM {quote_identifier(TABLE)}"
     statement += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement += f" ORDER BY {quote_identifier(time)}, rowid"
-    cursor, close = _connect(place)
-    try:
-        cursor.execute(statement, [at for at in bounds if at])
-        while rows := cursor.fetchmany(_BATCH_ROWS):
-            yield dict(zip(names, zip(*rows, strict=True), strict=True))
-    finally:
-        close()
+    return names, f"{statement} ORDER BY {quote_identifier(time)}, {row_id}", [at for at in bounds if at]
 
 
-def _query(
-    place: Path, statement: str, *, names_only: bool = False, missing_is_none: bool = False
-) -> list[tuple[Any, ...]]:
-    cursor, close = _connect(place)
+def _no_time(place: str) -> ConfigurationError:
+    return ConfigurationError(f"{place} holds no column {_STARTED_AT}, without which a row is no record")
+
+
+def _execute(cursor: Any, statement: str, place: Path) -> None:
     try:
         cursor.execute(statement)
-        return [(name,) for name, *_ in cursor.description] if names_only else cursor.fetchall()
     except Exception as error:
-        if missing_is_none:
-            return []
         raise ConfigurationError(f"{place} holds no table {TABLE} ({type(error).__name__})") from None
-    finally:
-        close()
 
 
-def _connect(place: Path) -> tuple[Any, Any]:
+def _names(cursor: Any) -> list[str]:
+    return [name for name, *_ in cursor.description]
+
+
+@contextmanager
+def _connected(place: Path) -> Iterator[Any]:
     """Open a database for reading alone, so that a copy that may not be written can be read."""
     if format_of(place, None) == "sqlite":
-        uri = place.absolute().as_uri() + "?mode=ro"
-        connection: Any = sqlite3.connect(uri, uri=True)
-        return connection.cursor(), connection.close
-    duckdb = import_extra("duckdb", "duckdb", "Reading a DuckDB file")
-    connection = duckdb.connect(str(place), read_only=True)
-    return connection, connection.close
+        connection: Any = sqlite3.connect(place.absolute().as_uri() + "?mode=ro", uri=True)
+    else:
+        duckdb = import_extra("duckdb", "duckdb", "Reading a DuckDB file")
+        try:
+            connection = duckdb.connect(str(place), read_only=True)
+        except duckdb.Error as error:
+            raise ConfigurationError(
+                f"DuckDB can't open {place} ({type(error).__name__})",
+                hint="Wait until another program that writes it has ended, or check that it is a DuckDB file.",
+            ) from None
+    with contextlib.closing(connection):
+        yield connection.cursor()
 
 
 # --- back to atoms
 
 
-def _to_batch(columns: _Columns, place: Path) -> RecordBatch:
+def _to_batch(columns: _Columns, place: str) -> RecordBatch:
     """Return values of a file as a batch; fields the file has not got are absent."""
     found = {_BY_NAME[name.lower()]: values for name, values in columns.items() if name.lower() in _BY_NAME}
     by_field = {column.name: tuple([_atom(column.kind, value) for value in values]) for column, values in found.items()}
     times = by_field.get(_STARTED_AT)
     if times is None or None in times:
-        raise ConfigurationError(f"{place} holds no column {_STARTED_AT}, without which a row is no record")
+        raise _no_time(place)
     absent = (None,) * len(times)
     by_field["extra"] = tuple([parts or () for parts in by_field.get("extra", absent)])
     return RecordBatch(tuple([by_field.get(name, absent) for name in FIELD_NAMES]))

@@ -21,7 +21,7 @@ from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, Sort
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import _blake
 
-__all__ = ["CdrQuery", "Sort"]
+__all__ = ["CdrQuery", "Sort", "describe_filters"]
 
 
 def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
@@ -152,6 +152,9 @@ _MARKS: Final = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069
 _PHONE: Final = re.compile("[+*(]{0,2}[0-9](?:[-\u2010-\u2015\u2212 \xa0().+/*#]*[0-9])*#?")
 """A phone number as people write it. The API document has digits alone."""
 
+_NUMBER_DIGITS: Final = 7
+"""Digits of the shortest text that could be a person's phone number."""
+
 _FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
@@ -255,6 +258,26 @@ class CdrQuery:
             value = getattr(self, name)
             shown += [f"{name}={value!r}"] if value else []
         return f"CdrQuery({', '.join(shown)})"
+
+
+def describe_filters(query: CdrQuery) -> dict[str, tuple[str, ...]]:
+    """Return the filters in use as texts by name. Phone numbers and the id of a call are counted, not named."""
+    phones = f"{len(query.phones)} number{'' if len(query.phones) == 1 else 's'}"
+    described: dict[str, Iterable[str]] = {
+        "type": (getattr(kind, "name", str(kind)).lower() for kind in query.cdr_types),
+        "phone": (phones,) if query.phones else (),
+        "extension": (_hide_number(extension) for extension in query.extensions),
+        "identity": (str(query.identity),) if query.identity is not None else (),
+        "call_id": ("1 call",) if query.call_id is not None else (),
+        "queue_id": map(str, query.queue_ids),
+        "campaign_id": map(str, query.campaign_ids),
+    }
+    return {name: found for name, values in described.items() if (found := tuple(values))}
+
+
+def _hide_number(extension: str) -> str:
+    """Return the code of an extension, or a word in place of what could be a phone number."""
+    return "a number" if sum(map(str.isdigit, extension)) >= _NUMBER_DIGITS else extension
 
 
 def _ceil_epoch(moment: datetime) -> int:

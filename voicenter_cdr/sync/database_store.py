@@ -77,7 +77,7 @@ class DatabaseStore:
     _LEDGER: Final = "_voicenter_sync_windows"
     _HEADER: Final = (
         *("kind", "version", "salt", "account", "filters", "columns", "start", "watermark"),
-        *("expired_before", "forgotten", "layout"),
+        *("expired_before", "forgotten", "filtered_by", "layout"),
     )
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
@@ -126,8 +126,9 @@ class DatabaseStore:
         if len(header) != 1 or self._LEDGER not in tables:
             raise corrupt_state(self._name)
         entries = [] if set(self._ENTRY) - set(self._columns(self._LEDGER)) else self._rows(self._LEDGER, self._ENTRY)
-        with contextlib.suppress(KeyError, ValueError, TypeError):
-            header[0]["forgotten"] = json.loads(header[0]["forgotten"])
+        for name in ("forgotten", "filtered_by"):
+            with contextlib.suppress(KeyError, ValueError, TypeError):
+                header[0][name] = json.loads(header[0][name])
         self._layout = header[0].get("layout") or ""
         return SyncState.from_parts(header[0], entries, self._name)
 
@@ -191,7 +192,7 @@ class DatabaseStore:
             self._table.execute(
                 f"CREATE TABLE {quote_identifier(self._STATE)} (kind TEXT, version INTEGER, salt TEXT, account TEXT, "
                 'filters TEXT, columns TEXT, "start" TEXT, watermark TEXT, expired_before TEXT, forgotten TEXT, '
-                "layout TEXT)"
+                "filtered_by TEXT, layout TEXT)"
             )
             self._table.execute(
                 f'CREATE TABLE {quote_identifier(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
@@ -210,6 +211,9 @@ class DatabaseStore:
             for statement in self._dialect.on_open:
                 self._table.execute(statement)
             self._is_changed = True
+            for table in {self._STATE} & self._table.tables():  # of a version that did not note the filters
+                if "filtered_by" not in self._columns(table):
+                    self._table.execute(f"ALTER TABLE {table} ADD COLUMN filtered_by TEXT")
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
         """Save the state and these windows in one transaction; add missing columns, remove what has expired."""
@@ -330,7 +334,8 @@ class DatabaseStore:
         self._save_entries(entries)
         self._table.execute(f"DELETE FROM {self._STATE}")
         header = state.header
-        self._insert(self._STATE, header | {"forgotten": json.dumps(header["forgotten"]), "layout": self._layout})
+        texts = {name: json.dumps(header[name]) for name in ("forgotten", "filtered_by")}
+        self._insert(self._STATE, header | texts | {"layout": self._layout})
 
     def _save_entries(self, entries: Sequence[SyncWindow]) -> None:
         for entry in entries:

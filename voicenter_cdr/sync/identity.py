@@ -18,6 +18,7 @@ from voicenter_cdr.export.schema import COLUMNS, Column, Kind
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.models.instants import to_utc
+from voicenter_cdr.models.query import describe_filters
 from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.ledger import SyncState
@@ -44,10 +45,19 @@ class CopyIdentity:
     salt: str
     account: str
     filters: str
+    filtered_by: dict[str, list[str]]
+    """The filters as texts by name, for people, without phone numbers."""
 
     def new_state(self, start: datetime, columns: str, before: SyncState | None) -> SyncState:
         """Return the state of a new copy. What ``before`` has forgotten and what has expired of it stays away."""
-        state = SyncState(salt=self.salt, account=self.account, filters=self.filters, columns=columns, start=start)
+        state = SyncState(
+            salt=self.salt,
+            account=self.account,
+            filters=self.filters,
+            filtered_by=self.filtered_by,
+            columns=columns,
+            start=start,
+        )
         if before is None:
             return state
         return attrs.evolve(state, forgotten=before.forgotten, expired_before=before.expired_before)
@@ -62,7 +72,9 @@ class CopyIdentity:
             raise _mismatch("another account or credential", "Say that it is this account's (adopt=True)")
         if known.filters != self.filters:
             raise _mismatch("other filters, or with other pseudonyms", "Use those it was begun with")
-        return attrs.evolve(known, account=self.account, start=min(known.start, start or known.start))
+        return attrs.evolve(
+            known, account=self.account, filtered_by=self.filtered_by, start=min(known.start, start or known.start)
+        )
 
 
 async def identify(
@@ -72,7 +84,11 @@ async def identify(
     owner = await in_thread(
         client.session.account_fingerprint if account is None else partial(fingerprint, account), salt
     )
-    return CopyIdentity(salt, owner, fingerprint(_content_signature(request.template, pseudonymiser), salt))
+    query = request.template
+    filtered_by = {name: list(values) for name, values in describe_filters(query).items()}
+    if query.fields not in (None, "*"):
+        filtered_by["fields"] = list(map(str, query.fields or ()))
+    return CopyIdentity(salt, owner, fingerprint(_content_signature(query, pseudonymiser), salt), filtered_by)
 
 
 def is_of_everything(salt: str, filters: str) -> bool:

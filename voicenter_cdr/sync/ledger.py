@@ -152,6 +152,8 @@ class SyncState:
     """End of what has expired and is never fetched again."""
     forgotten: tuple[str, ...] = ()
     """Tombstones of the numbers that are never stored again."""
+    filtered_by: dict[str, list[str]] | None = None
+    """The filters as texts by name, for people, without phone numbers; ``None`` if no run has noted them yet."""
     ledger: Ledger = field(factory=dict)
 
     @property
@@ -254,6 +256,7 @@ class SyncState:
             "watermark": to_iso_utc(self.watermark) if self.watermark else None,
             "expired_before": to_iso_utc(self.expired_before) if self.expired_before else None,
             "forgotten": list(self.forgotten),
+            "filtered_by": self.filtered_by,
         }
 
     @classmethod
@@ -272,7 +275,7 @@ class SyncState:
             if header["kind"] != KIND:
                 raise ValueError("another kind of document")
             found = [SyncWindow.from_dict(entry) for entry in entries]
-            state = _CONVERTER.structure({name: header[name] for name in _HEADER_FIELDS}, SyncState)
+            state = _CONVERTER.structure({name: header[name] for name in _HEADER_FIELDS if name in header}, SyncState)
         except Exception:  # cattrs raises whatever the values do
             raise corrupt_state(place) from None
         return attrs.evolve(state, ledger={entry.day: entry for entry in found})

@@ -11,6 +11,7 @@ from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.formats import Format, format_of, is_folder
 from voicenter_cdr.export.object_store import OBJECT_STORES, scheme_of
+from voicenter_cdr.export.postgres import POSTGRES
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.database_store import open_duckdb, open_sqlite
@@ -128,7 +129,7 @@ def _open_address(
     *,
     is_shared: bool,
 ) -> Store:
-    if scheme in ("postgresql", "postgres"):
+    if scheme in POSTGRES:
         from voicenter_cdr.sync.postgres_store import open_postgres
 
         _refuse_state(state)

@@ -68,6 +68,7 @@ def test_provenance_as_json_and_as_lines_says_the_same() -> None:
         "proven_until": "2026-08-01T08:00:00Z",
         "source": "service",
         "filters": {"type": ["queue", "incoming"]},
+        "has_unknown_filters": False,
         "left_out": ["answer_rate"],
     }
     rows = {row["key"]: row["label"] for row in provenance.to_rows(kpis([]))}

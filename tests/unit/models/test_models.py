@@ -33,6 +33,7 @@ from voicenter_cdr import (
     SortOrder,
 )
 from voicenter_cdr.core.protocol.fields import API_NAMES
+from voicenter_cdr.models.query import describe_filters
 from voicenter_cdr.models.records import fingerprint
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -334,6 +335,30 @@ def test_query_touching_periods_leave_no_gap(moment: datetime, more: int) -> Non
     second = CdrQuery(moment, moment + timedelta(seconds=2, microseconds=more))
     assert first.seconds[1] == second.seconds[0]
     assert datetime.fromtimestamp(first.seconds[1], UTC) >= moment
+
+
+def test_described_filters_hold_no_phone_number() -> None:
+    """Filters in use by name, for people: numbers and ids of calls are counted; what could be a number is hidden."""
+    query = CdrQuery(
+        START,
+        END,
+        phones=["0521234567", "0541111111"],
+        extensions=["201", "0521234567"],
+        call_id="20260715150000abc",
+        cdr_types=[CdrType.QUEUE, 99],
+        queue_ids=[7],
+        identity="user",
+    )
+    described = describe_filters(query)
+    assert described == {
+        "type": ("queue", "99"),
+        "phone": ("2 numbers",),
+        "extension": ("201", "a number"),
+        "identity": (str(query.identity),),
+        "call_id": ("1 call",),
+        "queue_id": ("7",),
+    }
+    assert describe_filters(CdrQuery(START, END)) == {}
 
 
 def test_query_filters_are_kept_as_given() -> None:

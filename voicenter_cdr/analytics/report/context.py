@@ -88,12 +88,13 @@ class _Head:
             yield self._words["lost_waits_unknown"]
 
     def _filters(self) -> str:
-        words = self._words
-        return "; ".join(
+        words, provenance = self._words, self._provenance
+        named = [
             f"{words.lookup('filters', name)}: "
             + ", ".join(words.lookup("types", value) if name == "type" else value for value in values)
-            for name, values in self._provenance.filters
-        )
+            for name, values in provenance.filters
+        ]
+        return "; ".join([*named, words["unknown_filters"]] if provenance.has_unknown_filters else named)
 
     def _period(self, start: datetime, end: datetime) -> str:
         """Return whole days as first and last day, anything else as instants."""

@@ -45,7 +45,9 @@ class Provenance:
     source: str | None = None
     """Name of the copy that was read; ``None`` for the service."""
     filters: tuple[Filter, ...] = ()
-    """Filters that records had to pass."""
+    """Filters that records had to pass, those of the copy included."""
+    has_unknown_filters: bool = False
+    """``True`` if the copy does not name the filters it was made with."""
     left_out: frozenset[str] = frozenset()
     """Numbers of the whole that filtered records can't show."""
 
@@ -56,12 +58,14 @@ class Provenance:
             "proven_until": _spelled(self.proven_until),
             "source": self.source or "service",
             "filters": {name: list(values) for name, values in self.filters},
+            "has_unknown_filters": self.has_unknown_filters,
             "left_out": sorted(self.left_out),
         }
 
     def to_rows(self, numbers: Kpis) -> Iterator[dict[str, Any]]:
         """Yield the same as lines of the table of :meth:`Kpis.to_rows`, with the text in the column ``label``."""
-        filters = "; ".join(f"{name}: {', '.join(values)}" for name, values in self.filters)
+        filters = [f"{name}: {', '.join(values)}" for name, values in self.filters]
+        filters += ["unknown (the copy does not name those it was made with)"] if self.has_unknown_filters else []
         facts: Mapping[str, str | None] = {
             "start": _spelled(numbers.start),
             "end": _spelled(numbers.end),
@@ -69,7 +73,7 @@ class Provenance:
             "created_at": _spelled(self.created_at),
             "proven_until": _spelled(self.proven_until),
             "source": self.source or "service",
-            "filters": filters or "none",
+            "filters": "; ".join(filters) or "none",
             "left_out": ", ".join(sorted(self.left_out)) or "none",
         }
         for name, text in facts.items():
@@ -80,14 +84,17 @@ def _spelled(instant: datetime | None) -> str | None:
     return None if instant is None else format_second(instant)
 
 
-def leave_out(numbers: Kpis, filters: tuple[Filter, ...]) -> tuple[Kpis, frozenset[str]]:
+def leave_out(
+    numbers: Kpis, filters: tuple[Filter, ...], *, lacks_records: bool = False
+) -> tuple[Kpis, frozenset[str]]:
     """Return the numbers without those that filtered records can't show, and the names of those.
 
     The records that a filter leaves out decide who was called back, and whether a call was answered on
-    another leg. A filter by status leaves out the other outcomes, which every share divides by.
+    another leg. A filter by status leaves out the other outcomes, which every share divides by. ``lacks_records`` tells
+    of filters that are not known.
     """
     names = {name for name, values in filters if values}
-    if not names:
+    if not names and not lacks_records:
         return numbers, frozenset()
     by_status = "status" in names
     overall = _without(numbers.overall, by_status=by_status)

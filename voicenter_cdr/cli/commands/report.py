@@ -54,6 +54,7 @@ from voicenter_cdr.export import COLUMNS, select
 from voicenter_cdr.export.excel import write_workbook
 from voicenter_cdr.export.text import csv_text
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.query import describe_filters
 
 __all__ = ["REPORT_EXAMPLES", "report"]
 
@@ -119,8 +120,8 @@ def report(
         csv_: The numbers as CSV, a line for every number of the whole and of every group.
         xlsx: The numbers as an Excel workbook, a sheet for every dimension.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
-        from_copy: Read a copy that sync or export wrote instead of the service: a file or a folder. Spends no request.
-            Without a period, all of it.
+        from_copy: Read a copy that sync or export wrote instead of the service: a file, a folder, postgresql://…, s3://…,
+            gs://… or az://…. Spends no request. Without a period, all of it.
         compare_: Compare with the period just before (previous) or a year ago (year).
         interval: Minutes of the intervals to report: 15, 30 or 60. Default: 30 on the page, else none.
         targets: TOML file with targets: a table [all] for all queues together, a table [queues."Name"] for each. Of a
@@ -245,36 +246,31 @@ def _targets(
 
 def _described(numbers: Kpis, before: Kpis | None, source: _Source, end: datetime, now: datetime) -> _Report:
     """Return the numbers that these filters allow, and what there is to say about them."""
-    used = used_filters(source.filters)
-    numbers, left_out = leave_out(numbers, used)
+    used, copy = used_filters(source.filters, source.copy), source.copy
+    lacks_records = copy is not None and copy.lacks_records
+    numbers, left_out = leave_out(numbers, used, lacks_records=lacks_records)
     provenance = Provenance(
         created_at=now,
-        proven_until=min(end, now) if source.copy is None else source.copy.proven,
-        source=None if source.copy is None else Path(source.copy.path).name,
+        proven_until=min(end, now) if copy is None else copy.proven,
+        source=None if copy is None else copy.name,
         filters=used,
+        has_unknown_filters=copy is not None and copy.filters is None,
         left_out=left_out,
     )
     if before is not None:
-        before, _ = leave_out(before, used)
+        before, _ = leave_out(before, used, lacks_records=lacks_records)
     return _Report(numbers=numbers, before=before, provenance=provenance, language="en", title=None, excel=False)
 
 
-def used_filters(filters: Filters) -> tuple[Filter, ...]:
-    """Return the filters in use. Numbers of callers and calls are counted, not named."""
+def used_filters(filters: Filters, copy: Copy | None = None) -> tuple[Filter, ...]:
+    """Return the filters in use, those of a copy included. Numbers of callers and calls are counted, not named."""
     day = datetime(2000, 1, 1, tzinfo=UTC)  # any period: only the filters are read
-    query = build_query(day, day + timedelta(days=1), filters, None)
-    phones, call_id = len(query.phones), query.call_id is not None
-    named: tuple[Filter, ...] = (
-        ("type", tuple(getattr(kind, "name", str(kind)).lower() for kind in query.cdr_types)),
-        ("status", tuple(sorted(str(status) for status in parse_statuses(filters)))),
-        ("phone", (pluralize(phones, "number"),) if phones else ()),
-        ("extension", tuple(query.extensions)),
-        ("identity", (str(query.identity),) if query.identity is not None else ()),
-        ("call_id", ("1 call",) if call_id else ()),
-        ("queue_id", tuple(map(str, query.queue_ids))),
-        ("campaign_id", tuple(map(str, query.campaign_ids))),
-    )
-    return tuple((name, values) for name, values in named if values)
+    named = dict(() if copy is None else copy.filters or ())
+    for name, values in describe_filters(build_query(day, day + timedelta(days=1), filters, None)).items():
+        named[name] = tuple(value for value in values if value in named.get(name, values)) or values
+    if filters.status:
+        named["status"] = tuple(sorted(map(str, parse_statuses(filters))))
+    return tuple(named.items())
 
 
 def _shape(output: str, flags: dict[str, bool]) -> str:
