@@ -71,8 +71,21 @@ def test_missed_of_queues_by_name(service: Service, run: Run) -> None:
     done = run("missed", "--last", "1d", "--queue", "no such queue")
     assert (done.code, done.out) == (2, "")
     assert '"Sales, North"' in done.err
+
+
+def test_missed_of_a_queue_in_a_period_without_records_says_that_nothing_is_known(
+    service: Service, run: Run, tmp_path: Path
+) -> None:
+    """No record, no known name: an empty list would pass for an answer. Without a queue the list is empty and whole."""
     service.holds(Records([]))
-    assert run("missed", "--last", "1d", "--queue", "Sales").code == 0
+    assert run("sync", str(tmp_path / "calls.sqlite"), "--last", "2d").code == 0
+    for source in (("--last", "1d"), ("--from-copy", str(tmp_path / "calls.sqlite"))):
+        done = run("missed", *source, "--queue", "Sales")
+        assert (done.code, done.out) == (2, "")
+        assert "There are no records at all from" in done.err
+        done = run("missed", *source)
+        assert (done.code, done.out) == (0, "")
+        assert "0 callers to call back (of 0 records)" in done.err
 
 
 @pytest.mark.usefixtures("service")

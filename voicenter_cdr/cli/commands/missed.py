@@ -20,7 +20,7 @@ from voicenter_cdr.analytics.report.workbook import missed_sheets
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, escape_controls, log_to_stderr, pluralize
-from voicenter_cdr.cli.copies import open_copy
+from voicenter_cdr.cli.copies import Copy, open_copy
 from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
@@ -87,11 +87,11 @@ def missed(
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
         language: Language of the workbook: en or he.
         queue: Only callers whose last call was to this queue, by name, in any case. May be repeated. A name that no
-            record of the period has is refused.
+            record of the period has is refused, as is any name if the period has no records.
         menu: Also callers who hung up in the voice menu.
         voicemail: Also callers who left a message.
-        from_copy: Read a copy that sync or export wrote instead of the service: a file or a folder. Spends no request.
-            Without a period, all of it.
+        from_copy: Read a copy that sync or export wrote instead of the service: a file, a folder, postgresql://…, s3://…,
+            gs://… or az://…. Spends no request. Without a period, all of it.
     """
     shape = "xlsx" if xlsx else format_ or _usual_shape(output)
     check_output(output, is_binary=shape == "xlsx")
@@ -121,7 +121,12 @@ def missed(
             records = asyncio.run(read_records(query, connection, messages, take))
     until = min(end, now) if start is None else max(start, min(end, now))
     span = f"{'the beginning' if start is None else format_second(start)} to {format_second(end)}"
-    wanted = resolve_names("--queue", queue, queues) if records else frozenset()
+    if queue and not records:
+        raise ConfigurationError(
+            f"There are no records at all from {span}, so that no name of --queue can be checked",
+            hint="Choose a longer period, or leave out --queue.",
+        )
+    wanted = resolve_names("--queue", queue, queues)
     found = [caller for caller in tracker.waiting(now=until) if not queue or caller.queue in wanted]
     if shape == "xlsx":
         proven = until if copy is None else copy.proven
@@ -130,7 +135,8 @@ def missed(
             ("zone", zone.key),
             ("created_at", format_second(now)),
             ("proven_until", "unknown" if proven is None else format_second(proven)),
-            ("source", "service" if copy is None else Path(copy.path).name),
+            ("source", "service" if copy is None else copy.name),
+            ("filters", _filters(copy)),
             ("queues", ", ".join(queue) or "all"),
             ("also", ", ".join(name for name, is_on in (("menu", menu), ("voicemail", voicemail)) if is_on) or "none"),
         ]
@@ -142,6 +148,13 @@ def missed(
         echo_err(f"{pluralize(len(found), 'caller')} to call back (of {of}), {span}")
         if copy is not None:
             echo_err(copy.describe())
+
+
+def _filters(copy: Copy | None) -> str:
+    """Return the filters that the records of a list had to pass; the list itself has none but its queues."""
+    if copy is not None and copy.filters is None:
+        return "unknown (the copy does not name those it was made with)"
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in (copy and copy.filters) or ()) or "none"
 
 
 def _usual_shape(output: str) -> Shape:
