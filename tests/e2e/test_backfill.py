@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX"),
     pytest.mark.filterwarnings("ignore"),  # of Dask's own libraries
 ]
-LONG = (pytest.mark.exhaustive, pytest.mark.long)
 START = datetime(2023, 1, 1, tzinfo=UTC)
 SCALED = RateLimit(requests=30, period=1.0, grace=2.0)  # busy machines are slow
 PER_DAY = 160
@@ -47,7 +46,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
 @pytest.mark.parametrize(
     ("days", "workers", "kills", "limit"),
     [
-        pytest.param(16, 2, 2, SCALED, id="short"),
+        pytest.param(16, 2, 2, SCALED, id="short", marks=pytest.mark.exhaustive),
         pytest.param(1_200, 2, 100, SCALED, id="years", marks=LONG),
         pytest.param(40, 2, 10, RateLimit(), id="real-limit", marks=LONG),
     ],

@@ -41,7 +41,7 @@ def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str
     return found
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=LONG)])
+@pytest.mark.parametrize("kills", [pytest.param(1, marks=pytest.mark.exhaustive), pytest.param(100, marks=LONG)])
 def test_export_killed_at_random_moments_is_whole_or_not_there(tmp_path: Path, kills: int) -> None:
     """After every death each name bears the last whole export, or the new one; a run that ends leaves nothing else."""
     kill(tmp_path / "disk", kills)

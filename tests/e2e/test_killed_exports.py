@@ -55,7 +55,9 @@ def test_killed_export_to_an_object_store_is_whole_or_nothing(tmp_path: Path, ki
 
 
 @often
-@pytest.mark.parametrize("database", [False, True], ids=["s3", "postgresql"])
+@pytest.mark.parametrize(
+    "database", [pytest.param(False, id="s3", marks=pytest.mark.exhaustive), pytest.param(True, id="postgresql")]
+)
 def test_killed_backfill_is_exact_after_the_next_run(tmp_path: Path, database: bool, kills: int) -> None:
     """Killed while it plans, fetches or proves, the next run ends with every record once, not waiting for the dead."""
     killed("backfill", tmp_path, kills, database=database)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Run
+from support.examples import sample
 
 
 @pytest.mark.parametrize("dialect", ["duckdb", "sqlite", "postgres"])
@@ -23,21 +24,31 @@ def test_views_print_sql_that_can_be_run_again(run: Run, tmp_path: Path, dialect
     assert run("views", "--dialect", "oracle").code == 2
 
 
+THRESHOLDS = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", "60", "--short-abandon", "15")
+
+
 @pytest.mark.usefixtures("service")
-def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("views", "report", "both"),
+    sample(
+        [
+            (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31"), ()),
+            ((), (), ()),
+            ((), (), (*THRESHOLDS, "--after-call", "9")),
+        ],
+        3,
+    ),
+)
+def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(
+    run: Run, tmp_path: Path, views: tuple[str, ...], report: tuple[str, ...], both: tuple[str, ...]
+) -> None:
     """The end of the period and every threshold are options of both; the end is the last record's unless it is told."""
     path = tmp_path / "calls.sqlite"
     assert run("export", "--from", "2026-07-01", "-o", str(path)).code == 0
-    thresholds = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", "60", "--short-abandon", "15")
-    for views, report, both in (
-        (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31"), ()),
-        ((), (), ()),
-        ((), (), (*thresholds, "--after-call", "9")),
-    ):
-        script = run("views", "--dialect", "sqlite", *views, *both).out
-        asked = json.loads(run("report", "--from-copy", str(path), "--json", *report, *both).out)["overall"]
-        with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(script)
-            told = dict(connection.execute("SELECT name, value FROM kpi"))
-        assert told == {name: pytest.approx(number["value"]) for name, number in asked.items()}
+    script = run("views", "--dialect", "sqlite", *views, *both).out
+    asked = json.loads(run("report", "--from-copy", str(path), "--json", *report, *both).out)["overall"]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+        told = dict(connection.execute("SELECT name, value FROM kpi"))
+    assert told == {name: pytest.approx(number["value"]) for name, number in asked.items()}
     assert run("views", "--to", "soon").code == 2

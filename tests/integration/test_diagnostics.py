@@ -159,9 +159,9 @@ async def test_diagnose_date_header_without_a_zone_is_utc(date: str, seen: str |
 async def test_diagnose_rows_without_a_time_are_a_problem() -> None:
     """Nothing can be said of their zone and order, and that is all."""
     undated = [row | {"Date": "soon", "DateEpoch": None} for row in ROWS]
-    body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 10_030, "CDR_LIST": undated * 170})
+    body = json.dumps({"ERROR_NUMBER": 0, "TOTAL_HITS": 20_000, "RETURN_HITS": 118, "CDR_LIST": undated * 2})
     answers = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
-    async with CdrClient(code="some-code", transport=answers) as client:
+    async with CdrClient(code="some-code", transport=answers, page_cap=118) as client:
         found = await diagnose({"code": client}, now=lambda: NOW)
     assert level(found, "records")[0] == "problem"
     assert "sort" not in {finding.subject for finding in found.findings}

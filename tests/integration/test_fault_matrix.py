@@ -112,7 +112,7 @@ def _together() -> Iterator[Case]:
 
 STRIDE = 11
 """Goes through all ways before it comes back to the first, and quickly through all phases."""
-SAMPLE = 15
+SAMPLE = 25
 """One pair in so many runs by default; prime to the number of answers, so that every row is among them."""
 ALONE_SAMPLE = 3
 """One row alone in so many; prime to the ways of a row, so that each comes in several phases, once and for good."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.examples import sample
 from support.sync_account import KINDS, NOW, Account, everywhere, record
 from support.sync_worker import BEGIN, stored, truth, world
 
@@ -67,17 +68,22 @@ async def test_sync_record_that_never_comes_leaves_a_gap(account: Account) -> No
 LAST = NOW.replace(hour=0)
 
 
-@pytest.mark.parametrize("kind", KINDS[::2])
-@pytest.mark.parametrize("fault", [Fault(status=500), Fault.disconnect(), Fault.truncate(40)])
+FAILING_SECONDS = (
+    (BEGIN + timedelta(hours=1), [1]),
+    (BEGIN + timedelta(days=2), [3]),
+    (LAST + timedelta(hours=1), [6]),
+    (BEGIN.replace(hour=0) + timedelta(days=1), [1, 2]),
+    (BEGIN.replace(hour=0) + timedelta(days=3), [3, 4]),
+)
+FAILURES = (Fault(status=500), Fault.disconnect(), Fault.truncate(40))
+
+
 @pytest.mark.parametrize(
-    ("second", "days"),
-    [
-        (BEGIN + timedelta(hours=1), [1]),
-        (BEGIN + timedelta(days=2), [3]),
-        (LAST + timedelta(hours=1), [6]),
-        (BEGIN.replace(hour=0) + timedelta(days=1), [1, 2]),
-        (BEGIN.replace(hour=0) + timedelta(days=3), [3, 4]),
-    ],
+    ("kind", "fault", "second", "days"),
+    sample(
+        [(kind, fault, *at) for kind in KINDS[::2] for at in FAILING_SECONDS for fault in FAILURES],
+        4,
+    ),
 )
 async def test_sync_service_failing_for_one_second_leaves_gaps_there_only(
     account: Account, kind: str, fault: Fault, second: datetime, days: list[int]

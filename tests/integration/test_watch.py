@@ -155,12 +155,12 @@ async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:
 
 async def test_watch_memory_is_bounded() -> None:
     """Records that can't come again are forgotten, also by the rules that saw to them."""
-    rows = [row(number, 30 * number) for number in range(48 * 4)]
+    rows = [row(number, 30 * number) for number in range(48 * 2)]
     desk = Desk()
     desk.app.replace(Records(rows, appears=[NOW.timestamp() + 1_800 * number for number in range(len(rows))]))
     told = Told()
     async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
-        await until(stream, 4 * 86_400)
+        await until(stream, 2 * 86_400)
         kept = json.loads(stream.checkpoint)["done"]
     assert len(told.done) == len(rows)
     assert len(kept) <= 2 * (24 + 6) + 2

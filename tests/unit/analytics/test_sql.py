@@ -144,7 +144,7 @@ def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, requ
         assert_same(connection, kpis(records), ["queue", "representative", "weekday_hour"])
 
 
-@dialects("sqlite")
+@dialects("duckdb")
 def test_views_with_options_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
     """Other seconds, other zone, another wait, menu and voicemail, another end: views count what Python does."""
     options = KpiOptions(

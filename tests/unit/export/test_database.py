@@ -129,7 +129,7 @@ def test_database_with_foreign_tables_is_refused(tmp_path: Path, name: str, modu
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("a.sqlite", sqlite3), pytest.param("a.duckdb", duckdb, marks=pytest.mark.exhaustive)],
+    [("a.duckdb", duckdb), pytest.param("a.sqlite", sqlite3, marks=pytest.mark.exhaustive)],
 )
 def test_database_views_survive_a_replacement(tmp_path: Path, name: str, module: Any) -> None:
     """The views of a database are there when an export has replaced it, one's own and those of the numbers."""

@@ -144,7 +144,7 @@ def test_planner_a_day_refused_raises(span: int) -> None:
 )
 def test_planner_without_totals_pays_little(totals: str, concurrency: int) -> None:
     """Windows aimed at less than a page: at most 1.6 requests for each page of rows that come evenly."""
-    world = make_world(list(range(0, 600_000, 6)), Window(0, 600_000), cap=1_000, totals=totals)
+    world = make_world(list(range(0, 240_000, 6)), Window(0, 240_000), cap=400, totals=totals)
     run = complete(world, concurrency=concurrency)
     assert run.requests <= 1.6 * 100
 
@@ -169,7 +169,7 @@ def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bo
 )
 def test_planner_honest_totals_cost_a_request_a_page(concurrency: int, in_order: bool, most: int) -> None:
     """Chains of equations cost no request; each place cut off to work at costs a part of one."""
-    world = make_world(list(range(0, 600_000, 6)), Window(0, 600_000), cap=1_000)
+    world = make_world(list(range(0, 240_000, 6)), Window(0, 240_000), cap=400)
     run = complete(world, concurrency=concurrency, in_order=in_order)
     assert run.requests <= most
 

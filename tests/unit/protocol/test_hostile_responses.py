@@ -72,7 +72,9 @@ def endless(begin: bytes, more: bytes) -> Iterator[bytes]:
         yield unit
 
 
-@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.exhaustive] * (kind == "objects")) for kind in ENDLESS]
+)
 def test_decoder_endless_response_ends_in_an_error(kind: str) -> None:
     """Whatever does not end: one of our errors, in seconds, with some megabytes at most and no long step."""
     decoder, longest, began = ResponseDecoder(max_rows=5_000), 0.0, time.process_time()
