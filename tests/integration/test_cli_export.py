@@ -89,6 +89,28 @@ def test_export_status_is_filtered_by_the_client(run: Run) -> None:
     assert run("count", "--last", "7d", "--status", "ABANDONE").out == "1\n"
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ((), "2026-07-15 14:00:00"),
+        (("--tz", "UTC"), "2026-07-15 11:00:00"),
+        (("--tz", "UTC", "--local", "Europe/Berlin"), "2026-07-15 13:00:00"),
+    ],
+)
+def test_export_for_people_shows_times_in_one_zone(
+    run: Run, tmp_path: Path, words: tuple[str, ...], shown: str
+) -> None:
+    """A workbook and CSV for spreadsheets show the same times: in --local, else --tz, else Israel's."""
+    openpyxl = pytest.importorskip("openpyxl")
+    for name in ("calls.csv", "calls.xlsx"):
+        excel = ("--excel",) if name == "calls.csv" else ()
+        assert run("export", "--last", "1d", "-o", str(tmp_path / name), *excel, *words).code == 0
+    assert shown in (tmp_path / "calls.csv").read_text("utf-8-sig")
+    rows = openpyxl.load_workbook(tmp_path / "calls.xlsx").worksheets[0].iter_rows(values_only=True)
+    assert shown in {str(cell) for row in rows for cell in row}
+
+
 def test_export_filters_reach_the_service(service: Service, run: Run) -> None:
     """Kinds of call and numbers are the service's to filter."""
     assert len(run("export", "--last", "7d", "--type", "queue", "--type", "4").records) == 4

@@ -48,6 +48,15 @@ def test_missed_csv_and_table_hold_the_same(run: Run) -> None:
     assert run("missed", "--last", "7d", "--format", "xml").code == 2
 
 
+@pytest.mark.usefixtures("service")
+def test_missed_csv_for_spreadsheets_has_local_times(run: Run) -> None:
+    """Who calls back from a spreadsheet reads the clock on the wall; plain CSV is for programs and stays in UTC."""
+    words = ("missed", "--last", "7d", "--format", "csv")
+    assert "2026-07-15T11:00:00Z" in run(*words).out
+    assert "2026-07-15 14:00:00" in run(*words, "--excel").out
+    assert "2026-07-15 11:00:00" in run(*words, "--excel", "--tz", "UTC").out
+
+
 def test_missed_asks_for_the_fields_it_needs_only(service: Service, run: Run) -> None:
     """Only the fields that tell it are asked of the service."""
     text = run("missed", "--help").out

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow.parquet
@@ -47,7 +48,7 @@ def digests(folder: Path, pages: Sequence[Sequence[Cdr]]) -> dict[str, str]:
 def _write(target: Path, pages: Sequence[Sequence[Cdr]], name: str, *, raw_names: bool) -> None:
     options: dict[str, Any] = {"columns": COLUMNS_AS_BEFORE, "raw_names": raw_names}
     if name.startswith("excel"):
-        options["excel"] = True
+        options |= {"excel": True, "zone": ZoneInfo("UTC")}
     if name.startswith("lines"):
         options["format"] = "jsonl"
     with committing(open_sink(f"{target}/" if name.endswith("/") else target, **options)) as sink:

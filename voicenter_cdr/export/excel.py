@@ -23,14 +23,12 @@ from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, StreamOutput, open_output
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import json_values, to_json
+from voicenter_cdr.export.local import LOCAL_ZONE
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, iter_batches
 
-__all__ = ["LOCAL_ZONE", "Sheet", "XlsxSink", "write_workbook"]
-
-LOCAL_ZONE: Final = "Asia/Jerusalem"
-"""Zone of local times unless another one is asked for; the service's customers are there."""
+__all__ = ["Sheet", "XlsxSink", "write_workbook"]
 
 _MAX_ROWS: Final = 1_048_576
 """Rows of a sheet, the line of names included."""

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, tzinfo
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from voicenter_cdr._files import Destination, open_output
 from voicenter_cdr.export.cells import WHOLE_NUMBERS, encode_each, encode_lines, map_distinct, plain_values, to_json
+from voicenter_cdr.export.local import LOCAL_ZONE
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
@@ -140,7 +142,7 @@ class CsvSink(_TextSink):
         raw_names: Name the columns as the API does.
         excel: Write for spreadsheets: a byte order mark, lines that end with CR LF, times as ``2026-07-14 11:31:09``,
             and an apostrophe before text that a spreadsheet would take for a formula, a number or a date.
-        zone: Time zone of the times for spreadsheets; UTC by default.
+        zone: Time zone of the times for spreadsheets; Asia/Jerusalem by default.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class CsvSink(_TextSink):
     ) -> None:
         super().__init__(target, columns=columns, raw_names=raw_names)
         self._excel = excel
-        self._zone = zone
+        self._zone = ZoneInfo(LOCAL_ZONE) if zone is None else zone
         self._head = csv_text([column_names(self._columns, raw_names=raw_names)], excel=excel, is_first=True).encode()
 
     def _encode(self, batch: RecordBatch) -> bytes:
@@ -213,12 +215,12 @@ def _guard_json(text: str) -> str:
     return _FORMULA.sub("'", text)
 
 
-def _excel_time(value: datetime | None, zone: tzinfo | None) -> str:
-    """Return a time as spreadsheets read it, in UTC unless a zone is given."""
+def _excel_time(value: datetime | None, zone: tzinfo) -> str:
+    """Return a time as spreadsheets read it, in UTC where the zone has no such time."""
     if value is None:
         return ""
     try:
-        local = value.astimezone(zone or UTC)
+        local = value.astimezone(zone)
     except OverflowError:
         local = value.astimezone(UTC)
     return f"{local:%Y-%m-%d %H:%M:%S}"

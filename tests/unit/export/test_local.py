@@ -72,10 +72,23 @@ def test_open_sink_with_a_zone_adds_local_columns(tmp_path: Path, name: str) -> 
         assert json.loads((tmp_path / name).read_text())["started_at"] == "2026-07-14T21:31:09Z"
 
 
-def test_excel_csv_with_a_zone_shows_local_times(tmp_path: Path) -> None:
-    """For spreadsheets the time itself is local, in a form that they read."""
-    with committing(open_sink(tmp_path / "a.csv", excel=True, zone=ZONES[0])) as sink:
-        sink.write([Cdr(started_at=datetime(2026, 7, 14, 21, 31, 9, tzinfo=UTC))])
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        (None, "2026-07-15 00:31:09"),
+        (ZoneInfo("Asia/Jerusalem"), "2026-07-15 00:31:09"),
+        (ZoneInfo("UTC"), "2026-07-14 21:31:09"),
+    ],
+)
+def test_excel_csv_shows_local_times_as_a_workbook_does(tmp_path: Path, zone: ZoneInfo | None, shown: str) -> None:
+    """For people times are local, in a form that spreadsheets read: in Israel's zone unless another is given."""
+    openpyxl = pytest.importorskip("openpyxl")
+    record = Cdr(started_at=datetime(2026, 7, 14, 21, 31, 9, tzinfo=UTC))
+    for name in ("a.csv", "a.xlsx"):
+        with committing(open_sink(tmp_path / name, excel=name == "a.csv", zone=zone)) as sink:
+            sink.write([record])
     text = (tmp_path / "a.csv").read_text("utf-8-sig")
-    assert "2026-07-15 00:31:09" in text
+    assert shown in text
     assert "started_local" not in text
+    cells = [str(cell.value) for cell in openpyxl.load_workbook(tmp_path / "a.xlsx").worksheets[0][2]]
+    assert shown in cells

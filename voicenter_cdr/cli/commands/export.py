@@ -28,6 +28,7 @@ from voicenter_cdr.cli.options import (
 )
 from voicenter_cdr.cli.periods import Period, format_period, parse_zone
 from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
+from voicenter_cdr.export.formats import format_of
 from voicenter_cdr.models import Cdr, CdrQuery
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
@@ -63,7 +64,8 @@ def export(
         raw_names: Name the columns as the API does.
         excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless, numbers kept as text.
         local: Time zone, such as Asia/Jerusalem. Adds columns with the local time; a database gets a view cdr_local.
-            A workbook shows times in it (default: Asia/Jerusalem), and so does CSV with --excel (default: UTC).
+            Files for people, .xlsx and CSV with --excel, show all times in it. Default for these: --tz, else
+            Asia/Jerusalem; all other files hold UTC.
         order: Order of the records: by time, or any.
         on_invalid: Records that can't be read: stop with exit code 4 (raise), or skip them and say so (collect).
         pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
@@ -73,6 +75,8 @@ def export(
     every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
     columns = select(split_values("--fields", fields)) if fields else every
     zone = None if local is None else parse_zone(local, flag="--local")
+    if zone is None and period.tz is not None and (excel or format_of(output, format_) == "xlsx"):
+        zone = parse_zone(period.tz)
     query = resolve_query(period, filters, connection, columns if fields else None)
     pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
     target = stdout_for_records() if output == "-" else output

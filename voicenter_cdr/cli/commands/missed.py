@@ -84,7 +84,7 @@ def missed(
         output: File to write; - is standard output, the default.
         format_: jsonl, csv, xlsx or table. Default: by the name of the file, a table on a terminal, else jsonl.
         xlsx: An Excel workbook, with local times: the same as --format xlsx.
-        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless.
+        excel: CSV for spreadsheets: byte order mark, CR LF, formulas made harmless, times in --tz as in a workbook.
         language: Language of the workbook: en or he.
         queue: Only callers whose last call was to this queue, by name, in any case. May be repeated. A name that no
             record of the period has is refused, as is any name if the period has no records.
@@ -181,8 +181,15 @@ def _render(found: Sequence[Unreturned], shape: Shape, zone: ZoneInfo, *, excel:
     if shape == "table":
         return _table(found, zone)
     if shape == "csv":
-        return csv_text([COLUMNS, *(caller.to_dict().values() for caller in found)], excel=excel, is_first=True)
+        rows = ((caller.to_dict() | (_local_times(caller, zone) if excel else {})).values() for caller in found)
+        return csv_text([COLUMNS, *rows], excel=excel, is_first=True)
     return "".join(json.dumps(caller.to_dict(), ensure_ascii=False) + "\n" for caller in found)
+
+
+def _local_times(caller: Unreturned, zone: ZoneInfo) -> dict[str, str]:
+    """Return the times as spreadsheets read them, on the clock of the people who call back."""
+    times = {"first_attempt": caller.first_attempt, "last_attempt": caller.last_attempt}
+    return {name: f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}" for name, at in times.items()}
 
 
 def _table(found: Sequence[Unreturned], zone: ZoneInfo) -> str:
