@@ -1,105 +1,22 @@
 """Every call detail record (CDR) out of Voicenter's Call Log API: once, in order, at the pace it allows."""
 
-from voicenter_cdr._version import __version__ as __version__
-from voicenter_cdr.client import BASE_URL, CdrClient
-from voicenter_cdr.core.http.session import Timeout
-from voicenter_cdr.core.ratelimit.policy import Budget, Limiter, RateLimit
-from voicenter_cdr.core.streaming.follow import Change, FollowStats, FollowStream
-from voicenter_cdr.core.streaming.records import OnInvalid, Order, PageStream, RecordStream
-from voicenter_cdr.core.streaming.rules import Delivery, Event, Rule, WatchStats
-from voicenter_cdr.core.streaming.watch import WatchStream
-from voicenter_cdr.errors import (
-    ApiError,
-    AuthenticationError,
-    CheckpointError,
-    ConfigurationError,
-    CountMismatchError,
-    DecodeError,
-    DeliveryError,
-    DenseWindowError,
-    IncompleteError,
-    OutOfRangeError,
-    Problem,
-    RateLimitError,
-    RecordingError,
-    ServerError,
-    ServiceUnreachableError,
-    UntrustedAddressError,
-    VoicenterError,
-)
-from voicenter_cdr.models import (
-    Cdr,
-    CdrField,
-    CdrQuery,
-    CdrType,
-    DialStatus,
-    ErrorNumber,
-    Estimate,
-    FrozenMap,
-    IdentityCriteria,
-    InvalidRecord,
-    IvrStep,
-    Page,
-    RawResponse,
-    RecordBatch,
-    RecordTable,
-    Sort,
-    SortOrder,
-    Stats,
-)
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BASE_URL",
-    "ApiError",
-    "AuthenticationError",
-    "Budget",
-    "Cdr",
-    "CdrClient",
-    "CdrField",
-    "CdrQuery",
-    "CdrType",
-    "Change",
-    "CheckpointError",
-    "ConfigurationError",
-    "CountMismatchError",
-    "DecodeError",
-    "Delivery",
-    "DeliveryError",
-    "DenseWindowError",
-    "DialStatus",
-    "ErrorNumber",
-    "Estimate",
-    "Event",
-    "FollowStats",
-    "FollowStream",
-    "FrozenMap",
-    "IdentityCriteria",
-    "IncompleteError",
-    "InvalidRecord",
-    "IvrStep",
-    "Limiter",
-    "OnInvalid",
-    "Order",
-    "OutOfRangeError",
-    "Page",
-    "PageStream",
-    "Problem",
-    "RateLimit",
-    "RateLimitError",
-    "RawResponse",
-    "RecordBatch",
-    "RecordStream",
-    "RecordTable",
-    "RecordingError",
-    "Rule",
-    "ServerError",
-    "ServiceUnreachableError",
-    "Sort",
-    "SortOrder",
-    "Stats",
-    "Timeout",
-    "UntrustedAddressError",
-    "VoicenterError",
-    "WatchStats",
-    "WatchStream",
-]
+from voicenter_cdr._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from voicenter_cdr._public import *  # noqa: F403  # its ``__all__`` is that of the package
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import the public names when the first of them is used: ``--version`` and ``--help`` need none."""
+        if name == "__all__" or not name.startswith("_"):
+            from voicenter_cdr import _public
+
+            globals().update({public: getattr(_public, public) for public in ("__all__", *_public.__all__)})
+            if name in globals():
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -252,14 +252,3 @@ def test_completion_prints_a_script(run: Run, shell: str) -> None:
     script = run("completion", shell).out
     assert all(word in script for word in ("export", "missed", "--format", "--language"))
     assert run("completion", "tcsh").code == 2
-
-
-def test_commands_are_imported_when_they_are_named() -> None:
-    """The list of commands needs none of them."""
-    code = (
-        "import sys; from voicenter_cdr.cli import main; main(['--help']); "
-        "lazy = ('voicenter_cdr.cli.commands.', 'voicenter_cdr.analytics', 'voicenter_cdr.sandbox'); "
-        "sys.exit(any(name.startswith(lazy)"
-        " for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from voicenter_cdr import CdrClient
-from voicenter_cdr.cli import clients, main
+from voicenter_cdr.cli import main
 from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
 from voicenter_cdr.testing import in_process, make_row
@@ -177,12 +178,8 @@ def test_doctor_prints_one_screen_or_one_object(
     assert told["requests"] <= 5
     app = Sandbox(Records(ROWS))
 
-    class Client(CdrClient):
-        @classmethod
-        def from_env(cls, **options: Any) -> Any:
-            return CdrClient.from_env(**{"transport": in_process(app)} | options)
-
-    monkeypatch.setattr(clients, "CdrClient", Client)
+    transport = in_process(app)
+    monkeypatch.setattr(CdrClient, "from_env", partial(CdrClient.from_env, transport=transport))
     monkeypatch.setenv("VOICENTER_API_CODE", "sandbox-code")
     assert main(["doctor"]) == 0
     out = capsys.readouterr()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import clients, periods
+from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.commands import watch as watching
 from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.sandbox import Records, Sandbox
@@ -37,12 +37,8 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run a command against the rows, in virtual time: its exit code, lines and messages."""
     app = Sandbox(Records(ROWS), codes=["sandbox-code"])
 
-    class Client(CdrClient):
-        @classmethod
-        def from_env(cls, **options: Any) -> Any:
-            return CdrClient.from_env(**{"transport": httpx.ASGITransport(app)} | options)
-
-    monkeypatch.setattr(clients, "CdrClient", Client)
+    transport = httpx.ASGITransport(app)
+    monkeypatch.setattr(CdrClient, "from_env", partial(CdrClient.from_env, transport=transport))
     monkeypatch.setattr(periods, "now", lambda: NOW)
     monkeypatch.setattr(asyncio, "run", run_virtual)
     monkeypatch.setenv("VOICENTER_API_CODE", "sandbox-code")
@@ -100,7 +96,7 @@ def test_watch_command_webhook_that_was_down_gets_events_later(
         got.append(request)
         return httpx.Response(503 if down else 204)
 
-    monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
+    monkeypatch.setattr("voicenter_cdr.handlers.Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
     code, lines, err = say(*WORDS, "--state", state, "--signing-key-file", str(key))
     assert (code, lines) == (4, [])
     assert "2 events, 0 delivered, 0 given up" in err
@@ -144,7 +140,7 @@ def test_watch_output_that_fails_ends_the_run_and_loses_nothing(
     """A reader that has gone, a full disk, a timeout elsewhere: exit code 1, and the next run has the events."""
     state = str(tmp_path / "watch.state")
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "JsonLines", failing(error, after=1))
+        patch.setattr("voicenter_cdr.handlers.JsonLines", failing(error, after=1))
         code, _, err = say(*WORDS, "--state", state)
     assert code == 1
     assert "Traceback" not in err
@@ -159,7 +155,7 @@ def test_watch_slow_reader_is_waited_for(say: Say, monkeypatch: pytest.MonkeyPat
         async def __call__(self, _: object) -> None:
             await asyncio.sleep(250)
 
-    monkeypatch.setattr(watching, "JsonLines", Slow)
+    monkeypatch.setattr("voicenter_cdr.handlers.JsonLines", Slow)
     code, _, err = say(*WORDS)
     assert code == 0
     assert "2 events, 2 delivered, 0 given up" in err
@@ -172,7 +168,7 @@ def test_watch_events_under_way_at_the_end_are_told(say: Say, monkeypatch: pytes
         async def __call__(self, _: object) -> None:
             await asyncio.sleep(1_000)
 
-    monkeypatch.setattr(watching, "JsonLines", Stuck)
+    monkeypatch.setattr("voicenter_cdr.handlers.JsonLines", Stuck)
     code, _, err = say(*WORDS)
     assert code == 4
     assert "2 events could not be delivered" in err
@@ -233,7 +229,7 @@ def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: 
     """What was given up goes to the file and does not fire again; a replay delivers it under its id, and empties it."""
     state, dead = str(tmp_path / "state"), tmp_path / "dead.jsonl"
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "JsonLines", failing(OSError(errno.EIO, "Input/output error")))
+        patch.setattr("voicenter_cdr.handlers.JsonLines", failing(OSError(errno.EIO, "Input/output error")))
         code, _, err = say(*WORDS, "--state", state, "--dead-letter", str(dead))
     assert code == 1
     assert "1 in the dead-letter file" in err
@@ -249,7 +245,7 @@ def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: 
         got.append(request)
         return httpx.Response(next(answers))
 
-    monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
+    monkeypatch.setattr("voicenter_cdr.handlers.Webhook", partial(Webhook, transport=httpx.MockTransport(take)))
     replayed = "watch", "--replay", str(dead), "--webhook", "https://crm.test/hook"
     code, _, err = say(*replayed)
     assert code == 4
@@ -269,7 +265,7 @@ def test_watch_command_webhook_down_for_days_fills_the_dead_letter_file(
     """After a day an event is given up and kept in the file; no later run fires it."""
     monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
     down = httpx.MockTransport(lambda _: httpx.Response(500))
-    monkeypatch.setattr(watching, "Webhook", partial(Webhook, transport=down))
+    monkeypatch.setattr("voicenter_cdr.handlers.Webhook", partial(Webhook, transport=down))
     long = [*WORDS, "--for", "30h", "--poll", "3h", "--sweep", "3h"]
     long.remove("10m"), long.remove("--for"), long.remove("1m"), long.remove("--poll")
     state, dead = str(tmp_path / "state"), tmp_path / "dead.jsonl"

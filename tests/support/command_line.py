@@ -80,10 +80,15 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("cyclopts", reason="the command line needs the extra cli")
-        from voicenter_cdr.cli import clients, periods
+        from voicenter_cdr.cli import periods
 
         self.app = Sandbox(Records(RECORDS), codes=[CODE])
-        monkeypatch.setattr(clients, "CdrClient", self._client_class())
+        connected = CdrClient.from_env
+
+        def from_env(**options: Any) -> CdrClient:
+            return connected(**{"transport": httpx.ASGITransport(self.app)} | options)
+
+        monkeypatch.setattr(CdrClient, "from_env", from_env)
         monkeypatch.setattr(periods, "now", lambda: NOW)
         monkeypatch.setattr(asyncio, "run", run_virtual)
         monkeypatch.setenv("VOICENTER_API_CODE", CODE)
@@ -97,16 +102,6 @@ class Service:
             return faults[place] if place < len(faults) else then
 
         return self.holds(Records(RECORDS), faults=choose, behaviour=Behaviour(**behaviour))
-
-    def _client_class(self) -> type[CdrClient]:
-        service = self
-
-        class Client(CdrClient):
-            @classmethod
-            def from_env(cls, **options: Any) -> Any:
-                return CdrClient.from_env(**{"transport": httpx.ASGITransport(service.app)} | options)
-
-        return Client
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from voicenter_cdr._files import decode_secret
@@ -18,13 +18,13 @@ from voicenter_cdr._validation import check_number
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.console import progress_bar
 from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
-from voicenter_cdr.client import CdrClient
-from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError, VoicenterError
-from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 from voicenter_cdr.models import Cdr, CdrQuery
-from voicenter_cdr.pseudonyms import Pseudonymiser
-from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
+
+if TYPE_CHECKING:
+    from voicenter_cdr.client import CdrClient
+    from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
+    from voicenter_cdr.pseudonyms import Pseudonymiser
 
 __all__ = [
     "SANDBOX_CODE",
@@ -49,6 +49,8 @@ async def open_client(
     connection: ConnectionOptions, query: CdrQuery, *, recordings: bool = False
 ) -> AsyncIterator[CdrClient]:
     """Open a client while the block lasts. With ``recordings``, the synthetic call centre serves recordings, too."""
+    from voicenter_cdr.client import CdrClient
+
     check_number("--concurrency", connection.concurrency, minimum=1, whole=True)
     if connection.max_wait is not None:
         check_number("--max-wait", connection.max_wait, minimum=0)
@@ -84,6 +86,8 @@ async def open_client(
 
 def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
     """Return the host of the service if it is this machine, which may serve recordings, too; else an empty tuple."""
+    from voicenter_cdr.core.http.transport import is_loopback
+
     url = _DEMO_URL if connection.demo else connection.base_url or os.environ.get("VOICENTER_BASE_URL", "")
     host = urlsplit(url).hostname or ""
     return (host,) if is_loopback(host) else ()
@@ -91,6 +95,8 @@ def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
 
 def _shared(place: str) -> SqliteLimiter | RedisLimiter:
     """Return the limiter that all programs share that name the same file or Redis."""
+    from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
+
     if place.startswith(("redis://", "rediss://", "unix://")):
         return RedisLimiter(place)
     if "://" in place:
@@ -105,6 +111,8 @@ async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, st
     Its days are the same in every run. Only days of the query are generated. A query that ends in the future gets one
     more day of calls.
     """
+    from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox, serving
+
     behaviour = Behaviour(recordings="here" if recordings else "as_stored")
     now = periods.now()
     start = max(query.start, now - timedelta(days=periods.DEMO_DAYS)) - timedelta(hours=1)
@@ -117,6 +125,8 @@ def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
     """Return the pseudonymiser with the key in a file; ``None`` without a file."""
     if path is None:
         return None
+    from voicenter_cdr.pseudonyms import Pseudonymiser
+
     # An editor's byte order mark is no part of the key: with and without it, the pseudonyms must be the same.
     return Pseudonymiser(_content("--pseudonymise-key-file", path).removeprefix(codecs.BOM_UTF8))
 

@@ -23,7 +23,6 @@ from voicenter_cdr.export.object_store import OBJECT_STORES, display_name, schem
 from voicenter_cdr.export.postgres import POSTGRES
 from voicenter_cdr.export.read import ledger_header, read
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.identity import is_of_everything
 
 __all__ = ["Copy", "open_copy"]
 
@@ -103,6 +102,8 @@ def open_copy(
     A period begins where the copy does, and ends where it is no longer proven complete; a line on standard error says
     so. Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
     """
+    from voicenter_cdr.sync.identity import is_of_everything
+
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
     for flag, value in (

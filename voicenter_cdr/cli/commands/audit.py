@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -25,8 +25,9 @@ from voicenter_cdr.cli.options import (
 )
 from voicenter_cdr.errors import ConfigurationError, IncompleteError
 from voicenter_cdr.models import CdrQuery
-from voicenter_cdr.sync import AuditReport
-from voicenter_cdr.sync import audit as run_audit
+
+if TYPE_CHECKING:
+    from voicenter_cdr.sync import AuditReport
 
 __all__ = ["AUDIT_EXAMPLES", "audit"]
 
@@ -111,6 +112,8 @@ async def _audit(
     *,
     offline: bool,
 ) -> AuditReport:
+    from voicenter_cdr.sync import audit as run_audit
+
     filters = {item.name: getattr(query, item.name) for item in attrs.fields(CdrQuery) if item.kw_only}
     if offline:
         return await run_audit(None, filters, copy, **options)

@@ -7,7 +7,7 @@ import json
 import os
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
 from cyclopts import Parameter
@@ -16,10 +16,11 @@ from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import open_client
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize, write_stdout
 from voicenter_cdr.cli.options import CONNECTION, MESSAGES, ConnectionOptions, OutputOptions
-from voicenter_cdr.client import CdrClient
-from voicenter_cdr.diagnostics import Diagnosis, diagnose
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import CdrQuery
+
+if TYPE_CHECKING:
+    from voicenter_cdr.diagnostics import Diagnosis
 
 __all__ = ["DOCTOR_EXAMPLES", "doctor"]
 
@@ -67,6 +68,9 @@ def _lines(found: Diagnosis) -> list[str]:
 
 
 async def _doctor(connection: ConnectionOptions) -> Diagnosis:
+    from voicenter_cdr.client import CdrClient
+    from voicenter_cdr.diagnostics import diagnose
+
     now = periods.now()
     query = CdrQuery(now - timedelta(days=31), now)
     async with AsyncExitStack() as stack:

@@ -11,7 +11,6 @@ from voicenter_cdr.cli.clients import load_pseudonymiser
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
 from voicenter_cdr.cli.options import MESSAGES, OutputOptions
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.sync import forget as forget_number
 
 __all__ = ["FORGET_EXAMPLES", "forget"]
 
@@ -41,6 +40,8 @@ def forget(
         yes: Remove also a number that is the company's own, or that stands in more than a tenth of a copy. Without it
             such a copy is refused (exit code 2), and nothing of it is changed.
     """
+    from voicenter_cdr.sync import forget as forget_number
+
     if not copies:
         raise ConfigurationError("Name at least one copy to remove the number from")
     numbers = [line for line in sys.stdin.read().splitlines() if line.strip()] if number == "-" else [number]

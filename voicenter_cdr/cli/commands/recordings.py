@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from attrs import define, field
 from cyclopts import Parameter
@@ -31,7 +31,9 @@ from voicenter_cdr.cli.periods import Period, format_period
 from voicenter_cdr.errors import IncompleteError
 from voicenter_cdr.export import select
 from voicenter_cdr.models import Cdr, CdrQuery
-from voicenter_cdr.recordings import DEFAULT_HOSTS, Recording, RecordingStatus, download_recordings
+
+if TYPE_CHECKING:
+    from voicenter_cdr.recordings import Recording, RecordingStatus
 
 __all__ = ["RECORDINGS_EXAMPLES", "recordings"]
 
@@ -96,6 +98,8 @@ def recordings(
         downloads: Number of downloads at a time. Default: 4.
         max_bytes: Largest recording, in bytes. Default: 1073741824.
     """
+    from voicenter_cdr.recordings import DEFAULT_HOSTS, download_recordings
+
     check_number("--downloads", downloads, minimum=1, whole=True)
     check_number("--max-bytes", max_bytes, minimum=1, whole=True)
     query = resolve_query(period, filters, connection, select(_NEEDED))

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit, urlunsplit
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.clients import SANDBOX_CODE
 from voicenter_cdr.cli.console import echo_err, pluralize
-from voicenter_cdr.core.http.transport import is_loopback
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Population, Sandbox, load_jsonl, serving
 
@@ -58,6 +57,8 @@ async def _serve(app: Sandbox, host: str, port: int) -> None:
 
 def instructions(records: int, url: str) -> str:
     """Return what to type in another shell. The package's own client takes loopback addresses and HTTPS only."""
+    from voicenter_cdr.core.http.transport import is_loopback
+
     parts = urlsplit(url)
     host = _reachable_host(parts.hostname or "")
     served = urlunsplit(parts._replace(netloc=f"{f'[{host}]' if ':' in host else host}:{parts.port}"))

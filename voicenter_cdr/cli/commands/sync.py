@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -31,8 +31,9 @@ from voicenter_cdr.cli.periods import Period
 from voicenter_cdr.errors import ConfigurationError, DecodeError, IncompleteError
 from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.models import CdrQuery
-from voicenter_cdr.sync import SyncReport, SyncWindow
-from voicenter_cdr.sync import sync as run_sync
+
+if TYPE_CHECKING:
+    from voicenter_cdr.sync import SyncReport, SyncWindow
 
 __all__ = ["SYNC_EXAMPLES", "sync"]
 
@@ -136,6 +137,8 @@ def _parse_age(flag: str, text: str, now: datetime) -> timedelta:
 async def _sync(
     query: CdrQuery, destination: str, connection: ConnectionOptions, messages: OutputOptions, options: dict[str, Any]
 ) -> SyncReport:
+    from voicenter_cdr.sync import sync as run_sync
+
     filters = {item.name: getattr(query, item.name) for item in attrs.fields(CdrQuery) if item.kw_only}
     async with open_client(connection, query) as client:
         with sync_progress(shown=not messages.quiet and not messages.json_logs) as step:

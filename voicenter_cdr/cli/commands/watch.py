@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 from cyclopts import Parameter
@@ -33,12 +33,14 @@ from voicenter_cdr.cli.options import (
     build_query,
     parse_statuses,
 )
-from voicenter_cdr.client import CdrClient
-from voicenter_cdr.core.streaming.rules import Delivery, Handler, Rule, WatchStats
-from voicenter_cdr.core.streaming.watch import WatchStream
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, DeliveryError, IncompleteError
 from voicenter_cdr.export import select
-from voicenter_cdr.handlers import DeadLetterFile, JsonLines, Webhook, replay
+
+if TYPE_CHECKING:
+    from voicenter_cdr.client import CdrClient
+    from voicenter_cdr.core.streaming.rules import Delivery, Handler, Rule, WatchStats
+    from voicenter_cdr.core.streaming.watch import WatchStream
+    from voicenter_cdr.handlers import DeadLetterFile, JsonLines
 
 __all__ = ["WATCH_EXAMPLES", "watch"]
 
@@ -124,6 +126,9 @@ def watch(
     seconds = None if for_ is None else periods.parse_duration("--for", for_).total_seconds()
 
     async def run() -> None:
+        from voicenter_cdr.core.streaming.rules import Rule
+        from voicenter_cdr.handlers import DeadLetterFile, Webhook
+
         async with AsyncExitStack() as stack:
             # Owned from before it is read until after it was written for the last time.
             stack.enter_context(_owned(state_path))
@@ -350,6 +355,8 @@ def _output_failure(error: Exception) -> DeliveryError:
 
 async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None:
     """Deliver the events of a dead-letter file. Raises :class:`IncompleteError` where some are left."""
+    from voicenter_cdr.handlers import Webhook, replay
+
     async with AsyncExitStack() as stack:
         send = (await stack.enter_async_context(Webhook(hook, secret=key))).send if hook else _json_lines().send
         result = await replay(path, send)
@@ -366,6 +373,8 @@ async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None
 
 def _json_lines() -> JsonLines:
     """Return the handler that writes to standard output; names in records can't steer a terminal."""
+    from voicenter_cdr.handlers import JsonLines
+
     terminal = terminal_stream()
     return JsonLines() if terminal is None else JsonLines(terminal)
 
