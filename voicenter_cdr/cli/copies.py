@@ -102,8 +102,6 @@ def open_copy(
     A period begins where the copy does, and ends where it is no longer proven complete; a line on standard error says
     so. Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
     """
-    from voicenter_cdr.sync.identity import is_of_everything
-
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
     for flag, value in (
@@ -169,6 +167,8 @@ def _instant(text: str | None) -> datetime | None:
 
 def _filters(header: Mapping[str, Any]) -> tuple[tuple[Filter, ...] | None, bool]:
     """Return the filters that a ledger names, ``None`` for none, and whether any were used, as far as known."""
+    from voicenter_cdr.sync.identity import is_of_everything
+
     named = header.get("filtered_by")
     named = json.loads(named) if isinstance(named, str) else named
     if isinstance(named, Mapping):
