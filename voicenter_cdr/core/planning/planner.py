@@ -109,7 +109,7 @@ class WindowPlanner(Schedule):
         self.page_cap = max(self.page_cap, rows)
         self._largest_page = max(self._largest_page, rows)
         # The largest total again, now of a part of its period: a ceiling (rule 4).
-        if total is not None and not request.cdr_types:
+        if total is not None:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total
             self.largest_total = max(self.largest_total, total)
@@ -120,7 +120,6 @@ class WindowPlanner(Schedule):
             try:
                 segment.step = segment.enumeration.send(page)
             except StopIteration as finished:
-                segment.enumeration = segment.step = None
                 segment.page, segment.is_proven = finished.value, True
         # One response that is whole proves its own seconds (rule 2).
         elif is_complete(page, page_cap=self.page_cap):
@@ -170,11 +169,11 @@ class WindowPlanner(Schedule):
 
     def _settle(self) -> None:
         """Solve the equations that can be written down now."""
-        for segment, rest in reversed([*pairwise(self.segments)]):
+        for segment, rest in [*pairwise(self.segments)]:
             if rest.is_settled or segment.page is None:
                 continue
             # No total, or one that may be a ceiling, makes no equation (rule 4).
-            _, total, _ = segment.answers.get(segment.end, (0, None, ()))
+            _, total, _ = segment.answers[segment.end]
             is_equation = not segment.is_proven and total is not None and total < self.largest_total
             if is_equation and not rest.answers:
                 continue
@@ -184,7 +183,7 @@ class WindowPlanner(Schedule):
                 segment.is_proven, segment.stop = True, rest.start - 1
                 if rest.enumeration is None:
                     rest.start -= 1
-                else:  # it is one second, and stays one
+                else:  # an enumeration leaves out what it can tell from its own second
                     self.insert_after(segment, Segment(rest.start - 1, rest.start, rest.start))
             # A response of its own proves a segment with the border's second.
             elif not segment.is_proven:
@@ -209,6 +208,6 @@ class WindowPlanner(Schedule):
         # It was asked from the border and counts the rows there, so the bound is inclusive.
         if first == border and through > before:
             self.learn_bounds(-math.inf)
-        # Both pages must show the same from the border on, and nothing before it; the last second of each may be cut.
-        limit = min(seconds[-1], shown[-1] if shown else border) if len(shown) < part else seconds[-1]
-        return list(seconds[before : bisect_left(seconds, limit)]) == list(shown[: bisect_left(shown, limit)])
+        # Both pages must show the same from the border on, and nothing before it, but the last second: it may be cut.
+        last = seconds[-1]
+        return list(seconds[before : bisect_left(seconds, last)]) == list(shown[: bisect_left(shown, last)])
