@@ -126,7 +126,7 @@ def test_planner_long_periods_refused_are_halved(seed: int) -> None:
 @pytest.mark.parametrize("span", [DAY - 3, DAY - 1])
 def test_planner_a_day_refused_raises(span: int) -> None:
     """Less than a day is not tried: then the period is refused for another reason."""
-    planner = WindowPlanner([Window(0, span)])
+    planner = WindowPlanner([Window(START, START + span)])
     request = planner.next_request()
     assert request is not None
     with pytest.raises(OutOfRangeError):
@@ -315,7 +315,7 @@ def test_planner_rows_without_a_time_take_part_in_no_equation() -> None:
     """Where they belong can't be told; they come with a page that is complete."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4, buffer_pages=0, largest_total=99)
     answer_next(planner, PageInfo([10, None, 30, 40], 5, 4))
-    answer_next(planner, PageInfo([40, 50], 2, 2))
+    answer_next(planner, PageInfo([40, 50, 60], 3, 3))
     again = planner.next_request()
     assert again is not None
     assert (again.first, again.last) == (-1, 39)
