@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -168,3 +169,25 @@ async def test_audit_emptied_ledger_proves_nothing(account: Account) -> None:
         connection.commit()
     report = await audited(account, "calls.sqlite", NOW)
     assert (report.is_intact, report.is_proven) == (False, False)
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+async def test_audit_byte_flipped_in_a_large_file_is_found_and_repaired(account: Account, file_format: Any) -> None:
+    """A sync looks at the size and the end of a file; an audit reads all of it."""
+    noise = random.Random(5)
+    rows = [
+        record(BEGIN + timedelta(minutes=n), CallID=f"c{n}", CustomData={"note": noise.randbytes(800).hex()})
+        for n in range(40)
+    ]
+    options: dict[str, Any] = {"format": file_format}
+    await account.sync("calls/", LATER, records=Records(rows), **options)
+    (file,) = (account.folder / "calls").rglob("part-0.*")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:900] + bytes([whole[900] ^ 1]) + whole[901:])
+    assert len(whole) - 16_384 > 1_000
+    assert (await account.sync("calls/", LATER, records=Records(rows), **options)).drifted == ()
+    offline = await audit(None, {}, account.target("calls/"), now=LATER, **options)
+    assert [day.status for day in offline.days if not day.is_intact] == ["changed"]
+    repaired = await audited(account, "calls/", repair=True, **options)
+    assert ([entry.rows for entry in repaired.repaired], repaired.is_proven) == ([40], True)
+    assert (await audited(account, "calls/", **options)).is_proven

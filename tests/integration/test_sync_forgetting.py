@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 from support.command_line import NOW as SERVICE_NOW
 from support.command_line import Run, Service
-from support.sync_account import NOW, Account, record
+from support.sync_account import CODE, NOW, Account, record
 from support.sync_worker import BEGIN, stored, truth, world
 
 from voicenter_cdr import CdrClient, CdrQuery, CheckpointError, ConfigurationError
 from voicenter_cdr.models import RawResponse
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records
-from voicenter_cdr.sync import forget
+from voicenter_cdr.sync import audit, forget
+from voicenter_cdr.sync.database_store import DatabaseStore
+from voicenter_cdr.sync.dataset_store import DatasetStore
 
 NUMBER = "0521234567"
 OTHER = "0537654321"
@@ -286,3 +289,28 @@ async def test_forget_number_in_any_text_and_spelling_is_found(account: Account,
     assert forget(NUMBER, account.target("calls.sqlite")).records == 1
     await account.sync("calls.sqlite", NOW, records=Records(rows), full_refresh=True)
     assert kept(account, "calls.sqlite", None) == ["call-0", "call-2"]
+
+
+@pytest.mark.parametrize("then", ["sync", "forget", "repair"])
+@pytest.mark.parametrize(("kind", "file_format"), [FOLDERS[0], FOLDERS[2]])
+async def test_forget_number_interrupted_after_its_tombstone_ends_with_the_next_run(
+    account: Account, kind: str, file_format: Any, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync, a repair or another forgetting removes what is left, without the service's help."""
+    await account.sync(kind, NOW, records=calls(), format=file_format)
+    with monkeypatch.context() as patch:
+        for store in (DatabaseStore, DatasetStore):
+            patch.setattr(store, "forget", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            forget(NUMBER, account.target(kind), format=file_format)
+    assert len(kept(account, kind, file_format)) == 9
+    if then == "forget":
+        assert forget("0500000000", account.target(kind), format=file_format).records == 0
+    elif then == "repair":
+        async with CdrClient(code=CODE, transport=httpx.ASGITransport(account.app)) as client:
+            await audit(client, {}, account.target(kind), now=NOW, repair=True)
+    else:
+        done = await account.sync(kind, NOW, records=Records([]), lookback=timedelta(0), format=file_format)
+        assert (done.windows, done.drifted) == ((), ())
+    assert kept(account, kind, file_format) == REST
+    assert forget(NUMBER, account.target(kind), format=file_format).records == 0

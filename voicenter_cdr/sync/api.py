@@ -23,6 +23,7 @@ from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sync.forgetting import finish_forgetting
 from voicenter_cdr.sync.identity import columns_text, copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, stale_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
@@ -112,6 +113,8 @@ async def sync(
         if not dry_run:
             await in_thread(store.acquire_lock)
         stored = await _load(store, full_refresh)
+        if stored is not None and not dry_run:
+            stored = await in_thread(finish_forgetting, store, stored)
         known: SyncState | None = None
         drifted: tuple[SyncWindow, ...] = ()
         found: Mapping[int, StoredDay] = {}

@@ -22,6 +22,7 @@ from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrField, CdrQuery
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.sync.forgetting import finish_forgetting
 from voicenter_cdr.sync.identity import copy_columns, identify, parse_request
 from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, daily_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncRun
@@ -137,6 +138,8 @@ async def audit(
 ) -> AuditReport:
     """Hold a copy against its ledger and against the service.
 
+    Files are read whole and compared with the digests of the ledger; of a database rows are counted, values not seen.
+
     The service counts the records of the whole period in one or two requests. Where its count differs, the period is
     halved until the days that differ are found. A service that caps its totals is asked for shorter periods from the
     start. Two differences that cancel each other out within a period are not seen by counts.
@@ -172,10 +175,12 @@ async def audit(
             raise CheckpointError(
                 f"There is no copy at {display_name(destination)}", hint="Make one with sync, or name another place."
             )
+        if repair:
+            known = await in_thread(finish_forgetting, store, known)
         if client is not None:
             identity = await identify(client, request, known.salt, account, pseudonymiser)
             identity.next_state(known, None)
-        stored = await in_thread(store.inspect, known)
+        stored = await in_thread(store.inspect, known, thorough=True)
         days = _days(known, stored)
         report = AuditReport(
             destination=display_name(destination),

@@ -67,7 +67,7 @@ class Dialect:
     on_close: Sequence[str] = ()
     """Statements after the last change."""
     erase: Callable[[DatabaseTable, str], None] = lambda _table, _name: None
-    """Rewrite the database of this name, so that no byte of a deleted row is left in it. May close it."""
+    """Rewrite the database of this name, so that no byte of a deleted row is left in it; close it if it is a file."""
 
 
 class DatabaseStore:
@@ -77,7 +77,7 @@ class DatabaseStore:
     _LEDGER: Final = "_voicenter_sync_windows"
     _HEADER: Final = (
         *("kind", "version", "salt", "account", "filters", "columns", "start", "watermark"),
-        *("expired_before", "forgotten", "filtered_by", "layout"),
+        *("expired_before", "forgotten", "filtered_by", "is_forgetting", "layout"),
     )
     _ENTRY: Final = ("from", "to", "expected", "rows", "fetched_at", "status", "reason")
 
@@ -139,12 +139,13 @@ class DatabaseStore:
     def _columns(self, table: str) -> list[str]:
         return [name for name, _ in self._table.execute(self._dialect.columns, [table])]
 
-    def inspect(self, state: SyncState) -> dict[int, StoredDay]:
+    def inspect(self, state: SyncState, *, thorough: bool = False) -> dict[int, StoredDay]:
         """Count the records of every day, and compare the columns with those the sync has made.
 
         A column that was renamed, or dropped and added again, is empty or gone, and one of another type has other
         values, so no day is intact.
         """
+        del thorough  # the ledger knows the number of rows, not their values
         if TABLE not in self._table.tables() or "started_at" not in self._columns(TABLE):
             return {}
         is_intact = self._current_layout(state) == self._layout and not self._is_emptied(state)
@@ -192,7 +193,7 @@ class DatabaseStore:
             self._table.execute(
                 f"CREATE TABLE {quote_identifier(self._STATE)} (kind TEXT, version INTEGER, salt TEXT, account TEXT, "
                 'filters TEXT, columns TEXT, "start" TEXT, watermark TEXT, expired_before TEXT, forgotten TEXT, '
-                "filtered_by TEXT, layout TEXT)"
+                "filtered_by TEXT, is_forgetting BOOLEAN, layout TEXT)"
             )
             self._table.execute(
                 f'CREATE TABLE {quote_identifier(self._LEDGER)} ("from" TEXT, "to" TEXT, expected BIGINT, '
@@ -211,9 +212,10 @@ class DatabaseStore:
             for statement in self._dialect.on_open:
                 self._table.execute(statement)
             self._is_changed = True
-            for table in {self._STATE} & self._table.tables():  # of a version that did not note the filters
-                if "filtered_by" not in self._columns(table):
-                    self._table.execute(f"ALTER TABLE {table} ADD COLUMN filtered_by TEXT")
+            for table in {self._STATE} & self._table.tables():  # of a version that did not have these
+                for name, kind in (("filtered_by", "TEXT"), ("is_forgetting", "BOOLEAN")):
+                    if name not in self._columns(table):
+                        self._table.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
         """Save the state and these windows in one transaction; add missing columns, remove what has expired."""
@@ -307,6 +309,7 @@ class DatabaseStore:
             made = state.without_rows(changed)
             self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
         self._dialect.erase(self._table, self._name)
+        self._connection = None
         return made
 
     def close(self) -> None:
@@ -361,7 +364,7 @@ _SQLITE: Final = Dialect(
     # so it ends with the run: readers without write access can then open the copy.
     on_open=("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"),
     on_close=("PRAGMA busy_timeout = 2000", "PRAGMA journal_mode = DELETE"),
-    erase=lambda table, _: _run(table, "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
+    erase=lambda table, _: _vacuum_sqlite(table),
 )
 
 _DUCKDB: Final = Dialect(
@@ -374,9 +377,10 @@ _DUCKDB: Final = Dialect(
 )
 
 
-def _run(table: DatabaseTable, *statements: str) -> None:
-    for statement in statements:
+def _vacuum_sqlite(table: DatabaseTable) -> None:
+    for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
         table.execute(statement)
+    table.close()
 
 
 def _copy_duckdb(table: DatabaseTable, file: Path) -> None:
@@ -385,7 +389,8 @@ def _copy_duckdb(table: DatabaseTable, file: Path) -> None:
     DuckDB keeps the blocks of deleted rows in the file, for later use.
     """
     part = companion(file, PART_SUFFIX)
-    remove(part)
+    for other in (part, part.with_name(f"{part.name}.wal")):  # a copy that was killed
+        remove(other)
     try:
         ((name,),) = table.execute("SELECT current_database()")
         table.execute("ATTACH '{}' AS voicenter_fresh".format(str(part).replace("'", "''")))

@@ -114,8 +114,11 @@ class DatasetStore:
         except (ValueError, TypeError, KeyError):
             return self._beside
 
-    def inspect(self, state: SyncState) -> dict[int, StoredDay]:
-        """Compare the mark of every day's file with the ledger's; count the rows of a file that differs."""
+    def inspect(self, state: SyncState, *, thorough: bool = False) -> dict[int, StoredDay]:
+        """Compare the mark of every day's file with the ledger's; count the rows of a file that differs.
+
+        ``thorough``: compare every byte, not only the size and the end.
+        """
         found: dict[int, StoredDay] = {}
         for file in data_files(self._root, self._file_format):
             day = day_of(file.parent.name)
@@ -123,7 +126,7 @@ class DatasetStore:
                 continue
             entry, before = state.ledger.get(day), found.get(day)
             is_known = entry is not None and entry.etag is not None and file == self._path(entry.window)
-            if is_known and entry is not None and entry.etag == _etag(file) and before is None:
+            if is_known and before is None and entry is not None and _is_of(entry.etag, file, thorough=thorough):
                 found[day] = StoredDay(entry.rows)
             else:
                 rows = count_rows(file.read_bytes(), self._file_format)
@@ -214,7 +217,7 @@ class DatasetStore:
             yield from read_rows(file.read_bytes(), self._file_format, file)
 
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
-        """Save the tombstones, then rewrite every file that mentions a number, each with the ledger after it."""
+        """Save the tombstones, then rewrite every file that mentions a number, each with the ledger before it."""
         self._save(state)
         for file in data_files(self._root, self._file_format):
             left = remaining_rows(file.read_bytes(), self._file_format, is_forgotten, file)
@@ -223,16 +226,15 @@ class DatasetStore:
             rows, data = left
             day = day_of(file.parent.name)
             entry = None if day is None else state.ledger.get(day)
+            staged = self._staged(file)
+            write_atomic(staged, data)
+            if entry is not None:
+                state = state.with_entry(attrs.evolve(entry, rows=rows, etag=_etag(staged) if rows else None))
+                self._save(state)
             if rows:
-                staged = self._staged(file)
-                write_atomic(staged, data)
                 staged.replace(file)
             else:
                 _remove_file(file)
-            if entry is not None:
-                etag = _etag(file) if rows else None
-                state = state.with_entry(attrs.evolve(entry, rows=rows, etag=etag))
-                self._save(state)
         remove(self._part)
         return state
 
@@ -253,11 +255,26 @@ def day_of(folder: str) -> int | None:
         return None
 
 
-def _etag(file: Path) -> str:
+def _etag(file: Path, *, thorough: bool = True) -> str:
+    """Return the mark of a file: its size, a digest of its end, and, if thorough, a digest of all of it."""
     size = file.stat().st_size
     with file.open("rb") as handle:
         handle.seek(max(0, size - _TAIL))
-        return f"{size:x}-{hashlib.blake2b(handle.read(), digest_size=8).hexdigest()}"
+        mark = f"{size:x}-{hashlib.blake2b(handle.read(), digest_size=8).hexdigest()}"
+        if not thorough:
+            return mark
+        handle.seek(0)
+        return f"{mark}-{hashlib.file_digest(handle, _digest).hexdigest()}"
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _is_of(mark: str | None, file: Path, *, thorough: bool) -> bool:
+    """Return whether a mark of the ledger is that of a file."""
+    found = _etag(file, thorough=thorough)
+    return mark is not None and (mark == found if thorough else mark.startswith(found))
 
 
 def _remove_file(file: Path) -> None:

@@ -18,10 +18,11 @@ from voicenter_cdr.export.formats import Format
 from voicenter_cdr.export.object_store import display_name
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.identity import copy_columns
-from voicenter_cdr.sync.stores import open_store
+from voicenter_cdr.sync.ledger import SyncState
+from voicenter_cdr.sync.stores import Store, open_store
 from voicenter_cdr.sync.tombstones import ForgottenNumbers, mentioned_numbers, normal_numbers
 
-__all__ = ["ForgetReport", "forget"]
+__all__ = ["ForgetReport", "finish_forgetting", "forget"]
 
 _OWN: Final = 3
 """Records from which on a number that they were dialled by is taken for the company's own."""
@@ -54,8 +55,9 @@ def forget(
 
     A record mentions a number if it is one of its numbers or extensions, or stands in any of its texts (names, notes,
     custom data, keys pressed, ids, link), in any spelling. Later runs and full refreshes store no such record again:
-    the ledger holds a tombstone of each number, made so that it does not hold the number itself. Run it again if it was
-    interrupted. Versioned buckets, backups and files exported from the copy keep what they hold.
+    the ledger holds a tombstone of each number, made so that it does not hold the number itself. The tombstones come
+    first: if it is killed before them, nothing has changed; if after them, the next sync, or the next forgetting,
+    removes what is left. Versioned buckets, backups and files exported from the copy keep what they hold.
 
     Args:
         numbers: One phone number or several, in any spelling.
@@ -81,20 +83,34 @@ def forget(
                 f"There is no copy at {display_name(destination)}",
                 hint="Name a copy that sync has made; an exported file is to be exported again.",
             )
+        known = finish_forgetting(store, known)
         if not confirmed:
             _refuse_large(store.rows(known), wanted, display_name(destination))
         before, _ = known.reconciled(store.inspect(known))
         changed = [entry for day, entry in before.ledger.items() if entry != known.ledger[day]]
         forgotten = ForgottenNumbers(known.forgotten, known.salt)
-        before = attrs.evolve(before, forgotten=forgotten.remember(wanted))
+        before = attrs.evolve(before, forgotten=forgotten.remember(wanted), is_forgetting=True)
         store.adopt(before, changed)
         after = store.forget(before, partial(_mentions, wanted))
+        store.adopt(attrs.evolve(after, is_forgetting=False))
         rows = {day: entry.rows - after.ledger[day].rows for day, entry in before.ledger.items()}
     return ForgetReport(
         destination=display_name(destination),
         records=sum(rows.values()),
         days=sum(number > 0 for number in rows.values()),
     )
+
+
+def finish_forgetting(store: Store, state: SyncState) -> SyncState:
+    """Remove what a forgetting that was killed has left, by its tombstones; return the state after it."""
+    if not state.is_forgetting:
+        return state
+    try:
+        after = store.forget(state, ForgottenNumbers(state.forgotten, state.salt).is_mentioned)
+    except CheckpointError:  # a damaged file, which the sync fetches again, without these numbers
+        return store.load() or state
+    store.adopt(attrs.evolve(after, is_forgetting=False))
+    return attrs.evolve(after, is_forgetting=False)
 
 
 def _mentions(wanted: frozenset[str], record: Mapping[str, Any]) -> bool:

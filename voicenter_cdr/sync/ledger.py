@@ -154,6 +154,8 @@ class SyncState:
     """Tombstones of the numbers that are never stored again."""
     filtered_by: dict[str, list[str]] | None = None
     """The filters as texts by name, for people, without phone numbers; ``None`` if no run has noted them yet."""
+    is_forgetting: bool = False
+    """True until every record of a forgotten number is removed; if a kill comes between, the next run goes on."""
     ledger: Ledger = field(factory=dict)
 
     @property
@@ -257,6 +259,7 @@ class SyncState:
             "expired_before": to_iso_utc(self.expired_before) if self.expired_before else None,
             "forgotten": list(self.forgotten),
             "filtered_by": self.filtered_by,
+            "is_forgetting": self.is_forgetting,
         }
 
     @classmethod

@@ -38,8 +38,11 @@ class Store(Protocol):
         """
         ...
 
-    def inspect(self, state: SyncState) -> Mapping[int, StoredDay]:
-        """Return what is stored of each UTC day, counted from 1970. Changes nothing."""
+    def inspect(self, state: SyncState, *, thorough: bool = False) -> Mapping[int, StoredDay]:
+        """Return what is stored of each UTC day, counted from 1970. Changes nothing.
+
+        ``thorough``: read files to their last byte, to find a change anywhere in one.
+        """
         ...
 
     def reset(self, state: SyncState) -> None:
