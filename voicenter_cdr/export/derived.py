@@ -41,9 +41,9 @@ def _kind(kind: int | None) -> CdrType | int | None:
 
 
 @lru_cache(4_096)
-def _outcome(kind: int | None, status: str | None, seconds: int | None) -> str:
+def _outcome(kind: int | None, status: str | None, sign: int | None) -> str:
     known = None if status is None else _STATUSES.get(status, status)
-    return outcome(Cdr(started_at=EPOCH, cdr_type=_kind(kind), dial_status=known, duration=seconds)).value
+    return outcome(Cdr(started_at=EPOCH, cdr_type=_kind(kind), dial_status=known, duration=sign)).value
 
 
 @lru_cache(4_096)
@@ -89,18 +89,18 @@ def directions(batch: RecordBatch) -> Sequence[str]:
 
 def outcomes(batch: RecordBatch) -> Sequence[str]:
     """Return how each leg ended (:func:`~voicenter_cdr.calls.outcome`)."""
-    seconds = [None if duration is None else max(-1, min(duration, 1)) for duration in batch.column("duration")]
-    return list(map(_outcome, batch.column("cdr_type"), batch.column("dial_status"), seconds))
+    signs = [duration and (1 if duration > 0 else -1) for duration in batch.column("duration")]
+    return list(map(_outcome, batch.column("cdr_type"), batch.column("dial_status"), signs))
 
 
 def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
     callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
-    shown = [
-        caller if customer == _CALLER else target if customer else None
+    found = [
+        None if not number else number if _NORMAL(number) else _identifying_number(number)
         for (_, customer), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
+        for number in [caller if customer == _CALLER else customer and target]
     ]
-    found = [None if not number else number if _NORMAL(number) else _identifying_number(number) for number in shown]
     own = {did: identifying_number(did) or "" for did in set(dids)}
     for place in compress(range(len(found)), map(eq, found, map(own.__getitem__, dids))):
         found[place] = customer_number(batch[place])  # a caller with the very number that was dialled: the rule decides

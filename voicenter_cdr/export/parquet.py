@@ -19,6 +19,8 @@ __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
 _GROUP: Final = 50_000
 """Records of one row group: what is held before it is written."""
+_HARDLY_REPEATED: Final = frozenset({"call_id", "started_at", "date_epoch", "record_url", "custom_data"})
+"""Columns that a dictionary would make larger, and slower to write."""
 _LONG_DIGITS: Final = 23
 """Digits of any whole number of 64 bits as a price, four of them behind the point."""
 
@@ -173,7 +175,13 @@ class ParquetSink:
     def _begin(self) -> None:
         if self._writer is None:
             schema = arrow_schema(self._columns, raw_names=self._raw_names)
-            self._writer = self._parquet.ParquetWriter(_Counted(self._bytes), schema, compression="zstd")
+            repeated = [column for column in self._columns if column.name not in _HARDLY_REPEATED]
+            self._writer = self._parquet.ParquetWriter(
+                _Counted(self._bytes),
+                schema,
+                compression="zstd",
+                use_dictionary=column_names(repeated, raw_names=self._raw_names),
+            )
 
     def _flush(self) -> None:
         self._begin()
