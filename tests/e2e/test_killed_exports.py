@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from support import killed_exports
-from support.object_server import object_server
+from support.object_server import SCHEMES, object_server
 from support.servers import postgres
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=(pytest.mark.exhaustive, pytest.mark.long))])
 
 
-def killed(kind: str, folder: Path, kills: int, *, database: bool = False) -> dict[str, Any]:
+def killed(kind: str, folder: Path, kills: int, scheme: str) -> dict[str, Any]:
     """What is left after so many deaths."""
     tests = Path(__file__).parents[1]
     with contextlib.ExitStack() as stack:
@@ -27,11 +27,12 @@ def killed(kind: str, folder: Path, kills: int, *, database: bool = False) -> di
             "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
             "TMPDIR": str(folder),
         }
-        if database:
+        if scheme == "postgresql":
             destination = stack.enter_context(postgres())
         else:
-            environment |= stack.enter_context(object_server()).environment
-            destination = "s3://bucket/calls/"
+            server = stack.enter_context(object_server())
+            environment |= server.environment | server.environment_of(scheme, folder)  # the worker reads as S3
+            destination = f"{scheme}://bucket/calls/"
         words = [kind, destination, str(kills), "3"]
         done = subprocess.run(
             [sys.executable, str(tests / "support" / "killed_exports.py"), *words],
@@ -49,15 +50,20 @@ def killed(kind: str, folder: Path, kills: int, *, database: bool = False) -> di
 
 @often
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_killed_export_to_an_object_store_is_whole_or_nothing(tmp_path: Path, kind: str, kills: int) -> None:
+@pytest.mark.parametrize(
+    "scheme", [pytest.param(name, marks=() if name == "s3" else pytest.mark.exhaustive) for name in SCHEMES]
+)
+def test_killed_export_to_an_object_store_is_whole_or_nothing(
+    tmp_path: Path, kind: str, scheme: str, kills: int
+) -> None:
     """After every death the object, or a folder that says it is whole, holds all records or is not there."""
-    assert set(killed(kind, tmp_path, kills)["seen"]) <= {0, killed_exports.CALLS}
+    assert set(killed(kind, tmp_path, kills, scheme)["seen"]) <= {0, killed_exports.CALLS}
 
 
 @often
 @pytest.mark.parametrize(
-    "database", [pytest.param(False, id="s3", marks=pytest.mark.exhaustive), pytest.param(True, id="postgresql")]
+    "scheme", ["postgresql", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in SCHEMES)]
 )
-def test_killed_backfill_is_exact_after_the_next_run(tmp_path: Path, database: bool, kills: int) -> None:
+def test_killed_backfill_is_exact_after_the_next_run(tmp_path: Path, scheme: str, kills: int) -> None:
     """Killed while it plans, fetches or proves, the next run ends with every record once, not waiting for the dead."""
-    killed("backfill", tmp_path, kills, database=database)
+    killed("backfill", tmp_path, kills, scheme)

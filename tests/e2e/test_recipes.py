@@ -15,7 +15,7 @@ import pytest
 from support import recipes
 from support.object_server import object_server
 from support.servers import redis, service
-from support.sync_worker import cheap_scrypt, s3_objects
+from support.sync_worker import cheap_scrypt, stored_objects
 
 from voicenter_cdr import cli
 from voicenter_cdr.export import read
@@ -75,7 +75,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def copied_days() -> int:
     """The number of days in the copy."""
-    return len([key for key in s3_objects("s3://bucket/calls/") if key.startswith("date=")])
+    return len([key for key in stored_objects("s3://bucket/calls/") if key.startswith("date=")])
 
 
 def test_recipe_fastapi_answers_with_a_count() -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.object_server import object_server
+from support.object_server import SCHEMES, object_server
 from support.servers import postgres
 from support.small_disk import mounting
 
 HERE = Path(__file__).parents[1]
 FILES = ("calls.sqlite", "calls.duckdb", "calls/", "lines/")
-S3 = "s3://bucket/calls/"
 
 
 def kill(
@@ -73,10 +72,14 @@ def test_sync_to_postgres_killed_at_random_moments_stays_exact(tmp_path: Path, k
 
 
 @often
-def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    "scheme", [pytest.param(name, marks=() if name == "s3" else pytest.mark.exhaustive) for name in SCHEMES]
+)
+def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: Path, scheme: str, kills: int) -> None:
     """The same holds for objects, which have no transactions."""
     with object_server() as server:
-        kill(tmp_path, kills, (S3,), **server.environment)
+        environment = server.environment | server.environment_of(scheme, tmp_path)  # the worker reads as S3
+        kill(tmp_path, kills, (f"{scheme}://bucket/calls/",), **environment)
 
 
 @pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.exhaustive), pytest.param(100, marks=LONG)])

@@ -24,7 +24,7 @@ import httpx
 import polars
 import psycopg
 from support.forking import run_in_child
-from support.sync_worker import cheap_scrypt, s3_objects, stored
+from support.sync_worker import cheap_scrypt, stored, stored_objects
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
 from voicenter_cdr.export import open_sink, write_pages
@@ -67,13 +67,13 @@ async def backfill(destination: str) -> None:
 
 def in_file(destination: str) -> int:
     """Records in the object, which is whole where it is there."""
-    data = s3_objects(destination).get("calls.jsonl.gz")
+    data = stored_objects(destination).get("calls.jsonl.gz")
     return 0 if data is None else len(gzip.decompress(data).splitlines())
 
 
 def in_folder(destination: str) -> int:
     """Records of a dataset that says it is whole; none of any other."""
-    found = s3_objects(destination)
+    found = stored_objects(destination)
     if "lake/_SUCCESS" not in found:
         return 0
     days = [data for key, data in found.items() if key.endswith(".parquet")]
@@ -96,7 +96,7 @@ def clear(destination: str) -> None:
         with psycopg.connect(destination, autocommit=True) as base:
             base.execute("DROP TABLE IF EXISTS cdr, _voicenter_sync, _voicenter_sync_windows")
         return
-    bucket = destination.removeprefix("s3://").partition("/")[0]
+    bucket = destination.partition("://")[2].partition("/")[0]
     with httpx.Client(trust_env=False, base_url=os.environ["AWS_ENDPOINT"]) as web:
         for key in re.findall("<Key>(.*?)</Key>", web.get(f"/{bucket}", params={"list-type": "2"}).text):
             web.delete(f"/{bucket}/{key}")

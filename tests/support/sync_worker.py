@@ -2,7 +2,7 @@
 
 With ``full`` before the folder, half of the runs find a disk that is nearly full.
 
-A target is a name in the folder, or an address ``postgresql://…`` or ``s3://…``; an object store comes last. One warm
+A target is a name in the folder, or the address of a database or an object store; an object store comes last. One warm
 process forks a child for every run, so that a death costs no start-up. The world goes on in between: records show
 up late, change and vanish for up to twenty hours after their call.
 """
@@ -87,8 +87,8 @@ def stored(target: str) -> list[Row]:
         with psycopg.connect(target) as base:
             found = base.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()
         return sorted((row[0], row[1].astimezone(UTC), *row[2:]) for row in found)
-    if target.startswith("s3://"):
-        files = [data for key, data in s3_objects(target).items() if key.endswith(".parquet")]
+    if "://" in target:
+        files = [data for key, data in stored_objects(target).items() if key.endswith(".parquet")]
         return sorted(row for data in files for row in polars.read_parquet(io.BytesIO(data)).select(NAMES).rows())
     if target.endswith("lines/"):
         whole = [gzip.decompress(file.read_bytes()) for file in Path(target).rglob("*.jsonl.gz")]
@@ -105,9 +105,9 @@ def stored(target: str) -> list[Row]:
     return sorted((row[0], datetime.fromisoformat(str(row[1])).astimezone(UTC), *row[2:]) for row in found)
 
 
-def s3_objects(target: str) -> dict[str, bytes]:
-    """The objects of a folder in a bucket, read without obstore, whose threads a fork would lose."""
-    bucket, _, prefix = target.removeprefix("s3://").partition("/")
+def stored_objects(target: str) -> dict[str, bytes]:
+    """The objects of a folder in a bucket, read as S3 and without obstore, whose threads a fork would lose."""
+    bucket, _, prefix = target.partition("://")[2].partition("/")
     url = f"{os.environ['AWS_ENDPOINT']}/{bucket}"
     with httpx.Client(trust_env=False) as client:
         keys = re.findall("<Key>(.*?)</Key>", client.get(url, params={"list-type": "2", "prefix": prefix}).text)
@@ -122,8 +122,8 @@ def watermark(target: str) -> datetime | None:
                 return None
             row = base.execute("SELECT watermark FROM _voicenter_sync").fetchone()
         return None if row is None or row[0] is None else datetime.fromisoformat(row[0])
-    if target.startswith("s3://"):
-        state = s3_objects(target).get("_voicenter_sync.json")
+    if "://" in target:
+        state = stored_objects(target).get("_voicenter_sync.json")
         text = None if state is None else json.loads(state)["watermark"]
         return None if text is None else datetime.fromisoformat(text)
     if target.endswith("/"):
