@@ -244,11 +244,3 @@ def test_help_leads_with_examples(run: Run) -> None:
         assert text.index("Examples:") < text.index("Usage:") < text.index("╭")
     assert run("help").out == run("--help").out
     assert run("help", "nonsense").code == 2
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script(run: Run, shell: str) -> None:
-    """The script completes commands and their flags."""
-    script = run("completion", shell).out
-    assert all(word in script for word in ("export", "missed", "--format", "--language"))
-    assert run("completion", "tcsh").code == 2

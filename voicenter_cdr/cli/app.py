@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
 from cyclopts import (
     App,
@@ -58,7 +58,16 @@ _SECRET_FLAGS: Final = re.compile(
     r"--?(api[-_]?|bearer[-_]?|access[-_]?|pseudonymi[sz]e[-_]?)?(code|token|key|secret|password)(=.*)?", re.S
 )
 
-_SHELLS: Final = ("bash", "zsh", "fish", "powershell")
+if TYPE_CHECKING:
+    _CommandName = str
+else:  # names that shells can complete
+    _CommandName = Literal[tuple(COMMANDS)]
+
+_ADAPTATIONS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
+    "bash": [("^complete -F", "complete -o default -F")],
+    "zsh": [(r"(\]:[a-z-]+)'", r"\1:_default'"), ("_cyclopts_", "_")],
+}
+"""Patterns and replacements by shell: the parser's scripts complete no file names, and expect the parser's own name."""
 
 _EXAMPLES: Final = """\
 Examples:
@@ -156,19 +165,19 @@ def _join_argument_lines(docstring: str) -> str:
     return re.sub(r"\n {12}(?=\S)", " ", docstring)
 
 
-def _completion(shell: str, /) -> None:
+def _completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
     """Print the script that completes commands and options in a shell: bash, zsh, fish or powershell.
 
     Args:
         shell: Name of the shell.
     """
-    if shell not in _SHELLS:
-        raise ConfigurationError(f"There is no completion for this shell; choose one of {', '.join(_SHELLS)}")
-    script = build_app(*COMMANDS).generate_completion(shell=shell)  # type: ignore[arg-type]  # checked above
+    script = build_app(*COMMANDS).generate_completion(shell=shell)
+    for pattern, replacement in _ADAPTATIONS.get(shell, ()):
+        script = re.sub(pattern, replacement, script, flags=re.M)
     write_stdout(script + "\n")
 
 
-def _help(command: str = "", /) -> None:
+def _help(command: _CommandName = "", /) -> None:
     """Show the help of a command.
 
     Args:
