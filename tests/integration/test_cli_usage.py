@@ -184,11 +184,13 @@ def test_help_shows_every_flag_and_version_the_version(run: Run) -> None:
 
 
 def test_command_without_the_extra_names_it() -> None:
-    """Without the extra, one line says what to install."""
+    """Without the extra, the message says what to install."""
     code = "import sys; sys.modules['cyclopts'] = None; from voicenter_cdr.cli import main; sys.exit(main(['export']))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("voicenter-cdr needs cyclopts: pip install 'voicenter-cdr[cli]'\n")
+    assert done.stderr == (
+        "The command line needs cyclopts, which is not installed\nInstall it: pip install 'voicenter-cdr[cli]'\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     missing = ", ".join(name for name in ("cyclopts", "rich") if find_spec(name) is None)
     if missing:
-        sys.stderr.write(f"voicenter-cdr needs {missing}: pip install 'voicenter-cdr[cli]'\n")
+        from voicenter_cdr._extras import missing_extra
+
+        sys.stderr.write(f"{missing_extra(missing, 'cli', 'The command line')}\n")
         return 2
     from voicenter_cdr.cli.app import run
 

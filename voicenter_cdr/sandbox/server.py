@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from typing import Any
 from urllib.parse import urlsplit
 
+from voicenter_cdr._extras import missing_extra
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.sandbox.faults import ConnectionDroppedError
 
@@ -35,9 +36,7 @@ async def serving(
     try:
         import uvicorn
     except ImportError:
-        raise ConfigurationError(
-            "Serving the sandbox needs uvicorn", hint="Install it: pip install 'voicenter-cdr[sandbox]'"
-        ) from None
+        raise missing_extra("uvicorn", "sandbox", "Serving the sandbox") from None
 
     class _Server(uvicorn.Server):
         """Leaves the signals to the program it runs in, and waits instead of looking ten times a second."""
