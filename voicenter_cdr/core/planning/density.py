@@ -35,7 +35,7 @@ class DensityModel:
     def note_average(self, rows: float, span: int) -> None:
         """Take the count of the longest period for what is not seen yet."""
         if span >= self._average_span:
-            self._average, self._average_span, self._rates = rows / max(1, span), span, None
+            self._average, self._average_span, self._rates = rows / span, span, None
 
     def learn(self, start: int, stop: int, seconds: Sequence[int]) -> None:
         """Add the rows of one period, whose ``seconds`` are in order."""
@@ -49,15 +49,17 @@ class DensityModel:
         at = bisect_left(seconds, start)
         for hour, first, last in _hours(start, stop):
             end = bisect_left(seconds, last, at)
-            most = _USUAL * (last - first) * self._average if self._average is not None else end - at
-            self._rows[hour] += min(end - at, most)
+            rows: float = end - at
+            if self._average is not None:
+                rows = min(rows, _USUAL * (last - first) * self._average)
+            self._rows[hour] += rows
             self._seconds[hour] += last - first
             at = end
 
     def predict(self, start: int, stop: int) -> float:
         """Rows to expect of a period."""
         rates = self._known_rates()
-        weeks = max(0, stop - start) // _WEEK
+        weeks = (stop - start) // _WEEK
         rest = sum(rates[hour] * (last - first) for hour, first, last in _hours(start + weeks * _WEEK, stop))
         return weeks * sum(rates) * _HOUR + rest
 
@@ -65,12 +67,14 @@ class DensityModel:
         """Find the second, ``stop`` at the latest, up to which so many rows are to be expected."""
         rates = self._known_rates()
         week = sum(rates) * _HOUR
-        weeks = int(min(rows / week, (stop - start) / _WEEK)) if week > 0 else (stop - start) // _WEEK
+        if not week:
+            return stop
+        weeks = int(rows / week)
         rows -= weeks * week
         for hour, first, last in _hours(start + weeks * _WEEK, stop):
             here = rates[hour] * (last - first)
             if here >= rows:
-                return first + int(max(0.0, rows) / rates[hour]) if rates[hour] > 0 else first
+                return first + int(rows / rates[hour])
             rows -= here
         return stop
 
