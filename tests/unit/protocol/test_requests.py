@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from support.responses import CODE, END, START, TOKEN
@@ -130,6 +130,17 @@ def test_call_window_a_call_id_tells_where_to_look() -> None:
     first, last = call_id_window("20260714113106004512ab9c77de01f2")
     assert first == datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
     assert last == datetime(2026, 7, 15, 11, 31, 6, tzinfo=UTC)
+
+
+def test_call_window_around_a_time_is_a_day_on_either_side() -> None:
+    """Whatever the id is; of any time zone, and not beyond the calendar."""
+    around = datetime(2026, 7, 14, 11, 31, 6, tzinfo=timezone(timedelta(hours=3)))
+    first, last = call_id_window("abc", around)
+    assert first == datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)
+    assert last == datetime(2026, 7, 15, 8, 31, 6, tzinfo=UTC)
+    for beyond in (datetime(1, 1, 1, 12, tzinfo=UTC), datetime(9999, 12, 31, 12, tzinfo=UTC)):
+        with pytest.raises(ConfigurationError, match="years 1 to 9999"):
+            call_id_window("abc", beyond)
 
 
 @pytest.mark.parametrize("call_id", ["", "abc", "99999999999999x"])

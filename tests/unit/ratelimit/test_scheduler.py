@@ -350,3 +350,24 @@ async def test_scheduler_close_while_a_second_token_is_awaited_sends_nothing() -
     with pytest.raises(ConfigurationError, match="closed"):
         await sending
     assert limiter.running == 0
+
+
+async def test_scheduler_close_before_a_token_that_comes_all_the_same_sends_nothing() -> None:
+    """A limiter may finish in spite of being cancelled: its token is no leave to send after the client was closed."""
+
+    class StubbornLimiter(CountingLimiter):
+        async def acquire(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().acquire()
+
+    limiter = StubbornLimiter()
+    scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+    permit = await scheduler.acquire(interactive=True, max_wait=None)
+    await asyncio.sleep(5.0)
+    limiter.seconds = 3.0
+    sending = asyncio.create_task(scheduler.mark_sent(permit))
+    await asyncio.sleep(1.0)
+    scheduler.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        await sending
+    assert permit.sent == 0.0  # when it was acquired
