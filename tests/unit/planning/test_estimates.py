@@ -23,8 +23,18 @@ from voicenter_cdr.core.planning.windows import Window
         (PageInfo([99] * 5, None, 5), 0, False),
         (PageInfo([*range(100, 200), 200], None, 101), 100, False),
     ],
-    ids=["whole", "counted", "capped", "missing", "unordered", "timeless"]
-    + ["five seconds", "one second", "before it", "beyond it"],
+    ids=[
+        "whole",
+        "counted",
+        "capped",
+        "missing",
+        "unordered",
+        "timeless",
+        "five seconds",
+        "one second",
+        "before it",
+        "beyond it",
+    ],
 )
 def test_estimate_rows_by_count_or_density(page: PageInfo, rows: int, is_counted: bool) -> None:
     """A whole answer and a total beyond the page are counts; else the time that a page took is a guess."""

@@ -8,7 +8,7 @@ import pytest
 
 from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.scheduling import Schedule, Segment, find_border
-from voicenter_cdr.core.planning.windows import DAY, Window
+from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 
 
 def make_schedule(
@@ -61,7 +61,8 @@ def test_pop_complete_in_order_waits_for_the_first() -> None:
         assert [window for window, _ in schedule.pop_complete()] == popped
         assert schedule.windows_done == len(popped)
         prove(schedule.segments[0], [1])
-        assert next(schedule.pop_complete())[0] == Window(0, 10)
+        assert (Window(0, 10), schedule.segments[0].page) in [*schedule.pop_complete()]
+        assert schedule.windows_done == 2
 
 
 def test_pop_complete_unsettled_segment_is_not_handed_out() -> None:
@@ -75,7 +76,7 @@ def test_pop_complete_unsettled_segment_is_not_handed_out() -> None:
 def test_expected_rows_add_up_what_is_counted() -> None:
     """Handed out, held and counted rows; unknown as long as one window was not counted."""
     schedule = make_schedule(Window(0, 10), Window(10, 20), Window(20, 30))
-    prove(schedule.segments[0], [-1, 3, 4])
+    prove(schedule.segments[0], [-1, 0, 4, 10])
     schedule.segments[1].rows_to_end = 5
     assert schedule.expected_rows is None
     schedule.segments[2].rows_to_end = 7
@@ -88,6 +89,23 @@ def test_expected_rows_add_up_what_is_counted() -> None:
     assert schedule.expected_rows == 14
     behind.answers[20] = (14, 4, [])
     assert schedule.expected_rows == 14 - 2
+    behind.answers[20] = (14, 9, [])
+    assert schedule.expected_rows == 14 - 5 + 2  # more behind than in all: none is left before it
+    behind.answers.clear()
+    behind.end = 17  # asked to another second, its rows are not those to the end
+    assert schedule.expected_rows == 14 + 2
+
+
+def test_segment_keeps_its_count_until_another_response_counts() -> None:
+    """A response without a usable total takes nothing back; a prefix asked alone expects what its page showed."""
+    segment = Segment(0, 100, 200)
+    request = WindowRequest(window=Window(0, 100), first=-1, last=200)
+    segment.note_answer(request, PageInfo([30, 10]), 7)
+    segment.note_answer(request, PageInfo([10, 20]), None)
+    assert (segment.rows_to_end, segment.answers) == (7, {200: (-1, None, [10, 20])})
+    segment.page = PageInfo([10, 20])
+    segment.ask_alone(2)
+    assert (segment.page, segment.end, segment.is_alone, segment.rows_to_end) == (None, 100, True, 2)
 
 
 def test_remaining_pages_unknown_before_the_first_answer() -> None:
@@ -99,6 +117,31 @@ def test_remaining_pages_unknown_before_the_first_answer() -> None:
     assert schedule.remaining_pages == pytest.approx(4.5)
     schedule.learn_truncated(schedule.segments[0], PageInfo([*range(10)]), None)
     assert schedule.remaining_pages == pytest.approx(4.5 / (0.8 * 0.95))
+
+
+def test_remaining_pages_of_what_is_not_counted_by_density() -> None:
+    """What a window is expected to bring, less what is counted or expected behind it; nothing of what is held."""
+    schedule = make_schedule(Window(0, 1_000), Window(1_000, 3_000))
+    prove(schedule.segments[0], [1])
+    prove(schedule.segments[1], [1_001])
+    assert schedule.remaining_pages == 0.0
+    schedule.segments[1].page = None
+    assert schedule.remaining_pages is None
+    schedule.learn_truncated(schedule.segments[0], PageInfo([0, 1]), 50)
+    assert schedule.remaining_pages == pytest.approx(10.0)
+    schedule.segments[1].stop, schedule.segments[1].rows_to_end = 2_000, 80
+    schedule.insert_after(schedule.segments[1], Segment(2_000, 3_000, 3_000, is_settled=False))
+    assert schedule.remaining_pages == pytest.approx(8.0 + 5.0)
+
+
+def test_take_segment_after_a_complete_page_reaches_to_the_end() -> None:
+    """Windows are aimed by density only once totals proved nothing, however dense the first page was."""
+    schedule = make_schedule(Window(0, 10), Window(10, 100_000))
+    schedule.learn_complete(schedule.segments[0], PageInfo([*range(9)]))
+    prove(schedule.segments[0], [*range(9)])
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert (taken.stop, taken.end) == (100_000, 100_000)
 
 
 def test_learn_refused_halves_down_to_a_day() -> None:
@@ -234,6 +277,28 @@ def test_take_segment_small_segments_are_not_cut() -> None:
         schedule = make_schedule(window)
         take_counted(schedule, rows)
         assert schedule.has_request is is_worth
+
+
+@pytest.mark.parametrize(("rows", "is_worth"), [(50, False), (51, True)])
+def test_take_segment_in_any_order_more_than_five_pages_are_cut(rows: int, is_worth: bool) -> None:
+    """A part of a page is lost at each cut."""
+    schedule = make_schedule(Window(0, 100_000), in_order=False)
+    take_counted(schedule, rows)
+    assert schedule.has_request is is_worth
+
+
+@pytest.mark.parametrize(("rate", "stop"), [(None, 49_916), (0.02, 49_916), (0.025, 23_960)])
+def test_take_segment_rate_of_twice_the_average_is_a_burst(rate: float | None, stop: int) -> None:
+    """Below that, rows that are not usual lie anywhere."""
+    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
+    first = take_counted(schedule, 100)
+    schedule.take_segment()
+    schedule.segments[1].rows_to_end = 1
+    first.rows_to_end = 1_200
+    if rate is not None:
+        first.rate = rate
+    schedule.take_segment()
+    assert first.stop == pytest.approx(stop, abs=2)
 
 
 def test_take_segment_burst_is_cut_where_it_is() -> None:

@@ -159,10 +159,9 @@ class Schedule:
         self.segments[at:at] = others
 
     def _find_behind(self, segment: Segment) -> Segment | None:
-        """Find the segment that was cut off from this one, or is its remainder."""
+        """Find the segment behind; requests reach into it only if it was cut off from this one, or is its remainder."""
         at = self.segments.index(segment) + 1
-        behind = self.segments[at] if at < len(self.segments) else None
-        return behind if behind is not None and not behind.is_settled else None
+        return self.segments[at] if at < len(self.segments) else None
 
     def _estimate_rows(self, segment: Segment) -> float:
         """Estimate the rows of a segment, as far as is known."""
