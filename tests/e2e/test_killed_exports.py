@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import killed_exports
+from support.examples import sample
 from support.object_server import SCHEMES, object_server
 from support.servers import postgres
 
@@ -49,7 +50,7 @@ def killed(kind: str, folder: Path, kills: int, scheme: str) -> dict[str, Any]:
 
 
 @often
-@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("kind", sample(["folder", "file"], 2))
 @pytest.mark.parametrize(
     "scheme", [pytest.param(name, marks=() if name == "s3" else pytest.mark.exhaustive) for name in SCHEMES]
 )

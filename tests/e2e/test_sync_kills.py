@@ -72,9 +72,7 @@ def test_sync_to_postgres_killed_at_random_moments_stays_exact(tmp_path: Path, k
 
 
 @often
-@pytest.mark.parametrize(
-    "scheme", [pytest.param(name, marks=() if name == "s3" else pytest.mark.exhaustive) for name in SCHEMES]
-)
+@pytest.mark.parametrize("scheme", [pytest.param(name, marks=pytest.mark.exhaustive) for name in SCHEMES])
 def test_sync_to_an_object_store_killed_at_random_moments_stays_exact(tmp_path: Path, scheme: str, kills: int) -> None:
     """The same holds for objects, which have no transactions."""
     with object_server() as server:
