@@ -127,7 +127,7 @@ def test_remaining_pages_of_what_is_not_counted_by_density() -> None:
     assert schedule.remaining_pages == 0.0
     schedule.segments[1].page = None
     assert schedule.remaining_pages is None
-    schedule.learn_truncated(schedule.segments[0], PageInfo([0, 1]), 50)
+    schedule.learn_truncated(schedule.segments[1], PageInfo([0, 1]), 100)
     assert schedule.remaining_pages == pytest.approx(10.0)
     schedule.segments[1].stop, schedule.segments[1].rows_to_end = 2_000, 80
     schedule.insert_after(schedule.segments[1], Segment(2_000, 3_000, 3_000, is_settled=False))
@@ -162,6 +162,16 @@ def test_learn_refused_halves_down_to_a_day() -> None:
     assert taken.span == DAY - 3
 
 
+def test_learn_refused_longest_period_never_grows_and_halves_round_up() -> None:
+    """Longer periods may be refused later, since they were in flight; an odd one is two parts, not three."""
+    schedule = make_schedule(Window(0, 10 * DAY + 1), Window(20 * DAY, 50 * DAY))
+    for segment in schedule.segments:
+        schedule.learn_refused(segment)
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert taken.span == 5 * DAY + 1
+
+
 def test_choose_border_inside_before_what_was_cut_off_or_nowhere() -> None:
     """A border two before the last row, the cut where the page reaches it, none without order or rows."""
     schedule = make_schedule(Window(0, 1_000))
@@ -173,9 +183,12 @@ def test_choose_border_inside_before_what_was_cut_off_or_nowhere() -> None:
     segment.stop = 39
     schedule.insert_after(segment, Segment(39, 1_000, 1_000, is_settled=False))
     assert schedule.choose_border(segment, page) == 38
+    assert schedule.choose_border(segment, PageInfo([10, 20, 30, 39])) == 37
+    assert schedule.choose_border(segment, PageInfo([None])) is None
     segment.stop, schedule.segments[1].start = 45, 45
     assert schedule.choose_border(segment, page) == 38
     schedule.learn_truncated(segment, PageInfo([2, 1]), 9)
+    schedule.learn_truncated(segment, PageInfo([1, 2]), 9)
     assert schedule.choose_border(segment, page) is None
 
 
@@ -194,11 +207,23 @@ def test_open_remainder_divides_at_the_border() -> None:
     schedule = make_schedule(Window(0, 1_000))
     segment = schedule.segments[0]
     segment.rows_to_end = 50
-    schedule.open_remainder(segment, 38, PageInfo([8, 18, 28, 33, 40]))
+    schedule.open_remainder(segment, 38, PageInfo([1, 2, 3, 4, 5, 6, 37, 37, 38, 40]))
     assert bounds(schedule) == [(0, 39, 1_000), (39, 1_000, 1_000)]
     rest = schedule.segments[1]
-    assert (rest.rows_to_end, rest.is_settled) == (46, False)
-    assert rest.rate == pytest.approx(1 / 5)
+    assert (rest.rows_to_end, rest.is_settled) == (42, False)
+    assert rest.rate == pytest.approx(2.0)  # by the last quarter before the border
+
+
+def test_open_remainder_expects_no_less_than_nothing_and_learns_density() -> None:
+    """What was expected may be less than what came; without any count density tells what is left."""
+    schedule = make_schedule(Window(0, 1_000))
+    segment = schedule.segments[0]
+    segment.rows_to_end = 2
+    schedule.open_remainder(segment, 38, PageInfo([8, 18, 28, 33, 40]))
+    rest = schedule.segments[1]
+    assert rest.rows_to_end == 0.0
+    rest.rows_to_end = None
+    assert schedule.remaining_pages is not None
 
 
 @pytest.mark.parametrize(
@@ -208,8 +233,11 @@ def test_open_remainder_divides_at_the_border() -> None:
         ([], True, [(0, 50, 50), (50, 100, 200)]),
         ([9, 50, 7], False, [(0, 50, 50), (50, 100, 200)]),
         ([41, 40, 42], False, [(0, 39, 39), *((at, at + 1, at + 1) for at in range(39, 44)), (44, 100, 200)]),
+        ([42, 39, 42], False, [(0, 50, 50), (50, 100, 200)]),
+        ([1, 1, 1], False, [(0, 1, 1), (1, 2, 2), (2, 3, 3), (3, 100, 200)]),
+        ([99, 99, 99], False, [(0, 98, 98), (98, 99, 99), (99, 100, 200)]),
     ],
-    ids=["crowded start", "no rows", "halves", "crowded middle"],
+    ids=["crowded start", "no rows", "halves", "crowded middle", "no crowd", "crowd at the start", "crowd at the stop"],
 )
 def test_split_sets_a_crowd_apart(seconds: list[int], is_ordered: bool, expected: list[tuple[int, int, int]]) -> None:
     """One second off the start, each second around what fills a page alone, else halves; the last keeps the end."""
@@ -310,6 +338,55 @@ def test_take_segment_burst_is_cut_where_it_is() -> None:
     first.rows_to_end, first.rate = 1_200, 10.0
     schedule.take_segment()
     assert first.stop == pytest.approx(59, abs=2)
+
+
+def test_fill_of_windows_by_density_follows_what_comes() -> None:
+    """It shrinks where pages are truncated, to half a page; prefixes asked by themselves show nothing of it."""
+    schedule = make_schedule(Window(0, 1_000))
+    segment, alone = schedule.segments[0], Segment(0, 100, 100, is_alone=True)
+    segment.rows_to_end = 40
+    schedule.learn_truncated(segment, PageInfo([0, 1]), None)
+    schedule.learn_truncated(alone, PageInfo([0, 1]), None)
+    schedule.learn_complete(alone, PageInfo([0, 1]))
+    schedule.learn_complete(segment, PageInfo([0, 1]))
+    assert schedule.remaining_pages == pytest.approx(4 / (0.8 * 0.95 + 0.01))
+    for _ in range(20):
+        schedule.learn_truncated(segment, PageInfo([0, 1]), None)
+    assert schedule.remaining_pages == pytest.approx(4 / 0.5)
+    for _ in range(50):
+        schedule.learn_complete(segment, PageInfo([0, 1]))
+    assert schedule.remaining_pages == pytest.approx(4 / 0.94)
+
+
+def test_learn_truncated_without_order_goes_by_density() -> None:
+    """Totals alone don't say where to cut."""
+    schedule = make_schedule(Window(0, 1_000))
+    schedule.segments[0].rows_to_end = 40
+    schedule.learn_truncated(schedule.segments[0], PageInfo([1, 0]), 40)
+    assert schedule.remaining_pages == pytest.approx(4 / 0.8)
+
+
+def test_take_segment_by_density_doubles_while_pages_are_small() -> None:
+    """However wrong density is; a quarter of a page, or one that is truncated, ends it."""
+    schedule = make_schedule(Window(0, 100_000), page_cap=100)
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), 100_000)
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
+
+    def take() -> int:
+        taken = schedule.take_segment()
+        assert taken is not None
+        prove(taken, [taken.start])
+        return taken.span
+
+    assert take() == 1
+    for rows, span in ((24, 2), (0, 4), (24, 8), (25, 1), (1, 2)):
+        schedule.learn_complete(schedule.segments[-2], PageInfo([0] * rows))
+        assert take() == span
+    schedule.learn_complete(Segment(0, 8, 8), PageInfo([]))
+    schedule.learn_complete(Segment(0, 1, 1), PageInfo([]))
+    assert take() == 16
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
+    assert take() == 1
 
 
 def test_take_segment_by_density_aims_at_less_than_a_page() -> None:

@@ -227,7 +227,7 @@ class Schedule:
         if behind is not None and behind.start < seconds[-1]:
             return segment.stop - 1
         border = find_border(seconds, segment.start)
-        return border if segment.start < border < segment.stop - 1 else None
+        return border if border > segment.start else None
 
     def open_remainder(self, segment: Segment, border: int, page: PageInfo) -> None:
         """Divide a segment at a border: a prefix of which ``page`` has the rows, and the remainder."""
