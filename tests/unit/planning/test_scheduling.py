@@ -412,3 +412,9 @@ def test_has_request_without_room_asks_only_the_first() -> None:
     assert schedule.take_segment() is schedule.segments[0]
     assert not schedule.has_request
     assert schedule.take_segment() is None
+
+
+def test_has_request_in_flight_besides_the_first_need_room() -> None:
+    """Two pages may be held: that makes three requests at once, since the first one is never held for long."""
+    schedule = make_schedule(*[Window(10 * place, 10 * place + 10) for place in range(5)], buffer_pages=2)
+    assert [schedule.take_segment() for _ in range(4)] == [*schedule.segments[:3], None]

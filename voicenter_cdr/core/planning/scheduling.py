@@ -267,8 +267,7 @@ class Schedule:
             return None
         held = sum(len(s.page.seconds) for s in self.segments if s.page is not None) / self.page_cap
         room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
-        can_pop = self._find_ready() is not None
-        if not waiting[0].in_flight and not (can_pop and room < min(1, self._buffer_pages)):
+        if not waiting[0].in_flight and self._find_ready() is None:
             return waiting[0]  # all held pages may depend on it: without it nothing could continue
         if room < 1:
             return None
