@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
-from voicenter_cdr.export.schema import Column, Kind, json_number, json_object, step_names
+from voicenter_cdr.export.schema import Column, Kind, step_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
+from voicenter_cdr.models.serialization import escape_surrogates, json_number, to_jsonable
 
 __all__ = [
     "WHOLE_NUMBERS",
@@ -157,7 +158,7 @@ def json_values(column: Column, batch: RecordBatch, *, raw_names: bool = False) 
             names = step_names(raw_names=raw_names)
             return [step_dicts(menu, names) for menu in column.values(batch)]
         case Kind.JSON:
-            return [None if parts is None else json_object(_pairs(parts)) for parts in column.values(batch)]
+            return [None if parts is None else to_jsonable(_pairs(parts)) for parts in column.values(batch)]
     return plain_values(column, batch)[0]
 
 
@@ -187,7 +188,7 @@ def _objects_json(values: Values) -> Values:
     """Return objects, given as ``(*names, *values)``, as JSON text."""
     flat = list(chain.from_iterable(filter(None, values)))
     if not _SCALARS.issuperset(map(type, flat)):
-        return [None if parts is None else to_json(json_object(_pairs(parts))) for parts in values]
+        return [None if parts is None else to_json(to_jsonable(_pairs(parts))) for parts in values]
     texts = iter(_encode_all(flat))
     return [
         (None if parts is None else "{}")
@@ -288,8 +289,3 @@ def encodable(values: Values) -> Values:
 def escape_steps(menu: Any) -> Any:
     """Return the steps of a voice menu with half surrogate pairs escaped."""
     return None if menu is None else [map(escape_surrogates, step) for step in menu]
-
-
-def escape_surrogates(value: Any) -> Any:
-    """Return a text in which half surrogate pairs are escaped; any other value as it is."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

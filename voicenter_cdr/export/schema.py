@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import difflib
 import enum
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -33,8 +31,6 @@ __all__ = [
     "Column",
     "Kind",
     "column_names",
-    "json_number",
-    "json_object",
     "select",
     "step_names",
 ]
@@ -191,9 +187,6 @@ STEP_NAMES: Final = ("layer_name", "dtmf", "layer_number")
 
 API_STEP_NAMES: Final = ("LayerName", "DTMF", "LayerNumber")
 
-_EXACT_DIGITS: Final = 30
-"""Whole decimals up to this many digits are written as such; beyond, a short exponent could stand for gigabytes."""
-
 
 def select(names: Iterable[str]) -> tuple[Column, ...]:
     """Return the columns of these names (ours or the API's, in any case), in this order, each once.
@@ -222,36 +215,6 @@ def column_names(columns: Sequence[Column], *, raw_names: bool = False) -> list[
     return [column.api_name if raw_names else column.name for column in columns]
 
 
-def json_number(value: float | Decimal) -> int | float | str:
-    """Return the number as JSON can hold it exactly, or else its text."""
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if not value.is_finite():
-        return str(value)
-    if value == value.to_integral_value() and value.adjusted() < _EXACT_DIGITS:
-        return int(value)
-    near = float(value)
-    return near if math.isfinite(near) and Decimal(repr(near)) == value else str(value)
-
-
 def step_names(*, raw_names: bool = False) -> Sequence[str]:
     """Return the names of the parts of a step, in our spelling or in the API's."""
     return API_STEP_NAMES if raw_names else STEP_NAMES
-
-
-def json_object(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a mapping in plain types, as any JSON writer takes them."""
-    return {str(key): _json(item) for key, item in value.items()}
-
-
-def _json(value: Any) -> Any:
-    """Return a value in plain types; one without a JSON type becomes its text."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, int | float | Decimal):
-        return json_number(value)
-    if isinstance(value, Mapping):
-        return json_object(value)
-    return [_json(item) for item in value] if isinstance(value, list | tuple) else str(value)

@@ -28,9 +28,10 @@ from voicenter_cdr.export.cells import (
 )
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
-from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, json_number, select, step_names
+from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, select, step_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.serialization import json_number
 
 __all__ = ["SqliteSink", "SqliteTable"]
 

@@ -14,49 +14,65 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
-__all__ = ["Serializable", "json_schema", "to_jsonable"]
+__all__ = ["Serializable", "escape_surrogates", "json_number", "json_schema", "to_jsonable"]
 
-_EXACT_DIGITS: Final = 15
-"""Digits of a whole number that every reader of JSON keeps."""
+_EXACT_DIGITS: Final = 30
+"""Whole decimals up to this many digits are written as such; beyond, a short exponent could stand for gigabytes."""
 
 
 def to_jsonable(value: Any) -> Any:
     """Return a value in types that ``json.dumps`` takes.
 
     Times become ISO text in UTC, lengths of time become seconds, enum members their values. An amount stays a number
-    where JSON holds it exactly, and becomes text elsewhere.
+    where JSON holds it exactly, and becomes text elsewhere, as does what JSON has no type for.
     """
     if isinstance(value, enum.Enum):
         return value.value
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, float | Decimal):
+        return json_number(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, Decimal):
-        return _number(value)
     if isinstance(value, Serializable):
         return value.to_dict()
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if attrs.has(type(value)) and not hasattr(value, "__iter__"):
         return {name: to_jsonable(getattr(value, name)) for name in _public_names(type(value))}
-    return [to_jsonable(item) for item in value]
+    return [to_jsonable(item) for item in value] if isinstance(value, Iterable) else str(value)
 
 
-def _number(value: Decimal) -> int | float | str:
+def json_number(value: float | Decimal) -> int | float | str:
+    """Return the number as JSON can hold it exactly, or else its text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return int(value)
+    if not value.is_finite():
+        return str(value)
     if value == value.to_integral_value() and value.adjusted() < _EXACT_DIGITS:
         return int(value)
     near = float(value)
     return near if math.isfinite(near) and Decimal(repr(near)) == value else str(value)
+
+
+def escape_surrogates(value: Any) -> Any:
+    """Return plain JSON with half surrogate pairs, which UTF-8 has no bytes for, escaped in its texts."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {escape_surrogates(name): escape_surrogates(item) for name, item in value.items()}
+    return [escape_surrogates(item) for item in value] if isinstance(value, list) else value
 
 
 def _public_names(cls: type) -> list[str]:
@@ -79,10 +95,10 @@ class Serializable:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Take an instance as it is, and write it as :meth:`to_dict` does."""
+        """Take an instance as it is, and write it as :meth:`to_dict` does, in texts that UTF-8 has bytes for."""
         from pydantic_core import core_schema  # only pydantic calls this, so it is there
 
-        writing = core_schema.plain_serializer_function_ser_schema(cls.to_dict)
+        writing = core_schema.plain_serializer_function_ser_schema(lambda value: escape_surrogates(value.to_dict()))
         return core_schema.is_instance_schema(cls, serialization=writing)
 
     @classmethod

@@ -237,8 +237,17 @@ def test_frozen_map_is_a_mapping(values: dict[str, Any]) -> None:
     assert hash(frozen) == hash(FrozenMap(dict(reversed(values.items()))))
     with pytest.raises(KeyError):
         frozen["no such key"]
-    with pytest.raises(TypeError):
-        frozen["x"] = 1  # type: ignore[index]
+    for change in (
+        lambda: frozen.__setitem__("x", 1),
+        lambda: frozen.update(x=1),
+        lambda: frozen.__ior__({"x": 1}),
+        lambda: frozen.setdefault("x", 1),
+        frozen.clear,
+        frozen.popitem,
+    ):
+        with pytest.raises(TypeError, match="change a copy"):
+            change()
+    assert copy.deepcopy(frozen) == frozen == values
     assert repr(frozen) == f"FrozenMap(<{len(values)} keys>)"
 
 

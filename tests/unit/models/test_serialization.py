@@ -17,6 +17,8 @@ from support.any_records import records as any_record
 from voicenter_cdr import Cdr, CdrField, CdrType, DialStatus, IvrStep, Page
 from voicenter_cdr.analytics import Kpi, kpis
 from voicenter_cdr.calls import Call, stitch
+from voicenter_cdr.core.protocol.values import freeze
+from voicenter_cdr.export import row
 from voicenter_cdr.models.serialization import Serializable, to_jsonable
 from voicenter_cdr.testing import make_record
 
@@ -51,10 +53,51 @@ def test_cdr_to_dict_holds_plain_values_by_field() -> None:
 @given(any_record)
 def test_to_dict_of_any_record_is_json(record: Cdr) -> None:
     """Whatever a record holds, its dict is plain JSON, and a Decimal loses nothing."""
-    made = json.loads(json.dumps(record, default=lambda value: value.to_dict()))
+    made = json.loads(json.dumps(record, default=lambda value: value.to_dict(), allow_nan=False))
     assert made == json.loads(json.dumps(record.to_dict()))
+    assert made["custom_data"] == json.loads(json.dumps(row(record)["custom_data"], allow_nan=False))
     price = record.price_agorot
     assert price is None or Decimal(str(made["price_agorot"])) == price
+
+
+NESTED = [
+    {"a": {"b": [1, {"c": None}], "d": 2.5}, "e": [{"x": True}]},
+    {"big": 10**30, "small": Decimal("0.5"), "none": None, "list": []},
+    {"endless": float("inf"), "no number": float("nan")},
+    {},
+]
+"""CustomData as a service may send it."""
+
+
+@pytest.mark.parametrize("custom", NESTED)
+def test_custom_data_is_the_same_by_every_way_out(custom: dict[str, Any]) -> None:
+    """``to_dict``, rows, Arrow's column and pydantic say the same, in JSON that has no word for infinity."""
+    pydantic, pyarrow = pytest.importorskip("pydantic"), pytest.importorskip("pyarrow")
+    record = Cdr(started_at=START, custom_data=freeze(custom))
+    made = record.to_dict()["custom_data"]
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert row(record)["custom_data"] == made
+    page = attrs.evolve(PAGE, records=[record])  # type: ignore[arg-type]  # converted
+    assert json.loads(pyarrow.table(page)["custom_data"][0].as_py()) == made
+    assert json.loads(pydantic.TypeAdapter(Cdr).dump_json(record))["custom_data"] == made
+
+
+@pytest.mark.parametrize("custom", [NESTED[0], NESTED[-1]])
+def test_custom_data_is_a_dict_to_every_writer(custom: dict[str, Any]) -> None:
+    """``json.dumps(record.custom_data)`` needs no adapter, at any depth; nor do orjson and pydantic."""
+    kept = Cdr(started_at=START, custom_data=freeze(custom)).custom_data
+    assert json.loads(json.dumps(kept)) == custom
+    assert pytest.importorskip("orjson").loads(pytest.importorskip("orjson").dumps(kept)) == custom
+    assert json.loads(pytest.importorskip("pydantic_core").to_json(kept)) == custom
+
+
+def test_half_a_surrogate_pair_leaves_through_pydantic() -> None:
+    """Text that UTF-8 has no bytes for is escaped, as in tables; one such name does not cost the whole answer."""
+    pydantic = pytest.importorskip("pydantic")
+    record = Cdr(started_at=START, queue_name="a\ud800", custom_data=freeze({"\udc00": ["\ud800", "\u05d0"]}))
+    made = json.loads(pydantic.TypeAdapter(Cdr).dump_json(record))
+    assert made["queue_name"] == "a\\ud800"
+    assert made["custom_data"] == {"\\udc00": ["\\ud800", "\u05d0"]}
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
