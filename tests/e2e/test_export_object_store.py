@@ -244,6 +244,13 @@ def test_export_with_leave_to_write_only_is_possible(server: ObjectServer, targe
         ("ftp://u:s3cret@host/calls/", "s3, gs and az"),
         ("https://u:s3cret@host/calls.csv", "s3, gs and az"),
         ("file:///tmp/calls.csv", "s3, gs and az"),
+        ("s3:/bucket/calls.csv", "Write s3://BUCKET/FOLDER/"),
+        ("s3:///calls.csv", "Write s3://BUCKET/FOLDER/"),
+        ("s3://u:s3cret@bucket/calls.csv", "without a user and options"),
+        ("gs://u:s3cret@bucket/lake/", "without a user and options"),
+        ("az://container/calls.csv?sig=s3cret", "without a user and options"),
+        ("s3://bucket/calls#s3cret.csv", "No known ending"),
+        ("s3://bucket/calls.s3cret-and-long", "No known ending"),
     ],
 )
 def test_export_to_an_address_that_makes_no_sense_is_refused(address: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -14,7 +15,13 @@ from voicenter_cdr.export.dataset import DatasetSink, FileFormat
 from voicenter_cdr.export.duckdb import DuckdbSink
 from voicenter_cdr.export.excel import XlsxSink
 from voicenter_cdr.export.local import local_columns, local_view
-from voicenter_cdr.export.object_store import OBJECT_STORES, ObjectDatasetSink, ObjectSink, scheme_of
+from voicenter_cdr.export.object_store import (
+    OBJECT_STORES,
+    ObjectDatasetSink,
+    ObjectSink,
+    display_name,
+    scheme_of,
+)
 from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink
@@ -137,7 +144,7 @@ def is_folder(target: Destination) -> bool:
 
 
 def _ending(target: str | os.PathLike[str]) -> str:
-    suffixes = [suffix.lower() for suffix in Path(target).suffixes]
+    suffixes = [suffix.lower() for suffix in Path(display_name(target)).suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
@@ -167,6 +174,6 @@ def _unknown_ending(ending: str) -> str:
     known = f"{_KNOWN}; or choose the format"
     if ending == ".json":
         return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"
-    if ending:
+    if re.fullmatch(r"\.\w{1,9}", ending):  # a longer one may hold a secret
         return f"The name ends with {ending!r}, which stands for no format; {known}"
-    return f"No ending in name; {known}; a folder for Parquet files by day ends with a slash"
+    return f"No known ending in the name; {known}; a folder for Parquet files by day ends with a slash"

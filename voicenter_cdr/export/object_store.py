@@ -50,7 +50,10 @@ RETRY_SECONDS: Final = 30.0
 _SUCCESS: Final = "_SUCCESS"
 DAY_OBJECT: Final = re.compile(r"date=\d{4}-\d\d-\d\d/part-[^/]+")
 """Names of the objects of a dataset by day."""
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+"""Beginning of an address, also of one that lacks a slash; a drive of Windows has one letter."""
+_PLAIN: Final = re.compile(r"\w+://(?![^/]*@)[^?#]*")
+"""Address without a user, a password and options, which obstore would ignore, or take for a part of the name."""
 _CREDENTIALS: Final[Mapping[str, str]] = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for temporary ones AWS_SESSION_TOKEN, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or those of gcloud or of the machine",
@@ -87,12 +90,27 @@ def display_name(destination: str | os.PathLike[str]) -> str:
     return f"{scheme[1]}://{place}"
 
 
+def _check_address(address: str) -> None:
+    """Raise :class:`ConfigurationError` for an address that could hold a credential, or is none."""
+    if _PLAIN.fullmatch(address) is None:
+        raise _unusable(address)
+
+
+def _unusable(address: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The address {display_name(address)} can't be used",
+        hint="Write s3://BUCKET/FOLDER/, gs://BUCKET/FOLDER/ or az://CONTAINER/FOLDER/, without a user and options: "
+        "credentials come from the environment.",
+    )
+
+
 def open_bucket(address: str) -> Any:
     """Return obstore's store of an address; credentials come from the environment.
 
     Raises:
-        ConfigurationError: The address names no bucket, or obstore is not installed.
+        ConfigurationError: The address names no bucket or holds more, or obstore is not installed.
     """
+    _check_address(address)
     stores = import_extra("obstore.store", "object-store", "An object store")
     retry = {"retry_timeout": timedelta(seconds=RETRY_SECONDS), "max_retries": 5}
     name, scheme = display_name(address), scheme_of(address) or ""
@@ -103,10 +121,7 @@ def open_bucket(address: str) -> Any:
             raise ConfigurationError(
                 f"No credentials for {name}", hint=f"Looked for: {_CREDENTIALS[scheme]}."
             ) from None
-        raise ConfigurationError(
-            f"The address {name} can't be used",
-            hint="Write s3://BUCKET/FOLDER/, gs://BUCKET/FOLDER/ or az://CONTAINER/FOLDER/, without options.",
-        ) from None
+        raise _unusable(address) from None
 
 
 def store_exceptions() -> Any:
@@ -156,6 +171,7 @@ class PackedFile(gzip.GzipFile):
 
 def _split(address: str) -> tuple[str, str]:
     """Return the address of the folder and the name of the object. Raises :class:`ConfigurationError` without one."""
+    _check_address(address)
     folder, _, key = address.rpartition("/")
     if not key or folder.endswith(":/"):
         raise ConfigurationError(
