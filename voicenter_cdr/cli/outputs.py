@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import check_file, write_atomic
 from voicenter_cdr.cli.console import encode_utf8, write_stdout
 from voicenter_cdr.errors import ConfigurationError
@@ -14,7 +15,9 @@ __all__ = ["check_output", "write_output"]
 
 
 def check_output(output: str, *, is_binary: bool) -> None:
-    """Refuse, before any request is spent, an output that can't be written: a missing folder, bytes to a terminal."""
+    """Refuse an output that can't be written: no folder, no library, bytes to a terminal. Spends no request."""
+    if is_binary or output.lower().endswith(".xlsx"):
+        import_extra("xlsxwriter", "excel", "An Excel workbook")
     if scheme_of(output) in OBJECT_STORES:
         check_object(output)
     elif output != "-":

@@ -12,6 +12,7 @@ from datetime import UTC, date
 from pathlib import Path
 from typing import Final, Literal
 
+from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import (
     PART_SUFFIX,
     FileLock,
@@ -34,6 +35,7 @@ __all__ = [
     "FileFormat",
     "backup_path",
     "check_dataset",
+    "check_library",
     "data_files",
     "day_folder",
     "file_suffix",
@@ -77,6 +79,12 @@ _SYSTEM_NAMES: Final = frozenset(
 def file_suffix(file_format: FileFormat) -> str:
     """Return the suffix of the dataset's files."""
     return _SUFFIXES[file_format]
+
+
+def check_library(file_format: FileFormat) -> None:
+    """Raise :class:`ConfigurationError` if the library that writes the format is not installed."""
+    if file_format == "parquet":
+        import_extra("pyarrow.parquet", "parquet", "Parquet")
 
 
 def open_file(file_format: FileFormat, path: Path, columns: Sequence[Column]) -> FileSink:
@@ -156,8 +164,10 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
             and only files that readers would take for records are refused.
 
     Raises:
-        ConfigurationError: The folder can't be used; the error names the first entry that is in the way.
+        ConfigurationError: The folder can't be used (the error names the first entry that is in the way), or the
+            library that writes the format is not installed.
     """
+    check_library(file_format)
     check_folder(root.parent)
     if root.exists() and not root.is_dir():
         raise ConfigurationError(f"{root} is a file; name a folder")

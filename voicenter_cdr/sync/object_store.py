@@ -23,7 +23,7 @@ import attrs
 
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
-from voicenter_cdr.export.dataset import FileFormat, file_suffix
+from voicenter_cdr.export.dataset import FileFormat, check_library, file_suffix
 from voicenter_cdr.export.object_store import (
     DAY_OBJECT,
     SYNC_STATE,
@@ -394,8 +394,9 @@ def open_object_store(
     Credentials come from the environment.
 
     Raises:
-        ConfigurationError: The address names no bucket, or obstore is not installed.
+        ConfigurationError: The address names no bucket, or obstore or the library of the format is not installed.
     """
+    check_library(file_format)
     kind = SharedObjectStore if is_shared else ObjectStore
     name = display_name(address).rstrip("/")
     return kind(name, open_bucket(address), file_format, columns, lease=LEASE_SECONDS)

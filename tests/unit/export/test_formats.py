@@ -37,6 +37,8 @@ def test_open_sink_impossible_table_target_is_refused(target: Any, options: dict
     [
         ("a.parquet", "pyarrow", "pip install 'voicenter-cdr[parquet]'"),
         ("a.duckdb", "duckdb", "pip install 'voicenter-cdr[duckdb]'"),
+        ("a.xlsx", "xlsxwriter", "pip install 'voicenter-cdr[excel]'"),
+        ("lake/", "pyarrow", "pip install 'voicenter-cdr[parquet]'"),
     ],
 )
 def test_open_sink_missing_library_is_named(
@@ -48,7 +50,7 @@ def test_open_sink_missing_library_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ConfigurationError, match=f"needs {library}") as caught:
-        open_sink(tmp_path / name)
+        open_sink(f"{tmp_path}/{name}")
     assert str(caught.value).splitlines()[-1] == f"Install it: {command}"
 
 

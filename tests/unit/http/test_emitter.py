@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,7 +67,13 @@ class _AwaitedHook:
     async def __call__(self, _: ClientEvent) -> None: ...
 
 
-@pytest.mark.parametrize("hook", [_coroutine_function, _AwaitedHook(), 7], ids=["function", "object", "number"])
+async def _generator(_: ClientEvent) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    "hook", [_coroutine_function, _AwaitedHook(), _generator, 7], ids=["function", "object", "generator", "number"]
+)
 def test_emitter_refuses_what_is_no_plain_function(hook: Any) -> None:
     """A hook is called and not awaited; anything else is refused before a request is spent."""
     with pytest.raises(ConfigurationError, match="on_event takes"):

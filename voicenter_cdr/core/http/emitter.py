@@ -20,15 +20,16 @@ _LOG: Final = logging.getLogger("voicenter_cdr")
 class EventEmitter:
     """Emitter of events to the log and to a hook. A hook that raises is logged once and stops nothing.
 
-    Raises :class:`ConfigurationError` for a hook that can't be called, or that would have to be awaited.
+    Raises :class:`ConfigurationError` for a hook that can't be called, is asynchronous, or is a generator.
     """
 
     def __init__(self, hook: EventHook | None) -> None:
         if hook is not None and not callable(hook):
             raise ConfigurationError("on_event takes a function of one event")
-        if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+        kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
+        if any(is_kind(hook) or is_kind(getattr(hook, "__call__", None)) for is_kind in kinds):  # noqa: B004
             raise ConfigurationError(
-                "on_event takes a plain function, not a coroutine function",
+                "on_event takes a plain function, neither a coroutine function nor a generator",
                 hint="Let it put the event into an asyncio.Queue, and await there.",
             )
         self._hook = hook
