@@ -16,6 +16,7 @@ The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -34,12 +35,14 @@ from voicenter_cdr.errors import CheckpointError, ConfigurationError
 from voicenter_cdr.export import COLUMNS, Column, Kind, rows
 from voicenter_cdr.export.cells import column_values
 from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models.query import query_of
 from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
 dlt: Any = import_extra("dlt", "dlt", "A dlt source")
 _container: Any = import_extra("dlt.common.configuration.container", "dlt", "A dlt source")
 _destination: Any = import_extra("dlt.common.destination", "dlt", "A dlt source")
+_exceptions: Any = import_extra("dlt.destinations.exceptions", "dlt", "A dlt source")
 _destination_utils: Any = import_extra("dlt.common.destination.utils", "dlt", "A dlt source")
 
 __all__ = ["voicenter"]
@@ -224,7 +227,8 @@ def voicenter(
     behind the first get a number behind it. The strategy is the destination's: delete and insert, or upsert where that
     is what it can (Delta, Iceberg). ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on, and take
     the place of the stored ones, so that what vanished is gone, as long as its day has other records; ``lookback`` is
-    rounded up to days. It needs a destination that deletes and inserts.
+    rounded up to days. It needs a destination that deletes and inserts, and a table that no other pipeline has filled.
+    What somebody deletes from the destination is not noticed: ``pipeline.run(…, refresh="drop_data")`` loads it again.
 
     - ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``.
     - ``account``: a name to know the account by, so that its credential may change; default: the credential.
@@ -236,10 +240,11 @@ def voicenter(
     Lists and objects are JSON columns, not tables. In them a whole number beyond 64 bits is text, and a NUL or half a
     surrogate pair is escaped.
 
-    Raises :class:`ConfigurationError` for times without a zone and unknown modes, and in a run for a destination that
-    could only append or can't replace days; :class:`CheckpointError` in a run with other filters, another account,
-    another mode or other pseudonyms than the ones before; :class:`DecodeError` in a run for a number that does not fit
-    its column, with the column's name. A run that raises loads nothing.
+    Raises :class:`ConfigurationError` for times without a zone, unknown modes and filters, and in a run for a
+    destination that could only append or can't replace days, or a table that is another pipeline's;
+    :class:`CheckpointError` in a run with other filters, another account, another mode or other pseudonyms than the
+    ones before; :class:`DecodeError` in a run for a number that does not fit its column, with the column's name. A run
+    that raises loads nothing.
     """
     if mode not in ("merge", "replace"):
         raise ConfigurationError(f"mode takes 'merge' or 'replace', not {mode!r}")
@@ -248,7 +253,7 @@ def voicenter(
     if account is not None and not account.strip():
         raise ConfigurationError("The account has no name; leave it out to know it by its credential")
     # What is wrong with the period or the filters shows here, before any request.
-    query = CdrQuery(start, end or datetime.now(UTC) + timedelta(days=1), **(filters or {}))
+    query = query_of(filters or {}, start, end or datetime.now(UTC) + timedelta(days=1))
 
     def source(code: str | None = None, token: str | None = None, base_url: str | None = None) -> Any:
         load = _Load(
@@ -310,16 +315,17 @@ class _Load:
             client = await self._client(stack)
             await self._bind(state, client)
             loaded = [LoadedPeriod(*period) for period in state.get("loaded", ())]
-            start, end = self.query.seconds[0], to_epoch_seconds(self.end or datetime.now(UTC) - self.settle)
-            if self.end is not None:
-                end = self.query.seconds[1]
+            check.is_first = all(period.newest is None for period in loaded)
+            settled = to_epoch_seconds(datetime.now(UTC) - self.settle)
+            start, end = self.query.seconds[0], settled if self.end is None else self.query.seconds[1]
             step = _DAY if self.mode == "replace" else 1
             keys = _Keys()
             for begin, stop in missing_periods(loaded, start, end, lookback=self.lookback, step=step):
                 newest: int | None = None
                 period = evolve(self.query, start=from_epoch_seconds(begin), end=from_epoch_seconds(stop))
                 async for page in client.iter_pages(period):
-                    newest = to_epoch_seconds(page.records[-1].started_at) if page.records else newest
+                    if page.records:  # one that claims to be of the future makes nothing final
+                        newest = min(settled, to_epoch_seconds(page.records[-1].started_at))
                     records = page.records
                     yield _rows(self.pseudonymiser.records(records) if self.pseudonymiser else records, keys)
                     await check.run()
@@ -370,6 +376,8 @@ class _DestinationCheck:
         self._capabilities = capabilities
         self._resource = resource
         self._is_done = False
+        self.is_first = False
+        """True if this pipeline has loaded no record yet."""
 
     @classmethod
     def current(cls, mode: str) -> _DestinationCheck:
@@ -393,6 +401,11 @@ class _DestinationCheck:
         if table is not None:
             self._is_done = True
             self._check(table)
+            if self.is_first and self._mode == "replace":
+                package = dlt.current.load_package_state()["state"]
+                emptied = [*package.get("dropped_tables", ()), *package.get("truncated_tables", ())]  # by refresh=…
+                if not any(other["name"] == table["name"] for other in emptied):
+                    await asyncio.to_thread(_refuse_foreign_rows, dlt.current.pipeline(), table["name"])
 
     async def _table(self) -> dict[str, Any] | None:
         """Return the table as dlt plans it. The rows are handed over to another thread, which plans it."""
@@ -423,4 +436,16 @@ class _DestinationCheck:
         return ConfigurationError(
             "This destination would only append, so that changed records would be stored twice",
             hint='Name a table format that can merge, such as pipeline.run(…, table_format="delta") or "iceberg".',
+        )
+
+
+def _refuse_foreign_rows(pipeline: Any, name: str) -> None:
+    """Raise :class:`ConfigurationError` for a table that another pipeline has filled: its records would be replaced."""
+    rows = 0
+    with contextlib.suppress(_exceptions.DatabaseUndefinedRelation), pipeline.sql_client() as client:
+        ((rows,),) = client.execute_sql(f"SELECT count(*) FROM {client.make_qualified_table_name(name)}")
+    if rows:
+        raise ConfigurationError(
+            f"The table {name} holds records that this pipeline has not loaded; mode='replace' would remove them",
+            hint="Load into a dataset of its own, or use mode='merge' in all pipelines that share one.",
         )

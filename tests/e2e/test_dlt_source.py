@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import random
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,9 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from support.examples import examples, sample
+from support.examples import sample
 from support.servers import postgres, service
 
 from voicenter_cdr import CheckpointError, ConfigurationError, DecodeError
@@ -112,9 +108,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     how: dict[str, Any] = more[0] if more else {}
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
-    def once(url: str | None, *, columns: str = COLUMNS, **options: Any) -> list[tuple[Any, ...]]:
+    def once(url: str | None, *, columns: str = COLUMNS, name: str = "calls", **options: Any) -> list[tuple[Any, ...]]:
         pipeline = dlt.pipeline(
-            "calls", destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
+            name, destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
         )
         options = {"start": START, "end": END} | options
         pipeline.run(source.voicenter(base_url=url, **options), **how)
@@ -295,34 +291,6 @@ def test_dlt_text_that_postgres_refuses_is_escaped(run: Any) -> None:
     assert json.loads(told) == {"a\\u0000b": ["x\\u0000", {"half": "\\ud83d", "deep": {"\\u0000": "\\u0000"}}]}
 
 
-RUNS = st.lists(
-    st.tuples(st.integers(0, 400_000), st.integers(1, 400_000), st.integers(0, 100_000), st.booleans()), max_size=6
-)
-
-
-@examples(60)
-@given(RUNS, st.sampled_from([1, 86_400]))
-def test_missing_periods_after_any_runs_leave_no_hole(runs: list[tuple[int, int, int, bool]], step: int) -> None:
-    """After each run all it was asked for is loaded; a day is read from its midnight, as far as it ever was."""
-    source = importlib.import_module("voicenter_cdr.dlt_source")
-    loaded: list[Any] = []
-    for start, length, lookback, has_records in runs:
-        missing = source.missing_periods(loaded, start, start + length, lookback=lookback, step=step)
-        assert missing == sorted(missing)
-        for begin, end in missing:
-            assert begin % step == 0
-            assert begin < end
-            if step > 1:
-                midnight = -(-end // step) * step
-                assert end == midnight or not any(end < period.end and period.start < midnight for period in loaded)
-        for (_, before), (after, _) in itertools.pairwise(missing):
-            assert before <= after
-        new = [source.LoadedPeriod(begin, end, end - 1 if has_records else None) for begin, end in missing]
-        loaded = source.merge_periods([*loaded, *new])
-        assert any(period.start <= start and start + length <= period.end for period in loaded)
-        assert all(before.end < after.start for before, after in itertools.pairwise(loaded))
-
-
 def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, Any]]:
     """Four records of three days, two of them soon after a midnight; none before so many seconds."""
     midnights = [chance.randrange(3) * 86_400 + chance.randrange(90) for _ in range(2)]
@@ -352,6 +320,41 @@ def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
                 late = some(chance, 10 * turn, since - int(START.timestamp()))
                 rows = [*early, *(again if mode == "merge" else again[1:]), *late]
                 app.replace(Records(rows))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_dlt_record_that_claims_to_be_of_the_future_hides_no_other(run: Any, mode: str) -> None:
+    """With an end ahead of now, a telephone's wrong clock makes nothing before its record final."""
+    now = datetime.now(UTC)
+
+    def call(number: int, days: float) -> dict[str, Any]:
+        return make_row(at=now + timedelta(days=days), number=number)
+
+    calls = [call(number, -5 + number) for number in range(5)] + [call(9, 40)]
+    options: dict[str, Any] = {"start": now - timedelta(days=9), "end": now + timedelta(days=60), "mode": mode}
+    app = Sandbox(Records(calls))
+    with service(app) as url:
+        assert len(run(url, **options)) == 6
+        app.replace(Records([*calls, call(7, -0.1)]))
+        assert len(run(url, **options)) == 7
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("run", ["duck", "server"], indirect=True)
+def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
+    """Pipelines with other filters may merge into one table; none replaces days that hold another's records."""
+    rows = [row(number, 5 * number, CdrType=8 + number % 2) for number in range(12)]
+    with service(Sandbox(Records(rows))) as url:
+        first = run(url, filters={"cdr_types": [8]}, name="first")
+        assert len(first) == 6
+        with pytest.raises(Exception, match="this pipeline has not loaded") as raised:
+            run(url, filters={"cdr_types": [9]}, name="second", mode="replace")
+        assert any(isinstance(cause, ConfigurationError) for cause in causes_of(raised.value))
+        assert run(url, filters={"cdr_types": [8]}, name="first") == first
+        assert len(run(url, filters={"cdr_types": [9]}, name="third")) == 12
 
 
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
@@ -424,24 +427,3 @@ def test_dlt_pseudonyms_replace_numbers(run: Any) -> None:
         for _ in range(2):
             loaded = run(url, pseudonymiser=names, columns="caller_number, did")
     assert loaded == sorted((names.number(f"05{number:08}"), "0722776772") for number in (1, 2))
-
-
-def test_dlt_invalid_options_are_refused(run: Any) -> None:
-    """Refused before anything is asked."""
-    del run
-    voicenter = importlib.import_module("voicenter_cdr.dlt_source").voicenter
-    for options in (
-        {"start": datetime(2026, 7, 1)},
-        {"start": START, "mode": "append"},
-        {"start": START, "filters": {"colour": 1}},
-    ):
-        with pytest.raises((ConfigurationError, TypeError)):
-            voicenter(**options)
-
-
-def test_dlt_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says what is missing."""
-    monkeypatch.setitem(sys.modules, "dlt", None)
-    monkeypatch.delitem(sys.modules, "voicenter_cdr.dlt_source", raising=False)
-    with pytest.raises(ConfigurationError, match="needs dlt"):
-        importlib.import_module("voicenter_cdr.dlt_source")

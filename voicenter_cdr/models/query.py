@@ -21,14 +21,14 @@ from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, Sort
 from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.models.records import _blake
 
-__all__ = ["CdrQuery", "Sort", "describe_filters"]
+__all__ = ["CdrQuery", "Sort", "describe_filters", "query_of"]
 
 
 def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
     names = [str(item) for item in known]
     close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
-    return ConfigurationError(f"Unknown {what} {name!r}", hint=hint)
+    return ConfigurationError(f"Unknown {what} {_hide_number(repr(name))}", hint=hint)
 
 
 def _cdr_field(value: str) -> CdrField:
@@ -260,6 +260,21 @@ class CdrQuery:
         return f"CdrQuery({', '.join(shown)})"
 
 
+def query_of(filters: object, start: datetime, end: datetime) -> CdrQuery:
+    """Return the query of filters by their names. Raises :class:`ConfigurationError` that names an unknown one."""
+    known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
+    if not isinstance(filters, Mapping):
+        raise ConfigurationError('Filters are given by their names: {"cdr_types": [8]}')
+    for name in filters:
+        if name in ("start", "end"):
+            raise ConfigurationError(
+                f"{name} is no filter", hint="The period is start=… and end=…, beside the filters."
+            )
+        if name not in known:
+            raise _name_error("filter", name, known)
+    return CdrQuery(start, end, **filters)
+
+
 def describe_filters(query: CdrQuery) -> dict[str, tuple[str, ...]]:
     """Return the filters in use as texts by name. Phone numbers and the id of a call are counted, not named."""
     phones = f"{len(query.phones)} number{'' if len(query.phones) == 1 else 's'}"
@@ -276,7 +291,7 @@ def describe_filters(query: CdrQuery) -> dict[str, tuple[str, ...]]:
 
 
 def _hide_number(extension: str) -> str:
-    """Return the code of an extension, or a word in place of what could be a phone number."""
+    """Return a name or code, or a word in place of what could be a phone number."""
     return "a number" if sum(map(str.isdigit, extension)) >= _NUMBER_DIGITS else extension
 
 

@@ -18,7 +18,7 @@ from voicenter_cdr.export.schema import COLUMNS, Column, Kind
 from voicenter_cdr.export.sinks import in_thread
 from voicenter_cdr.models import CdrQuery
 from voicenter_cdr.models.instants import to_utc
-from voicenter_cdr.models.query import describe_filters
+from voicenter_cdr.models.query import describe_filters, query_of
 from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.ledger import SyncState
@@ -125,10 +125,7 @@ def columns_text(columns: Sequence[Column]) -> str:
 
 
 def _template(filters: Mapping[str, Any], now: datetime) -> CdrQuery:
-    known = [item.name for item in attrs.fields(CdrQuery) if item.kw_only]
-    if not filters.keys() <= set(known):
-        raise ConfigurationError(f"Unknown filter; known: {', '.join(known)}. The period is start=… and end=…")
-    return CdrQuery(now - timedelta(days=1), now, **filters)
+    return query_of(filters, now - timedelta(days=1), now)
 
 
 def _round_up(name: str, instant: datetime) -> int:
