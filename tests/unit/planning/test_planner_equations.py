@@ -82,6 +82,17 @@ def test_planner_crowded_second_before_a_cut_is_asked_by_itself_first() -> None:
     assert (wide.last, own.last) == (WHOLE.stop, crowd + 1)
 
 
+def test_planner_equations_behind_are_solved_before_those_in_front() -> None:
+    """In any order, what a part behind proves is handed out while the part in front is still awaited."""
+    planner = WindowPlanner([WHOLE], page_cap=4, largest_total=99, in_order=False)
+    _, behind = ask_for_two_parts(planner)
+    start = behind.window.start
+    planner.record_page(behind, make_page([start, start + 10, start + 20, start + 30], 6))
+    rest = ask_for_window(planner, Window(start + 29, WHOLE.stop))
+    planner.record_page(rest, make_page([start + 30, start + 40, start + 50], 3))
+    assert [window for window, _ in planner.pop_complete()] == [Window(start + 28, WHOLE.stop)]
+
+
 # --- totals that may be ceilings
 
 

@@ -5,27 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from support.schedules import bounds, make_schedule, prove
 
 from voicenter_cdr.core.planning.pages import PageInfo
-from voicenter_cdr.core.planning.scheduling import Schedule, Segment, find_border
+from voicenter_cdr.core.planning.scheduling import Segment, find_border
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
-
-
-def make_schedule(
-    *windows: Window, page_cap: int = 10, in_order: bool = True, buffer_pages: int = 12, concurrency: int = 4
-) -> Schedule:
-    """Make a schedule of windows."""
-    return Schedule(windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency)
-
-
-def bounds(schedule: Schedule) -> list[tuple[int, int, int]]:
-    """Return start, stop and end of every segment."""
-    return [(segment.start, segment.stop, segment.end) for segment in schedule.segments]
-
-
-def prove(segment: Segment, seconds: list[int]) -> None:
-    """Give a segment a page that proves it."""
-    segment.page, segment.is_proven, segment.in_flight = PageInfo(seconds), True, False
 
 
 @pytest.mark.parametrize(
@@ -134,16 +118,6 @@ def test_remaining_pages_of_what_is_not_counted_by_density() -> None:
     assert schedule.remaining_pages == pytest.approx(8.0 + 5.0)
 
 
-def test_take_segment_after_a_complete_page_reaches_to_the_end() -> None:
-    """Windows are aimed by density only once totals proved nothing, however dense the first page was."""
-    schedule = make_schedule(Window(0, 10), Window(10, 100_000))
-    schedule.learn_complete(schedule.segments[0], PageInfo([*range(9)]))
-    prove(schedule.segments[0], [*range(9)])
-    taken = schedule.take_segment()
-    assert taken is not None
-    assert (taken.stop, taken.end) == (100_000, 100_000)
-
-
 def test_learn_refused_halves_down_to_a_day() -> None:
     """The longest period is halved, and never shorter than a day with the seconds beyond the window."""
     schedule = make_schedule(Window(0, 10 * DAY))
@@ -159,7 +133,7 @@ def test_learn_refused_halves_down_to_a_day() -> None:
         assert taken is not None
         schedule.learn_refused(taken)
         taken.in_flight = False
-    assert taken.span == DAY - 3
+    assert taken.span == 86_400 - 3
 
 
 def test_learn_refused_longest_period_never_grows_and_halves_round_up() -> None:
@@ -263,83 +237,6 @@ def test_bounds_seem_exclusive_after_six_unseen_rows() -> None:
     assert not schedule.seem_exclusive
 
 
-def take_counted(schedule: Schedule, rows: int) -> Segment:
-    """Take the first segment, and let one answer count its rows."""
-    first = schedule.take_segment()
-    assert first is not None
-    first.rows_to_end = rows
-    schedule.learn_truncated(first, PageInfo([0, 1]), rows)
-    return first
-
-
-def test_take_segment_in_order_cuts_blocks_that_end_one_after_another() -> None:
-    """With four workers and twelve pages held, blocks of 2, 4 and 5 pages follow the first; then there is no more."""
-    schedule = make_schedule(Window(0, 100_000))
-    take_counted(schedule, 1_000)
-    assert not schedule.is_finished
-    for _ in range(3):
-        assert schedule.has_request
-        assert schedule.take_segment() is not None
-    stops = [stop for _, stop, _ in bounds(schedule)]
-    assert stops == pytest.approx([1_900, 5_800, 10_700, 100_000], abs=20)
-    assert {end for _, _, end in bounds(schedule)} == {100_000}
-    assert [segment.is_settled for segment in schedule.segments] == [True, False, False, False]
-
-
-def test_take_segment_in_any_order_halves_the_largest() -> None:
-    """The middle of the largest segment in flight, after whole pages."""
-    schedule = make_schedule(Window(0, 100_000), in_order=False)
-    take_counted(schedule, 1_000)
-    schedule.take_segment()
-    schedule.take_segment()
-    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([49_900, 74_900, 100_000], abs=150)
-
-
-def test_take_segment_small_segments_are_not_cut() -> None:
-    """A segment of five pages, or of eight seconds, is not worth another place to work at."""
-    for window, rows, is_worth in (
-        (Window(0, 9), 1_000, True),
-        (Window(0, 8), 1_000, False),
-        (Window(0, 900), 15, False),
-    ):
-        schedule = make_schedule(window)
-        take_counted(schedule, rows)
-        assert schedule.has_request is is_worth
-
-
-@pytest.mark.parametrize(("rows", "is_worth"), [(50, False), (51, True)])
-def test_take_segment_in_any_order_more_than_five_pages_are_cut(rows: int, is_worth: bool) -> None:
-    """A part of a page is lost at each cut."""
-    schedule = make_schedule(Window(0, 100_000), in_order=False)
-    take_counted(schedule, rows)
-    assert schedule.has_request is is_worth
-
-
-@pytest.mark.parametrize(("rate", "stop"), [(None, 49_916), (0.02, 49_916), (0.025, 23_960)])
-def test_take_segment_rate_of_twice_the_average_is_a_burst(rate: float | None, stop: int) -> None:
-    """Below that, rows that are not usual lie anywhere."""
-    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
-    first = take_counted(schedule, 100)
-    schedule.take_segment()
-    schedule.segments[1].rows_to_end = 1
-    first.rows_to_end = 1_200
-    if rate is not None:
-        first.rate = rate
-    schedule.take_segment()
-    assert first.stop == pytest.approx(stop, abs=2)
-
-
-def test_take_segment_burst_is_cut_where_it_is() -> None:
-    """Rows beyond the usual come next, as fast as those before: half of a burst of 100 seconds, not half of the day."""
-    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
-    first = take_counted(schedule, 100)
-    assert schedule.take_segment() is schedule.segments[1]
-    schedule.segments[1].rows_to_end = 1
-    first.rows_to_end, first.rate = 1_200, 10.0
-    schedule.take_segment()
-    assert first.stop == pytest.approx(59, abs=2)
-
-
 def test_fill_of_windows_by_density_follows_what_comes() -> None:
     """It shrinks where pages are truncated, to half a page; prefixes asked by themselves show nothing of it."""
     schedule = make_schedule(Window(0, 1_000))
@@ -364,57 +261,3 @@ def test_learn_truncated_without_order_goes_by_density() -> None:
     schedule.segments[0].rows_to_end = 40
     schedule.learn_truncated(schedule.segments[0], PageInfo([1, 0]), 40)
     assert schedule.remaining_pages == pytest.approx(4 / 0.8)
-
-
-def test_take_segment_by_density_doubles_while_pages_are_small() -> None:
-    """However wrong density is; a quarter of a page, or one that is truncated, ends it."""
-    schedule = make_schedule(Window(0, 100_000), page_cap=100)
-    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), 100_000)
-    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
-
-    def take() -> int:
-        taken = schedule.take_segment()
-        assert taken is not None
-        prove(taken, [taken.start])
-        return taken.span
-
-    assert take() == 1
-    for rows, span in ((24, 2), (0, 4), (24, 8), (25, 1), (1, 2)):
-        schedule.learn_complete(schedule.segments[-2], PageInfo([0] * rows))
-        assert take() == span
-    schedule.learn_complete(Segment(0, 8, 8), PageInfo([]))
-    schedule.learn_complete(Segment(0, 1, 1), PageInfo([]))
-    assert take() == 16
-    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
-    assert take() == 1
-
-
-def test_take_segment_by_density_aims_at_less_than_a_page() -> None:
-    """Without totals a window reaches as far as four fifths of a page, and longer where pages bring little."""
-    schedule = make_schedule(Window(0, 100_000), page_cap=100)
-    schedule.learn_truncated(Segment(0, 1, 1), PageInfo([0]), None)
-    schedule.learn_complete(Segment(0, 1_000, 1_000), PageInfo([*range(0, 1_000, 10)]))
-    taken = schedule.take_segment()
-    assert taken is not None
-    assert taken.stop == taken.end == pytest.approx(770, abs=1)  # 0.8 x 0.95 of a page, and a hundredth more
-    schedule.learn_complete(taken, PageInfo([1]))
-    schedule.learn_complete(taken, PageInfo([1]))
-    prove(taken, [1])
-    following = schedule.take_segment()
-    assert following is not None
-    assert following.span >= 2 * 770
-
-
-def test_has_request_without_room_asks_only_the_first() -> None:
-    """All pages held may depend on the first segment; nothing else is asked beyond the buffer."""
-    schedule = make_schedule(Window(0, 10), Window(10, 20), Window(20, 30), buffer_pages=1)
-    prove(schedule.segments[1], [*range(10, 20)])
-    assert schedule.take_segment() is schedule.segments[0]
-    assert not schedule.has_request
-    assert schedule.take_segment() is None
-
-
-def test_has_request_in_flight_besides_the_first_need_room() -> None:
-    """Two pages may be held: that makes three requests at once, since the first one is never held for long."""
-    schedule = make_schedule(*[Window(10 * place, 10 * place + 10) for place in range(5)], buffer_pages=2)
-    assert [schedule.take_segment() for _ in range(4)] == [*schedule.segments[:3], None]

@@ -290,7 +290,7 @@ class Schedule:
 
     def _find_share(self, segment: Segment, waiting: list[Segment], place: int) -> float:
         """Find the pages after which to cut a segment in flight; 0 where that is not worth it."""
-        if self._by_density or segment.rows_to_end is None or segment.enumeration or segment.span <= 8:
+        if self._by_density or segment.rows_to_end is None or segment.span <= 8:
             return 0.0
         pages = self._estimate_rows(segment) / self.page_cap
         if self._in_order and segment is waiting[-1]:

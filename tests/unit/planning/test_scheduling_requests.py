@@ -1,0 +1,213 @@
+"""Schedule: which segment is asked next, where one in flight is cut, and how far a window reaches. Choices only."""
+
+from __future__ import annotations
+
+import pytest
+from support.schedules import bounds, make_schedule, prove, take_counted
+
+from voicenter_cdr.core.planning.pages import PageInfo
+from voicenter_cdr.core.planning.scheduling import Segment
+from voicenter_cdr.core.planning.windows import Window
+
+
+def test_take_segment_after_a_complete_page_reaches_to_the_end() -> None:
+    """Windows are aimed by density only once totals proved nothing, however dense the first page was."""
+    schedule = make_schedule(Window(0, 10), Window(10, 100_000))
+    schedule.learn_complete(schedule.segments[0], PageInfo([*range(9)]))
+    prove(schedule.segments[0], [*range(9)])
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert (taken.stop, taken.end) == (100_000, 100_000)
+
+
+def test_take_segment_in_order_cuts_blocks_that_end_one_after_another() -> None:
+    """With four workers and twelve pages held, blocks of 2, 4 and 5 pages follow the first; then there is no more."""
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 1_000)
+    assert not schedule.is_finished
+    for _ in range(3):
+        assert schedule.has_request
+        assert schedule.take_segment() is not None
+    stops = [stop for _, stop, _ in bounds(schedule)]
+    assert stops == pytest.approx([1_900, 5_800, 10_700, 100_000], abs=20)
+    assert {end for _, _, end in bounds(schedule)} == {100_000}
+    assert [segment.is_settled for segment in schedule.segments] == [True, False, False, False]
+
+
+def test_take_segment_in_any_order_halves_the_largest() -> None:
+    """The middle of the largest segment in flight, after whole pages."""
+    schedule = make_schedule(Window(0, 100_000), in_order=False)
+    take_counted(schedule, 1_000)
+    schedule.take_segment()
+    schedule.take_segment()
+    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([49_900, 74_900, 100_000], abs=150)
+
+
+def test_take_segment_small_segments_are_not_cut() -> None:
+    """A segment of five pages, or of eight seconds, is not worth another place to work at."""
+    for window, rows, is_worth in (
+        (Window(0, 9), 1_000, True),
+        (Window(0, 8), 1_000, False),
+        (Window(0, 900), 15, False),
+    ):
+        schedule = make_schedule(window)
+        take_counted(schedule, rows)
+        assert schedule.has_request is is_worth
+
+
+@pytest.mark.parametrize(("rows", "is_worth"), [(50, False), (51, True)])
+def test_take_segment_in_any_order_more_than_five_pages_are_cut(rows: int, is_worth: bool) -> None:
+    """A part of a page is lost at each cut."""
+    schedule = make_schedule(Window(0, 100_000), in_order=False)
+    take_counted(schedule, rows)
+    assert schedule.has_request is is_worth
+
+
+def test_take_segment_in_order_two_workers_leave_a_whole_block_each_time() -> None:
+    """Blocks of 13 pages, less a tenth of a page, at whatever place; from a block and a half on, not in halves."""
+    for rows, stop in ((1_000, 12_900), (250, 51_600)):
+        schedule = make_schedule(Window(0, 100_000), concurrency=2)
+        take_counted(schedule, rows)
+        schedule.take_segment()
+        assert schedule.segments[0].stop == pytest.approx(stop, abs=20)
+    schedule = make_schedule(Window(0, 100_000), Window(100_000, 200_000), concurrency=2)
+    first, second = schedule.take_segment(), schedule.take_segment()
+    assert first is not None
+    assert second is not None
+    second.rows_to_end = 1_000
+    schedule.learn_truncated(second, PageInfo([0, 1]), 1_000)
+    first.rows_to_end = 10
+    schedule.take_segment()
+    assert second.stop == pytest.approx(112_900, abs=20)
+
+
+def test_take_segment_in_order_small_buffer_cuts_after_one_page() -> None:
+    """With room for two pages there is still a part for each of four workers."""
+    schedule = make_schedule(Window(0, 100_000), buffer_pages=2)
+    take_counted(schedule, 1_000)
+    schedule.take_segment()
+    assert schedule.segments[0].stop == pytest.approx(900, abs=2)
+    schedule = make_schedule(Window(0, 100_000), buffer_pages=2)
+    take_counted(schedule, 5).rows_to_end = 5
+    behind = schedule.take_segment()
+    assert behind is not None
+    assert behind.rows_to_end == 0.0  # fewer rows than a part: none is expected behind it
+
+
+def test_take_segment_in_order_the_earliest_is_cut_even_if_a_later_one_is_larger() -> None:
+    """Its pages are wanted first."""
+    schedule = make_schedule(Window(0, 1_000), Window(1_000, 2_000))
+    take_counted(schedule, 60)
+    schedule.segments[1].rows_to_end = 70
+    schedule.take_segment()
+    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([483, 1_000, 2_000], abs=2)
+
+
+@pytest.mark.parametrize(("in_order", "counted", "stop"), [(True, 2_000, 1_900), (False, 51, 56_862)])
+def test_take_segment_rows_that_are_not_usual_lie_anywhere_in_what_is_far_from_its_end(
+    in_order: bool, counted: int, stop: int
+) -> None:
+    """Up to the middle of the last part only usual rows are expected; beyond it all that were counted."""
+    schedule = make_schedule(Window(0, 100_000), in_order=in_order)
+    take_counted(schedule, 1_000).rows_to_end = counted
+    schedule.take_segment()
+    assert schedule.segments[0].stop == pytest.approx(stop, abs=2)
+
+
+def test_take_segment_expected_beyond_its_stop_is_cut_four_seconds_before_it() -> None:
+    """Density may know of fewer rows than were counted; both parts keep some seconds."""
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 10).rows_to_end = 1_000
+    schedule.take_segment()
+    assert schedule.segments[0].stop == 99_996
+
+
+def test_has_request_nothing_in_flight_is_cut_by_density_or_without_a_count() -> None:
+    """Where totals prove nothing, or none came yet, no part is known to hold more than a page."""
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 1_000)
+    assert schedule.has_request
+    schedule.learn_truncated(schedule.segments[0], PageInfo([1, 0]), 1_000)
+    assert not schedule.has_request
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 1_000).rows_to_end = None
+    assert not schedule.has_request
+
+
+@pytest.mark.parametrize(("rate", "stop"), [(None, 49_916), (0.02, 49_916), (0.025, 23_960), (1_000.0, 4)])
+def test_take_segment_rate_of_twice_the_average_is_a_burst(rate: float | None, stop: int) -> None:
+    """Below that, rows that are not usual lie anywhere."""
+    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
+    first = take_counted(schedule, 100)
+    schedule.take_segment()
+    schedule.segments[1].rows_to_end = 1
+    first.rows_to_end = 1_200
+    if rate is not None:
+        first.rate = rate
+    schedule.take_segment()
+    assert first.stop == pytest.approx(stop, abs=2)
+
+
+def test_take_segment_burst_is_cut_where_it_is() -> None:
+    """Rows beyond the usual come next, as fast as those before: half of a burst of 100 seconds, not half of the day."""
+    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
+    first = take_counted(schedule, 100)
+    assert schedule.take_segment() is schedule.segments[1]
+    schedule.segments[1].rows_to_end = 1
+    first.rows_to_end, first.rate = 1_200, 10.0
+    schedule.take_segment()
+    assert first.stop == pytest.approx(59, abs=2)
+
+
+def test_take_segment_by_density_doubles_while_pages_are_small() -> None:
+    """However wrong density is; a quarter of a page, or one that is truncated, ends it."""
+    schedule = make_schedule(Window(0, 100_000), page_cap=100)
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), 100_000)
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
+
+    def take() -> int:
+        taken = schedule.take_segment()
+        assert taken is not None
+        prove(taken, [taken.start])
+        return taken.span
+
+    assert take() == 1
+    for rows, span in ((24, 2), (0, 4), (24, 8), (25, 1), (1, 2)):
+        schedule.learn_complete(schedule.segments[-2], PageInfo([0] * rows))
+        assert take() == span
+    schedule.learn_complete(Segment(0, 8, 8), PageInfo([]))
+    schedule.learn_complete(Segment(0, 1, 1), PageInfo([]))
+    assert take() == 16
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
+    assert take() == 1
+
+
+def test_take_segment_by_density_aims_at_less_than_a_page() -> None:
+    """Without totals a window reaches as far as four fifths of a page, and longer where pages bring little."""
+    schedule = make_schedule(Window(0, 100_000), page_cap=100)
+    schedule.learn_truncated(Segment(0, 1, 1), PageInfo([0]), None)
+    schedule.learn_complete(Segment(0, 1_000, 1_000), PageInfo([*range(0, 1_000, 10)]))
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert taken.stop == taken.end == pytest.approx(770, abs=1)  # 0.8 x 0.95 of a page, and a hundredth more
+    schedule.learn_complete(taken, PageInfo([1]))
+    schedule.learn_complete(taken, PageInfo([1]))
+    prove(taken, [1])
+    following = schedule.take_segment()
+    assert following is not None
+    assert following.span >= 2 * 770
+
+
+def test_has_request_without_room_asks_only_the_first() -> None:
+    """All pages held may depend on the first segment; nothing else is asked beyond the buffer."""
+    schedule = make_schedule(Window(0, 10), Window(10, 20), Window(20, 30), buffer_pages=1)
+    prove(schedule.segments[1], [*range(10, 20)])
+    assert schedule.take_segment() is schedule.segments[0]
+    assert not schedule.has_request
+    assert schedule.take_segment() is None
+
+
+def test_has_request_in_flight_besides_the_first_need_room() -> None:
+    """Two pages may be held: that makes three requests at once, since the first one is never held for long."""
+    schedule = make_schedule(*[Window(10 * place, 10 * place + 10) for place in range(5)], buffer_pages=2)
+    assert [schedule.take_segment() for _ in range(4)] == [*schedule.segments[:3], None]
