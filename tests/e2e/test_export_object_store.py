@@ -213,6 +213,26 @@ def test_export_to_a_plain_http_endpoint_names_the_variable_that_allows_it(
         open_sink(f"{scheme}://bucket/calls.csv")
 
 
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("az://container/calls.csv", {}),
+        ("az://container/calls.csv", {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ACCOUNT_KEY": "s3cret"}),
+        ("gs://bucket/lake/", {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/s3cret.json"}),
+    ],
+)
+def test_export_with_credentials_that_can_not_be_read_names_where_they_come_from(
+    monkeypatch: pytest.MonkeyPatch, address: str, variables: dict[str, str]
+) -> None:
+    """A key that is none, and a file that is not there, are no fault of the address."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="no usable credentials") as caught:
+        open_sink(address)
+    assert "Looked for: " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_export_to_a_store_that_nobody_runs_says_that_it_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong address is no question of leave to write."""
     monkeypatch.setattr("voicenter_cdr.export.object_store.RETRY_SECONDS", 0.1)

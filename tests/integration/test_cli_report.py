@@ -192,7 +192,7 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     [
         ("postgresql://loader:s3cret-w0rd@127.0.0.1:1/calls", "postgresql://127.0.0.1:1/calls can't be read"),
         ("https://loader:s3cret-w0rd@127.0.0.1:1/calls/", "Records can't be read from https://"),
-        ("s3://", "The address s3:/ can't be used"),
+        ("s3://", "The address s3:// can't be used"),
     ],
 )
 def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(

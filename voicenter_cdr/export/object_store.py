@@ -108,7 +108,8 @@ def open_bucket(address: str) -> Any:
     """Return obstore's store of an address; credentials come from the environment.
 
     Raises:
-        ConfigurationError: The address names no bucket or holds more, or obstore is not installed.
+        ConfigurationError: The address names no bucket or holds more, the environment's credentials can't be read, or
+            obstore is not installed.
     """
     _check_address(address)
     stores = import_extra("obstore.store", "object-store", "An object store")
@@ -117,11 +118,11 @@ def open_bucket(address: str) -> Any:
     try:
         return stores.from_url(address, retry_config=retry)
     except Exception as error:  # obstore has many; their text may repeat the address
-        if _NO_CREDENTIALS.search(str(error)):
-            raise ConfigurationError(
-                f"No credentials for {name}", hint=f"Looked for: {_CREDENTIALS[scheme]}."
-            ) from None
-        raise _unusable(address) from None
+        if isinstance(error, ValueError) or "URL error" in str(error):
+            raise _unusable(address) from None
+        raise ConfigurationError(
+            f"The environment has no usable credentials for {name}", hint=f"Looked for: {_CREDENTIALS[scheme]}."
+        ) from None
 
 
 def store_exceptions() -> Any:
