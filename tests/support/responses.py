@@ -66,7 +66,8 @@ def body(*records: Any, **envelope: Any) -> bytes:
     return json.dumps(kept, ensure_ascii=False).encode()
 
 
-def read(data: bytes, status: int = 200, **options: Any) -> ApiResponse:
+def read(data: bytes, status: int = 200, fields: Any = None, **options: Any) -> ApiResponse:
+    options.setdefault("record_decoder", RecordDecoder(fields))
     return decode(status, {"content-type": "application/json"}, data, **options)
 
 

@@ -255,25 +255,26 @@ def test_value_only_digits_are_a_number(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "column"),
+    ("name", "column"),
     [
-        (values.decode_text, ["a", "", None, "0521234567"]),
-        (values.decode_whole, [0, 5, -1, None]),
-        (values.decode_price, [0, 7]),
-        (values.decode_flag, [True, False, None]),
-        (values.decode_instant, ["1970-01-01T00:00:00Z", "2026-07-14T08:31:09+00:00", "2026-07-14T08Z"]),
-        (values.decode_instant, ["2026-07-14T08:31:09", "1970-01-01 00:00:00"]),
-        (values.decode_instant, ["2026-07-14T08", "2026-07-14T08:31:09"]),
-        (values.decode_object, [{}, {"var_leadID": "L-1"}, {"a": {"b": [1]}}]),
+        (CdrField.CALL_ID, ["a", "", None, "0521234567"]),
+        (CdrField.DURATION, [0, 5, -1, None]),
+        (CdrField.PRICE_AGOROT, [0, 7]),
+        (CdrField.RECORD_EXPECT, [True, False, None]),
+        (CdrField.STARTED_AT, ["1970-01-01T00:00:00Z", "2026-07-14T08:31:09+00:00", "2026-07-14T08Z"]),
+        (CdrField.STARTED_AT, ["2026-07-14T08:31:09", "1970-01-01 00:00:00"]),
+        (CdrField.STARTED_AT, ["2026-07-14T08", "2026-07-14T08:31:09"]),
+        (CdrField.CUSTOM_DATA, [{}, {"var_leadID": "L-1"}, {"a": {"b": [1]}}]),
     ],
 )
-def test_value_plain_columns_are_read_at_once(read: Any, column: list[Any]) -> None:
+def test_value_plain_columns_are_read_at_once(name: CdrField, column: list[Any]) -> None:
     """Without a step for each value, and as if there had been one."""
-    assert values._TWINS[read](column) == [read(value) for value in column]
+    decoder = values.field_decoders()[name]
+    assert decoder.column(column) == [decoder.scalar(value) for value in column]
 
 
 @given(
-    st.sampled_from(list(values._TWINS)),
+    st.sampled_from(list(CdrField)),
     st.lists(
         st.one_of(
             st.none(),
@@ -286,12 +287,12 @@ def test_value_plain_columns_are_read_at_once(read: Any, column: list[Any]) -> N
         max_size=4,
     ),
 )
-def test_value_column_at_once_is_the_column_value_by_value(read: Any, column: list[Any]) -> None:
+def test_value_column_at_once_is_the_column_value_by_value(name: CdrField, column: list[Any]) -> None:
     """Or it is not read at once: then values are looked at one by one."""
-    fallback: set[int] = set()
-    expected = values.decode_each(read, column, fallback)
+    fallback, decoder = set[int](), values.field_decoders()[name]
+    expected = values.decode_each(decoder.scalar, column, fallback)
     try:
-        at_once = values._TWINS[read](column)
+        at_once = decoder.column(column)
     except (LookupError, TypeError, ValueError, values.UnreadableError):
         at_once = None
     assert at_once is None or (not fallback and [*map(repr, at_once)] == [*map(repr, expected)])

@@ -141,17 +141,15 @@ class ResponseDecoder:
         envelope = self._envelope()
         if envelope is None:
             raise self._not_json()
-        self._raise_error(envelope)
-        total, returned = self._count(envelope, "totalhits"), self._count(envelope, "returnhits")
+        number = self._whole(envelope, "ERROR_NUMBER")
+        if number or not self._is_success:
+            raise self._api_error(number or None, envelope)
+        total, returned = self._count(envelope, "TOTAL_HITS"), self._count(envelope, "RETURN_HITS")
         if self._splitter.head is None:
             self._decode(self._whole_list(envelope, total))
         if not self._rows and total is None and "errornumber" not in envelope:
-            raise DecodeError(
-                "An empty list without error number and total proves nothing",
-                problems=[Problem("$.ERROR_NUMBER", "a whole number")],
-                status=self._status,
-                hint=_UNKNOWN_FORM,
-            )
+            text = "An empty list without error number and total proves nothing"
+            raise self._decode_error(text, Problem("$.ERROR_NUMBER", "a whole number"))
         return ApiResponse(
             records=self._rows.table(),
             unreadable=self._rows.unreadable,
@@ -194,76 +192,55 @@ class ResponseDecoder:
             raise self._no_list()
         return []
 
-    def _raise_error(self, envelope: dict[str, Any]) -> None:
-        number = self._whole(envelope, "errornumber")
-        if number or not self._is_success:
-            raise self._api_error(number or None, envelope)
-
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
         count = self._whole(envelope, name)
         return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
     def _whole(self, envelope: dict[str, Any], name: str) -> int | None:
         try:
-            return decode_whole(envelope.get(name))
+            return decode_whole(envelope.get(_fold_name(name)))
         except UnreadableError as error:
-            raise DecodeError(
-                "The response's envelope can't be read",
-                problems=[Problem(f"$.{_ENVELOPE[name]}", str(error))],
-                status=self._status,
-                hint=_UNKNOWN_FORM,
-            ) from None
+            problem = Problem(f"$.{name}", str(error))
+            raise self._decode_error("The response's envelope can't be read", problem) from None
 
     def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
         description_sent = envelope.get("errordescription")
         description = redact(description_sent, self._secret) if isinstance(description_sent, str) else ""
-        status = self._status
-        match number:
-            case ErrorNumber.RATE_LIMIT:
-                return RateLimitError(number, description, status, retry_after=self._retry_after)
-            case ErrorNumber.AUTHORIZATION_FAILED:
+        status, retry_after = self._status, self._retry_after
+        match number, status:
+            case (ErrorNumber.RATE_LIMIT, _) | (None, 429):
+                return RateLimitError(number, description, status, retry_after=retry_after)
+            case (ErrorNumber.AUTHORIZATION_FAILED, _) | (None, 401 | 403):
                 return AuthenticationError(number, description, status)
-            case ErrorNumber.UNTRUSTED_ADDRESS:
+            case (ErrorNumber.UNTRUSTED_ADDRESS, _):
                 return UntrustedAddressError(number, description, status, address=find_address(description))
-            case ErrorNumber.OUT_OF_RANGE:
+            case (ErrorNumber.OUT_OF_RANGE, _):
                 return OutOfRangeError(number, description, status)
+            case (None, 404):
+                hint = "Check base_url; the API's ends with /hub/cdr/."
+                return ApiError(None, "there is no such page", status, hint=hint)
         if status >= 500:
-            return ServerError(number, description, status, retry_after=self._retry_after)
-        if number is None and status == 429:
-            return RateLimitError(None, description, status, retry_after=self._retry_after)
-        if number is None and status in (401, 403):
-            return AuthenticationError(None, description, status)
-        if number is None and status == 404:
-            return ApiError(
-                None, "there is no such page", status, hint="Check base_url; the API's ends with /hub/cdr/."
-            )
+            return ServerError(number, description, status, retry_after=retry_after)
         if number is None and 300 <= status < 400:
             return ApiError(None, "it sends elsewhere", status, hint="Set base_url to the service's own address.")
         return ApiError(number, description, status)
 
+    def _decode_error(self, text: str, *problems: Problem, hint: str = _UNKNOWN_FORM, **more: Any) -> DecodeError:
+        status, content_type = self._status, self._content_type
+        return DecodeError(text, problems=problems, status=status, content_type=content_type, hint=hint, **more)
+
     def _no_list(self) -> DecodeError:
-        return DecodeError(
-            "The response holds no list of records",
-            problems=[Problem("$.CDR_LIST", "an array")],
-            status=self._status,
-            content_type=self._content_type,
-            hint=_UNKNOWN_FORM,
-        )
+        return self._decode_error("The response holds no list of records", Problem("$.CDR_LIST", "an array"))
 
     def _too_long(self) -> ApiError | DecodeError:
         """Return the error of a response of which too much came without a list, or without the end of a row."""
         if self._splitter.head is not None:
-            return self._too_large(f"a record of at most {_MAX_UNREAD:,} bytes")
+            bound = f"a record of at most {_MAX_UNREAD:,} bytes"
+            return self._too_large(bound, "The response holds a record without end")
         return self._no_list() if self._splitter.begins_like_json else self._not_json()
 
-    def _too_large(self, expected: str) -> DecodeError:
-        return DecodeError(
-            "The response holds a record without end" if "record of" in expected else "The response does not end",
-            problems=[Problem(f"$.CDR_LIST[{len(self._rows)}]", expected)],
-            status=self._status,
-            content_type=self._content_type,
-            hint=_UNKNOWN_FORM,
-        )
+    def _too_large(self, expected: str, text: str = "The response does not end") -> DecodeError:
+        return self._decode_error(text, Problem(f"$.CDR_LIST[{len(self._rows)}]", expected))
 
     def _not_json(self) -> ApiError | DecodeError:
         if not self._is_success:
@@ -272,19 +249,10 @@ class ResponseDecoder:
             return self._api_error((int(found[1]) or None) if found else None, {})
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
         if self._splitter.begins_like_json:
-            return DecodeError(
-                "The response broke off or is damaged",
-                truncated=True,
-                status=self._status,
-                content_type=self._content_type,
-                hint="Run it again; if it stays, a proxy on the way may be cutting large responses.",
-            )
-        return DecodeError(
-            f"The response is no JSON object but {kind}, {self._bytes} bytes",
-            status=self._status,
-            content_type=self._content_type,
-            hint="Check base_url, and whether a proxy or a login page answers in its place.",
-        )
+            hint = "Run it again; if it stays, a proxy on the way may be cutting large responses."
+            return self._decode_error("The response broke off or is damaged", truncated=True, hint=hint)
+        hint = "Check base_url, and whether a proxy or a login page answers in its place."
+        return self._decode_error(f"The response is no JSON object but {kind}, {self._bytes} bytes", hint=hint)
 
 
 _NUMBER_LIMIT: Final = 4_096
@@ -295,35 +263,18 @@ _ERROR_NUMBER: Final = re.compile(
 )
 """The error number among the first plain members of an envelope, whatever becomes of what follows."""
 
-_ENVELOPE: Final = {
-    "errornumber": "ERROR_NUMBER",
-    "totalhits": "TOTAL_HITS",
-    "returnhits": "RETURN_HITS",
-}
+
+def _fold_name(name: str) -> str:
+    """Return a member's name without case, blanks and underscores, in which real responses differ."""
+    return re.sub(r"[\s_]", "", name).lower()
 
 
 def _fold(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members by their names without case, blanks and underscores, in which real responses differ."""
-    return {re.sub(r"[\s_]", "", key).lower(): value for key, value in members.items()}
+    return {_fold_name(name): value for name, value in members.items()}
 
 
-def decode(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    fields: Sequence[str] | None = None,
-    record_decoder: RecordDecoder | None = None,
-    secret: str = "",
-    loads: Loads = json.loads,
-) -> ApiResponse:
-    """Return a whole response, or raise a typed error, whatever the bytes are."""
-    decoder = ResponseDecoder(
-        status=status,
-        content_type=headers.get("content-type"),
-        record_decoder=record_decoder or RecordDecoder(fields),
-        secret=secret,
-        loads=loads,
-    )
+def decode(status: int, headers: Mapping[str, str], body: bytes, **options: Any) -> ApiResponse:
+    """Return a whole response, or raise a typed error, whatever the bytes are. ``options``: as of the decoder."""
+    decoder = ResponseDecoder(status=status, content_type=headers.get("content-type"), **options)
     decoder.feed(body)
     return decoder.finish()

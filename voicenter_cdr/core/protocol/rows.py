@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import chain, compress, repeat
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final
 
@@ -16,14 +16,12 @@ from voicenter_cdr.core.protocol.values import (
     LEFTOVER,
     MAX_DEPTH,
     OPTIONAL_FIELDS,
-    SCALARS,
     Column,
     UnreadableError,
     decode_each,
-    decode_epoch,
-    decode_instant,
+    decode_time,
     field_decoders,
-    freeze,
+    freeze_object,
     to_seconds,
 )
 from voicenter_cdr.errors import Problem
@@ -43,13 +41,6 @@ _MANY_SPELLINGS: Final = 4
 """Spellings of one key in a slice from which on its rows are decoded one by one."""
 
 _INDEX: Final[Mapping[str, int]] = {name: place for place, name in enumerate(FIELD_NAMES)}
-
-_STARTED_AT: Final = _INDEX["started_at"]
-
-_EXTRA: Final = _INDEX["extra"]
-
-Table = Mapping[str, Column]
-"""Values of rows with the same keys, by key."""
 
 
 @frozen
@@ -114,8 +105,8 @@ def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> Key
     return KeyMap(fields, unknown)
 
 
-def _transpose(rows: Sequence[dict[str, Any]]) -> Table | None:
-    """Return the columns of rows, if all of these have the same keys."""
+def _transpose(rows: Sequence[dict[str, Any]]) -> dict[str, Column] | None:
+    """Return the columns of rows by key, if all of these have the same keys."""
     keys = tuple(rows[0])
     if len(keys) < 2 or {len(keys)} != set(map(len, rows)):  # of one key alone the getter makes no tuple
         return None
@@ -133,18 +124,6 @@ def _collect(rows: Sequence[dict[str, Any]], keys: Sequence[str], fallback_rows:
     found = [[row[key] for key in keys if key in row] for row in rows]
     fallback_rows.update(place for place, values in enumerate(found) if len(values) > 1)
     return [values[0] if values else None for values in found]
-
-
-def _leftover_columns(table: Table, keys: Sequence[str], fallback_rows: set[int]) -> Iterable[tuple[Any, ...]]:
-    """Return what rows of the same keys hold under the leftover ones."""
-    columns = [LEFTOVER.decode(table[key], fallback_rows) for key in keys]
-    return [(*keys, *values) for values in zip(*columns, strict=True)]
-
-
-def _leftover_values(row: Mapping[str, Any], keys: Iterable[str]) -> tuple[Any, ...]:
-    """Return the values of one row under some of its keys, as an object's atoms."""
-    found = list(keys)
-    return (*found, *[freeze(row[key]) for key in found]) if found else ()
 
 
 class RecordDecoder:
@@ -169,24 +148,20 @@ class RecordDecoder:
             return
         first, fallback_rows = len(decoded), set[int]()
         columns = self._decode_batch([row if type(row) is dict else {} for row in rows], fallback_rows)
-        unreadable: dict[int, InvalidRecord] = {}
         if fallback_rows:
             columns = [list(column) for column in columns]
-            for place in fallback_rows:
-                row = self._decode_row(rows[place], f"$.CDR_LIST[{first + place}]")
-                if isinstance(row, InvalidRecord):
-                    unreadable[place] = row
-                else:
-                    for column, value in zip(columns, row, strict=True):
-                        column[place] = value  # type: ignore[index]  # lists, by the line above
-        instants = columns[_STARTED_AT]
-        if unreadable:
-            # Their seconds count all the same: the planner compares rows with totals, and these are rows.
-            decoded.unreadable.update((first + place, row) for place, row in sorted(unreadable.items()))
-            instants = [unreadable[n].started_at if n in unreadable else value for n, value in enumerate(instants)]
-            kept = [place not in unreadable for place in range(len(rows))]
+        for place in sorted(fallback_rows):
+            row = self._decode_row(rows[place], f"$.CDR_LIST[{first + place}]")
+            if isinstance(row, InvalidRecord):
+                decoded.unreadable[first + place] = row
+                # Its second counts all the same: the planner compares rows with totals, and this is a row.
+                row = [row.started_at] * len(columns)
+            for column, value in zip(columns, row, strict=True):
+                column[place] = value  # type: ignore[index]  # lists, by the lines above
+        decoded.seconds.extend(to_seconds(columns[_INDEX["started_at"]]))
+        if fallback_rows:
+            kept = [first + place not in decoded.unreadable for place in range(len(rows))]
             columns = [list(compress(column, kept)) for column in columns]
-        decoded.seconds.extend(to_seconds(instants))
         decoded.extend(columns)
 
     @property
@@ -212,16 +187,15 @@ class RecordDecoder:
         for name, found in keys.fields.items():
             values = table[found[0]] if table else _collect(rows, found, fallback_rows)
             columns[_INDEX[name]] = self._decoders[name].decode(values, fallback_rows)
-        if not table:
-            # Without one set of keys for all rows, what is unknown differs from row to row.
-            unknown = frozenset(keys.unknown)
-            own_keys = [sorted(unknown.intersection(row)) if unknown else () for row in rows]
-            pairs = zip(rows, own_keys, strict=True)
-            columns[_EXTRA] = decode_each(lambda pair: _leftover_values(*pair), pairs, fallback_rows)
-        elif leftover := keys.leftover:
-            columns[_EXTRA] = list(_leftover_columns(table, leftover, fallback_rows))
-        else:
-            columns[_EXTRA] = list(repeat((), count))
+        leftover = keys.leftover if table else keys.unknown
+        extra: Column = [()] * count
+        if table and leftover:
+            values = [LEFTOVER.decode(table[key], fallback_rows) for key in leftover]
+            extra = [(*leftover, *found) for found in zip(*values, strict=True)]
+        elif unknown := frozenset(leftover):  # of rows with different keys: what is unknown differs from row to row
+            own = [{key: row[key] for key in sorted(unknown.intersection(row))} for row in rows]
+            extra = decode_each(freeze_object, own, fallback_rows)
+        columns[_INDEX["extra"]] = extra
         return columns
 
     def _decode_row(self, row: Any, path: str) -> list[Any] | InvalidRecord:
@@ -233,13 +207,13 @@ class RecordDecoder:
         keys = self._keys_of(tuple(row))
         sent: dict[str, Any] = {name: row[found[0]] for name, found in keys.fields.items()}
         leftover = {key: row[key] for key in keys.leftover}
-        instant = _instant_of(sent)
+        instant = decode_time(sent.get(CdrField.STARTED_AT), sent.get(CdrField.DATE_EPOCH))
         problems = [] if instant else [Problem(f"{path}.{API_NAMES[CdrField.STARTED_AT]}", "a date and time")]
         atoms: dict[str, Any] = {"started_at": instant}
         for name in filter(sent.__contains__, FIELD_NAMES[1:]):
             key = keys.fields[CdrField(name)][0]
             try:
-                atoms[name] = SCALARS[CdrField(name)](sent[name])
+                atoms[name] = self._decoders[CdrField(name)].scalar(sent[name])
             except UnreadableError as error:
                 # A malformed menu or CustomData is no reason to lose a call: it is kept as it was sent.
                 if name in OPTIONAL_FIELDS:
@@ -247,17 +221,7 @@ class RecordDecoder:
                 else:
                     problems.append(Problem(f"{path}.{key}", str(error)))
         try:
-            atoms["extra"] = _leftover_values(leftover, leftover)
+            atoms["extra"] = freeze_object(leftover)
         except UnreadableError as error:
             problems.append(Problem(path, str(error)))
         return InvalidRecord(tuple(problems), row, instant) if problems else [atoms.get(name) for name in FIELD_NAMES]
-
-
-def _instant_of(sent: Mapping[str, Any]) -> Any:
-    """Return the time of a row, from its Date or else its DateEpoch; ``None`` where neither can be read."""
-    for decode, name in ((decode_instant, CdrField.STARTED_AT), (decode_epoch, CdrField.DATE_EPOCH)):
-        try:
-            return decode(sent.get(name))
-        except UnreadableError:
-            pass
-    return None

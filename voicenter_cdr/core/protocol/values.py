@@ -15,8 +15,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from itertools import chain
 from operator import attrgetter, itemgetter
+from types import NoneType
 from typing import Any, Final
 
 from attrs import frozen
@@ -24,7 +26,7 @@ from attrs import frozen
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.models import CdrField, DialStatus, FrozenMap
 
-__all__ = ["MAX_DEPTH", "OPTIONAL_FIELDS", "SCALARS", "FieldDecoder", "UnreadableError", "field_decoders"]
+__all__ = ["LEFTOVER", "MAX_DEPTH", "OPTIONAL_FIELDS", "FieldDecoder", "UnreadableError", "field_decoders"]
 
 Column = Sequence[Any]
 """Values of the rows of a slice for one field."""
@@ -36,20 +38,6 @@ _POOL_SIZE: Final = 4_096
 
 _POOL_TEXT: Final = 256
 """Longest text that is interned, in characters, so that a pool stays below a megabyte or so."""
-
-_TEXT_TYPES: Final = frozenset({str, type(None)})
-
-_NUMBER_TYPES: Final = frozenset({int, type(None)})
-
-_BOOL_TYPES: Final = frozenset({bool, type(None)})
-
-_LIST_TYPES: Final = frozenset({list, type(None)})
-
-_KEY_TYPES: Final = frozenset({int, str, type(None)})
-
-_DICT_TYPES: Final = frozenset({dict})
-
-_CONTAINER_TYPES: Final = frozenset({dict, list})
 
 
 class UnreadableError(Exception):
@@ -86,6 +74,16 @@ def decode_each(scalar: Callable[[Any], Any], values: Iterable[Any], fallback_ro
     return atoms
 
 
+def _hold(column: Column, *types: type) -> bool:
+    """Return true if each value is ``None`` or of exactly one of these types (``True`` is no ``int``)."""
+    return {NoneType, *types}.issuperset(map(type, column))
+
+
+def _as_sent(*types: type) -> Callable[[Column], Column | None]:
+    """Return the twin for values that are atoms already if they are of these types."""
+    return lambda column: column if _hold(column, *types) else None
+
+
 # --- text
 
 
@@ -100,7 +98,7 @@ def decode_text(value: Any) -> str | None:
 
 
 def decode_texts(column: Column) -> Column | None:
-    if not _TEXT_TYPES.issuperset(map(type, column)):
+    if not _hold(column, str):
         return None
     return [value or None for value in column] if "" in column else column
 
@@ -125,21 +123,9 @@ def decode_whole(value: Any) -> int | None:
     raise UnreadableError("a whole number")
 
 
-def decode_wholes(column: Column) -> Column | None:
-    return column if _NUMBER_TYPES.issuperset(map(type, column)) else None  # True is no number
-
-
 # --- true and false
 
-_FLAGS: Final[Mapping[Any, bool | None]] = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "": None,
-}
+_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
 
 
 def decode_flag(value: Any) -> bool | None:
@@ -152,11 +138,7 @@ def decode_flag(value: Any) -> bool | None:
     raise UnreadableError("true or false")
 
 
-def decode_flags(column: Column) -> Column | None:
-    return column if _BOOL_TYPES.issuperset(map(type, column)) else None
-
-
-# --- amounts of money; the twin is that of whole numbers
+# --- amounts of money
 
 _MAX_AMOUNT_DIGITS: Final = 40
 """Digits of an amount written out, on either side of its point: beyond any price, and within Decimal's context."""
@@ -221,15 +203,17 @@ def decode_instants(column: Column) -> Column | None:
     return instants if zones == {UTC} else None
 
 
-def decode_epoch(value: Any) -> datetime:
-    """Return the instant of a DateEpoch, in seconds since 1970."""
+def decode_time(date: Any, epoch: Any) -> datetime | None:
+    """Return the instant of a Date, or else of a DateEpoch (seconds since 1970); ``None`` where both are unreadable."""
     try:
-        number = decode_whole(value)
-        if number is not None and number >= 0:
-            return EPOCH + timedelta(seconds=number)
-    except OverflowError:
+        return decode_instant(date)
+    except UnreadableError:
         pass
-    raise UnreadableError("a date and time")
+    try:
+        seconds = decode_whole(epoch)
+        return None if seconds is None or seconds < 0 else EPOCH + timedelta(seconds=seconds)
+    except (UnreadableError, OverflowError):
+        return None
 
 
 def to_seconds(instants: Iterable[datetime | None]) -> list[int | None]:
@@ -246,16 +230,12 @@ _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
 def _parse_embedded(text: str) -> Any:
     """Return the JSON inside a text; the API document also shows it with keys that lack their quotes."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise UnreadableError("JSON") from None
-    except ValueError:
-        pass
-    try:
-        return json.loads(_BARE_KEY.sub(r'\1"\2":', text))
-    except (ValueError, RecursionError):
-        raise UnreadableError("JSON") from None
+    for repair in (str, partial(_BARE_KEY.sub, r'\1"\2":')):
+        try:
+            return json.loads(repair(text))
+        except (ValueError, RecursionError):
+            pass
+    raise UnreadableError("JSON")
 
 
 def _decode_step(item: Any) -> tuple[str | None, str | None, str | None]:
@@ -283,8 +263,8 @@ def decode_menu(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
 
 
 def _is_plain_step(parts: tuple[Any, ...]) -> bool:
-    *texts, keys = map(type, parts)
-    return _TEXT_TYPES.issuperset(texts) and keys in _KEY_TYPES and len("".join(map(str, parts))) <= _POOL_TEXT
+    *texts, keys = parts
+    return _hold(texts, str) and _hold([keys], int, str) and len("".join(map(str, parts))) <= _POOL_TEXT
 
 
 def _menu_decoder() -> FieldDecoder:
@@ -302,9 +282,9 @@ def _menu_decoder() -> FieldDecoder:
 
     def column(values: Column) -> Column | None:
         steps = list(chain.from_iterable(filter(None, values)))
-        if not (_LIST_TYPES.issuperset(map(type, values)) and {len(_STEP_KEYS)}.issuperset(map(len, steps))):
+        if not (_hold(values, list) and {len(_STEP_KEYS)}.issuperset(map(len, steps))):
             return None
-        if not _KEY_TYPES.issuperset(map(type, map(pressed, steps))):  # True would be found as 1
+        if not _hold(list(map(pressed, steps)), int, str):  # True would be found as 1
             return None
         return [None if value is None else pool[tuple(map(parts, value))] for value in values]
 
@@ -325,20 +305,16 @@ def freeze(value: Any, depth: int = MAX_DEPTH) -> Any:
     return FrozenMap({key: freeze(item, depth - 1) for key, item in value.items()})
 
 
-def freeze_leaves(column: Column) -> Column | None:
-    return column if _CONTAINER_TYPES.isdisjoint(map(type, column)) else None
+def freeze_object(value: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return names and values of an object, ``(*names, *values)``."""
+    return (*value, *map(freeze, value.values()))
+
+
+LEFTOVER: Final = FieldDecoder(freeze, lambda column: column if {dict, list}.isdisjoint(map(type, column)) else None)
+"""Decoder of what no field takes."""
 
 
 def decode_object(value: Any) -> tuple[Any, ...] | None:
-    """Return names and values of an object, ``(*names, *values)``."""
-    if type(value) is dict:
-        parts = (*value, *value.values())
-        try:
-            "".join(parts)  # quicker than a look at each: are they all text?
-        except TypeError:
-            pass
-        else:
-            return parts
     if type(value) is str and value:
         value = _parse_embedded(value)
     if value is None or value == "":
@@ -348,13 +324,13 @@ def decode_object(value: Any) -> tuple[Any, ...] | None:
         value = merged if len(merged) == sum(map(len, value)) else {"": value}
     if not isinstance(value, dict):
         raise UnreadableError("an object")
-    return (*value, *[freeze(item) for item in value.values()])
+    return freeze_object(value)
 
 
 def decode_objects(column: Column) -> Column | None:
-    if not _DICT_TYPES.issuperset(map(type, column)):
+    if not {dict}.issuperset(map(type, column)):
         return None
-    return [decode_object(value) if value else () for value in column]
+    return [freeze_object(value) if value else () for value in column]
 
 
 # --- which field is read how
@@ -376,34 +352,23 @@ def _interned(scalar: Callable[[Any], Any]) -> FieldDecoder:
     return FieldDecoder(intern, column)
 
 
-SCALARS: Final[Mapping[CdrField, Callable[[Any], Any]]] = {
-    **dict.fromkeys(CdrField, decode_text),
-    CdrField.STARTED_AT: decode_instant,
-    CdrField.DATE_EPOCH: decode_whole,
-    CdrField.DURATION: decode_whole,
-    CdrField.RING_TIME: decode_whole,
-    CdrField.DEPARTMENT_ID: decode_whole,
-    CdrField.CDR_TYPE: decode_whole,
-    CdrField.DIAL_STATUS: decode_status,
-    CdrField.RECORD_EXPECT: decode_flag,
-    CdrField.PRICE_AGOROT: decode_price,
-    CdrField.DTMF_DATA: decode_menu,
-    CdrField.CUSTOM_DATA: decode_object,
-}
-"""Scalar decoder of each field."""
+_WHOLE: Final = FieldDecoder(decode_whole, _as_sent(int))
 
-_TWINS: Final[Mapping[Callable[[Any], Any], Callable[[Column], Column | None]]] = {
-    decode_text: decode_texts,
-    decode_whole: decode_wholes,
-    decode_price: decode_wholes,
-    decode_flag: decode_flags,
-    decode_instant: decode_instants,
-    decode_object: decode_objects,
+_DECODERS: Final[Mapping[CdrField, FieldDecoder]] = {
+    **dict.fromkeys(CdrField, FieldDecoder(decode_text, decode_texts)),
+    CdrField.STARTED_AT: FieldDecoder(decode_instant, decode_instants),
+    CdrField.DATE_EPOCH: _WHOLE,
+    CdrField.DURATION: _WHOLE,
+    CdrField.RING_TIME: _WHOLE,
+    CdrField.DEPARTMENT_ID: _WHOLE,
+    CdrField.CDR_TYPE: _WHOLE,
+    CdrField.RECORD_EXPECT: FieldDecoder(decode_flag, _as_sent(bool)),
+    CdrField.PRICE_AGOROT: FieldDecoder(decode_price, _as_sent(int)),
+    CdrField.CUSTOM_DATA: FieldDecoder(decode_object, decode_objects),
 }
 
 _REPEATING: Final = (
     CdrField.CALL_TYPE,
-    CdrField.DIAL_STATUS,
     CdrField.DID,
     CdrField.QUEUE_NAME,
     CdrField.DEPARTMENT_NAME,
@@ -419,13 +384,9 @@ _REPEATING: Final = (
 OPTIONAL_FIELDS: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
 """Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
 
-LEFTOVER: Final = FieldDecoder(freeze, freeze_leaves)
-"""Decoder of what no field takes."""
-
 
 def field_decoders() -> dict[CdrField, FieldDecoder]:
     """Return a decoder for each field, with pools of their own."""
-    decoders = {name: FieldDecoder(scalar, _TWINS[scalar]) for name, scalar in SCALARS.items() if scalar in _TWINS}
-    decoders |= {name: _interned(SCALARS[name]) for name in _REPEATING}
-    decoders[CdrField.DTMF_DATA] = _menu_decoder()
-    return decoders
+    interned = {name: _interned(decode_text) for name in _REPEATING}
+    special = {CdrField.DIAL_STATUS: _interned(decode_status), CdrField.DTMF_DATA: _menu_decoder()}
+    return {**_DECODERS, **interned, **special}
