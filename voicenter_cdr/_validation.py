@@ -27,9 +27,15 @@ Validator = Callable[[Any, Any, Any], None]
 
 
 def check_number(
-    name: str, value: object, *, minimum: float | None = None, above: float | None = None, whole: bool = False
+    name: str,
+    value: object,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    whole: bool = False,
 ) -> None:
-    """Raise unless ``value`` is a finite number of at least ``minimum`` and greater than ``above``.
+    """Raise unless ``value`` is a finite number from ``minimum`` to ``maximum`` and greater than ``above``.
 
     A bool is not a number. ``whole`` accepts ``int`` only.
     """
@@ -38,11 +44,13 @@ def check_number(
         and isinstance(value, int if whole else (int, float))
         and (isinstance(value, int) or isfinite(value))
         and (minimum is None or value >= minimum)
+        and (maximum is None or value <= maximum)
         and (above is None or value > above)
     )
     if not is_fit:
         kind = "a whole number" if whole else "a number"
         bound = f" above {above:g}" if above is not None else "" if minimum is None else f", {minimum:g} or more"
+        bound += "" if maximum is None else f", {maximum:,} at most"
         raise ConfigurationError(f"{name} must be {kind}{bound}{_instead_of(value)}")
 
 

@@ -39,7 +39,7 @@ from voicenter_cdr.models import (
     RawResponse,
     RecordTable,
 )
-from voicenter_cdr.models.results import PAGE_CAP
+from voicenter_cdr.models.results import MAX_ROWS, PAGE_CAP
 
 __all__ = ["BASE_URL", "CdrClient"]
 
@@ -71,7 +71,7 @@ class CdrClient:
     - ``buffer_pages``: pages an iteration in order of time may hold ahead of its consumer, besides those in flight.
     - ``transport``: an ``httpx`` transport to use instead of the network's; it stays yours to close.
     - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
-    - ``page_cap``: rows one response can hold.
+    - ``page_cap``: rows one response can hold, at most 100,000.
     - ``loads``: the JSON parser, e.g. ``orjson.loads``.
     - ``on_event``: a quick function that takes each event (:mod:`voicenter_cdr.events`); if it raises, the run
       continues.
@@ -111,7 +111,7 @@ class CdrClient:
         check_number("max_attempts", max_attempts, minimum=1, whole=True)
         check_number("concurrency", concurrency, minimum=1, whole=True)
         check_number("buffer_pages", buffer_pages, minimum=0, whole=True)
-        check_number("page_cap", page_cap, minimum=1, whole=True)
+        check_number("page_cap", page_cap, minimum=1, maximum=MAX_ROWS, whole=True)
         if not isinstance(rate_limit, RateLimit):
             raise ConfigurationError("rate_limit takes RateLimit(requests=…, period=…)")
         self._concurrency = concurrency

@@ -36,6 +36,7 @@ from voicenter_cdr.core.http.transport import proxy_for
         ({"code": "a", "concurrency": 0}, "concurrency"),
         ({"code": "a", "buffer_pages": -1}, "buffer_pages"),
         ({"code": "a", "page_cap": True}, "page_cap"),
+        ({"code": "a", "page_cap": 100_001}, "page_cap must be a whole number, 1 or more, 100,000 at most"),
         ({"code": "a", "method": "PUT"}, "method"),
     ],
 )

@@ -17,6 +17,9 @@ __all__ = ["Estimate", "Page", "RawResponse", "Stats"]
 PAGE_CAP: Final = 10_000
 """Records that one response can hold (API document, service limits)."""
 
+MAX_ROWS: Final = 10 * PAGE_CAP
+"""Rows of a response that are read, so that memory has a bound; more are no page."""
+
 
 def _as_table(records: Iterable[Cdr]) -> RecordTable:
     return RecordTable.of(records)

@@ -25,7 +25,7 @@ from voicenter_cdr.errors import (
     UntrustedAddressError,
 )
 from voicenter_cdr.models import Cdr, ErrorNumber, InvalidRecord, RecordTable
-from voicenter_cdr.models.results import PAGE_CAP
+from voicenter_cdr.models.results import MAX_ROWS
 
 __all__ = ["ApiResponse", "Loads", "ResponseDecoder", "decode"]
 
@@ -101,7 +101,7 @@ class ResponseDecoder:
         record_decoder: RecordDecoder | None = None,
         secret: str = "",
         loads: Loads = json.loads,
-        max_rows: int = 10 * PAGE_CAP,
+        max_rows: int = MAX_ROWS,
     ) -> None:
         self._status = status
         self._secret = secret_pattern(secret)
