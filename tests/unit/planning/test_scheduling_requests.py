@@ -134,29 +134,30 @@ def test_has_request_nothing_in_flight_is_cut_by_density_or_without_a_count() ->
     assert not schedule.has_request
 
 
-@pytest.mark.parametrize(("rate", "stop"), [(None, 49_916), (0.02, 49_916), (0.025, 23_960), (1_000.0, 4)])
-def test_take_segment_rate_of_twice_the_average_is_a_burst(rate: float | None, stop: int) -> None:
-    """Below that, rows that are not usual lie anywhere."""
-    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
-    first = take_counted(schedule, 100)
+@pytest.mark.parametrize(
+    ("usual", "rate", "seconds"),
+    [
+        (100, None, 49_916),
+        (100, 0.024, 49_916),
+        (100, 0.025, 23_960),
+        (100, 10.0, 59),
+        (100, 1_000.0, 4),
+        (1_000, 1.0, 200 + 39_900),
+        (1_195, 1.0, 49_916),
+    ],
+    ids=["no rate", "twice the average", "burst", "fast burst", "a second", "burst that ends", "less than a page"],
+)
+def test_take_segment_burst_is_cut_where_it_is(usual: int, rate: float | None, seconds: int) -> None:
+    """Rows beyond the usual come next, as fast as those before, if that is fast; else they lie anywhere."""
+    schedule = make_schedule(Window(200_000, 300_000), Window(900_000, 900_100), in_order=False)
+    first = take_counted(schedule, usual)
     schedule.take_segment()
     schedule.segments[1].rows_to_end = 1
     first.rows_to_end = 1_200
     if rate is not None:
         first.rate = rate
     schedule.take_segment()
-    assert first.stop == pytest.approx(stop, abs=2)
-
-
-def test_take_segment_burst_is_cut_where_it_is() -> None:
-    """Rows beyond the usual come next, as fast as those before: half of a burst of 100 seconds, not half of the day."""
-    schedule = make_schedule(Window(0, 100_000), Window(900_000, 900_100), in_order=False)
-    first = take_counted(schedule, 100)
-    assert schedule.take_segment() is schedule.segments[1]
-    schedule.segments[1].rows_to_end = 1
-    first.rows_to_end, first.rate = 1_200, 10.0
-    schedule.take_segment()
-    assert first.stop == pytest.approx(59, abs=2)
+    assert first.span == pytest.approx(seconds, abs=2)
 
 
 def test_take_segment_by_density_doubles_while_pages_are_small() -> None:

@@ -326,7 +326,7 @@ class Schedule:
         if burst > self.page_cap and segment.rate * (stop - start) > _BURST * counted:
             after = start + int(min(rows, burst) / segment.rate)
             return density.reach(after, stop, rows - burst) if rows > burst else after
-        return density.reach(start, stop, usual * rows / max(1.0, counted))
+        return density.reach(start, stop, usual * rows / counted)
 
     def _shorten(self, segment: Segment) -> None:
         """Keep to periods that are not refused and, where totals prove nothing, to part of a page."""
