@@ -7,7 +7,7 @@ from support.schedules import bounds, make_schedule, prove, take_counted
 
 from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.scheduling import Segment
-from voicenter_cdr.core.planning.windows import Window
+from voicenter_cdr.core.planning.windows import DAY, Window
 
 
 def test_take_segment_after_a_complete_page_reaches_to_the_end() -> None:
@@ -158,6 +158,29 @@ def test_take_segment_burst_is_cut_where_it_is(usual: int, rate: float | None, s
         first.rate = rate
     schedule.take_segment()
     assert first.span == pytest.approx(seconds, abs=2)
+
+
+@pytest.mark.parametrize(("end", "expected"), [(25 * DAY, 25 * DAY), (25 * DAY + 1, 21 * DAY)])
+def test_take_segment_no_longer_than_is_refused_keeps_its_end(end: int, expected: int) -> None:
+    """A part in front of another asks to the end of both, for its equation, unless that was refused."""
+    schedule = make_schedule(Window(20 * DAY, 30 * DAY))
+    schedule.learn_refused(schedule.segments[0])
+    first = schedule.segments[0]
+    first.stop, first.end = 21 * DAY, end
+    schedule.insert_after(first, Segment(21 * DAY, end, end, is_settled=False))
+    assert schedule.take_segment() is first
+    assert (first.stop, first.end) == (21 * DAY, expected)
+
+
+def test_take_segment_by_density_leaves_prefixes_alone() -> None:
+    """A prefix asked by itself is shorter than a page, whatever density expects."""
+    schedule = make_schedule(Window(0, 1_000))
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), 100_000)
+    schedule.learn_truncated(Segment(0, 100, 100), PageInfo([0]), None)
+    schedule.segments[0].ask_alone(9)
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert taken.span == 1_000
 
 
 def test_take_segment_by_density_doubles_while_pages_are_small() -> None:

@@ -333,7 +333,7 @@ class Schedule:
         stops = [segment.stop]
         if self._longest is not None and segment.end - segment.start > self._longest:
             stops.append(segment.start + self._longest)
-        if self._by_density and not segment.is_alone and segment.enumeration is None:
+        if self._by_density and not segment.is_alone:
             aim = self._density.reach(segment.start, segment.stop, self._fill * self.page_cap)
             stops.append(max(segment.start + self._least_span, aim))
         if len(stops) > 1:
