@@ -17,7 +17,7 @@ HERE = Path(__file__).parents[1]
 FILES = ("calls.sqlite", "calls.duckdb", "calls/", "lines/")
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")]
-often = pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.long)])
+often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.long)])
 
 
 def kill(folder: Path, kills: int, *targets: str, **environment: str) -> None:

@@ -135,6 +135,7 @@ def test_redis_limiter_any_server_keeps_the_limit(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.long
 @settings(max_examples=400)
 @given(PROGRAMS, FLUSHED)
 def test_redis_limiter_many_servers_keep_the_limit(

@@ -26,9 +26,10 @@ from voicenter_cdr.export import COLUMNS, Kind, committing, open_sink, rows
 
 
 def dialects(default: str) -> pytest.MarkDecorator:
-    """Parametrize over all databases: one by default, the others under the marker ``exhaustive``."""
+    """Parametrize over all databases: one by default, the others under the marker ``exhaustive``; SQLite is slow."""
+    marks = {"duckdb": (), "postgres": (), "sqlite": (pytest.mark.long,)}
     others = [
-        pytest.param(name, marks=pytest.mark.exhaustive) for name in ("duckdb", "sqlite", "postgres") if name != default
+        pytest.param(name, marks=(pytest.mark.exhaustive, *more)) for name, more in marks.items() if name != default
     ]
     return pytest.mark.parametrize("dialect", [default, *others])
 
@@ -190,7 +191,8 @@ def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) 
     ]
 
 
-@pytest.mark.exhaustive  # planning every view takes SQLite 20 s
+@pytest.mark.exhaustive
+@pytest.mark.long  # planning every view takes SQLite 20 s
 def test_views_sqlite_never_reads_a_table_for_each_row_of_another(tmp_path: Path, request: Any) -> None:
     """SQLite finds the rows of a join by an index: time grows with the records, not their square."""
     single = {"last", "lost", "repeats", "returns", "delays", "peak", "ranked", "described"}
