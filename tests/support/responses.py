@@ -66,8 +66,7 @@ def body(*records: Any, **envelope: Any) -> bytes:
     return json.dumps(kept, ensure_ascii=False).encode()
 
 
-def read(data: bytes, status: int = 200, fields: Any = None, **options: Any) -> ApiResponse:
-    options.setdefault("record_decoder", RecordDecoder(fields))
+def read(data: bytes, status: int = 200, **options: Any) -> ApiResponse:
     return decode(status, {"content-type": "application/json"}, data, **options)
 
 

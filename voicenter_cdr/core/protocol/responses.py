@@ -273,8 +273,11 @@ def _fold(members: Mapping[str, Any]) -> dict[str, Any]:
     return {_fold_name(name): value for name, value in members.items()}
 
 
-def decode(status: int, headers: Mapping[str, str], body: bytes, **options: Any) -> ApiResponse:
+def decode(
+    status: int, headers: Mapping[str, str], body: bytes, *, fields: Sequence[str] | None = None, **options: Any
+) -> ApiResponse:
     """Return a whole response, or raise a typed error, whatever the bytes are. ``options``: as of the decoder."""
-    decoder = ResponseDecoder(status=status, content_type=headers.get("content-type"), **options)
+    options = {"content_type": headers.get("content-type"), "record_decoder": RecordDecoder(fields)} | options
+    decoder = ResponseDecoder(status=status, **options)
     decoder.feed(body)
     return decoder.finish()

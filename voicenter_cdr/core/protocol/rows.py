@@ -135,9 +135,8 @@ class RecordDecoder:
     """
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
-        chosen = None if fields is None else (*fields, *REQUIRED_FIELDS)
-        requested: Iterable[CdrField | None] = (None, *CdrField) if chosen is None else map(CdrField, chosen)
-        self._requested_fields = frozenset(requested)
+        requested = (None, *CdrField) if fields is None else map(CdrField, (*fields, *REQUIRED_FIELDS))
+        self._requested_fields: frozenset[CdrField | None] = frozenset(requested)
         self._remembered_map = lru_cache(_KEY_MAPS)(partial(_map_keys, self._requested_fields))
         self._seen_keys: set[str] = set()
         self._decoders = field_decoders()

@@ -131,10 +131,8 @@ _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": Fals
 def decode_flag(value: Any) -> bool | None:
     if value is True or value is False or value is None:
         return value
-    if type(value) in (str, int):
-        text = str(value) if type(value) is int else value
-        if len(text) < 64 and (known := text.strip().lower()) in _FLAGS:
-            return _FLAGS[known]
+    if type(value) in (str, int) and (known := str(value).strip().lower()) in _FLAGS:
+        return _FLAGS[known]
     raise UnreadableError("true or false")
 
 
@@ -282,9 +280,8 @@ def _menu_decoder() -> FieldDecoder:
 
     def column(values: Column) -> Column | None:
         steps = list(chain.from_iterable(filter(None, values)))
-        if not (_hold(values, list) and {len(_STEP_KEYS)}.issuperset(map(len, steps))):
-            return None
-        if not _hold(list(map(pressed, steps)), int, str):  # True would be found as 1
+        are_plain = _hold(values, list) and {len(_STEP_KEYS)}.issuperset(map(len, steps))
+        if not (are_plain and _hold(list(map(pressed, steps)), int, str)):  # True would be found as 1
             return None
         return [None if value is None else pool[tuple(map(parts, value))] for value in values]
 
