@@ -40,7 +40,7 @@ def killed(kind: str, folder: Path, kills: int, scheme: str) -> dict[str, Any]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=1_800,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-2_000:]
