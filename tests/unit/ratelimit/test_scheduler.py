@@ -205,6 +205,36 @@ def test_scheduler_new_event_loop_settles_old_permits() -> None:
     run_virtual(second())
 
 
+def test_scheduler_new_event_loop_probes_again() -> None:
+    """A probe that went with its event loop is no probe that others wait for."""
+    schedulers: list[RequestScheduler] = []
+
+    async def acquire_probe() -> None:
+        async with asyncio.timeout(30.0):
+            assert (await schedulers[0].acquire(interactive=True, max_wait=None)).is_probe
+
+    async def first() -> None:
+        schedulers.append(RequestScheduler(RateLimit(), None))
+        schedulers[0].record_refusal(await schedulers[0].acquire(interactive=True, max_wait=None), None)
+        await acquire_probe()
+
+    async def second() -> None:
+        schedulers[0].bind()
+        await acquire_probe()
+
+    run_virtual(first())
+    run_virtual(second())
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(RateLimit(5, 10.0), 30.0), (RateLimit(10, 2.0), 2.0)])
+async def test_scheduler_any_limit_is_used_whole(limit: RateLimit, seconds: float) -> None:
+    """Twenty requests take as many periods as they fill, less the first."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(limit, None)
+    for _ in range(20):
+        await send(scheduler, await scheduler.acquire(interactive=False, max_wait=None), 0.0, 0.0)
+    assert seconds <= loop.time() < seconds * 1.01
+
+
 async def test_scheduler_unused_shared_token_serves_the_next_request() -> None:
     """A token that was paid for is used while it is fresh, and dropped after a second."""
     limiter = CountingLimiter()
@@ -293,6 +323,7 @@ async def test_scheduler_only_those_ahead_delay_a_caller() -> None:
     await asyncio.sleep(0)
     assert scheduler.latest_delay(interactive=True) == pytest.approx(120.0, abs=0.1)  # behind the head alone
     assert scheduler.latest_delay(interactive=False) == pytest.approx(240.0, abs=0.1)
+    assert scheduler.budget().next_permit_in == pytest.approx(120.0, abs=0.1)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
