@@ -8,50 +8,12 @@ import contextlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.limiters import CountingLimiter, busiest, send
 
-from voicenter_cdr import ConfigurationError, RateLimit, RateLimitError
+from voicenter_cdr import RateLimit, RateLimitError
 from voicenter_cdr.core.ratelimit.policy import Limiter, Permit
 from voicenter_cdr.core.ratelimit.scheduler import RequestScheduler
 from voicenter_cdr.testing import run_virtual
-
-
-class CountingLimiter:
-    """A shared limiter that takes its time."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self.granted = 0
-        self.running = 0
-
-    async def acquire(self) -> None:
-        self.running += 1
-        try:
-            await asyncio.sleep(self.seconds)
-        finally:
-            self.running -= 1
-        self.granted += 1
-
-
-async def send(scheduler: RequestScheduler, permit: Permit, way: float, answer: float) -> float:
-    """Send one request; return when the service counted it."""
-    loop = asyncio.get_running_loop()
-    try:
-        await scheduler.mark_sent(permit)
-        await asyncio.sleep(way)
-        counted = loop.time()
-        await asyncio.sleep(answer)
-    except BaseException:
-        scheduler.mark_abandoned(permit)
-        raise
-    scheduler.mark_response_started(permit)
-    scheduler.record_success(permit)
-    return counted
-
-
-def busiest(counted: list[float], period: float) -> int:
-    """Most requests in any closed period."""
-    return max((sum(first <= at <= first + period for at in counted) for first in counted), default=0)
-
 
 CALLERS = st.lists(
     st.tuples(
@@ -156,74 +118,6 @@ async def test_scheduler_mass_cancellation_leaves_it_working(crowd: int) -> None
     await asyncio.gather(*waiting, return_exceptions=True)
     async with asyncio.timeout(70):
         assert await scheduler.acquire(interactive=False, max_wait=None)
-
-
-@pytest.mark.parametrize("limiter", [None, CountingLimiter(100.0)])
-async def test_scheduler_close_ends_every_wait(limiter: CountingLimiter | None) -> None:
-    """Waits for the window, the limiter and the line end with our error at once; old permits can't be used."""
-    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), limiter)
-    held = None if limiter else await scheduler.acquire(interactive=True, max_wait=None)
-    waiting = [asyncio.create_task(scheduler.acquire(interactive=False, max_wait=1e6)) for _ in range(20)]
-    await asyncio.sleep(5)
-    scheduler.close()
-    done = await asyncio.gather(*waiting, return_exceptions=True)
-    assert all(isinstance(error, ConfigurationError) for error in done)
-    assert loop.time() < 5.1
-    assert limiter is None or limiter.running == 0
-    if held is not None:
-        with pytest.raises(ConfigurationError, match="closed"):
-            await scheduler.mark_sent(held)
-        scheduler.mark_abandoned(held)
-    await scheduler.acquire(interactive=True, max_wait=None)
-
-
-async def test_scheduler_close_and_cancel_together_cancels() -> None:
-    """A task that somebody else cancels, too, ends as cancelled."""
-    scheduler = RequestScheduler(RateLimit(1, 60.0), CountingLimiter(100.0))
-    waiting = asyncio.create_task(scheduler.acquire(interactive=False, max_wait=None))
-    await asyncio.sleep(1)
-    waiting.cancel()
-    scheduler.close()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-
-
-def test_scheduler_new_event_loop_settles_old_permits() -> None:
-    """A permit whose holder went with its event loop is free again when its request can't be on its way any more."""
-    schedulers: list[RequestScheduler] = []
-
-    async def first() -> None:
-        schedulers.append(RequestScheduler(RateLimit(1, 60.0), None))
-        await schedulers[0].acquire(interactive=True, max_wait=None)
-
-    async def second() -> None:
-        schedulers[0].bind()
-        await schedulers[0].acquire(interactive=True, max_wait=None)
-        assert asyncio.get_running_loop().time() == pytest.approx(63.0, abs=0.1)
-
-    run_virtual(first())
-    run_virtual(second())
-
-
-def test_scheduler_new_event_loop_probes_again() -> None:
-    """A probe that went with its event loop is no probe that others wait for."""
-    schedulers: list[RequestScheduler] = []
-
-    async def acquire_probe() -> None:
-        async with asyncio.timeout(30.0):
-            assert (await schedulers[0].acquire(interactive=True, max_wait=None)).is_probe
-
-    async def first() -> None:
-        schedulers.append(RequestScheduler(RateLimit(), None))
-        schedulers[0].record_refusal(await schedulers[0].acquire(interactive=True, max_wait=None), None)
-        await acquire_probe()
-
-    async def second() -> None:
-        schedulers[0].bind()
-        await acquire_probe()
-
-    run_virtual(first())
-    run_virtual(second())
 
 
 @pytest.mark.parametrize(("limit", "seconds"), [(RateLimit(5, 10.0), 30.0), (RateLimit(10, 2.0), 2.0)])
@@ -368,37 +262,65 @@ async def test_scheduler_refusal_lets_one_caller_probe() -> None:
     assert [permit.is_probe for permit in permits[3:]] == [False, False]
 
 
-async def test_scheduler_close_while_a_second_token_is_awaited_sends_nothing() -> None:
-    """A connection that came about slowly pays again; if the client is closed meanwhile, its request is not sent."""
-    limiter = CountingLimiter()
-    scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+@pytest.mark.parametrize(("max_wait", "retry_after"), [(61.0, 2.0), (62.5, 1.0)])
+async def test_scheduler_max_wait_that_is_over_tells_when_to_come_again(max_wait: float, retry_after: float) -> None:
+    """A response that does not come frees no permit early: two seconds are left, and never less than one."""
+    scheduler = RequestScheduler(RateLimit(1, 60.0), None)
+    await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
+    with pytest.raises(RateLimitError) as raised:
+        await scheduler.acquire(interactive=True, max_wait=max_wait)
+    assert raised.value.retry_after == pytest.approx(retry_after, abs=0.01)
+
+
+async def test_scheduler_max_wait_counts_the_breaker_and_those_ahead() -> None:
+    """No wait begins that neither the pause after a refusal nor the callers in front leave time for."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), None)
+    await asyncio.sleep(1_000.0)
     permit = await scheduler.acquire(interactive=True, max_wait=None)
-    await asyncio.sleep(5.0)
-    limiter.seconds = 3.0
-    sending = asyncio.create_task(scheduler.mark_sent(permit))
-    await asyncio.sleep(1.0)
-    scheduler.close()
-    with pytest.raises(ConfigurationError, match="closed"):
-        await sending
-    assert limiter.running == 0
+    waiting = asyncio.create_task(scheduler.acquire(interactive=True, max_wait=None))
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimitError):
+        await scheduler.acquire(interactive=True, max_wait=110.0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    scheduler.release(permit)
+    scheduler.record_refusal(permit, 100.0)
+    with pytest.raises(RateLimitError):
+        await scheduler.acquire(interactive=True, max_wait=90.0)
+    assert loop.time() == pytest.approx(1_000.0, abs=0.1)
 
 
-async def test_scheduler_close_before_a_token_that_comes_all_the_same_sends_nothing() -> None:
-    """A limiter may finish in spite of being cancelled: its token is no leave to send after the client was closed."""
-
-    class StubbornLimiter(CountingLimiter):
-        async def acquire(self) -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await super().acquire()
-
-    limiter = StubbornLimiter()
-    scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+async def test_scheduler_first_byte_alone_wakes_the_waiter() -> None:
+    """The permit expires a period after it, however long the rest of the response takes."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0, grace=3.0), None)
     permit = await scheduler.acquire(interactive=True, max_wait=None)
-    await asyncio.sleep(5.0)
-    limiter.seconds = 3.0
-    sending = asyncio.create_task(scheduler.mark_sent(permit))
-    await asyncio.sleep(1.0)
-    scheduler.close()
-    with pytest.raises(ConfigurationError, match="closed"):
-        await sending
-    assert permit.sent == 0.0  # when it was acquired
+    await scheduler.mark_sent(permit)
+    waiting = asyncio.create_task(scheduler.acquire(interactive=True, max_wait=None))
+    await asyncio.sleep(0.1)
+    scheduler.mark_response_started(permit)
+    await waiting
+    assert loop.time() == pytest.approx(60.1, abs=0.01)
+
+
+async def test_scheduler_returned_permit_ends_no_probe_of_another() -> None:
+    """Others wait for the one that probes, not for one that was acquired before."""
+    scheduler = RequestScheduler(RateLimit(), None)
+    refused, other = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(2)]
+    scheduler.record_refusal(refused, None)
+    assert (await scheduler.acquire(interactive=True, max_wait=None)).is_probe
+    scheduler.release(other)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(50.0):
+            await scheduler.acquire(interactive=True, max_wait=None)
+
+
+@pytest.mark.parametrize(("limiter", "slow", "granted"), [(True, 0.0, 1), (True, 5.0, 2), (False, 5.0, 0)])
+async def test_scheduler_slow_connection_pays_a_shared_budget_twice(limiter: bool, slow: float, granted: int) -> None:
+    """A shared budget counts from the token, which is old by then; our own window counts from the sending."""
+    loop, shared = asyncio.get_running_loop(), CountingLimiter()
+    scheduler = RequestScheduler(RateLimit(1, 60.0), shared if limiter else None)
+    await asyncio.sleep(100.0)
+    permit = await scheduler.acquire(interactive=True, max_wait=None)
+    await asyncio.sleep(slow)
+    await scheduler.mark_sent(permit)
+    assert (loop.time(), shared.granted) == (pytest.approx(100.0 + slow, abs=0.01), granted)
