@@ -22,8 +22,7 @@ whole AS (
         CASE WHEN is_missed = 1 THEN start_us END AS missed_us,
         CASE WHEN is_answered = 1 THEN leg_id END AS last_answer_leg,
         CASE WHEN is_answered = 1 THEN start_us END AS answer_us,
-        customer,
-        {attributes}
+        customer{attributes}
     FROM leg WHERE is_linked = 0
     UNION ALL
     SELECT call_id,
@@ -48,8 +47,7 @@ whole AS (
         min(CASE WHEN is_missed = 1 THEN start_us END),
         max(CASE WHEN ord = last_answer THEN leg_id END),
         max(CASE WHEN ord = first_answer THEN start_us END),
-        max(CASE WHEN ord = customer_ord THEN customer END),
-        {first_attributes}
+        max(CASE WHEN ord = customer_ord THEN customer END){first_attributes}
     FROM (
         SELECT leg.*, missed_ord, customer_ord FROM leg JOIN places ON places.linked_id = leg.call_id WHERE is_linked = 1
     ) AS legs
@@ -60,7 +58,6 @@ calls AS {once} (
         missed_us, last_answer_leg, answer_us,
         CASE WHEN customer IN (SELECT customer FROM own WHERE customer IS NOT NULL) THEN NULL ELSE customer END AS customer,
         CASE WHEN has_beginning = 1 AND NOT (side = 'outbound' AND outcome = 'not_dialed') THEN {counted} ELSE 0 END
-            + CASE WHEN outcome = 'answered' THEN {talks} ELSE 0 END + {tried_queue} * tried AS tags,
-        {attributes}
+            + CASE WHEN outcome = 'answered' THEN {talks} ELSE 0 END + {tried_queue} * tried AS tags{attributes}
     FROM whole
 )

@@ -1,5 +1,5 @@
 -- Every record with what the rules of calls make of it, and which call it belongs to (see calls/legs.py).
-timed AS {once} (
+timed AS (
     SELECT *, {micro} AS start_us, ({micro}) {div} 1000000 AS start_s FROM {table}
 ),
 base AS {once} (
@@ -25,18 +25,7 @@ base AS {once} (
         CASE WHEN cdr_type IN ({talking}) AND (direction <> 'internal' OR (cdr_type IN ({transfers})
             AND original_call_id <> coalesce(call_id, ''))) THEN 1 ELSE 0 END AS can_talk,
         CASE WHEN record_expect AND duration > 0 THEN CASE WHEN coalesce(record_url, '') = '' THEN {recorded} + {unrecorded}
-            ELSE {recorded} END ELSE 0 END AS recording,
-        nullif(queue_name, '') AS queue,
-        coalesce(nullif(representative_code, ''), nullif(user_name, ''), {extension}) AS agent,
-        coalesce(nullif(representative_name, ''), nullif(user_name, '')) AS agent_label,
-        {extension} AS extension,
-        department_id AS department,
-        nullif(department_name, '') AS department_label,
-        nullif(target_prefix_name, '') AS country,
-        nullif(did, '') AS did,
-        {campaign} AS campaign,
-        {path} AS path,
-        {offset} AS offset_s
+            ELSE {recorded} END ELSE 0 END AS recording{made}
     FROM timed
 ),
 shared AS (
@@ -148,7 +137,6 @@ flagged AS (
 ),
 leg AS {once} (
     SELECT *,
-        (start_us {div} 1000000) + offset_s AS local_s,
         recording
             + {talks} * is_talk
             + {entry} * is_entry
@@ -161,6 +149,6 @@ leg AS {once} (
                 WHEN 0 THEN {overflow_in} ELSE 0 END ELSE 0 END
             + CASE WHEN is_entry = 1 AND is_on_line = 1 AND goes_on = 1 THEN CASE WHEN outcome = 'answered'
                 THEN {transferred_out} ELSE {overflow_out} END ELSE 0 END
-            AS tags
+            AS tags{local}
     FROM flagged
 )

@@ -10,7 +10,8 @@ and in SQL; the period is that of the table. They need the columns that exports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -42,26 +43,24 @@ __all__ = ["Dialect", "create_views", "views"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_ATTRIBUTES: Final = (
-    "queue",
-    "agent",
-    "agent_label",
-    "extension",
-    "department",
-    "department_label",
-    "country",
-    "did",
-    "campaign",
-    "path",
-    "local_s",
-    "offset_s",
-)
-"""Columns that items are grouped by."""
+_ATTRIBUTES: Final = {
+    "queue": "nullif(queue_name, '')",
+    "agent": "coalesce(nullif(representative_code, ''), nullif(user_name, ''), {extension})",
+    "agent_label": "coalesce(nullif(representative_name, ''), nullif(user_name, ''))",
+    "extension": "{extension}",
+    "department": "department_id",
+    "department_label": "nullif(department_name, '')",
+    "country": "nullif(target_prefix_name, '')",
+    "did": "nullif(did, '')",
+    "campaign": "{campaign}",
+    "path": "{path}",
+    "offset_s": "{offset}",
+}
+"""Columns that items are grouped by, with their SQL; ``local_s`` is made of the last one. Views make what they need."""
 
 _BASE: Final = (
     "leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, "
-    "is_on_line, is_apart, can_talk, recording, queue, agent, agent_label, extension, department, department_label, "
-    "country, did, campaign, path, offset_s"
+    "is_on_line, is_apart, can_talk, recording"
 )
 
 _ORDER: Final = ", ".join(
@@ -140,13 +139,17 @@ def views(
         raise ConfigurationError("A wait that is not RING_TIME has to be given to SQL as SQL: wait='…'")
     until = "(SELECT max(start_us) FROM base)" if end is None else str((to_utc("end", end) - EPOCH) // _MICROSECOND)
     text = _Text(spoken, options, wait, quote_identifier(table), until)
-    made = {"kpi_leg": text.query("SELECT * FROM leg", "legs"), "kpi_call": text.query("SELECT * FROM calls", "calls")}
+    every = (*_ATTRIBUTES, "local_s")
+    made = {
+        "kpi_leg": text.query("SELECT * FROM leg", "legs", every),
+        "kpi_call": text.query("SELECT * FROM calls", "calls", every),
+    }
     for name in DIMENSIONS:
         made[f"kpi_by_{name}"] = text.grouped(name, *_KEYS[name])
     made["kpi_by_interval"] = text.intervals()
-    made["kpi_unreturned"] = text.query(_template("unreturned"), "callers")
-    made["kpi_menu"] = text.query(_MENU.format(counted=int(Tag.COUNTED)), "calls")
-    made["kpi_flow"] = text.query(_FLOW.format(entry=int(Tag.ENTRY)), "legs")
+    made["kpi_unreturned"] = text.query(_template("unreturned"), "callers", ("queue", "department_label"))
+    made["kpi_menu"] = text.query(_MENU.format(counted=int(Tag.COUNTED)), "calls", ("path",))
+    made["kpi_flow"] = text.query(_FLOW, "legs", ("queue",))
     made["kpi_wait_class"] = text.wait_classes()
     made["kpi_overall"] = text.overall()
     made["kpi"] = _tall(options)
@@ -168,17 +171,19 @@ class _Text:
         zone = options.zone
         tags = {tag.name.lower(): int(tag) for tag in Tag if tag.name}
         days = {f"{name}_day": dialect.local_day(f"{name}_s", zone) for name in ("since", "tried", "returned")}
-        slots: dict[str, object] = {
+        self._slots: dict[str, object] = {
             **tags,
             **days,
-            "once": dialect.once,
-            "div": dialect.div,
-            "micro": dialect.micro,
-            "offset": dialect.offset("start_s", zone),
+            "extension": f"nullif(CASE WHEN cdr_type IN ({_types(lambda rule: rule.customer == 'target')}) "
+            "THEN caller_extension ELSE target_extension END, '')",
             "path": dialect.path,
+            "offset": dialect.offset("start_s", zone),
             "campaign": "coalesce("
             + ", ".join(f"nullif(trim({dialect.custom(key)}), '')" for key in CAMPAIGN_KEYS)
             + ")",
+            "once": dialect.once,
+            "div": dialect.div,
+            "micro": dialect.micro,
             "wait": wait or "CASE WHEN ring_time >= 0 THEN ring_time END",
             "table": table,
             "ruled": _types(lambda _: True),
@@ -188,31 +193,32 @@ class _Text:
             "apart": _types(lambda rule: rule.role is Role.OTHER),
             "talking": _types(lambda rule: rule.talks and rule.role is not Role.OTHER),
             "agent_later": ", ".join(str(int(kind)) for kind in sorted(AGENT_LATER)),
-            "extension": f"nullif(CASE WHEN cdr_type IN ({_types(lambda rule: rule.customer == 'target')}) "
-            "THEN caller_extension ELSE target_extension END, '')",
             "by_hand": ", ".join(str(int(kind)) for kind in sorted(BY_HAND)),
             "patience": PATIENCE // _MICROSECOND,
             "order": _ORDER,
-            "columns": _BASE,
             "missed": _missed(options),
             "tried": _list((*QUEUED, Outcome.REFUSED)),
-            "attributes": ", ".join(_ATTRIBUTES),
-            "first_attributes": ", ".join(f"max(CASE WHEN ord = first_ord THEN {name} END)" for name in _ATTRIBUTES),
             "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
             "own": _normal_dids(),
             "until": until,
             "horizon": options.callback_within // _MICROSECOND,
             "soon": options.repeat_within // _MICROSECOND,
         }
-        self._parts = {}
-        before = ""
-        for name in ("legs", "calls", "callers"):
-            before = before + (",\n" if before else "") + _template(name).format_map(slots).strip()
-            self._parts[name] = before
 
-    def query(self, select: str, part: str) -> str:
-        """Return a query over the tables of a part: legs, calls or callers."""
-        return f"WITH RECURSIVE {self._parts[part]}\n{select}"
+    def query(self, select: str, part: str, attributes: Collection[str] = ()) -> str:
+        """Return a query over the tables of a part, legs, calls or callers, with these attributes of the items."""
+        names = [name for name in _ATTRIBUTES if name in attributes or (name == "offset_s" and "local_s" in attributes)]
+        items = [*names, *(["local_s"] if "local_s" in attributes else [])]
+        slots = self._slots | {
+            "made": "".join(f",\n        {_ATTRIBUTES[name].format_map(self._slots)} AS {name}" for name in names),
+            "columns": ", ".join((_BASE, *names)),
+            "local": f", start_us {self._dialect.div} 1000000 + offset_s AS local_s" if "local_s" in items else "",
+            "attributes": "".join(f", {name}" for name in items),
+            "first_attributes": "".join(f",\n        max(CASE WHEN ord = first_ord THEN {name} END)" for name in items),
+        }
+        parts = ("legs", "calls", "callers")
+        tables = ",\n".join(_template(name).format_map(slots).strip() for name in parts[: parts.index(part) + 1])
+        return f"WITH RECURSIVE {tables}\n{select}"
 
     def grouped(self, dimension: str, key: str, label: str) -> str:
         """Return the numbers by group."""
@@ -231,9 +237,9 @@ class _Text:
             f"SELECT {columns}\nFROM measured CROSS JOIN lost\n"
             f"LEFT JOIN ({ranked}) AS ranked ON ranked.key IS NOT DISTINCT FROM measured.key"
         )
-        return self.query(f"{self._sums(measures, key, label)}\n{select}".lstrip(), "callers").replace(
-            f"\n{_MARK}", ",\n", 1
-        )
+        attributes = re.findall(r"\w+", f"{key} {label}")
+        sums = f"{self._sums(measures, key, label)}\n{select}".lstrip()
+        return self.query(sums, "callers", attributes).replace(f"\n{_MARK}", ",\n", 1)
 
     def _key(self, key: str) -> str:
         dialect = self._dialect
@@ -326,9 +332,10 @@ lost AS (
             f"""SELECT queue, CASE {ends} END AS up_to,
     sum(CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END) AS answered,
     sum(CASE WHEN outcome = 'abandoned' THEN 1 ELSE 0 END) AS abandoned
-FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND wait IS NOT NULL AND outcome IN ('answered', 'abandoned')
+FROM flagged WHERE is_entry = 1 AND wait IS NOT NULL AND outcome IN ('answered', 'abandoned')
 GROUP BY 1, 2""",
             "legs",
+            ("queue",),
         )
 
     def overall(self) -> str:
@@ -404,7 +411,7 @@ def _normal_dids() -> str:
         ELSE text END
     FROM (
         SELECT CASE WHEN plain LIKE '00%' AND length(plain) > 10 THEN substr(plain, 3) ELSE plain END AS text
-        FROM (SELECT {plain} AS plain FROM (SELECT DISTINCT did FROM base WHERE did IS NOT NULL) AS dialled) AS plains
+        FROM (SELECT {plain} AS plain FROM (SELECT DISTINCT did FROM timed WHERE did <> '') AS dialled) AS plains
     ) AS texts"""
 
 
@@ -455,7 +462,7 @@ SELECT source, target, answered, count(*) AS calls FROM (
     SELECT queue AS source, CASE WHEN outcome = 'answered' THEN 1 ELSE 0 END AS answered,
         lead(queue) OVER (PARTITION BY call_id ORDER BY ord) AS target,
         lead(ord) OVER (PARTITION BY call_id ORDER BY ord) AS next_ord
-    FROM leg WHERE (tags & {entry}) <> 0 AND is_on_line = 1 AND is_linked = 1
+    FROM flagged WHERE is_entry = 1 AND is_on_line = 1 AND is_linked = 1
 ) AS steps WHERE next_ord IS NOT NULL GROUP BY source, target, answered"""
 
 
