@@ -13,8 +13,9 @@ replaced:
 - ``caller_number`` and ``target_number``, of customers and of the company. Extensions' codes, withheld numbers
   (``anonymous``, fewer than three digits) and nothing at all stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
-  ``record_url``, whose link leads nowhere then; also one that is split over the items of a list. Ids of nine to fifteen
-  digits get a name, too; they still join among records that were treated alike.
+  ``record_url``, whose link leads nowhere then; also one that is split over the items of a list, or over values whose
+  names speak of a phone. Ids of nine to fifteen digits get a name, too; they still join among records that were treated
+  alike.
 - Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
   none and stay.
 
@@ -43,7 +44,7 @@ from voicenter_cdr.calls import is_number, normal_number
 from voicenter_cdr.calls.number_search import (
     FEWEST_DIGITS,
     MOST_DIGITS,
-    decode_digits,
+    decode_escapes,
     digits_of,
     find_numbers,
     to_ascii_digits,
@@ -67,6 +68,8 @@ _NO_LETTERS: Final = re.compile(r"[\W_0-9]*")
 _WHOLE: Final = re.compile(r"(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)", re.ASCII)
 _SERVICE_ID: Final = re.compile("[0-9A-Fa-f]{20,}")
 """The service makes its ids of a time and random hex digits, in which a number can only stand by chance."""
+_PHONE_WORD: Final = re.compile("(?i)phone|mobile|prefix|area|msisdn|(?<![a-z])tel(?![a-z])|טלפון|נייד|קידומת")
+"""Names of values that are a number, or pieces of one."""
 _HOST: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
@@ -119,7 +122,7 @@ class Pseudonymiser:
         """Return the text with names for the numbers in it."""
         if len(text) < FEWEST_DIGITS:
             return text
-        decoded = decode_digits(text)
+        decoded = decode_escapes(text)
         if decoded is not None:
             text = self._replace(text, decoded)
         return self._replace(text, to_ascii_digits(text))
@@ -203,27 +206,31 @@ class Pseudonymiser:
 
     def _object(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return an object, given as ``(*names, *values)``, with names for its numbers."""
-        if all(type(part) is str and len(part) < FEWEST_DIGITS for part in parts):
-            return parts
         half = len(parts) // 2
+        is_short = all(type(part) is str and len(part) < FEWEST_DIGITS for part in parts)
+        if is_short and not any(map(_PHONE_WORD.search, parts[:half])):
+            return parts
         made = self._mapping(dict(zip(parts[:half], parts[half:], strict=True)))
         return (*made, *made.values())
 
-    def _mapping(self, mapping: Mapping[str, Any]) -> FrozenMap:
+    def _mapping(self, mapping: Mapping[str, Any], *, of_phone: bool = False) -> FrozenMap:
         made: dict[str, Any] = {}
-        for name, value in mapping.items():
+        values = list(mapping.values())
+        if of_phone or any(map(_PHONE_WORD.search, mapping)):  # elsewhere texts of digits are dates and codes
+            values = self._joined(values)
+        for name, value in zip(mapping, values, strict=True):
             key = self._text(name)
             while key in made:  # two spellings of one number
                 key += "_"
             is_id = is_original_call_id(name) and isinstance(value, str)
-            made[key] = self._call_id(value) if is_id else self._value(value)
+            made[key] = self._call_id(value) if is_id else self._value(value, name)
         return FrozenMap(made)
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, name: str = "") -> Any:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
-            return self._mapping(value)
+            return self._mapping(value, of_phone=bool(_PHONE_WORD.search(name)))
         if isinstance(value, list | tuple):
             return [self._value(item) for item in self._joined(value)]
         if isinstance(value, int | float | Decimal) and _is_long_whole(value):
@@ -231,7 +238,7 @@ class Pseudonymiser:
         return value
 
     def _joined(self, items: Sequence[Any]) -> list[Any]:
-        """Return a list in which the name of a number stands in place of the pieces that it was split into."""
+        """Return values in which the name of a number stands in place of the pieces that it was split into."""
         made = list(items)
         for is_piece, group in itertools.groupby(range(len(made)), lambda place: _is_piece(made[place])):
             places = list(group)
@@ -261,11 +268,11 @@ _TEXT_FIELDS: Final = (
 
 
 def _is_piece(item: Any) -> bool:
-    """Return whether an item of a list may be a piece of a number: some digits, and no letter."""
+    """Return whether a value may be a piece of a number: digits or what stands between them, and no letter."""
     if isinstance(item, bool) or not isinstance(item, str | int):
         return False
     scanned = to_ascii_digits(str(item))
-    return bool(_NO_LETTERS.fullmatch(scanned)) and 0 < len(digits_of(scanned)) < FEWEST_DIGITS
+    return bool(_NO_LETTERS.fullmatch(scanned)) and len(digits_of(scanned)) < FEWEST_DIGITS
 
 
 def _map_texts(function: Callable[[str], str], column: Sequence[str | None]) -> tuple[str | None, ...]:

@@ -28,7 +28,22 @@ SEPARATOR_KINDS = ("Z", "P", "S", "M", "Cf", "Cc", "Co", "Lm")
 separators = st.characters(categories=SEPARATOR_KINDS) | st.sampled_from("\u115f\u1160\u3164\uffa0\u30fc")
 """Any character that people, programs and keyboards put between digits: no letter that shows, no digit."""
 escapes = st.sampled_from(
-    ["&nbsp;", "&#8209;", "\\u2011", "\\xa0", "\\t", "%20", "%E2%80%91", "<br>", " - ", " \u2013 ", "\u200f-\u200f"]
+    [
+        *(
+            "&nbsp;",
+            "&#8209;",
+            "\\u2011",
+            "\\xa0",
+            "\\t",
+            "%20",
+            "%E2%80%91",
+            "<br>",
+            " - ",
+            " \u2013 ",
+            "\u200f-\u200f",
+        ),
+        *("%2D", "%252D", "%257C", "%3Cb%3E", "=C2=A0", "=E2=80=91"),
+    ]
 )
 gaps = st.lists(separators | escapes, max_size=6).map("".join)
 plain_gaps = st.lists(separators, max_size=4).map("".join)
@@ -157,6 +172,8 @@ def test_text_dates_ids_and_counts_stay(text: str) -> None:
         ("12, 050-123-4567", 1),
         ("050 1234567 052 7654321 053 1112223", 1),
         ("1;0501234567;2", 1),
+        ("id 77 00972-52|1|234567", 1),
+        ("12125551234/442079460958", 2),
     ],
 )
 def test_text_several_numbers_have_a_name_each_where_they_can_be_told(text: str, names: int) -> None:
@@ -223,6 +240,28 @@ def test_list_of_plain_numbers_stays(items: list[Any]) -> None:
     """Amounts, times and keys pressed are no pieces of a number."""
     cdr = Cdr(started_at=BEGIN, custom_data=FrozenMap({"values": tuple(items)}))
     assert (NAMES.record(cdr).custom_data or {})["values"] == items
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"area": "050", "number": "1234567"},
+        {"prefix": "050", "rest": 1234567},
+        {"phone": {"country": "+972", "code": "50", "rest": "1234567"}},
+        {"mobile": ["0", "50", "-", "1234567"]},
+    ],
+)
+def test_record_number_in_pieces_under_names_is_one_name(data: dict[str, Any]) -> None:
+    """The pieces of a number under several names, one of which speaks of a phone, are hidden like one number."""
+    made = json.dumps(NAMES.record(Cdr(started_at=BEGIN, custom_data=FrozenMap(data))).custom_data, default=str)
+    assert NAMES.number("0501234567") in made
+    assert "1234567" not in made
+
+
+@pytest.mark.parametrize("data", [{"open": "0900", "close": "18000", "area": "7"}, {"hour": "09", "id": "1234567"}])
+def test_record_pieces_of_no_number_stay(data: dict[str, Any]) -> None:
+    """Codes and times side by side are no number where no name says so, nor in another length."""
+    assert NAMES.record(Cdr(started_at=BEGIN, custom_data=FrozenMap({"a": 1} | data))).custom_data == {"a": 1} | data
 
 
 def test_record_status_that_is_unknown_hides_a_number() -> None:

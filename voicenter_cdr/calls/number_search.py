@@ -16,15 +16,18 @@ from urllib.parse import unquote_to_bytes
 
 from voicenter_cdr.calls.phones import normal_number
 
-__all__ = ["FEWEST_DIGITS", "MOST_DIGITS", "decode_digits", "digits_of", "find_numbers", "to_ascii_digits"]
+__all__ = ["FEWEST_DIGITS", "MOST_DIGITS", "decode_escapes", "digits_of", "find_numbers", "to_ascii_digits"]
 
 FEWEST_DIGITS, MOST_DIGITS = 9, 15
 """Digits of a number: Israel's shortest with an area code, and the longest there are (ITU E.164)."""
 
 # The patterns below work on texts whose digits are ASCII (to_ascii_digits).
 _URL_ESCAPE: Final = "%(?:[0-9A-Fa-f][A-Fa-f]|[A-Fa-f][0-9]|09|2[089]|[89][0-9])"
-_ESCAPE: Final = rf"&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|<[^<>]{{1,40}}>"
-"""Escapes that HTML, JSON and URLs write for a separator."""
+_MAIL_ESCAPE: Final = "=[C-F][0-9A-F](?:=[89AB][0-9A-F])+|=[0-9A-F][A-F]"
+_ESCAPE: Final = (
+    rf"&\#?\w{{1,8}};|\\u[0-9A-Fa-f]{{4}}|\\x[0-9A-Fa-f]{{2}}|\\[nrtbf]|{_URL_ESCAPE}|{_MAIL_ESCAPE}|<[^<>]{{1,40}}>"
+)
+"""Escapes that HTML, JSON, URLs and mails write for a separator."""
 _ESCAPES: Final = re.compile(_ESCAPE)
 _RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:(?:{_ESCAPE}|[\W_])*[0-9])*")
 """Digits with anything but letters between them."""
@@ -74,27 +77,24 @@ def _plain(char: str) -> str:
     return "-" if kind == "Lm" or char in _INVISIBLE_LETTERS else char
 
 
-def decode_digits(text: str) -> str | None:
-    """Return the text with digits in place of their escapes, each at the end of its escape; ``None`` for none.
+def decode_escapes(text: str) -> str | None:
+    """Return the text with characters in place of their escapes, digits at the end of theirs; ``None`` for none.
 
     The result has the length of the text. What stands before a digit is a character that is no part of a number;
-    escapes of other characters become that character, as often as they are long.
+    escapes of other characters become that character, as often as they are long, and a dash for what begins a number.
     """
-    has_digit = False
 
     def plain(match: re.Match[str]) -> str:
-        nonlocal has_digit
         char = to_ascii_digits(_decoded(match))
         size = len(match[0])
         if char in "0123456789":
-            has_digit = True
             return "\0" * (size - 1) + char
-        return ("x" if char.isalnum() else char) * size
+        return ("x" if char.isalnum() else "-" if char in "+(" else char) * size
 
     if "%" not in text and "&" not in text and "\\" not in text:
         return None
-    made = _ENCODED.sub(plain, text)
-    return to_ascii_digits(made) if has_digit else None
+    made = to_ascii_digits(_ENCODED.sub(plain, text))
+    return None if made == text else made
 
 
 def _decoded(match: re.Match[str]) -> str:
@@ -114,7 +114,7 @@ def find_numbers(scanned: str) -> Iterator[tuple[int, int, str]]:
     """Yield where the numbers in a text are, and the one spelling of each, in order.
 
     Args:
-        scanned: The text with ASCII digits (:func:`to_ascii_digits`, :func:`decode_digits`).
+        scanned: The text with ASCII digits (:func:`to_ascii_digits`, :func:`decode_escapes`).
     """
     at = 0
     for match in _KEPT_OR_WHOLE.finditer(scanned):
@@ -151,9 +151,10 @@ def _in_run(
         run, digits = unescaped, digits_of(unescaped)
     parts = _parts(run, dividers[0]) if dividers else [(0, len(run))]
     sizes = [len(digits_of(run[first:last])) for first, last in parts]
-    if len(digits) <= MOST_DIGITS and not any(_is_national(run[first:last]) for first, last in parts):
+    is_told = any(_is_national(run[first:last]) for first, last in parts)
+    if len(digits) <= MOST_DIGITS and not is_told:
         yield start, end, _of(digits)
-    elif max(sizes) < FEWEST_DIGITS or len(parts) == 1:
+    elif max(sizes) < FEWEST_DIGITS or len(parts) == 1 or (min(sizes) < FEWEST_DIGITS and not is_told):
         if dividers:
             yield from _in_run(scanned, start, end, dividers[1:])
         else:  # numbers can't be separated, so there is one name for all

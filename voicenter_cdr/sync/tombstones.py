@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from voicenter_cdr.calls import is_number, normal_number
-from voicenter_cdr.calls.number_search import decode_digits, find_numbers, to_ascii_digits
+from voicenter_cdr.calls.number_search import decode_escapes, find_numbers, to_ascii_digits
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.rows import rows
 from voicenter_cdr.export.schema import COLUMNS
@@ -73,7 +73,7 @@ def _numbers_in(text: str) -> frozenset[str | None]:
         if match.startswith((*_STARTS, "p_")):
             digits = match if match.startswith("p_") else re.sub(r"\D", "", match)
             found.add(normal_number(digits))
-    for scanned in filter(None, (decode_digits(text), to_ascii_digits(text))):
+    for scanned in filter(None, (decode_escapes(text), to_ascii_digits(text))):
         found |= {number for *_, number in find_numbers(scanned)}
     return frozenset(found)
 
