@@ -69,7 +69,7 @@ def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
 
 
 def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
-    """Return records as a ``pyarrow.Table`` of :func:`arrow_schema`, in record batches of about 1,000 rows.
+    """Return records as a ``pyarrow.Table`` of :func:`arrow_schema`, in record batches of about 5,000 rows.
 
     Raises :class:`DecodeError` for a number that does not fit its column.
     """

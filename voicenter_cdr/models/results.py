@@ -29,7 +29,8 @@ def _as_table(records: Iterable[Cdr]) -> RecordTable:
 class Page(Serializable):
     """Records of a part of the period, in order of time (from ``fetch`` with a ``sort``: in that order).
 
-    polars, pandas, DuckDB and pyarrow read a page directly, through the Arrow PyCapsule protocol.
+    polars, pandas (``DataFrame.from_arrow``), DuckDB and pyarrow read a page directly, through the Arrow PyCapsule
+    protocol.
     """
 
     records: RecordTable = field(repr=False, converter=_as_table)

@@ -108,12 +108,13 @@ class QuerySession:
     async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send until there is a response, or an error that another attempt would not remove."""
         budget = RetryBudget(self.session.max_attempts, self.max_wait, self.session.sleep)
+        window = request.window  # alone: tenacity's objects hold each other, and a request leads to its whole response
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_retryable),
             stop=budget.should_stop,
             wait=budget.wait_seconds,
             sleep=budget.sleep,
-            before_sleep=lambda state: self._emit_retry(request, state, budget.attempts),
+            before_sleep=lambda state: self._emit_retry(window, state, budget.attempts),
             reraise=True,
         )
         permits = [permit]
@@ -215,18 +216,18 @@ class QuerySession:
         emit(received, f"{where}: {rows} of {'?' if hits is None else hits} rows in {seconds:.2f} s")
         return response
 
-    def _emit_retry(self, request: WindowRequest, state: RetryCallState, attempt: int) -> None:
+    def _emit_retry(self, window: Window, state: RetryCallState, attempt: int) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0.0
         self.emit(
             RetryScheduled(
                 operation=self.operation,
-                window=request.window.times,
+                window=window.times,
                 attempt=attempt,
                 seconds=pause,
                 error=type(error).__name__,
             ),
-            f"{_format_window(request.window)}: retrying in {pause:.1f} s (after attempt {attempt})",
+            f"{_format_window(window)}: retrying in {pause:.1f} s (after attempt {attempt})",
         )
 
     def _encode(self, request: WindowRequest, permit: Permit) -> ApiRequest:
