@@ -18,15 +18,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import decode, economy, formats, growth, kpis, loop, pace, soak
+from benchmarks import decode, economy, formats, growth, kpis, loop, pace, soak, views
 from benchmarks.goals import Goal
 
 COUNTED: dict[str, ModuleType] = {"growth": growth, "economy": economy, "soak": soak, "pace": pace}
 """What is counted, in virtual time or in bytes: two at a time, the longest first."""
 TIMED: dict[str, ModuleType] = {"decode": decode, "loop": loop, "formats": formats, "kpis": kpis}
 """What the clock tells: one at a time, with the machine for itself."""
-LONG: dict[str, ModuleType] = {"growth-full": growth, "kpis-full": kpis}
-"""With more records: only by name."""
+LONG: dict[str, ModuleType] = {"growth-full": growth, "kpis-full": kpis, "views": views}
+"""What takes longer: only by name."""
 ALL = COUNTED | TIMED | LONG
 
 

@@ -41,8 +41,8 @@ reach(id, other) AS (
     SELECT id, id FROM link UNION SELECT reach.id, link.other FROM reach JOIN link ON link.id = reach.other
 ),
 family AS (
-    SELECT id, min(other) AS family FROM reach GROUP BY id
-    UNION ALL SELECT id, id FROM shared WHERE id NOT IN (SELECT id FROM reach)
+    SELECT id, min(other) AS family FROM (SELECT id, other FROM reach UNION ALL SELECT id, id FROM shared) AS links
+    GROUP BY id
 ),
 joined AS {once} (
     SELECT base.*, family.family FROM base LEFT JOIN family ON family.id = coalesce(base.own_id, base.parent_id)
