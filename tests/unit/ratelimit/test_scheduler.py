@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -209,8 +210,29 @@ async def test_scheduler_interactive_callers_pass_a_bulk_one_four_times() -> Non
     assert order == ["head", *quick[:4], "bulk0", *quick[4:8], "bulk1", *quick[8:]]
 
 
+async def test_scheduler_only_passing_a_waiting_bulk_caller_counts() -> None:
+    """Interactive callers that passed nobody are not counted, and a bulk one that left is owed no turn."""
+    scheduler, order = RequestScheduler(RateLimit(1, 10.0, grace=0.0), CountingLimiter()), list[str]()
+    await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
+
+    async def call(name: str, *, interactive: bool) -> None:
+        permit = await scheduler.acquire(interactive=interactive, max_wait=None)
+        order.append(name)
+        await scheduler.mark_sent(permit)
+
+    early = [asyncio.create_task(call(f"early{n}", interactive=True)) for n in range(6)]
+    await early[4]
+    bulk = [asyncio.create_task(call(f"bulk{n}", interactive=False)) for n in range(2)]
+    late = [asyncio.create_task(call(f"late{n}", interactive=True)) for n in range(10)]
+    await late[6]
+    bulk[1].cancel()
+    await asyncio.gather(*bulk, *late, return_exceptions=True)
+    late_ones = [f"late{n}" for n in range(10)]
+    assert order == [*[f"early{n}" for n in range(6)], *late_ones[:4], "bulk0", *late_ones[4:]]
+
+
 async def test_scheduler_only_those_ahead_delay_a_caller() -> None:
-    """An interactive caller does not wait for the bulk requests in line; a bulk one waits for all."""
+    """An interactive caller does not wait for the bulk requests in line; a bulk one waits for all, but who left."""
     scheduler = RequestScheduler(RateLimit(1, 60.0), None)
     scheduler.mark_response_started(await scheduler.acquire(interactive=True, max_wait=None))
     waiting = [asyncio.create_task(scheduler.acquire(interactive=False, max_wait=None)) for _ in range(3)]
@@ -218,6 +240,11 @@ async def test_scheduler_only_those_ahead_delay_a_caller() -> None:
     assert scheduler.latest_delay(interactive=True) == pytest.approx(120.0, abs=0.1)  # behind the head alone
     assert scheduler.latest_delay(interactive=False) == pytest.approx(240.0, abs=0.1)
     assert scheduler.budget().next_permit_in == pytest.approx(120.0, abs=0.1)
+    waiting.append(asyncio.create_task(scheduler.acquire(interactive=True, max_wait=None)))
+    waiting[1].cancel()
+    await asyncio.sleep(0.001)
+    assert scheduler.latest_delay(interactive=True) == pytest.approx(180.0, abs=0.1)
+    assert scheduler.latest_delay(interactive=False) == pytest.approx(240.0, abs=0.1)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -302,13 +329,16 @@ async def test_scheduler_first_byte_alone_wakes_the_waiter() -> None:
     assert loop.time() == pytest.approx(60.1, abs=0.01)
 
 
-async def test_scheduler_returned_permit_ends_no_probe_of_another() -> None:
+@pytest.mark.parametrize("end", [RequestScheduler.release, RequestScheduler.mark_abandoned])
+async def test_scheduler_returned_permit_ends_no_probe_of_another(
+    end: Callable[[RequestScheduler, Permit], None],
+) -> None:
     """Others wait for the one that probes, not for one that was acquired before."""
     scheduler = RequestScheduler(RateLimit(), None)
     refused, other = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(2)]
     scheduler.record_refusal(refused, None)
     assert (await scheduler.acquire(interactive=True, max_wait=None)).is_probe
-    scheduler.release(other)
+    end(scheduler, other)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(50.0):
             await scheduler.acquire(interactive=True, max_wait=None)
@@ -324,3 +354,86 @@ async def test_scheduler_slow_connection_pays_a_shared_budget_twice(limiter: boo
     await asyncio.sleep(slow)
     await scheduler.mark_sent(permit)
     assert (loop.time(), shared.granted) == (pytest.approx(100.0 + slow, abs=0.01), granted)
+
+
+async def test_scheduler_refused_probe_is_logged_and_wakes_those_who_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """They wait for its outcome, and a refusal is one: the next pause begins, and then one of them probes."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(), None)
+    scheduler.record_refusal(await scheduler.acquire(interactive=True, max_wait=None), None)
+    probe = await scheduler.acquire(interactive=True, max_wait=None)
+    waiting = asyncio.create_task(scheduler.acquire(interactive=True, max_wait=None))
+    await asyncio.sleep(1.0)
+    await scheduler.mark_sent(probe)
+    began, delay = loop.time(), scheduler.record_refusal(probe, None)
+    assert (await waiting).is_probe
+    assert loop.time() - began == pytest.approx(delay, abs=0.01)
+    assert caplog.messages[-1] == f"rate limit exceeded (error 1); all requests wait {delay:.1f} s"
+    assert caplog.records[-1].__dict__["seconds"] == delay
+
+
+async def test_scheduler_probe_that_is_cancelled_before_it_is_sent_leaves_the_probe_to_the_next() -> None:
+    """It may still wait for a token."""
+    limiter = CountingLimiter()
+    scheduler = RequestScheduler(RateLimit(), limiter)
+    scheduler.record_refusal(await scheduler.acquire(interactive=True, max_wait=None), None)
+    limiter.seconds = 100.0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60.0):
+            await scheduler.acquire(interactive=True, max_wait=None)
+    limiter.seconds = 0.0
+    async with asyncio.timeout(1.0):
+        assert (await scheduler.acquire(interactive=True, max_wait=None)).is_probe
+
+
+async def test_scheduler_limiter_is_asked_when_the_window_is_free() -> None:
+    """A token ages while it waits: none is taken that can't be used at once."""
+    limiter = CountingLimiter()
+    scheduler = RequestScheduler(RateLimit(1, 60.0), limiter)
+    await scheduler.acquire(interactive=True, max_wait=None)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(30.0):
+            await scheduler.acquire(interactive=True, max_wait=None)
+    assert limiter.granted == 1
+
+
+async def test_scheduler_caller_that_is_chosen_and_cancelled_passes_its_turn_on() -> None:
+    """The one behind it becomes the head."""
+    scheduler = RequestScheduler(RateLimit(2, 60.0), None)
+    held = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(2)]
+
+    async def cancel_next() -> None:
+        await scheduler.acquire(interactive=True, max_wait=None)
+        chosen.cancel()
+
+    head = asyncio.create_task(cancel_next())
+    await asyncio.sleep(0)
+    chosen, behind = [asyncio.create_task(scheduler.acquire(interactive=True, max_wait=None)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for permit in held:
+        scheduler.release(permit)
+    async with asyncio.timeout(1.0):
+        await asyncio.gather(head, behind)
+    assert chosen.cancelled()
+
+
+async def test_scheduler_caller_that_leaves_makes_nobody_the_head() -> None:
+    """An interactive caller that comes later still passes a bulk one that waits."""
+    scheduler, order = RequestScheduler(RateLimit(3, 60.0), None), list[str]()
+    held = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(3)]
+
+    async def call(name: str, interactive: bool) -> None:
+        await scheduler.acquire(interactive=interactive, max_wait=None)
+        order.append(name)
+
+    tasks = []
+    for name, interactive in (("head", True), ("bulk", False), ("leaving", False)):
+        tasks.append(asyncio.create_task(call(name, interactive)))
+        await asyncio.sleep(0)
+    tasks[2].cancel()
+    await asyncio.sleep(0.001)
+    tasks.append(asyncio.create_task(call("quick", True)))
+    await asyncio.sleep(0)
+    for permit in held:
+        scheduler.release(permit)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["head", "quick", "bulk"]

@@ -125,3 +125,15 @@ async def test_scheduler_close_ends_every_permit_before_it() -> None:
         assert scheduler.is_open_for(permit) is True
         scheduler.close()
         assert scheduler.is_open_for(permit) is False
+
+
+async def test_scheduler_close_ends_every_wait_for_a_pause_to_be_over() -> None:
+    """After a refusal, the head and all behind it end at once."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(), None)
+    scheduler.record_refusal(await scheduler.acquire(interactive=True, max_wait=None), None)
+    waiting = [asyncio.create_task(scheduler.acquire(interactive=False, max_wait=None)) for _ in range(3)]
+    await asyncio.sleep(1.0)
+    scheduler.close()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(error, ConfigurationError) for error in done)
+    assert loop.time() == pytest.approx(1.0, abs=0.01)

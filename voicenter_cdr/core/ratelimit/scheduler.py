@@ -163,17 +163,14 @@ class RequestScheduler:
         generation = self._generation
         async with self._turn(interactive):
             is_probe = await self._pass_breaker(generation)
-            token_at: float | None = None
             try:
                 # Before the limiter is asked: its token ages, so it is to be used at once.
                 await self._wait_for_window(generation)
                 token_at = self._spare_token()
                 if token_at is None:
                     token_at = await self._acquire_token(generation)
-                await self._wait_for_window(generation)
+                    self._check_generation(generation)
             except BaseException:
-                if token_at is not None:
-                    self._spare_tokens.append(token_at)
                 if is_probe:  # another caller will probe
                     self._breaker.half_open = False
                 raise
@@ -192,7 +189,7 @@ class RequestScheduler:
                 await turn
             except asyncio.CancelledError:
                 queue.pop(turn, None)
-                if turn.done() and not turn.cancelled():  # chosen and cancelled in the same moment
+                if not turn.cancelled():  # chosen and cancelled in the same moment
                     self._wake_next()
                 raise
         self._is_busy = True
