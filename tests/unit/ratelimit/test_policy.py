@@ -75,7 +75,7 @@ def test_window_permit_returns_just_after_the_period() -> None:
     """Sent or not, a permit is back a period and the grace after it was taken; the thousandth is on top."""
     window = SlidingWindow(RateLimit(1, 60.0, grace=3.0))
     permit = window.acquire(5.0)
-    assert permit.sent == 5.0
+    assert (permit.sent, permit.is_probe) == (5.0, False)
     assert window.delay(5.0) == pytest.approx(63.001, abs=1e-6)
     assert window.earliest_delay(5.0) == pytest.approx(60.001, abs=1e-6)  # if the response started now
     window.mark_sent(permit, 7.0)

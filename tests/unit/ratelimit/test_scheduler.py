@@ -134,10 +134,20 @@ async def test_scheduler_unused_shared_token_serves_the_next_request() -> None:
     """A token that was paid for is used while it is fresh, and dropped after a second."""
     limiter = CountingLimiter()
     scheduler = RequestScheduler(RateLimit(5, 60.0), limiter)
+    await asyncio.sleep(100.0)
     for pause, granted in ((0.0, 1), (0.5, 1), (1.5, 2)):
         await asyncio.sleep(pause)
         scheduler.release(await scheduler.acquire(interactive=True, max_wait=None))
         assert limiter.granted == granted
+
+
+async def test_scheduler_unused_token_of_its_own_is_good_for_good() -> None:
+    """Nobody else counts it."""
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(1, 60.0), None)
+    scheduler.release(await scheduler.acquire(interactive=True, max_wait=None))
+    await asyncio.sleep(5.0)
+    await scheduler.acquire(interactive=True, max_wait=None)
+    assert loop.time() == pytest.approx(5.0, abs=0.01)
 
 
 async def test_scheduler_budget_tells_free_permits_and_the_wait() -> None:

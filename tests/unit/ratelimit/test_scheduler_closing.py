@@ -137,3 +137,19 @@ async def test_scheduler_close_ends_every_wait_for_a_pause_to_be_over() -> None:
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(error, ConfigurationError) for error in done)
     assert loop.time() == pytest.approx(1.0, abs=0.01)
+
+
+async def test_scheduler_close_ends_those_who_wait_for_others_to_have_their_token() -> None:
+    """One caller asks a shared limiter at a time; nobody asks it after the client was closed."""
+    limiter = CountingLimiter()
+    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(5, 60.0), limiter)
+    permits = [await scheduler.acquire(interactive=True, max_wait=None) for _ in range(2)]
+    await asyncio.sleep(5.0)
+    limiter.seconds = 100.0
+    sending = [asyncio.create_task(scheduler.mark_sent(permit)) for permit in permits]
+    await asyncio.sleep(1.0)
+    assert limiter.running == 1
+    scheduler.close()
+    done = await asyncio.gather(*sending, return_exceptions=True)
+    assert all(isinstance(error, ConfigurationError) for error in done)
+    assert loop.time() == pytest.approx(6.0, abs=0.01)

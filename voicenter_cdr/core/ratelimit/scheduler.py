@@ -227,7 +227,6 @@ class RequestScheduler:
     async def _wait_for_window(self, generation: int) -> None:
         """Wait until the window has a free permit."""
         loop = asyncio.get_running_loop()
-        self._check_generation(generation)
         while (delay := self._window.delay(loop.time())) > 0:
             await self._wait_for_change(delay)
             self._check_generation(generation)
