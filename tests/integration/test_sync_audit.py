@@ -16,7 +16,7 @@ from support.command_line import Run
 from support.sync_account import CODE, NOW, Account, everywhere, record
 from support.sync_worker import BEGIN, stored, truth, world
 
-from voicenter_cdr import CdrClient, CheckpointError
+from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError
 from voicenter_cdr.sandbox import Behaviour, Fault, Records
 from voicenter_cdr.sync import AuditReport, audit
 
@@ -191,3 +191,20 @@ async def test_audit_byte_flipped_in_a_large_file_is_found_and_repaired(account:
     repaired = await audited(account, "calls/", repair=True, **options)
     assert ([entry.rows for entry in repaired.repaired], repaired.is_proven) == ([40], True)
     assert (await audited(account, "calls/", **options)).is_proven
+
+
+async def test_audit_damaged_block_of_a_duckdb_file_is_named(account: Account) -> None:
+    """DuckDB keeps a checksum of every block: an audit reads all of them, and says what to do."""
+    noise = random.Random(5)
+    rows = [
+        record(BEGIN + timedelta(minutes=n), CallID=f"c{n}", CustomData={"note": noise.randbytes(4_000).hex()})
+        for n in range(60)
+    ]
+    await account.sync("calls.duckdb", LATER, records=Records(rows))
+    file = account.folder / "calls.duckdb"
+    damaged = bytearray(file.read_bytes())
+    for place in range(3 * 4_096 + 20_000, len(damaged), 2**18):  # one byte in each block, of 256 KB behind the header
+        damaged[place] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(ConfigurationError, match=r"(?s)a damaged one.*copy of it"):
+        await audit(None, {}, account.target("calls.duckdb"), now=LATER)

@@ -14,7 +14,7 @@ from voicenter_cdr._files import AtomicFile, check_file, remove
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
 
-__all__ = ["COMPARE_HINT", "DatabaseSink", "DatabaseTable", "constraint_error"]
+__all__ = ["COMPARE_HINT", "DatabaseSink", "DatabaseTable", "constraint_error", "damaged_error"]
 
 _CHUNK: Final = 100_000
 """Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
@@ -57,6 +57,12 @@ class DatabaseTable(Protocol):
     def close(self) -> None:
         """Bring everything to the file. May be called twice."""
         ...
+
+
+def damaged_error(path: Path, kind: str) -> ConfigurationError:
+    """Return the error for a file that is no database of this kind, or a damaged one."""
+    hint = "Put back a copy of it, or move it away: an export or a sync makes a new one."
+    return ConfigurationError(f"{path} is no {kind} database, or a damaged one", hint=hint)
 
 
 class DatabaseSink:

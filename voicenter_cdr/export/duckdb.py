@@ -17,7 +17,7 @@ from typing import Any, Final
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import column_values
-from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
+from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error, damaged_error
 from voicenter_cdr.export.ddl import duckdb_ddl, duckdb_type, quote_identifier
 from voicenter_cdr.export.parquet import arrow_table
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, column_names, select
@@ -186,8 +186,8 @@ class DuckdbTable:
             raise constraint_error(self._path, self._constraints()) from None
         except self._duckdb.Error as error:
             text = str(error)
-            if "not a valid DuckDB database" in text:
-                raise ConfigurationError(f"{self._path} is no DuckDB database") from error
+            if "not a valid DuckDB database" in text or "Corrupt database file" in text:
+                raise damaged_error(self._path, "DuckDB") from error
             cause = _cause(text)
             if cause is None and isinstance(error, self._duckdb.CatalogException | self._duckdb.BinderException):
                 # Not the system's fault; such a text holds names and no values.

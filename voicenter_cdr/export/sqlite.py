@@ -26,7 +26,7 @@ from voicenter_cdr.export.cells import (
     menu_json,
     plain_values,
 )
-from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error
+from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error, damaged_error
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, select, step_names
 from voicenter_cdr.models import Cdr
@@ -129,7 +129,7 @@ class SqliteTable:
             raise OSError(cause, os.strerror(cause), str(self._path)) from error
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                raise ConfigurationError(f"{self._path} is no SQLite database, or a damaged one") from error
+                raise damaged_error(self._path, "SQLite") from error
             raise
 
     def _broken_constraint(self, message: str) -> str:

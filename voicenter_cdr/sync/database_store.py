@@ -62,6 +62,8 @@ class Dialect:
     """Expression: what names a row within a transaction."""
     by_row_id: str
     """Condition: the row of an id (``?``)."""
+    read_all: str | None = None
+    """Query that reads every value, of a database that finds damaged blocks when it reads them."""
     on_open: Sequence[str] = ()
     """Statements before the first change."""
     on_close: Sequence[str] = ()
@@ -145,9 +147,10 @@ class DatabaseStore:
         A column that was renamed, or dropped and added again, is empty or gone, and one of another type has other
         values, so no day is intact.
         """
-        del thorough  # the ledger knows the number of rows, not their values
         if TABLE not in self._table.tables() or "started_at" not in self._columns(TABLE):
             return {}
+        if thorough and self._dialect.read_all is not None:
+            self._table.execute(self._dialect.read_all)
         is_intact = self._current_layout(state) == self._layout and not self._is_emptied(state)
         found: dict[int, StoredDay] = {}
         try:
@@ -373,6 +376,7 @@ _DUCKDB: Final = Dialect(
     "AND database_name = current_database() ORDER BY column_index",
     row_id="rowid",
     by_row_id="rowid = ?",
+    read_all=f"SELECT bit_xor(hash({TABLE})) FROM {TABLE}",
     erase=lambda table, name: _copy_duckdb(table, Path(name)),
 )
 
