@@ -132,6 +132,25 @@ async def test_iter_pages_taken_pages_are_freed_without_the_collector(order: Any
     assert 0 < held <= 50
 
 
+async def test_iter_pages_left_early_frees_its_pages_without_the_collector() -> None:
+    """Cancelled workers hold no page that was not taken."""
+    service = Service(minute_rows(200), latency=1.0)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _held_rows()
+        async with service.client(concurrency=2) as client:
+            async with aclosing(client.iter_pages(query(10_000))) as pages:
+                async for _ in pages:
+                    break
+            del _, pages
+            await asyncio.sleep(100)  # timers that were cancelled leave the event loop when their time comes
+            held = _held_rows() - before
+    finally:
+        gc.enable()
+    assert held == 0
+
+
 def _held_rows() -> int:
     return sum(len(found) for found in gc.get_objects() if type(found) is RecordBatch)
 

@@ -127,11 +127,14 @@ class WorkerPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()  # their cancellations hold this pool, and with it the pages that were not taken
 
     async def _worker(self) -> None:
         """Send and record until something fails; what fails first ends the iteration, however busy its consumer is."""
         try:
             await self._run()
+        except asyncio.CancelledError as error:
+            raise error.with_traceback(None)  # noqa: B904  # tenacity keeps it, and its frames hold pages not taken
         except Exception as error:
             self._failure = self._failure or error
             self._progress.set()
