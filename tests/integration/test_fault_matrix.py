@@ -56,7 +56,7 @@ class Phase:
 
 
 def _dense_second(hits: Sequence[Hit]) -> int:
-    return next(place for place, hit in enumerate(hits) if len(hit.sort) > 1)
+    return next(place for place, hit in enumerate(hits) if hit.sort[0][1] == "desc")
 
 
 PHASES = (

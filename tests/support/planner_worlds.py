@@ -142,6 +142,7 @@ class World:
             len(rows) if how.tells_returned else None,
             rows if request.all_fields else (),
             payload=rows,
+            rows_at=lambda second: Counter(row for row in rows if row.second == second),
         )
 
     @property
@@ -154,8 +155,7 @@ class World:
         """Whether anybody could decide it.
 
         Left out: pages smaller than told whose totals don't say so, and counts that change by chance in the same two
-        answers in which a lying sort leaves rows out. Crowded seconds whose total is wrong, or that change
-        while both orders show the same end, are left out by ``judge``.
+        answers in which a lying sort leaves rows out.
         """
         if self.how.page_cap < self.told_cap and self.how.totals != "honest":
             return False
@@ -169,12 +169,6 @@ class World:
         for stored in self.rows:
             versions.setdefault(stored.row.key, []).append(stored)
         start, stop = self.window.start, self.window.stop
-        near = Counter(each.row.second + off for each in self.rows if each.row.second is not None for off in (-1, 0, 1))
-        crowded = {second for second, count in near.items() if count >= min(self.how.page_cap, self.told_cap)}
-        # Where descending is ignored, both ends of a crowd are one; rows that come and go together leave its total
-        # unchanged, and the rows seen before and after then add up.
-        one_end = self.changes and self.how.sort == "ascending"
-        is_undecided = self.how.totals in ("lagging", "jittering") or one_end
         for key, stored in versions.items():
             seconds = {each.row.second for each in stored}
             inside = {second is not None and start <= second < stop for second in seconds}
@@ -184,8 +178,6 @@ class World:
             lives = sorted(copies)
             is_stable = lives[0][0] == 0 and lives[-1][1] == FOREVER and all(a[1] == b[0] for a, b in pairwise(lives))
             least = max(copies.values())
-            if is_undecided and seconds & crowded:
-                continue
             if inside == {False}:
                 if came[key]:
                     return f"{key} is not of the window"

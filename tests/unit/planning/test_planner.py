@@ -54,6 +54,12 @@ def test_planner_any_world_every_record_once_or_an_error(seed: int, large: bool)
     check_world(draw_world(seed, large=large), random.Random(seed + 1))
 
 
+@pytest.mark.parametrize("seed", [900_008_702, 1_007_007_640, 1_010_002_665])
+def test_planner_worlds_that_lost_a_record_lose_none(seed: int) -> None:
+    """A row leaves as another comes: a crowded second of two ends, one of call types, and the second of a border."""
+    check_world(draw_world(seed, large=seed % 10 == 0), random.Random(seed + 1))
+
+
 @pytest.mark.exhaustive
 @pytest.mark.long
 def test_planner_many_worlds_every_record_once_or_an_error() -> None:
@@ -284,6 +290,26 @@ def test_planner_complete_remainder_shows_less_than_the_page_proves_nothing() ->
     answer_next(planner, PageInfo([10, 20, 36, 39, 40], 6, 5))
     answer_next(planner, PageInfo([39, 39, 39], 3, 3))
     assert list(planner.pop_complete()) == []
+
+
+def test_planner_other_rows_of_the_border_prove_nothing() -> None:
+    """A row that the bound hides and one that came cancel out: seconds and counts fit, the rows don't."""
+    planner = WindowPlanner([Window(0, 1_000)], page_cap=4, buffer_pages=0, largest_total=99)
+    answer_next(planner, PageInfo([10, 38, 39, 40], 6, 4, rows_at=lambda second: f"shown at {second}"))
+    answer_next(planner, PageInfo([38, 39, 40, 50][:4], 5, 4, rows_at=lambda second: f"came at {second}"))
+    assert list(planner.pop_complete()) == []
+    again = planner.next_request()
+    assert again is not None
+    assert (again.first, again.last) == (-1, 39)
+
+
+def test_planner_border_beside_a_dense_second_is_a_segment_of_its_own() -> None:
+    """The remainder is one second and is enumerated: the border's second is left to neither, and asked for."""
+    planner = WindowPlanner([Window(0, 41)], page_cap=4, largest_total=99)
+    answer_next(planner, PageInfo([10, 20, 30, 41], 8, 4))
+    remainder = answer_next(planner, PageInfo([41] * 4, 5, 4, ["a", "b", "c", "d"]))
+    assert (remainder.first, remainder.last, remainder.all_fields) == (39, 41, True)
+    assert planner.open_windows == (Window(0, 39), Window(39, 40), Window(40, 41))
 
 
 def test_planner_exclusive_bounds_begin_remainders_a_second_earlier() -> None:

@@ -71,9 +71,9 @@ def test_expected_rows_add_up_what_is_counted() -> None:
     schedule.segments[0].stop = 15
     schedule.insert_after(schedule.segments[0], behind)
     assert schedule.expected_rows == 14
-    behind.answers[20] = (14, 4, [])
+    behind.answers[20] = (14, 4, [], None)
     assert schedule.expected_rows == 14 - 2
-    behind.answers[20] = (14, 9, [])
+    behind.answers[20] = (14, 9, [], None)
     assert schedule.expected_rows == 14 - 5 + 2  # more behind than in all: none is left before it
     behind.answers.clear()
     behind.end = 17  # asked to another second, its rows are not those to the end
@@ -86,7 +86,7 @@ def test_segment_keeps_its_count_until_another_response_counts() -> None:
     request = WindowRequest(window=Window(0, 100), first=-1, last=200)
     segment.note_answer(request, PageInfo([30, 10]), 7)
     segment.note_answer(request, PageInfo([10, 20]), None)
-    assert (segment.rows_to_end, segment.answers) == (7, {200: (-1, None, [10, 20])})
+    assert (segment.rows_to_end, segment.answers) == (7, {200: (-1, None, [10, 20], None)})
     segment.page = PageInfo([10, 20])
     segment.ask_alone(2)
     assert (segment.page, segment.end, segment.is_alone, segment.rows_to_end) == (None, 100, True, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from voicenter_cdr.errors import IncompleteError
 
-__all__ = ["PageInfo", "check_time_zone", "find_contradiction", "is_complete"]
+__all__ = ["PageInfo", "check_time_zone", "find_contradiction", "is_complete", "share_order"]
 
 _ABSURD: Final = 10**12
 """Rows no account has; a total from here on is garbage, and would break the arithmetic of estimates."""
@@ -30,6 +30,8 @@ class PageInfo:
     rows: Sequence[Hashable] = field(default=(), repr=False)
     """The rows in the same order, where :attr:`WindowRequest.all_fields` was asked; equal rows must be equal."""
     payload: Any = field(default=None, repr=False)
+    rows_at: Callable[[int], object] = field(default=lambda _: None, repr=False)
+    """The rows of one second, to be compared; by default all are alike."""
 
     @cached_property
     def known_seconds(self) -> list[int]:
@@ -64,6 +66,19 @@ def find_contradiction(page: PageInfo, *, page_cap: int) -> int | None:
     if page.returned not in (None, rows):
         return page.returned
     return total if rows < min(total, page_cap) else None
+
+
+def share_order(descending: PageInfo, ascending: PageInfo) -> bool:
+    """Return ``True`` if both responses are sorted by time and CallID, and show the same of where they overlap."""
+    rising, falling = (
+        [(at or 0, str(getattr(row, "call_id", row))) for at, row in zip(page.seconds, page.rows, strict=True)]
+        for page in (ascending, descending)
+    )
+    if not rising or not falling or rising != sorted(rising) or falling != sorted(falling, reverse=True):
+        return False
+    shared = {key for key in rising if key >= falling[-1]}
+    # One shared key is the last of both responses: more rows with it may be cut by both, and lie between.
+    return len(shared) > 1 and set(rising) != set(falling) and shared == {key for key in falling if key <= rising[-1]}
 
 
 def check_time_zone(page: PageInfo, first: int, last: int) -> None:

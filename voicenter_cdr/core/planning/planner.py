@@ -16,24 +16,20 @@ whose sizes add up to the total are all of it. Nothing is assumed of how the row
    than a page, so its own response proves it. Rows whose second is unknown take part in no equation.
 4. A total may be capped at any number: it stands in an equation only if a larger one was seen. One that comes twice for
    periods of different length is a ceiling; from there on it proves nothing.
-5. Order only says where a border is worth trying; so do density, and what the bounds of requests seem to be. Where
-   order misled, or totals prove nothing, windows are aimed at less than a page by density and are complete or split
-   (:mod:`voicenter_cdr.core.planning.scheduling`).
+5. Order only says where a border is worth trying; so do density, and what bounds seem to be. Where order misled, or
+   totals prove nothing, windows are aimed at less than a page by density (:class:`Schedule`).
 6. With several requests in flight a segment is cut in two; the part behind is a chain of equations of its own, with
    the same ``end``, and hands out nothing before the equation at the cut has settled what its first second is.
 7. A page with fewer rows than the cap *and* than its total, or than RETURN_HITS, is doubtful: asked again. A count that
-   stays shows a smaller cap; else, after five responses, :class:`CountMismatchError`. A page with more rows than the
-   cap raises the cap.
-8. A second with more than a page is enumerated (:mod:`voicenter_cdr.core.planning.dense_second`).
+   stays shows a smaller cap; else, after five responses, :class:`CountMismatchError`. More rows raise the cap.
+8. A second with more than a page is enumerated (:class:`DenseSecond`).
 9. A refused period halves the longest that is asked, down to a day.
 
 **Bound.** Every response but a doubtful one (at most five for each other) proves a segment, sets a second apart, or
 leaves two shorter ones; a prefix asked by itself is shorter than a page, and three that are not end all belief in
 order. So a period of S seconds that the service shows in n pages takes at most 4 (n + 2) (log2 S + 2) responses, and
-each second with more than a page some more: two orders, and two for each call type.
-
-Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two responses. To make
-that rarer, a remainder must also show what its predecessor's page showed behind the border.
+each second with more than a page some more: four times at most, five, and ten for each call type.
+Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two responses.
 """
 
 from __future__ import annotations
@@ -43,7 +39,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
 
-from voicenter_cdr.core.planning.dense_second import enumerate_dense_second
+from voicenter_cdr.core.planning.dense_second import DenseSecond
 from voicenter_cdr.core.planning.pages import PageInfo, check_time_zone, find_contradiction, is_complete
 from voicenter_cdr.core.planning.scheduling import Schedule, Segment
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
@@ -76,10 +72,9 @@ class WindowPlanner(Schedule):
         super().__init__(
             windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency
         )
-        self.largest_total = largest_total
-        self._cdr_types = cdr_types
+        self.largest_total, self._cdr_types = largest_total, cdr_types
         self._ceiling: int | None = None
-        self._largest_page = 0
+        self._largest_page, self._do_totals_waver = 0, False
 
     def next_request(self) -> WindowRequest | None:
         """Choose the next request; ``None`` while there is nothing to ask, or no room for its response."""
@@ -87,9 +82,9 @@ class WindowPlanner(Schedule):
             return None
         # Where bounds seem exclusive a remainder begins a second earlier, or it would not see its border (rule 3).
         lead = 2 if self.seem_exclusive and not segment.is_settled else 1
-        first, last, is_second = segment.start - lead, segment.end, segment.span == 1
+        first, last, one = segment.start - lead, segment.end, segment.span == 1
         return segment.step or WindowRequest(
-            window=segment.window, first=first, last=last, all_fields=is_second, segment=segment
+            window=segment.window, first=first, last=last, all_fields=one, tie_break_by_call_id=one, segment=segment
         )
 
     def record_refusal(self, request: WindowRequest, error: OutOfRangeError) -> None:
@@ -106,13 +101,13 @@ class WindowPlanner(Schedule):
         segment.in_flight = False
         rows, total = len(page.seconds), page.counted
         # A page that was seen to hold so many rows was not cut at fewer (rule 7).
-        self.page_cap = max(self.page_cap, rows)
-        self._largest_page = max(self._largest_page, rows)
+        self.page_cap, self._largest_page = max(self.page_cap, rows), max(self._largest_page, rows)
         # The largest total again, now of a part of its period: a ceiling (rule 4).
         if total is not None:
             if total == self.largest_total > (segment.rows_to_end or self.largest_total):
                 self._ceiling = total
             self.largest_total = max(self.largest_total, total)
+        self._do_totals_waver |= page.total is not None and page.total < rows
         if self._is_doubtful(segment, page):
             return
         segment.mismatches = 0
@@ -143,10 +138,9 @@ class WindowPlanner(Schedule):
         if segment.mismatches >= 5:
             raise CountMismatchError(promised, rows, window=segment.window.times)
         # The total stayed, and no page had more: the cap is smaller. Else a row was added meanwhile.
-        if segment.mismatches > 1 and page.returned in (None, rows) and 0 < rows == self._largest_page:
-            self.page_cap = rows
-            return False
-        return True
+        is_smaller = segment.mismatches > 1 and page.returned in (None, rows) and 0 < rows == self._largest_page
+        self.page_cap = rows if is_smaller else self.page_cap
+        return not is_smaller
 
     def _divide(self, segment: Segment, request: WindowRequest, page: PageInfo) -> None:
         """Keep the rows before a border as a tentative prefix (rule 3), or ask in parts."""
@@ -160,9 +154,8 @@ class WindowPlanner(Schedule):
             self.split(segment, page)
         # Of one second a page that begins before it, and ends behind it, is a part in every way (rule 8).
         elif segment.end == segment.stop:
-            segment.enumeration = enumerate_dense_second(
-                request, page, page_cap=self.page_cap, cdr_types=self._cdr_types, largest_total=self.largest_total
-            )
+            most = 0 if self._do_totals_waver else self.largest_total
+            segment.enumeration = DenseSecond(request, page.total, self.page_cap, self._cdr_types, most).enumerate(page)
             segment.step = next(segment.enumeration)
         if segment.page is None:
             segment.end = segment.stop
@@ -173,7 +166,7 @@ class WindowPlanner(Schedule):
             if rest.is_settled or segment.page is None:
                 continue
             # No total, or one that may be a ceiling, makes no equation (rule 4).
-            _, total, _ = segment.answers[segment.end]
+            _, total, *_ = segment.answers[segment.end]
             is_equation = not segment.is_proven and total is not None and total < self.largest_total
             if is_equation and not rest.answers:
                 continue
@@ -192,8 +185,8 @@ class WindowPlanner(Schedule):
     def _adds_up(self, segment: Segment, rest: Segment, page: PageInfo) -> bool:
         """Return ``True`` if the rows before the border and the remainder's total make the total (lemma)."""
         border, seconds = rest.start - 1, page.sorted_seconds
-        _, whole, _ = segment.answers[segment.end]
-        first, part, shown = rest.answers.get(segment.end, (border, None, ()))
+        _, whole, *_ = segment.answers[segment.end]
+        first, part, shown, at_border = rest.answers.get(segment.end, (border, None, (), None))
         # Both are totals of rows up to the same end; every row's second is known (rule 3).
         if part is None or len(seconds) < len(page.seconds):
             return False
@@ -208,6 +201,9 @@ class WindowPlanner(Schedule):
         # It was asked from the border and counts the rows there, so the bound is inclusive.
         if first == border and through > before:
             self.learn_bounds(-math.inf)
+        # Rows of the border that a bound hides, and others that came, may cancel out: both pages must show the same.
+        if through > before and page.rows_at(border) != at_border:
+            return False
         # Both pages must show the same from the border on, and nothing before it, but the last second: it may be cut.
         last = seconds[-1]
         return list(seconds[before : bisect_left(seconds, last)]) == list(shown[: bisect_left(shown, last)])

@@ -41,8 +41,8 @@ class Segment:
     """Rows from its start to its end: counted, or expected."""
     is_settled: bool = True
     """True once its first second is its own for certain: its left border needs no equation any more."""
-    answers: dict[int, tuple[int, int | None, Sequence[int]]] = field(factory=dict)
-    """By end: first second asked, total, seconds of the page in order."""
+    answers: dict[int, tuple[int, int | None, Sequence[int], object]] = field(factory=dict)
+    """By end: first second asked, total, seconds of the page in order, its rows of the second before the start."""
     page: PageInfo | None = None
     is_proven: bool = False
     in_flight: bool = False
@@ -73,7 +73,10 @@ class Segment:
     def note_answer(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
         """Keep what a response shows of all rows up to the end of its request."""
         self.rows_to_end = self.rows_to_end if total is None else total
-        self.answers[request.last] = request.first, total, page.sorted_seconds
+        border, seconds = self.start - 1, page.sorted_seconds
+        is_shown = not self.is_settled and bisect_left(seconds, border) < bisect_right(seconds, border)
+        at_border = page.rows_at(border) if is_shown else None
+        self.answers[request.last] = request.first, total, seconds, at_border
 
     def ask_alone(self, rows: int) -> None:
         """Open it again as a prefix of so many rows, to be proven by a response of its own."""
@@ -173,7 +176,7 @@ class Schedule:
         behind = self._find_behind(segment)
         if behind is None:
             return segment.rows_to_end
-        _, counted, _ = behind.answers.get(segment.end, (0, None, ()))
+        _, counted, *_ = behind.answers.get(segment.end, (0, None))
         beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
         return max(0.0, segment.rows_to_end - (beyond or 0.0))
 

@@ -35,8 +35,7 @@ class Window:
 
     def count(self, seconds: Iterable[int | None]) -> int:
         """Count the seconds inside, and those that are unknown."""
-        start, stop = self.start, self.stop
-        return len([second for second in seconds if second is None or start <= second < stop])
+        return len([second for second in seconds if second is None or self.start <= second < self.stop])
 
 
 @frozen(kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -43,16 +44,13 @@ class RowIdentity:
     """One object for all rows of a second that are equal in every field, so that comparing them again costs nothing."""
 
     row: Cdr | InvalidRecord
-    key: str
     call_id: str | None
     cdr_type: int | None
 
     @classmethod
-    def of(cls, row: Cdr | InvalidRecord, value: Any) -> RowIdentity:
-        """Make the identity of a row whose ``value`` no other row had."""
-        if isinstance(row, Cdr):
-            return cls(row, row.key, row.call_id, row.cdr_type)
-        return cls(row, str(value), None, None)
+    def of(cls, row: Cdr | InvalidRecord) -> RowIdentity:
+        """Make the identity of a row that no other row equals."""
+        return cls(row, row.call_id, row.cdr_type) if isinstance(row, Cdr) else cls(row, None, None)
 
 
 def _value(row: Cdr | InvalidRecord) -> Any:
@@ -61,7 +59,12 @@ def _value(row: Cdr | InvalidRecord) -> Any:
 
 def page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
     """Tell the planner of a response; with its rows where they are to be compared."""
-    return PageInfo(response.seconds, response.total_hits, response.return_hits, rows, response)
+
+    def rows_at(second: int) -> Counter[Any]:
+        records, invalid = response.between(second, second + 1)
+        return Counter([_value(row) for row in (*records, *invalid)])
+
+    return PageInfo(response.seconds, response.total_hits, response.return_hits, rows, response, rows_at)
 
 
 class WorkerPool:
@@ -195,7 +198,7 @@ class WorkerPool:
                 for place in range(start, min(start + _ROWS_A_TURN, response.row_count)):
                     row = response.unreadable.get(place) or next(records)
                     value = _value(row)
-                    identities.append(known.get(value) or known.setdefault(value, RowIdentity.of(row, value)))
+                    identities.append(known.get(value) or known.setdefault(value, RowIdentity.of(row)))
         return identities
 
     async def _make_batch(self, window: Window, page: PageInfo) -> Batch:
