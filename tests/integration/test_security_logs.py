@@ -16,7 +16,7 @@ import httpx
 import pytest
 from support.command_line import Run, Service
 from support.examples import sample
-from support.leaks import QUERY, ROW, SECRET, SPELLED, START, answer, everything, leaks, talking, told
+from support.leaks import QUERY, ROW, SECRET, SPELLED, START, answer, everything, leaks, stalling, talking, told
 
 from voicenter_cdr import (
     CdrClient,
@@ -110,6 +110,21 @@ async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Ca
         assert not leaks(everything(raised.value))
     assert causes == [httpx.ConnectError, httpx.WriteError, TimeoutError, httpx.ReadError]
     assert not leaks(logged())
+
+
+@pytest.mark.parametrize("sent", [b"", b'HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{"CDR_LIST":[{"a":"0521234567"'])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_error_of_a_callers_timeout_shows_no_secret(method: Any, sent: bytes) -> None:
+    """A caller who waits no longer gets an error of their own, whose frames hold neither request nor response."""
+    async with stalling(sent) as (port, came):
+        async with CdrClient(code=SECRET, base_url=f"http://127.0.0.1:{port}/", method=method) as client:
+            asking = asyncio.create_task(client.fetch(QUERY))
+            await came.wait()
+            with pytest.raises(TimeoutError) as raised:
+                async with asyncio.timeout(0.02):
+                    await asking
+    assert raised.value.__cause__ is not None
+    assert not leaks(everything(raised.value))
 
 
 async def test_error_of_parsing_a_raw_response_shows_no_secret() -> None:

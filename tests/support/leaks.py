@@ -93,3 +93,22 @@ async def talking(reply: Callable[[bytes], bytes], **options: Any) -> AsyncItera
     server = await asyncio.start_server(talk, "127.0.0.1", 0, **options)
     async with server:
         yield server.sockets[0].getsockname()[1], came
+
+
+@asynccontextmanager
+async def stalling(sent: bytes) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A port where a request gets these bytes and nothing more; the event says that it came."""
+    came, over = asyncio.Event(), asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        await writer.drain()
+        came.set()
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(stall, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], came
+        over.set()

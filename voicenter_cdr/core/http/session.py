@@ -247,9 +247,10 @@ class ApiSession:
             scheduler.mark_abandoned(permit)
             is_closed = not scheduler.is_open_for(permit)  # then the connections were closed under the request
             failure = closed_error() if is_closed else self._to_failure(error, seconds)
-        except BaseException:
+        except BaseException as error:
             scheduler.mark_abandoned(permit)
-            raise
+            # Cancelled, as by the caller's timeout: who reports that error also shows the frames it came through.
+            raise strip_tracebacks(error)  # noqa: B904  # the same error
         raise failure  # out here, so that nothing is chained to it but its cause
 
     def _to_failure(self, error: Exception, seconds: float | None) -> VoicenterError:
