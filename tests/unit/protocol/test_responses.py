@@ -23,6 +23,12 @@ from voicenter_cdr import (
 from voicenter_cdr.core.protocol.responses import ResponseDecoder, decode
 
 
+UNREADABLE = [
+    b'{"ERROR_NUMBER":%s}' % number for number in (b'"x"', b"true", b"1.5", b"NaN", b"1e999", b"972521234567")
+]
+"""Refusals whose error number is none."""
+
+
 @pytest.mark.parametrize("spell", [str, str.lower, lambda key: key.replace("_", " "), lambda key: key.replace("_", "")])
 def test_response_envelope_keys_in_any_form(spell: Any) -> None:
     """Underscores, spaces, any casing; counts as text."""
@@ -68,7 +74,9 @@ def test_response_error_number_decides_before_the_status(number: Any, kind: type
         (503, ServerError, True),
     ],
 )
-@pytest.mark.parametrize("data", [b"<html>gateway</html>", b"", b'{"message":"x"}', b'{"ERROR_NUMBER":0}', b"{"])
+@pytest.mark.parametrize(
+    "data", [b"<html>gateway</html>", b"", b'{"message":"x"}', b'{"ERROR_NUMBER":0}', b"{", *UNREADABLE]
+)
 def test_response_status_without_a_number(status: int, kind: type[ApiError], retryable: bool, data: bytes) -> None:
     """Where no number speaks, the status does."""
     with pytest.raises(ApiError) as caught:
@@ -154,6 +162,38 @@ def test_response_what_stands_behind_the_list_counts_more() -> None:
         read(data + b'],"ERROR_NUMBER":1,"ERROR_DESCRIPTION":"slow down"}')
     assert caught.value.description == "slow down"
     assert len(read(data + b'],"ERROR_NUMBER":0,"TOTAL_HITS":1}').rows) == 1
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
+def test_response_unreadable_error_number_is_neither_success_nor_shown(data: bytes) -> None:
+    """A number that no error has may be a phone number."""
+    with pytest.raises(DecodeError) as caught:
+        read(data[:-1] + b',"CDR_LIST":[],"TOTAL_HITS":0}')
+    assert "ERROR_NUMBER" in str(caught.value.problems)
+    assert "521234567" not in str(caught.value) + repr(vars(caught.value))
+
+
+@pytest.mark.parametrize("gap", ["", "x" * 70_000])
+@pytest.mark.parametrize("first", ["CDR_LIST", "cdr_list", "CDR\\u005fLIST", "C_DR LIST"])
+@pytest.mark.parametrize("second", ["CDR_LIST", "CD_RLIST"])
+def test_response_two_lists_are_not_understood(first: str, second: str, gap: str) -> None:
+    """Nobody knows which of two lists counts, wherever they stand and however they are spelled."""
+    row = json.dumps(RECORD)
+    told = f'{{"ERROR_NUMBER":0,"gap":"{gap}","{first}":[{row}],"{second}":[{row},{row}]}}'
+    with pytest.raises(DecodeError):
+        read(told.encode())
+
+
+@pytest.mark.parametrize(
+    "members", [('"ERROR_NUMBER":1', '"ERROR_NUMBER":0'), ('"ErrorNumber":"0"', '"Error Number":1')]
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_response_error_counts_beside_a_success(members: tuple[str, str], behind: bool) -> None:
+    """Of two error numbers the one that is an error counts, on whichever side of the list they stand."""
+    for pair in (members, members[::-1]):
+        parts = [pair[0], '"CDR_LIST":[]', pair[1]] if behind else [*pair, '"CDR_LIST":[]']
+        with pytest.raises(RateLimitError):
+            read(f"{{{','.join(parts)}}}".encode())
 
 
 @pytest.mark.parametrize("length", range(17, 60))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-__all__ = ["JsonArraySplitter", "Loads", "UnparsedRow", "parse_object"]
+__all__ = ["JsonArraySplitter", "Loads", "Members", "UnparsedRow", "parse_object"]
 
 Loads = Callable[[bytes], Any]
 """A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
@@ -68,13 +68,24 @@ def parse_int(digits: str) -> int | str:
 _ROW_DECODER: Final = json.JSONDecoder(parse_int=parse_int)
 
 
-def parse_object(data: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in ``data``, or ``None`` where it is none, or is nested too deep."""
+Members = list[tuple[str, Any]]
+"""Members of a JSON object in their order; a name may come twice."""
+
+
+def parse_object(data: bytes) -> Members | None:
+    """Return the members of the JSON object in ``data``; ``None`` where it is none, or is nested too deep."""
+    members: Members = []
+
+    def make_object(pairs: Members) -> dict[str, Any]:
+        nonlocal members
+        members = pairs  # in the end those of the outermost object, which is made last
+        return dict(pairs)
+
     try:
-        parsed = json.loads(_strip(data), parse_int=parse_int)
+        parsed = json.loads(_strip(data), parse_int=parse_int, object_pairs_hook=make_object)
     except (ValueError, RecursionError):
         return None
-    return parsed if isinstance(parsed, dict) else None
+    return members if isinstance(parsed, dict) else None
 
 
 class JsonArraySplitter:
@@ -95,7 +106,7 @@ class JsonArraySplitter:
         self._tries = _MAX_TRIES
         self._is_unsplit = False
         self._expects_row = False
-        self.head: dict[str, Any] | None = None
+        self.head: Members | None = None
         """Members before the array, which itself is empty here; ``None`` as long as the array has not begun."""
 
     @property
@@ -122,7 +133,7 @@ class JsonArraySplitter:
         self._retry_at = 0 if is_short else min(2 * len(self._buffer), self._max_unread)
         return rows or []
 
-    def finish(self) -> tuple[list[Any], dict[str, Any] | None]:
+    def finish(self) -> tuple[list[Any], Members | None]:
         """Return the last rows, and the members behind the array, once all bytes were fed.
 
         The members are ``None`` where the document is damaged or broke off. Where no array was found to split, there

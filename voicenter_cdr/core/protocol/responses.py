@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from voicenter_cdr.core.protocol.json_stream import JsonArraySplitter, Loads, parse_object
+from voicenter_cdr.core.protocol.json_stream import JsonArraySplitter, Loads, Members, parse_object
 from voicenter_cdr.core.protocol.redaction import find_address, redact, secret_pattern
 from voicenter_cdr.core.protocol.rows import DecodedRows, RecordDecoder
 from voicenter_cdr.core.protocol.values import UnreadableError, decode_whole
@@ -82,6 +82,9 @@ _MAX_BYTES: Final = 134_217_728
 _MAX_COUNT: Final = 10**10
 """Largest count that is believed. A century of a call a second is a third of it; what is above is an overflow."""
 
+_MAX_ERROR_NUMBER: Final = 999_999
+"""Largest error number that is one; the API document's have one digit."""
+
 _UNKNOWN_FORM: Final = "The service answered in a form that is not known; report it."
 
 
@@ -141,7 +144,7 @@ class ResponseDecoder:
         envelope = self._envelope()
         if envelope is None:
             raise self._not_json()
-        number = self._whole(envelope, "ERROR_NUMBER")
+        number = self._error_number(envelope)
         if number or not self._is_success:
             raise self._api_error(number or None, envelope)
         total, returned = self._count(envelope, "TOTAL_HITS"), self._count(envelope, "RETURN_HITS")
@@ -166,22 +169,15 @@ class ResponseDecoder:
     # -- the envelope
 
     def _envelope(self) -> dict[str, Any] | None:
-        """Take the last rows, and return the envelope by folded names; ``None`` where it is no JSON object."""
+        """Take the last rows, and return the envelope by folded names; ``None`` where it can't be understood."""
         if not self._is_success:
             members = parse_object(bytes(self._refused))
             return None if members is None else _fold(members)
         rows, members = self._splitter.finish()
         if members is None:
             return None
-        late = _fold(members)
-        if self._splitter.head is None:
-            return late
-        if late.get("cdrlist", []) != []:  # it is unknown which of two lists counts
-            return None
         self._decode(rows)
-        # The first of two counts, except for an error: the service may meet it while it writes the list.
-        errors = {name: late[name] for name in ("errornumber", "errordescription") if late.get(name)}
-        return late | _fold(self._splitter.head) | errors
+        return _fold([*(self._splitter.head or ()), *members])
 
     def _whole_list(self, envelope: dict[str, Any], total: int | None) -> list[Any]:
         """Return the rows of a response that was not split."""
@@ -192,6 +188,17 @@ class ResponseDecoder:
             raise self._no_list()
         return []
 
+    def _error_number(self, envelope: dict[str, Any]) -> int | None:
+        try:
+            number = self._whole(envelope, "ERROR_NUMBER")
+            if number is None or abs(number) <= _MAX_ERROR_NUMBER:
+                return number
+            raise self._unreadable("ERROR_NUMBER", f"a number up to {_MAX_ERROR_NUMBER:,}")  # a phone number, perhaps
+        except DecodeError:
+            if self._is_success:
+                raise
+            return None  # the status says what it is
+
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
         count = self._whole(envelope, name)
         return count if count is not None and 0 <= count <= _MAX_COUNT else None
@@ -200,8 +207,7 @@ class ResponseDecoder:
         try:
             return decode_whole(envelope.get(_fold_name(name)))
         except UnreadableError as error:
-            problem = Problem(f"$.{name}", str(error))
-            raise self._decode_error("The response's envelope can't be read", problem) from None
+            raise self._unreadable(name, str(error)) from None
 
     def _api_error(self, number: int | None, envelope: dict[str, Any]) -> ApiError:
         description_sent = envelope.get("errordescription")
@@ -228,6 +234,9 @@ class ResponseDecoder:
     def _decode_error(self, text: str, *problems: Problem, hint: str = _UNKNOWN_FORM, **more: Any) -> DecodeError:
         status, content_type = self._status, self._content_type
         return DecodeError(text, problems=problems, status=status, content_type=content_type, hint=hint, **more)
+
+    def _unreadable(self, name: str, expected: str) -> DecodeError:
+        return self._decode_error("The response's envelope can't be read", Problem(f"$.{name}", expected))
 
     def _no_list(self) -> DecodeError:
         return self._decode_error("The response holds no list of records", Problem("$.CDR_LIST", "an array"))
@@ -264,13 +273,29 @@ _ERROR_NUMBER: Final = re.compile(
 """The error number among the first plain members of an envelope, whatever becomes of what follows."""
 
 
+_NO_ERROR: Final = (None, "", 0, "0")
+
+
 def _fold_name(name: str) -> str:
     """Return a member's name without case, blanks and underscores, in which real responses differ."""
     return re.sub(r"[\s_]", "", name).lower()
 
 
-def _fold(members: Mapping[str, Any]) -> dict[str, Any]:
-    return {_fold_name(name): value for name, value in members.items()}
+def _fold(members: Members) -> dict[str, Any] | None:
+    """Return the envelope by folded names; ``None`` where it is unknown which of two lists counts.
+
+    Of two values the first counts, but an error does in any case: the service may meet it while it writes the list.
+    """
+    folded: dict[str, Any] = {}
+    for name, value in ((_fold_name(name), value) for name, value in members):
+        earlier = folded.setdefault(name, value)
+        if earlier is value:
+            continue
+        if name == "cdrlist" and (earlier or value):
+            return None
+        if name in ("errornumber", "errordescription") and value not in _NO_ERROR:
+            folded[name] = value
+    return folded
 
 
 def decode(
