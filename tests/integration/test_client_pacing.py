@@ -35,6 +35,28 @@ async def test_client_any_minute_holds_at_most_thirty_requests() -> None:
     assert service.starts[29] < 1.0
 
 
+@pytest.mark.parametrize("kind", ["handler", "app"])
+async def test_client_slow_answers_without_a_network_use_the_budget(kind: str) -> None:
+    """A transport in this process sends at once, so that an answer of half a minute holds its permit no longer."""
+    starts: list[float] = []
+
+    async def answer(_: object) -> httpx.Response:
+        starts.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(30.0)
+        return page()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told = await answer((scope, receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": told.content})
+
+    transport = httpx.MockTransport(answer) if kind == "handler" else httpx.ASGITransport(app)
+    async with CdrClient(code=CODE, transport=transport) as client:
+        await asyncio.gather(*[client.fetch(query()) for _ in range(91)])
+    assert busiest(starts) == 30
+    assert len(starts) / (starts[-1] / 60.0 * 30 + 1) >= 0.93
+
+
 async def test_client_retries_count_against_the_limit() -> None:
     """Retries come out of the same budget."""
     service = Service([])

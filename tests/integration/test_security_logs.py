@@ -116,13 +116,15 @@ async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Ca
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_error_of_a_callers_timeout_shows_no_secret(method: Any, sent: bytes) -> None:
     """A caller who waits no longer gets an error of their own, whose frames hold neither request nor response."""
-    async with stalling(sent) as (port, came):
-        async with CdrClient(code=SECRET, base_url=f"http://127.0.0.1:{port}/", method=method) as client:
-            asking = asyncio.create_task(client.fetch(QUERY))
-            await came.wait()
-            with pytest.raises(TimeoutError) as raised:
-                async with asyncio.timeout(0.02):
-                    await asking
+    async with (
+        stalling(sent) as (port, came),
+        CdrClient(code=SECRET, base_url=f"http://127.0.0.1:{port}/", method=method) as client,
+    ):
+        asking = asyncio.create_task(client.fetch(QUERY))
+        await came.wait()
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(0.02):
+                await asking
     assert raised.value.__cause__ is not None
     assert not leaks(everything(raised.value))
 

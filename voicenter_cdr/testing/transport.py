@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from voicenter_cdr.core.http.transport import SENDING
 from voicenter_cdr.sandbox import ConnectionDroppedError, Sandbox
 
 __all__ = ["in_process"]
@@ -14,6 +15,8 @@ class _InProcess(httpx.AsyncBaseTransport):
         self._inner = httpx.ASGITransport(app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "trace" in request.extensions:
+            await request.extensions["trace"](SENDING, {})
         try:
             return await self._inner.handle_async_request(request)
         except ConnectionDroppedError as error:

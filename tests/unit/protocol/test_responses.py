@@ -22,7 +22,6 @@ from voicenter_cdr import (
 )
 from voicenter_cdr.core.protocol.responses import ResponseDecoder, decode
 
-
 UNREADABLE = [
     b'{"ERROR_NUMBER":%s}' % number for number in (b'"x"', b"true", b"1.5", b"NaN", b"1e999", b"972521234567")
 ]

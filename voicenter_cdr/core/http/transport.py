@@ -26,6 +26,7 @@ from voicenter_cdr._version import __version__
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
+    "SENDING",
     "USER_AGENT",
     "Connections",
     "is_loopback",
@@ -42,6 +43,12 @@ USER_AGENT: Final = f"voicenter-cdr/{__version__}"
 _CONNECT_TIMEOUT: Final = 15.0
 """Seconds a connection may take to come about."""
 
+
+SENDING: Final = "http11.send_request_headers.started"
+"""Event of httpcore's traces just before a request is written."""
+
+_IN_PROCESS: Final = (httpx.MockTransport, httpx.ASGITransport)
+"""Transports that trace nothing, and pass a request on at once. Of any other, only the response tells when it was."""
 
 _LOCALHOST: Final = re.compile(r"([a-z0-9_-]+\.)*localhost\.?")
 
@@ -227,6 +234,8 @@ class Connections:
         request.extensions = {"timeout": timeouts(), **request.extensions}
         transport = await self._transport_for(request.url)
         with _conceal():
+            if type(transport) in _IN_PROCESS and "trace" in request.extensions:
+                await request.extensions["trace"](SENDING, {})
             response = await transport.handle_async_request(request)
             response.request = request
             try:
