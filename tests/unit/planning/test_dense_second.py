@@ -57,8 +57,10 @@ def names(page: PageInfo) -> list[str]:
 def test_dense_second_whose_two_ends_meet_is_whole(count: int, largest_total: int) -> None:
     """The orders share one row at five a page; two, where no larger total shows that the count is no ceiling."""
     rows = [Row(f"c{number}", 5) for number in range(count)]
-    page = enumerate_rows(rows, cap=5, largest_total=largest_total, requests=[])
+    requests: list[WindowRequest] = []
+    page = enumerate_rows(rows, cap=5, largest_total=largest_total, requests=requests)
     assert names(page) == [row.key for row in rows]
+    assert len(requests) == 2
 
 
 def test_dense_second_of_one_crowded_type_is_named_at_once() -> None:
@@ -220,6 +222,7 @@ def test_dense_second_that_never_rests_is_told_from_one_that_is_too_dense() -> N
             requests=requests,
         )
     assert not isinstance(caught.value, DenseWindowError)
+    assert len(requests) == 4 * 14
     assert caught.value.window == Window(5, 6).times
 
 
@@ -229,6 +232,12 @@ def test_dense_second_unknown_type_is_named() -> None:
     with pytest.raises(DenseWindowError) as caught:
         enumerate_rows(rows, cap=1, largest_total=40, requests=[])
     assert (caught.value.hits, caught.value.reached) == (5, 4)
+
+
+def test_dense_second_type_that_nobody_knew_is_read_once_it_was_seen() -> None:
+    """Both ends show one of it, which the response between the types does not."""
+    rows = [Row(f"c{number}", 5, kind) for number, kind in enumerate((77, 4, 8, 9, 77))]
+    assert names(enumerate_rows(rows, cap=2, largest_total=40, requests=[])) == [row.key for row in rows]
 
 
 # --- a second beside the dense one
@@ -289,3 +298,18 @@ def test_dense_second_beside_totals_that_may_be_ceilings_is_named() -> None:
         enumerate_pages(crowd, evolve(crowd, rows=["z", "y"]), crowd, largest_total=4)
     assert caught.value.window == Window(6, 7).times
     assert (caught.value.hits, caught.value.reached, caught.value.cap) == (4, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (PageInfo([None, None], 5, 2, ["a", "b"]), PageInfo([None, None], 5, 2, ["z", "y"])),
+        (FIRST, PageInfo([5, 6], 5, 2, ["own", "b"])),
+    ],
+    ids=["no time is known", "one end twice"],
+)
+def test_dense_second_without_a_neighbour_that_hides_rows_takes_types(first: PageInfo, last: PageInfo) -> None:
+    """Where no second beside it can hold what is missing, and no type does either, it is named."""
+    with pytest.raises(DenseWindowError) as caught:
+        enumerate_pages(first, last, first, PageInfo([], 0, 0), first, PageInfo([], 0, 0))
+    assert caught.value.window == Window(5, 6).times
