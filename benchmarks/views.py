@@ -63,6 +63,13 @@ def _talks(names: str, condition: str, talk: str = "duration") -> dict[str, str]
     return dict(zip(names.split(), values, strict=True))
 
 
+DUE = "what = 'missed'"
+
+
+def _of_due(condition: str) -> str:
+    return f"{_count(condition)} * 1.0 / nullif({_count(DUE)}, 0)"
+
+
 LEGS: Final = {
     "records": "count(*)",
     "entered": _count("entry"),
@@ -118,13 +125,13 @@ CALLS: Final = {
     "abandoned_by_dialer": _count(f"{OUT} AND kind = 17 AND ends = 'abandoned'"),
 }
 MISSED: Final = {
-    "due": _count("what = 'missed'"),
+    "due": _count(DUE),
     "tried_1h": _count("tried <= 3600000000"),
     "tried_3h": _count("tried <= 10800000000"),
-    "tried_same_day": _count("tried_day = since_day"),
+    "tried_same_day": _of_due("tried_day = since_day"),
     "returned_1h": _count("returned <= 3600000000"),
     "returned_3h": _count("returned <= 10800000000"),
-    "returned_same_day": _count("returned_day = since_day"),
+    "returned_same_day": _of_due("returned_day = since_day"),
 }
 FOLLOWED: Final = {"followed": _count("what = 'answered'"), "resolved": _count("what = 'answered' AND NOT again")}
 GROUPS: Final = {

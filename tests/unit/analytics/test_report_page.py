@@ -183,6 +183,18 @@ def test_page_says_where_its_records_come_from() -> None:
     assert "15 ביולי 2026 עד 16 ביולי 2026 (2 ימים)" in hebrew
 
 
+def test_page_of_a_copy_names_its_filters_in_the_language() -> None:
+    """Counts of numbers and calls are in the words of the page, and so is that the copy does not name its filters."""
+    filters: tuple[Filter, ...] = (("phone", ("2 numbers",)), ("call_id", ("1 call",)), ("queue_id", ("7",)))
+    provenance = Provenance(filters=filters, has_unknown_filters=True)
+    assert (
+        "phone: 2 numbers; call: 1 call; queue id: 7; unknown (the copy"
+        in Page(render(kpis(TEN), provenance=provenance)).text
+    )
+    hebrew = Page(render(kpis(TEN), provenance=provenance, language="he")).text
+    assert "טלפון: 2 מספרים; שיחה: שיחה אחת; מזהה תור: 7; לא ידוע (העותק" in hebrew
+
+
 def test_page_names_the_numbers_that_filters_leave_out() -> None:
     """A number that filtered records can't tell is named, and is no dash that could mean something else."""
     filters: tuple[Filter, ...] = (("type", ("queue",)),)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import string
+from typing import get_args
 
 import pytest
 
 from voicenter_cdr.analytics import MEASURES, Level, kpis
-from voicenter_cdr.analytics.definitions import OFFERED_LOAD
+from voicenter_cdr.analytics.definitions import OFFERED_LOAD, Unit
 from voicenter_cdr.analytics.report.translations import LANGUAGES, load_translations
 from voicenter_cdr.calls import Outcome
 from voicenter_cdr.models import CdrType
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
-DEFINED = ("titles", "variants", "formulas", "sources", "measures", "sets")
-"""Tables that English takes from the definitions."""
+DEFINED = ("titles", "variants", "formulas", "sources", "measures", "sets", "columns", "values", "units")
+"""Tables that English takes from the definitions, or whose words are the names in the data."""
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -46,7 +47,8 @@ def test_translations_cover_every_definition(language: str) -> None:
     """No title, variant, formula, source, measure or set falls back to English."""
     words = load_translations(language)
     definitions = [*(kpi.definition for kpi in kpis([]).overall.values()), OFFERED_LOAD]
-    needed = {
+    needed: dict[str, set[str]] = {
+        "units": set(get_args(Unit)),
         "titles": {definition.name for definition in definitions},
         "variants": {definition.name for definition in definitions if definition.variant},
         "formulas": {definition.name for definition in definitions if definition.formula_text},

@@ -40,6 +40,17 @@ def test_report_sheets_name_every_dimension_in_the_language(language: Language) 
     assert labels == {key: f"{words.weekdays[key // 24]} {key % 24:02}:00" for key in labels}
 
 
+def test_hebrew_sheets_have_no_english_head() -> None:
+    """Every head of a column and every fact is in the language; only the names in the data stay English."""
+    sheets = [*report_sheets(kpis(TEN), Provenance(), language="he", before=kpis(TEN[:4]))]
+    sheets += missed_sheets([], [("queues", "all"), ("also", "none"), ("filters", "none")], language="he")
+    english = {head for sheet in sheets for head in sheet.columns if head.isascii()}
+    assert english == set()
+    words = load_translations("he")
+    facts = [[str(cell) for cell in row] for sheet in sheets if sheet.name == words["title"] for row in sheet.rows]
+    assert not [row for row in facts if row[0].isascii() or row[1] in ("none", "service", "all")]
+
+
 def test_report_sheets_compared_hold_the_numbers_before() -> None:
     """The numbers of the period compared with stand in a column of their own."""
     numbers, before = kpis(TEN), kpis(TEN[:4])
@@ -58,4 +69,4 @@ def test_missed_sheets_hold_numbers_as_text_and_times_as_times(language: str, na
     assert (sheet.name, number, attempts) == (name, "972521234567", 1)
     assert first == last == record.started_at
     assert sheet.right_to_left is (language == "he")
-    assert [list(row) for row in facts.rows] == [["zone", "UTC"]]
+    assert [list(row) for row in facts.rows] == [["zone" if language == "en" else "אזור זמן", "UTC"]]

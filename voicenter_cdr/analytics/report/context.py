@@ -90,8 +90,7 @@ class _Head:
     def _filters(self) -> str:
         words, provenance = self._words, self._provenance
         named = [
-            f"{words.lookup('filters', name)}: "
-            + ", ".join(words.lookup("types", value) if name == "type" else value for value in values)
+            f"{words.lookup('filters', name)}: " + ", ".join(words.filter_value(name, value) for value in values)
             for name, values in provenance.filters
         ]
         return "; ".join([*named, words["unknown_filters"]] if provenance.has_unknown_filters else named)

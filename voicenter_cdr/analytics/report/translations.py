@@ -94,6 +94,14 @@ class Translations:
             return self.count("day", time.days)
         return self.count("hour", round(time / timedelta(hours=1)))
 
+    def filter_value(self, name: str, value: str) -> str:
+        """Return a value of a filter; phone numbers and calls come as a count with an English noun."""
+        if name == "type":
+            return self.lookup("types", value)
+        count, _, noun = value.partition(" ")
+        pattern = self.tables.get("values", {}).get(noun)
+        return pattern.format(count) if pattern is not None else value
+
     def local_date(self, moment: datetime) -> str:
         """Return the date of a moment that is local already."""
         return self.date.format(day=moment.day, month=self.months[moment.month - 1], year=moment.year)

@@ -51,7 +51,7 @@ def missed_sheets(
         ]
         for caller in callers
     ]
-    columns = (*names, "dial_status", "queue", "department")
+    columns = _heads(words, (*names, "dial_status", "queue", "department"))
     widths = (16, 9, 18, 18, 13, 15, 14, 24, 24)
     yield Sheet(name=words["callbacks"], columns=columns, rows=rows, widths=widths, right_to_left=_is_rtl(words))
     yield _facts(words, facts)
@@ -64,7 +64,10 @@ def _facts(words: Translations, facts: Sequence[tuple[str, Any]]) -> Sheet:
     return Sheet(
         name=words["title"],
         columns=(words["number"], words["value"]),
-        rows=[list(fact) for fact in facts],
+        rows=[
+            [words.lookup("columns", name, name), words.lookup("values", text, text) if isinstance(text, str) else text]
+            for name, text in facts
+        ],
         widths=(18, 60),
         right_to_left=_is_rtl(words),
     )
@@ -75,7 +78,7 @@ def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
         [
             words.title(kpi.definition, numbers.options),
             kpi.value,
-            kpi.definition.unit,
+            words.lookup("units", kpi.definition.unit, kpi.definition.unit),
             kpi.numerator,
             kpi.denominator,
             words.variant(kpi.definition, numbers.options),
@@ -86,7 +89,7 @@ def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
     ]
     return Sheet(
         name=words["key_numbers"],
-        columns=(*_WHOLE, *([] if before is None else ["previous"])),
+        columns=_heads(words, (*_WHOLE, *([] if before is None else ["previous"]))),
         rows=rows,
         widths=(36, 12, 10, 12, 12, 50, 26),
         right_to_left=_is_rtl(words),
@@ -95,21 +98,24 @@ def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
 
 def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
     groups = numbers.groups[dimension]
-    names = list(dict.fromkeys(name for group in groups for name in group.kpis))
+    kpis = {name: kpi for group in groups for name, kpi in group.kpis.items()}
+    heads = [
+        words.title(kpi.definition, numbers.options) if "titles" in words.tables else name for name, kpi in kpis.items()
+    ]
     rows = [
         [
             group.key,
             _label(group, dimension, words),
-            *(group.kpis[name].value if name in group.kpis else None for name in names),
+            *(group.kpis[name].value if name in group.kpis else None for name in kpis),
         ]
         for group in groups
     ]
     title = words.lookup("text", dimension)
     return Sheet(
         name=title,
-        columns=("key", "label", *names),
+        columns=(*_heads(words, ("key", "label")), *heads),
         rows=rows,
-        widths=(14, 24, *(max(len(name), 10) for name in names)),
+        widths=(14, 24, *(max(len(head), 10) for head in heads)),
         right_to_left=_is_rtl(words),
     )
 
@@ -148,7 +154,8 @@ def _sheet(
     if rows:
         widths = tuple(max(len(name) + 2, 18) for name in columns)
         lines = [list(row) for row in rows]
-        yield Sheet(name=words[title], columns=columns, rows=lines, widths=widths, right_to_left=_is_rtl(words))
+        heads = _heads(words, columns)
+        yield Sheet(name=words[title], columns=heads, rows=lines, widths=widths, right_to_left=_is_rtl(words))
 
 
 def _definitions(numbers: Kpis, words: Translations) -> Sheet:
@@ -164,11 +171,22 @@ def _definitions(numbers: Kpis, words: Translations) -> Sheet:
     ]
     return Sheet(
         name=words["definitions"],
-        columns=("name", words["number"], words["formula"], "variant", words["origin"]),
+        columns=(
+            *_heads(words, ("name",)),
+            words["number"],
+            words["formula"],
+            *_heads(words, ("variant",)),
+            words["origin"],
+        ),
         rows=rows,
         widths=(26, 36, 60, 50, 50),
         right_to_left=_is_rtl(words),
     )
+
+
+def _heads(words: Translations, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the heads of columns in the language; English has the names that JSON and CSV have."""
+    return tuple(words.lookup("columns", name, name) for name in names)
 
 
 def _is_rtl(words: Translations) -> bool:
