@@ -374,8 +374,8 @@ class CdrClient:
                 period, lookback=lookback, poll=poll, sweep=sweep, max_wait=max_wait, now=now, resume_from=checkpoint
             )
 
-        begun, emit = self.session.track_task, self.session.emit
-        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, begun=begun, emit=emit)
+        track_task, emit = self.session.track_task, self.session.emit
+        return WatchStream(rules, query, follow, now=now, resume_from=resume_from, track_task=track_task, emit=emit)
 
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None

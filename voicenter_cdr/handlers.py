@@ -26,7 +26,7 @@ from voicenter_cdr._files import check_file, open_exclusive, write_atomic
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.failures import explain_failure
-from voicenter_cdr.core.http.transport import Connections, retry_after, validate_url
+from voicenter_cdr.core.http.transport import Connections, parse_retry_after, validate_url
 from voicenter_cdr.core.streaming.rules import Event
 from voicenter_cdr.errors import ConfigurationError, DeliveryError
 from voicenter_cdr.export import schema
@@ -136,7 +136,7 @@ class Webhook:
                 failure = DeliveryError(
                     f"The webhook answered with status {response.status_code}",
                     status=response.status_code,
-                    retry_after=retry_after(response.headers),
+                    retry_after=parse_retry_after(response.headers),
                 )
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up
             why = explain_failure(error)

@@ -13,7 +13,7 @@ from support.scripted_service import CODE, START, Service, query
 
 from voicenter_cdr import CdrClient, CdrQuery, ConfigurationError, RateLimit, Sort
 from voicenter_cdr.client import BASE_URL
-from voicenter_cdr.core.http.transport import proxy_for
+from voicenter_cdr.core.http.transport import find_proxy
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ async def test_iter_all_misuse_names_the_right_form() -> None:
         ({"https_proxy": "http://relay.test:8080", "no_proxy": "voicenter.com"}, None),
     ],
 )
-def test_proxy_for_follows_the_environment(environment: dict[str, str], proxy: str | None, monkeypatch: Any) -> None:
+def test_find_proxy_follows_the_environment(environment: dict[str, str], proxy: str | None, monkeypatch: Any) -> None:
     """A relay with a fixed address, as error 4 makes people use one."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = proxy_for(BASE_URL)
+    found = find_proxy(BASE_URL)
     assert (None if found is None else str(found.url)) == proxy
 
 
@@ -129,7 +129,7 @@ async def test_client_unusable_proxy_is_refused(value: str, monkeypatch: pytest.
             pass
     assert "pa55w0rd" not in "".join(traceback.format_exception(raised.value))
     monkeypatch.setenv("https_proxy", "127.0.0.1:9")
-    assert str(getattr(proxy_for(BASE_URL), "url", "")) == "http://127.0.0.1:9"
+    assert str(getattr(find_proxy(BASE_URL), "url", "")) == "http://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ __all__ = [
     "are_whole_prices",
     "check_range",
     "column_values",
-    "does_not_fit",
     "encodable",
     "encode_each",
     "encode_lines",
@@ -36,6 +35,7 @@ __all__ = [
     "json_values",
     "map_distinct",
     "menu_json",
+    "misfit_error",
     "plain_values",
     "step_dicts",
     "to_json",
@@ -236,7 +236,7 @@ def column_values(records: Sequence[Cdr], column: Column, *, raw_names: bool = F
     return list(values)
 
 
-def does_not_fit(column: Column, expected: str) -> DecodeError:
+def misfit_error(column: Column, expected: str) -> DecodeError:
     """Return the error for a value that does not fit its column."""
     return DecodeError(
         "A record does not fit into its table",
@@ -253,7 +253,7 @@ def check_range(column: Column, values: Sequence[Any]) -> None:
     known = [value for value in values if value is not None]
     are_whole = all(issubclass(kind, int) for kind in set(map(type, known)))
     if known and not (are_whole and -end <= min(known) <= max(known) < end):
-        raise does_not_fit(column, f"a whole number of {_BITS[column.kind]} bits")
+        raise misfit_error(column, f"a whole number of {_BITS[column.kind]} bits")
 
 
 def are_whole_prices(values: Sequence[Any]) -> bool:
@@ -274,7 +274,7 @@ def _price(column: Column, value: Decimal) -> Decimal:
     except InvalidOperation:  # more digits than the column has, or no number
         pass
     whole, behind = _DIGITS[0] - _DIGITS[1], _DIGITS[1]
-    raise does_not_fit(column, f"a number of at most {whole} digits before the point and {behind} behind it")
+    raise misfit_error(column, f"a number of at most {whole} digits before the point and {behind} behind it")
 
 
 def encodable(values: Values) -> Values:

@@ -73,11 +73,11 @@ class DatabaseSink:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], opened: Callable[[Path], DatabaseTable], views: Sequence[str] = ()
+        self, path: str | os.PathLike[str], open_table: Callable[[Path], DatabaseTable], views: Sequence[str] = ()
     ) -> None:
         check_file(Path(path), in_place=True)  # a database needs room for names beside its own, also to be read
         self._file = AtomicFile(Path(path))
-        self._opened = opened
+        self._open_table = open_table
         self._own_views = views
         self._table: DatabaseTable | None = None
         self._views: list[str] = []
@@ -88,11 +88,11 @@ class DatabaseSink:
 
     def _check(self) -> None:
         path = self._file.path
-        if any(other.exists() for other in _beside(path)):
+        if any(other.exists() for other in _side_files(path)):
             raise ConfigurationError(f"{path} is in use, or was not closed: a file beside it says so")
         if not path.exists() or not path.stat().st_size:
             return
-        table = self._opened(path)
+        table = self._open_table(path)
         try:
             others, self._views = sorted(table.foreign_objects()), table.views()
         finally:
@@ -111,7 +111,7 @@ class DatabaseSink:
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
         if records:
-            table = self._begun()
+            table = self._begin()
             if self._held >= _CHUNK:
                 table.execute("COMMIT")
                 table.execute("BEGIN")
@@ -122,11 +122,11 @@ class DatabaseSink:
 
     def commit(self) -> None:
         """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
-        table = self._begun()
+        table = self._begin()
         table.execute("COMMIT")
         table.close()
         self._table = None
-        if any(file.exists() for file in _beside(self._file.part)):
+        if any(file.exists() for file in _side_files(self._file.part)):
             # The library could not bring its log into the file, for want of room for example, and did not say so.
             raise OSError(errno.EIO, "the database was not written to its end", str(self._file.path))
         self._file.commit()
@@ -143,27 +143,27 @@ class DatabaseSink:
                 table.close()
             except Exception:
                 readable = False
-        keep = readable and self.written > 0 and not any(file.exists() for file in _beside(self._file.part))
+        keep = readable and self.written > 0 and not any(file.exists() for file in _side_files(self._file.part))
         if not keep and self._file.is_begun:
             with contextlib.suppress(OSError):
                 _clear(self._file.part)
         self._file.abort(keep=keep)
 
-    def _begun(self) -> DatabaseTable:
+    def _begin(self) -> DatabaseTable:
         if self._table is None:
             self._file.begin()
             _clear(self._file.part)
-            self._table = self._opened(self._file.part)
+            self._table = self._open_table(self._file.part)
             self._table.create()
-            self._carry(self._table)
+            self._create_views(self._table)
             self._table.execute("BEGIN")
         return self._table
 
-    def _carry(self, table: DatabaseTable) -> None:
+    def _create_views(self, table: DatabaseTable) -> None:
         """Make the views of the file that is replaced; before there are records, so that it fails early if at all."""
         left = self._views
         while left:
-            later = [view for view in left if not _made(table, view)]  # it may ask one that is not there yet
+            later = [view for view in left if not _try_statement(table, view)]  # it may ask one that is not there yet
             if len(later) == len(left):
                 raise ConfigurationError(
                     f"{self._file.path} holds a view that does not go with the new columns",
@@ -176,7 +176,7 @@ class DatabaseSink:
             table.execute(view)
 
 
-def _made(table: DatabaseTable, view: str) -> bool:
+def _try_statement(table: DatabaseTable, view: str) -> bool:
     try:
         table.execute(view)
     except OSError:
@@ -186,13 +186,13 @@ def _made(table: DatabaseTable, view: str) -> bool:
     return True
 
 
-def _beside(path: Path) -> list[Path]:
+def _side_files(path: Path) -> list[Path]:
     """Return the files a database has beside its own while it is open."""
     return [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", ".wal")]
 
 
 def _clear(path: Path) -> None:
-    for file in (path, *_beside(path)):
+    for file in (path, *_side_files(path)):
         remove(file)
 
 

@@ -33,7 +33,7 @@ _CAUSES: Final = (
 )
 """Words in DuckDB's messages for an error of the system."""
 
-_HELD: Final = (
+_CATALOGS: Final = (
     ("table_name", "duckdb_tables() WHERE NOT internal"),
     ("index_name", "duckdb_indexes()"),
     ("sequence_name", "duckdb_sequences()"),
@@ -92,7 +92,9 @@ class DuckdbTable:
 
     def foreign_objects(self) -> set[str]:
         """Return the names of what no export has made: all but the table of records, and views."""
-        found = self.execute(" UNION ALL ".join(f"SELECT schema_name, {name} FROM {source}" for name, source in _HELD))
+        found = self.execute(
+            " UNION ALL ".join(f"SELECT schema_name, {name} FROM {source}" for name, source in _CATALOGS)
+        )
         return {f"{schema}.{name}" for schema, name in found} - {f"main.{TABLE}"}
 
     def views(self) -> list[str]:
@@ -170,8 +172,8 @@ class DuckdbTable:
             own = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # as a temporary file is
             with os.fdopen(own, "w", encoding="utf-8") as out:
                 for line in zip(*values, strict=True):
-                    out.write(json.dumps(dict(zip(self._names, line, strict=True)), default=_spelled) + "\n")
-            struct = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
+                    out.write(json.dumps(dict(zip(self._names, line, strict=True)), default=_to_text) + "\n")
+            struct = ", ".join(f"{_quote_text(name)}: {_quote_text(kind)}" for name, kind in kinds.items())
             source = f"read_json(?, format = 'newline_delimited', columns = {{{struct}}})"
             self._load(source, [str(lines)])
         finally:
@@ -220,12 +222,12 @@ def _cause(text: str) -> int | None:
     return next((number for words, number in _CAUSES if words in text), None)
 
 
-def _spelled(value: datetime | Decimal) -> str:
+def _to_text(value: datetime | Decimal) -> str:
     """Return exact text for a value without a JSON type; DuckDB reads it as the column's type."""
     return value.isoformat() if isinstance(value, datetime) else f"{value:f}"
 
 
-def _text(value: str) -> str:
+def _quote_text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -138,7 +138,7 @@ class XlsxSink:
             ConfigurationError: There are more records than a sheet has rows.
         """
         if records:
-            lines = self._begun()
+            lines = self._begin()
             for batch in iter_batches(records):
                 for values in zip(*[self._values(column, batch) for column in self._columns], strict=True):
                     lines.append(values)
@@ -151,7 +151,7 @@ class XlsxSink:
 
     def commit(self) -> None:
         """Bring the workbook to the disk and give the file its name. Raises ``OSError`` if the system does not."""
-        self._begun()
+        self._begin()
         self._output.write(self._finish())
         self._output.commit()
 
@@ -178,7 +178,7 @@ class XlsxSink:
                 about.append((name, column.doc))
             return book.content()
 
-    def _begun(self) -> _Lines:
+    def _begin(self) -> _Lines:
         if self._lines is None:
             if not isinstance(self._output, StreamOutput):
                 self._output.begin()  # nobody else should fetch for this name meanwhile

@@ -17,13 +17,13 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import (
     are_whole_prices,
     check_range,
-    does_not_fit,
     encodable,
     escape_steps,
     exact_prices,
     iter_large_batches,
     map_distinct,
     menu_json,
+    misfit_error,
     plain_values,
 )
 from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint_error, damaged_error
@@ -168,7 +168,7 @@ def _prices(column: Column, values: Sequence[Any]) -> Sequence[Any]:
         return values
     made = [None if value is None else json_number(value) for value in exact_prices(column, values)]
     if str in map(type, made):
-        raise does_not_fit(column, "a number that SQLite can hold exactly, of at most 15 digits")
+        raise misfit_error(column, "a number that SQLite can hold exactly, of at most 15 digits")
     return made
 
 

@@ -22,7 +22,7 @@ from voicenter_cdr._files import PART_SUFFIX, open_exclusive, sync_file, sync_fo
 from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.decompression import MAX_CHUNKS
 from voicenter_cdr.core.http.failures import explain_failure
-from voicenter_cdr.core.http.transport import Connections, retry_after, timeouts
+from voicenter_cdr.core.http.transport import Connections, parse_retry_after, timeouts
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
 from voicenter_cdr.errors import RecordingError
 from voicenter_cdr.export.dataset import day_folder
@@ -42,7 +42,7 @@ from voicenter_cdr.recordings.policy import (
     DEFAULT_HOSTS,
     MAX_REDIRECTS,
     DownloadPolicy,
-    not_a_recording,
+    not_a_recording_error,
     parse_link,
     prepare_folder,
 )
@@ -207,13 +207,13 @@ class _Downloads:
         if found := await self._find_existing(cdr, stem):
             return found
         part = stem.with_name(stem.name + PART_SUFFIX)
-        kind = await self._download(self._link(cdr), part)
+        kind = await self._download(self._check_link(cdr), part)
         await asyncio.to_thread(sync_file, part)  # first the bytes, then the name that says that they are there
         path = part.replace(stem.with_name(stem.name + kind.suffix))
         await asyncio.to_thread(sync_folder, path.parent)
         return self._manifest.add(await self._describe(cdr, path, "stored"))
 
-    def _link(self, cdr: Cdr) -> httpx.URL:
+    def _check_link(self, cdr: Cdr) -> httpx.URL:
         if not cdr.record_url:
             raise RecordingError("The record has no link to a recording", is_missing=True)
         url = parse_link(cdr.record_url.strip())
@@ -229,7 +229,7 @@ class _Downloads:
         would take longer with every run. ``sha256`` in the manifest allows a full check. A file that was stored before
         audio was checked is checked once, and fetched again if it is not whole.
         """
-        known = self._known(cdr, stem)
+        known = self._find_known(cdr, stem)
         if known is not None and known.path is not None:
             path = self._folder / known.path
             if file_size(path) != known.size:
@@ -248,7 +248,7 @@ class _Downloads:
             return None
         return self._manifest.add(await self._describe(cdr, path, "present"))
 
-    def _known(self, cdr: Cdr, stem: Path) -> Recording | None:
+    def _find_known(self, cdr: Cdr, stem: Path) -> Recording | None:
         """Return what the manifest says of a record's recording, unless it says that of the leg's twin.
 
         A file of another name is the same recording under a link that has changed, unless its own file is there, too,
@@ -274,7 +274,7 @@ class _Downloads:
         """Download the whole file into the part, in as many attempts as are allowed; return its format."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._policy.max_attempts),
-            wait=_pause,
+            wait=_wait_seconds,
             retry=retry_if_exception(_is_retryable),
             sleep=asyncio.sleep,
             reraise=True,
@@ -372,7 +372,7 @@ class _Downloads:
         status = response.status_code
         if is_rest and status == 416:
             return FileChangedError()
-        wait = retry_after(response.headers)
+        wait = parse_retry_after(response.headers)
         if status == 429:
             if wait is not None:
                 pause = min(wait, _LONGEST_PAUSE)
@@ -403,7 +403,7 @@ def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, RecordingError) and error.retryable and error.status != 429
 
 
-def _pause(state: RetryCallState) -> float:
+def _wait_seconds(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return exponential_backoff(state.attempt_number, random.random(), getattr(error, "retry_after", None))
 
@@ -446,7 +446,7 @@ def _identify(part: Path, *, length_was_announced: bool) -> AudioFormat:
         begins = front.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         kinds = {b"": "nothing at all", b"<": "a page", b"{": "a text", b"[": "a text"}
         what = kinds.get(begins, "something of no known kind")
-        raise not_a_recording(what, defect=None if front else "empty")
+        raise not_a_recording_error(what, defect=None if front else "empty")
     found = check_sound(part, kind)
     if found is Soundness.WHOLE:
         return kind
@@ -461,4 +461,4 @@ def _identify(part: Path, *, length_was_announced: bool) -> AudioFormat:
 
 def _refuse_pages(response: httpx.Response) -> None:
     if _PAGE.match(response.headers.get("content-type", "")):
-        raise not_a_recording("a page or a text")
+        raise not_a_recording_error("a page or a text")

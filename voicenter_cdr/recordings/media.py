@@ -66,7 +66,7 @@ def _number(data: Data, at: int, size: int, order: str = "big") -> int:
     return int.from_bytes(data[at : at + size], "big" if order == "big" else "little")
 
 
-def _verdict(*, whole: bool, sound: bool) -> Soundness:
+def _to_soundness(*, whole: bool, sound: bool) -> Soundness:
     if not whole:
         return Soundness.TRUNCATED
     return Soundness.WHOLE if sound else Soundness.EMPTY
@@ -80,7 +80,7 @@ def _check_wav(data: Data) -> Soundness:
     while at + 8 <= end:
         name, size = bytes(data[at : at + 4]), _number(data, at + 4, 4, "little")
         if name == b"data" and size in _UNKNOWN_SIZES:
-            return _verdict(whole=True, sound=end > at + 8)
+            return _to_soundness(whole=True, sound=end > at + 8)
         if not name.isascii() or not name.decode().isprintable():
             break
         if at + 8 + size > end:
@@ -90,7 +90,7 @@ def _check_wav(data: Data) -> Soundness:
     announced = 8 + _number(data, 4, 4, "little")
     # A header that was never completed says 0; one that says more than the chunks hold was written before them.
     unfinished = announced > end + 1 and announced - 8 not in _UNKNOWN_SIZES
-    return _verdict(whole=sound is not None and end - at <= _SLACK and not unfinished, sound=bool(sound))
+    return _to_soundness(whole=sound is not None and end - at <= _SLACK and not unfinished, sound=bool(sound))
 
 
 # -- MP3: an ID3 tag, then frames
@@ -164,7 +164,7 @@ def _check_mp3(data: Data) -> Soundness:
     is_tag = rest.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")) or not rest.strip(b"\0")
     whole = (is_tag or end - at <= _SLACK) and (announced is None or first + announced <= end)
     only_index = announced is not None and frames == 1
-    return _verdict(whole=whole or not frames, sound=bool(frames) and not only_index)
+    return _to_soundness(whole=whole or not frames, sound=bool(frames) and not only_index)
 
 
 def _next_frame(data: Data, at: int) -> int | None:
@@ -209,7 +209,7 @@ def _check_ogg(data: Data) -> Soundness:
         if flags & 4:
             open_streams.discard(serial)
         sound, at = sound or position > 0, following
-    return _verdict(whole=bool(numbers) and end - at <= _SLACK and not open_streams, sound=sound)
+    return _to_soundness(whole=bool(numbers) and end - at <= _SLACK and not open_streams, sound=sound)
 
 
 # -- FLAC: metadata, then frames that end in a checksum
@@ -237,7 +237,7 @@ def _check_flac(data: Data) -> Soundness:
             largest, total = _number(data, at + 11, 3), _number(data, at + 14, 8) & (1 << 36) - 1
         at += 4 + size
     if at == end:
-        return _verdict(whole=not total, sound=False)
+        return _to_soundness(whole=not total, sound=False)
     # The checksum of the last frame covers all of it: if it fits, the file ends where that frame does.
     for begin in _flac_frames(data, max(at, end - (largest or 32_768) - _SLACK)):
         if _crc(bytes(data[begin : end - 2]), 0x8005, 16) == _number(data, end - 2, 2):
@@ -270,7 +270,7 @@ def _check_mp4(data: Data) -> Soundness:
         sound += size - head if name == b"mdat" else 0
         at += size
     has_index = bool(names & {b"moov", b"moof"})
-    return _verdict(whole=end - at <= _SLACK and has_index, sound=bool(sound))
+    return _to_soundness(whole=end - at <= _SLACK and has_index, sound=bool(sound))
 
 
 # -- AMR: frames of fixed lengths
@@ -290,7 +290,7 @@ def _check_amr(data: Data) -> Soundness:
     while at < end:
         at += 1 + _AMR_SIZES[name][data[at] >> 3 & 15]
         frames += 1
-    return _verdict(whole=at == end, sound=bool(frames))
+    return _to_soundness(whole=at == end, sound=bool(frames))
 
 
 AUDIO_FORMATS: Final = tuple(

@@ -16,7 +16,7 @@ from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.transport import is_loopback, parse_address
 from voicenter_cdr.errors import ConfigurationError, RecordingError
 
-__all__ = ["DEFAULT_HOSTS", "MAX_REDIRECTS", "DownloadPolicy", "not_a_recording", "parse_link", "prepare_folder"]
+__all__ = ["DEFAULT_HOSTS", "MAX_REDIRECTS", "DownloadPolicy", "not_a_recording_error", "parse_link", "prepare_folder"]
 
 DEFAULT_HOSTS: Final = (".voicenter.co.il", ".voicenter.com")
 """Hosts that may be asked: the links in the API document lead to ``cpanel.voicenter.co.il``."""
@@ -103,7 +103,7 @@ def prepare_folder(directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def not_a_recording(what: str, *, defect: Literal["empty"] | None = None) -> RecordingError:
+def not_a_recording_error(what: str, *, defect: Literal["empty"] | None = None) -> RecordingError:
     """Make the error for a body that is something else."""
     return RecordingError(
         f"The response is not a recording, but {what}",

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from voicenter_cdr.core.http.failures import explain_failure
-from voicenter_cdr.core.http.transport import proxy_for
+from voicenter_cdr.core.http.transport import find_proxy
 
 
 def caused(cause: BaseException) -> httpx.ConnectError:
@@ -66,10 +66,10 @@ def test_explain_failure_names_the_cause_without_quoting(error: Exception, words
         "http://2130706433/",
     ],
 )
-def test_proxy_for_loopback_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_proxy_loopback_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is for this machine never goes through a proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "socks5://proxy.example:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert proxy_for(url) is None
+    assert find_proxy(url) is None

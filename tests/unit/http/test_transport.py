@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.core.http.transport import Connections, is_loopback, proxy_for, validate_url
+from voicenter_cdr.core.http.transport import Connections, find_proxy, is_loopback, validate_url
 
 EXAMPLE = "https://example.com/"
 
@@ -74,7 +74,7 @@ def test_loopback_is_what_the_resolver_says_for_certain(
         monkeypatch.delenv(name, raising=False)
     url = f"http://{host}/"
     assert is_loopback(host.strip("[]")) is is_here
-    assert (proxy_for(url) is None) is is_here
+    assert (find_proxy(url) is None) is is_here
     if is_here:
         assert validate_url("base_url", url, example=EXAMPLE) == url
     else:

@@ -41,12 +41,12 @@ from voicenter_cdr.models import CdrField, CdrQuery, FrozenMap, RawResponse, Sor
 __all__ = ["QuerySession"]
 
 
-def _max_wait(_: object, __: object, value: float | None) -> None:
+def _check_max_wait(_: object, __: object, value: float | None) -> None:
     if value is not None:
         check_number("max_wait", value, minimum=0)
 
 
-def _timeout(_: object, __: object, value: Timeout) -> None:
+def _check_timeout(_: object, __: object, value: Timeout) -> None:
     if value not in ("default", None):
         check_number("timeout", value, minimum=0.001)
 
@@ -58,8 +58,8 @@ class QuerySession:
     session: ApiSession
     query: CdrQuery
     interactive: bool
-    max_wait: float | None = field(default=None, validator=_max_wait)
-    timeout: Timeout = field(default="default", validator=_timeout)
+    max_wait: float | None = field(default=None, validator=_check_max_wait)
+    timeout: Timeout = field(default="default", validator=_check_timeout)
     sort: tuple[Sort, ...] = ()
     generation: int = field(default=attrs.Factory(lambda self: self.session.generation, takes_self=True), kw_only=True)
     """Generation of the session when the query began."""
@@ -101,9 +101,9 @@ class QuerySession:
         """Estimate how many seconds so many more requests will take."""
         session, now = self.session, asyncio.get_running_loop().time()
         begun = now if usage.begun is None else usage.begun
-        answer = usage.answering / max(1, usage.answers)
-        whole = estimate_duration(usage.requests + requests, session.rate_limit, answer, session.concurrency)
-        return max(whole - (now - begun), estimate_duration(min(requests, 1), session.rate_limit, answer, 1))
+        response = usage.response_seconds / max(1, usage.responses)
+        whole = estimate_duration(usage.requests + requests, session.rate_limit, response, session.concurrency)
+        return max(whole - (now - begun), estimate_duration(min(requests, 1), session.rate_limit, response, 1))
 
     async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send until there is a response, or an error that another attempt would not remove."""
@@ -168,14 +168,19 @@ class QuerySession:
         usage.begun = begun if usage.begun is None else usage.begun
         try:
             response = await self._send_once(
-                request, encoded, permit, self._fields(request), attempt=budget.attempts, faults_left=budget.faults_left
+                request,
+                encoded,
+                permit,
+                self._requested_fields(request),
+                attempt=budget.attempts,
+                faults_left=budget.faults_left,
             )
         except RateLimitError:
             raise
         except VoicenterError:
             budget.faults += 1
             raise
-        usage.answers, usage.answering = usage.answers + 1, usage.answering + loop.time() - begun
+        usage.responses, usage.response_seconds = usage.responses + 1, usage.response_seconds + loop.time() - begun
         return response
 
     async def _send_once(
@@ -255,7 +260,7 @@ class QuerySession:
             method=self.session.method,
         )
 
-    def _fields(self, request: WindowRequest) -> tuple[CdrField, ...] | None:
+    def _requested_fields(self, request: WindowRequest) -> tuple[CdrField, ...] | None:
         fields = self.query.fields
         return None if fields == "*" or request.all_fields else fields
 

@@ -24,8 +24,8 @@ class RequestUsage:
     retries: int = 0
     waited: float = 0.0
     """Time spent waiting for permits."""
-    answers: int = 0
-    answering: float = 0.0
+    responses: int = 0
+    response_seconds: float = 0.0
     """Time from sending a request to the end of its response, summed over all responses."""
     begun: float | None = None
     """Loop time at which the first request was sent."""

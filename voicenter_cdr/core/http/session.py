@@ -16,7 +16,7 @@ from voicenter_cdr.core.http.emitter import EventEmitter
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.fairness import CooperativeLock
 from voicenter_cdr.core.http.sender import RequestUsage
-from voicenter_cdr.core.http.transport import Connections, retry_after
+from voicenter_cdr.core.http.transport import Connections, parse_retry_after
 from voicenter_cdr.core.protocol.requests import ApiRequest, Credentials
 from voicenter_cdr.core.protocol.responses import ApiResponse, Loads, ResponseDecoder, decode
 from voicenter_cdr.core.protocol.rows import RecordDecoder
@@ -307,7 +307,7 @@ class ApiSession:
             decoder = ResponseDecoder(
                 status=response.status_code,
                 content_type=response.headers.get("content-type"),
-                retry_after=retry_after(response.headers),
+                retry_after=parse_retry_after(response.headers),
                 record_decoder=self._decoder_for(fields),
                 secret=self.credentials.secret,
                 loads=self._loads,

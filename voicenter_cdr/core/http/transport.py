@@ -29,10 +29,10 @@ __all__ = [
     "SENDING",
     "USER_AGENT",
     "Connections",
+    "find_proxy",
     "is_loopback",
     "parse_address",
-    "proxy_for",
-    "retry_after",
+    "parse_retry_after",
     "timeouts",
     "validate_url",
 ]
@@ -126,12 +126,12 @@ def timeouts(silence: float | None = None) -> dict[str, float | None]:
 @contextmanager
 def _conceal() -> Iterator[None]:
     """Keep requests and responses of the block out of httpcore's log and out of traces of HTTP."""
-    asking = _CONCEALED.set(True)
+    token = _CONCEALED.set(True)
     try:
         with _suppress_http_tracing():
             yield
     finally:
-        _CONCEALED.reset(asking)
+        _CONCEALED.reset(token)
 
 
 def _suppress_http_tracing() -> AbstractContextManager[object]:
@@ -159,14 +159,14 @@ class HttpcoreLogFilter(logging.Filter):
         return True
 
 
-_CONCEALED: Final = ContextVar("voicenter_cdr_asking", default=False)
+_CONCEALED: Final = ContextVar("voicenter_cdr_concealed", default=False)
 
 _HTTP_LOG: Final = logging.getLogger("httpcore.http11")
 
 _LOG_FILTER: Final = HttpcoreLogFilter()
 
 
-def proxy_for(url: str) -> httpx.Proxy | None:
+def find_proxy(url: str) -> httpx.Proxy | None:
     """Return the environment's proxy for a URL, and none for this machine. It may hold a password: never show it."""
     parts = urlsplit(url)
     if is_loopback(parts.hostname or ""):  # plain HTTP is allowed here because it leaves the machine nowhere
@@ -187,7 +187,7 @@ def proxy_for(url: str) -> httpx.Proxy | None:
     )
 
 
-def retry_after(headers: httpx.Headers) -> float | None:
+def parse_retry_after(headers: httpx.Headers) -> float | None:
     """Seconds by the Retry-After header, given as seconds or as a date; ``None`` for anything else."""
     text = headers.get("retry-after", "").strip()
     try:
@@ -255,7 +255,7 @@ class Connections:
             limits = httpx.Limits(max_connections=None, keepalive_expiry=30.0)
             assert self._tls is not None
             self._by_origin[origin] = httpx.AsyncHTTPTransport(
-                verify=self._tls, proxy=proxy_for(str(url)), limits=limits
+                verify=self._tls, proxy=find_proxy(str(url)), limits=limits
             )
         return self._by_origin[origin]
 

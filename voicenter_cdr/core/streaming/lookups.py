@@ -13,7 +13,7 @@ from voicenter_cdr.core.planning.scheduling import find_border
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 from voicenter_cdr.core.ratelimit.backoff import estimate_duration
 from voicenter_cdr.core.streaming.records import OnInvalid
-from voicenter_cdr.core.streaming.workers import page_info
+from voicenter_cdr.core.streaming.workers import to_page_info
 from voicenter_cdr.errors import DecodeError, OutOfRangeError
 from voicenter_cdr.models import Estimate, Page
 
@@ -30,7 +30,7 @@ async def fetch_page(sender: QuerySession, *, page_cap: int, on_invalid: OnInval
     request = WindowRequest.single(window)
     response = await sender.ask(request)
     records, invalid = response.between(window.start, window.stop)
-    info = page_info(response)
+    info = to_page_info(response)
     check_time_zone(info, request.first, request.last)
     agrees = info.total in (None, response.row_count) and info.returned in (None, response.row_count)
     page = Page(
@@ -55,14 +55,14 @@ async def count_records(sender: QuerySession, *, page_cap: int) -> int | None:
     window = Window(*sender.query.seconds)
     try:
         request = WindowRequest.single(window)
-        page = page_info(await sender.ask(request))
+        page = to_page_info(await sender.ask(request))
         check_time_zone(page, request.first, request.last)
         if page.total in (None, len(page.seconds)) and is_complete(page, page_cap=page_cap):
             return window.count(page.seconds)
         border = find_border(page.known_seconds, window.start)
         if page.total is not None and page.total > len(page.seconds) and window.start < border < window.stop:
             remainder = WindowRequest.single(Window(border + 1, window.stop), descending=True)
-            return count_between(window, page, border, page_info(await sender.ask(remainder)))
+            return count_between(window, page, border, to_page_info(await sender.ask(remainder)))
     except OutOfRangeError:
         if window.span <= DAY:
             raise
@@ -75,7 +75,7 @@ async def estimate_cost(sender: QuerySession, *, page_cap: int) -> Estimate:
     permit = await sender.acquire_permit(usage)
     began = loop.time()
     request = WindowRequest.single(window)
-    page = page_info(await sender.send(request, permit, usage))
+    page = to_page_info(await sender.send(request, permit, usage))
     check_time_zone(page, request.first, request.last)
     records, is_exact = estimate_rows(window, page, page_cap=page_cap)
     pages = -(-records // page_cap)

@@ -29,10 +29,10 @@ Order = Literal["time", "any"]
 OnInvalid = Literal["raise", "collect"]
 """Handling of unreadable records: an error after the readable ones of their page, or a list in ``stats.invalid``."""
 
-_RECORDS_A_TURN: Final = 250
+_RECORDS_PER_TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
 
-_REQUESTS_A_PAGE: Final = 1.05
+_REQUESTS_PER_PAGE: Final = 1.05
 """Requests for each page that is left, about."""
 
 
@@ -144,9 +144,9 @@ class _Progress:
         if self._planner.is_finished:
             return 0.0
         remaining = self._planner.remaining_pages
-        if remaining is None or not self.usage.answers:
+        if remaining is None or not self.usage.responses:
             return None
-        return self._sender.seconds_left(self.usage, math.ceil(remaining * _REQUESTS_A_PAGE))
+        return self._sender.seconds_left(self.usage, math.ceil(remaining * _REQUESTS_PER_PAGE))
 
 
 class _Stream(ResumableStream[T]):
@@ -267,7 +267,7 @@ class RecordStream(_Stream[Cdr]):
                         progress.records += 1
                         yield record
                         progress.position += 1
-                        if progress.records % _RECORDS_A_TURN == 0:
+                        if progress.records % _RECORDS_PER_TURN == 0:
                             await asyncio.sleep(0)
                     self._raise_invalid(batch)
             finally:

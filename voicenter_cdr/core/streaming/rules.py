@@ -55,40 +55,40 @@ It is called again if it raises; ``event.id`` is then the same.
 """
 
 
-def _named(_: object, __: Any, value: Any) -> None:
+def _check_name(_: object, __: Any, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigurationError("A rule's name must be a letter, then up to 49 letters, digits, - and _")
 
 
-def _positive_or_none(instance: object, attribute: Any, value: Any) -> None:
+def _check_timeout(instance: object, attribute: Any, value: Any) -> None:
     if value is not None:
         is_positive(instance, attribute, value)
 
 
-def _at_most_a_day(_: object, __: Any, value: Any) -> None:
+def _check_retry_for(_: object, __: Any, value: Any) -> None:
     if not isinstance(value, timedelta) or not timedelta(0) <= value <= DAY:
         raise ConfigurationError("A rule's retry_for must be a timedelta of at most a day")
 
 
-def _kinds(values: Iterable[int]) -> frozenset[int]:
-    return _listed(values, int, "types must be a list of CdrType or of numbers")
+def _to_types(values: Iterable[int]) -> frozenset[int]:
+    return _to_frozenset(values, int, "types must be a list of CdrType or of numbers")
 
 
-def _statuses(values: Iterable[str]) -> frozenset[str]:
+def _to_statuses(values: Iterable[str]) -> frozenset[str]:
     """Spell statuses as the service does; members of DialStatus may be given by name: ABANDONED is "ABANDONE"."""
-    listed = _listed(values, str, "statuses must be a list of DialStatus or of words")
+    listed = _to_frozenset(values, str, "statuses must be a list of DialStatus or of words")
     return frozenset(DialStatus.__members__.get(word, word) for word in listed)
 
 
-def _queue_names(values: Iterable[str]) -> frozenset[str]:
+def _to_queues(values: Iterable[str]) -> frozenset[str]:
     expected = "queues must be a list of names of queues, none of them empty"
-    listed = _listed(values, str, expected)
+    listed = _to_frozenset(values, str, expected)
     if not all(map(fold_name, listed)):
         raise ConfigurationError(f"A rule's {expected}")
     return listed
 
 
-def _listed(values: Any, kind: type, expected: str) -> frozenset[Any]:
+def _to_frozenset(values: Any, kind: type, expected: str) -> frozenset[Any]:
     listed = None if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
     if listed is None or not all(isinstance(value, kind) for value in listed):
         raise ConfigurationError(f"A rule's {expected}")
@@ -103,15 +103,15 @@ class Rule:
     record. Raises :class:`ConfigurationError` for invalid values.
     """
 
-    name: str = field(validator=_named)
+    name: str = field(validator=_check_name)
     """Name in logs, events and checkpoints; unique among the rules of one watch."""
     handler: Handler = field(repr=False, validator=is_callable)
     """Function to call for each event."""
-    types: Collection[int] = field(default=(), converter=_kinds)
+    types: Collection[int] = field(default=(), converter=_to_types)
     """Types of call (:class:`CdrType`)."""
-    statuses: Collection[str] = field(default=(), converter=_statuses)
+    statuses: Collection[str] = field(default=(), converter=_to_statuses)
     """Dial statuses: :class:`DialStatus`, the name of one, or a word as the service spells it."""
-    queues: Collection[str] = field(default=(), converter=_queue_names)
+    queues: Collection[str] = field(default=(), converter=_to_queues)
     """Names of queues as records hold them (``Cdr.queue_name``), compared without regard to case, space and invisible
     marks. The service is not asked whether there is such a queue."""
     where: Callable[[Cdr], object] | None = field(default=None, repr=False, validator=is_callable)
@@ -119,9 +119,9 @@ class Rule:
     once: bool = True
     """Fire once for a record, at its first version that matches, or with ``False`` for each such version: a record
     changes when its recording comes, for instance."""
-    timeout: float | None = field(default=30.0, validator=_positive_or_none)
+    timeout: float | None = field(default=30.0, validator=_check_timeout)
     """Seconds one call of the handler may take; ``None`` waits for as long as it takes."""
-    retry_for: timedelta = field(default=DAY, validator=_at_most_a_day)
+    retry_for: timedelta = field(default=DAY, validator=_check_retry_for)
     """Time for which a handler that fails is called again, after growing pauses of up to five minutes; at most a day.
     Then the event is given up for this run; checkpoints still hold it."""
     concurrency: int = field(default=4, validator=is_count)

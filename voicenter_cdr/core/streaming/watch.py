@@ -54,7 +54,7 @@ class WatchStream(ResumableStream[Delivery]):
         *,
         now: Callable[[], datetime],
         resume_from: str | None,
-        begun: Callable[[asyncio.Task[None]], None],
+        track_task: Callable[[asyncio.Task[None]], None],
         emit: EventEmitter,
     ) -> None:
         self._rules = tuple(rules)
@@ -70,7 +70,7 @@ class WatchStream(ResumableStream[Delivery]):
         self._changes = follow(query, None if checkpoint is None else checkpoint.follow.dump())
         self._done = {} if checkpoint is None else dict(checkpoint.done)
         self._salt = secrets.token_hex(16) if checkpoint is None else checkpoint.salt
-        self._slots = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
+        self._semaphores = {rule.name: asyncio.Semaphore(rule.concurrency) for rule in self._rules}
         self._pending: dict[str, set[str]] = {rule.name: set() for rule in self._rules}
         self._given_up: dict[str, set[str]] = {}
         """Events whose rule has given up, with the versions they were made of."""
@@ -79,7 +79,7 @@ class WatchStream(ResumableStream[Delivery]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = WatchStats(follow=self._changes.stats)
         self._swept = 0
-        self._begun = begun
+        self._track_task = track_task
         self._emit = emit
 
     @property
@@ -133,7 +133,7 @@ class WatchStream(ResumableStream[Delivery]):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._begun(task)
+        self._track_task(task)
         return task
 
     async def _read(self) -> None:
@@ -259,7 +259,7 @@ class WatchStream(ResumableStream[Delivery]):
     async def _call(self, rule: Rule, event: Event) -> Exception | None:
         """Call the handler once; return its error. Taking too long and cancelling itself are errors, too."""
         task = asyncio.current_task()
-        async with self._slots[rule.name]:
+        async with self._semaphores[rule.name]:
             try:
                 async with asyncio.timeout(rule.timeout):
                     result = rule.handler(event)

@@ -24,9 +24,9 @@ from voicenter_cdr.errors import ConfigurationError, OutOfRangeError
 from voicenter_cdr.events import WindowCompleted
 from voicenter_cdr.models import Cdr, InvalidRecord, RecordBatch, RecordTable
 
-__all__ = ["Batch", "WorkerPool", "page_info"]
+__all__ = ["Batch", "WorkerPool", "to_page_info"]
 
-_ROWS_A_TURN: Final = 100
+_ROWS_PER_TURN: Final = 100
 """Records that are compared, or created again, before the event loop gets a turn."""
 
 
@@ -57,7 +57,7 @@ def _value(row: Cdr | InvalidRecord) -> Any:
     return row if isinstance(row, Cdr) else json.dumps(row.raw, sort_keys=True, default=str)
 
 
-def page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
+def to_page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
     """Tell the planner of a response; with its rows where they are to be compared."""
 
     def rows_at(second: int) -> Counter[Any]:
@@ -187,15 +187,15 @@ class WorkerPool:
         identities = await self._identify(request, response) if request.all_fields else ()
         async with self._sender.cooperative_lock:
             if self._failure is None:  # else the planner is not to be asked any more
-                self._planner.record_page(request, page_info(response, identities))
+                self._planner.record_page(request, to_page_info(response, identities))
 
     async def _identify(self, request: WindowRequest, response: ApiResponse) -> list[RowIdentity]:
         """Find the identity of each row among those of its second."""
         known, identities = self._identities.setdefault(request.segment, {}), list[RowIdentity]()
         records = iter(response.records)
-        for start in range(0, response.row_count, _ROWS_A_TURN):
+        for start in range(0, response.row_count, _ROWS_PER_TURN):
             async with self._sender.cooperative_lock:
-                for place in range(start, min(start + _ROWS_A_TURN, response.row_count)):
+                for place in range(start, min(start + _ROWS_PER_TURN, response.row_count)):
                     row = response.unreadable.get(place) or next(records)
                     value = _value(row)
                     identities.append(known.get(value) or known.setdefault(value, RowIdentity.of(row)))
@@ -231,8 +231,8 @@ class WorkerPool:
         readable = [row for row in rows if isinstance(row, Cdr)]
         invalid = tuple(row for row in rows if isinstance(row, InvalidRecord))
         batches: list[RecordBatch] = []
-        for place in range(0, len(readable), _ROWS_A_TURN):
+        for place in range(0, len(readable), _ROWS_PER_TURN):
             async with cooperative_lock:
-                batch = RecordBatch.of(readable[place : place + _ROWS_A_TURN])
+                batch = RecordBatch.of(readable[place : place + _ROWS_PER_TURN])
                 batches.append(batch if self._fields is None else batch.project(self._fields))
         return RecordTable(batches), invalid
