@@ -88,7 +88,7 @@ class Pseudonymiser:
     __slots__ = ("_mac",)
 
     def __init__(self, key: bytes) -> None:
-        made = _keyed(key)
+        made = _make_mac(key)
         del key  # a traceback may be shown with its local variables
         if isinstance(made, ConfigurationError):
             raise made
@@ -109,13 +109,13 @@ class Pseudonymiser:
         """Return the name of a number. Other text stays as it is, apart from numbers within it."""
         normal = normal_number(text) or ""
         if is_number(normal):
-            return self._name(normal)
+            return self._pseudonym(normal)
         scanned = to_ascii_digits(text)
         if _NO_LETTERS.fullmatch(scanned):
             digits = digits_of(scanned)
             is_code = len(digits) < _FEW and ("*" in text or "#" in text)
             if not is_code and is_number(normal_number(digits) or ""):
-                return self._of(digits)
+                return self._pseudonym_of(digits)
         return self._text(text)
 
     def _text(self, text: str) -> str:
@@ -132,7 +132,7 @@ class Pseudonymiser:
         for start, end, normal in find_numbers(scanned):
             while start > at and scanned[start - 1] == "\0":  # the escape of the first digit
                 start -= 1
-            made += [text[at:start], self._name(normal)]
+            made += [text[at:start], self._pseudonym(normal)]
             at = end
         return "".join([*made, text[at:]]) if made else text
 
@@ -181,17 +181,17 @@ class Pseudonymiser:
         mac.update("\0".join(("voicenter_cdr", *what)).encode())
         return mac.hexdigest()
 
-    def _of(self, digits: str) -> str:
+    def _pseudonym_of(self, digits: str) -> str:
         """Return the name of a number, given by its digits."""
-        return self._name(normal_number(digits) or "")
+        return self._pseudonym(normal_number(digits) or "")
 
-    def _name(self, normal: str) -> str:
+    def _pseudonym(self, normal: str) -> str:
         return "p_" + self._digest("number", normal)[:_LENGTH].translate(_LETTERS)
 
     def _call_id(self, text: str) -> str:
         if _SERVICE_ID.fullmatch(text):
             return text
-        return _WHOLE.sub(lambda match: self._of(match[0]), text)
+        return _WHOLE.sub(lambda match: self._pseudonym_of(match[0]), text)
 
     def _link(self, url: str, call_id: str | None) -> str:
         """Return a link with names for the numbers in its path and query; not in the host or the call's id."""
@@ -199,7 +199,7 @@ class Pseudonymiser:
         host, rest = (found[0], url[found.end() :]) if found else ("", url)
         parts = rest.split(call_id) if call_id else [rest]
         named = (self._call_id(call_id) if call_id else "").join(map(self._text, parts))
-        return _WHOLE.sub(lambda match: self._of(match[0]), host) + named
+        return _WHOLE.sub(lambda match: self._pseudonym_of(match[0]), host) + named
 
     def _step(self, step: tuple[str | None, ...]) -> tuple[str | None, ...]:
         return tuple([part and self._text(part) for part in step])
@@ -234,7 +234,7 @@ class Pseudonymiser:
         if isinstance(value, list | tuple):
             return [self._value(item) for item in self._joined(value)]
         if isinstance(value, int | float | Decimal) and _is_long_whole(value):
-            return self._of(str(abs(int(value))))
+            return self._pseudonym_of(str(abs(int(value))))
         return value
 
     def _joined(self, items: Sequence[Any]) -> list[Any]:
@@ -247,7 +247,7 @@ class Pseudonymiser:
             is_national = "".join(pieces).lstrip().startswith("+") or digits.startswith(("0", "972"))
             is_split = len(pieces) > 1 and is_national and FEWEST_DIGITS <= len(digits) <= MOST_DIGITS
             if is_split and (made[places[0]] != 0 or len(digits) == len(pieces)) and is_number(digits):
-                made[places[0] : places[-1] + 1] = [self._of(digits), *[""] * (len(places) - 1)]
+                made[places[0] : places[-1] + 1] = [self._pseudonym_of(digits), *[""] * (len(places) - 1)]
         return made
 
 
@@ -281,7 +281,7 @@ def _map_texts(function: Callable[[str], str], column: Sequence[str | None]) -> 
     return tuple(map(made.__getitem__, column))
 
 
-def _keyed(key: bytes) -> hmac.HMAC | ConfigurationError:
+def _make_mac(key: bytes) -> hmac.HMAC | ConfigurationError:
     if not isinstance(key, bytes | bytearray):
         return ConfigurationError("The key for pseudonyms takes bytes, such as Path(…).read_bytes()")
     key = decode_secret(bytes(key))

@@ -181,7 +181,7 @@ def test_watch_state_has_one_owner(say: Say, tmp_path: Path) -> None:
     say(*WORDS, "--state", str(state))
     before = state.read_bytes()
     (tmp_path / "link").symlink_to(state)
-    with watching._owned(watching._path("--state", str(state))):
+    with watching._hold_state(watching._parse_path("--state", str(state))):
         for name in (state, tmp_path / "link"):
             code, lines, _ = say(*WORDS, "--state", str(name))
             assert (code, lines) == (7, [])

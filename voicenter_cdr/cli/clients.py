@@ -66,7 +66,7 @@ async def open_client(
                 raise ConfigurationError("--demo brings its own service: leave out --base-url and the credential")
             if connection.share:
                 raise ConfigurationError("--demo has a rate limit of its own: leave out --share")
-            options |= await stack.enter_async_context(_demo(query, recordings))
+            options |= await stack.enter_async_context(_serve_demo(query, recordings))
         elif not {"code", "token"} & options.keys() and not any(os.environ.get(name, "").strip() for name in _SECRETS):
             raise ConfigurationError(
                 "No credential",
@@ -80,7 +80,7 @@ async def open_client(
             )
         share = connection.share or os.environ.get("VOICENTER_SHARE", "").strip()
         if share and not connection.demo:
-            options["limiter"] = await stack.enter_async_context(_shared(share))
+            options["limiter"] = await stack.enter_async_context(_open_limiter(share))
         yield await stack.enter_async_context(CdrClient.from_env(**options))
 
 
@@ -93,7 +93,7 @@ def loopback_host(connection: ConnectionOptions) -> tuple[str, ...]:
     return (host,) if is_loopback(host) else ()
 
 
-def _shared(place: str) -> SqliteLimiter | RedisLimiter:
+def _open_limiter(place: str) -> SqliteLimiter | RedisLimiter:
     """Return the limiter that all programs share that name the same file or Redis."""
     from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 
@@ -105,7 +105,7 @@ def _shared(place: str) -> SqliteLimiter | RedisLimiter:
 
 
 @asynccontextmanager
-async def _demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
+async def _serve_demo(query: CdrQuery, recordings: bool) -> AsyncIterator[dict[str, str]]:
     """Serve a synthetic call centre on a port of this machine while the block lasts.
 
     Its days are the same in every run. Only days of the query are generated. A query that ends in the future gets one
@@ -128,7 +128,7 @@ def load_pseudonymiser(path: str | None) -> Pseudonymiser | None:
     from voicenter_cdr.pseudonyms import Pseudonymiser
 
     # An editor's byte order mark is no part of the key: with and without it, the pseudonyms must be the same.
-    return Pseudonymiser(_content("--pseudonymise-key-file", path).removeprefix(codecs.BOM_UTF8))
+    return Pseudonymiser(_read_file("--pseudonymise-key-file", path).removeprefix(codecs.BOM_UTF8))
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def drop_checkpoints(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
         raise
 
 
-def _content(flag: str, path: str) -> bytes:
+def _read_file(flag: str, path: str) -> bytes:
     # Neither the path nor a value is shown: a secret given by mistake in place of its file would be.
     try:
         return decode_secret(Path(path).read_bytes())
@@ -150,7 +150,7 @@ def _content(flag: str, path: str) -> bytes:
         raise ConfigurationError(f"The file of {flag} can't be read: {error.strerror}") from None
 
 
-def _text(flag: str, content: bytes) -> str:
+def _decode_text(flag: str, content: bytes) -> str:
     """Return the text of a file, without the byte order mark that Windows editors put before it."""
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
@@ -163,9 +163,9 @@ def read_secret(flag: str, path: str) -> str:
     """Return the secret in a file, or in the first line of standard input (``-``)."""
     if path == "-":
         line = sys.stdin.buffer.readline() if hasattr(sys.stdin, "buffer") else sys.stdin.readline().encode()
-        text = _text(flag, line)
+        text = _decode_text(flag, line)
     else:
-        text = _text(flag, _content(flag, path))
+        text = _decode_text(flag, _read_file(flag, path))
     if not text.strip():
         raise ConfigurationError(f"{'Standard input' if path == '-' else 'The file'} of {flag} is empty")
     return text.strip()

@@ -78,7 +78,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BUSY: Final = 7
 """Exit code while another program writes the same destination: harmless in a crontab."""
 
-_AGAIN: Final = {
+_INTERRUPTION_HINTS: Final = {
     "sync": "Everything received is stored; the next run continues from there.",
     "audit": "The copy is unchanged, except days already repaired; run the same command again to finish.",
     "forget": "Run the same command again: some records may still be there.",
@@ -182,7 +182,7 @@ def describe_error(error: BaseException, command: str = "") -> tuple[str, str]:
         return _name_options(message), _name_options(hint)
     if isinstance(error, KeyboardInterrupt):
         what = "Terminated." if isinstance(error, TerminatedError) else "Interrupted."
-        return what, _AGAIN.get(command, "Run the same command again to get all records.")
+        return what, _INTERRUPTION_HINTS.get(command, "Run the same command again to get all records.")
     if isinstance(error, OSError):
         what = error.strerror or type(error).__name__
         if error.errno == errno.EBUSY:

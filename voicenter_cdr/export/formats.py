@@ -82,14 +82,14 @@ def open_sink(
     if excel and chosen != "csv":
         raise ConfigurationError("The option excel is for CSV: name a .csv file, or choose the format csv")
     if scheme is not None and not is_folder(target):
-        return _object(str(target), chosen, columns, raw_names, excel, zone)
+        return _open_object(str(target), chosen, columns, raw_names, excel, zone)
     if zone is not None and chosen in ("jsonl", "csv", "parquet") and not excel:
         columns = (*columns, *local_columns(zone))
     if scheme is not None:
         file_format = _check_dataset_format(chosen, raw_names)
         return ObjectDatasetSink(str(target), columns=columns, file_format=file_format)
     if is_folder(target):
-        return _dataset(target, chosen, columns, raw_names)
+        return _open_dataset(target, chosen, columns, raw_names)
     if isinstance(target, str) and target == "-":
         target = standard_output()
     if chosen == "csv":
@@ -107,7 +107,7 @@ def open_sink(
     return sink(target, columns=columns, raw_names=raw_names, views=views)
 
 
-def _object(
+def _open_object(
     address: str, chosen: Format, columns: Sequence[Column], raw_names: bool, excel: bool, zone: ZoneInfo | None
 ) -> FileSink:
     if chosen in ("sqlite", "duckdb"):
@@ -122,7 +122,7 @@ def _object(
     )
 
 
-def _dataset(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
+def _open_dataset(target: Destination, chosen: Format, columns: Sequence[Column], raw_names: bool) -> DatasetSink:
     assert isinstance(target, str | os.PathLike)
     return DatasetSink(target, columns=columns, file_format=_check_dataset_format(chosen, raw_names))
 
@@ -140,10 +140,10 @@ def is_folder(target: Destination) -> bool:
     if not isinstance(target, str | os.PathLike):
         return False
     text = os.fspath(target)
-    return text.endswith(("/", os.sep)) or (os.path.isdir(text) and not _ending(text))  # noqa: PTH112  # answers for names no system has, too
+    return text.endswith(("/", os.sep)) or (os.path.isdir(text) and not _suffix(text))  # noqa: PTH112  # answers for names no system has, too
 
 
-def _ending(target: str | os.PathLike[str]) -> str:
+def _suffix(target: str | os.PathLike[str]) -> str:
     suffixes = [suffix.lower() for suffix in Path(display_name(target)).suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
@@ -151,26 +151,26 @@ def _ending(target: str | os.PathLike[str]) -> str:
 def format_of(target: Destination, wanted: str | None) -> Format:
     """Return the format of a target. Raises :class:`ConfigurationError` if ``wanted`` contradicts it."""
     formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
-    asked = None if wanted is None else formats.get(wanted)
-    if asked is None and wanted is not None:
+    chosen_format = None if wanted is None else formats.get(wanted)
+    if chosen_format is None and wanted is not None:
         raise ConfigurationError(f"Unknown format {wanted!r}; known: {', '.join(formats)}.")
     if target == "-" or not isinstance(target, str | os.PathLike):
-        return asked or "jsonl"
+        return chosen_format or "jsonl"
     if is_folder(target):
-        return asked or "parquet"
-    ending = _ending(target)
+        return chosen_format or "parquet"
+    ending = _suffix(target)
     by_name = _FORMATS.get(ending)
-    if by_name is None and asked is None:
-        raise ConfigurationError(_unknown_ending(ending))
-    if by_name is not None and asked not in (None, by_name):
-        raise ConfigurationError(f"The name ends with {ending}, but the format asked for is {asked}")
-    chosen = by_name or asked or "jsonl"
+    if by_name is None and chosen_format is None:
+        raise ConfigurationError(_describe_unknown(ending))
+    if by_name is not None and chosen_format not in (None, by_name):
+        raise ConfigurationError(f"The name ends with {ending}, but the format asked for is {chosen_format}")
+    chosen = by_name or chosen_format or "jsonl"
     if Path(target).suffix.lower() == ".gz" and chosen not in _PACKED:
         raise ConfigurationError(f"A {chosen} file is packed already: leave out .gz")
     return chosen
 
 
-def _unknown_ending(ending: str) -> str:
+def _describe_unknown(ending: str) -> str:
     known = f"{_KNOWN}; or choose the format"
     if ending == ".json":
         return f"A .json file holds one document, not one record a line: name it .jsonl ({known})"

@@ -104,11 +104,11 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
     return pa.array(column_values(batch, column, raw_names=raw_names), kind)
 
 
-class _Counted(io.RawIOBase):
+class _CountingStream(io.RawIOBase):
     """A way for bytes that knows how many have gone; pyarrow asks where it is."""
 
-    def __init__(self, way: Any) -> None:
-        self._way = way
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
         self._at = 0
 
     def writable(self) -> bool:
@@ -118,7 +118,7 @@ class _Counted(io.RawIOBase):
         return self._at
 
     def write(self, data: Any) -> int:
-        self._way.write(bytes(data))
+        self._stream.write(bytes(data))
         self._at += len(data)
         return len(data)
 
@@ -177,7 +177,7 @@ class ParquetSink:
             schema = arrow_schema(self._columns, raw_names=self._raw_names)
             repeated = [column for column in self._columns if column.name not in _HARDLY_REPEATED]
             self._writer = self._parquet.ParquetWriter(
-                _Counted(self._bytes),
+                _CountingStream(self._bytes),
                 schema,
                 compression="zstd",
                 use_dictionary=column_names(repeated, raw_names=self._raw_names),

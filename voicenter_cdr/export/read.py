@@ -82,9 +82,9 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
             raise ConfigurationError(f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC)")
     place, scheme = os.fspath(path), scheme_of(path)
     if scheme in POSTGRES:
-        tables = _postgres(place, start, end)
+        tables = _read_postgres(place, start, end)
     elif scheme in OBJECT_STORES:
-        tables = _objects(place, start, end)
+        tables = _read_objects(place, start, end)
     elif scheme is not None:
         raise ConfigurationError(
             f"Records can't be read from {scheme}://…",
@@ -93,8 +93,8 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
     elif not os.path.exists(place):  # noqa: PTH110  # answers for names no system has, too
         raise ConfigurationError(f"{place} does not exist")
     else:
-        tables = _tables(Path(place), start, end)
-    return _pages(_batches(tables, display_name(place), start, end))
+        tables = _read_place(Path(place), start, end)
+    return _to_pages(_to_batches(tables, display_name(place), start, end))
 
 
 def proven_until(path: str | os.PathLike[str]) -> datetime | None:
@@ -129,13 +129,13 @@ def _local_header(place: Path) -> Any:
             header = json.loads(sync_state_path(Path(os.path.realpath(place))).read_bytes())
             return json.loads(Path(header["kept_in"]).read_bytes()) if "kept_in" in header else header
     elif format_of(place, None) in ("sqlite", "duckdb") and place.is_file():
-        with contextlib.suppress(ConfigurationError), _connected(place) as cursor:
+        with contextlib.suppress(ConfigurationError), _connect(place) as cursor:
             _execute(cursor, f"SELECT * FROM {_LEDGER}", place)
-            return dict(zip(_names(cursor), cursor.fetchone() or (), strict=True))
+            return dict(zip(_result_names(cursor), cursor.fetchone() or (), strict=True))
     return {}
 
 
-def _pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
+def _to_pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
     while held := list(islice(batches, _PAGE_ROWS // _BATCH_ROWS)):
         table = RecordTable(held).sort_by_time()
         if len(table):
@@ -145,7 +145,7 @@ def _pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
             yield Page(records=records, start=times[0], end=end, is_complete=False, rows=len(table))
 
 
-def _batches(
+def _to_batches(
     tables: Iterator[_Columns], place: str, start: datetime | None, end: datetime | None
 ) -> Iterator[RecordBatch]:
     for columns in tables:
@@ -157,23 +157,23 @@ def _batches(
             yield batch
 
 
-def _tables(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+def _read_place(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     if is_folder(place):
-        yield from _dataset(place, start, end)
+        yield from _read_dataset(place, start, end)
     elif format_of(place, None) in ("sqlite", "duckdb"):
-        yield from _database(place, start, end)
+        yield from _read_database(place, start, end)
     else:
-        yield from _file(place)
+        yield from _read_file(place)
 
 
-def _file(place: Path) -> Iterator[_Columns]:
+def _read_file(place: Path) -> Iterator[_Columns]:
     match format_of(place, None):
         case "jsonl":
-            yield from _json_lines(place)
+            yield from _read_json_lines(place)
         case "csv":
-            yield from _csv(place)
+            yield from _read_csv(place)
         case "parquet":
-            yield from _parquet(place)
+            yield from _read_parquet(place)
         case other:
             raise ConfigurationError(
                 f"{place.name} is a workbook: {other} files can't be read back",
@@ -181,13 +181,13 @@ def _file(place: Path) -> Iterator[_Columns]:
             )
 
 
-def _dataset(root: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+def _read_dataset(root: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     files = sorted((*data_files(root, "parquet"), *data_files(root, "jsonl")))
     if not files and not sync_state_path(Path(os.path.realpath(root))).exists():
         raise ConfigurationError(f"The folder {root} holds no dataset date=…/part-…")
     for file in files:
         if _overlaps(file.parent.name, start, end):
-            yield from _file(file)
+            yield from _read_file(file)
 
 
 def _overlaps(folder: str, start: datetime | None, end: datetime | None) -> bool:
@@ -196,7 +196,7 @@ def _overlaps(folder: str, start: datetime | None, end: datetime | None) -> bool
     return (end is None or day < end) and (start is None or day + timedelta(days=1) > start)
 
 
-def _objects(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+def _read_objects(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     is_dataset = False
 
     def is_wanted(name: str) -> bool:
@@ -207,34 +207,34 @@ def _objects(address: str, start: datetime | None, end: datetime | None) -> Iter
 
     is_file = address.lower().endswith(DATA_SUFFIXES)
     for file in fetch_objects(address, None if is_file else is_wanted):
-        yield from _tables(file, start, end)
+        yield from _read_place(file, start, end)
     if not is_file and not is_dataset:
         raise ConfigurationError(f"{display_name(address)} holds no dataset date=…/part-…")
 
 
-def _postgres(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+def _read_postgres(address: str, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     with contextlib.closing(PostgresTable(address, ())) as table:
         table.execute("SET default_transaction_read_only = on")
         columns = [name for name, _ in table.execute(COLUMNS_QUERY, [TABLE])]
-        names, statement, values = _selection(columns, [start, end], "ctid", display_name(address))
+        names, statement, values = _build_query(columns, [start, end], "ctid", display_name(address))
         for rows in table.stream(statement, values, _BATCH_ROWS):
             yield dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
-def _open(place: Path) -> BinaryIO:
+def _open_file(place: Path) -> BinaryIO:
     if place.suffix.lower() == ".gz":
         return gzip.open(place)  # type: ignore[return-value]  # reads bytes, as any binary file
     return place.open("rb")
 
 
-def _json_lines(place: Path) -> Iterator[_Columns]:
-    with _open(place) as lines:
-        while rows := [_json_row(line, place) for line in islice(lines, _BATCH_ROWS)]:
+def _read_json_lines(place: Path) -> Iterator[_Columns]:
+    with _open_file(place) as lines:
+        while rows := [_parse_json_row(line, place) for line in islice(lines, _BATCH_ROWS)]:
             names = dict.fromkeys(name for row in rows for name in row)
             yield {name: [row.get(name) for row in rows] for name in names}
 
 
-def _json_row(line: bytes, place: Path) -> dict[str, Any]:
+def _parse_json_row(line: bytes, place: Path) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError:
@@ -244,25 +244,25 @@ def _json_row(line: bytes, place: Path) -> dict[str, Any]:
     return row
 
 
-def _csv(place: Path) -> Iterator[_Columns]:
+def _read_csv(place: Path) -> Iterator[_Columns]:
     csv.field_size_limit(_FIELD_LIMIT)
-    with _open(place) as data, _text(data) as text:
+    with _open_file(place) as data, _decode_text(data) as text:
         lines = csv.reader(text)
         names = next(lines, [])
         while rows := list(islice(lines, _BATCH_ROWS)):
             if any(len(row) != len(names) for row in rows):
                 raise ConfigurationError(f"{place} holds a line with more or fewer cells than names")
             yield {
-                name: [_cell(name, cell) for cell in column]
+                name: [_parse_cell(name, cell) for cell in column]
                 for name, column in zip(names, zip(*rows, strict=True), strict=True)
             }
 
 
-def _text(data: BinaryIO) -> TextIO:
+def _decode_text(data: BinaryIO) -> TextIO:
     return io.TextIOWrapper(data, "utf-8-sig", newline="")
 
 
-def _cell(name: str, cell: str) -> Any:
+def _parse_cell(name: str, cell: str) -> Any:
     """Return a cell's value: text stays text, the rest is JSON."""
     column = _BY_NAME.get(name.lower())
     if not cell or column is None:
@@ -274,7 +274,7 @@ def _cell(name: str, cell: str) -> Any:
     return json.loads(cell)
 
 
-def _parquet(place: Path) -> Iterator[_Columns]:
+def _read_parquet(place: Path) -> Iterator[_Columns]:
     parquet = import_extra("pyarrow.parquet", "parquet", "Reading Parquet")
     with parquet.ParquetFile(place) as file:
         names = [name for name in file.schema_arrow.names if name.lower() in _BY_NAME]
@@ -282,36 +282,36 @@ def _parquet(place: Path) -> Iterator[_Columns]:
             yield {name: batch.column(name).to_pylist() for name in names}
 
 
-def _database(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
+def _read_database(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
     bounds: list[Any] = [start, end]
     if format_of(place, None) == "sqlite":
         # Times are text there, where a fraction sorts before the Z: whole seconds without it take all of them in.
         first = start and start.replace(microsecond=0)
         last = end and (end + timedelta(microseconds=999_999)).replace(microsecond=0)
         bounds = [at and to_iso_utc(at).removesuffix("Z") for at in (first, last)]
-    with _connected(place) as cursor:
+    with _connect(place) as cursor:
         _execute(cursor, f"SELECT * FROM {quote_identifier(TABLE)} LIMIT 0", place)
-        names, statement, values = _selection(_names(cursor), bounds, "rowid", str(place))
+        names, statement, values = _build_query(_result_names(cursor), bounds, "rowid", str(place))
         cursor.execute(statement, values)
         while rows := cursor.fetchmany(_BATCH_ROWS):
             yield dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
-def _selection(
+def _build_query(
     columns: Sequence[str], bounds: Sequence[Any], row_id: str, place: str
 ) -> tuple[list[str], str, list[Any]]:
     """Return the names of the columns to read, the query for them in order of time, and its values."""
     names = [name for name in columns if name.lower() in _BY_NAME]
     time = next((name for name in names if _BY_NAME[name.lower()].name == _STARTED_AT), None)
     if time is None:
-        raise _no_time(place)
+        raise _no_time_error(place)
     conditions = [f"{quote_identifier(time)} {sign} ?" for sign, at in zip((">=", "<"), bounds, strict=True) if at]
     statement = f"SELECT {', '.join(map(quote_identifier, names))} FROM {quote_identifier(TABLE)}"
     statement += f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return names, f"{statement} ORDER BY {quote_identifier(time)}, {row_id}", [at for at in bounds if at]
 
 
-def _no_time(place: str) -> ConfigurationError:
+def _no_time_error(place: str) -> ConfigurationError:
     return ConfigurationError(f"{place} holds no column {_STARTED_AT}, without which a row is no record")
 
 
@@ -322,12 +322,12 @@ def _execute(cursor: Any, statement: str, place: Path) -> None:
         raise ConfigurationError(f"{place} holds no table {TABLE} ({type(error).__name__})") from None
 
 
-def _names(cursor: Any) -> list[str]:
+def _result_names(cursor: Any) -> list[str]:
     return [name for name, *_ in cursor.description]
 
 
 @contextmanager
-def _connected(place: Path) -> Iterator[Any]:
+def _connect(place: Path) -> Iterator[Any]:
     """Open a database for reading alone, so that a copy that may not be written can be read."""
     if format_of(place, None) == "sqlite":
         connection: Any = sqlite3.connect(place.absolute().as_uri() + "?mode=ro", uri=True)
@@ -344,22 +344,24 @@ def _connected(place: Path) -> Iterator[Any]:
         yield connection.cursor()
 
 
-# --- back to atoms
+# --- values to atoms
 
 
 def _to_batch(columns: _Columns, place: str) -> RecordBatch:
     """Return values of a file as a batch; fields the file has not got are absent."""
     found = {_BY_NAME[name.lower()]: values for name, values in columns.items() if name.lower() in _BY_NAME}
-    by_field = {column.name: tuple([_atom(column.kind, value) for value in values]) for column, values in found.items()}
+    by_field = {
+        column.name: tuple([_to_atom(column.kind, value) for value in values]) for column, values in found.items()
+    }
     times = by_field.get(_STARTED_AT)
     if times is None or None in times:
-        raise _no_time(place)
+        raise _no_time_error(place)
     absent = (None,) * len(times)
     by_field["extra"] = tuple([parts or () for parts in by_field.get("extra", absent)])
     return RecordBatch(tuple([by_field.get(name, absent) for name in FIELD_NAMES]))
 
 
-def _atom(kind: Kind, value: Any) -> Any:
+def _to_atom(kind: Kind, value: Any) -> Any:
     """Return a value as batches hold it, whichever format it comes from."""
     if value is None:
         return None
@@ -369,7 +371,7 @@ def _atom(kind: Kind, value: Any) -> Any:
         case Kind.BOOL:
             return bool(value)
         case Kind.DECIMAL:
-            return _price(value)
+            return _to_price(value)
         case Kind.STEPS:
             steps = json.loads(value) if isinstance(value, str) else value
             return tuple([tuple([step.get(ours, step.get(api)) for ours, api in _STEP_KEYS]) for step in steps])
@@ -382,7 +384,7 @@ def _atom(kind: Kind, value: Any) -> Any:
 _STEP_KEYS: Final = tuple(zip(STEP_NAMES, API_STEP_NAMES, strict=True))
 
 
-def _price(value: Any) -> int | Decimal:
+def _to_price(value: Any) -> int | Decimal:
     exact = value if isinstance(value, Decimal) else Decimal(str(value))
     if exact.is_finite() and exact == exact.to_integral_value() and exact.adjusted() < 30:
         return int(exact)

@@ -195,13 +195,13 @@ def select(names: Iterable[str]) -> tuple[Column, ...]:
     """
     if isinstance(names, str):
         raise ConfigurationError("Column names are given as a list; put a single name into brackets")
-    chosen = dict.fromkeys(_named(name) for name in names)
+    chosen = dict.fromkeys(_find_column(name) for name in names)
     if not chosen:
         raise ConfigurationError("At least one column is needed; leave the choice out for all of them")
     return tuple(chosen)
 
 
-def _named(name: str) -> Column:
+def _find_column(name: str) -> Column:
     column = _BY_NAME.get(name.strip().lower())
     if column is not None:
         return column

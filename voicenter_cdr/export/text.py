@@ -42,19 +42,19 @@ class _TextSink:
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch. Raises ``OSError`` if the system does not take it."""
         for batch in RecordTable.of(records).batches:
-            self._begin(self._encode(batch))
+            self._write(self._encode(batch))
             self.written += len(batch)
 
     def commit(self) -> None:
         """Bring it to the disk and give the file its name. Raises ``OSError`` if the system does not."""
-        self._begin(b"")
+        self._write(b"")
         self._output.commit()
 
     def abort(self) -> None:
         """Close without giving the file its name. Records that came stay in the ``.part`` file."""
         self._output.abort(keep=self.written > 0)
 
-    def _begin(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         if not self._begun:
             self._begun, data = True, self._head + data
         if data:

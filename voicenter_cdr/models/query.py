@@ -19,7 +19,7 @@ from voicenter_cdr._times import EPOCH, format_second
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, SortOrder
 from voicenter_cdr.models.instants import to_utc
-from voicenter_cdr.models.records import _blake
+from voicenter_cdr.models.records import hash_parts
 
 __all__ = ["CdrQuery", "Sort", "describe_filters", "query_of"]
 
@@ -31,14 +31,14 @@ def _name_error(what: str, name: object, known: Iterable[str]) -> ConfigurationE
     return ConfigurationError(f"Unknown {what} {_hide_number(repr(name))}", hint=hint)
 
 
-def _cdr_field(value: str) -> CdrField:
+def _to_field(value: str) -> CdrField:
     try:
         return CdrField(value)
     except ValueError:
         raise _name_error("field", value, CdrField) from None
 
 
-def _sort_order(value: str) -> SortOrder:
+def _to_order(value: str) -> SortOrder:
     try:
         return SortOrder(value)
     except ValueError:
@@ -49,13 +49,13 @@ def _sort_order(value: str) -> SortOrder:
 class Sort:
     """One level of sorting: a field and an order, e.g. ``Sort("duration", "desc")``."""
 
-    field: CdrField = attrs.field(converter=_cdr_field)
+    field: CdrField = attrs.field(converter=_to_field)
     """The field to sort by."""
-    order: SortOrder = attrs.field(default=SortOrder.ASC, converter=_sort_order)
+    order: SortOrder = attrs.field(default=SortOrder.ASC, converter=_to_order)
     """Direction."""
 
 
-def _items(name: str, value: object) -> tuple[Any, ...]:
+def _to_items(name: str, value: object) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -63,8 +63,8 @@ def _items(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _texts(name: str, value: object) -> tuple[str, ...]:
-    items = _items(name, value)
+def _to_texts(name: str, value: object) -> tuple[str, ...]:
+    items = _to_items(name, value)
     if not all(isinstance(item, str) and item.strip() for item in items):
         raise ConfigurationError(
             f"{name} takes non-empty text, so that leading zeros are kept: write each value in quotes"
@@ -76,16 +76,16 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in items)
 
 
-def _whole(name: str, value: object, example: str = "") -> tuple[int, ...]:
-    items = _items(name, value)
+def _to_whole_numbers(name: str, value: object, example: str = "") -> tuple[int, ...]:
+    items = _to_items(name, value)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         raise ConfigurationError(f"{name} takes whole numbers{example}")
     return items
 
 
-def _phones(value: Iterable[str]) -> tuple[str, ...]:
+def _to_phones(value: Iterable[str]) -> tuple[str, ...]:
     """Return phone numbers as they are sent: without invisible marks, which copied text brings along."""
-    numbers = tuple(_MARKS.sub("", item) for item in _texts("phones", value))
+    numbers = tuple(_MARKS.sub("", item) for item in _to_texts("phones", value))
     if not all(_PHONE.fullmatch(number) for number in numbers):
         raise ConfigurationError(
             "phones takes numbers: digits, with a + or a * before them and spaces, dashes, dots or brackets between",
@@ -94,24 +94,24 @@ def _phones(value: Iterable[str]) -> tuple[str, ...]:
     return numbers
 
 
-def _extensions(value: Iterable[str]) -> tuple[str, ...]:
-    return _texts("extensions", value)
+def _to_extensions(value: Iterable[str]) -> tuple[str, ...]:
+    return _to_texts("extensions", value)
 
 
-def _campaign_ids(value: Iterable[int]) -> tuple[int, ...]:
-    return _whole("campaign_ids", value)
+def _to_campaign_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _to_whole_numbers("campaign_ids", value)
 
 
-def _queue_ids(value: Iterable[int]) -> tuple[int, ...]:
-    return _whole("queue_ids", value)
+def _to_queue_ids(value: Iterable[int]) -> tuple[int, ...]:
+    return _to_whole_numbers("queue_ids", value)
 
 
-def _types(value: Iterable[int]) -> tuple[CdrType | int, ...]:
+def _to_types(value: Iterable[int]) -> tuple[CdrType | int, ...]:
     known = {int(kind): kind for kind in CdrType}
-    return tuple(known.get(item, item) for item in _whole("cdr_types", value, ", such as CdrType.QUEUE"))
+    return tuple(known.get(item, item) for item in _to_whole_numbers("cdr_types", value, ", such as CdrType.QUEUE"))
 
 
-def _identity(value: str | None) -> IdentityCriteria | None:
+def _to_identity(value: str | None) -> IdentityCriteria | None:
     if value is None:
         return None
     for criteria in IdentityCriteria:
@@ -120,27 +120,27 @@ def _identity(value: str | None) -> IdentityCriteria | None:
     raise _name_error("identity criteria", value, IdentityCriteria)
 
 
-def _call_id(value: str | None) -> str | None:
+def _to_call_id(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError("call_id takes the id as non-empty text")
-    return _texts("call_id", [value])[0]
+    return _to_texts("call_id", [value])[0]
 
 
-def _fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:
+def _to_fields(value: Iterable[str] | None) -> tuple[CdrField, ...] | Literal["*"] | None:
     if value is None:
         return None
     if value == "*":
         return "*"
-    chosen = tuple(dict.fromkeys(_cdr_field(item) for item in _items("fields", value)))
+    chosen = tuple(dict.fromkeys(_to_field(item) for item in _to_items("fields", value)))
     if not chosen:
         raise ConfigurationError('fields takes at least one name; leave it out for all, or use "*"')
     return chosen
 
 
-def _sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
-    items = _items("sort", value)
+def _to_sorts(value: Iterable[Sort]) -> tuple[Sort, ...]:
+    items = _to_items("sort", value)
     if not all(isinstance(item, Sort) for item in items):
         raise ConfigurationError('sort takes Sort values: sort=[Sort("started_at", "desc")]')
     return items
@@ -160,19 +160,19 @@ _FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def _instant(name: str, value: object) -> datetime:
+def _to_instant(name: str, value: object) -> datetime:
     moment = to_utc(name, value)
     if not _FIRST <= moment <= _LAST:
         raise ConfigurationError(f"{name} is outside the years 1970 to 9999")
     return moment
 
 
-def _start(value: datetime) -> datetime:
-    return _instant("start", value)
+def _to_start(value: datetime) -> datetime:
+    return _to_instant("start", value)
 
 
-def _end(value: datetime) -> datetime:
-    return _instant("end", value)
+def _to_end(value: datetime) -> datetime:
+    return _to_instant("end", value)
 
 
 @frozen(repr=False)
@@ -186,29 +186,29 @@ class CdrQuery:
     ``repr`` shows no phone number.
     """
 
-    start: datetime = field(converter=_start)
+    start: datetime = field(converter=_to_start)
     """First instant of the period (compared with the start of the call, not its end)."""
-    end: datetime = field(converter=_end)
+    end: datetime = field(converter=_to_end)
     """First instant after the period."""
-    phones: tuple[str, ...] = field(default=(), converter=_phones, kw_only=True)
+    phones: tuple[str, ...] = field(default=(), converter=_to_phones, kw_only=True)
     """Phone numbers, with country code; Israeli ones also without it. May under-match (evidence). They are sent
     as written, apart from invisible marks."""
-    extensions: tuple[str, ...] = field(default=(), converter=_extensions, kw_only=True)
+    extensions: tuple[str, ...] = field(default=(), converter=_to_extensions, kw_only=True)
     """SIP extensions. May under-match where CPanel stores another id (evidence)."""
-    identity: IdentityCriteria | None = field(default=None, converter=_identity, kw_only=True)
+    identity: IdentityCriteria | None = field(default=None, converter=_to_identity, kw_only=True)
     """Owner of the calls; ``None`` leaves the choice to the service."""
-    call_id: str | None = field(default=None, converter=_call_id, kw_only=True)
+    call_id: str | None = field(default=None, converter=_to_call_id, kw_only=True)
     """Id of one call."""
-    cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_types, kw_only=True)
+    cdr_types: tuple[CdrType | int, ...] = field(default=(), converter=_to_types, kw_only=True)
     """Types of records; unknown numbers may be given as ``int``."""
-    campaign_ids: tuple[int, ...] = field(default=(), converter=_campaign_ids, kw_only=True)
+    campaign_ids: tuple[int, ...] = field(default=(), converter=_to_campaign_ids, kw_only=True)
     """Ids of campaigns."""
-    queue_ids: tuple[int, ...] = field(default=(), converter=_queue_ids, kw_only=True)
+    queue_ids: tuple[int, ...] = field(default=(), converter=_to_queue_ids, kw_only=True)
     """Ids of queues."""
-    fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_fields, kw_only=True)
+    fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_to_fields, kw_only=True)
     """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. What the client
     needs to work (time, ids, type, numbers) is added; what was not chosen and not needed is ``None``."""
-    sort: tuple[Sort, ...] = field(default=(), converter=_sorts, kw_only=True)
+    sort: tuple[Sort, ...] = field(default=(), converter=_to_sorts, kw_only=True)
     """Order of a single ``fetch``; an iteration is always in order of time."""
 
     def __attrs_post_init__(self) -> None:
@@ -234,7 +234,7 @@ class CdrQuery:
             sorted(self.campaign_ids),
             sorted(self.queue_ids),
         ]
-        return _blake(map(repr, parts))
+        return hash_parts(map(repr, parts))
 
     def parts(self, step: timedelta) -> tuple[CdrQuery, ...]:
         """Return the same query over consecutive periods of this length, for several workers.

@@ -32,7 +32,7 @@ class IvrStep:
     """Id of the menu layer."""
 
 
-def _blake(parts: Iterable[object]) -> str:
+def hash_parts(parts: Iterable[object]) -> str:
     text = "\x1f".join("" if part is None else str(part) for part in parts)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -136,7 +136,7 @@ class Cdr(Serializable):
         gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym
         (for those, see :mod:`voicenter_cdr.pseudonyms`).
         """
-        return _blake(
+        return hash_parts(
             (
                 self.call_id,
                 None if self.cdr_type is None else int(self.cdr_type),
@@ -156,7 +156,7 @@ class Cdr(Serializable):
         can be read from it by eye.
         """
         values = [(name, _content(value)) for name in _NAMES if (value := getattr(self, name)) is not None]
-        return _blake((self.key, values))
+        return hash_parts((self.key, values))
 
     @property
     def original_call_id(self) -> str | None:

@@ -106,11 +106,11 @@ def recordings(
     asked = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
     tally, begun = _Tally(), time.monotonic()
 
-    def fetched(records: AsyncIterable[Cdr]) -> AsyncGenerator[Recording, None]:
+    def fetch(records: AsyncIterable[Cdr]) -> AsyncGenerator[Recording, None]:
         return download_recordings(records, output, concurrency=downloads, hosts=asked, max_bytes=max_bytes)
 
     with log_to_stderr(messages):
-        requests = asyncio.run(_fetch(query, filters, connection, messages, fetched, tally))
+        requests = asyncio.run(_fetch(query, filters, connection, messages, fetch, tally))
     if not messages.quiet:
         cost = f"{pluralize(requests, 'request')}, {time.monotonic() - begun:.1f} s"
         echo_err(f"{tally}, {cost}, {format_period(query)}, {output}")
@@ -129,14 +129,14 @@ async def _fetch(
     filters: Filters,
     connection: ConnectionOptions,
     messages: OutputOptions,
-    fetched: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
+    fetch: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
     tally: _Tally,
 ) -> int:
     """Fetch them all; return how many requests the records took."""
     async with (
         open_client(connection, query, recordings=True) as client,
         aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,
-        aclosing(fetched(_wanted(records, status_filter(filters)))) as found,
+        aclosing(fetch(_wanted(records, status_filter(filters)))) as found,
     ):
         with status_line(shown=not messages.quiet and not messages.json_logs) as tell:
             tell("looking for recordings")

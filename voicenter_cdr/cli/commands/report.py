@@ -161,14 +161,14 @@ def report(
     source = _Source(copy=copy, filters=filters, connection=connection, messages=messages)
     before = None
     with log_to_stderr(messages):
-        numbers, records = _numbers(source, start, end, options)
+        numbers, records = _compute_numbers(source, start, end, options)
         end = numbers.end or end
         if compare_ is not None and numbers.start is not None:
             earlier = earlier_period(start or numbers.start, end, by=compare_, zone=options.zone)
             if copy is not None and copy.since is not None and earlier[0] < copy.since:
                 echo_err(f"The copy begins at {format_second(copy.since)}: it lacks records to compare with.")
-            before, _ = _numbers(source, *earlier, options)
-    made = _described(numbers, before, source, end, now)
+            before, _ = _compute_numbers(source, *earlier, options)
+    made = _make_report(numbers, before, source, end, now)
     made = attrs.evolve(made, language=language, title=title, excel=excel)
     write_output(output, _render(made, shape))
     if not messages.quiet:
@@ -207,7 +207,7 @@ class _Source:
         return asyncio.run(read_records(query, self.connection, self.messages, filtered, order="time"))
 
 
-def _numbers(source: _Source, start: datetime | None, end: datetime, options: KpiOptions) -> tuple[Kpis, int]:
+def _compute_numbers(source: _Source, start: datetime | None, end: datetime, options: KpiOptions) -> tuple[Kpis, int]:
     """Return the numbers of a period, and how many records were read."""
     accumulator = Accumulator(options, late_by=timedelta(0) if source.copy is None else source.copy.late_by)
     records = source.read(start, end, accumulator.add)
@@ -244,7 +244,7 @@ def _targets(
     return (target, *found)
 
 
-def _described(numbers: Kpis, before: Kpis | None, source: _Source, end: datetime, now: datetime) -> _Report:
+def _make_report(numbers: Kpis, before: Kpis | None, source: _Source, end: datetime, now: datetime) -> _Report:
     """Return the numbers that these filters allow, and what there is to say about them."""
     used, copy = used_filters(source.filters, source.copy), source.copy
     lacks_records = copy is not None and copy.lacks_records

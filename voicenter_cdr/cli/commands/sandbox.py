@@ -45,7 +45,7 @@ def sandbox(
     echo_err("Generating calls …" if data is None else "Reading calls …")
     with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
         behaviour = Behaviour(recordings="here" if data is None else "as_stored")
-        app = Sandbox(_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
+        app = Sandbox(_load_population(data, days, seed), codes=(SANDBOX_CODE,), behaviour=behaviour)
         asyncio.run(_serve(app, host, port))
 
 
@@ -84,9 +84,9 @@ def _reachable_host(host: str) -> str:
     return host
 
 
-def _population(data: str | None, days: int, seed: int) -> Population:
+def _load_population(data: str | None, days: int, seed: int) -> Population:
     if data is None:
-        return centre(days, seed)
+        return _make_call_centre(days, seed)
     try:
         return load_jsonl(data)
     except (OSError, EOFError) as error:
@@ -99,7 +99,7 @@ def _population(data: str | None, days: int, seed: int) -> Population:
         ) from None
 
 
-def centre(days: int, seed: int) -> CallCentre:
+def _make_call_centre(days: int, seed: int) -> CallCentre:
     if not 0 < days <= _LONGEST_DEMO:
         raise ConfigurationError(f"--days takes a whole number from 1 to {_LONGEST_DEMO}")
     end = periods.now()

@@ -51,7 +51,7 @@ _SAVED_EVERY: Final = 5.0
 
 _FOREVER: Final = timedelta(days=3650)
 
-_NAMES_OF: Final = timedelta(days=7)
+_NAMES_AGE: Final = timedelta(days=7)
 """Age up to which a record's queue is known by its name."""
 
 
@@ -110,7 +110,7 @@ def watch(
         return
     if connection.demo and state:
         raise ConfigurationError("--demo generates new calls each time: leave out --state")
-    state_path, dead_path = _path("--state", state), _path("--dead-letter", dead_letter)
+    state_path, dead_path = _parse_path("--state", state), _parse_path("--dead-letter", dead_letter)
     if state_path is not None and state_path == dead_path:
         raise ConfigurationError("--state and --dead-letter name the same file")
     _check_queues(queue, filters)
@@ -131,10 +131,10 @@ def watch(
 
         async with AsyncExitStack() as stack:
             # Owned from before it is read until after it was written for the last time.
-            stack.enter_context(_owned(state_path))
+            stack.enter_context(_hold_state(state_path))
             dead_letters = None if dead_path is None else stack.enter_context(DeadLetterFile(dead_path))
             # --demo makes the days of this query: those that names of queues are read from, too.
-            days = attrs.evolve(query, start=min(start, now - _NAMES_OF)) if queue else query
+            days = attrs.evolve(query, start=min(start, now - _NAMES_AGE)) if queue else query
             client = await stack.enter_async_context(open_client(connection, days))
             # A slow reader of standard output is waited for. One that has gone will not come back; a webhook may.
             handler: Handler = _json_lines()
@@ -152,10 +152,10 @@ def watch(
             stream = client.watch([rule], query, resume_from=checkpoint, **options)  # refuses before anything is sent
             if queue:
                 if not messages.quiet:
-                    echo_err(f"Reading the names of queues in the records of the last {_NAMES_OF.days} days.")
+                    echo_err(f"Reading the names of queues in the records of the last {_NAMES_AGE.days} days.")
                 rule = attrs.evolve(rule, queues=await _find_queues(client, queue, filters, now, connection.max_wait))
                 stream = client.watch([rule], query, resume_from=checkpoint, **options)
-            choice = _digest(rule)
+            choice = _digest_choice(rule)
             if before not in (None, choice):
                 raise CheckpointError("The state is of another choice of --status or --queue")
             if not messages.quiet:
@@ -171,7 +171,7 @@ def watch(
         asyncio.run(run())
 
 
-def _path(flag: str, name: str | None) -> Path | None:
+def _parse_path(flag: str, name: str | None) -> Path | None:
     """Return the file a flag names, a link followed; refuse what no file can be."""
     if name is None:
         return None
@@ -185,7 +185,7 @@ def _path(flag: str, name: str | None) -> Path | None:
 
 
 @contextmanager
-def _owned(state: Path | None) -> Iterator[None]:
+def _hold_state(state: Path | None) -> Iterator[None]:
     """Keep other runs from a state file. Raises ``OSError`` (``EBUSY``) where one has it."""
     if state is None:
         yield
@@ -215,7 +215,7 @@ async def _find_queues(
     """Return the names that queues have in recent records. Raises :class:`ConfigurationError` for an unknown one."""
     # Types and accounts as they are watched: a queue that occurs in none of them would never be heard of.
     recent = Filters(type_=filters.type_, identity=filters.identity)
-    query = build_query(now - _NAMES_OF, now, recent, select(("queue_name",)))
+    query = build_query(now - _NAMES_AGE, now, recent, select(("queue_name",)))
     known = set[str]()
     async with aclosing(client.iter_pages(query, order="any", max_wait=max_wait)) as pages:
         async for page in pages:
@@ -224,12 +224,12 @@ async def _find_queues(
         "--queue",
         typed,
         known,
-        span=f"the last {_NAMES_OF.days} days",
+        span=f"the last {_NAMES_AGE.days} days",
         advice="A queue without a record in these days can be watched by --queue-id.",
     )
 
 
-def _digest(rule: Rule) -> str:
+def _digest_choice(rule: Rule) -> str:
     """Return the identity of what a rule chooses beyond the query, whose own identity is in the checkpoint."""
     choice = [sorted(rule.statuses), sorted(map(fold_name, rule.queues))]
     return hashlib.blake2b(json.dumps(choice).encode(), digest_size=16).hexdigest()
@@ -296,11 +296,11 @@ class _Run:
         async with aclosing(self._stream) as deliveries:
             async for delivery in deliveries:
                 if delivery.error is not None:
-                    await self._bury(delivery)
+                    await self._dead_letter(delivery)
                     if self._stops_at_failure:
                         raise _output_failure(delivery.error)
 
-    async def _bury(self, delivery: Delivery) -> None:
+    async def _dead_letter(self, delivery: Delivery) -> None:
         """Put an event that was given up into the dead-letter file; only then no checkpoint holds it any more."""
         if self._dead_letters is not None:
             await self._dead_letters.append(delivery.event)
