@@ -9,6 +9,8 @@ from typing import Final
 __all__ = [
     "DAY",
     "EPOCH",
+    "LOCAL_ZONE",
+    "ceil_epoch_seconds",
     "format_period",
     "format_second",
     "from_epoch_seconds",
@@ -21,6 +23,9 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Second 0 of all epoch times."""
 
 DAY: Final = timedelta(days=1)
+
+LOCAL_ZONE: Final = "Asia/Jerusalem"
+"""Zone of days and of times for people, unless another one is asked for: the service's customers are there."""
 
 
 def to_iso_utc(value: datetime) -> str:
@@ -45,6 +50,11 @@ def format_period(start: datetime, end: datetime) -> str:
 def to_epoch_seconds(value: datetime) -> int:
     """Return the whole seconds since 1970, rounded down; exact at any distance from 1970, unlike a float."""
     return (value - EPOCH) // timedelta(seconds=1)
+
+
+def ceil_epoch_seconds(value: datetime) -> int:
+    """Return the whole seconds since 1970, rounded up, as both ends of a period are."""
+    return -((EPOCH - value) // timedelta(seconds=1))
 
 
 def from_epoch_seconds(second: int) -> datetime:

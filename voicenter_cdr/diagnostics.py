@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from voicenter_cdr._times import parse_http_date
+from voicenter_cdr._times import DAY, parse_http_date
 from voicenter_cdr.analytics import LOST, QUEUE_ENTRIES, kpis
 from voicenter_cdr.calls import outcome
 from voicenter_cdr.client import CdrClient
@@ -29,8 +29,6 @@ __all__ = ["Diagnosis", "Finding", "Level", "diagnose"]
 
 Level = Literal["ok", "notice", "problem"]
 """Fine; worth knowing, but handled; or for a person to solve."""
-
-_DAY: Final = timedelta(days=1)
 
 _MONTH: Final = timedelta(days=30)
 
@@ -89,7 +87,7 @@ async def diagnose(
     requests, working, failed = 0, None, None
     end = now()
     for name, client in list(clients.items())[:2]:
-        raw, response, error = await _ask(client, CdrQuery(end - _DAY, end))
+        raw, response, error = await _ask(client, CdrQuery(end - DAY, end))
         requests += 1
         findings.append(_check_credential(name, response, error))
         if response is not None and working is None:
@@ -104,7 +102,7 @@ async def diagnose(
     if isinstance(error, OutOfRangeError):
         detail = "a month is refused as too long (error 5); an iteration asks for shorter periods"
         findings.append(Finding(subject="period", level="notice", detail=detail))
-        what, period = "day", CdrQuery(end - _DAY, end, fields="*")
+        what, period = "day", CdrQuery(end - DAY, end, fields="*")
         _, rising, error = await _ask(working, period, record_decoder)
         requests += 1
     if rising is None:

@@ -92,10 +92,6 @@ class Problem:
         return f"{self.path}: expected {self.expected}"
 
 
-def _utc(moment: datetime) -> str:
-    return format_second(moment)
-
-
 def _rebuild(kind: type[VoicenterError], args: tuple[Any, ...], state: dict[str, Any]) -> VoicenterError:
     error = kind.__new__(kind, *args)
     error.args = args
@@ -137,7 +133,7 @@ class VoicenterError(Exception):
         return False
 
     def __str__(self) -> str:
-        where = "" if self.window is None else f" [{_utc(self.window[0])}, {_utc(self.window[1])})"
+        where = "" if self.window is None else f" [{format_second(self.window[0])}, {format_second(self.window[1])})"
         tries = f" after {self.attempts} attempts" if (self.attempts or 0) > 1 else ""
         return f"{self.message}{where}{tries}\n{self._hint or self.hint}"
 

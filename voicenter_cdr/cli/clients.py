@@ -183,7 +183,7 @@ async def read_records(
     async with (
         open_client(connection, query) as client,
         aclosing(client.iter_pages(query, order=order, max_wait=connection.max_wait)) as pages,
-        progress_bar(pages, query, shown=not messages.quiet and not messages.json_logs),
+        progress_bar(pages, query, shown=messages.shows_progress),
     ):
         async for page in pages:
             for cdr in page.records:

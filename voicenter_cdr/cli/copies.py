@@ -143,11 +143,11 @@ def open_copy(
     if proven is not None:
         if start is not None and proven <= start:
             raise ConfigurationError(
-                f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}, before the period begins",
+                f"The copy is complete up to {format_second(proven)}, before the period begins",
                 hint="Run voicenter-cdr sync, or choose an earlier period.",
             )
         if proven < end and period.is_given:
-            echo_err(f"The copy is complete up to {proven:%Y-%m-%dT%H:%M:%SZ}: the period ends there.")
+            echo_err(f"The copy is complete up to {format_second(proven)}: the period ends there.")
         end = min(end, proven)
     return Copy(
         path=path,

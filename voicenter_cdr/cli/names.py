@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from voicenter_cdr.calls.names import fold_name, match_name
+from voicenter_cdr.cli.typed_values import refuse_empty
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["check_names", "resolve_names"]
@@ -40,8 +41,7 @@ def resolve_names(
     """
     found: set[str] = set()
     for text in typed:
-        if not text.strip():
-            raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")
+        refuse_empty(flag, [text])
         for name in [text] if match_name(text, known) else _names(text, known):
             matches = match_name(name, known)
             if not matches:

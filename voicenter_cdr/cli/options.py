@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.periods import Period
-from voicenter_cdr.cli.typed_values import PLAIN_WORD
+from voicenter_cdr.cli.typed_values import PLAIN_WORD, refuse_empty
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
 
@@ -119,6 +119,11 @@ class OutputOptions:
     ] = False
     error_format: Annotated[Literal["text", "json"], Parameter(help="Errors as text, or as one JSON object.")] = "text"
 
+    @property
+    def shows_progress(self) -> bool:
+        """Return ``True`` if a progress bar or a status line may be shown."""
+        return not self.quiet and not self.json_logs
+
 
 def resolve_query(
     period: Period, filters: Filters, connection: ConnectionOptions, columns: Sequence[Column] | None
@@ -157,11 +162,10 @@ def _fields(columns: Sequence[Column], *, with_status: bool) -> list[CdrField] |
 def split_values(flag: str, values: Iterable[str]) -> list[str]:
     """Split the values of an option that may be repeated, and may hold several values with commas between.
 
-    Raises :class:`ConfigurationError` for an empty value: an unset shell variable would otherwise select everything.
+    Raises :class:`ConfigurationError` for an empty value.
     """
     parts = [part.strip() for value in values for part in value.split(",")]
-    if not all(parts):
-        raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")
+    refuse_empty(flag, parts)
     return parts
 
 

@@ -19,6 +19,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from voicenter_cdr import _times
+from voicenter_cdr._times import LOCAL_ZONE, format_second
 from voicenter_cdr.cli.typed_values import instead_of
 from voicenter_cdr.core.protocol.requests import call_id_window
 from voicenter_cdr.errors import ConfigurationError
@@ -41,9 +42,6 @@ __all__ = [
 
 DEMO_DAYS: Final = 90
 """Days of calls in the synthetic call centre of ``--demo``."""
-
-LOCAL_ZONE: Final = "Asia/Jerusalem"
-"""Default zone of numbers by day: the service is sold in Israel."""
 
 _DURATION: Final = re.compile(r"(\d+)([smhdw])")
 
@@ -162,8 +160,10 @@ def resolve_period(
         start = parse_instant("--from", period.start, place, now, second=False)
         if start >= end:
             if period.end is None:
-                raise ConfigurationError(f"--from must lie before now; it is {_shown(start)}")
-            raise ConfigurationError(f"--from must lie before --to; they are {_shown(start)} and {_shown(end)}")
+                raise ConfigurationError(f"--from must lie before now; it is {format_second(start)}")
+            raise ConfigurationError(
+                f"--from must lie before --to; they are {format_second(start)} and {format_second(end)}"
+            )
         return start, end
     if demo:
         return end - timedelta(days=DEMO_DAYS), end
@@ -198,7 +198,7 @@ def _whole_period(flag: str, text: str, zone: ZoneInfo, now: datetime) -> tuple[
         first, after = _parse_word(flag, text, now.astimezone(zone).date())
     start, end = _midnight(flag, first, zone), _midnight(flag, after, zone)
     if start >= now:
-        raise ConfigurationError(f"{flag} has not begun yet: it starts at {_shown(start)}")
+        raise ConfigurationError(f"{flag} has not begun yet: it starts at {format_second(start)}")
     return start, min(end, now)
 
 
@@ -300,10 +300,6 @@ def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second
         return moment.replace(tzinfo=zone).astimezone(UTC) if is_date else _localize(flag, moment, zone, second=second)
     except OverflowError:
         raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None
-
-
-def _shown(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _parse_iso(flag: str, text: str) -> tuple[datetime, bool]:

@@ -1,11 +1,14 @@
-"""Typed values that a message may repeat: those that can be neither a credential nor a phone number."""
+"""Typed values: which of them a message may repeat, and that none of them is empty."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["PLAIN_WORD", "instead_of", "is_harmless"]
+from voicenter_cdr.errors import ConfigurationError
+
+__all__ = ["PLAIN_WORD", "instead_of", "is_harmless", "refuse_empty"]
 
 PLAIN_WORD: Final = re.compile(r"-{0,2}[a-z]{1,20}([_-][a-z]{1,20}){0,3}")
 """A word or an option."""
@@ -24,3 +27,9 @@ def is_harmless(value: str) -> bool:
 def instead_of(value: str) -> str:
     """Return the end of a message that says what is accepted: what was given instead, if it may be shown."""
     return f', not "{value}"' if is_harmless(value) else ""
+
+
+def refuse_empty(flag: str, values: Iterable[str]) -> None:
+    """Raise :class:`ConfigurationError` for an empty value: an unset shell variable would select everything."""
+    if not all(value.strip() for value in values):
+        raise ConfigurationError(f"{flag} holds an empty value", hint=f"Give {flag} a value, or leave it out.")

@@ -8,15 +8,12 @@ from functools import partial
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from voicenter_cdr._times import DAY, format_second
+from voicenter_cdr._times import DAY, LOCAL_ZONE, format_second
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE, Column, Kind
 from voicenter_cdr.models import Cdr
 
 __all__ = ["LOCAL_VIEW", "LOCAL_ZONE", "local_columns", "local_view"]
-
-LOCAL_ZONE: Final = "Asia/Jerusalem"
-"""Zone of times in files for people, unless another one is asked for; the service's customers are there."""
 
 LOCAL_VIEW: Final = "cdr_local"
 """Name of the view with local times."""

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import attrs
 from attrs import field, frozen
 
-from voicenter_cdr._times import EPOCH, format_second
+from voicenter_cdr._times import EPOCH, ceil_epoch_seconds, format_second
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models.enums import CdrField, CdrType, IdentityCriteria, SortOrder
 from voicenter_cdr.models.instants import to_utc
@@ -220,7 +220,7 @@ class CdrQuery:
     @property
     def seconds(self) -> tuple[int, int]:
         """Return the period as whole seconds since 1970 in UTC, half-open."""
-        return _ceil_epoch(self.start), _ceil_epoch(self.end)
+        return ceil_epoch_seconds(self.start), ceil_epoch_seconds(self.end)
 
     @property
     def fingerprint(self) -> str:
@@ -293,7 +293,3 @@ def describe_filters(query: CdrQuery) -> dict[str, tuple[str, ...]]:
 def _hide_number(extension: str) -> str:
     """Return a name or code, or a word in place of what could be a phone number."""
     return "a number" if sum(map(str.isdigit, extension)) >= _NUMBER_DIGITS else extension
-
-
-def _ceil_epoch(moment: datetime) -> int:
-    return -((EPOCH - moment) // timedelta(seconds=1))

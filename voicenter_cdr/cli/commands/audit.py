@@ -118,7 +118,7 @@ async def _audit(
     if offline:
         return await run_audit(None, filters, copy, **options)
     async with open_client(connection, query) as client:
-        with sync_progress(shown=not messages.quiet and not messages.json_logs) as step:
+        with sync_progress(shown=messages.shows_progress) as step:
             return await run_audit(client, filters, copy, on_window=lambda day: step(day.end, day.rows), **options)
 
 

@@ -102,7 +102,7 @@ async def _export(
         progress_bar(
             pages,
             query,
-            shown=not messages.quiet and not messages.json_logs and not (output == "-" and sys.stdout.isatty()),
+            shown=messages.shows_progress and not (output == "-" and sys.stdout.isatty()),
         ),
     ):
         begun = time.monotonic()

@@ -33,6 +33,7 @@ from voicenter_cdr.cli.options import (
 )
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone, resolve_period
+from voicenter_cdr.cli.typed_values import refuse_empty
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import select
 from voicenter_cdr.export.excel import write_workbook
@@ -95,8 +96,7 @@ def missed(
     """
     shape = "xlsx" if xlsx else format_ or _usual_shape(output)
     check_output(output, is_binary=shape == "xlsx")
-    if not all(name.strip() for name in queue):
-        raise ConfigurationError("--queue holds an empty value", hint="Give --queue a value, or leave it out.")
+    refuse_empty("--queue", queue)
     now = periods.now()
     copy = None
     if from_copy is not None:

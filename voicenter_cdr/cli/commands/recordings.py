@@ -138,7 +138,7 @@ async def _fetch(
         aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,
         aclosing(fetch(_wanted(records, status_filter(filters)))) as found,
     ):
-        with status_line(shown=not messages.quiet and not messages.json_logs) as tell:
+        with status_line(shown=messages.shows_progress) as tell:
             tell("looking for recordings")
             async for recording in found:
                 tally.add(recording)

@@ -141,7 +141,7 @@ async def _sync(
 
     filters = {item.name: getattr(query, item.name) for item in attrs.fields(CdrQuery) if item.kw_only}
     async with open_client(connection, query) as client:
-        with sync_progress(shown=not messages.quiet and not messages.json_logs) as step:
+        with sync_progress(shown=messages.shows_progress) as step:
             return await run_sync(
                 client, filters, destination, on_window=lambda day: step(day.end, day.rows), **options
             )

@@ -33,6 +33,7 @@ from voicenter_cdr.cli.options import (
     build_query,
     parse_statuses,
 )
+from voicenter_cdr.cli.typed_values import refuse_empty
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, DeliveryError, IncompleteError
 from voicenter_cdr.export import select
 
@@ -200,8 +201,7 @@ def _hold_state(state: Path | None) -> Iterator[None]:
 
 
 def _check_queues(queue: tuple[str, ...], filters: Filters) -> None:
-    if not all(name.strip() for name in queue):
-        raise ConfigurationError("--queue holds an empty value", hint="Give --queue a value, or leave it out.")
+    refuse_empty("--queue", queue)
     if queue and filters.queue_id:
         raise ConfigurationError(
             "--queue and --queue-id both choose queues, and a record must match both: leave out one",

@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 from attrs import frozen
 
-from voicenter_cdr._times import DAY, EPOCH, from_epoch_seconds, to_epoch_seconds
+from voicenter_cdr._times import DAY, ceil_epoch_seconds, from_epoch_seconds, to_epoch_seconds
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion
 from voicenter_cdr.core.streaming.records import PageStream
@@ -143,10 +143,6 @@ class SeenVersions:
 
 def _second(change: Change) -> int:
     return to_epoch_seconds(change.record.started_at)
-
-
-def _ceil_second(moment: datetime) -> int:
-    return -((EPOCH - moment) // _SECOND)
 
 
 class FollowStream(ResumableStream[Change]):
@@ -332,7 +328,7 @@ class FollowStream(ResumableStream[Change]):
         elif complete_until is not None:
             start = max(start, min(complete_until, now) - self._lookback)
         # Compared as the query will: it rounds both ends up to whole seconds and refuses an empty period.
-        if _ceil_second(start) >= _ceil_second(end):
+        if ceil_epoch_seconds(start) >= ceil_epoch_seconds(end):
             return None
         return attrs.evolve(self._query, start=start, end=end, sort=())
 
