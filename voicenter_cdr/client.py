@@ -159,9 +159,10 @@ class CdrClient:
     def __repr__(self) -> str:
         if getattr(self, "_session", None) is None:
             return "CdrClient(…)"  # it was refused, and is shown in a traceback
-        way = "token" if self.session.uses_token else "code"
+        credential = "token" if self.session.uses_token else "code"
         limit = self.session.rate_limit
-        return f"CdrClient({way}=…, base_url={self.session.url!r}, {limit.requests} requests per {limit.period:g} s)"
+        rate = f"{limit.requests} requests per {limit.period:g} s"
+        return f"CdrClient({credential}=…, base_url={self.session.url!r}, {rate})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a CdrClient holds a credential and can't be pickled or copied: make one where it is needed")
@@ -186,7 +187,7 @@ class CdrClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what is still being asked, and close the connections.
+        """Cancel the requests under way, and close the connections.
 
         May be called twice; using the client again opens new connections.
         """
@@ -266,8 +267,8 @@ class CdrClient:
         In order of time, or with ``order="any"`` as they come. Splits the period wherever there is more than one
         response can hold. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
 
-        Raises :class:`IncompleteError` (and its kinds) instead of giving a short response for the whole one;
-        :class:`DecodeError` behind the readable records of a page that holds others, unless ``on_invalid="collect"``;
+        Raises :class:`IncompleteError`, or a subclass, instead of ending early without a word; :class:`DecodeError`
+        after the readable records of a page that holds unreadable ones, unless ``on_invalid="collect"``;
         :class:`CheckpointError`; and the errors of the service. Each carries a ``checkpoint``.
         """
         return RecordStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))

@@ -152,9 +152,10 @@ def merge_periods(periods: Sequence[LoadedPeriod]) -> list[LoadedPeriod]:
 
 
 class _Keys:
-    """Keys of records in order of time, unique within a run: the twin of a record gets a number behind its key.
+    """Keys of records in order of time, unique within a run: a second record with a key gets a number behind it.
 
-    Twins begin in one instant, so that a run reads all of them or none, and gives them the keys the last run gave them.
+    Such records begin in one instant, so that a run reads all of them or none, and gives them the keys that
+    the last run gave them.
     """
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ _SHORTEST_KEY: Final = 16
 _POLL: Final = 0.2
 """Seconds between two looks at whether a reader reads again."""
 
-_LOST_CAUSE: Final = 5
+_MAX_FAILURES: Final = 5
 """Failures in a row after which a replay stops."""
 
 
@@ -314,20 +314,20 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
 
     Raises ``OSError`` where the file can't be read or written, or another program has it open.
     """
-    path = _existing(path)
+    path = _find_file(path)
     with open_exclusive(path):
         waiting = [line for line in path.read_bytes().splitlines() if line.strip()]
         total, failed, failures = len(waiting), list[bytes](), 0
         last: Exception | None = None
         try:
-            while waiting and failures < _LOST_CAUSE:
+            while waiting and failures < _MAX_FAILURES:
                 try:
                     await send(_event_id(waiting[0]), waiting[0])
                     failures = 0
                 except Exception as error:
                     failed.append(waiting[0])
                     is_hopeless = isinstance(error, DeliveryError) and not error.retryable
-                    last, failures = error, _LOST_CAUSE if is_hopeless else failures + 1
+                    last, failures = error, _MAX_FAILURES if is_hopeless else failures + 1
                 del waiting[0]
         finally:
             left = failed + waiting
@@ -338,7 +338,7 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
     return Replay(delivered=total - len(left), left=len(left), error=last)
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def _find_file(path: str | os.PathLike[str]) -> Path:
     found = Path(os.path.realpath(path))
     if not found.is_file():
         raise ConfigurationError("There is no such file of dead letters")

@@ -1,8 +1,8 @@
-"""Keyed pseudonyms for phone numbers: the same number and key give the same name everywhere, and no way back.
+"""Keyed pseudonyms for phone numbers: one for each number and key everywhere, and no way back.
 
-Pure. A name is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
+Pure. A pseudonym is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
 (:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can find
-out which number a name stands for, nor find it by trying all numbers; anybody with the key can. Times, recordings
+out which number it stands for, nor find it by trying all numbers; anybody with the key can. Times, recordings
 and free text of a representative, which can identify a person without a number, stay as they are.
 
 A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
@@ -14,16 +14,16 @@ replaced:
   (``anonymous``, fewer than three digits) and nothing at all stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
   ``record_url``, whose link leads nowhere then; also one that is split over the items of a list, or over values whose
-  names speak of a phone. Ids of nine to fifteen digits get a name, too; they still join among records that were treated
+  names speak of a phone. Ids of nine to fifteen digits get one, too; they still join among records that were treated
   alike.
 - Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
   none and stay.
 
 ``did`` stays, the company's own number; so do dates.
 
-``Cdr.key`` of the resulting record is derived from the names, so it is another one than before: the key of the original
-would give its number away to a search of all numbers. The same holds for checkpoints, and for everything else that is
-made from records with their numbers: keep it as you keep the numbers.
+``Cdr.key`` of the resulting record is derived from the pseudonyms, so it is another one than before: the key of the
+original would give its number away to a search of all numbers. The same holds for checkpoints, and for everything else
+that is made from records with their numbers: keep it as you keep the numbers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = ["Pseudonymiser"]
 
 _SHORTEST_KEY: Final = 16
 _LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjkmnpqrstv")
-"""No digit, so that nothing in a name looks like a number; no vowel, so that nothing in it is a word."""
+"""No digit, so that nothing in a pseudonym looks like a number; no vowel, so that nothing in it is a word."""
 _LENGTH: Final = 24
 
 _FEW: Final = 7
@@ -74,11 +74,11 @@ _HOST: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class Pseudonymiser:
-    """Replaces phone numbers by names that only ``key`` leads to.
+    """Replacement of phone numbers by pseudonyms that only ``key`` leads to.
 
     Args:
         key: 16 bytes or more, kept apart from the data; surrounding white space and a byte order mark don't count. The
-            same key gives the same names for ever; another one, other names. It is in no ``repr``, and an instance
+            same key gives the same pseudonyms for ever; another one, others. It is in no ``repr``, and an instance
             can't be pickled.
 
     Raises:
@@ -106,7 +106,7 @@ class Pseudonymiser:
         return self._digest("key")[:32]
 
     def number(self, text: str) -> str:
-        """Return the name of a number. Other text stays as it is, apart from numbers within it."""
+        """Return the pseudonym of a number. Other text stays as it is, apart from numbers within it."""
         normal = normal_number(text) or ""
         if is_number(normal):
             return self._pseudonym(normal)
@@ -119,7 +119,7 @@ class Pseudonymiser:
         return self._text(text)
 
     def _text(self, text: str) -> str:
-        """Return the text with names for the numbers in it."""
+        """Return the text with pseudonyms for the numbers in it."""
         if len(text) < FEWEST_DIGITS:
             return text
         decoded = decode_escapes(text)
@@ -137,15 +137,15 @@ class Pseudonymiser:
         return "".join([*made, text[at:]]) if made else text
 
     def record(self, cdr: Cdr) -> Cdr:
-        """Return the record with names for its numbers."""
+        """Return the record with pseudonyms for its numbers."""
         return self.records((cdr,))[0]
 
     def records(self, records: Iterable[Cdr]) -> RecordTable:
-        """Return many records with names for their numbers, as a table of columns."""
+        """Return many records with pseudonyms for their numbers, as a table of columns."""
         return RecordTable(map(self._batch, RecordTable.of(records).batches))
 
     def _batch(self, batch: RecordBatch) -> RecordBatch:
-        """Return a batch with names for its numbers; each different value is looked at once."""
+        """Return a batch with pseudonyms for its numbers; each different value is looked at once."""
         made: dict[str, tuple[Any, ...]] = {name: _map_texts(self._text, batch.column(name)) for name in _TEXT_FIELDS}
         for name in ("caller_number", "target_number"):
             made[name] = _map_texts(self.number, batch.column(name))
@@ -182,7 +182,7 @@ class Pseudonymiser:
         return mac.hexdigest()
 
     def _pseudonym_of(self, digits: str) -> str:
-        """Return the name of a number, given by its digits."""
+        """Return the pseudonym of a number, given by its digits."""
         return self._pseudonym(normal_number(digits) or "")
 
     def _pseudonym(self, normal: str) -> str:
@@ -194,7 +194,7 @@ class Pseudonymiser:
         return _WHOLE.sub(lambda match: self._pseudonym_of(match[0]), text)
 
     def _link(self, url: str, call_id: str | None) -> str:
-        """Return a link with names for the numbers in its path and query; not in the host or the call's id."""
+        """Return a link with pseudonyms for the numbers in its path and query; not in the host or the call's id."""
         found = _HOST.match(url)
         host, rest = (found[0], url[found.end() :]) if found else ("", url)
         parts = rest.split(call_id) if call_id else [rest]
@@ -205,7 +205,7 @@ class Pseudonymiser:
         return tuple([part and self._text(part) for part in step])
 
     def _object(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return an object, given as ``(*names, *values)``, with names for its numbers."""
+        """Return an object, given as ``(*names, *values)``, with pseudonyms for its numbers."""
         half = len(parts) // 2
         is_short = all(type(part) is str and len(part) < FEWEST_DIGITS for part in parts)
         if is_short and not any(map(_PHONE_WORD.search, parts[:half])):
@@ -238,7 +238,7 @@ class Pseudonymiser:
         return value
 
     def _joined(self, items: Sequence[Any]) -> list[Any]:
-        """Return values in which the name of a number stands in place of the pieces that it was split into."""
+        """Return values in which the pseudonym of a number stands in place of the pieces that it was split into."""
         made = list(items)
         for is_piece, group in itertools.groupby(range(len(made)), lambda place: _is_piece(made[place])):
             places = list(group)

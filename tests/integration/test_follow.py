@@ -150,7 +150,7 @@ async def test_follow_version_covers_every_value() -> None:
 
 
 async def test_follow_requeued_change_comes_again() -> None:
-    """At every look, as it came first, in no checkpoint; until it is not held, or is not there any more."""
+    """It comes at every poll, in no checkpoint, until it is not requeued or the service does not show it any more."""
     desk = Desk(row(1, -100), row(2, -5))
     async with desk.following() as changes:
         first = [await anext(changes)]

@@ -89,7 +89,10 @@ class DatabaseSink:
     def _check(self) -> None:
         path = self._file.path
         if any(other.exists() for other in _side_files(path)):
-            raise ConfigurationError(f"{path} is in use, or was not closed: a file beside it says so")
+            raise ConfigurationError(
+                f"{path} is in use, or was not closed: the log of an open database lies beside it",
+                hint="Wait until the other program has ended; if there is none, open the file once with its own tool.",
+            )
         if not path.exists() or not path.stat().st_size:
             return
         table = self._open_table(path)

@@ -45,7 +45,7 @@ _CATALOGS: Final = (
 
 
 def staging_path(path: Path) -> Path:
-    """Where records wait to be loaded. It has one name, so that what a kill leaves does not stay."""
+    """Return the file in which records wait to be loaded: one name, so that the next run removes it after a kill."""
     return path.with_name(path.name + ".staged")
 
 

@@ -153,7 +153,7 @@ def format_of(target: Destination, wanted: str | None) -> Format:
     formats: dict[str, Format] = {name: name for name in _FORMATS.values()}
     chosen_format = None if wanted is None else formats.get(wanted)
     if chosen_format is None and wanted is not None:
-        raise ConfigurationError(f"Unknown format {wanted!r}; known: {', '.join(formats)}.")
+        raise ConfigurationError(f"Unknown format {wanted!r}; known: {', '.join(formats)}")
     if target == "-" or not isinstance(target, str | os.PathLike):
         return chosen_format or "jsonl"
     if is_folder(target):

@@ -105,7 +105,7 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
 
 
 class _CountingStream(io.RawIOBase):
-    """A way for bytes that knows how many have gone; pyarrow asks where it is."""
+    """Stream that counts its bytes, since pyarrow asks for its position."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
 """Sinks: where records go. A file that bears its name is whole; what is not whole yet is called ``….part``.
 
-A sink of your own needs three methods (:class:`Sink`). The ones here write JSON Lines and CSV, to a path or to a
-stream of bytes, and do not look ahead: what a line looks like never depends on the lines before it.
+A sink of your own needs three methods (:class:`Sink`). Those of this package do not look ahead: how a record is written
+never depends on the records before it.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class _Downloads:
         self._manifest = manifest
         self._resume_at = 0.0
         self._first_of_leg: dict[str, str] = {}
-        """The record that was first seen of each leg in this run, by its ``key``."""
+        """``Cdr.key`` of the first record seen of each leg in this run, by :func:`recording_key` of the leg."""
 
     async def download_or_report(self, cdr: Cdr) -> Recording:
         """Return the recording of a record, also where it could not be fetched."""
@@ -249,7 +249,7 @@ class _Downloads:
         return self._manifest.add(await self._describe(cdr, path, "present"))
 
     def _find_known(self, cdr: Cdr, stem: Path) -> Recording | None:
-        """Return what the manifest says of a record's recording, unless it says that of the leg's twin.
+        """Return what the manifest says of a record's recording, unless that is about another record of its leg.
 
         A file of another name is the same recording under a link that has changed, unless its own file is there, too,
         or two records of this run are of that leg.
@@ -258,9 +258,9 @@ class _Downloads:
         known = self._manifest.recordings.get(key)
         if known is None:
             return self._manifest.recordings.get(cdr.key)  # written by 0.2.0
-        is_twin = self._first_of_leg.setdefault(key, cdr.key) != cdr.key
+        is_other = self._first_of_leg.setdefault(key, cdr.key) != cdr.key
         is_own = known.path is None or PurePosixPath(known.path).stem == stem.name
-        return known if is_own or not (is_twin or _existing_file(stem)) else None
+        return known if is_own or not (is_other or _existing_file(stem)) else None
 
     async def _describe(self, cdr: Cdr, path: Path, status: RecordingStatus) -> Recording:
         sha256, size = await asyncio.to_thread(digest, path)

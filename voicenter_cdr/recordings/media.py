@@ -57,7 +57,7 @@ def identify(front: bytes) -> AudioFormat | None:
 
 
 def check_sound(path: Path, kind: AudioFormat) -> Soundness:
-    """Return whether an audio file that is not empty is whole."""
+    """Return the state of an audio file, which must not be without a byte."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return kind.check(data)
 

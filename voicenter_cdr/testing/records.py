@@ -61,8 +61,7 @@ def make_row(
 def make_record(*, at: datetime = datetime(2026, 1, 4, 9, 30, tzinfo=UTC), number: int = 1, **fields: Any) -> Cdr:
     """Return the row of :func:`make_row` as a :class:`~voicenter_cdr.Cdr`, decoded as the client decodes it."""
     row = make_row(at=at, number=number, **fields)
-    answer = decode(200, {}, _page(row))
-    return answer.records[0]
+    return decode(200, {}, _page(row)).records[0]
 
 
 def _page(row: dict[str, Any]) -> bytes:

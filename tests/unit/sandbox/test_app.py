@@ -63,13 +63,13 @@ async def test_errors_have_the_documented_numbers(
         assert "203.0.113.9" in answer.json()["ERROR_DESCRIPTION"]
 
 
-@pytest.mark.parametrize(("rate_window", "accepted"), [("sliding", [30, 30, 30]), ("fixed", [30, 30, 30])])
-async def test_rate_refuses_the_thirty_first_request(rate_window: Any, accepted: list[int]) -> None:
-    """The thirty-first request of a minute is refused, for each credential by itself."""
+@pytest.mark.parametrize("rate_window", ["sliding", "fixed"])
+async def test_rate_refuses_the_thirty_first_request(rate_window: Any) -> None:
+    """In every minute the thirty-first request is refused, for each credential by itself."""
     app = Sandbox(Records([]), behaviour=Behaviour(rate_window=rate_window, retry_after="7"))
-    for expected in accepted:
+    for _ in range(3):
         answers = [await ask(app) for _ in range(35)]
-        assert sum(answer.json()["ERROR_NUMBER"] == 0 for answer in answers) == expected
+        assert sum(answer.json()["ERROR_NUMBER"] == 0 for answer in answers) == 30
         assert answers[-1].json()["ERROR_NUMBER"] == 1
         assert answers[-1].status_code == 403
         assert answers[-1].headers["retry-after"] == "7"
@@ -221,7 +221,7 @@ async def test_get_answers_as_post() -> None:
         ({"custom": "text"}, ["CustomData"], {"CustomData": '{"a": "1", "b": "2"}'}),
     ],
 )
-async def test_record_looks_follow_their_switch(
+async def test_rendering_of_a_record_follows_each_switch(
     switch: dict[str, Any], fields: list[str], expected: dict[str, Any] | None
 ) -> None:
     """Casing, numbers, empties, dates and containers, one switch at a time."""

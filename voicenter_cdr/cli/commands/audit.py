@@ -1,4 +1,4 @@
-"""The command ``audit``."""
+"""Command ``audit``: a copy compared with its ledger and with the service."""
 
 from __future__ import annotations
 

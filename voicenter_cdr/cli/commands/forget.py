@@ -1,4 +1,4 @@
-"""The command ``forget``."""
+"""Command ``forget``: a phone number removed from copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``sync``."""
+"""Command ``sync``: a copy of the records, kept up to date."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def sync(
         dry_run: Only print the days that would be fetched.
         on_invalid: Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the
             other records.
-        pseudonymise_key_file: Replace phone numbers by names that join wherever the key in this file (16 bytes or
+        pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes or
             more) was used. The same file every time.
     """
     if filters.status:

@@ -1,4 +1,4 @@
-"""The command that acts on records as they come: watch."""
+"""Command ``watch``: act on records as they appear."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _read_state(state: Path | None) -> tuple[str | None, str | None]:
 def _report(stats: WatchStats, dead_lettered: int) -> None:
     fired = f"{pluralize(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
     fired += f" ({dead_lettered} in the dead-letter file)" if dead_lettered else ""
-    echo_err(f"{fired}, {pluralize(stats.follow.polls, 'look')} at the service")
+    echo_err(f"{fired}, {pluralize(stats.follow.polls, 'poll')} of the service")
 
 
 class _Run:

@@ -21,7 +21,7 @@ _UNKNOWN_HOST: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.
 
 @frozen
 class ConnectionFailure:
-    """Why there is no connection."""
+    """Reason why there is no connection, and what to do about it."""
 
     reason: str
     """Completes "The connection to HOST failed: …"."""

@@ -38,7 +38,9 @@ class ResumableStream(AsyncIterator[T]):
         if self._broken is not None:
             raise self._broken
         if self._taking:
-            raise ConfigurationError("The iteration is waiting for its next item already; one task at a time iterates")
+            raise ConfigurationError(
+                "This iteration is already waiting for its next item", hint="Let one task at a time iterate over it."
+            )
         if self._running is None:
             self._running = self._run()
         self._taking = True
@@ -61,7 +63,7 @@ class ResumableStream(AsyncIterator[T]):
             self._taking = False
 
     async def aclose(self) -> None:
-        """End the iteration: nothing is asked any more and nothing is left behind."""
+        """End the iteration: no more requests are sent, and nothing is left running."""
         if self._running is not None:
             await self._running.aclose()
 

@@ -38,7 +38,7 @@ class Checkpoint:
     KIND: ClassVar[str]
     VERSION: ClassVar[int]
     OWNER: ClassVar[str]
-    """Name of that whose position it is, for errors."""
+    """Name of the stream that it is a position of, for errors."""
 
     def dump(self) -> str:
         """Return the checkpoint as JSON text."""

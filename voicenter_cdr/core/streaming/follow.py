@@ -99,7 +99,7 @@ class SeenVersions:
         self.versions: dict[str, int] = {}
         """Finished versions."""
         self.pending: dict[str, PendingVersion] = {}
-        """Versions to hand out again at every look."""
+        """Versions to hand out again at every poll."""
         self.parked: dict[str, PendingVersion] = {}
         """Unfinished versions that this run does not hand out again; a checkpoint has them as pending."""
         self.keys: dict[str, int] = {}
@@ -231,7 +231,7 @@ class FollowStream(ResumableStream[Change]):
         return min([self._complete_until, *oldest])
 
     def requeue(self, change: Change) -> None:
-        """Hand a change out again, at every look, until it is not requeued or the service does not show it any more.
+        """Hand a change out again at every poll, until it is not requeued or the service does not show it any more.
 
         Call it before the next change is asked for. No checkpoint covers the change until then.
         """
@@ -251,7 +251,7 @@ class FollowStream(ResumableStream[Change]):
         self._seen.release(version)
 
     def sweep_soon(self) -> None:
-        """Make the next look a sweep, however short ago the last one was."""
+        """Make the next poll a sweep, however recent the last one is."""
         self._sweep_soon = True
 
     def _resume(self, checkpoint: FollowCheckpoint) -> None:
@@ -305,7 +305,7 @@ class FollowStream(ResumableStream[Change]):
         self._prune()
         self._count(sweeps=1)
 
-    def _pass(self, end: datetime) -> None:
+    def _mark_read(self, end: datetime) -> None:
         """Note that all before this instant was read.
 
         What began one look-back before now can't come or change any more, so that a stream that begins long ago neither
@@ -370,7 +370,7 @@ class FollowStream(ResumableStream[Change]):
             await self._pause(error)
 
     async def _pause(self, error: VoicenterError) -> None:
-        """Log a failure that may pass, and wait before the next look."""
+        """Log a failure that may pass, and wait before the next poll."""
         self._count(failures=1)
         pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
         fields = {"error": type(error).__name__, "seconds": pause}
@@ -388,7 +388,7 @@ class FollowStream(ResumableStream[Change]):
                     if change.version not in self._seen.pending:
                         self._count(new=int(change.is_new), changed=int(not change.is_new))
                     yield change
-                self._pass(page.end)
+                self._mark_read(page.end)
                 await asyncio.sleep(0)
 
     async def _unproven_pages(self, period: CdrQuery) -> AsyncGenerator[Page, None]:

@@ -1,7 +1,7 @@
 """Rules of a watch: which records they match, and the handler that is called for each.
 
 Handlers run beside the stream, so that one that fails or is slow holds up neither the stream nor another rule. An event
-that was not delivered is in no checkpoint: it fires again at the next look, or after a restart.
+that was not delivered is in no checkpoint: it fires again at the next poll, or after a restart.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _value(row: Cdr | InvalidRecord) -> Any:
 
 
 def to_page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
-    """Tell the planner of a response; with its rows where they are to be compared."""
+    """Return what the planner needs of a response; with its rows where they are to be compared."""
 
     def rows_at(second: int) -> Counter[Any]:
         records, invalid = response.between(second, second + 1)
