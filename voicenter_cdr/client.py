@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -42,6 +42,8 @@ from voicenter_cdr.models import (
 from voicenter_cdr.models.results import MAX_ROWS, PAGE_CAP
 
 __all__ = ["BASE_URL", "CdrClient"]
+
+S = TypeVar("S", RecordStream, PageStream)
 
 BASE_URL: Final = "https://api.voicenter.com/hub/cdr/"
 """The Call Log API's address (API document)."""
@@ -240,7 +242,7 @@ class CdrClient:
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
         if (proven := await count_records(sender, page_cap=self._page_cap)) is not None:
             return proven
-        pages = PageStream(query, *self._bulk(query, "any", "collect", max_wait, None, sender.generation))
+        pages = self._stream(PageStream, query, order="any", max_wait=max_wait, generation=sender.generation)
         return sum([page.rows async for page in pages])
 
     async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
@@ -271,7 +273,9 @@ class CdrClient:
         after the readable records of a page that holds unreadable ones, unless ``on_invalid="collect"``;
         :class:`CheckpointError`; and the errors of the service. Each carries a ``checkpoint``.
         """
-        return RecordStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
+        return self._stream(
+            RecordStream, query, order=order, on_invalid=on_invalid, max_wait=max_wait, resume_from=resume_from
+        )
 
     def iter_pages(
         self,
@@ -283,7 +287,9 @@ class CdrClient:
         resume_from: str | None = None,
     ) -> PageStream:
         """Iterate as :meth:`iter_all` does, in pages each complete for their part of the period; for bulk work."""
-        return PageStream(query, *self._bulk(query, order, on_invalid, max_wait, resume_from))
+        return self._stream(
+            PageStream, query, order=order, on_invalid=on_invalid, max_wait=max_wait, resume_from=resume_from
+        )
 
     async def fetch_table(
         self, query: CdrQuery, *, on_invalid: OnInvalid = "raise", max_wait: float | None = None
@@ -332,7 +338,7 @@ class CdrClient:
         generation = self.session.generation  # of now: a poll after aclose() must not open the client again
 
         def read(period: CdrQuery) -> PageStream:
-            return PageStream(period, *self._bulk(period, "time", "collect", max_wait, None, generation))
+            return self._stream(PageStream, period, max_wait=max_wait, generation=generation)
 
         async def fetch(period: CdrQuery) -> Page:
             return await self.fetch(period, on_invalid="collect", max_wait=max_wait)
@@ -388,23 +394,33 @@ class CdrClient:
         """
         query = CdrQuery(*call_id_window(call_id, around), call_id=call_id)
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
-        stream = RecordStream(query, sender, "time", "raise", 1, self._page_cap, 0, None)
+        stream = RecordStream(query, sender, page_cap=self._page_cap)
         return tuple([record async for record in stream])
 
-    def _bulk(
+    def _stream(
         self,
+        kind: type[S],
         query: CdrQuery,
-        order: Order,
-        on_invalid: OnInvalid,
+        *,
+        order: Order = "time",
+        on_invalid: OnInvalid = "collect",
         max_wait: float | None,
-        resume_from: str | None,
+        resume_from: str | None = None,
         generation: int | None = None,
-    ) -> tuple[QuerySession, Order, OnInvalid, int, int, int, str | None]:
+    ) -> S:
+        """Return a stream of bulk requests, of this generation of the session or of the current one."""
         check_choice("order", order, ("time", "any"))
         check_choice("on_invalid", on_invalid, ("raise", "collect"))
         if query.sort:
             raise ConfigurationError("sort is for fetch; an iteration is in order of time, so leave it out")
-        hold = self._buffer_pages if self._concurrency > 1 else 0
         generation = self.session.generation if generation is None else generation
-        sender = QuerySession(self.session, query, interactive=False, max_wait=max_wait, generation=generation)
-        return sender, order, on_invalid, self._concurrency, self._page_cap, hold, resume_from
+        return kind(
+            query,
+            QuerySession(self.session, query, interactive=False, max_wait=max_wait, generation=generation),
+            order=order,
+            on_invalid=on_invalid,
+            concurrency=self._concurrency,
+            page_cap=self._page_cap,
+            buffer_pages=self._buffer_pages if self._concurrency > 1 else 0,
+            resume_from=resume_from,
+        )

@@ -156,12 +156,13 @@ class _Stream(ResumableStream[T]):
         self,
         query: CdrQuery,
         sender: RequestSender,
-        order: Order,
-        on_invalid: OnInvalid,
-        concurrency: int,
+        *,
         page_cap: int,
-        buffer_pages: int,
-        resume_from: str | None,
+        order: Order = "time",
+        on_invalid: OnInvalid = "raise",
+        concurrency: int = 1,
+        buffer_pages: int = 0,
+        resume_from: str | None = None,
     ) -> None:
         windows, delivered, largest_total = [Window(*query.seconds)], Counter[str](), 0
         if resume_from is not None:
