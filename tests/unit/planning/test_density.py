@@ -62,6 +62,14 @@ def test_density_weighs_hour_day_and_whole_by_two_hours_each() -> None:
     assert expected == pytest.approx([3600 * (60 + 80) / 10_800, 3600 * 40 / 10_800, 40, 20, 30])
 
 
+def test_density_hour_of_the_day_knows_no_other_hours() -> None:
+    """An hour between two that were seen is an average one."""
+    model = DensityModel()
+    learn_hour(model, 9, 60)
+    learn_hour(model, 11, 12)
+    assert model.predict(10 * HOUR, 11 * HOUR) == pytest.approx(36)
+
+
 def test_density_every_row_learnt_and_every_new_count_is_used_at_once() -> None:
     """What was predicted before is not kept; the last of equally long periods counts."""
     model = DensityModel()

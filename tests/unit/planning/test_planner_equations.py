@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from support.planner_worlds import Row
 
 from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.planner import WindowPlanner
 from voicenter_cdr.core.planning.windows import Window, WindowRequest
-from voicenter_cdr.errors import CountMismatchError
+from voicenter_cdr.errors import CountMismatchError, DenseWindowError
 
 WHOLE = Window(0, 100_000)
 BEFORE = [10, 20, 30, 40]
@@ -242,3 +244,32 @@ def test_planner_types_that_the_query_names_divide_a_dense_second() -> None:
         planner.record_page(request, PageInfo([5] * len(hits[:4]), None, None, hits[:4]))
     ((window, page),) = planner.pop_complete()
     assert (window, len(page.rows)) == (Window(5, 6), 9)
+
+
+@pytest.mark.parametrize(("total", "is_whole"), [(1, True), (0, False)])
+def test_planner_totals_below_their_pages_prove_no_dense_second(total: int, is_whole: bool) -> None:
+    """Where one total was too small for its page, three rows of two ends that make another are chance."""
+    planner = WindowPlanner([Window(0, 1), Window(5, 6)], page_cap=2, largest_total=99)
+    answer_next(planner, PageInfo([0], total, 1, ["x"]))
+    first, last = PageInfo([5, 5], 3, 2, ["b", "a"]), PageInfo([5, 5], 3, 2, ["c", "b"])
+    request = answer_next(planner, first)
+    assert (request.all_fields, request.tie_break_by_call_id) == (True, True)
+    answer_next(planner, last)
+    with contextlib.nullcontext() if is_whole else pytest.raises(DenseWindowError):
+        answer_next(planner, first)
+        assert [len(page.seconds) for _, page in planner.pop_complete()] == [1, 3]
+
+
+def test_planner_complete_window_tells_what_to_expect_of_the_next() -> None:
+    """Its rows stand for hours that were not seen; a longer period is asked without its fields for comparison."""
+    planner = WindowPlanner([Window(0, 10), Window(10, 100)], page_cap=4)
+    request = answer_next(planner, make_page([1, 2], 2))
+    assert (request.all_fields, request.tie_break_by_call_id) == (False, False)
+    assert planner.remaining_pages == pytest.approx(90 * 0.2 / 4, rel=0.2)
+
+
+def test_planner_total_that_stops_at_the_page_counts_nothing() -> None:
+    """It may be capped there, however large others were."""
+    planner = WindowPlanner([WHOLE], page_cap=4, largest_total=99)
+    answer_next(planner, make_page(BEFORE, 4))
+    assert planner.expected_rows is None

@@ -157,7 +157,7 @@ def test_take_segment_burst_is_cut_where_it_is(usual: int, rate: float | None, s
     if rate is not None:
         first.rate = rate
     schedule.take_segment()
-    assert first.span == pytest.approx(seconds, abs=2)
+    assert first.span == pytest.approx(seconds, abs=0.5)
 
 
 @pytest.mark.parametrize(("end", "expected"), [(25 * DAY, 25 * DAY), (25 * DAY + 1, 21 * DAY)])

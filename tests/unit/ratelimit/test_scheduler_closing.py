@@ -109,11 +109,12 @@ async def test_scheduler_close_before_a_token_that_comes_all_the_same_sends_noth
     permit = await scheduler.acquire(interactive=True, max_wait=None)
     await asyncio.sleep(5.0)
     limiter.seconds = 3.0
-    sending = asyncio.create_task(scheduler.mark_sent(permit))
-    await asyncio.sleep(1.0)
-    scheduler.close()
-    with pytest.raises(ConfigurationError, match="closed"):
-        await sending
+    for wait in (scheduler.mark_sent(permit), scheduler.acquire(interactive=True, max_wait=None)):
+        waiting = asyncio.create_task(wait)
+        await asyncio.sleep(1.0)
+        scheduler.close()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await waiting
     assert permit.sent == 0.0  # when it was acquired
 
 
