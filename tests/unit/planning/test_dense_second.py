@@ -191,6 +191,12 @@ def test_dense_second_ends_that_do_not_meet_take_types() -> None:
         enumerate_rows(rows, cap=3, count=lambda _, hits: min(hits, 6), largest_total=40, requests=[])
 
 
+def test_dense_second_type_that_nobody_knows_is_asked_for_once_it_was_seen() -> None:
+    """The API document may not name it; then its row makes the total."""
+    rows = [Row(f"c{number}", 5, kind) for number, kind in enumerate((77, 4, 8, 77, 10))]
+    assert names(enumerate_rows(rows, cap=2, largest_total=40, requests=[])) == [row.key for row in rows]
+
+
 def test_dense_second_row_without_a_type_is_taken_from_the_whole() -> None:
     """No request by call type shows it; the whole does, and they add up."""
     rows = [Row(f"c{number}", 5, kind) for number, kind in enumerate((None, 4, 8, 9, 10))]
@@ -284,11 +290,20 @@ def test_dense_second_beside_another_total_proves_nothing(pages: tuple[PageInfo,
     assert len(requests[-1].cdr_types) > 1
 
 
-def test_dense_second_row_without_a_time_is_of_no_neighbour() -> None:
+@pytest.mark.parametrize("first", [[None, 6], [None, None]], ids=["one", "all"])
+@pytest.mark.parametrize("last", [[6, 6], [None, None]], ids=["none", "all"])
+def test_dense_second_row_without_a_time_is_of_no_neighbour(first: list[int | None], last: list[int | None]) -> None:
     """It may be in the crowd, and be counted twice."""
-    first = PageInfo([None, 6], 5, 2, ["own", "b"])
-    _, requests = enumerate_pages(first, LAST, first)
+    page = PageInfo(first, 5, 2, ["own", "b"])
+    _, requests = enumerate_pages(page, evolve(LAST, seconds=last), page)
     assert len(requests[-1].cdr_types) > 1
+
+
+def test_dense_second_orders_that_differ_where_they_overlap_prove_nothing() -> None:
+    """One order shows a third row between two that both show: the other leaves rows out."""
+    rising = PageInfo([5] * 4, 6, 4, ["a", "b", "c", "d"])
+    with pytest.raises(DenseWindowError):
+        enumerate_pages(rising, PageInfo([5] * 4, 6, 4, ["f", "e", "d", "b"]), rising, largest_total=6)
 
 
 def test_dense_second_beside_totals_that_may_be_ceilings_is_named() -> None:
