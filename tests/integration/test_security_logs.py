@@ -232,6 +232,26 @@ async def test_error_of_a_shared_limiter_shows_no_password() -> None:
         assert not leaks(everything(refused.value))
 
 
+@pytest.mark.parametrize(("reply", "kind"), [(b"", TimeoutError), (b"+OK\r\n", RateLimitError)])
+async def test_error_while_a_shared_limiter_logs_in_shows_no_password(reply: bytes, kind: type[Exception]) -> None:
+    """A caller who waits no longer sees no password, and what is no Redis server is told as a limiter's failure."""
+    pytest.importorskip("redis")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with RedisLimiter(f"redis://user:hunter2@127.0.0.1:{port}/0") as limiter:
+            with pytest.raises(kind) as raised:
+                async with asyncio.timeout(0.05 if kind is TimeoutError else 5.0):
+                    await limiter.acquire()
+    assert raised.value.__cause__ is not None
+    assert "hunter2" not in everything(raised.value)
+
+
 def test_shared_limit_with_a_password_is_refused_as_a_flag(run: Run, service: Service) -> None:  # fixtures
     """A shared limiter's address with a password is for the environment: a command line is read by everybody."""
     for url in ("redis://:s3cret@127.0.0.1/0", "rediss://user:s3cret@127.0.0.1", "s3cret://a@b"):
