@@ -144,3 +144,12 @@ def test_watch_checkpoint_with_a_salt_of_another_length_is_refused(salt: str) ->
     follow = FollowCheckpoint.of(query=QUERY, complete_until=NOW, versions={}, keys={}, pending={}, now=NOW)
     with pytest.raises(ValueError, match="another length"):
         WatchCheckpoint(start=1, end=2, salt=salt, done={}, follow=follow)
+
+
+@pytest.mark.parametrize("version", ["\ud800", "0521234567", None, 3.0, True, [3]])
+def test_checkpoint_version_that_is_no_number_is_damaged_and_not_shown(version: Any) -> None:
+    """A version is quoted only where it is a whole number: anything else may not even be printable."""
+    with pytest.raises(CheckpointError, match="damaged") as raised:
+        StreamCheckpoint.parse(json.dumps({"kind": "records", "version": version}))
+    assert "521234567" not in str(raised.value)
+    assert str(raised.value).encode()

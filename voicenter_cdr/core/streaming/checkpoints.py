@@ -55,7 +55,9 @@ class Checkpoint:
             raise damaged from None
         if kind != cls.KIND:
             raise CheckpointError(f"The checkpoint is not one of {cls.OWNER}")
-        if type(version) is not int or version != cls.VERSION:
+        if type(version) is not int:
+            raise damaged
+        if version != cls.VERSION:
             raise CheckpointError(
                 f"The checkpoint is of another version of this package: it has version {version!s:.20}, "
                 f"and {cls.VERSION} is read"
