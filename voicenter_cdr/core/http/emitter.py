@@ -27,7 +27,7 @@ class EventEmitter:
         if hook is not None and not callable(hook):
             raise ConfigurationError("on_event takes a function of one event")
         kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
-        if any(is_kind(hook) or is_kind(getattr(hook, "__call__", None)) for is_kind in kinds):  # noqa: B004
+        if any(is_kind(hook) or is_kind(getattr(hook, "__call__", None)) for is_kind in kinds):  # noqa: B004  # asked what it is
             raise ConfigurationError(
                 "on_event takes a plain function, neither a coroutine function nor a generator",
                 hint="Let it put the event into an asyncio.Queue, and await there.",
