@@ -1,4 +1,4 @@
-"""Requests, parsed leniently: unreadable parts are left out, and answered with an error."""
+"""Requests, parsed leniently: unreadable parts are left out, and the response is an error."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class ParsedRequest:
 
 def parse_request(method: str, query: bytes, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
     """Read a request: a flat query string for GET, JSON with ``search`` within for POST; names in any case."""
-    top, search = _flat(query) if method == "GET" else _nested(body)
+    top, search = _parse_query_string(query) if method == "GET" else _parse_body(body)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     code = top.get("code")
     return ParsedRequest(
         code=None if code is None else str(code),
         token=token.strip() or None if scheme.lower() == "bearer" else None,
-        first=_seconds(search.get("fromdate")),
-        last=_seconds(search.get("todate")),
-        fields=_texts(top.get("fields")),
-        sort=tuple(_levels(top.get("sort"))),
-        filters={name: texts for name in _FILTERS if (texts := _texts(search.get(name)))},
+        first=_to_epoch_seconds(search.get("fromdate")),
+        last=_to_epoch_seconds(search.get("todate")),
+        fields=_to_texts(top.get("fields")),
+        sort=tuple(_iter_sort_levels(top.get("sort"))),
+        filters={name: texts for name in _FILTERS if (texts := _to_texts(search.get(name)))},
     )
 
 
-def _flat(query: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parse_query_string(query: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, list[str]] = defaultdict(list)
     for key, value in parse_qsl(query.decode("latin-1")):
         found[key.lower()].append(value)
@@ -71,31 +71,31 @@ def _flat(query: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return flat, flat
 
 
-def _nested(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parse_body(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        top = _folded(json.loads(body))
+        top = _fold_keys(json.loads(body))
     except (ValueError, RecursionError):
         top = {}
-    return top, _folded(top.get("search"))
+    return top, _fold_keys(top.get("search"))
 
 
-def _folded(value: object) -> dict[str, Any]:
+def _fold_keys(value: object) -> dict[str, Any]:
     return {str(key).lower(): item for key, item in value.items()} if isinstance(value, Mapping) else {}
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _to_texts(value: object) -> tuple[str, ...]:
     values: Iterable[object] = value if isinstance(value, list | tuple) else (value,)
     return tuple(str(item) for item in values if item is not None and item != "")
 
 
-def _levels(value: object) -> Iterable[tuple[str, str]]:
+def _iter_sort_levels(value: object) -> Iterable[tuple[str, str]]:
     for level in value if isinstance(value, list) else [value]:
-        folded = _folded(level)
+        folded = _fold_keys(level)
         if folded.get("field"):
             yield str(folded["field"]), "desc" if str(folded.get("order", "asc")).lower() == "desc" else "asc"
 
 
-def _seconds(text: object) -> float | None:
+def _to_epoch_seconds(text: object) -> float | None:
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writes one answer: the envelope, its rows a slice at a time, and what a fault makes of them."""
+"""Writing of one response: the envelope, its rows a slice at a time, and what a fault makes of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class ResponseWriter:
-    """Writes one answer."""
+    """Writer of one response."""
 
     def __init__(self, behaviour: Behaviour, send: Send, *, accepts_gzip: bool) -> None:
         self._behaviour = behaviour
@@ -43,14 +43,14 @@ class ResponseWriter:
     async def plain(
         self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Send an answer that is not the API's."""
+        """Send a response that is not the API's."""
         await self._write(status, [body], Fault(content_type=content_type, headers=headers or {}))
 
     async def error(self, number: int, address: str, fault: Fault) -> None:
         """Send an error number, with its documented description and status."""
         status = _STATUSES.get(number, 403)
         text = _DESCRIPTIONS.get(number, "Unknown error.").format(address=address)
-        body = self._envelope({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": text, "STATUS_CODE": status})
+        body = self._encode_envelope({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": text, "STATUS_CODE": status})
         if number == 1 and self._behaviour.retry_after is not None:
             fault = attrs.evolve(fault, headers={**fault.headers, "retry-after": self._behaviour.retry_after})
         await self._write(status if self._behaviour.error_status == "documented" else 200, [body], fault)
@@ -59,19 +59,19 @@ class ResponseWriter:
         """Send the rows, by their index, each as ``show`` renders it."""
         rows = rows[: max(0, len(rows) - fault.lose_rows)]
         extra = int(fault.extra_row is not None)
-        head = self._head(len(rows) + extra, total + extra, fault)
+        head = self._make_head(len(rows) + extra, total + extra, fault)
         instead = fault.cdr_list
         if instead == "right" and not rows and not extra and self._behaviour.list_when_empty != "list":
             instead = self._behaviour.list_when_empty
         if instead != "right":
             more: dict[str, dict[str, Any]] = {"missing": {}, "null": {"CDR_LIST": None}, "object": {"CDR_LIST": {}}}
-            await self._write(200, [self._envelope(head | more[instead])], fault)
+            await self._write(200, [self._encode_envelope(head | more[instead])], fault)
             return
-        pieces = [self._envelope(head | {"CDR_LIST": []})[:-2], *await self._pieces(show, rows, fault)]
-        late = "" if fault.late_error is None else f',"{self._key("ERROR_NUMBER")}":{fault.late_error}'
+        pieces = [self._encode_envelope(head | {"CDR_LIST": []})[:-2], *await self._encode_rows(show, rows, fault)]
+        late = "" if fault.late_error is None else f',"{self._spell_key("ERROR_NUMBER")}":{fault.late_error}'
         await self._write(200, [*pieces, f"]{late}}}".encode()], fault)
 
-    def _head(self, count: int, total: int, fault: Fault) -> dict[str, Any]:
+    def _make_head(self, count: int, total: int, fault: Fault) -> dict[str, Any]:
         head: dict[str, Any] = {"ERROR_NUMBER": 0, "ERROR_DESCRIPTION": "OK", "STATUS_CODE": 200}
         totals = self._behaviour.totals
         if totals != "missing":
@@ -80,29 +80,31 @@ class ResponseWriter:
         head["RETURN_HITS"] = count if fault.return_hits is None else fault.return_hits
         return head
 
-    async def _pieces(self, show: Callable[[int], dict[str, Any]], rows: Sequence[int], fault: Fault) -> list[bytes]:
+    async def _encode_rows(
+        self, show: Callable[[int], dict[str, Any]], rows: Sequence[int], fault: Fault
+    ) -> list[bytes]:
         bad, extra = fault.bad_row, fault.extra_row
         pieces: list[bytes] = []
         for start in range(0, len(rows), _SLICE):
             shown = [show(index) for index in rows[start : start + _SLICE]]
             if bad is not None and start <= bad < start + len(shown):
-                shown[bad - start] = _broken(shown[bad - start])
+                shown[bad - start] = _break_row(shown[bad - start])
             if extra is not None and start <= extra < start + len(shown):
-                shown.insert(extra - start, _broken(shown[extra - start]))
+                shown.insert(extra - start, _break_row(shown[extra - start]))
             pieces.append((b"," if start else b"") + _encode(shown)[1:-1].encode("utf-8", "backslashreplace"))
             await asyncio.sleep(0)
         if extra is not None and extra >= len(rows):
-            pieces.append((b"," if rows else b"") + _encode(_broken({"CallID": "", "Date": ""})).encode())
+            pieces.append((b"," if rows else b"") + _encode(_break_row({"CallID": "", "Date": ""})).encode())
         return pieces
 
-    def _key(self, name: str) -> str:
+    def _spell_key(self, name: str) -> str:
         spelling = self._behaviour.envelope
         if spelling == "spaces" and name != "CDR_LIST":
             return name.replace("_", " ")
         return name.lower() if spelling == "lower" else name
 
-    def _envelope(self, items: Mapping[str, Any]) -> bytes:
-        return _encode({self._key(name): value for name, value in items.items()}).encode()
+    def _encode_envelope(self, items: Mapping[str, Any]) -> bytes:
+        return _encode({self._spell_key(name): value for name, value in items.items()}).encode()
 
     # -- bytes
 
@@ -110,7 +112,7 @@ class ResponseWriter:
         pieces = pieces if fault.body is None else [fault.body]
         headers = {"content-type": fault.content_type, **fault.headers}
         if self._gzip or fault.damage_gzip:
-            pieces = await _packed(pieces)
+            pieces = await _compress(pieces)
             headers["content-encoding"] = "gzip"
         if fault.damage_gzip:
             whole = b"".join(pieces)
@@ -123,7 +125,7 @@ class ResponseWriter:
             pieces = [b"".join(pieces)[: fault.cut_at]]
         encoded = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
         await self._send({"type": "http.response.start", "status": fault.status or status, "headers": encoded})
-        for piece in _dripped(pieces, fault):
+        for piece in _split_to_drip(pieces, fault):
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(fault.drip)
         if breaks:
@@ -131,12 +133,12 @@ class ResponseWriter:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _broken(row: Mapping[str, Any]) -> dict[str, Any]:
+def _break_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of which no value can be read."""
     return {key: {"broken": True} for key in row}
 
 
-async def _packed(pieces: list[bytes]) -> list[bytes]:
+async def _compress(pieces: list[bytes]) -> list[bytes]:
     pack = zlib.compressobj(1, zlib.DEFLATED, 31)  # 31: with the frame of gzip
     packed = []
     for piece in pieces:
@@ -146,7 +148,7 @@ async def _packed(pieces: list[bytes]) -> list[bytes]:
     return [piece for piece in packed if piece]
 
 
-def _dripped(pieces: list[bytes], fault: Fault) -> list[bytes]:
+def _split_to_drip(pieces: list[bytes], fault: Fault) -> list[bytes]:
     if not fault.drip:
         return pieces
     size = fault.drip_bytes

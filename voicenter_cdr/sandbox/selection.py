@@ -1,4 +1,4 @@
-"""Choice and order of the rows of an answer: bounds, filters, sort and cut.
+"""Choice and order of the rows of a response: bounds, filters, sort and cut.
 
 Works a slice at a time, so that the loop is not blocked; only what a filter or a hidden record makes necessary is
 looked at.
@@ -25,53 +25,53 @@ _IDENTITIES = frozenset({"account", "hierarchical", "department", "user"})
 
 
 async def select_rows(
-    population: Population, behaviour: Behaviour, asked: ParsedRequest, *, now: float, seed: int
+    population: Population, behaviour: Behaviour, request: ParsedRequest, *, now: float, seed: int
 ) -> tuple[Sequence[int], int]:
-    """Return the rows of an answer by their index, in its order, and the number that match."""
-    between = _between(population.times, behaviour, asked)
-    found = await _filtered(await _visible(between, population, now), population, asked.filters)
+    """Return the rows of a response by their index, in its order, and the number that match."""
+    between = _find_period(population.times, behaviour, request)
+    found = await _apply_filters(await _select_visible(between, population, now), population, request.filters)
     order = RowOrder(population, behaviour, seed)
-    return await order.cut(found, asked.sort), len(found)
+    return await order.cut(found, request.sort), len(found)
 
 
-def _between(times: Sequence[int], behaviour: Behaviour, asked: ParsedRequest) -> range:
+def _find_period(times: Sequence[int], behaviour: Behaviour, request: ParsedRequest) -> range:
     shift = behaviour.offset_hours * 3600
-    low, high = (round((edge - shift) * 1000) for edge in asked.window or (0.0, -1.0))
+    low, high = (round((edge - shift) * 1000) for edge in request.window or (0.0, -1.0))
     after, upto = behaviour.lower == "exclusive", behaviour.upper == "inclusive"
     if behaviour.fractions == "none":
-        start, stop = _edge(times, low, after=after), _edge(times, high, after=upto)
+        start, stop = _find_edge(times, low, after=after), _find_edge(times, high, after=upto)
     else:
         start = (bisect_right if after else bisect_left)(times, low)
         stop = (bisect_right if upto else bisect_left)(times, high)
     return range(start, max(start, stop))
 
 
-def _edge(times: Sequence[int], edge: int, *, after: bool) -> int:
+def _find_edge(times: Sequence[int], edge: int, *, after: bool) -> int:
     """Return the place where rows of a second begin, or end; a bound between seconds lies after the first."""
     floor, rest = divmod(edge, 1000)
     return bisect_left(times, (floor + (after or rest > 0)) * 1000)
 
 
-async def _visible(found: range, population: Population, now: float) -> Sequence[int]:
+async def _select_visible(found: range, population: Population, now: float) -> Sequence[int]:
     appearances = population.appearances
     if appearances is None or not found or max(appearances[found.start : found.stop]) <= now:
         return found
     seen: Sequence[float] = appearances
-    return await _kept(found, lambda index: seen[index] <= now)
+    return await _keep_rows(found, lambda index: seen[index] <= now)
 
 
-async def _filtered(
+async def _apply_filters(
     found: Sequence[int], population: Population, filters: Mapping[str, tuple[str, ...]]
 ) -> Sequence[int]:
     if not {text.lower() for text in filters.get("identitycriteria", ())} <= _IDENTITIES:
         return ()  # a word the document does not know: better nothing than anything
-    tests = [_test(name, wanted) for name, wanted in filters.items() if name != "identitycriteria"]
+    tests = [_make_test(name, wanted) for name, wanted in filters.items() if name != "identitycriteria"]
     if not tests:
         return found
-    return await _kept(found, lambda index: all(test(population.record(index)) for test in tests))
+    return await _keep_rows(found, lambda index: all(test(population.record(index)) for test in tests))
 
 
-async def _kept(found: Sequence[int], keep: Callable[[int], bool]) -> list[int]:
+async def _keep_rows(found: Sequence[int], keep: Callable[[int], bool]) -> list[int]:
     kept: list[int] = []
     for start in range(0, len(found), _SLICE):
         kept += filter(keep, found[start : start + _SLICE])
@@ -79,11 +79,13 @@ async def _kept(found: Sequence[int], keep: Callable[[int], bool]) -> list[int]:
     return kept
 
 
-def _test(name: str, wanted: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
+def _make_test(name: str, wanted: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
     """Return the condition of one filter; the values it allows are alternatives."""
     if name == "phones":
-        numbers = frozenset(map(_digits, wanted)) - {""}
-        return lambda record: any(_digits(lookup(record, key)) in numbers for key in ("CallerNumber", "TargetNumber"))
+        numbers = frozenset(map(_normalize_number, wanted)) - {""}
+        return lambda record: any(
+            _normalize_number(lookup(record, key)) in numbers for key in ("CallerNumber", "TargetNumber")
+        )
     keys = {
         "extensions": ("CallerExtension", "TargetExtension"),
         "callid": ("CallID",),
@@ -104,20 +106,20 @@ def lookup(record: Mapping[str, Any], name: str) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _bare(text: str) -> str:
+def _strip_prefixes(text: str) -> str:
     if any(letter.isalpha() for letter in text):
         return ""
     digits = "".join(letter for letter in text if letter.isdigit())
     return digits.removeprefix("972").removeprefix("0")
 
 
-def _digits(number: object) -> str:
+def _normalize_number(number: object) -> str:
     """Return a number without its spelling: Israeli ones with and without 972 are the same. Empty where it is none."""
-    return _bare(str(number)) if number else ""
+    return _strip_prefixes(str(number)) if number else ""
 
 
 class RowOrder:
-    """Sorts and cuts."""
+    """Order of rows, and the cut at the rows that a response holds."""
 
     def __init__(self, population: Population, behaviour: Behaviour, seed: int) -> None:
         self._population = population
@@ -127,16 +129,16 @@ class RowOrder:
     async def cut(self, found: Sequence[int], sort: tuple[tuple[str, str], ...]) -> Sequence[int]:
         behaviour = self._behaviour
         if behaviour.sort == "ignored" or not sort:
-            return await self._own_order(found)
+            return await self._scatter_rows(found)
         if behaviour.sort == "after_cut" and len(found) > behaviour.cap:
-            found = sorted(await self._own_order(found))
-        return self._sorted(found, sort)
+            found = sorted(await self._scatter_rows(found))
+        return self._sort_rows(found, sort)
 
     def _scatter(self, index: int) -> int:
         """Return a fixed order that has nothing to do with time."""
         return (index + self._shift) * 2_654_435_761 % 2**32
 
-    async def _own_order(self, found: Sequence[int]) -> Sequence[int]:
+    async def _scatter_rows(self, found: Sequence[int]) -> Sequence[int]:
         cap, step = self._behaviour.cap, max(4 * self._behaviour.cap, 4_000)
         first: list[int] = []
         for start in range(0, len(found), step):
@@ -144,7 +146,7 @@ class RowOrder:
             await asyncio.sleep(0)
         return first
 
-    def _sorted(self, found: Sequence[int], sort: tuple[tuple[str, str], ...]) -> Sequence[int]:
+    def _sort_rows(self, found: Sequence[int], sort: tuple[tuple[str, str], ...]) -> Sequence[int]:
         """Return the first rows of the sort; ``found`` is in order of time."""
         cap, ties = self._behaviour.cap, self._behaviour.ties
         name, order = sort[0]
@@ -152,17 +154,17 @@ class RowOrder:
         if by_time and len(sort) == 1 and ties == "reversed":
             return found[: -cap - 1 : -1] if falling else found[:cap]
         if by_time:
-            found = self._reach(found, falling)
+            found = self._take_first_by_time(found, falling)
         rows = list(found)
         if ties == "scrambled":
             rows.sort(key=self._scatter)
         elif ties == "reversed" and falling:
             rows.reverse()
-        for field_name, way in reversed(sort):
-            rows.sort(key=self._key(field_name), reverse=way == "desc")
+        for field_name, direction in reversed(sort):
+            rows.sort(key=self._sort_key(field_name), reverse=direction == "desc")
         return rows[:cap]
 
-    def _reach(self, found: Sequence[int], falling: bool) -> Sequence[int]:
+    def _take_first_by_time(self, found: Sequence[int], falling: bool) -> Sequence[int]:
         """Return the rows of the first ``cap`` by time, and all others of the instant of the last one."""
         cap = self._behaviour.cap
         if len(found) <= cap:
@@ -171,7 +173,7 @@ class RowOrder:
             return found[bisect_left(found, self._stored(found[-cap]), key=self._stored) :]
         return found[: bisect_right(found, self._stored(found[cap - 1]), key=self._stored)]
 
-    def _key(self, name: str) -> Callable[[int], Any]:
+    def _sort_key(self, name: str) -> Callable[[int], Any]:
         return self._stored if name.lower() == "date" else functools.partial(self._value, name)
 
     def _stored(self, index: int) -> int:
@@ -179,7 +181,7 @@ class RowOrder:
         return stored // 1000 if self._behaviour.fractions == "none" else stored
 
     def _value(self, name: str, index: int) -> tuple[int, float, str]:
-        """Numbers as numbers, texts as texts, what is absent before either."""
+        """Return a value to sort by: numbers as numbers, texts as texts, what is absent before either."""
         value = lookup(self._population.record(index), name)
         if isinstance(value, int | float):
             return 1, float(value), ""
