@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voicenter_cdr import Cdr, FrozenMap, InvalidRecord, IvrStep, Page, Problem
-from voicenter_cdr.export import row
+from voicenter_cdr.export import COLUMNS, Kind, row
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
 KEY = b"a key of thirty-two bytes, no le"
@@ -270,3 +270,17 @@ def test_record_status_that_is_unknown_hides_a_number() -> None:
         NAMES.record(Cdr(started_at=BEGIN, dial_status="to 052-123 4567")).dial_status
         == f"to {NAMES.number('0521234567')}"
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        column.name
+        for column in COLUMNS
+        if column.kind in (Kind.TEXT, Kind.CATEGORY) and not column.is_derived and column.name != "did"
+    ],
+)
+def test_pseudonymiser_text_field_keeps_no_number(name: str) -> None:
+    """No text of a record is left out, one that is added later included; only the company's own number stays."""
+    treated = NAMES.record(Cdr(started_at=BEGIN, **{name: "call 0521234567"}))  # type: ignore[arg-type]  # any text
+    assert "1234567" not in str(getattr(treated, name))
