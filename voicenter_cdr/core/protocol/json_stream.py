@@ -163,6 +163,7 @@ class JsonArraySplitter:
         if not self._row_prefix:
             first_key = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
             self._row_prefix = first_key[:_PREFIX]
+        # Rows mostly begin with one key, so its last place is likely the beginning of one; the parser then proves it.
         cut = self._buffer.rfind(self._row_prefix) if self._row_prefix[:1] == b"{" else -1
         end = cut - 1
         while end > 0 and self._buffer[end] in _BLANKS:

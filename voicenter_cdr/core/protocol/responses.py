@@ -130,6 +130,7 @@ class ResponseDecoder:
             if len(self._refused) > _MAX_UNREAD:
                 raise self._not_json()
             return
+        # Rows first: what is left of the bytes after them has a bound of its own.
         self._decode(self._splitter.feed(chunk))
         if self._splitter.unread > _MAX_UNREAD:
             raise self._too_long()
@@ -150,6 +151,7 @@ class ResponseDecoder:
         total, returned = self._count(envelope, "TOTAL_HITS"), self._count(envelope, "RETURN_HITS")
         if self._splitter.head is None:
             self._decode(self._whole_list(envelope, total))
+        # Else the empty object of a proxy would pass for a period without calls.
         if not self._rows and total is None and "errornumber" not in envelope:
             text = "An empty list without error number and total proves nothing"
             raise self._decode_error(text, Problem("$.ERROR_NUMBER", "a whole number"))
@@ -162,6 +164,7 @@ class ResponseDecoder:
         )
 
     def _decode(self, rows: Sequence[Any]) -> None:
+        # Refused before they are decoded, so that time has a bound as well.
         if len(self._rows) + len(rows) > self._max_rows:
             raise self._too_large(f"at most {self._max_rows:,} records")
         self._record_decoder.decode(rows, self._rows)
@@ -184,6 +187,7 @@ class ResponseDecoder:
         rows = envelope.get("cdrlist")
         if isinstance(rows, list):
             return rows
+        # No list at all is believed of an empty period only, and only from the service itself.
         if rows is not None or total != 0 or "errornumber" not in envelope:
             raise self._no_list()
         return []
@@ -201,6 +205,7 @@ class ResponseDecoder:
 
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
         count = self._whole(envelope, name)
+        # A count that no account can have is as good as none: completeness is then proven without it.
         return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
     def _whole(self, envelope: dict[str, Any], name: str) -> int | None:
@@ -213,6 +218,7 @@ class ResponseDecoder:
         description_sent = envelope.get("errordescription")
         description = redact(description_sent, self._secret) if isinstance(description_sent, str) else ""
         status, retry_after = self._status, self._retry_after
+        # The number decides where there is one, since several errors share the status 403.
         match number, status:
             case (ErrorNumber.RATE_LIMIT, _) | (None, 429):
                 return RateLimitError(number, description, status, retry_after=retry_after)

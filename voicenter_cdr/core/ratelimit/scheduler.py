@@ -109,7 +109,7 @@ class RequestScheduler:
         """Return a permit whose request was never sent; its token is good for the next one."""
         self._window.release(permit)
         self._spare_tokens.append(permit.token_at)
-        if permit.is_probe:
+        if permit.is_probe:  # nobody will hear of its outcome: another caller is to probe
             self._breaker.half_open = False
         self._changed.set()
 
@@ -122,7 +122,7 @@ class RequestScheduler:
         self._check_generation(permit.generation)
         if self._shared_limiter is not None and loop.time() - permit.token_at > _TOKEN_LIFETIME:
             permit.token_at = await self._acquire_token(permit.generation)
-            self._check_generation(permit.generation)
+            self._check_generation(permit.generation)  # the client may have been closed during the wait
         self._window.mark_sent(permit, loop.time())
 
     def mark_response_started(self, permit: Permit) -> None:
