@@ -213,7 +213,14 @@ class Engine:
             f"LEFT JOIN {part} ON {name}.key IS NOT DISTINCT FROM legs.key"
             for part, name in zip(parts, names, strict=True)
         ]
-        return f"SELECT {', '.join(f'{name}.*' for name in names)} FROM {parts[0]} {' '.join(joins[1:])}"
+        counted = {"items": CALLS, "people": of_callers}
+        columns = [
+            f"people.{sums}" if sums.endswith("same_day") else f"coalesce({name}.{sums}, 0) AS {sums}"
+            for name in names
+            for sums in counted.get(name, ())
+        ]
+        whole = ["legs.*", *columns, *(["ranked.*"] if ranked else [])]
+        return f"SELECT {', '.join(whole)} FROM {parts[0]} {' '.join(joins[1:])}"
 
     def _whole(self) -> str:
         native, ranked = self._percentiles("1")
