@@ -94,6 +94,7 @@ def test_backoff_is_bounded(attempt: int, jitter: float, retry_after: float | No
     ("requests", "concurrency", "seconds"),
     [
         (0, 4, 0),
+        (0, 1, 0),
         (1, 4, 5),
         (3, 4, 15),
         (30, 4, 45),
@@ -109,9 +110,31 @@ def test_estimate_duration_is_the_slower_of_rate_and_responses(requests: int, co
     assert estimate_duration(requests, RateLimit(), 5.0, concurrency) == seconds
 
 
+def test_estimate_duration_quick_responses_wait_no_longer_than_they_take() -> None:
+    """The next period begins a second after the first one's end, not the whole grace."""
+    assert estimate_duration(31, RateLimit(), 1.0, 30) == 62
+
+
 def test_backoff_doubles() -> None:
-    """1, 2, 4, 8, 16, 30, 30."""
-    assert [exponential_backoff(n, 0.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    """1, 2, 4, 8, 16, 30, 30, however many attempts there were."""
+    assert [exponential_backoff(n, 0.0) for n in (*range(1, 8), 10_000)] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_breaker_thousands_of_refusals_pause_a_period_each() -> None:
+    """No exponent overflows."""
+    breaker = RateLimitBreaker(RateLimit())
+    for now in range(3_000):
+        breaker.record_refusal(now, now, jitter=0.0)
+    assert breaker.delay(2_999) == 60.0
+
+
+def test_breaker_refusal_after_a_success_opens_it_again() -> None:
+    """However early its request was sent."""
+    breaker = RateLimitBreaker(RateLimit())
+    breaker.record_refusal(0.0, 5.0, jitter=0.0)
+    breaker.record_success(6.0)
+    breaker.record_refusal(3.0, 7.0, jitter=0.0)
+    assert breaker.delay(7.0) == 10.0
 
 
 def test_backoff_grows_by_jitter_and_retry_after() -> None:
