@@ -191,7 +191,8 @@ class Pseudonymiser:
     def _call_id(self, text: str) -> str:
         if _SERVICE_ID.fullmatch(text):
             return text
-        return _WHOLE.sub(lambda match: self._pseudonym_of(match[0]), text)
+        made = _WHOLE.sub(lambda match: self._pseudonym_of(match[0]), text)
+        return made if text.isdecimal() else self._text(made)  # digits alone are more often a time and a counter
 
     def _link(self, url: str, call_id: str | None) -> str:
         """Return a link with pseudonyms for the numbers in its path and query; not in the host or the call's id."""

@@ -274,6 +274,7 @@ def test_forget_command_asks_for_a_word(service: Service, run: Run, tmp_path: Pa
     [
         {"QueueName": "of 052-123 4567"},
         {"DepartmentName": "0521234567"},
+        {"TargetPrefixName": "Mobile 0521234567"},
         {"DialStatus": "to 0521234567"},
         {"CallID": "call-0521234567-1"},
         {"CustomData": {"note": "call 052 - 123 - 4567"}},

@@ -199,6 +199,15 @@ def test_record_call_ids_of_a_program_hide_a_number_and_still_join() -> None:
     assert made.record_url == f"https://10.20.30.40:8080/r/call-{own}-1.mp3?to=%2B{own}"
 
 
+@pytest.mark.parametrize("spelled", ["call-052-1234567", "052.123.4567/3", "052 1234567", "c:+972-52-123-4567"])
+def test_record_call_ids_with_a_spelled_number_hide_it_and_still_join(spelled: str) -> None:
+    """Separators within the number make no difference."""
+    linked = FrozenMap({"OriginalIvrUniqueID": spelled})
+    made = NAMES.record(Cdr(started_at=BEGIN, call_id=spelled, custom_data=linked))
+    assert made.call_id == made.original_call_id
+    assert "521234567" not in "".join(filter(str.isdigit, str(made.call_id)))
+
+
 def test_page_problems_of_unreadable_records_show_no_number() -> None:
     """The path to a problem may go through a key that somebody made of a number."""
     bad = InvalidRecord((Problem("$.CDR_LIST[3].CustomData.0501234567", "text"),), {"x": 1}, BEGIN)

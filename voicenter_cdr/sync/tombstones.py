@@ -19,7 +19,7 @@ from voicenter_cdr.calls import is_number, normal_number
 from voicenter_cdr.calls.number_search import decode_escapes, find_numbers, to_ascii_digits
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.rows import rows
-from voicenter_cdr.export.schema import COLUMNS
+from voicenter_cdr.export.schema import COLUMNS, Kind
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.records import is_original_call_id
 from voicenter_cdr.pseudonyms import Pseudonymiser
@@ -34,9 +34,14 @@ _NUMBER_COLUMNS: Final = (
     "caller_extension",
     "target_extension",
 )
-_TEXT_COLUMNS: Final = (
-    *("custom_data", "extra", "dtmf_data", "record_url", "representative_name", "representative_code"),
-    *("user_name", "user_id", "queue_name", "department_name", "call_type", "dial_status", "call_id"),
+_TEXT_KINDS: Final = (Kind.TEXT, Kind.CATEGORY, Kind.JSON, Kind.STEPS)
+# Other derived columns repeat what is in their sources.
+_TEXT_COLUMNS: Final = tuple(
+    column.name
+    for column in COLUMNS
+    if column.kind in _TEXT_KINDS
+    and column.name not in _NUMBER_COLUMNS
+    and (column.name == "extra" or not column.is_derived)
 )
 _COLUMNS: Final = tuple(column for column in COLUMNS if column.name in (*_NUMBER_COLUMNS, *_TEXT_COLUMNS))
 _WITHIN_TEXT: Final = re.compile(r"(?<!\d)\+?\d(?:[^\w]{0,3}\d){7,14}(?!\d)|p_[b-df-hjkmnp-tv]{24}")
