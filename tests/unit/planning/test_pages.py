@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from support.planner_worlds import Row
 
-from voicenter_cdr.core.planning.pages import PageInfo, check_time_zone, find_contradiction, is_complete
+from voicenter_cdr.core.planning.pages import PageInfo, check_time_zone, find_contradiction, is_complete, share_order
 from voicenter_cdr.errors import IncompleteError
 
 
@@ -66,3 +67,45 @@ def test_check_time_zone_stray_rows_raise(seconds: list[int | None], message: st
         check_time_zone(PageInfo(seconds), 100_000, 200_000)
     assert caught.value.window is not None
     assert [each.timestamp() for each in caught.value.window] == [100_000, 200_000]
+
+
+def order(*rows: tuple[int | None, str]) -> PageInfo:
+    """Make a page of rows by second and CallID."""
+    return PageInfo([second for second, _ in rows], rows=[Row(name, second) for second, name in rows])
+
+
+DESCENDING = order((5, "d"), (5, "c"), (5, "a!"))
+
+
+@pytest.mark.parametrize(
+    ("descending", "ascending", "expected"),
+    [
+        (DESCENDING, order((5, "a"), (5, "a!"), (5, "c")), True),
+        (DESCENDING, order((None, "z"), (5, "a!"), (5, "c")), True),
+        (DESCENDING, order((4, "z"), (5, "a!"), (5, "c")), True),
+        (DESCENDING, order((5, "c"), (5, "a"), (5, "a!")), False),
+        (order((5, "c"), (5, "d"), (5, "a!")), order((5, "a"), (5, "a!"), (5, "c")), False),
+        (DESCENDING, order((5, "a!"), (5, "c"), (5, "d")), False),
+        (DESCENDING, order((5, "a"), (5, "b"), (5, "c")), False),
+        (DESCENDING, order((5, "a"), (5, "a!")), False),
+        (DESCENDING, order(), False),
+        (order(), DESCENDING, False),
+    ],
+    ids=[
+        "two shared",
+        "no time",
+        "time first",
+        "not ascending",
+        "not descending",
+        "same rows",
+        "others",
+        "one shared",
+        "none",
+        "none down",
+    ],
+)
+def test_share_order_two_ends_show_the_same_of_their_overlap(
+    descending: PageInfo, ascending: PageInfo, expected: bool
+) -> None:
+    """Both sorted by time and CallID, with two rows in common at least, and none that one of them leaves out."""
+    assert share_order(descending, ascending) is expected
