@@ -8,7 +8,7 @@ import pytest
 from support.schedules import bounds, make_schedule, prove
 
 from voicenter_cdr.core.planning.pages import PageInfo
-from voicenter_cdr.core.planning.scheduling import Segment, find_border
+from voicenter_cdr.core.planning.scheduling import ResponseSummary, Segment, find_border
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 
 
@@ -71,11 +71,11 @@ def test_expected_rows_add_up_what_is_counted() -> None:
     schedule.segments[0].stop = 15
     schedule.insert_after(schedule.segments[0], behind)
     assert schedule.expected_rows == 14
-    behind.answers[20] = (14, 4, [], None)
+    behind.responses[20] = ResponseSummary(14, 4)
     assert schedule.expected_rows == 14 - 2
-    behind.answers[20] = (14, 9, [], None)
+    behind.responses[20] = ResponseSummary(14, 9)
     assert schedule.expected_rows == 14 - 5 + 2  # more behind than in all: none is left before it
-    behind.answers.clear()
+    behind.responses.clear()
     behind.end = 17  # asked to another second, its rows are not those to the end
     assert schedule.expected_rows == 14 + 2
 
@@ -84,9 +84,9 @@ def test_segment_keeps_its_count_until_another_response_counts() -> None:
     """A response without a usable total takes nothing back; a prefix asked alone expects what its page showed."""
     segment = Segment(0, 100, 200)
     request = WindowRequest(window=Window(0, 100), first=-1, last=200)
-    segment.note_answer(request, PageInfo([30, 10]), 7)
-    segment.note_answer(request, PageInfo([10, 20]), None)
-    assert (segment.rows_to_end, segment.answers) == (7, {200: (-1, None, [10, 20], None)})
+    segment.note_response(request, PageInfo([30, 10]), 7)
+    segment.note_response(request, PageInfo([10, 20]), None)
+    assert (segment.rows_to_end, segment.responses) == (7, {200: ResponseSummary(-1, None, [10, 20])})
     segment.page = PageInfo([10, 20])
     segment.ask_alone(2)
     assert (segment.page, segment.end, segment.is_alone, segment.rows_to_end) == (None, 100, True, 2)

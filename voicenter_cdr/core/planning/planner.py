@@ -118,13 +118,13 @@ class WindowPlanner(Schedule):
                 segment.page, segment.is_proven = finished.value, True
         # One response that is whole proves its own seconds (rule 2).
         elif is_complete(page, page_cap=self.page_cap):
-            segment.note_answer(request, page, rows)
+            segment.note_response(request, page, rows)
             segment.page, segment.is_proven = page, True
             self.learn_complete(segment, page)
         else:
             # A total that may be a ceiling stands in no equation (rule 4).
             usable = total if total is not None and rows < total != self._ceiling else None
-            segment.note_answer(request, page, usable)
+            segment.note_response(request, page, usable)
             self.learn_truncated(segment, page, usable)
             self._divide(segment, request, page)
         self._settle()
@@ -166,9 +166,9 @@ class WindowPlanner(Schedule):
             if rest.is_settled or segment.page is None:
                 continue
             # No total, or one that may be a ceiling, makes no equation (rule 4).
-            _, total, *_ = segment.answers[segment.end]
+            total = segment.responses[segment.end].total
             is_equation = not segment.is_proven and total is not None and total < self.largest_total
-            if is_equation and not rest.answers:
+            if is_equation and not rest.responses:
                 continue
             rest.is_settled = True
             if is_equation and self._adds_up(segment, rest, segment.page):
@@ -185,25 +185,26 @@ class WindowPlanner(Schedule):
     def _adds_up(self, segment: Segment, rest: Segment, page: PageInfo) -> bool:
         """Return ``True`` if the rows before the border and the remainder's total make the total (lemma)."""
         border, seconds = rest.start - 1, page.sorted_seconds
-        _, whole, *_ = segment.answers[segment.end]
-        first, part, shown, at_border = rest.answers.get(segment.end, (border, None, (), None))
+        whole, shown = segment.responses[segment.end].total, rest.responses.get(segment.end)
         # Both are totals of rows up to the same end; every row's second is known (rule 3).
-        if part is None or len(seconds) < len(page.seconds):
+        if shown is None or (part := shown.total) is None or len(seconds) < len(page.seconds):
             return False
         before, through = bisect_left(seconds, border), bisect_right(seconds, border)
         if before + part != whole:
             # Where only what the page shows of the border is missing, the lower bound seems to be exclusive.
-            self.learn_bounds((through - before) * (through + part == whole) if first == border else -1)
+            self.learn_bounds((through - before) * (through + part == whole) if shown.first == border else -1)
             return False
         # A remainder that began a second earlier is disjoint from the prefix only where bounds are exclusive.
-        if first != border and not self.seem_exclusive:
+        if shown.first != border and not self.seem_exclusive:
             return False
         # It was asked from the border and counts the rows there, so the bound is inclusive.
-        if first == border and through > before:
+        if shown.first == border and through > before:
             self.learn_bounds(-math.inf)
         # Rows of the border that a bound hides, and others that came, may cancel out: both pages must show the same.
-        if through > before and page.rows_at(border) != at_border:
+        if through > before and page.rows_at(border) != shown.border_rows:
             return False
         # Both pages must show the same from the border on, and nothing before it, but the last second: it may be cut.
         last = seconds[-1]
-        return list(seconds[before : bisect_left(seconds, last)]) == list(shown[: bisect_left(shown, last)])
+        return list(seconds[before : bisect_left(seconds, last)]) == list(
+            shown.seconds[: bisect_left(shown.seconds, last)]
+        )

@@ -7,13 +7,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from voicenter_cdr.core.planning.density import DensityModel
 from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 
-__all__ = ["Schedule", "Segment", "find_border"]
+__all__ = ["ResponseSummary", "Schedule", "Segment", "find_border"]
 
 _LARGEST_FILL: Final = 0.94
 """Part of a page that a window is aimed at where density has proved to be right."""
@@ -29,6 +29,20 @@ _BURST: Final = 2
 """Times the average rate of a segment at which its rows are taken to come in a burst that began before it."""
 
 
+@frozen
+class ResponseSummary:
+    """Rows that a response shows from a segment on, up to the end of its request."""
+
+    first: int
+    """First second that was asked."""
+    total: int | None = None
+    """Rows it counts; ``None`` where it can't be believed."""
+    seconds: Sequence[int] = ()
+    """Seconds of its rows, in order."""
+    border_rows: object = None
+    """Its rows of the border, the second before the segment; ``None`` for none."""
+
+
 @define(eq=False)
 class Segment:
     """A part of the period: open, or tentative (it has a page), or proven."""
@@ -41,8 +55,8 @@ class Segment:
     """Rows from its start to its end: counted, or expected."""
     is_settled: bool = True
     """True once its first second is its own for certain: its left border needs no equation any more."""
-    answers: dict[int, tuple[int, int | None, Sequence[int], object]] = field(factory=dict)
-    """By end: first second asked, total, seconds of the page in order, its rows of the second before the start."""
+    responses: dict[int, ResponseSummary] = field(factory=dict)
+    """The last response to each end."""
     page: PageInfo | None = None
     is_proven: bool = False
     in_flight: bool = False
@@ -70,13 +84,13 @@ class Segment:
         """True once its rows may be handed out."""
         return self.is_proven and self.is_settled
 
-    def note_answer(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
+    def note_response(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
         """Keep what a response shows of all rows up to the end of its request."""
         self.rows_to_end = self.rows_to_end if total is None else total
         border, seconds = self.start - 1, page.sorted_seconds
         is_shown = not self.is_settled and bisect_left(seconds, border) < bisect_right(seconds, border)
-        at_border = page.rows_at(border) if is_shown else None
-        self.answers[request.last] = request.first, total, seconds, at_border
+        border_rows = page.rows_at(border) if is_shown else None
+        self.responses[request.last] = ResponseSummary(request.first, total, seconds, border_rows)
 
     def ask_alone(self, rows: int) -> None:
         """Open it again as a prefix of so many rows, to be proven by a response of its own."""
@@ -149,7 +163,7 @@ class Schedule:
 
     @property
     def remaining_pages(self) -> float | None:
-        """Answers that the rest will need, about; ``None`` while nothing is known."""
+        """Responses that the rest will need, about; ``None`` while nothing is known."""
         waiting = self._waiting
         if waiting and self._density.is_empty:
             return None
@@ -176,7 +190,8 @@ class Schedule:
         behind = self._find_behind(segment)
         if behind is None:
             return segment.rows_to_end
-        _, counted, *_ = behind.answers.get(segment.end, (0, None))
+        shown = behind.responses.get(segment.end)
+        counted = None if shown is None else shown.total
         beyond = counted if counted is not None else behind.rows_to_end if behind.end == segment.end else 0.0
         return max(0.0, segment.rows_to_end - (beyond or 0.0))
 
