@@ -42,7 +42,7 @@ def database() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["s3", "postgresql"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.exhaustive), "postgresql"])
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place of its own in each kind of destination."""
     name = f"copy{next(_numbers)}"
@@ -238,6 +238,7 @@ async def test_backfill_part_without_a_plan_or_of_another_account_is_refused(acc
     assert account.app.hits == []
 
 
+@pytest.mark.exhaustive
 async def test_backfill_of_an_existing_copy_fetches_what_lies_before_it(account: Account, target: str) -> None:
     """An earlier start and a changed day are planned; stored days are not."""
     await account.sync(target, LATER, start=BEGIN + timedelta(days=6), records=world(LATER))

@@ -251,6 +251,7 @@ def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: 
         assert run(url, **first) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
     """A token that is made anew each month is the same account."""
@@ -260,6 +261,7 @@ def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
             assert len(run(url, account="north", code=code)) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_day_is_replaced_by_the_whole_of_it(run: Any) -> None:
     """A run that ends within a day that is stored as a whole reads all of the day, so that it loses none of it."""
@@ -273,6 +275,7 @@ def test_dlt_day_is_replaced_by_the_whole_of_it(run: Any) -> None:
             assert len(loaded) == 11
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("run", ["server"], indirect=True)
 def test_dlt_text_that_postgres_refuses_is_escaped(run: Any) -> None:
@@ -324,7 +327,7 @@ def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-@pytest.mark.parametrize("mode", ["merge", "replace"])
+@pytest.mark.parametrize("mode", sample(["merge", "replace"], 2))
 def test_dlt_record_that_claims_to_be_of_the_future_hides_no_other(run: Any, mode: str) -> None:
     """With an end ahead of now, a telephone's wrong clock makes nothing before its record final."""
     now = datetime.now(UTC)
@@ -343,7 +346,7 @@ def test_dlt_record_that_claims_to_be_of_the_future_hides_no_other(run: Any, mod
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
-@pytest.mark.parametrize("run", ["duck", "server"], indirect=True)
+@pytest.mark.parametrize("run", sample(["duck", "server"], 2), indirect=True)
 def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
     """Pipelines with other filters may merge into one table; none replaces days that hold another's records."""
     rows = [row(number, 5 * number, CdrType=8 + number % 2) for number in range(12)]
@@ -357,6 +360,7 @@ def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
         assert len(run(url, filters={"cdr_types": [9]}, name="third")) == 12
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
     """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
@@ -400,6 +404,7 @@ def test_dlt_json_values_are_kept_or_escaped(run: Any) -> None:
     assert json.loads(loaded) == {"big": str(2**70), "deep": [{"least": -(2**63)}, str(-(2**63) - 1)]} | same
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) -> None:
     """It lives as long as a run; one that has nothing to close will do, too."""

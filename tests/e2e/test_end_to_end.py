@@ -104,7 +104,7 @@ FAULTS = (
 )
 
 
-@pytest.mark.parametrize("switch", sample(SWITCHES, 2), ids=str)
+@pytest.mark.parametrize("switch", sample(SWITCHES, 3), ids=str)
 async def test_client_any_behaviour_of_the_service_yields_every_record_once(
     switch: dict[str, Any], centre: CallCentre
 ) -> None:
@@ -275,6 +275,7 @@ async def test_iter_all_real_month_takes_few_requests() -> None:
     assert len(app.hits) <= 6
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not DATA.exists(), reason="the month of real calls is not here")
 async def test_export_real_month_holds_the_same_lines(tmp_path: Path) -> None:
     """Served over HTTP with the real limits and exported by the command line: the same lines, after sorting."""

@@ -49,6 +49,7 @@ def killed(kind: str, folder: Path, kills: int, scheme: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.exhaustive
 @often
 @pytest.mark.parametrize("kind", sample(["folder", "file"], 2))
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_killed_export_to_an_object_store_is_whole_or_nothing(
     assert set(killed(kind, tmp_path, kills, scheme)["seen"]) <= {0, killed_exports.CALLS}
 
 
+@pytest.mark.exhaustive
 @often
 @pytest.mark.parametrize(
     "scheme", ["postgresql", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in SCHEMES)]

@@ -52,7 +52,7 @@ def kill(
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 LONG = (pytest.mark.exhaustive, pytest.mark.long)
-often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=LONG)])
+often = pytest.mark.parametrize("kills", [2, pytest.param(100, marks=LONG)])
 
 
 @often
@@ -64,6 +64,7 @@ def test_sync_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -
     kill(tmp_path, kills, FILES)
 
 
+@pytest.mark.exhaustive
 @often
 def test_sync_to_postgres_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
     """The same holds for a database server, which outlives its clients."""

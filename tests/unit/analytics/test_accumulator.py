@@ -386,6 +386,7 @@ def test_calls_and_numbers_count_the_same() -> None:
     assert sum(call.waiting or 0 for call in inbound) == made["wait_of_answered_calls"].numerator
 
 
+@pytest.mark.exhaustive
 @with_data
 def test_groups_of_the_real_month_add_up_to_the_whole() -> None:
     """Real calls of one leg each: every level counts the same of them."""

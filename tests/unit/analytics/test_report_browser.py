@@ -77,7 +77,8 @@ def pixels(png: bytes) -> list[list[tuple[int, int, int]]]:
     return rows
 
 
-@pytest.mark.parametrize("language", ["he", pytest.param("en", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("language", ["he", "en"])
 def test_page_in_a_browser_begins_on_the_side_its_language_does(language: str, tmp_path: Path) -> None:
     """The heading stands where reading begins, charts have their colours, and nothing is wider than the window."""
     html = render(kpis(month()[1]), language=language)  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ def test_views_of_a_synthetic_month_equal_python(dialect: str, tmp_path: Path, r
 @dialects("duckdb")
 def test_views_of_the_real_month_equal_python(dialect: str, tmp_path: Path, request: Any) -> None:
     """Python and the databases agree about thousands of real calls."""
-    records = bank() if dialect == "duckdb" else bank()[:4_000]
+    records = bank()[:4_000]
     with connected(dialect, tmp_path, records, request) as connection:
         assert_same(connection, kpis(records), ["queue", "representative", "weekday_hour"])
 

@@ -70,7 +70,7 @@ def many() -> list[Cdr]:
     return [make_record(at=MOMENT + timedelta(seconds=number), number=number) for number in range(10_500)]
 
 
-@pytest.mark.parametrize("name", sample(NAMES, 4))
+@pytest.mark.parametrize("name", sample(NAMES, len(NAMES), first=NAMES.index("a.parquet")))
 def test_read_many_records_are_pages(many: list[Cdr], tmp_path: Path, name: str) -> None:
     """Pages hold at most 10,000 records, each in order of time."""
     target = f"{tmp_path}/{name}"

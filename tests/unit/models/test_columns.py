@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.any_records import records as any_record
+from support.examples import examples
 
 from voicenter_cdr import Cdr, CdrType, DialStatus, IvrStep
 from voicenter_cdr.models.columns import FIELD_NAMES, RecordBatch, RecordTable
@@ -40,6 +41,7 @@ def same(table: Sequence[Cdr], records: Sequence[Cdr]) -> None:
         assert made.version == expected.version
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5))
 def test_table_of_records_is_the_same_sequence(records: list[Cdr], size: int) -> None:
     """Records come back equal from columns, however these are cut; a table and a batch stay themselves."""
@@ -55,6 +57,7 @@ def test_table_of_records_is_the_same_sequence(records: list[Cdr], size: int) ->
     assert (table != records) is False
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5), st.slices(12), st.integers(-13, 13))
 def test_table_subscript_acts_as_a_lists(records: list[Cdr], size: int, part: slice, at: int) -> None:
     """Indices and slices, negative and stepped ones too, give what they give of a list."""
@@ -68,6 +71,7 @@ def test_table_subscript_acts_as_a_lists(records: list[Cdr], size: int, part: sl
                 table[at]
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5), st.lists(st.booleans(), min_size=12, max_size=12))
 def test_table_where_keeps_the_rows_of_the_mask(records: list[Cdr], size: int, mask: list[bool]) -> None:
     """A mask, and a condition on records, keep the same rows in the same order."""
@@ -77,6 +81,7 @@ def test_table_where_keeps_the_rows_of_the_mask(records: list[Cdr], size: int, m
     assert table.filter(lambda _: next(decisions)) == kept
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5))
 def test_table_sort_by_time_is_stable(records: list[Cdr], size: int) -> None:
     """In order of time, and records of one instant in the order they had."""
@@ -93,6 +98,7 @@ def test_table_sort_by_time_of_sorted_rows_copies_nothing() -> None:
     assert all(a is b for a, b in zip(table.sort_by_time().batches, table.batches, strict=True))
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5), st.lists(st.sampled_from(FIELD_NAMES)))
 def test_table_project_keeps_chosen_and_required_fields(records: list[Cdr], size: int, fields: list[str]) -> None:
     """What was not chosen is as if it had not come; time and identity stay."""
@@ -101,6 +107,7 @@ def test_table_project_keeps_chosen_and_required_fields(records: list[Cdr], size
     same(split(records, size).project(fields), expected)
 
 
+@examples(40)
 @given(some_records, st.integers(1, 5))
 def test_table_column_holds_the_atoms_of_a_field(records: list[Cdr], size: int) -> None:
     """Plain fields as they are, kinds and statuses as int and str."""
@@ -113,6 +120,7 @@ def test_table_column_holds_the_atoms_of_a_field(records: list[Cdr], size: int) 
         table.column("nothing")
 
 
+@examples(40)
 @given(some_records)
 def test_table_travels_and_copies(records: list[Cdr]) -> None:
     """A table pickles, copies and compares as its records do, and can't be changed or hashed."""

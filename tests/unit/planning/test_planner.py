@@ -143,7 +143,7 @@ def test_planner_a_day_refused_raises(span: int, is_last: bool) -> None:
     ("totals", "concurrency"),
     [
         ("capped", 4),
-        ("missing", 1),
+        pytest.param("missing", 1, marks=pytest.mark.exhaustive),
         pytest.param("capped", 1, marks=pytest.mark.exhaustive),
         pytest.param("missing", 4, marks=pytest.mark.exhaustive),
     ],
@@ -167,8 +167,8 @@ def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bo
 @pytest.mark.parametrize(
     ("concurrency", "in_order", "most"),
     [
-        (1, True, 103),
         (8, False, 115),
+        pytest.param(1, True, 103, marks=pytest.mark.exhaustive),
         pytest.param(4, True, 112, marks=pytest.mark.exhaustive),
         pytest.param(4, False, 109, marks=pytest.mark.exhaustive),
     ],
