@@ -64,6 +64,8 @@ UNLESS_IT_ADDS_UP = f"{WHOLE}{OR}CountMismatchError"
 """Other answers can hold what is missing in these, and the counts show it."""
 UNLESS_DENSE = f"{WHOLE}{OR}DenseWindowError"
 """Without a count that can be believed nothing proves that all of a second with more than a page was seen."""
+UNLESS_READ_TWICE = f"DecodeError{OR}DenseWindowError"
+"""A crowded second is proven by several responses; a place that hides another row in each of them proves nothing."""
 _LATER = formatdate(4_102_444_800, usegmt=True)
 
 
@@ -132,7 +134,7 @@ ANSWERS = (
     Row("CDR_LIST an object", Fault.no_list("object"), once="DecodeError", stays="DecodeError"),
     Row("RETURN_HITS that is not the number of rows", Fault.miscount(3), stays=UNLESS_IT_ADDS_UP),
     Row("rows missing from an answer", Fault.lose(2), stays=UNLESS_IT_ADDS_UP),
-    Row("a row nobody can read", Fault.unreadable(0), once=f"DecodeError{OR}{WHOLE}", stays="DecodeError"),
+    Row("a row nobody can read", Fault.unreadable(0), once=f"DecodeError{OR}{WHOLE}", stays=UNLESS_READ_TWICE),
     *(
         Row(f"TOTAL_HITS {how}", totals=totals, stays=WHOLE if totals == "text" else UNLESS_DENSE)
         for how, totals in TOTALS.items()
