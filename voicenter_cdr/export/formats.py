@@ -52,7 +52,7 @@ _KNOWN: Final = "known: .jsonl, .ndjson and .csv, also with .gz, .parquet, .sqli
 
 def open_sink(
     target: Destination,
-    format: Format | None = None,  # noqa: A002  # what the flag and everybody calls it
+    format: Format | None = None,
     *,
     columns: Sequence[Column] = COLUMNS,
     raw_names: bool = False,

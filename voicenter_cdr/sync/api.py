@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import attrs
+from attrs import field, frozen
 
 from voicenter_cdr._times import from_epoch_seconds, parse_http_date, to_epoch_seconds, to_iso_utc
 from voicenter_cdr.client import CdrClient
@@ -32,7 +33,6 @@ from voicenter_cdr.sync.stores import Store, open_store
 __all__ = ["sync"]
 
 _LOG: Final = logging.getLogger("voicenter_cdr")
-_ZERO: Final = timedelta(0)
 
 
 async def sync(
@@ -49,7 +49,7 @@ async def sync(
     adopt: bool = False,
     full_refresh: bool = False,
     dry_run: bool = False,
-    format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
+    format: Format | None = None,
     state: str | os.PathLike[str] | None = None,
     on_invalid: OnInvalid = "raise",
     max_wait: float | None = None,
@@ -98,82 +98,57 @@ async def sync(
         VoicenterError: The service failed. What was stored by then stays, and the next run continues from it.
     """
     now = to_utc("now", now or datetime.now(UTC))
-    if min(lookback, settle) < _ZERO:
-        raise ConfigurationError("lookback and settle are lengths of time from zero up")
-    if keep is not None and keep < timedelta(days=1):
-        raise ConfigurationError("keep is a length of time of at least a day")
-    if account is not None and not account.strip():
-        raise ConfigurationError("The account has no name; leave it out to know it by its credential")
+    _check_options(lookback, settle, keep, account)
     request = parse_request(query, start, end, now)
     settled = from_epoch_seconds(to_epoch_seconds(now - settle))
     columns = copy_columns(now)
     store = open_store(destination, format, columns, state, read_only=dry_run)
-    with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
+    with contextlib.closing(store):
         if not dry_run:
             await in_thread(store.acquire_lock)
-        stored = await _load(store, full_refresh)
-        if stored is not None and not dry_run:
-            stored = await in_thread(finish_forgetting, store, stored)
-        known: SyncState | None = None
-        drifted: tuple[SyncWindow, ...] = ()
-        found: Mapping[int, StoredDay] = {}
-        before = None if stored is None else stored.as_of(now, settled)
-        if stored is not None and before is not None and not full_refresh:
-            found = await in_thread(store.inspect, stored)
-            known, drifted = before.reconciled(found)
-            _warn_of_drift(drifted)
-        salt = secrets.token_hex(16) if stored is None else stored.salt
+        copy = await _inspect(store, now, settled, full_refresh=full_refresh, dry_run=dry_run)
+        salt = secrets.token_hex(16) if copy.stored is None else copy.stored.salt
         identity = await identify(client, request, salt, account, pseudonymiser)
-        names = columns_text(columns)
-        if known is None:
-            first = request.start or (stored.start if stored else None)
-            if first is None:
-                raise ConfigurationError(
-                    f"There is no copy at {display_name(destination)} yet, and no start to begin one from",
-                    hint="Say from when on its records are wanted: start=….",
-                )
-            made = identity.new_state(first, names, before)
+        first = request.start or (copy.stored.start if copy.stored else None)
+        if first is None:
+            raise ConfigurationError(
+                f"There is no copy at {display_name(destination)} yet, and no start to begin one from",
+                hint="Say from when on its records are wanted: start=….",
+            )
+        if copy.known is None:
+            made = identity.new_state(first, columns_text(columns), copy.before)
         else:
-            made = identity.next_state(known, request.start, adopt=adopt).with_columns(names)
+            made = identity.next_state(copy.known, request.start, adopt=adopt).with_columns(columns_text(columns))
         asked = 0
         if keep is not None:
-            horizon = _horizon(now, keep)
-            if not dry_run and any(entry.start < horizon for entry in made.ledger.values()):
-                horizon = _horizon(await _confirmed(client, now, horizon, max_wait), keep)
-                asked = 1
-            made = made.expired(horizon)
+            made, asked = await _expire(client, made, now, keep, max_wait, dry_run=dry_run)
         origin, stop = to_epoch_seconds(made.first), to_epoch_seconds(settled)
         stop = max(origin, stop if request.stop is None else min(stop, request.stop))
         windows = stale_windows(made.ledger, origin, stop, lookback)
-        foreign = _foreign_rows(found, made, stop)
         report = SyncReport(
             start=made.first,
             end=from_epoch_seconds(stop),
             watermark=made.watermark,
-            drifted=drifted,
-            foreign_rows=foreign,
+            drifted=copy.drifted,
+            foreign_rows=_foreign_rows(copy.found, made, stop),
             dry_run=dry_run,
         )
         if dry_run:
             planned = tuple(_planned(window, made, now) for window in windows)
             return attrs.evolve(report, windows=planned, gaps=made.gaps)
         must_reset = full_refresh and bool(windows)
-        if known is not None and stored is not None:
-            changed = [entry for day, entry in made.ledger.items() if entry != stored.ledger.get(day)]
-            await in_thread(store.adopt, made, changed)
-        elif not must_reset:
-            await in_thread(store.reset, made)
+        if not must_reset:
+            await _store_state(store, copy, made)
         run = SyncRun(
-            client,
-            request.template,
-            store,
-            made,
-            now,
-            on_invalid,
-            max_wait,
-            on_window,
-            pseudonymiser,
+            client=client,
+            query=request.template,
+            store=store,
+            state=made,
+            now=now,
+            on_invalid=on_invalid,
+            max_wait=max_wait,
+            on_window=on_window,
+            pseudonymiser=pseudonymiser,
             must_reset=must_reset,
         )
         await run.fetch(windows)
@@ -186,6 +161,63 @@ async def sync(
             retries=run.stats.retries,
             waited=run.stats.waited,
         )
+
+
+def _check_options(lookback: timedelta, settle: timedelta, keep: timedelta | None, account: str | None) -> None:
+    if min(lookback, settle) < timedelta(0):
+        raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    if keep is not None and keep < timedelta(days=1):
+        raise ConfigurationError("keep is a length of time of at least a day")
+    if account is not None and not account.strip():
+        raise ConfigurationError("The account has no name; leave it out to know it by its credential")
+
+
+@frozen(kw_only=True)
+class _CopyBefore:
+    """A copy as this run finds it."""
+
+    stored: SyncState | None
+    """The state that the last run left; ``None`` for a new copy."""
+    before: SyncState | None
+    """The same state, with the ages of its days as of now."""
+    known: SyncState | None
+    """The state that agrees with the records found; ``None`` where everything is to be fetched."""
+    drifted: tuple[SyncWindow, ...] = ()
+    found: Mapping[int, StoredDay] = field(factory=dict)
+
+
+async def _inspect(store: Store, now: datetime, settled: datetime, *, full_refresh: bool, dry_run: bool) -> _CopyBefore:
+    """Load the state of a copy, and compare it with the records that are stored."""
+    stored = await _load(store, full_refresh)
+    if stored is not None and not dry_run:
+        stored = await in_thread(finish_forgetting, store, stored)
+    before = None if stored is None else stored.as_of(now, settled)
+    if stored is None or before is None or full_refresh:
+        return _CopyBefore(stored=stored, before=before, known=None)
+    found = await in_thread(store.inspect, stored)
+    known, drifted = before.reconciled(found)
+    _warn_of_drift(drifted)
+    return _CopyBefore(stored=stored, before=before, known=known, drifted=drifted, found=found)
+
+
+async def _expire(
+    client: CdrClient, state: SyncState, now: datetime, keep: timedelta, max_wait: float | None, *, dry_run: bool
+) -> tuple[SyncState, int]:
+    """Return the state without the days older than ``keep``, and the number of requests spent on it."""
+    horizon, requests = _horizon(now, keep), 0
+    if not dry_run and any(entry.start < horizon for entry in state.ledger.values()):
+        horizon = _horizon(await _confirmed(client, now, horizon, max_wait), keep)
+        requests = 1
+    return state.expired(horizon), requests
+
+
+async def _store_state(store: Store, copy: _CopyBefore, state: SyncState) -> None:
+    """Write the state that this run begins with: into the existing copy, or into an empty one."""
+    if copy.known is None or copy.stored is None:
+        await in_thread(store.reset, state)
+        return
+    changed = [entry for day, entry in state.ledger.items() if entry != copy.stored.ledger.get(day)]
+    await in_thread(store.adopt, state, changed)
 
 
 async def _load(store: Store, full_refresh: bool) -> SyncState | None:

@@ -128,7 +128,7 @@ async def audit(
     *,
     repair: bool = False,
     account: str | None = None,
-    format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
+    format: Format | None = None,
     state: str | os.PathLike[str] | None = None,
     on_invalid: OnInvalid = "raise",
     max_wait: float | None = None,
@@ -166,8 +166,7 @@ async def audit(
     now = to_utc("now", now or datetime.now(UTC))
     request = parse_request(query, None, None, now)
     store = open_store(destination, format, copy_columns(now), state, read_only=not repair)
-    with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
+    with contextlib.closing(store):
         if repair:
             await in_thread(store.acquire_lock)
         known = await in_thread(store.load)
@@ -199,15 +198,15 @@ async def audit(
         if not repair or report.is_proven:
             return report
         run = SyncRun(
-            client,
-            request.template,
-            store,
-            known,
-            now,
-            on_invalid,
-            max_wait,
-            on_window,
-            pseudonymiser,
+            client=client,
+            query=request.template,
+            store=store,
+            state=known,
+            now=now,
+            on_invalid=on_invalid,
+            max_wait=max_wait,
+            on_window=on_window,
+            pseudonymiser=pseudonymiser,
             must_reset=False,
         )
         return await _repair(run, store, report, stored)

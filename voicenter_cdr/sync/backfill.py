@@ -51,7 +51,7 @@ async def plan_backfill(
     step: timedelta = timedelta(days=7),
     lookback: timedelta = timedelta(hours=24),
     account: str | None = None,
-    format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
+    format: Format | None = None,
     pseudonymiser: Pseudonymiser | None = None,
     now: datetime | None = None,
 ) -> tuple[CdrQuery, ...]:
@@ -125,7 +125,7 @@ async def backfill_part(
     end: datetime | None = None,
     lookback: timedelta = timedelta(hours=24),
     account: str | None = None,
-    format: Format | None = None,  # noqa: A002
+    format: Format | None = None,
     on_invalid: OnInvalid = "raise",
     max_wait: float | None = None,
     pseudonymiser: Pseudonymiser | None = None,
@@ -171,8 +171,7 @@ async def backfill_part(
         raise ConfigurationError("The part ends within the lookback, where records still change: leave it to sync")
     columns = copy_columns(now)
     store = open_store(destination, format, columns, None, is_shared=True)
-    with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
+    with contextlib.closing(store):
         await in_thread(store.acquire_lock)
         known = await in_thread(store.load)
         if known is None or known.columns != columns_text(columns):
@@ -182,15 +181,15 @@ async def backfill_part(
         state = identity.next_state(known, None)
         windows = stale_windows(state.ledger, max(first, to_epoch_seconds(state.first)), stop, lookback)
         run = SyncRun(
-            client,
-            request.template,
-            store,
-            state,
-            now,
-            on_invalid,
-            max_wait,
-            on_window,
-            pseudonymiser,
+            client=client,
+            query=request.template,
+            store=store,
+            state=state,
+            now=now,
+            on_invalid=on_invalid,
+            max_wait=max_wait,
+            on_window=on_window,
+            pseudonymiser=pseudonymiser,
             must_reset=False,
         )
         await run.fetch(windows)

@@ -46,7 +46,7 @@ def forget(
     numbers: str | Iterable[str],
     destination: str | os.PathLike[str],
     *,
-    format: Format | None = None,  # noqa: A002  # the name of the flag, and of such parameters everywhere
+    format: Format | None = None,
     state: str | os.PathLike[str] | None = None,
     pseudonymiser: Pseudonymiser | None = None,
     confirmed: bool = False,

@@ -84,7 +84,7 @@ class _OpenWindow:
     reason: str | None = None
 
 
-@define
+@define(kw_only=True)
 class SyncRun:
     """The windows of one run, on their way from a client into a store."""
 
