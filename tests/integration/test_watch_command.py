@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.cli import periods
+from voicenter_cdr.cli import periods, watch_run
 from voicenter_cdr.cli.commands import watch as watching
 from voicenter_cdr.handlers import Webhook
 from voicenter_cdr.sandbox import Records, Sandbox
@@ -194,14 +194,14 @@ def test_watch_state_that_can_not_be_saved_is_told_and_tried_again(
 ) -> None:
     """A disk that is full for a while is survived; one that stays full ends the run with an exit code."""
     state = tmp_path / "watch.state"
-    write, full = watching.write_atomic, iter([True, True])
+    write, full = watch_run.write_atomic, iter([True, True])
 
     def for_a_while(path: Path, data: bytes) -> None:
         if next(full, False):
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(watching, "write_atomic", for_a_while)
+    monkeypatch.setattr(watch_run, "write_atomic", for_a_while)
     code, lines, err = say(*WORDS, "--state", str(state))
     assert (code, len(lines)) == (0, 2)
     assert err.count("the state could not be saved (No space left on device)") == 2
@@ -210,7 +210,7 @@ def test_watch_state_that_can_not_be_saved_is_told_and_tried_again(
     def for_ever(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(watching, "write_atomic", for_ever)
+    monkeypatch.setattr(watch_run, "write_atomic", for_ever)
     assert say(*WORDS, "--state", str(tmp_path / "other"))[0] == 1
 
 

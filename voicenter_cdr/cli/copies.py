@@ -102,6 +102,33 @@ def open_copy(
     A period begins where the copy does, and ends where it is no longer proven complete; a line on standard error says
     so. Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
     """
+    _refuse_service_options(connection, filters)
+    with _reading(path if scheme_of(path) is None else display_name(path)):
+        header = ledger_header(path)
+    made_with, lacks_records = _filters(header)
+    if lacks_records:
+        named = "; ".join(f"{name}: {', '.join(values)}" for name, values in made_with or ())
+        what = f"filters ({named})" if named else "filters or pseudonyms, which its next sync will name"
+        echo_err(f"The copy was made with {what}: it lacks records that some numbers need.")
+    bounds = [_instant(header.get(name)) for name in ("start", "expired_before")]
+    since = max((bound for bound in bounds if bound is not None), default=None)
+    proven = _instant(header.get("watermark"))
+    start, end = _requested_period(period, now, zone)
+    start = _start_within(start, end, since)
+    end = _end_within(start, end, proven, is_given=period.is_given)
+    return Copy(
+        path=path,
+        start=start,
+        end=end,
+        since=since,
+        proven=proven,
+        filters=made_with,
+        lacks_records=lacks_records,
+        is_period_given=period.is_given or period.end is not None,
+    )
+
+
+def _refuse_service_options(connection: ConnectionOptions, filters: Filters) -> None:
     if connection.demo:
         raise ConfigurationError("--from-copy reads a copy: leave out --demo")
     for flag, value in (
@@ -117,48 +144,42 @@ def open_copy(
                 f"{flag} is a filter of the service: leave it out with --from-copy",
                 hint="Copies can be filtered with --type and --status.",
             )
-    with _reading(path if scheme_of(path) is None else display_name(path)):
-        header = ledger_header(path)
-    made_with, lacks_records = _filters(header)
-    if lacks_records:
-        named = "; ".join(f"{name}: {', '.join(values)}" for name, values in made_with or ())
-        what = f"filters ({named})" if named else "filters or pseudonyms, which its next sync will name"
-        echo_err(f"The copy was made with {what}: it lacks records that some numbers need.")
-    start, end = None, now
+
+
+def _requested_period(period: Period, now: datetime, zone: str) -> tuple[datetime | None, datetime]:
+    """Return the period of the command line; a start of ``None`` is the beginning of the copy."""
     if period.is_given:
-        start, end = resolve_period(period, now=now, demo=False, call_id=None, zone=zone)
-    elif period.end is not None:
-        end = parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
-    bounds = [_instant(header.get(name)) for name in ("start", "expired_before")]
-    since = max((bound for bound in bounds if bound is not None), default=None)
-    proven = _instant(header.get("watermark"))
-    if since is not None and start is not None and start < since:
-        if end <= since:
-            raise ConfigurationError(
-                f"The copy begins at {format_second(since)}, after the period ends",
-                hint="Run voicenter-cdr sync with an earlier --from, or choose a later period.",
-            )
-        echo_err(f"The copy begins at {format_second(since)}: the period begins there.")
-        start = since
-    if proven is not None:
-        if start is not None and proven <= start:
-            raise ConfigurationError(
-                f"The copy is complete up to {format_second(proven)}, before the period begins",
-                hint="Run voicenter-cdr sync, or choose an earlier period.",
-            )
-        if proven < end and period.is_given:
-            echo_err(f"The copy is complete up to {format_second(proven)}: the period ends there.")
-        end = min(end, proven)
-    return Copy(
-        path=path,
-        start=start,
-        end=end,
-        since=since,
-        proven=proven,
-        filters=made_with,
-        lacks_records=lacks_records,
-        is_period_given=period.is_given or period.end is not None,
-    )
+        return resolve_period(period, now=now, demo=False, call_id=None, zone=zone)
+    if period.end is not None:
+        return None, parse_instant("--to", period.end, parse_zone(period.tz or zone), now, second=True)
+    return None, now
+
+
+def _start_within(start: datetime | None, end: datetime, since: datetime | None) -> datetime | None:
+    """Return the start of a period, or the beginning of the copy if that is later."""
+    if start is None or since is None or since <= start:
+        return start
+    if end <= since:
+        raise ConfigurationError(
+            f"The copy begins at {format_second(since)}, after the period ends",
+            hint="Run voicenter-cdr sync with an earlier --from, or choose a later period.",
+        )
+    echo_err(f"The copy begins at {format_second(since)}: the period begins there.")
+    return since
+
+
+def _end_within(start: datetime | None, end: datetime, proven: datetime | None, *, is_given: bool) -> datetime:
+    """Return the end of a period, or that of the proven part of the copy if that is earlier."""
+    if proven is None:
+        return end
+    if start is not None and proven <= start:
+        raise ConfigurationError(
+            f"The copy is complete up to {format_second(proven)}, before the period begins",
+            hint="Run voicenter-cdr sync, or choose an earlier period.",
+        )
+    if proven < end and is_given:
+        echo_err(f"The copy is complete up to {format_second(proven)}: the period ends there.")
+    return min(end, proven)
 
 
 def _instant(text: str | None) -> datetime | None:

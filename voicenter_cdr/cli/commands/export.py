@@ -27,10 +27,9 @@ from voicenter_cdr.cli.options import (
     status_filter,
 )
 from voicenter_cdr.cli.periods import Period, format_period, parse_zone
-from voicenter_cdr.export import COLUMNS, FileSink, Format, open_sink, select, write_pages
+from voicenter_cdr.export import COLUMNS, Format, open_sink, select, write_pages
 from voicenter_cdr.export.formats import format_of
-from voicenter_cdr.models import Cdr, CdrQuery
-from voicenter_cdr.pseudonyms import Pseudonymiser
+from voicenter_cdr.models import Cdr, Stats
 
 __all__ = ["EXPORT_EXAMPLES", "export"]
 
@@ -81,41 +80,30 @@ def export(
     pseudonymiser = load_pseudonymiser(pseudonymise_key_file)
     target = stdout_for_records() if output == "-" else output
     sink = open_sink(target, format_, columns=columns, raw_names=raw_names, excel=excel, zone=zone)
+    is_shown = messages.shows_progress and not (output == "-" and sys.stdout.isatty())
+
+    async def run() -> tuple[int, Stats, float]:
+        async with (
+            open_client(connection, query) as client,
+            aclosing(
+                client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=connection.max_wait)
+            ) as pages,
+            progress_bar(pages, query, shown=is_shown),
+        ):
+            begun = time.monotonic()
+            written = await write_pages(pages, sink, keep=status_filter(filters), pseudonymiser=pseudonymiser)
+            return written, pages.stats, time.monotonic() - begun
+
     with report_partial_output(sink), log_to_stderr(messages), drop_checkpoints(pseudonymiser):
-        asyncio.run(_export(query, sink, output, filters, connection, messages, order, on_invalid, pseudonymiser))
-
-
-async def _export(
-    query: CdrQuery,
-    sink: FileSink,
-    output: str,
-    filters: Filters,
-    connection: ConnectionOptions,
-    messages: OutputOptions,
-    order: Literal["time", "any"],
-    on_invalid: Literal["raise", "collect"],
-    pseudonymiser: Pseudonymiser | None,
-) -> None:
-    async with (
-        open_client(connection, query) as client,
-        aclosing(client.iter_pages(query, order=order, on_invalid=on_invalid, max_wait=connection.max_wait)) as pages,
-        progress_bar(
-            pages,
-            query,
-            shown=messages.shows_progress and not (output == "-" and sys.stdout.isatty()),
-        ),
-    ):
-        begun = time.monotonic()
-        written = await write_pages(pages, sink, keep=status_filter(filters), pseudonymiser=pseudonymiser)
-        seconds, stats = time.monotonic() - begun, pages.stats
-    if stats.invalid:
-        first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
-        echo_err(f"{pluralize(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
-    if not messages.quiet:
-        of = "" if written == stats.records else f" (of {pluralize(stats.records, 'record')})"
-        place = "standard output" if output == "-" else output
-        cost = f"{pluralize(stats.requests, 'request')}, {seconds:.1f} s"
-        echo_err(f"{pluralize(written, 'record')}{of}, {cost}, {format_period(query)}, {place}")
+        written, stats, seconds = asyncio.run(run())
+        if stats.invalid:
+            first = "; ".join(str(problem) for problem in stats.invalid[0].problems[:3])
+            echo_err(f"{pluralize(len(stats.invalid), 'record')} could not be read and left out; the first: {first}")
+        if not messages.quiet:
+            of = "" if written == stats.records else f" (of {pluralize(stats.records, 'record')})"
+            place = "standard output" if output == "-" else output
+            cost = f"{pluralize(stats.requests, 'request')}, {seconds:.1f} s"
+            echo_err(f"{pluralize(written, 'record')}{of}, {cost}, {format_period(query)}, {place}")
 
 
 EXPORT_EXAMPLES: Final = """\

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
@@ -18,21 +17,19 @@ from voicenter_cdr._times import format_second
 from voicenter_cdr.analytics import COLUMNS, MissedCallTracker, Unreturned
 from voicenter_cdr.analytics.report.workbook import missed_sheets
 from voicenter_cdr.cli import periods
-from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, escape_controls, log_to_stderr, pluralize
-from voicenter_cdr.cli.copies import Copy, open_copy
+from voicenter_cdr.cli.copies import Copy
 from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
     MESSAGES,
     PERIOD,
     ConnectionOptions,
-    Filters,
     OutputOptions,
-    build_query,
 )
 from voicenter_cdr.cli.outputs import check_output, write_output
-from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone, resolve_period
+from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
+from voicenter_cdr.cli.sources import open_source
 from voicenter_cdr.cli.typed_values import refuse_empty
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import select
@@ -98,12 +95,7 @@ def missed(
     check_output(output, is_binary=shape == "xlsx")
     refuse_empty("--queue", queue)
     now = periods.now()
-    copy = None
-    if from_copy is not None:
-        copy = open_copy(from_copy, period, connection, Filters(), now=now, zone=LOCAL_ZONE)
-        start, end = copy.start, copy.end
-    else:
-        start, end = resolve_period(period, now=now, demo=connection.demo, call_id=None, zone=LOCAL_ZONE)
+    source = open_source(from_copy, period, now=now, columns=select(_FIELDS), connection=connection, messages=messages)
     zone, tracker = parse_zone(period.tz or LOCAL_ZONE), MissedCallTracker(menu=menu, voicemail=voicemail)
     queues = set[str]()
 
@@ -113,12 +105,8 @@ def missed(
             queues.add(cdr.queue_name)
 
     with log_to_stderr(messages):
-        if copy is not None:
-            records = copy.read(take)
-        else:
-            assert start is not None
-            query = build_query(start, end, Filters(), select(_FIELDS))
-            records = asyncio.run(read_records(query, connection, messages, take))
+        records = source.read(take)
+    start, end, copy = source.start, source.end, source.copy
     until = min(end, now) if start is None else max(start, min(end, now))
     span = f"{'the beginning' if start is None else format_second(start)} to {format_second(end)}"
     if queue and not records:
@@ -129,16 +117,14 @@ def missed(
     wanted = resolve_names("--queue", queue, queues)
     found = [caller for caller in tracker.waiting(now=until) if not queue or caller.queue in wanted]
     if shape == "xlsx":
-        proven = until if copy is None else copy.proven
+        also = [name for name, is_on in (("menu", menu), ("voicemail", voicemail)) if is_on]
         facts = [
             ("period", span),
             ("zone", zone.key),
             ("created_at", format_second(now)),
-            ("proven_until", "unknown" if proven is None else format_second(proven)),
-            ("source", "service" if copy is None else copy.name),
-            ("filters", _filters(copy)),
+            *_provenance(copy, until),
             ("queues", ", ".join(queue) or "all"),
-            ("also", ", ".join(name for name, is_on in (("menu", menu), ("voicemail", voicemail)) if is_on) or "none"),
+            ("also", ", ".join(also) or "none"),
         ]
         write_output(output, _workbook(found, facts, language, zone))
     else:
@@ -150,7 +136,17 @@ def missed(
             echo_err(copy.describe())
 
 
-def _filters(copy: Copy | None) -> str:
+def _provenance(copy: Copy | None, until: datetime) -> list[tuple[str, str]]:
+    """Return where the records are from, and up to when they are proven complete."""
+    proven = until if copy is None else copy.proven
+    return [
+        ("proven_until", "unknown" if proven is None else format_second(proven)),
+        ("source", "service" if copy is None else copy.name),
+        ("filters", _describe_filters(copy)),
+    ]
+
+
+def _describe_filters(copy: Copy | None) -> str:
     """Return the filters that the records of a list had to pass; the list itself has none but its queues."""
     if copy is not None and copy.filters is None:
         return "unknown (the copy does not name those it was made with)"

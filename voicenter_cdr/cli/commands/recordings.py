@@ -30,7 +30,7 @@ from voicenter_cdr.cli.options import (
 from voicenter_cdr.cli.periods import Period, format_period
 from voicenter_cdr.errors import IncompleteError
 from voicenter_cdr.export import select
-from voicenter_cdr.models import Cdr, CdrQuery
+from voicenter_cdr.models import Cdr
 
 if TYPE_CHECKING:
     from voicenter_cdr.recordings import Recording, RecordingStatus
@@ -55,7 +55,7 @@ _SHOWN: Final = 3
 
 
 @define
-class _Tally:
+class _Counters:
     """Counters of a run."""
 
     counts: Counter[RecordingStatus] = field(factory=Counter)
@@ -103,50 +103,46 @@ def recordings(
     check_number("--downloads", downloads, minimum=1, whole=True)
     check_number("--max-bytes", max_bytes, minimum=1, whole=True)
     query = resolve_query(period, filters, connection, select(_NEEDED))
-    asked = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
-    tally, begun = _Tally(), time.monotonic()
+    allowed = (*DEFAULT_HOSTS, *loopback_host(connection), *(split_values("--hosts", hosts) if hosts else ()))
+    counters, begun = _Counters(), time.monotonic()
 
-    def fetch(records: AsyncIterable[Cdr]) -> AsyncGenerator[Recording, None]:
-        return download_recordings(records, output, concurrency=downloads, hosts=asked, max_bytes=max_bytes)
+    async def run() -> int:
+        async with (
+            open_client(connection, query, recordings=True) as client,
+            aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,
+            aclosing(
+                download_recordings(
+                    _matching(records, status_filter(filters)),
+                    output,
+                    concurrency=downloads,
+                    hosts=allowed,
+                    max_bytes=max_bytes,
+                )
+            ) as found,
+        ):
+            with status_line(shown=messages.shows_progress) as show:
+                show("looking for recordings")
+                async for recording in found:
+                    counters.add(recording)
+                    show(f"{counters}, {recording.started_at:%Y-%m-%d}")
+            return records.stats.requests
 
     with log_to_stderr(messages):
-        requests = asyncio.run(_fetch(query, filters, connection, messages, fetch, tally))
+        requests = asyncio.run(run())
     if not messages.quiet:
         cost = f"{pluralize(requests, 'request')}, {time.monotonic() - begun:.1f} s"
-        echo_err(f"{tally}, {cost}, {format_period(query)}, {output}")
-    if tally.reasons:
-        named = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(_SHOWN))
-        more = f"; and {len(tally.reasons) - _SHOWN} other reasons" if len(tally.reasons) > _SHOWN else ""
+        echo_err(f"{counters}, {cost}, {format_period(query)}, {output}")
+    if counters.reasons:
+        named = "; ".join(f"{reason} ({count:,})" for reason, count in counters.reasons.most_common(_SHOWN))
+        more = f"; and {len(counters.reasons) - _SHOWN} other reasons" if len(counters.reasons) > _SHOWN else ""
         raise IncompleteError(
-            f"{pluralize(tally.reasons.total(), 'recording')} could not be fetched: {named}{more}",
+            f"{pluralize(counters.reasons.total(), 'recording')} could not be fetched: {named}{more}",
             hint="Run the same command again: it tries these once more. Everything else is stored. "
             "Other hosts are allowed with --hosts.",
         )
 
 
-async def _fetch(
-    query: CdrQuery,
-    filters: Filters,
-    connection: ConnectionOptions,
-    messages: OutputOptions,
-    fetch: Callable[[AsyncIterable[Cdr]], AsyncGenerator[Recording, None]],
-    tally: _Tally,
-) -> int:
-    """Fetch them all; return how many requests the records took."""
-    async with (
-        open_client(connection, query, recordings=True) as client,
-        aclosing(client.iter_all(query, order="any", max_wait=connection.max_wait)) as records,
-        aclosing(fetch(_wanted(records, status_filter(filters)))) as found,
-    ):
-        with status_line(shown=messages.shows_progress) as tell:
-            tell("looking for recordings")
-            async for recording in found:
-                tally.add(recording)
-                tell(f"{tally}, {recording.started_at:%Y-%m-%d}")
-        return records.stats.requests
-
-
-async def _wanted(records: AsyncIterable[Cdr], keep: Callable[[Cdr], bool] | None) -> AsyncGenerator[Cdr, None]:
+async def _matching(records: AsyncIterable[Cdr], keep: Callable[[Cdr], bool] | None) -> AsyncGenerator[Cdr, None]:
     async for cdr in records:
         if keep is None or keep(cdr):
             yield cdr

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -30,9 +28,8 @@ from voicenter_cdr.analytics.report import render
 from voicenter_cdr.analytics.report.provenance import Filter, Provenance, leave_out
 from voicenter_cdr.analytics.report.workbook import report_sheets
 from voicenter_cdr.cli import periods
-from voicenter_cdr.cli.clients import read_records
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
-from voicenter_cdr.cli.copies import Copy, open_copy
+from voicenter_cdr.cli.copies import Copy
 from voicenter_cdr.cli.names import check_names
 from voicenter_cdr.cli.options import (
     CONNECTION,
@@ -44,16 +41,14 @@ from voicenter_cdr.cli.options import (
     OutputOptions,
     build_query,
     parse_statuses,
-    status_filter,
-    type_filter,
 )
 from voicenter_cdr.cli.outputs import check_output, write_output
-from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone, resolve_period
+from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
+from voicenter_cdr.cli.sources import RecordSource, open_source
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import COLUMNS, select
 from voicenter_cdr.export.excel import write_workbook
 from voicenter_cdr.export.text import csv_text
-from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.query import describe_filters
 
 __all__ = ["REPORT_EXAMPLES", "report"]
@@ -151,69 +146,61 @@ def report(
     )
     period = attrs.evolve(period, tz=period.tz or zone or LOCAL_ZONE)
     now = periods.now()
-    copy, end, start = None, now, None
-    if from_copy is not None:
-        copy = open_copy(from_copy, period, connection, filters, now=now, zone=LOCAL_ZONE)
-        start, end = copy.start, copy.end
-    else:
-        start, end = resolve_period(period, now=now, demo=connection.demo, call_id=filters.call_id)
-        end = min(end, max(now, start))
-    source = _Source(copy=copy, filters=filters, connection=connection, messages=messages)
-    before = None
+    source = open_source(
+        from_copy,
+        period,
+        now=now,
+        columns=select(_FIELDS),
+        filters=filters,
+        connection=connection,
+        messages=messages,
+    )
     with log_to_stderr(messages):
-        numbers, records = _compute_numbers(source, start, end, options)
-        end = numbers.end or end
-        if compare_ is not None and numbers.start is not None:
-            earlier = earlier_period(start or numbers.start, end, by=compare_, zone=options.zone)
-            if copy is not None and copy.since is not None and earlier[0] < copy.since:
-                echo_err(f"The copy begins at {format_second(copy.since)}: it lacks records to compare with.")
-            before, _ = _compute_numbers(source, *earlier, options)
-    made = _make_report(numbers, before, source, end, now)
-    made = attrs.evolve(made, language=language, title=title, excel=excel)
+        numbers, before, records = _compute(source, options, now, compare_)
+    made = _make_report(numbers, before, source, now, language=language, title=title, excel=excel)
     write_output(output, _render(made, shape))
     if not messages.quiet:
-        place = "standard output" if output == "-" else output
-        echo_err(f"{pluralize(records, 'record')}, {_span(numbers)}, {place}")
-        if made.provenance.left_out:
-            echo_err(f"Left out, since filtered records can't show them: {', '.join(sorted(made.provenance.left_out))}")
+        _print_summary(made, records, output)
     if records:
         # A report is worth having although one target is not: it is written before the error ends the command.
         named = [target.queue for target in options.targets if target.queue is not None]
         check_names("--targets", named, {str(group.key) for group in numbers.groups["queue"] if group.key is not None})
 
 
-@frozen(kw_only=True)
-class _Source:
-    """Source of the records of a report: a copy, or the service."""
-
-    copy: Copy | None
-    filters: Filters
-    connection: ConnectionOptions
-    messages: OutputOptions
-
-    def read(self, start: datetime | None, end: datetime, take: Callable[[Cdr], None]) -> int:
-        """Hand every record of a period that passes the filters to ``take``; return how many were read."""
-        by_status = status_filter(self.filters)
-        by_type = None if self.copy is None else type_filter(self.filters)
-
-        def filtered(cdr: Cdr) -> None:
-            if (by_status is None or by_status(cdr)) and (by_type is None or by_type(cdr)):
-                take(cdr)
-
-        if self.copy is not None:
-            return self.copy.read(filtered, start=start, end=end)
-        assert start is not None
-        query = build_query(start, end, self.filters, select(_FIELDS))
-        return asyncio.run(read_records(query, self.connection, self.messages, filtered, order="time"))
+def _compute(
+    source: RecordSource, options: KpiOptions, now: datetime, compared: Literal["previous", "year"] | None
+) -> tuple[Kpis, Kpis | None, int]:
+    """Return the numbers of the period, those of the period to compare with, and how many records the first has."""
+    start, end = source.start, source.end
+    if source.copy is None and start is not None:
+        end = min(end, max(now, start))
+    numbers, records = _compute_numbers(source, start, end, options)
+    if compared is None or numbers.start is None:
+        return numbers, None, records
+    earlier = earlier_period(start or numbers.start, numbers.end or end, by=compared, zone=options.zone)
+    if source.copy is not None and source.copy.since is not None and earlier[0] < source.copy.since:
+        echo_err(f"The copy begins at {format_second(source.copy.since)}: it lacks records to compare with.")
+    before, _ = _compute_numbers(source, *earlier, options)
+    return numbers, before, records
 
 
-def _compute_numbers(source: _Source, start: datetime | None, end: datetime, options: KpiOptions) -> tuple[Kpis, int]:
+def _compute_numbers(
+    source: RecordSource, start: datetime | None, end: datetime, options: KpiOptions
+) -> tuple[Kpis, int]:
     """Return the numbers of a period, and how many records were read."""
-    accumulator = Accumulator(options, late_by=timedelta(0) if source.copy is None else source.copy.late_by)
-    records = source.read(start, end, accumulator.add)
+    copy = source.copy
+    accumulator = Accumulator(options, late_by=timedelta(0) if copy is None else copy.late_by)
+    records = source.read(accumulator.add, start=start, end=end, order="time")
     # For a file without a proof, only its records show the period: days after them would count as days of no calls.
-    known = source.copy is None or source.copy.proven is not None or source.copy.is_period_given
+    known = copy is None or copy.proven is not None or copy.is_period_given
     return accumulator.result(start=start, end=end if known else None), records
+
+
+def _print_summary(made: _Report, records: int, output: str) -> None:
+    place = "standard output" if output == "-" else output
+    echo_err(f"{pluralize(records, 'record')}, {_span(made.numbers)}, {place}")
+    if made.provenance.left_out:
+        echo_err(f"Left out, since filtered records can't show them: {', '.join(sorted(made.provenance.left_out))}")
 
 
 def _span(numbers: Kpis) -> str:
@@ -244,14 +231,23 @@ def _targets(
     return (target, *found)
 
 
-def _make_report(numbers: Kpis, before: Kpis | None, source: _Source, end: datetime, now: datetime) -> _Report:
+def _make_report(
+    numbers: Kpis,
+    before: Kpis | None,
+    source: RecordSource,
+    now: datetime,
+    *,
+    language: Literal["en", "he"],
+    title: str | None,
+    excel: bool,
+) -> _Report:
     """Return the numbers that these filters allow, and what there is to say about them."""
     used, copy = used_filters(source.filters, source.copy), source.copy
     lacks_records = copy is not None and copy.lacks_records
     numbers, left_out = leave_out(numbers, used, lacks_records=lacks_records)
     provenance = Provenance(
         created_at=now,
-        proven_until=min(end, now) if copy is None else copy.proven,
+        proven_until=min(numbers.end or now, now) if copy is None else copy.proven,
         source=None if copy is None else copy.name,
         filters=used,
         has_unknown_filters=copy is not None and copy.filters is None,
@@ -259,7 +255,7 @@ def _make_report(numbers: Kpis, before: Kpis | None, source: _Source, end: datet
     )
     if before is not None:
         before, _ = leave_out(before, used, lacks_records=lacks_records)
-    return _Report(numbers=numbers, before=before, provenance=provenance, language="en", title=None, excel=False)
+    return _Report(numbers=numbers, before=before, provenance=provenance, language=language, title=title, excel=excel)
 
 
 def used_filters(filters: Filters, copy: Copy | None = None) -> tuple[Filter, ...]:
@@ -294,7 +290,6 @@ def _shape(output: str, flags: dict[str, bool]) -> str:
 
 def _render(made: _Report, shape: str) -> str | bytes:
     numbers, before, provenance = made.numbers, made.before, made.provenance
-    changes = [] if before is None else [pair.to_dict() for pair in compare(numbers, before)]
     if shape == "html":
         return render(numbers, language=made.language, title=made.title, provenance=provenance, before=before)
     if shape == "xlsx":
@@ -302,6 +297,7 @@ def _render(made: _Report, shape: str) -> str | bytes:
         sheets = report_sheets(numbers, provenance, language=made.language, before=before)
         write_workbook(book, sheets, zone=numbers.options.zone)
         return book.getvalue()
+    changes = [] if before is None else [pair.to_dict() for pair in compare(numbers, before)]
     if shape == "json":
         compared = {"comparison": changes} if changes else {}
         return json.dumps(numbers.to_dict() | provenance.to_dict() | compared, ensure_ascii=False) + "\n"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
+from attrs import field, frozen
 from cyclopts import Parameter
 
-from voicenter_cdr._files import FileLock, check_file, companion, write_atomic
+from voicenter_cdr._files import FileLock, check_file, companion
 from voicenter_cdr._times import format_second
 from voicenter_cdr.calls.names import fold_name
 from voicenter_cdr.cli import periods
@@ -34,21 +34,18 @@ from voicenter_cdr.cli.options import (
     parse_statuses,
 )
 from voicenter_cdr.cli.typed_values import refuse_empty
+from voicenter_cdr.cli.watch_run import WatchRun
 from voicenter_cdr.errors import CheckpointError, ConfigurationError, DeliveryError, IncompleteError
 from voicenter_cdr.export import select
+from voicenter_cdr.models import CdrQuery
 
 if TYPE_CHECKING:
     from voicenter_cdr.client import CdrClient
-    from voicenter_cdr.core.streaming.rules import Delivery, Handler, Rule, WatchStats
+    from voicenter_cdr.core.streaming.rules import Handler, Rule, WatchStats
     from voicenter_cdr.core.streaming.watch import WatchStream
-    from voicenter_cdr.handlers import DeadLetterFile, JsonLines
+    from voicenter_cdr.handlers import JsonLines
 
 __all__ = ["WATCH_EXAMPLES", "watch"]
-
-_LOG: Final = logging.getLogger("voicenter_cdr")
-
-_SAVED_EVERY: Final = 5.0
-"""Seconds between two savings of the state while events are coming."""
 
 _FOREVER: Final = timedelta(days=3650)
 
@@ -117,59 +114,131 @@ def watch(
     _check_queues(queue, filters)
     now = periods.now()
     start = now if since is None else periods.subtract_duration(now, "--since", since)
-    query = build_query(start, now + _FOREVER, filters, None)
-    options: dict[str, Any] = {
-        "poll": periods.parse_duration("--poll", poll),
-        "sweep": periods.parse_duration("--sweep", sweep),
-        "lookback": periods.parse_duration("--lookback", lookback),
-        "max_wait": connection.max_wait,
-    }
+    settings = _Settings(
+        name=name,
+        webhook=hook,
+        signing_key=key,
+        state=state_path,
+        dead_letter=dead_path,
+        every_version=every_version,
+        now=now,
+        query=build_query(start, now + _FOREVER, filters, None),
+        queue=queue,
+        filters=filters,
+        connection=connection,
+        poll=periods.parse_duration("--poll", poll),
+        sweep=periods.parse_duration("--sweep", sweep),
+        lookback=periods.parse_duration("--lookback", lookback),
+        quiet=messages.quiet,
+    )
     seconds = None if for_ is None else periods.parse_duration("--for", for_).total_seconds()
-
-    async def run() -> None:
-        from voicenter_cdr.core.streaming.rules import Rule
-        from voicenter_cdr.handlers import DeadLetterFile, Webhook
-
-        async with AsyncExitStack() as stack:
-            # Owned from before it is read until after it was written for the last time.
-            stack.enter_context(_hold_state(state_path))
-            dead_letters = None if dead_path is None else stack.enter_context(DeadLetterFile(dead_path))
-            # --demo makes the days of this query: those that names of queues are read from, too.
-            days = attrs.evolve(query, start=min(start, now - _NAMES_AGE)) if queue else query
-            client = await stack.enter_async_context(open_client(connection, days))
-            # A slow reader of standard output is waited for. One that has gone will not come back; a webhook may.
-            handler: Handler = _json_lines()
-            if hook:
-                handler = await stack.enter_async_context(Webhook(hook, secret=key))
-            rule = Rule(
-                name=name,
-                handler=handler,
-                statuses=parse_statuses(filters),
-                once=not every_version,
-                timeout=30.0 if hook else None,
-                retry_for=timedelta(days=1) if hook else timedelta(0),
-            )
-            checkpoint, before = _read_state(state_path)
-            stream = client.watch([rule], query, resume_from=checkpoint, **options)  # refuses before anything is sent
-            if queue:
-                if not messages.quiet:
-                    echo_err(f"Reading the names of queues in the records of the last {_NAMES_AGE.days} days.")
-                rule = attrs.evolve(rule, queues=await _find_queues(client, queue, filters, now, connection.max_wait))
-                stream = client.watch([rule], query, resume_from=checkpoint, **options)
-            choice = _digest_choice(rule)
-            if before not in (None, choice):
-                raise CheckpointError("The state is of another choice of --status or --queue")
-            if not messages.quiet:
-                echo_err(f"Watching calls from {format_second(start)} on; Ctrl-C ends it.")
-            watching = _Run(stream, state_path, choice, dead_letters, stops_at_failure=not hook)
-            try:
-                await watching.work(seconds)
-            finally:
-                if not messages.quiet:
-                    _report(stream.stats, watching.dead_lettered)
-
     with log_to_stderr(messages):
-        asyncio.run(run())
+        asyncio.run(_watch(settings, seconds))
+
+
+@frozen(kw_only=True)
+class _Settings:
+    """The options of a watch, checked and resolved."""
+
+    name: str
+    webhook: str
+    """Address of the webhook; empty for lines of JSON on standard output."""
+    signing_key: str | None = field(repr=False)
+    state: Path | None
+    dead_letter: Path | None
+    every_version: bool
+    now: datetime
+    query: CdrQuery
+    queue: tuple[str, ...]
+    """Names of queues as they were typed."""
+    filters: Filters
+    connection: ConnectionOptions
+    poll: timedelta
+    sweep: timedelta
+    lookback: timedelta
+    quiet: bool
+
+
+async def _watch(settings: _Settings, seconds: float | None) -> None:
+    from voicenter_cdr.handlers import DeadLetterFile
+
+    async with AsyncExitStack() as stack:
+        # Locked from before the state is read until after it was written for the last time.
+        stack.enter_context(_hold_state(settings.state))
+        path = settings.dead_letter
+        dead_letters = None if path is None else stack.enter_context(DeadLetterFile(path))
+        client = await stack.enter_async_context(open_client(settings.connection, _demo_query(settings)))
+        rule = _make_rule(settings, await _open_handler(stack, settings))
+        stream, choice = await _open_stream(client, rule, settings)
+        if not settings.quiet:
+            echo_err(f"Watching calls from {format_second(settings.query.start)} on; Ctrl-C ends it.")
+        run = WatchRun(stream, settings.state, choice, dead_letters, stops_at_failure=not settings.webhook)
+        try:
+            await run.work(seconds)
+        finally:
+            if not settings.quiet:
+                _report(stream.stats, run.dead_lettered)
+
+
+def _demo_query(settings: _Settings) -> CdrQuery:
+    """Return the query whose days ``--demo`` generates: those watched, and those that names of queues are read from."""
+    query = settings.query
+    if not settings.queue:
+        return query
+    return attrs.evolve(query, start=min(query.start, settings.now - _NAMES_AGE))
+
+
+async def _open_handler(stack: AsyncExitStack, settings: _Settings) -> Handler:
+    from voicenter_cdr.handlers import Webhook
+
+    if not settings.webhook:
+        return _json_lines()
+    return await stack.enter_async_context(Webhook(settings.webhook, secret=settings.signing_key))
+
+
+def _make_rule(settings: _Settings, handler: Handler) -> Rule:
+    from voicenter_cdr.core.streaming.rules import Rule
+
+    # A webhook that is down may come back. A slow reader of standard output is waited for; one that has gone is not.
+    timeout, retry_for = (30.0, timedelta(days=1)) if settings.webhook else (None, timedelta(0))
+    return Rule(
+        name=settings.name,
+        handler=handler,
+        statuses=parse_statuses(settings.filters),
+        once=not settings.every_version,
+        timeout=timeout,
+        retry_for=retry_for,
+    )
+
+
+async def _open_stream(client: CdrClient, rule: Rule, settings: _Settings) -> tuple[WatchStream, str]:
+    """Return the stream that continues from the state, and the digest of the choice it is for.
+
+    Raises :class:`CheckpointError` if the state is of another choice.
+    """
+    checkpoint, saved_choice = _read_state(settings.state)
+
+    def open_stream(rule: Rule) -> WatchStream:
+        return client.watch(
+            [rule],
+            settings.query,
+            poll=settings.poll,
+            sweep=settings.sweep,
+            lookback=settings.lookback,
+            resume_from=checkpoint,
+            max_wait=settings.connection.max_wait,
+        )
+
+    stream = open_stream(rule)  # refuses a checkpoint or an option before anything is sent
+    if settings.queue:
+        if not settings.quiet:
+            echo_err(f"Reading the names of queues in the records of the last {_NAMES_AGE.days} days.")
+        rule = attrs.evolve(rule, queues=await _find_queues(client, settings))
+        stream = open_stream(rule)
+    choice = _digest_choice(rule)
+    if saved_choice not in (None, choice):
+        raise CheckpointError("The state is of another choice of --status or --queue")
+    return stream, choice
 
 
 def _parse_path(flag: str, name: str | None) -> Path | None:
@@ -209,20 +278,19 @@ def _check_queues(queue: tuple[str, ...], filters: Filters) -> None:
         )
 
 
-async def _find_queues(
-    client: CdrClient, typed: tuple[str, ...], filters: Filters, now: datetime, max_wait: float | None
-) -> frozenset[str]:
+async def _find_queues(client: CdrClient, settings: _Settings) -> frozenset[str]:
     """Return the names that queues have in recent records. Raises :class:`ConfigurationError` for an unknown one."""
-    # Types and accounts as they are watched: a queue that occurs in none of them would never be heard of.
-    recent = Filters(type_=filters.type_, identity=filters.identity)
-    query = build_query(now - _NAMES_AGE, now, recent, select(("queue_name",)))
+    # Types and accounts as they are watched: a queue that occurs in none of them would never have an event.
+    recent = Filters(type_=settings.filters.type_, identity=settings.filters.identity)
+    query = build_query(settings.now - _NAMES_AGE, settings.now, recent, select(("queue_name",)))
     known = set[str]()
-    async with aclosing(client.iter_pages(query, order="any", max_wait=max_wait)) as pages:
+    wait = settings.connection.max_wait
+    async with aclosing(client.iter_pages(query, order="any", max_wait=wait)) as pages:
         async for page in pages:
             known.update(filter(None, page.records.column("queue_name")))
     return resolve_names(
         "--queue",
-        typed,
+        settings.queue,
         known,
         span=f"the last {_NAMES_AGE.days} days",
         advice="A queue without a record in these days can be watched by --queue-id.",
@@ -251,106 +319,6 @@ def _report(stats: WatchStats, dead_lettered: int) -> None:
     fired = f"{pluralize(stats.fired, 'event')}, {stats.delivered} delivered, {stats.given_up} given up"
     fired += f" ({dead_lettered} in the dead-letter file)" if dead_lettered else ""
     echo_err(f"{fired}, {pluralize(stats.follow.polls, 'poll')} of the service")
-
-
-class _Run:
-    """One run of a watch: its stream, and the files that keep what became of the events."""
-
-    def __init__(
-        self,
-        stream: WatchStream,
-        state: Path | None,
-        choice: str,
-        dead_letters: DeadLetterFile | None,
-        *,
-        stops_at_failure: bool,
-    ) -> None:
-        self.dead_lettered = 0
-        self._stream = stream
-        self._state = state
-        self._choice = choice
-        self._dead_letters = dead_letters
-        self._stops_at_failure = stops_at_failure
-
-    async def work(self, seconds: float | None) -> None:
-        """Run for so long, or until the stream ends; whatever ends it, the state is saved.
-
-        Raises :class:`IncompleteError` where events were not delivered.
-        """
-        tasks = set[asyncio.Task[None]]()
-        if self._state is not None:  # first of all, so that the ids of events stay the same, whenever it is killed
-            tasks.add(asyncio.create_task(self._save_regularly()))
-        tasks.add(asyncio.create_task(self._consume()))
-        try:
-            ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()  # the one that failed raises its reason
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._save()
-        self._check()
-
-    async def _consume(self) -> None:
-        async with aclosing(self._stream) as deliveries:
-            async for delivery in deliveries:
-                if delivery.error is not None:
-                    await self._dead_letter(delivery)
-                    if self._stops_at_failure:
-                        raise _output_failure(delivery.error)
-
-    async def _dead_letter(self, delivery: Delivery) -> None:
-        """Put an event that was given up into the dead-letter file; only then no checkpoint holds it any more."""
-        if self._dead_letters is not None:
-            await self._dead_letters.append(delivery.event)
-            self._stream.discard(delivery.event)
-            self.dead_lettered += 1
-
-    async def _save_regularly(self) -> None:
-        """Save the state every few seconds while it changes; a failure is logged, and saving is tried again."""
-        before = None
-        while True:
-            now = attrs.evolve(self._stream.stats, waiting=0), self.dead_lettered
-            if now != before and self._try_to_save():
-                before = now
-            await asyncio.sleep(_SAVED_EVERY)
-
-    def _try_to_save(self) -> bool:
-        try:
-            self._save()
-        except OSError as error:
-            _LOG.warning("the state could not be saved (%s); trying again", error.strerror or type(error).__name__)
-            return False
-        return True
-
-    def _save(self) -> None:
-        if self._state is not None:
-            saved = self._stream.checkpoint.removesuffix("}") + f', "choice": "{self._choice}"}}'
-            write_atomic(self._state, saved.encode())
-
-    def _check(self) -> None:
-        stats = self._stream.stats
-        undelivered = stats.fired - stats.delivered - self.dead_lettered
-        if not undelivered:
-            return
-        what = f"{pluralize(undelivered, 'event')} could not be delivered until the end"
-        if self._state is None:
-            raise IncompleteError(what, hint="Nothing holds them: with --state the next run would deliver them.")
-        raise IncompleteError(what, hint="The state holds them: the same command delivers them.")
-
-
-def _output_failure(error: Exception) -> DeliveryError:
-    if isinstance(error, BrokenPipeError):
-        return DeliveryError(
-            "The reader of standard output has gone",
-            hint="Restart the reader and this command: with --state it continues with the events not yet written.",
-        )
-    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    return DeliveryError(
-        f"Standard output could not be written ({why})",
-        hint="Make room, then run the same command: with --state it continues with the events not yet written.",
-    )
 
 
 async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None:
