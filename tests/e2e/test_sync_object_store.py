@@ -97,6 +97,25 @@ async def test_object_store_changed_object_is_fetched_again(
     assert {key: data for key, data in objects(server, target).items() if key.startswith("date=")} == before
 
 
+@pytest.mark.parametrize("name", ["date=2026-07-02x/part-0.parquet", "date=2026-07-02/calls copy.parquet"])
+async def test_object_store_object_that_readers_would_count_is_named(
+    account: Account, server: ObjectServer, target: str, name: str
+) -> None:
+    """Records in an object of no day stop a sync before any request; those of another day make it incomplete."""
+    await account.sync(target, LATER)
+    prefix = target.removeprefix("s3://")
+    day = server.objects[f"{prefix}date=2026-07-02/part-0.parquet"]
+    server.objects[prefix + name] = day
+    with pytest.raises(ConfigurationError, match=name):
+        await account.sync(target, LATER)
+    assert not account.app.hits
+    del server.objects[prefix + name]
+    server.objects[f"{prefix}_{name}"] = day  # which readers pass over
+    server.objects[f"{prefix}date=2040-01-01/part-0.parquet"] = day
+    report = await account.sync(target, LATER)
+    assert (report.foreign_rows > 0, report.is_complete) == (True, False)
+
+
 async def test_object_store_second_writer_is_refused(account: Account, server: ObjectServer, target: str) -> None:
     """While a lease is held nobody else begins; once it has ended, the writer who had it can't write any more."""
     state_of_first = await _first_writer(account, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_sync_command_bad_input_exits_with_2(run: Run, tmp_path: Path) -> None:
     ):
         done = run("sync", *words)
         assert (done.code, hint in done.err) == (2, True), done.err
+
+
+@pytest.mark.usefixtures("service")
+def test_sync_command_with_records_of_other_days_exits_with_4(run: Run, tmp_path: Path) -> None:
+    """A day under another date ends it with 4, by name, until it is gone: readers count its records twice."""
+    assert run("sync", f"{tmp_path}/lake/", "--from", "7d").code == 0
+    day = max((tmp_path / "lake").iterdir())
+    day.rename(day.with_name("date=2031-01-01"))
+    done = run("sync", f"{tmp_path}/lake/", "--quiet")
+    assert (done.code, "of days that no sync has fetched: 2031-01-01" in done.err) == (4, True)
+    shutil.rmtree(tmp_path / "lake/date=2031-01-01")
+    assert run("sync", f"{tmp_path}/lake/").code == 0
 
 
 def test_sync_command_with_gaps_exits_with_4(service: Service, run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,10 @@ async def test_sync_trigger_that_keeps_records_out_is_named(account: Account, tr
 @everywhere
 @pytest.mark.parametrize("day", ["2020-01-01", "2040-01-01"])
 async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, kind: str, day: str) -> None:
-    """What somebody has put beside the period is left as it is, told by a sync and shown by an audit."""
+    """What somebody has put beside the period is left as it is, told by a sync and shown by an audit.
+
+    Such a copy is not complete: who reads all of it counts more than the ledger knows.
+    """
     await account.sync(kind, LATER)
     if kind.endswith("/"):
         added = account.folder / "calls" / f"date={day}"
@@ -180,13 +183,45 @@ async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, 
             ],
         )
     report = await account.sync(kind, LATER)
-    assert (report.foreign_rows > 0, report.drifted, report.is_complete) == (True, (), True)
+    assert (report.foreign_rows > 0, report.drifted, report.is_complete) == (True, (), False)
+    assert [str(found) for found in report.foreign_days] == [day]
     assert len(stored(account.target(kind))) == len(truth(LATER)) + report.foreign_rows
     shown = await audit(None, {}, account.target(kind), now=LATER)
     assert [(f"{found.start:%Y-%m-%d}", found.stored) for found in shown.days if found.status == "foreign"] == [
         (day, report.foreign_rows)
     ]
     assert not shown.is_intact
+
+
+@pytest.mark.parametrize("time", ["garbage", "2026-7-1T08:00:00Z", "2026-W27-3T08", "1783000000"])
+async def test_sync_records_without_a_valid_time_are_told(account: Account, time: str) -> None:
+    """A time that somebody has written into a column of texts belongs to no day, but readers count its record."""
+    await account.sync(KINDS[0], LATER)
+    change(account.target(KINDS[0]), [f"UPDATE cdr SET started_at = '{time}' WHERE rowid = 1"])
+    report = await account.sync(KINDS[0], LATER)
+    assert (report.foreign_rows, report.foreign_days, report.is_complete) == (1, (date.min,), False)
+    change(account.target(KINDS[0]), [f"DELETE FROM cdr WHERE started_at = '{time}'"])
+    assert (await account.sync(KINDS[0], LATER)).is_complete
+    assert stored(account.target(KINDS[0])) == truth(LATER)
+
+
+async def test_sync_times_in_another_form_are_replaced(account: Account) -> None:
+    """A day whose times SQLite's own functions have written anew is replaced as a whole when it is read again."""
+    await account.sync(KINDS[0], NOW)
+    change(account.target(KINDS[0]), ["UPDATE cdr SET started_at = datetime(started_at)"])
+    await account.sync(KINDS[0], NOW, lookback=timedelta(days=30))
+    assert stored(account.target(KINDS[0])) == truth(NOW)
+
+
+async def test_sync_day_under_another_name_is_refused(account: Account) -> None:
+    """A day's folder that was renamed is named before any request, by a sync and by an audit, and nothing changes."""
+    await account.sync("calls/", LATER)
+    (account.folder / "calls/date=2026-07-02").rename(account.folder / "calls/date=2026-07-02x")
+    with pytest.raises(ConfigurationError, match="date=2026-07-02x"):
+        await account.sync("calls/", LATER)
+    assert not account.app.hits
+    with pytest.raises(ConfigurationError, match="date=2026-07-02x"):
+        await audit(None, {}, account.target("calls/"), now=LATER)
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])

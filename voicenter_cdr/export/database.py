@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -50,8 +50,8 @@ class DatabaseTable(Protocol):
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         ...
 
-    def time_literal(self, instant: datetime) -> Any:
-        """Return a whole second as it is compared with a column of times."""
+    def midnight_literal(self, day: date) -> Any:
+        """Return the begin of a UTC day as it is compared with a column of times."""
         ...
 
     def close(self) -> None:

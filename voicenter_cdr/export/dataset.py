@@ -38,11 +38,13 @@ __all__ = [
     "check_library",
     "data_files",
     "day_folder",
+    "day_of",
     "file_suffix",
     "group_by_day",
     "is_passed_over",
     "open_file",
     "recover_interrupted_swap",
+    "refuse_strays",
     "staging_folder",
     "sync_state_path",
 ]
@@ -103,6 +105,16 @@ def day_folder(root: Path, day: date) -> Path:
     return root / f"date={day.isoformat()}"
 
 
+def day_of(folder: str) -> date | None:
+    """Return the UTC day that a folder of this name holds; ``None`` for a name that no day has."""
+    if _DAY.fullmatch(folder) is None:
+        return None
+    try:
+        return date.fromisoformat(folder.removeprefix("date="))
+    except ValueError:
+        return None
+
+
 def sync_state_path(root: Path) -> Path:
     """Return the file in which a sync keeps the state of a dataset: beside it, or inside where it is mounted."""
     inside = root / ".state.json"
@@ -138,12 +150,12 @@ def is_passed_over(name: str) -> bool:
 
 
 def _is_part(path: Path, file_format: FileFormat) -> bool:
-    return path.name.startswith("part-") and path.name.endswith(file_suffix(file_format))
+    return path.name.startswith("part-") and path.name.endswith(file_suffix(file_format)) and path.is_file()
 
 
 def _day_folders(root: Path) -> Iterator[Path]:
     for entry in sorted(root.iterdir()) if root.is_dir() else ():
-        if _DAY.fullmatch(entry.name) and entry.is_dir():
+        if day_of(entry.name) is not None and entry.is_dir():
             yield entry
 
 
@@ -161,7 +173,7 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
         root: The folder.
         file_format: The format of its files.
         replace: The whole folder will be replaced, so nothing else may be in it. Otherwise single files of it will be,
-            and only files that readers would take for records are refused.
+            and only files that readers would take for records are refused (:func:`refuse_strays`).
 
     Raises:
         ConfigurationError: The folder can't be used (the error names the first entry that is in the way), or the
@@ -178,24 +190,51 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
         )
     if root.is_dir():
         check_folder(root)
-    suffix = file_suffix(file_format)
+    if not replace:
+        refuse_strays(root, file_format)
+        return
     for entry in sorted(root.iterdir()) if root.is_dir() else ():
-        is_day = entry.is_dir() and _DAY.fullmatch(entry.name)
+        is_day = entry.is_dir() and day_of(entry.name) is not None
         for file in sorted(entry.iterdir()) if is_day else [entry]:
-            if is_passed_over(file.name) or (is_day and _is_part(file, file_format)):
-                continue
-            if replace or file.name.lower().endswith(DATA_SUFFIXES):
-                raise ConfigurationError(
-                    f"The folder {root} holds a file that is no part of a dataset (date=…/part-…{suffix}): "
-                    f"{file.relative_to(root)}",
-                    hint="Move it away, or name a new folder.",
-                )
+            if not (is_passed_over(file.name) or (is_day and _is_part(file, file_format))):
+                raise _stray(root, file, file_format)
+
+
+def refuse_strays(root: Path, file_format: FileFormat) -> None:
+    """Refuse a file that readers of the folder would count as records, though it is no file of a day.
+
+    Such as a day under another name, a copy that a file manager has made, or a link that shows a day twice.
+
+    Raises:
+        ConfigurationError: There is one; the error names it.
+    """
+    for file in _visible_files(root):
+        folder = file.parent
+        is_of_day = folder.parent == root and day_of(folder.name) is not None and _is_part(file, file_format)
+        is_shown_twice = folder.is_symlink() and folder.resolve().is_relative_to(root.resolve())
+        if file.name.lower().endswith(DATA_SUFFIXES) and (is_shown_twice or not is_of_day):
+            raise _stray(root, file, file_format)
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, at any depth, but those that readers pass over."""
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not is_passed_over(entry.name):
+            yield from _visible_files(entry) if entry.is_dir() else (entry,)
+
+
+def _stray(root: Path, file: Path, file_format: FileFormat) -> ConfigurationError:
+    return ConfigurationError(
+        f"The folder {root} holds a file that is no part of a dataset (date=…/part-…{file_suffix(file_format)}): "
+        f"{file.relative_to(root)}",
+        hint="Move it away, or name a new folder.",
+    )
 
 
 def _carry_over(old: Path, new: Path) -> None:
     """Move what is not the dataset's own, such as hidden files, from the old folder to the one that replaces it."""
     for entry in list(old.iterdir()):
-        if not _DAY.fullmatch(entry.name) and not os.path.lexists(new / entry.name):
+        if day_of(entry.name) is None and not os.path.lexists(new / entry.name):
             entry.rename(new / entry.name)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -119,9 +119,9 @@ class DuckdbTable:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         (self._insert_arrow if self._by_arrow else self._insert_lines)(records)
 
-    def time_literal(self, instant: datetime) -> datetime:
-        """Return a whole second as it is compared with a column of times."""
-        return instant.astimezone(UTC)
+    def midnight_literal(self, day: date) -> datetime:
+        """Return the begin of a UTC day as it is compared with a column of times."""
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     def close(self) -> None:
         """Bring everything to the file. May be called twice.

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +17,12 @@ from typing import Any, BinaryIO, Final, cast
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.export.dataset import DATA_SUFFIXES, DatasetSink, FileFormat, file_suffix, is_passed_over
+from voicenter_cdr.export.dataset import DATA_SUFFIXES, DatasetSink, FileFormat, day_of, file_suffix, is_passed_over
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.models import Cdr
 
 __all__ = [
-    "DAY_OBJECT",
     "OBJECT_STORES",
     "SYNC_STATE",
     "ObjectDatasetSink",
@@ -33,8 +32,10 @@ __all__ = [
     "display_name",
     "etag_of",
     "fetch_objects",
+    "is_day_object",
     "open_bucket",
     "put_object",
+    "refuse_stray_objects",
     "scheme_of",
     "store_exceptions",
     "translate_store_errors",
@@ -48,8 +49,6 @@ SYNC_STATE: Final = "_voicenter_sync.json"  # readers of datasets pass over name
 RETRY_SECONDS: Final = 30.0
 """Time for which a failing request to an object store is repeated."""
 _SUCCESS: Final = "_SUCCESS"
-DAY_OBJECT: Final = re.compile(r"date=\d{4}-\d\d-\d\d/part-[^/]+")
-"""Names of the objects of a dataset by day."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 """Beginning of an address, also of one that lacks a slash; a drive of Windows has one letter."""
 _PLAIN: Final = re.compile(r"\w+://(?![^/]*@)[^?#]*")
@@ -200,6 +199,23 @@ def check_object(address: str) -> None:
                 raise
 
 
+def is_day_object(path: str, suffix: str = "") -> bool:
+    """Return whether an object of this name belongs to a dataset by day, in files of this suffix."""
+    folder, _, name = path.partition("/")
+    return day_of(folder) is not None and name.startswith("part-") and "/" not in name and name.endswith(suffix)
+
+
+def refuse_stray_objects(paths: Iterable[str], suffix: str, place: str) -> None:
+    """Raise :class:`ConfigurationError` for objects that readers would count as records, though they are of no day."""
+    for path in paths:
+        is_read = path.lower().endswith(DATA_SUFFIXES) and not any(map(is_passed_over, path.split("/")))
+        if is_read and not is_day_object(path, suffix):
+            raise ConfigurationError(
+                f"{place} holds more than a dataset date=…/part-…{suffix}: {path}",
+                hint="Move that away, or name a new folder.",
+            )
+
+
 def put_object(address: str, data: bytes) -> None:
     """Send one object, which appears whole or not at all. Raises ``OSError`` if the store does not take it."""
     folder, key = _split(address)
@@ -313,14 +329,8 @@ class ObjectDatasetSink:
             raise ConfigurationError(
                 f"{self._name} is kept by a sync", hint="Export to another folder, or run the sync."
             )
-        for path in found:
-            is_ours = DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
-            if not is_ours and path.lower().endswith(DATA_SUFFIXES) and not is_passed_over(path.rpartition("/")[2]):
-                raise ConfigurationError(
-                    f"{self._name} holds more than a dataset date=…/part-…{self._suffix}: {path}",
-                    hint="Move that away, or name a new folder.",
-                )
-        return {path: etag_of(meta) for path, meta in found.items() if DAY_OBJECT.fullmatch(path)}
+        refuse_stray_objects(found, self._suffix, self._name)
+        return {path: etag_of(meta) for path, meta in found.items() if is_day_object(path)}
 
     def write(self, records: Sequence[Cdr]) -> None:
         """Write one batch to the temporary folder."""

@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from voicenter_cdr._extras import import_extra
@@ -148,9 +148,9 @@ class PostgresTable:
     def _list(self) -> str:
         return ", ".join(map(quote_identifier, self._names))
 
-    def time_literal(self, instant: datetime) -> datetime:
-        """Return a whole second as it is compared with a column of times."""
-        return instant.astimezone(UTC)
+    def midnight_literal(self, day: date) -> datetime:
+        """Return the begin of a UTC day as it is compared with a column of times."""
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     def close(self) -> None:
         """Close the connection."""

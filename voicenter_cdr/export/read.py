@@ -28,11 +28,11 @@ from voicenter_cdr.export.dataset import DATA_SUFFIXES, data_files, sync_state_p
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.formats import format_of, is_folder
 from voicenter_cdr.export.object_store import (
-    DAY_OBJECT,
     OBJECT_STORES,
     SYNC_STATE,
     display_name,
     fetch_objects,
+    is_day_object,
     scheme_of,
 )
 from voicenter_cdr.export.postgres import COLUMNS_QUERY, POSTGRES, PostgresTable
@@ -201,7 +201,7 @@ def _read_objects(address: str, start: datetime | None, end: datetime | None) ->
 
     def is_wanted(name: str) -> bool:
         nonlocal is_dataset
-        is_day = DAY_OBJECT.fullmatch(name) is not None
+        is_day = is_day_object(name)
         is_dataset = is_dataset or is_day or name == SYNC_STATE
         return is_day and _overlaps(name.partition("/")[0], start, end)
 

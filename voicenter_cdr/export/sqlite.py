@@ -8,11 +8,10 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.cells import (
     are_whole_prices,
@@ -105,9 +104,9 @@ class SqliteTable:
             with self._translate_errors():
                 self._open.executemany(statement, zip(*values, strict=True))
 
-    def time_literal(self, instant: datetime) -> str:
-        """Return a whole second as times are compared with: without its Z, since a fraction sorts before it."""
-        return to_iso_utc(instant.astimezone(UTC))[:-1]
+    def midnight_literal(self, day: date) -> str:
+        """Return the begin of a UTC day as times are compared with: before it sorts no time of the day, in any form."""
+        return day.isoformat()
 
     def close(self) -> None:
         """Bring everything to the file. May be called twice."""

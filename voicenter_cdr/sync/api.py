@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from voicenter_cdr._times import from_epoch_seconds, parse_http_date, to_epoch_seconds, to_iso_utc
+from voicenter_cdr._times import EPOCH, from_epoch_seconds, parse_http_date, to_epoch_seconds, to_iso_utc
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
@@ -26,7 +26,7 @@ from voicenter_cdr.models.instants import to_utc
 from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sync.forgetting import finish_forgetting
 from voicenter_cdr.sync.identity import columns_text, copy_columns, identify, parse_request
-from voicenter_cdr.sync.ledger import StoredDay, SyncState, SyncWindow, stale_windows
+from voicenter_cdr.sync.ledger import NO_DAY, StoredDay, SyncState, SyncWindow, stale_windows
 from voicenter_cdr.sync.runner import OnWindow, SyncReport, SyncRun
 from voicenter_cdr.sync.stores import Store, open_store
 
@@ -125,12 +125,14 @@ async def sync(
         origin, stop = to_epoch_seconds(made.first), to_epoch_seconds(settled)
         stop = max(origin, stop if request.stop is None else min(stop, request.stop))
         windows = stale_windows(made.ledger, origin, stop, lookback)
+        foreign = _foreign_days(copy.found, made, stop)
         report = SyncReport(
             start=made.first,
             end=from_epoch_seconds(stop),
             watermark=made.watermark,
             drifted=copy.drifted,
-            foreign_rows=_foreign_rows(copy.found, made, stop),
+            foreign_rows=sum(copy.found[day].rows for day in foreign),
+            foreign_days=tuple((EPOCH + timedelta(days=day)).date() for day in foreign),
             dry_run=dry_run,
         )
         if dry_run:
@@ -243,15 +245,19 @@ def _warn_of_drift(drifted: Sequence[SyncWindow]) -> None:
         )
 
 
-def _foreign_rows(stored: Mapping[int, StoredDay], state: SyncState, stop: int) -> int:
-    """Return the number of records on days that the ledger does not know and this run does not fetch."""
-    last = (stop - 1) // DAY
-    first = None if state.expired_before is not None else to_epoch_seconds(state.first) // DAY
-    days = [day for day in stored.keys() - state.ledger.keys() if day > last or (first is not None and day < first)]
-    rows = sum(stored[day].rows for day in days)
-    if rows:
+def _foreign_days(stored: Mapping[int, StoredDay], state: SyncState, stop: int) -> list[int]:
+    """Return the days that hold records, though the ledger does not know them and this run does not fetch them."""
+    last, first = (stop - 1) // DAY, to_epoch_seconds(state.first) // DAY
+    is_expired = state.expired_before is not None  # what lies before is removed by this run
+    days = [
+        day
+        for day in sorted(stored.keys() - state.ledger.keys())
+        if day > last or day == NO_DAY or (day < first and not is_expired)
+    ]
+    if days:
+        rows = sum(stored[day].rows for day in days)
         _LOG.warning("the copy holds %d records of days that no sync has fetched; they are left as they are", rows)
-    return rows
+    return days
 
 
 def _horizon(now: datetime, keep: timedelta) -> datetime:

@@ -257,7 +257,7 @@ def _days(state: SyncState, stored: Mapping[int, StoredDay]) -> tuple[AuditedDay
                 values["status"] = "changed"
         found.append(AuditedDay(**values, stored=held.rows))
     known = range(to_epoch_seconds(state.first) // DAY, -(-to_epoch_seconds(end) // DAY))
-    for number in sorted(number for number, held in stored.items() if held.rows and number not in known):
+    for number in sorted(number for number, held in stored.items() if number not in known):
         start, stop = Window(number * DAY, (number + 1) * DAY).times
         day = AuditedDay(start=start, end=stop, status="foreign", expected=None, rows=0, stored=stored[number].rows)
         found.append(day)

@@ -26,6 +26,7 @@ from voicenter_cdr.export.sqlite import SqliteTable
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.sync.ledger import (
     FULL_REFRESH_HINT,
+    NO_DAY,
     IsForgotten,
     StoredDay,
     SyncState,
@@ -154,13 +155,14 @@ class DatabaseStore:
         is_intact = self._current_layout(state) == self._layout and not self._is_emptied(state)
         found: dict[int, StoredDay] = {}
         try:
-            days = self._table.execute(f"SELECT {self._dialect.day}, count(*) FROM {TABLE} GROUP BY 1")
+            # A sync removes rows without a time (adopt), an audit shows them.
+            rows_of = TABLE if thorough else f"{TABLE} WHERE started_at IS NOT NULL"
+            days = self._table.execute(f"SELECT {self._dialect.day}, count(*) FROM {rows_of} GROUP BY 1")
         except ConfigurationError:  # the times are of another type
             return {}
         for day, rows in days:
-            with contextlib.suppress(ValueError, TypeError):  # a time that somebody else wrote
-                number = (date.fromisoformat(str(day)) - EPOCH.date()) // timedelta(days=1)
-                found[number] = StoredDay(rows, is_intact)
+            number = _day_number(str(day))
+            found[number] = StoredDay(rows + (found[number].rows if number in found else 0), is_intact)
         return found
 
     def _current_layout(self, state: SyncState) -> str:
@@ -231,7 +233,7 @@ class DatabaseStore:
             self._table.execute(f"DELETE FROM {TABLE} WHERE started_at IS NULL")  # of a column that was renamed
             self._table.execute(f'DELETE FROM {self._LEDGER} WHERE "from" >= ?', [to_iso_utc(end)])
             if state.expired_before is not None:
-                before = self._table.time_literal(state.expired_before)
+                before = self._table.midnight_literal(state.expired_before.date())
                 self._table.execute(f"DELETE FROM {TABLE} WHERE started_at < ?", [before])
                 self._table.execute(f'DELETE FROM {self._LEDGER} WHERE "from" < ?', [to_iso_utc(state.expired_before)])
             self._save(state, *entries)
@@ -247,7 +249,7 @@ class DatabaseStore:
         self._table.execute(f"DELETE FROM {TABLE} WHERE started_at >= ? AND started_at < ?", bounds)
 
     def _day_bounds(self, day: int) -> list[Any]:
-        return [self._table.time_literal(from_epoch_seconds(edge * DAY)) for edge in (day, day + 1)]
+        return [self._table.midnight_literal(from_epoch_seconds(edge * DAY).date()) for edge in (day, day + 1)]
 
     def _check_stored(self, entry: SyncWindow) -> None:
         """Refuse a day of which the table does not hold what was written: a trigger may keep records out."""
@@ -307,7 +309,7 @@ class DatabaseStore:
             for day, row_id, row in self._rows_by_day(state):
                 if is_forgotten(row):
                     self._table.execute(f"DELETE FROM {TABLE} WHERE {self._dialect.by_row_id}", [row_id])
-                    number = (date.fromisoformat(day) - EPOCH.date()) // timedelta(days=1)
+                    number = _day_number(day)
                     changed[number] = changed.get(number, 0) + 1
             made = state.without_rows(changed)
             self._save(made, *[made.ledger[day] for day in changed if day in made.ledger])
@@ -379,6 +381,15 @@ _DUCKDB: Final = Dialect(
     read_all=f"SELECT bit_xor(hash({TABLE})) FROM {TABLE}",
     erase=lambda table, name: _copy_duckdb(table, Path(name)),
 )
+
+
+def _day_number(text: str) -> int:
+    """Return the number of the day that a date stands for; ``NO_DAY`` for a text that somebody else wrote."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return NO_DAY
+    return (day - EPOCH.date()) // timedelta(days=1) if day.isoformat() == text else NO_DAY
 
 
 def _vacuum_sqlite(table: DatabaseTable) -> None:

@@ -30,6 +30,7 @@ from voicenter_cdr.export.dataset import (
     file_suffix,
     open_file,
     recover_interrupted_swap,
+    refuse_strays,
     staging_folder,
     sync_state_path,
 )
@@ -44,7 +45,7 @@ from voicenter_cdr.sync.ledger import (
     SyncWindow,
 )
 
-__all__ = ["DatasetStore", "count_rows", "day_of", "read_rows", "remaining_rows"]
+__all__ = ["DatasetStore", "count_rows", "day_number", "read_rows", "remaining_rows"]
 
 _TAIL: Final = 16_384
 """Bytes at the end of a file that identify it: Parquet's footer, or the checksum of gzip."""
@@ -75,6 +76,7 @@ class DatasetStore:
         self._window: Window | None = None
         self._file: FileSink | None = None
         if read_only and self._root.is_dir() and self._state.is_file():
+            refuse_strays(self._root, file_format)
             return
         check_dataset(self._root, file_format, replace=False)
         if self._root in self._state.parents and self._state != self._beside:
@@ -121,9 +123,7 @@ class DatasetStore:
         """
         found: dict[int, StoredDay] = {}
         for file in data_files(self._root, self._file_format):
-            day = day_of(file.parent.name)
-            if day is None:
-                continue
+            day = day_number(file.parent.name)
             entry, before = state.ledger.get(day), found.get(day)
             is_known = entry is not None and entry.etag is not None and file == self._path(entry.window)
             if is_known and before is None and entry is not None and _is_of(entry.etag, file, thorough=thorough):
@@ -158,7 +158,7 @@ class DatasetStore:
         if state.expired_before is not None:
             horizon = (state.expired_before - EPOCH).days
             for file in data_files(self._root, self._file_format):
-                if (day := day_of(file.parent.name)) is not None and day < horizon:
+                if day_number(file.parent.name) < horizon:
                     _remove_file(file)
 
     def _save(self, state: SyncState) -> None:
@@ -224,8 +224,7 @@ class DatasetStore:
             if left is None:
                 continue
             rows, data = left
-            day = day_of(file.parent.name)
-            entry = None if day is None else state.ledger.get(day)
+            entry = state.ledger.get(day_number(file.parent.name))
             staged = self._staged(file)
             write_atomic(staged, data)
             if entry is not None:
@@ -247,12 +246,9 @@ class DatasetStore:
         self._lock.release()
 
 
-def day_of(folder: str) -> int | None:
-    """Return the UTC day a folder ``date=…`` stands for, counted from 1970."""
-    try:
-        return (date.fromisoformat(folder.removeprefix("date=")) - EPOCH.date()) // timedelta(days=1)
-    except ValueError:
-        return None
+def day_number(folder: str) -> int:
+    """Return the UTC day that a folder ``date=…`` holds, counted from 1970."""
+    return (date.fromisoformat(folder.removeprefix("date=")) - EPOCH.date()) // timedelta(days=1)
 
 
 def _etag(file: Path, *, thorough: bool = True) -> str:

@@ -26,6 +26,7 @@ from voicenter_cdr.models import Cdr, InvalidRecord, Page
 __all__ = [
     "FULL_REFRESH_HINT",
     "KIND",
+    "NO_DAY",
     "VERSION",
     "IsForgotten",
     "Ledger",
@@ -45,6 +46,9 @@ KIND: Final = "voicenter-cdr sync"
 VERSION: Final = 2
 FULL_REFRESH_HINT: Final = "a full refresh with a start (full_refresh=True, start=…), which fetches everything again"
 """The way out of a state that can't be used: such a state has no start."""
+
+NO_DAY: Final = -719_162
+"""Day under which records without a valid time are counted: the first of the calendar, 0001-01-01."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
 """``"complete"``: stored whole. ``"unreadable"``: stored without records that could not be read or stored, as was asked

@@ -25,12 +25,13 @@ from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import CheckpointError
 from voicenter_cdr.export.dataset import FileFormat, check_library, file_suffix
 from voicenter_cdr.export.object_store import (
-    DAY_OBJECT,
     SYNC_STATE,
     PackedFile,
     display_name,
     etag_of,
+    is_day_object,
     open_bucket,
+    refuse_stray_objects,
     store_exceptions,
     translate_store_errors,
     version_of,
@@ -39,7 +40,7 @@ from voicenter_cdr.export.parquet import ParquetSink
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.sync.dataset_store import count_rows, day_of, read_rows, remaining_rows
+from voicenter_cdr.sync.dataset_store import count_rows, day_number, read_rows, remaining_rows
 from voicenter_cdr.sync.ledger import FULL_REFRESH_HINT, IsForgotten, StoredDay, SyncState, SyncWindow
 from voicenter_cdr.sync.process import has_ended, process_name
 
@@ -118,11 +119,12 @@ class ObjectStore:
     def load(self) -> SyncState | None:
         """Return the state. Raises :class:`CheckpointError` for objects without one."""
         with self._translate_errors():
+            objects = self._objects()
             found = self._get(SYNC_STATE)
             if found is not None:
                 data, self._state_mark = found
                 return SyncState.from_json(data, f"{self._name}/{SYNC_STATE}")
-            if self._objects():
+            if objects:
                 raise CheckpointError(
                     f"{self._name} holds records and there is no {SYNC_STATE} that knows of them",
                     hint=f"Restore the state, sync elsewhere, or run {FULL_REFRESH_HINT} and replaces the objects.",
@@ -135,9 +137,7 @@ class ObjectStore:
         found: dict[int, StoredDay] = {}
         with self._translate_errors():
             for path, mark in self._objects().items():
-                day = day_of(path.partition("/")[0])
-                if day is None:
-                    continue
+                day = day_number(path.partition("/")[0])
                 entry, before = state.ledger.get(day), found.get(day)
                 if entry is not None and before is None and mark == entry.etag and path == self._path(entry.window):
                     found[day] = StoredDay(entry.rows)
@@ -232,8 +232,7 @@ class ObjectStore:
         with self._translate_errors():
             objects = self._objects()
         for path, mark in objects.items():
-            day = day_of(path.partition("/")[0])
-            entry = None if day is None else state.ledger.get(day)
+            entry = state.ledger.get(day_number(path.partition("/")[0]))
             with self._translate_errors():
                 data = self._read(path)
                 left = remaining_rows(data, self._file_format, is_forgotten, f"{self._name}/{path}")
@@ -294,11 +293,8 @@ class ObjectStore:
     def _objects(self, below: str | None = None) -> dict[str, str | None]:
         """Return the objects that hold records, with their marks, by day."""
         found = {meta["path"]: etag_of(meta) for page in self._store.list(below) for meta in page}
-        return {
-            path: mark
-            for path, mark in sorted(found.items())
-            if DAY_OBJECT.fullmatch(path) and path.endswith(self._suffix)
-        }
+        refuse_stray_objects(found, self._suffix, self._name)
+        return {path: mark for path, mark in sorted(found.items()) if is_day_object(path, self._suffix)}
 
     def _delete(self, paths: Any) -> None:
         for path in paths:

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import attrs
@@ -48,7 +48,10 @@ class SyncReport:
     """Windows whose records were not those the last run had stored: somebody has changed the copy. This run has fetched
     them again, as far as they lie before ``end``."""
     foreign_rows: int = 0
-    """Records on days that no sync has fetched, before the start or behind the end. They are left as they are."""
+    """Records on days that no sync has fetched, before the start or behind the end. They are left as they are, and
+    readers of the copy count them: remove them, or sync their days, too."""
+    foreign_days: tuple[date, ...] = ()
+    """The UTC days of these records, also of files that can't be read. Records without a valid time: 0001-01-01."""
     requests: int = 0
     """Requests sent, retries included."""
     retries: int = 0
@@ -65,8 +68,8 @@ class SyncReport:
 
     @property
     def is_complete(self) -> bool:
-        """True if everything from ``start`` to ``end`` is stored and proven."""
-        return not self.gaps and not self.dry_run
+        """True if everything from ``start`` to ``end`` is stored and proven, and the copy holds nothing else."""
+        return not self.gaps and not self.foreign_days and not self.dry_run
 
 
 OnWindow = Callable[[SyncWindow], object]

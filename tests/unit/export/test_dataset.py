@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,13 @@ from support.table_files import OTHER, save, truth, whole_of
 
 from voicenter_cdr import ConfigurationError, _files
 from voicenter_cdr.export import DatasetSink, committing, open_sink
-from voicenter_cdr.export.dataset import backup_path, check_dataset, data_files, recover_interrupted_swap
+from voicenter_cdr.export.dataset import (
+    backup_path,
+    check_dataset,
+    data_files,
+    recover_interrupted_swap,
+    refuse_strays,
+)
 
 SYSTEM_NAMES = (".DS_Store", "._part-0.parquet", ".nfs0001", ".part-0.parquet.crc", "_SUCCESS", "Thumbs.db")
 SYSTEM_FOLDERS = ("lost+found", "@eaDir", ".Trash-0", ".snapshot", "_delta_log")
@@ -60,11 +67,51 @@ def test_check_dataset_a_foreign_file_is_named(tmp_path: Path, name: str) -> Non
     (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=rf"no part of a dataset .*{name.partition('/')[0]}"):
         check_dataset(tmp_path, "parquet")
-    if name == "other.parquet":
+    if name.endswith((".parquet", ".csv")):
         with pytest.raises(ConfigurationError, match=name):
             check_dataset(tmp_path, "parquet", replace=False)
     else:
         check_dataset(tmp_path, "parquet", replace=False)
+
+
+STRAYS = (
+    "date=2026-07-02x/part-0.parquet",
+    "date=2026-07-02 copy/part-0.parquet",
+    "date=2026-13-45/part-0.parquet",
+    "date=2026-07-02/calls copy.parquet",
+    "date=2026-07-02/part-0.jsonl.gz",
+    "date=2026-07-02/hour=5/part-0.parquet",
+    "date=2026-07-02/part-0.parquet/inside.parquet",
+    "old/date=2026-07-02/part-0.parquet",
+    "latest.PARQUET",
+)
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_refuse_strays_a_file_that_readers_would_count_is_named(tmp_path: Path, name: str) -> None:
+    """Records at any depth that are of no day's file would be counted by readers and known to no ledger."""
+    export(tmp_path / "lake")
+    refuse_strays(tmp_path / "lake", "parquet")
+    stray = tmp_path / "lake" / name
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.touch()
+    with pytest.raises(ConfigurationError, match=re.escape(name)):
+        refuse_strays(tmp_path / "lake", "parquet")
+
+
+@pytest.mark.parametrize("name", ["latest", "date=2026-07-15"])
+def test_refuse_strays_a_link_that_shows_a_day_twice_is_named(tmp_path: Path, name: str) -> None:
+    """A link to a day is followed by readers; a link to a day that lies on another disk is that day."""
+    export(tmp_path / "lake")
+    day = next((tmp_path / "lake").glob("date=*"))
+    day.rename(tmp_path / "elsewhere")
+    day.symlink_to(tmp_path / "elsewhere")
+    refuse_strays(tmp_path / "lake", "parquet")
+    day.unlink()
+    (tmp_path / "elsewhere").rename(day)
+    (tmp_path / "lake" / name).symlink_to(day)
+    with pytest.raises(ConfigurationError, match=name):
+        refuse_strays(tmp_path / "lake", "parquet")
 
 
 def test_check_dataset_a_mount_point_is_refused_for_exports_alone(

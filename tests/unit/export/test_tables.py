@@ -106,17 +106,18 @@ def test_sqlite_times_sort_as_text(moments: list[datetime]) -> None:
     ]
 
 
-@pytest.mark.parametrize("fraction", [0, 1, 250_000, 999_999])
-def test_sqlite_window_of_whole_seconds_takes_fractions(tmp_path: Path, fraction: int) -> None:
-    """A window of whole seconds takes in a time with a fraction behind its start, and none behind its end."""
+@pytest.mark.parametrize("time", ["00:00:00", "00:00:00.000001", "23:59:59.999999"])
+@pytest.mark.parametrize("separator", ["T", " "])
+def test_sqlite_day_takes_times_in_any_form(tmp_path: Path, time: str, separator: str) -> None:
+    """A day takes in times with and without a fraction, also as SQLite's own functions write them."""
     table = importlib.import_module("voicenter_cdr.export.sqlite").SqliteTable(tmp_path / "a.db")
     table.create()
-    table.insert([Cdr(started_at=MOMENT + timedelta(microseconds=fraction))])
+    table.insert([Cdr(started_at=MOMENT)])
+    table.execute(f"UPDATE cdr SET started_at = '{MOMENT.date()}{separator}{time}'")
+    days = [table.midnight_literal(MOMENT.date() + timedelta(days=number)) for number in (-1, 0, 1)]
     question = "SELECT count(*) FROM cdr WHERE started_at >= ? AND started_at < ?"
-    inside = table.time_literal(MOMENT), table.time_literal(MOMENT + timedelta(seconds=1))
-    before = table.time_literal(MOMENT - timedelta(seconds=1)), table.time_literal(MOMENT)
-    assert table.execute(question, inside) == [(1,)]
-    assert table.execute(question, before) == [(0,)]
+    assert table.execute(question, days[1:]) == [(1,)]
+    assert table.execute(question, days[:2]) == [(0,)]
     table.close()
 
 

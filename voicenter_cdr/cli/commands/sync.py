@@ -7,7 +7,7 @@ import calendar
 import re
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SYNC_EXAMPLES", "sync"]
 
 _SHOWN: Final = 10
-"""Number of gaps that are named one by one."""
+"""Number of gaps, or of foreign days, that are named one by one."""
 
 _MONTHS: Final = re.compile(r"(\d+)\s*(mo|y)")
 
@@ -148,15 +148,10 @@ async def _sync(
 
 
 def _report(report: SyncReport, destination: str, seconds: float, messages: OutputOptions) -> None:
-    """Write what was done to standard error. Raises :class:`IncompleteError` for gaps."""
+    """Write what was done to standard error. Raises :class:`IncompleteError` for gaps and foreign records."""
     if report.drifted and not messages.quiet:
         days = pluralize(len(report.drifted), "day")
         echo_err(f"{days} of the copy not as the last sync left them; fetched again")
-    if report.foreign_rows and not messages.quiet:
-        rows = pluralize(report.foreign_rows, "record")
-        echo_err(
-            f"{rows} in the copy of days that no sync has fetched, left as they are: remove them, or sync --from them"
-        )
     if report.dry_run:
         for line in _planned(report.windows) or ["would fetch nothing"]:
             echo_err(line)
@@ -166,15 +161,31 @@ def _report(report: SyncReport, destination: str, seconds: float, messages: Outp
         days = pluralize(len(report.windows), "day")
         echo_err(f"{pluralize(report.rows, 'record')} of {days}, {cost}, {until}, {destination}")
     if report.gaps and not report.dry_run:
-        named = ", ".join(f"{_span(entry)} ({entry.reason})" for entry in report.gaps[:_SHOWN])
-        more = f" and {len(report.gaps) - _SHOWN} more" if len(report.gaps) > _SHOWN else ""
+        named = _first([f"{_span(entry)} ({entry.reason})" for entry in report.gaps])
         has_unreadable = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
         other = " With --on-invalid collect, days of a DecodeError are stored without the records it is about."
         raise IncompleteError(
-            f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}{more}",
+            f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}",
             hint="Run the same command again: it fetches these once more. Everything else is stored."
             + (other if has_unreadable else ""),
         )
+    if not report.dry_run:
+        _refuse_foreign(report)
+
+
+def _refuse_foreign(report: SyncReport) -> None:
+    """Raise :class:`IncompleteError` for records that no sync has fetched, which readers of the copy count, too."""
+    if report.foreign_days:
+        days = _first(["without a valid time" if day == date.min else str(day) for day in report.foreign_days])
+        raise IncompleteError(
+            f"The copy holds {pluralize(report.foreign_rows, 'record')} of days that no sync has fetched: {days}",
+            hint="They were left as they are: remove them, or sync --from their first day. Everything else is stored.",
+        )
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _planned(windows: Sequence[SyncWindow]) -> list[str]:
