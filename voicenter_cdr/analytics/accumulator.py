@@ -37,9 +37,8 @@ class Accumulator:
     In any order it holds about 60 bytes of each record until :meth:`result` puts the calls together, and accumulators
     of different records can be merged. With ``late_by``, records come at most so long after younger ones: calls are
     counted as soon as no record can belong to them, so that memory is bounded by the callers, the groups, and the
-    calls of the last days. Then a leg joins a call only within an hour of the end of its legs, as in
-    :func:`~voicenter_cdr.calls.stitch`; a number that was a caller before it first appears as a DID keeps what
-    was counted for it; and the result can be asked once.
+    calls of the last days. Then a number that was a caller before it first appears as a DID keeps what was counted for
+    it, and the result can be asked once.
     """
 
     def __init__(self, options: KpiOptions | None = None, *, late_by: timedelta | None = None) -> None:

@@ -28,40 +28,50 @@ base AS {once} (
             ELSE {recorded} END ELSE 0 END AS recording{made}
     FROM timed
 ),
-shared AS (
+linked_id AS (
     SELECT own_id AS id FROM base WHERE own_id IS NOT NULL GROUP BY own_id HAVING count(*) > 1
+    UNION SELECT own_id FROM base WHERE parent_id IS NOT NULL AND own_id IS NOT NULL
+    UNION SELECT parent_id FROM base WHERE parent_id IS NOT NULL
 ),
-named AS (
-    SELECT DISTINCT coalesce(own_id, parent_id) AS id, parent_id AS other FROM base WHERE parent_id IS NOT NULL
-),
-link AS (
-    SELECT id, other FROM named UNION SELECT other, id FROM named
-),
-reach(id, other) AS (
-    SELECT id, id FROM link UNION SELECT reach.id, link.other FROM reach JOIN link ON link.id = reach.other
-),
-family AS (
-    SELECT id, min(other) AS family FROM (SELECT id, other FROM reach UNION ALL SELECT id, id FROM shared) AS links
-    GROUP BY id
-),
-joined AS {once} (
-    SELECT base.*, family.family FROM base LEFT JOIN family ON family.id = coalesce(base.own_id, base.parent_id)
+bearer AS (
+    SELECT leg_id, id, start_us, start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000 AS end_us
+    FROM (
+        SELECT base.*, own_id AS id FROM base JOIN linked_id ON linked_id.id = own_id
+        UNION ALL SELECT base.*, parent_id FROM base WHERE parent_id IS NOT NULL
+    ) AS with_id
 ),
 gap AS (
     SELECT *,
-        CASE WHEN start_us > {patience} + max(start_us + (coalesce(ring, 0) + coalesce(duration, 0)) * 1000000)
-        OVER (PARTITION BY family ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        CASE WHEN start_us > {patience} + max(end_us)
+        OVER (PARTITION BY id ORDER BY start_us, leg_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         THEN 1 ELSE 0 END AS is_gap
-    FROM joined WHERE family IS NOT NULL
+    FROM bearer
 ),
 part AS (
-    SELECT *, sum(is_gap) OVER (PARTITION BY family ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS part FROM gap
+    SELECT *, sum(is_gap) OVER (PARTITION BY id ORDER BY start_us, leg_id ROWS UNBOUNDED PRECEDING) AS part FROM gap
+),
+headed AS {once} (
+    SELECT leg_id, min(head) AS head, max(head) AS other FROM (
+        SELECT leg_id, min(leg_id) OVER (PARTITION BY id, part) AS head FROM part
+    ) AS heads
+    GROUP BY leg_id
+),
+link AS (
+    SELECT head, other FROM headed WHERE head <> other UNION SELECT other, head FROM headed WHERE head <> other
+),
+reach(head, other) AS (
+    SELECT head, head FROM link UNION SELECT reach.head, link.other FROM reach JOIN link ON link.head = reach.other
+),
+family AS (
+    SELECT head, min(other) AS family FROM reach GROUP BY head
+),
+joined AS {once} (
+    SELECT base.*, coalesce(family.family, headed.head) AS family
+    FROM base LEFT JOIN headed ON headed.leg_id = base.leg_id LEFT JOIN family ON family.head = headed.head
 ),
 seen AS {once} (
-    SELECT *,
-        min(leg_id) OVER (PARTITION BY family, part) AS call_id,
-        row_number() OVER (PARTITION BY family, part ORDER BY {order}) AS ord
-    FROM part
+    SELECT *, family AS call_id, row_number() OVER (PARTITION BY family ORDER BY {order}) AS ord
+    FROM joined WHERE family IS NOT NULL
 ),
 sides AS (
     SELECT call_id,

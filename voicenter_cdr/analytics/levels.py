@@ -123,31 +123,38 @@ class Calls:
 def find_calls(store: RecordStore) -> Calls:
     """Put the records of a store together to calls, by the rule of :func:`voicenter_cdr.calls.link_ids`.
 
-    As in :func:`~voicenter_cdr.calls.stitch`, a leg that begins more than :data:`~voicenter_cdr.calls.PATIENCE` after
-    the end of all earlier ones begins another call.
+    As in :func:`~voicenter_cdr.calls.stitch`, an id that comes back more than :data:`~voicenter_cdr.calls.PATIENCE`
+    after the end of all earlier legs with it stands for another call.
     """
     linked = _linked_ids(store.ids, store.parents)
     alone = bytearray(b"\1") * len(store)
+    bearers: defaultdict[int, list[int]] = defaultdict(list)
+    for row, one in enumerate(store.ids):
+        if one in linked:
+            bearers[one].append(row)
+    for row, parent in store.parents.items():
+        bearers[parent].append(row)
     leaders: dict[int, int] = {}
 
-    def leader(one: int) -> int:
+    def leader(row: int) -> int:
         path = []
-        while (above := leaders.setdefault(one, one)) != one:
-            path.append(one)
-            one = above
+        while (above := leaders.setdefault(row, row)) != row:
+            path.append(row)
+            row = above
         for below in path:
-            leaders[below] = one
-        return one
+            leaders[below] = row
+        return row
 
-    rows = [row for row, one in enumerate(store.ids) if one in linked]
-    rows += [row for row in store.parents if not store.ids[row]]
-    for row, parent in store.parents.items():
-        leaders[leader(store.ids[row] or parent)] = leader(parent)
+    for rows in bearers.values():
+        for part in _parts(store, rows):
+            head = leader(part[0])
+            for row in part[1:]:
+                leaders[leader(row)] = head
     families: defaultdict[int, list[int]] = defaultdict(list)
-    for row in rows:
+    for row in list(leaders):
         alone[row] = 0
-        families[leader(store.ids[row] or store.parents[row])].append(row)
-    return Calls([call for family in families.values() for call in _split(store, family)], alone)
+        families[leader(row)].append(row)
+    return Calls([_link(store, family) for family in families.values()], alone)
 
 
 def _linked_ids(ids: array[int], parents: dict[int, int]) -> set[int]:
@@ -160,24 +167,28 @@ def _linked_ids(ids: array[int], parents: dict[int, int]) -> set[int]:
     return linked
 
 
-def _split(store: RecordStore, rows: list[int]) -> Iterator[LinkedCall]:
-    """Put linked rows in order, and cut where nothing happened for long."""
-    rows.sort(key=store.order)
+def _parts(store: RecordStore, rows: list[int]) -> Iterator[list[int]]:
+    """Cut the rows with one id where nothing happened for long."""
+    if len(rows) == 1:
+        yield rows
+        return
+    rows.sort(key=store.starts.__getitem__)
     patience = PATIENCE // _MICROSECOND
     part: list[int] = []
     until = 0
     for row in rows:
         at = store.starts[row]
         if part and at > until + patience:
-            yield _link(store, part)
+            yield part
             part = []
-        length = (max(0, store.ring(row) or 0) + max(0, store.duration(row) or 0)) * 1_000_000
-        until = at + length if not part else max(until, at + length)
+        over = at + (max(0, store.rings[row]) + max(0, store.durations[row])) * 1_000_000
+        until = max(until, over) if part else over
         part.append(row)
-    yield _link(store, part)
+    yield part
 
 
-def _link(store: RecordStore, rows: Sequence[int]) -> LinkedCall:
+def _link(store: RecordStore, rows: list[int]) -> LinkedCall:
+    rows.sort(key=store.order)
     legs = tuple(to_stored_leg(store, row) for row in rows)
     return LinkedCall(tuple(rows), legs, summarize(legs))
 

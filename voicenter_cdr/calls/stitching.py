@@ -36,7 +36,7 @@ from voicenter_cdr.models.serialization import Serializable
 __all__ = ["PATIENCE", "Agent", "Call", "Stitcher", "astitch", "stitch"]
 
 PATIENCE: Final = timedelta(hours=1)
-"""Time after the end of its last record during which a call may still gain another one."""
+"""Time after the end of the last record with an id during which a record with that id still belongs to its call."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -229,23 +229,23 @@ class _Open:
 class Stitcher:
     """Joins records into calls as they come, in order of time.
 
-    Records are one call if they share an id (:func:`~voicenter_cdr.calls.link_ids`). A call is complete once
-    ``patience`` has passed since the end of its last record; records that come later are another call. Memory holds
-    only calls that are not complete yet.
+    Records are one call if they share an id (:func:`~voicenter_cdr.calls.link_ids`). An id that comes back later than
+    ``patience`` after the end of all records with it stands for another call. Memory holds only calls that are not
+    complete yet.
     """
 
     def __init__(self, *, patience: timedelta = PATIENCE) -> None:
         if patience < timedelta(0):
             raise ConfigurationError("patience can't be negative")
         self._patience = patience
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, tuple[_Open, datetime]] = {}
         self._clock: list[tuple[datetime, int, _Open]] = []
         self._count = itertools.count()
         self._now: datetime | None = None
 
     def __len__(self) -> int:
         """Return the number of calls held."""
-        return len({id(call) for call in self._open.values()})
+        return len({id(call) for call, _ in self._open.values()})
 
     def add(self, cdr: Cdr) -> list[Call]:
         """Take one record; return the calls that are complete by now.
@@ -271,17 +271,24 @@ class Stitcher:
 
     def _join(self, cdr: Cdr, ids: set[str]) -> None:
         until = _later(ended_at(cdr), self._patience)
-        mine = {id(call): call for name in ids if (call := self._open.get(name)) is not None}
+        known = {name: self._open[name] for name in ids if name in self._open}
+        live = {name: held for name, held in known.items() if held[1] >= cdr.started_at}
+        mine = {id(call): call for call, _ in live.values()}
         call, *others = sorted(mine.values(), key=lambda one: -len(one.records)) or (_Open([], set(), until),)
         for other in others:  # the smaller into the larger, or every link of a long chain would move all of it
             call.records += other.records
             call.until = max(call.until, other.until)
-            ids |= other.ids
+            for name in other.ids:
+                self._open[name] = call, self._open[name][1]
+            call.ids |= other.ids
             other.records = []
         call.records.append(cdr)
-        call.ids |= ids
         call.until = max(call.until, until)
-        self._open.update(dict.fromkeys(ids, call))
+        for name in known.keys() - live.keys():
+            known[name][0].ids.discard(name)
+        for name in ids:
+            self._open[name] = call, max(until, live[name][1]) if name in live else until
+        call.ids |= ids
         heapq.heappush(self._clock, (call.until, next(self._count), call))
 
     def _complete(self, now: datetime | None) -> list[Call]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,9 @@ from support.records import at, cdrs
 
 from voicenter_cdr import Cdr, ConfigurationError
 from voicenter_cdr.analytics import Accumulator, KpiOptions, Target, kpis
+from voicenter_cdr.analytics.levels import find_calls
+from voicenter_cdr.analytics.store import RecordStore
+from voicenter_cdr.calls import stitch
 
 
 @examples(30)
@@ -28,17 +30,27 @@ def test_accumulator_in_order_of_time_gives_the_numbers_of_any_order(
 ) -> None:
     """Calls that are over are counted and dropped along the way; however late records come, no number changes."""
     options = KpiOptions(interval=30, targets=(Target(abandonment_rate=0.1),), callback_within=timedelta(hours=1))
-    # Links over more than an hour are told apart, as in stitch; lines of the company call nobody.
-    linked = [attrs.evolve(one, call_id=one.call_id and f"{one.call_id}-{one.started_at:%H}") for one in records]
-    linked = [attrs.evolve(one, custom_data=None) for one in linked]
     seconds = late_by.total_seconds()
-    late = sorted(linked, key=lambda one: one.started_at + timedelta(seconds=chance.uniform(0, seconds)))
+    late = sorted(records, key=lambda one: one.started_at + timedelta(seconds=chance.uniform(0, seconds)))
     made = Accumulator(options, late_by=late_by)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("voicenter_cdr.analytics.accumulator._SETTLED_EVERY", every)
         for place in range(0, len(late), every):
             made.add_batch(late[place : place + every])
-        assert made.result().to_dict() == kpis(linked, options=options).to_dict()
+        assert made.result().to_dict() == kpis(records, options=options).to_dict()
+
+
+@examples(60)
+@given(st.lists(cdrs, max_size=30))
+def test_find_calls_of_any_records_are_those_of_stitch(records: list[Cdr]) -> None:
+    """Numbers and stitched calls agree about which records are one call, also where ids come back after hours."""
+    store = RecordStore()
+    store.add(records)
+    calls = find_calls(store)
+    found = [sorted(call.rows) for call in calls.linked] + [[row] for row in calls.rows_alone()]
+    places = {id(cdr): row for row, cdr in enumerate(records)}
+    stitched = [sorted(places[id(cdr)] for cdr in call.records) for call in stitch(records)]
+    assert sorted(found) == sorted(stitched)
 
 
 def test_accumulator_in_order_of_time_holds_open_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:

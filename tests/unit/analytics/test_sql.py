@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.examples import examples
 from support.real_month import TEN, bank, month, with_data
-from support.records import cdrs
+from support.records import at, cdrs
 from support.servers import postgres
 
 from voicenter_cdr import Cdr, ConfigurationError
@@ -177,6 +177,19 @@ def test_views_of_any_records_equal_python(
     """Unknown types, missing values, links of any spelling, nothing at all."""
     with connected(dialect, tmp_path_factory.mktemp("any"), records, request) as connection:
         assert_same(connection, kpis(records), ["queue", "representative", "outcome"])
+
+
+@dialects("duckdb")
+def test_views_id_that_comes_back_after_an_hour_is_another_call(dialect: str, tmp_path: Path, request: Any) -> None:
+    """A late leg that names two old ids does not make one call of two that had nothing to do with each other."""
+    queue: dict[str, Any] = {"cdr_type": 8, "did": "0722776700", "dial_status": "ABANDONE", "queue_name": "Sales"}
+    records = [at(0, call_id="a", **queue), at(10, call_id="b", **queue)]
+    records.append(at(18_000, call_id="a", custom_data={"OriginalIvrUniqueID": "b"}, **queue | {"cdr_type": 13}))
+    with connected(dialect, tmp_path, records, request) as connection:
+        assert [
+            line["legs"] for line in lines(connection, "SELECT count(*) AS legs FROM kpi_leg GROUP BY call_id")
+        ] == [1, 1, 1]
+        assert_same(connection, kpis(records), ["queue"])
 
 
 def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) -> None:

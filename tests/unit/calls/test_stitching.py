@@ -125,6 +125,21 @@ def test_stitch_record_that_names_two_calls_joins_them() -> None:
     assert len(call.records) == 12
 
 
+def test_stitch_id_that_comes_back_after_an_hour_is_another_call() -> None:
+    """Each id counts by itself: a leg that joins two old ids joins only the calls that it is near to."""
+    hours = 3_600
+    old = [at(0, cdr_type=8, call_id="a"), at(10, cdr_type=8, call_id="b")]
+    new = at(5 * hours, cdr_type=13, call_id="a", custom_data={"OriginalIvrUniqueID": "b"})
+    near = at(5 * hours + 60, cdr_type=13, call_id="b")
+    assert [call.records for call in stitch([*old, new, near])] == [(old[0],), (old[1],), (new, near)]
+    chain = [
+        at(hour * 3_000, cdr_type=13, call_id=f"{hour}", custom_data={"OriginalIvrUniqueID": f"{hour - 1}"})
+        for hour in range(1, 4)
+    ]
+    late = at(9_700, cdr_type=13, call_id="1")  # its id was last seen at 6,000
+    assert [len(call.records) for call in stitch([*chain, late])] == [3, 1]
+
+
 ANSWERED: dict[str, Any] = {"call_id": "a", "dial_status": "ANSWER", "duration": 9}
 
 
