@@ -27,7 +27,7 @@ Every error survives ``pickle`` and ``copy``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 Failure = TypeVar("Failure", bound=BaseException)
+Result = TypeVar("Result")
 TimeSpan = tuple[datetime, datetime]
 """A half-open period ``[start, end)`` of aware datetimes."""
 
@@ -77,6 +78,14 @@ def strip_tracebacks(error: Failure) -> Failure:
             failed.__context__ = None
         todo += [failed.__cause__, failed.__context__, *getattr(failed, "exceptions", ())]
     return error
+
+
+async def without_frames(work: Awaitable[Result]) -> Result:
+    """Await work whose local variables hold records or secrets; what it raises, it raises without its frames."""
+    try:
+        return await work
+    except BaseException as error:
+        raise strip_tracebacks(error)  # noqa: B904  # the same error
 
 
 @frozen

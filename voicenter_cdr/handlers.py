@@ -22,13 +22,13 @@ from typing import BinaryIO, Final, Self
 import httpx
 from attrs import frozen
 
-from voicenter_cdr._files import check_file, open_exclusive, write_atomic
+from voicenter_cdr._files import check_file, open_exclusive, remove, write_atomic
 from voicenter_cdr._times import to_iso_utc
 from voicenter_cdr._validation import check_number
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.transport import Connections, parse_retry_after, validate_url
 from voicenter_cdr.core.streaming.rules import Event
-from voicenter_cdr.errors import ConfigurationError, DeliveryError
+from voicenter_cdr.errors import ConfigurationError, DeliveryError, strip_tracebacks, without_frames
 from voicenter_cdr.export import schema
 from voicenter_cdr.export.rows import row
 from voicenter_cdr.export.schema import COLUMNS, Column
@@ -122,6 +122,11 @@ class Webhook:
 
     async def send(self, event_id: str, body: bytes) -> None:
         """Send the body of an event. Raises :class:`DeliveryError`."""
+        work = self._send(event_id, body)
+        del body  # which a report of an error would show
+        await without_frames(work)
+
+    async def _send(self, event_id: str, body: bytes) -> None:
         headers = {"content-type": "application/json", "webhook-id": event_id}
         headers["webhook-timestamp"] = at = str(int(self._now()))
         if self._key is not None:
@@ -198,8 +203,10 @@ class JsonLines:
         """Write the body of an event. Raises ``OSError`` where it can't be written."""
         del event_id  # it is in the body
         stop = threading.Event()
+        work = asyncio.to_thread(self._write, body + b"\n", stop)
+        del body  # which a report of an error would show
         try:
-            await asyncio.to_thread(self._write, body + b"\n", stop)
+            await without_frames(work)
         finally:
             stop.set()  # a thread can't be cancelled
 
@@ -282,7 +289,7 @@ class DeadLetterFile:
 
     async def append(self, event: Event) -> None:
         """Add an event, and bring it to the disk. Raises ``OSError`` where it can't be written."""
-        await asyncio.to_thread(self._append, encode_event(event, COLUMNS) + b"\n")
+        await without_frames(asyncio.to_thread(self._append, encode_event(event, COLUMNS) + b"\n"))
 
     def _append(self, line: bytes) -> None:
         assert self._file is not None, "the file is not open"
@@ -314,9 +321,12 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
 
     Raises ``OSError`` where the file can't be read or written, or another program has it open.
     """
-    path = _find_file(path)
+    return await without_frames(_replay(_find_file(path), send))
+
+
+async def _replay(path: Path, send: Callable[[str, bytes], Awaitable[None]]) -> Replay:
     with open_exclusive(path):
-        waiting = [line for line in path.read_bytes().splitlines() if line.strip()]
+        waiting = _lines(path)
         total, failed, failures = len(waiting), list[bytes](), 0
         last: Exception | None = None
         try:
@@ -327,14 +337,15 @@ async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awai
                 except Exception as error:
                     failed.append(waiting[0])
                     is_hopeless = isinstance(error, DeliveryError) and not error.retryable
-                    last, failures = error, _MAX_FAILURES if is_hopeless else failures + 1
+                    last = strip_tracebacks(error)
+                    failures = _MAX_FAILURES if is_hopeless else failures + 1
                 del waiting[0]
         finally:
             left = failed + waiting
             if left:
                 write_atomic(path, b"".join(line + b"\n" for line in left))
             else:
-                path.unlink()
+                remove(path)
     return Replay(delivered=total - len(left), left=len(left), error=last)
 
 
@@ -343,6 +354,10 @@ def _find_file(path: str | os.PathLike[str]) -> Path:
     if not found.is_file():
         raise ConfigurationError("There is no such file of dead letters")
     return found
+
+
+def _lines(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def _event_id(line: bytes) -> str:

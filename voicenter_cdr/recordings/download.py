@@ -24,7 +24,7 @@ from voicenter_cdr.core.http.decompression import MAX_CHUNKS
 from voicenter_cdr.core.http.failures import explain_failure
 from voicenter_cdr.core.http.transport import Connections, parse_retry_after, timeouts
 from voicenter_cdr.core.ratelimit.backoff import exponential_backoff
-from voicenter_cdr.errors import RecordingError
+from voicenter_cdr.errors import RecordingError, without_frames
 from voicenter_cdr.export.dataset import day_folder
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.recordings.manifest import MANIFEST, Manifest, Recording, RecordingStatus, describe, recording_key
@@ -207,7 +207,7 @@ class _Downloads:
         if found := await self._find_existing(cdr, stem):
             return found
         part = stem.with_name(stem.name + PART_SUFFIX)
-        kind = await self._download(self._check_link(cdr), part)
+        kind = await without_frames(self._download(cdr, part))
         await asyncio.to_thread(sync_file, part)  # first the bytes, then the name that says that they are there
         path = part.replace(stem.with_name(stem.name + kind.suffix))
         await asyncio.to_thread(sync_folder, path.parent)
@@ -270,8 +270,9 @@ class _Downloads:
 
     # -- attempts
 
-    async def _download(self, link: httpx.URL, part: Path) -> AudioFormat:
+    async def _download(self, cdr: Cdr, part: Path) -> AudioFormat:
         """Download the whole file into the part, in as many attempts as are allowed; return its format."""
+        link = self._check_link(cdr)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._policy.max_attempts),
             wait=_wait_seconds,
