@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicenter_cdr import Cdr, InvalidRecord, VoicenterError
+from voicenter_cdr import Cdr, DecodeError, InvalidRecord, VoicenterError
 from voicenter_cdr.core.protocol.redaction import redact, secret_pattern
 from voicenter_cdr.core.protocol.responses import ApiResponse, ResponseDecoder
 
@@ -30,9 +30,13 @@ def body(rows: list[Any], **envelope: Any) -> bytes:
 
 def read(data: bytes, size: int = CHUNK, loads: Callable[[bytes], Any] = json.loads) -> ApiResponse:
     decoder = ResponseDecoder(loads=loads)
-    for at in range(0, len(data), size):
-        decoder.feed(data[at : at + size])
+    for chunk in batched_bytes(data, size):
+        decoder.feed(chunk)
     return decoder.finish()
+
+
+def batched_bytes(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 def parsers() -> list[Any]:
@@ -114,6 +118,31 @@ def test_decoder_many_spellings_take_linear_time(count: int) -> None:
         began = time.process_time()
         assert read(body(rows)).row_count == len(rows)
         assert time.process_time() - began < 10
+
+
+NON_OBJECTS = ["7", "null", "[[1],[2]]", '"text"', "true", "1.5", "{}", "[" * 2_000 + "]" * 2_000]
+
+
+@pytest.mark.parametrize("item", NON_OBJECTS)
+@pytest.mark.parametrize("size", [500, CHUNK])
+def test_decoder_thousands_of_non_objects_end_early(item: str, size: int) -> None:
+    """Rows without a time are in every period, so a page of them would be asked for again and again."""
+    decoder, fed = ResponseDecoder(), 0
+    with pytest.raises(DecodeError, match="no records"):  # noqa: PT012  # any of the chunks may be the one too much
+        rows = ",".join([item] * max(1_100, 200_000 // len(item)))
+        for chunk in batched_bytes(f'{{"CDR_LIST":[{rows}'.encode(), size):
+            decoder.feed(chunk)
+            fed += len(chunk)
+    assert fed <= 1_001 * (len(item) + 1) + 2 * CHUNK
+
+
+@pytest.mark.parametrize("item", NON_OBJECTS[:-1])
+@pytest.mark.parametrize("size", [500, CHUNK])
+def test_decoder_takes_a_thousand_non_objects(item: str, size: int) -> None:
+    """Each is an unreadable row by its place, and the rows around them are read."""
+    rows = [json.dumps(ROW), *[item] * 1_000, json.dumps(ROW)]
+    response = read(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{",".join(rows)}]}}'.encode(), size)
+    assert (len(response.records), len(response.invalid)) == (2, 1_000)
 
 
 # --- deep, large and absurd

@@ -85,6 +85,10 @@ _MAX_COUNT: Final = 10**10
 _MAX_ERROR_NUMBER: Final = 999_999
 """Largest error number that is one; the API document's have one digit."""
 
+_MAX_NON_OBJECTS: Final = 1_000
+"""Rows that are no objects, or empty ones, in a response. They have no time, so that no shorter period shows fewer of
+them: a planner that was handed a page of them would ask for it again and again."""
+
 _UNKNOWN_FORM: Final = "The service answered in a form that is not known; report it."
 
 
@@ -115,6 +119,7 @@ class ResponseDecoder:
         self._is_success = 200 <= status < 300
         self._splitter = JsonArraySplitter(_LIST_KEY, max_unread=_MAX_UNREAD, loads=loads)
         self._rows = DecodedRows()
+        self._non_objects = 0
         self._bytes = 0
         self._refused = bytearray()
         """The body of a response whose status is an error: read whole, since it is short or nothing."""
@@ -167,6 +172,10 @@ class ResponseDecoder:
         # Refused before they are decoded, so that time has a bound as well.
         if len(self._rows) + len(rows) > self._max_rows:
             raise self._too_large(f"at most {self._max_rows:,} records")
+        self._non_objects += len(rows) - len([row for row in rows if row and type(row) is dict])
+        if self._non_objects > _MAX_NON_OBJECTS:
+            text = f"The response's list holds more than {_MAX_NON_OBJECTS:,} rows that are no records"
+            raise self._decode_error(text, Problem("$.CDR_LIST", "an array of objects"))
         self._record_decoder.decode(rows, self._rows)
 
     # -- the envelope
