@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, locks, and the checks that come before any request.
+"""Files that appear complete or not at all, locks, and the checks that come before any request.
 
 A file is written under the name of its companion ``<name>.part`` and takes its name by one rename, once every byte is
-on the disk. A writer to a name holds its :class:`FileLock` from the first byte until the result bears the name,
-so that two programs never share a ``.part``, whatever the format.
+on the disk. A writer holds the :class:`FileLock` of the name from the first byte until the rename, so that
+two programs never share a ``.part``, whatever the format.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 PART_SUFFIX: Final = ".part"
-"""Suffix of the companion that is written until the result is whole."""
+"""Suffix of the companion that is written until the result is complete."""
 
 Destination = str | os.PathLike[str] | BinaryIO
 """A path, or a binary stream."""
@@ -96,7 +96,7 @@ def companion(path: Path, suffix: str) -> Path:
 
 
 def check_file(path: Path, *, in_place: bool = False) -> None:
-    """Refuse, before any request is spent, a name that no file can take.
+    """Refuse a name that can't be written as a file, before any request is spent.
 
     Args:
         path: The file that will be written.
@@ -118,7 +118,7 @@ def check_file(path: Path, *, in_place: bool = False) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, before any request is spent, a folder that is missing or read-only.
+    """Refuse a folder that is missing or read-only, before any request is spent.
 
     Raises:
         ConfigurationError: No file can be written in the folder.
@@ -126,7 +126,7 @@ def check_folder(folder: Path) -> None:
     _check_name(folder, 0)
     if not folder.is_dir():
         scheme = _ADDRESS.search(folder.as_posix())
-        if scheme is not None:  # which may hold a password
+        if scheme is not None:  # the address may hold a password
             raise ConfigurationError(
                 f"An address {scheme[1]}://… is no place for this file", hint="Name a file or folder of this machine."
             )
@@ -162,7 +162,7 @@ def _check_name(path: Path, room: int) -> None:
 class FileLock:
     """Exclusive lock of a destination, held on ``<name>.lock`` beside it by at most one program at a time.
 
-    The system releases it with the process, however that ends; a lock file that is left over blocks nobody.
+    The system releases it when the process ends, in any way; a leftover lock file blocks nobody.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -196,7 +196,7 @@ class FileLock:
         if handle is None:
             return
         with contextlib.suppress(OSError):  # Windows keeps a file that is open
-            if not os.fstat(handle.fileno()).st_size:  # else it is somebody's file that happens to have this name
+            if not os.fstat(handle.fileno()).st_size:  # otherwise it is another file that happens to have this name
                 self._path.unlink()
         handle.close()
 
@@ -209,7 +209,7 @@ class FileLock:
 
 
 def open_exclusive(path: Path) -> BinaryIO:
-    """Open a file for appending; nobody else can open it so until it is closed.
+    """Open a file for appending, exclusively: until it is closed, another call raises.
 
     Raises:
         OSError: Another program has it open (``EBUSY``), or it can't be opened.
@@ -243,7 +243,7 @@ def _try_lock(path: Path) -> BinaryIO | None:
 
 
 def _is_same_file(handle: BinaryIO, path: Path) -> bool:
-    """Return whether the open file still bears the name."""
+    """Return whether the open file still has this name."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
@@ -278,14 +278,14 @@ class StreamOutput:
             self._stream.close()
 
     def abort(self, *, keep: bool) -> None:
-        """Flush or close; what was written to a stream can't be taken back."""
+        """Flush or close. Bytes that were written to a stream can't be taken back."""
         del keep
         with contextlib.suppress(OSError, ValueError):
             self._stream.close() if self._owned else self._stream.flush()
 
 
 class AtomicFile:
-    """A file that somebody writes as ``<name>.part``, and that takes its name once it is whole and on the disk."""
+    """A file that is written as ``<name>.part``, and renamed once it is complete and on the disk."""
 
     def __init__(self, path: Path) -> None:
         check_file(path)
@@ -302,11 +302,11 @@ class AtomicFile:
 
     def begin(self) -> None:
         """Take the lock, until :meth:`commit` or :meth:`abort`. Raises ``OSError`` if another program holds it."""
-        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
+        # Not before there is something to write: the .part of an earlier run is more useful than an empty one.
         self._lock.acquire()
 
     def commit(self) -> None:
-        """Bring the part to the disk and give it the file's name."""
+        """Flush the part to the disk and rename it."""
         sync_file(self.part)
         self._rename()
 
@@ -330,7 +330,7 @@ class AtomicFile:
 
 
 class FileOutput(AtomicFile):
-    """Bytes to a file, packed with gzip if asked for."""
+    """A file of bytes, packed with gzip if its name ends with ``.gz``."""
 
     def __init__(self, path: Path, *, pack: bool = False) -> None:
         super().__init__(path)
@@ -353,7 +353,7 @@ class FileOutput(AtomicFile):
         _write_all(self._open(), data)
 
     def commit(self) -> None:
-        """Bring the bytes to the disk and give the file its name."""
+        """Flush the bytes to the disk and rename the file."""
         out, raw = self._open(), self._raw
         assert raw is not None
         if out is not raw:
@@ -400,7 +400,7 @@ def standard_output() -> BinaryIO:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file's content at once: nobody ever sees a part of it, not even after a power cut.
+    """Replace a file's content atomically: no reader ever sees a part of it, not even after a power cut.
 
     The bytes are written as they are, whatever the name ends with.
     """
@@ -422,13 +422,13 @@ def remove(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file that a library has written to the disk."""
+    """Flush a file that a library has written to the disk."""
     with path.open("rb+") as handle:
         os.fsync(handle.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut, where the system can."""
+    """Flush new names in a folder to the disk, where the system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -438,7 +438,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def decode_secret(data: bytes) -> bytes:
-    """Return a key or credential as it was meant, from the bytes of its file.
+    """Return a key or credential from the bytes of its file.
 
     Surrounding white space and a byte order mark don't count; UTF-16, which Windows PowerShell writes, becomes UTF-8.
     """

@@ -1,4 +1,4 @@
-"""Public names of the package, which offers them as its own when the first of them is used."""
+"""Public names of the package, which imports this module when the first of them is used."""
 
 from voicenter_cdr.client import BASE_URL, CdrClient
 from voicenter_cdr.core.http.session import Timeout

@@ -68,5 +68,6 @@ def parse_http_date(text: str | None) -> datetime | None:
         found = parsedate_to_datetime(text or "")
     except (ValueError, OverflowError):
         return None
-    # Without a zone it is UTC: that is what "-0000" means. To convert another zone could leave the years there are.
+    # Without a zone it is UTC: that is what "-0000" means. Converting another zone could leave the years that a
+    # datetime has.
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found

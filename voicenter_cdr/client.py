@@ -1,4 +1,4 @@
-"""The client: options, environment, and the ways to ask. Sends nothing itself."""
+"""The client: options, environment and public methods. Its session sends the requests."""
 
 from __future__ import annotations
 
@@ -62,16 +62,18 @@ class CdrClient:
     """A client of the Call Log API for one account.
 
     Give exactly one credential: ``code`` (bound to the addresses the account allows) or ``token`` (a bearer token).
-    Use it in ``async with``, in one event loop at a time, and share it: its pace holds for all that is sent through it.
+    Use it in ``async with``, in one event loop at a time, and share it: its rate limit covers everything that is sent
+    through it.
 
     - ``base_url``: the API's address.
-    - ``rate_limit``: what the account may send; ``limiter``: one to be asked as well, for a budget shared with others,
-      and once more where a request is written more than 0.75 s after its permit.
-    - ``timeout``: seconds for one attempt as a whole, ``None`` for no end.
-    - ``max_attempts``: how often a request is sent when the network or the service fails.
-    - ``concurrency``: requests in flight in one iteration; 1 asks for the next page only when the last one was taken.
+    - ``rate_limit``: what the account may send; ``limiter``: a further limiter, for a budget that
+      other programs share. It is asked again if a request is written more than 0.75 s after its permit.
+    - ``timeout``: seconds for one whole attempt; ``None`` for no limit.
+    - ``max_attempts``: number of attempts for a request if the network or the service fails.
+    - ``concurrency``: requests in flight in one iteration; with 1, the next page is requested only
+      after the last one was consumed.
     - ``buffer_pages``: pages an iteration in order of time may hold ahead of its consumer, besides those in flight.
-    - ``transport``: an ``httpx`` transport to use instead of the network's; it stays yours to close.
+    - ``transport``: an ``httpx`` transport in place of the network; it is not closed here.
     - ``method``: ``"GET"`` puts a ``code`` into the URL, where proxies and servers log it: only on request.
     - ``page_cap``: rows one response can hold, at most 100,000.
     - ``loads``: the JSON parser, e.g. ``orjson.loads``.
@@ -160,7 +162,7 @@ class CdrClient:
 
     def __repr__(self) -> str:
         if getattr(self, "_session", None) is None:
-            return "CdrClient(…)"  # it was refused, and is shown in a traceback
+            return "CdrClient(…)"  # its options were refused, and a traceback shows it
         credential = "token" if self.session.uses_token else "code"
         limit = self.session.rate_limit
         rate = f"{limit.requests} requests per {limit.period:g} s"
@@ -178,7 +180,7 @@ class CdrClient:
 
     @property
     def budget(self) -> Budget:
-        """Permits that are free now, and the seconds to the next one. Ask in the running event loop."""
+        """Permits that are free now, and the seconds to the next one. Read it in the running event loop."""
         return self.session.scheduler.budget()
 
     async def __aenter__(self) -> Self:
@@ -196,7 +198,7 @@ class CdrClient:
         await self.session.aclose()
 
     def __del__(self) -> None:
-        session: ApiSession | None = getattr(self, "_session", None)  # there is none if the options were refused
+        session: ApiSession | None = getattr(self, "_session", None)  # missing if the options were refused
         if session is not None and session.is_open:
             warnings.warn("a CdrClient was not closed; use 'async with CdrClient(…)'", ResourceWarning, stacklevel=1)
 
@@ -208,10 +210,10 @@ class CdrClient:
         max_wait: float | None = None,
         timeout: Timeout = "default",
     ) -> Page:
-        """One request: the records it brings, and whether they are all (``page.is_complete``).
+        """Send one request; return its records, and whether they are all (``page.is_complete``).
 
-        Raises :class:`DecodeError` where records can't be read (its ``page`` holds the others), unless
-        ``on_invalid="collect"``; :class:`RateLimitError` where no request may be sent within ``max_wait`` seconds;
+        Raises :class:`DecodeError` if records can't be read (its ``page`` holds the others), unless
+        ``on_invalid="collect"``; :class:`RateLimitError` if no request may be sent within ``max_wait`` seconds;
         and the errors of the service.
         """
         check_choice("on_invalid", on_invalid, ("raise", "collect"))
@@ -223,7 +225,7 @@ class CdrClient:
     async def fetch_raw(
         self, query: CdrQuery, *, max_wait: float | None = None, timeout: Timeout = "default"
     ) -> RawResponse:
-        """One request, and its undecoded response, whatever its status: status, headers and body. It is not repeated.
+        """Send one request, without retries; return its undecoded response: status, headers and body.
 
         Raises :class:`ServiceUnreachableError` and :class:`RateLimitError` (``max_wait``) only.
         """
@@ -235,8 +237,8 @@ class CdrClient:
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """Return the number of records that match.
 
-        One request where they fit into one response, two where the service's total can be shown to be right; else all
-        of them are passed through. Raises what ``fetch`` and ``iter_all`` raise.
+        Takes one request if they fit into one response, two if the service's total can be verified; otherwise all of
+        them are read. Raises what ``fetch`` and ``iter_all`` raise.
         """
         query = attrs.evolve(query, fields=(CdrField.CALL_ID,), sort=())
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
@@ -248,8 +250,8 @@ class CdrClient:
     async def plan(self, query: CdrQuery, *, max_wait: float | None = None) -> Estimate:
         """Estimate the cost of ``iter_all(query)`` from one request: records, requests, time.
 
-        Where the service caps its totals the number is a guess from the first page. The request asks for what the
-        iteration would ask for, so that its response takes as long. Raises what ``fetch`` raises.
+        If the service caps its totals, the number is extrapolated from the first page. The request is the first one of
+        the iteration, so that its response takes as long. Raises what ``fetch`` raises.
         """
         query = attrs.evolve(query, sort=())
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)
@@ -266,10 +268,10 @@ class CdrClient:
     ) -> RecordStream:
         """Every record of the query, exactly once: ``async for cdr in client.iter_all(query)``.
 
-        In order of time, or with ``order="any"`` as they come. Splits the period wherever there is more than one
-        response can hold. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
+        In order of time, or as they arrive with ``order="any"``. Splits the period wherever it holds more than one
+        response can. The iterator carries ``stats`` and ``checkpoint``; ``resume_from`` takes an earlier one's.
 
-        Raises :class:`IncompleteError`, or a subclass, instead of ending early without a word; :class:`DecodeError`
+        Raises :class:`IncompleteError`, or a subclass, instead of ending early in silence; :class:`DecodeError`
         after the readable records of a page that holds unreadable ones, unless ``on_invalid="collect"``;
         :class:`CheckpointError`; and the errors of the service. Each carries a ``checkpoint``.
         """
@@ -330,12 +332,12 @@ class CdrClient:
     ) -> FollowStream:
         """Follow new and changed records, each version once: ``async for change in client.follow(query)``.
 
-        Begins with the records from ``query.start`` on, and continues until one ``lookback`` after ``query.end``: for
-        ever with an end that is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole ``lookback``,
-        since records come late and change. Records that can't be read are skipped. Failures that pass are logged
-        and tried again; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
+        Begins with the records from ``query.start`` on, and continues until one ``lookback`` after ``query.end``:
+        indefinitely if the end is far away. Every ``poll`` the last hour is read, every ``sweep`` the whole
+        ``lookback``, since records appear late and change. Records that can't be read are skipped. Transient failures
+        are logged and retried; others are raised, with a ``checkpoint`` for ``resume_from``. ``now`` is the clock.
         """
-        generation = self.session.generation  # of now: a poll after aclose() must not open the client again
+        generation = self.session.generation  # fixed here: a poll after aclose() must not open the client again
 
         def read(period: CdrQuery) -> PageStream:
             return self._stream(PageStream, period, max_wait=max_wait, generation=generation)
@@ -367,13 +369,13 @@ class CdrClient:
         now: Callable[[], datetime] = _utc_now,
         resume_from: str | None = None,
     ) -> WatchStream:
-        """Call a handler for every record that meets a rule: ``async for delivery in client.watch(rules)``.
+        """Call a handler for every record that matches a rule: ``async for delivery in client.watch(rules)``.
 
-        Without a ``query``: calls that begin from now on, for ten years; with ``resume_from`` it is always from the
-        first start on. Each version of a record is taken to each rule once, or its first that meets it (``Rule.once``).
+        Without a ``query``: calls that begin from now on, for ten years; with ``resume_from``, from the first start on.
+        Each rule sees each version of a record once, or only the first version that matches it (``Rule.once``).
         Handlers run beside the stream and are called again when they fail; the stream yields the outcome of each event.
-        At least once: save ``checkpoint`` and resume from it; an event that was under way fires again, under the same
-        ``id``. The other options, and what is raised, are those of :meth:`follow`.
+        At least once: save ``checkpoint`` and resume from it; an event that was not settled fires again, under the same
+        ``id``. Other options and errors: see :meth:`follow`.
         """
 
         def follow(period: CdrQuery, checkpoint: str | None) -> FollowStream:
@@ -387,10 +389,10 @@ class CdrClient:
     async def get_call(
         self, call_id: str, *, around: datetime | None = None, max_wait: float | None = None
     ) -> tuple[Cdr, ...]:
-        """All records (legs) of one call, in order of time; empty if the service has none.
+        """Return all records (legs) of one call, in order of time; empty if the service has none.
 
-        The period to look in is a day on either side of the time the CallID begins with (evidence), or of ``around``,
-        for ids that don't begin with one.
+        Searches a day on either side of the time at the beginning of the CallID (evidence), or of ``around`` for ids
+        without one.
         """
         query = CdrQuery(*call_id_window(call_id, around), call_id=call_id)
         sender = QuerySession(self.session, query, interactive=True, max_wait=max_wait)

@@ -46,24 +46,24 @@ _REPORT_COUNTS: Final = "Report it. Where the counts stay wrong, an export stops
 
 @frozen(kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     subject: str
-    """Word for what was looked at, such as ``totals``."""
+    """Subject of the check, such as ``totals``."""
     level: Level
     """Level of the finding."""
     detail: str
     """Observation; holds no credential and no phone number."""
     hint: str = ""
-    """Advice to a person; empty where nothing has to be done."""
+    """Action to take; empty if none."""
 
 
 @frozen(kw_only=True)
 class Diagnosis:
-    """Everything that was found."""
+    """Results of all checks."""
 
     findings: tuple[Finding, ...]
-    """In the order they were looked for."""
+    """In the order of the checks."""
     requests: int
     """Requests spent."""
     error: VoicenterError | None = field(default=None, repr=False)
@@ -80,8 +80,8 @@ async def diagnose(
 ) -> Diagnosis:
     """Try each client, by the name of its credential, and examine the service through the first one that works.
 
-    Spends one request for each of at most two clients, and at most three more. ``now`` is this machine's clock. Raises
-    nothing for what the service does: that is a finding.
+    Spends one request for each of at most two clients, and at most three more. ``now`` is this machine's clock.
+    Failures of the service are findings, not errors.
     """
     findings: list[Finding] = []
     requests, working, failed = 0, None, None
@@ -243,7 +243,7 @@ def _check_waits(records: Sequence[Cdr]) -> Iterator[Finding]:
 def _list_unknown(subject: str, values: Sequence[str]) -> Finding:
     if not values:
         return Finding(subject=subject, level="ok", detail="all known")
-    # Only what can be no text of a person's is shown.
+    # Only values that can't be a person's text are shown.
     counts = Counter(value if re.fullmatch(r"[A-Za-z_]{1,30}|\d{1,3}", value) else "…" for value in values)
     shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_MAX_SHOWN))
     return Finding(subject=subject, level="notice", detail=f"unknown, and kept as they are: {shown}")

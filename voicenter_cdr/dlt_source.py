@@ -7,7 +7,7 @@
     pipeline.run(voicenter(start=datetime(2026, 1, 1, tzinfo=UTC)))
 
 On object stores and disks, name a table format: ``pipeline.run(voicenter(…), table_format="delta")``. Plain files could
-only be appended to, which would store changed records twice, so that they are refused.
+only be appended to, which would store changed records twice, so they are refused.
 
 The credential comes from dlt's own secrets: ``sources.voicenter.code`` or ``sources.voicenter.token`` in
 ``.dlt/secrets.toml``, or ``SOURCES__VOICENTER__CODE`` in the environment. Needs the extra ``dlt``.
@@ -51,7 +51,7 @@ _DAY: Final = 86_400
 """Seconds of a day in UTC."""
 
 _VERSION: Final = 1
-"""Version of what is kept in dlt's state."""
+"""Version of the state that dlt keeps for this source."""
 
 _RELOAD: Final = (
     'Load into another dataset, or start again: pipeline.run(…, refresh="drop_sources") drops the old data.'
@@ -61,7 +61,7 @@ _STRATEGIES: Final[Mapping[str, frozenset[str]]] = {
     "merge": frozenset({"delete-insert", "upsert"}),
     "replace": frozenset({"delete-insert"}),
 }
-"""Strategies of dlt that do what a mode promises."""
+"""dlt's strategies that implement each mode."""
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.INT16: "bigint",
@@ -106,7 +106,7 @@ def missing_periods(
 
     A load that begins behind an earlier one continues from there, so that nothing between the two is left out. With a
     ``step`` of a day every period begins at a midnight, and the last day is read as far as it was loaded before: a day
-    that is replaced is replaced by the whole of it.
+    is always replaced as a whole.
     """
     begin = start // step * step
     before = [period for period in loaded if period.start <= begin]
@@ -152,7 +152,7 @@ def merge_periods(periods: Sequence[LoadedPeriod]) -> list[LoadedPeriod]:
 
 
 class _Keys:
-    """Keys of records in order of time, unique within a run: a second record with a key gets a number behind it.
+    """Keys of records in order of time, unique within a run: a second record with a key gets a number as a suffix.
 
     Such records begin in one instant, so that a run reads all of them or none, and gives them the keys that
     the last run gave them.
@@ -219,24 +219,25 @@ def voicenter(
 ) -> Any:
     """Return a dlt source with one resource, ``cdr``: every record from ``start`` on, and later changes.
 
-    A run reads from ``start`` to ``end`` (an aware datetime each; default: ``settle`` ago) what no earlier run has
-    loaded, and again what lies up to ``lookback`` before the newest record that is there, since records come late and
-    change. An earlier ``start`` is loaded by the next run; so is what lies between an earlier load and a ``start``
-    behind it. dlt keeps in its state what was loaded.
+    A run reads the part of ``start`` to ``end`` (aware datetimes; default end: ``settle`` ago) that no earlier run has
+    loaded. It also reads the last ``lookback`` before the newest loaded record again, since records appear late and
+    change. If ``start`` is moved, the next run loads the difference, and any gap between two loads. dlt's state holds
+    the periods that were loaded.
 
-    ``mode="merge"``: a record takes the place of the one with its ``key``; where several records have one key, those
-    behind the first get a number behind it. The strategy is the destination's: delete and insert, or upsert where that
-    is what it can (Delta, Iceberg). ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on, and take
-    the place of the stored ones, so that what vanished is gone, as long as its day has other records; ``lookback`` is
+    ``mode="merge"``: a record replaces the one with its ``key``; if several records have one key, all but the first
+    get a number as a suffix. The strategy is the destination's: delete and insert, or upsert where that is
+    supported (Delta, Iceberg). ``mode="replace"``: whole days (UTC) are read, from that of ``start`` on, and
+    replace the stored ones, so that records that vanished are removed, as long as their day has others; ``lookback`` is
     rounded up to days. It needs a destination that deletes and inserts, and a table that no other pipeline has filled.
-    What somebody deletes from the destination is not noticed: ``pipeline.run(…, refresh="drop_data")`` loads it again.
+    Deletions from the destination are not noticed: ``pipeline.run(…, refresh="drop_data")`` loads it again.
 
     - ``filters``: those of :class:`~voicenter_cdr.CdrQuery`, such as ``{"cdr_types": [8]}``.
     - ``account``: a name to know the account by, so that its credential may change; default: the credential.
     - ``base_url``: the service's address; default: ``sources.voicenter.base_url`` in dlt's configuration, then
       ``VOICENTER_BASE_URL``, then Voicenter's.
-    - ``limiter``: makes one that several workers share. It is called in the worker, and what it makes is closed there.
-    - ``pseudonymiser``: replaces the numbers of all records; ``key`` is made from what it gives.
+    - ``limiter``: a function that returns a limiter which several workers share. It is called in the worker, which
+      closes the limiter.
+    - ``pseudonymiser``: replaces the numbers of all records; ``key`` is made from the pseudonyms.
 
     Lists and objects are JSON columns, not tables. In them a whole number beyond 64 bits is text, and a NUL or half a
     surrogate pair is escaped.
@@ -253,7 +254,7 @@ def voicenter(
         raise ConfigurationError("lookback and settle are lengths of time from zero up")
     if account is not None and not account.strip():
         raise ConfigurationError("The account has no name; leave it out to know it by its credential")
-    # What is wrong with the period or the filters shows here, before any request.
+    # An invalid period or filter is refused here, before any request.
     query = query_of(filters or {}, start, end or datetime.now(UTC) + timedelta(days=1))
 
     def source(code: str | None = None, token: str | None = None, base_url: str | None = None) -> Any:
@@ -308,7 +309,7 @@ class _Load:
     token: str | None = field(repr=False)
 
     async def pages(self) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the rows of what is missing; dlt's state says so once the last one is taken."""
+        """Yield the rows of what is missing; dlt's state records the period once the last one is taken."""
         state: dict[str, Any] = dlt.current.resource_state()
         check = _DestinationCheck.current(self.mode)
         check.before()
@@ -325,7 +326,7 @@ class _Load:
                 newest: int | None = None
                 period = evolve(self.query, start=from_epoch_seconds(begin), end=from_epoch_seconds(stop))
                 async for page in client.iter_pages(period):
-                    if page.records:  # one that claims to be of the future makes nothing final
+                    if page.records:  # a record that claims to be of the future makes nothing final
                         newest = min(settled, to_epoch_seconds(page.records[-1].started_at))
                     records = page.records
                     yield _rows(self.pseudonymiser.records(records) if self.pseudonymiser else records, keys)
@@ -342,7 +343,7 @@ class _Load:
         return await stack.enter_async_context(client)
 
     async def _bind(self, state: dict[str, Any], client: CdrClient) -> None:
-        """Compare what the state is of with this run; note it in the first one."""
+        """Compare the account, filters and mode of the state with those of this run; the first run stores them."""
         salt = state.get("salt") or secrets.token_hex(16)
         pseudonyms = "" if self.pseudonymiser is None else self.pseudonymiser.fingerprint
         filters = f"{self.query.fingerprint} {self.query.fields!r} {pseudonyms}"
@@ -367,8 +368,8 @@ class _Load:
 class _DestinationCheck:
     """Check that the destination merges records.
 
-    dlt falls back to appending where it can't merge, with no more than a warning. What it will do is known once it has
-    seen the first rows, and with them the table format; nothing is loaded by then.
+    dlt falls back to appending if it can't merge, and only warns. Its choice is known once it has seen the first rows,
+    and with them the table format; nothing is loaded by then.
     """
 
     def __init__(self, mode: str, schema: Any, capabilities: Any, resource: str) -> None:
@@ -382,20 +383,20 @@ class _DestinationCheck:
 
     @classmethod
     def current(cls, mode: str) -> _DestinationCheck:
-        """Take what is running from dlt's context."""
+        """Return the check for the pipeline that is running in dlt's context."""
         context, kind = _container.Container(), _destination.DestinationCapabilitiesContext
         capabilities = context[kind] if kind in context else None  # noqa: SIM401  # a Container has no get()
         return cls(mode, dlt.current.source_schema(), capabilities, dlt.current.resource_name())
 
     def before(self) -> None:
-        """Refuse what no table format can help, before any request."""
+        """Refuse destinations that can't merge in any table format, before any request."""
         if self._capabilities is None:
             return
         if not _STRATEGIES[self._mode].intersection(self._capabilities.supported_merge_strategies or ()):
             raise self._refusal()
 
     async def run(self) -> None:
-        """Raise :class:`ConfigurationError` where the destination would append."""
+        """Raise :class:`ConfigurationError` if the destination would append."""
         if self._is_done or self._capabilities is None:
             return
         table = await self._table()
@@ -419,11 +420,11 @@ class _DestinationCheck:
 
     def _check(self, table: dict[str, Any]) -> None:
         disposition = table.get("write_disposition")
-        if disposition == "replace":  # asked for in this run; dlt has emptied the state, so that all of it comes
+        if disposition == "replace":  # requested for this run; dlt has emptied the state, so everything is loaded
             return
         try:
             strategy = _destination_utils.resolve_merge_strategy({table["name"]: table}, table, self._capabilities)
-        except Exception:  # dlt's own, where the strategy is none of the destination's
+        except Exception:  # dlt's own, if the destination does not support the strategy
             strategy = None
         if strategy not in _STRATEGIES[self._mode]:
             raise self._refusal()

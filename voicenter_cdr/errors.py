@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""Exceptions of the package, as one tree.
 
 ::
 
@@ -17,7 +17,7 @@
     │  ├─ DenseWindowError              one second holds more records than requests can enumerate
     │  └─ CountMismatchError            the service's own counts contradict what it sent
     ├─ CheckpointError                  a checkpoint that is damaged, foreign or of another query
-    ├─ DeliveryError                    a webhook did not take an event
+    ├─ DeliveryError                    a webhook did not accept an event
     └─ RecordingError                   the recording of a call could not be fetched
 
 The text of an error says what happened, for which window (in UTC), and on its last line what to do.
@@ -281,7 +281,7 @@ class ServerError(ApiError):
 
     @property
     def retryable(self) -> bool:
-        """``True``: such failures pass."""
+        """``True``: such failures are transient."""
         return True
 
 
@@ -289,7 +289,7 @@ class DecodeError(VoicenterError):
     """A response, or a record in it, could not be read.
 
     ``problems`` lists JSON paths and expected values, never the values received. ``truncated`` is true if the
-    response broke off or was damaged on its way, which is worth another attempt. ``page`` (from ``fetch`` only, and
+    response was cut off or damaged in transit, which is worth a retry. ``page`` (from ``fetch`` only, and
     not pickled) holds the records that could be read.
     """
 
@@ -318,12 +318,12 @@ class DecodeError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """``True`` if the response was damaged on its way rather than misunderstood."""
+        """``True`` if the response was damaged in transit, rather than in an unknown form."""
         return self.truncated
 
 
 class IncompleteError(VoicenterError):
-    """The result can't be proven complete, so the iteration stops instead of ending early without a word."""
+    """The result can't be proven complete, so the iteration raises instead of ending early in silence."""
 
     hint = "Don't treat the records so far as complete; run it again, or report it with the lines above."
 
@@ -355,7 +355,7 @@ class CountMismatchError(IncompleteError):
     ``expected`` is the number that the counts promise, ``received`` the number of records received.
     """
 
-    hint = "Records are missing on the service's side; run it again later, and report it if it stays."
+    hint = "Records are missing on the service's side; run it again later, and report it if it persists."
 
     def __init__(self, expected: int, received: int, *, window: TimeSpan | None = None) -> None:
         super().__init__(f"The service counts {expected} records and sent {received}", window=window)
@@ -400,7 +400,7 @@ class RecordingError(VoicenterError):
     """The recording of a call could not be fetched. At most a ``.part`` file is kept, from which the next run resumes.
 
     ``status`` is the HTTP status of the response, ``None`` without one. ``is_missing`` is true if there is no recording
-    (yet): the record has no link, or the service has nothing behind it. ``defect`` is ``"empty"`` for audio without
+    (yet): the record has no link, or the link leads to nothing. ``defect`` is ``"empty"`` for audio without
     sound and ``"truncated"`` for audio that is shorter than its header says; else ``None``.
     """
 
@@ -425,5 +425,5 @@ class RecordingError(VoicenterError):
 
     @property
     def retryable(self) -> bool:
-        """``True`` if the cause passes: the network, the rate limit, a failing server."""
+        """``True`` if the cause is transient: the network, the rate limit, a failing server."""
         return self._retryable

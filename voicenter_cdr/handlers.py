@@ -39,10 +39,10 @@ _SECRET_PREFIX: Final = "whsec_"
 """Text that the Standard Webhooks specification puts before a secret."""
 
 _SHORTEST_KEY: Final = 16
-"""Bytes a signing key has at least."""
+"""Bytes of the shortest signing key."""
 
 _POLL: Final = 0.2
-"""Seconds between two looks at whether a reader reads again."""
+"""Seconds between two checks of whether a reader reads again."""
 
 _MAX_FAILURES: Final = 5
 """Failures in a row after which a replay stops."""
@@ -55,7 +55,7 @@ class Webhook:
     and the record's columns. It is the same at every attempt; after a restart it may show a later version of the record
     under the same id. The headers follow the Standard Webhooks specification: ``webhook-id``, ``webhook-timestamp``
     and, with a secret, ``webhook-signature``. A receiver checks all three with any library of that specification, and
-    drops what it knows already by the id::
+    drops events whose id it has seen::
 
         from standardwebhooks import Webhook as Receiver, WebhookVerificationError
 
@@ -64,7 +64,7 @@ class Webhook:
 
         def receive(body: bytes, headers: dict[str, str]) -> int:
             try:
-                event = receiver.verify(body, headers)  # also refuses what is older than five minutes
+                event = receiver.verify(body, headers)  # also refuses events older than five minutes
             except WebhookVerificationError:
                 return 401
             if not seen_before(event["id"]):
@@ -78,7 +78,7 @@ class Webhook:
     - ``timeout``: seconds for one call.
     - ``transport``: an ``httpx`` transport in place of the network; it is not closed here.
 
-    Any status from 200 to 299 is success. Everything else raises :class:`DeliveryError`, and the rule calls again.
+    Any status from 200 to 299 is success. Everything else raises :class:`DeliveryError`, and the rule retries.
     Redirects are not followed. Use it in ``async with``, or close it with ``aclose``.
     """
 
@@ -143,10 +143,10 @@ class Webhook:
                     status=response.status_code,
                     retry_after=parse_retry_after(response.headers),
                 )
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError: also that the time is up
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:  # OSError includes TimeoutError
             why = explain_failure(error)
             failure = DeliveryError(why.describe("the webhook"), hint=why.hint, can_heal=why.can_heal)
-        raise failure  # out here, so that it is chained to nothing that holds the address
+        raise failure  # outside of the except block: a chained error would hold the address
 
 
 def signature(secret: bytes, event_id: str, timestamp: str, body: bytes) -> str:
@@ -179,8 +179,8 @@ class JsonLines:
     - ``stream``: default: standard output.
     - ``columns``: names of the columns to write; default: all.
 
-    Lines are written whole and at once, in a thread, so that a reader that is slow stops no event loop. A reader that
-    does not read is waited for until the call is cancelled. Where a disk is full, no half of a line is left behind.
+    Each line is written at once, in a thread, so that a slow reader does not block the event loop. A reader that does
+    not read is waited for until the call is cancelled. If the disk is full, no partial line is left behind.
     """
 
     def __init__(self, stream: BinaryIO | None = None, *, columns: Iterable[str] | None = None) -> None:
@@ -200,7 +200,7 @@ class JsonLines:
         await self.send(event.id, encode_event(event, self._columns))
 
     async def send(self, event_id: str, body: bytes) -> None:
-        """Write the body of an event. Raises ``OSError`` where it can't be written."""
+        """Write the body of an event. Raises ``OSError`` if it can't be written."""
         del event_id  # it is in the body
         stop = threading.Event()
         work = asyncio.to_thread(self._write, body + b"\n", stop)
@@ -218,7 +218,7 @@ class JsonLines:
                 self._stream.write(line)
                 self._stream.flush()
                 return
-            # Below any buffer: what a buffer holds after a failure would be written once more at the end.
+            # Unbuffered: bytes left in a buffer after a failure would be written again at the end.
             self._stream.flush()
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 _append_whole(self._descriptor, line)
@@ -236,7 +236,7 @@ def _append_whole(descriptor: int, line: bytes) -> None:
         written = len(line) - len(left)
         with contextlib.suppress(OSError):
             end = os.fstat(descriptor).st_size
-            if written and os.lseek(descriptor, 0, os.SEEK_CUR) == end:  # nobody else has written behind it
+            if written and os.lseek(descriptor, 0, os.SEEK_CUR) == end:  # no other program has appended since
                 os.ftruncate(descriptor, end - written)
                 os.lseek(descriptor, 0, os.SEEK_END)
         raise
@@ -250,7 +250,7 @@ def _write_to_reader(descriptor: int, line: bytes, stop: threading.Event) -> Non
             while not select.select([], [descriptor], [], _POLL)[1]:
                 if stop.is_set():
                     return
-        # A pipe that can be written to takes so much without blocking.
+        # A pipe that is writable takes this many bytes without blocking.
         left = left[os.write(descriptor, left[: 512 if sys.platform == "win32" else select.PIPE_BUF]) :]
 
 
@@ -288,7 +288,7 @@ class DeadLetterFile:
             self._file.close()
 
     async def append(self, event: Event) -> None:
-        """Add an event, and bring it to the disk. Raises ``OSError`` where it can't be written."""
+        """Append an event and flush it to the disk. Raises ``OSError`` if it can't be written."""
         await without_frames(asyncio.to_thread(self._append, encode_event(event, COLUMNS) + b"\n"))
 
     def _append(self, line: bytes) -> None:
@@ -313,13 +313,13 @@ class Replay:
 
 
 async def replay(path: str | os.PathLike[str], send: Callable[[str, bytes], Awaitable[None]]) -> Replay:
-    """Deliver the events of a dead-letter file once more, in their order; what was delivered leaves the file.
+    """Deliver the events of a dead-letter file once more, in order, and remove the delivered ones from it.
 
     ``send`` takes an event's id and body, such as ``Webhook.send``. An event that fails stays in the file, and so does
     a line that holds no event. The rest is left as it is after five failures in a row, or after one whose cause only a
     person can remove. A replay that is interrupted delivers the same events again the next time.
 
-    Raises ``OSError`` where the file can't be read or written, or another program has it open.
+    Raises ``OSError`` if the file can't be read or written, or another program has it open.
     """
     return await without_frames(_replay(_find_file(path), send))
 

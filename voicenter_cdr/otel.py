@@ -38,7 +38,7 @@ class OpenTelemetryHook:
 
     One hook may serve several clients. Spans, each with its window, counts and the class of its error:
 
-    - ``voicenter.cdr.iteration``: from the first item asked for to the end; refusals, retries and gaps are its events.
+    - ``voicenter.cdr.iteration``: from the first item requested to the end; refusals, retries and gaps are its events.
     - ``voicenter.cdr.window``: a proven part of it, from its first request until its records are handed out.
     - ``voicenter.cdr.delivery``: an event of a rule, from when it fired until it was delivered or given up.
 
@@ -48,7 +48,7 @@ class OpenTelemetryHook:
     No span and no metric holds an address, a credential, a phone number or a value of a record. The name of a rule is
     shown. Providers default to the global ones.
 
-    Raises :class:`ConfigurationError` where ``opentelemetry-api`` is not installed.
+    Raises :class:`ConfigurationError` if ``opentelemetry-api`` is not installed.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class OpenTelemetryHook:
 
 
 def _attributes(event: ClientEvent) -> dict[str, Any]:
-    """Return the fields of an event as attributes of a span: times as ISO 8601, without what is not known."""
+    """Return the fields of an event as attributes of a span: times as ISO 8601, without unknown ones."""
     fields = event.fields()
     del fields["event"]
     fields.pop("operation", None)

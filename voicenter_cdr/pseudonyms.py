@@ -1,4 +1,4 @@
-"""Keyed pseudonyms for phone numbers: one for each number and key everywhere, and no way back.
+"""Keyed pseudonyms for phone numbers: always the same one for a number and a key, and not reversible.
 
 Pure. A pseudonym is ``p_`` and 24 letters, made with HMAC-SHA256 of the number in its one spelling
 (:func:`~voicenter_cdr.calls.normal_number`), so that spellings, files and runs join. Without the key nobody can find
@@ -10,20 +10,20 @@ punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs 
 (:mod:`voicenter_cdr.calls.number_search`). Base64, words for digits and letters used as digits stay. Of a record are
 replaced:
 
-- ``caller_number`` and ``target_number``, of customers and of the company. Extensions' codes, withheld numbers
-  (``anonymous``, fewer than three digits) and nothing at all stay.
+- ``caller_number`` and ``target_number``, of customers and of the company. Codes of
+  extensions, withheld numbers (``anonymous``, fewer than three digits) and empty values stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
-  ``record_url``, whose link leads nowhere then; also one that is split over the items of a list, or over values whose
-  names speak of a phone. Ids of nine to fifteen digits get one, too; they still join among records that were treated
-  alike.
+  ``record_url``, whose link then leads nowhere; also one that is split over the items of a list, or over values whose
+  names speak of a phone. Ids of nine to fifteen digits get one, too; they still join among records with the same
+  key.
 - Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
   none and stay.
 
 ``did`` stays, the company's own number; so do dates.
 
-``Cdr.key`` of the resulting record is derived from the pseudonyms, so it is another one than before: the key of the
-original would give its number away to a search of all numbers. The same holds for checkpoints, and for everything else
-that is made from records with their numbers: keep it as you keep the numbers.
+``Cdr.key`` of the resulting record is derived from the pseudonyms, so it is not that of the original, which
+would reveal the number to a search of all numbers. Checkpoints, and everything else that is made from records with
+their numbers, would too: protect them as you protect the numbers.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ _HOST: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class Pseudonymiser:
-    """Replacement of phone numbers by pseudonyms that only ``key`` leads to.
+    """Replacement of phone numbers by pseudonyms that can't be computed without ``key``.
 
     Args:
         key: 16 bytes or more, kept apart from the data; surrounding white space and a byte order mark don't count. The
-            same key gives the same pseudonyms for ever; another one, others. It is in no ``repr``, and an instance
-            can't be pickled.
+            same key always gives the same pseudonyms; another one, others. It is in no ``repr``, and an instance can't
+            be pickled.
 
     Raises:
         ConfigurationError: The key is too short.
@@ -164,7 +164,7 @@ class Pseudonymiser:
         return batch.replace(**made)
 
     def page(self, page: Page) -> Page:
-        """Return a page of such records. Those that could not be read lose what the service sent (``raw``)."""
+        """Return a page with pseudonyms for its numbers. Unreadable records lose the row as it was sent (``raw``)."""
         invalid = tuple(
             InvalidRecord(
                 tuple(Problem(self._text(problem.path), problem.expected) for problem in bad.problems),

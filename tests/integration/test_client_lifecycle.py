@@ -271,7 +271,7 @@ async def test_aclose_ends_a_call_between_retries() -> None:
     call = asyncio.create_task(client.fetch(query()))
     await asyncio.sleep(0.5)
     await client.aclose()
-    with pytest.raises(ConfigurationError, match="closed while it was asking"):
+    with pytest.raises(ConfigurationError, match="closed during the call"):
         await call
     assert not client.session.is_open
     assert len(service.starts) == 1

@@ -25,7 +25,7 @@ from voicenter_cdr.core.http.transport import find_proxy
         ({"code": "a b"}, "characters"),
         ({"code": "קוד"}, "characters"),
         ({"code": 5}, "takes text"),
-        ({"code": "a", "base_url": "api.voicenter.com"}, "whole address"),
+        ({"code": "a", "base_url": "api.voicenter.com"}, "complete address"),
         ({"code": "a", "base_url": "http://api.voicenter.com/hub/cdr/"}, "https"),
         ({"code": "a", "base_url": "https://u:p@api.voicenter.com/"}, "no user"),
         ({"code": "a", "base_url": "https://api.voicenter.com/?x=1"}, "query"),

@@ -227,7 +227,7 @@ async def test_send_coding_that_was_not_asked_for_is_not_tried_again() -> None:
         return httpx.Response(200, headers={"content-encoding": "br"}, stream=httpx.ByteStream(b"\x8b\x02\x80{}\x03"))
 
     async with CdrClient(code=CODE, transport=httpx.MockTransport(answer)) as client:
-        with pytest.raises(DecodeError, match="not asked for") as raised:
+        with pytest.raises(DecodeError, match="not requested") as raised:
             await client.fetch(query())
     assert len(sent) == 1
     assert "proxy" in str(raised.value)

@@ -24,7 +24,7 @@ from voicenter_cdr import RecordingError
 async def test_download_429_is_not_repeated(tmp_path: Path) -> None:
     """A link that is throttled is not asked again, and the error says when it may be."""
     server = Server(then=httpx.Response(429, headers={"retry-after": "30"}))
-    with pytest.raises(RecordingError, match=r"HTTP 429\); it takes one again in 30 s") as raised:
+    with pytest.raises(RecordingError, match=r"HTTP 429\); it accepts one again in 30 s") as raised:
         await fetch(server, tmp_path)
     assert len(server.requests) == 1
     assert (raised.value.status, raised.value.retry_after, raised.value.retryable) == (429, 30.0, True)

@@ -256,7 +256,7 @@ async def test_download_wrong_length_fails(tmp_path: Path) -> None:
     assert part_of(tmp_path, call()).read_bytes() == SOUND[:1000]
     part_of(tmp_path, call()).unlink()
     long = httpx.Response(200, headers={"content-length": "10000"}, stream=Pieces(SOUND))
-    with pytest.raises(RecordingError, match="More came"):
+    with pytest.raises(RecordingError, match="longer than the service"):
         await fetch(Server(SOUND, long), tmp_path)
     assert files(tmp_path) == []
 

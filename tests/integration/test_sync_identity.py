@@ -158,7 +158,7 @@ def test_fingerprint_of_any_text_is_four_digits() -> None:
 
 
 async def test_sync_corrupt_state_is_refused_and_kept(account: Account) -> None:
-    """A state that can't be read stops the run, stays as it is, and is mended by a full refresh."""
+    """A state that can't be read stops the run, stays as it is, and is replaced by a full refresh."""
     await account.sync("calls/", NOW)
     state = account.folder / "calls.state.json"
     whole = json.loads(state.read_text())
@@ -171,7 +171,7 @@ async def test_sync_corrupt_state_is_refused_and_kept(account: Account) -> None:
         assert "full_refresh=True, start=…" in str(caught.value).splitlines()[-1]
         assert (state.read_text(), account.app.hits) == (text, [])
     state.unlink()
-    with pytest.raises(CheckpointError, match=r"no calls\.state\.json"):
+    with pytest.raises(CheckpointError, match=r"calls\.state\.json is missing"):
         await account.sync("calls/", NOW)
     await account.sync("calls/", NOW, full_refresh=True)
     assert stored(account.target("calls/")) == truth(NOW)

@@ -46,7 +46,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "recordings": "Download the recordings of a period.",
         "sync": "Keep a copy of the records up to date.",
         "audit": "Prove a copy against the service by counts.",
-        "forget": "Remove a phone number from copies, for good.",
+        "forget": "Remove a phone number from copies permanently.",
         "watch": "Act on each call as its record arrives.",
         "doctor": "Check the credential, the address and the service's responses.",
         "sandbox": "Serve a synthetic Call Log service on this machine.",

@@ -60,7 +60,7 @@ class Copy:
 
     @property
     def late_by(self) -> timedelta | None:
-        """Longest time by which a record may come after a younger one; ``None`` for any order."""
+        """Longest time by which a record may follow a younger one; ``None`` for any order."""
         scheme = scheme_of(self.path)
         if is_folder(self.path) if scheme is None else scheme in OBJECT_STORES and not _is_file(self.path):
             return timedelta(days=1)  # in days, each in any order
@@ -80,7 +80,7 @@ class Copy:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Turn errors of the system into one that says what was read."""
+    """Turn errors of the system into an error that names the copy."""
     try:
         yield
     except OSError as error:

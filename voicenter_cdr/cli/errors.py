@@ -90,7 +90,7 @@ _INTERRUPTION_HINTS: Final = {
 
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, DecodeError) and error.truncated:
-        return 5  # damaged on its way in every attempt: the connection is at fault, not a record
+        return 5  # damaged in transit in every attempt: the connection is at fault, not a record
     if isinstance(error, OSError) and error.errno == errno.EBUSY:
         return _BUSY
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)

@@ -24,7 +24,7 @@ __all__ = ["WatchRun"]
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _SAVED_EVERY: Final = 5.0
-"""Seconds between two savings of the state while events are coming."""
+"""Seconds between two savings of the state while there are events."""
 
 
 class WatchRun:
@@ -108,7 +108,7 @@ class WatchRun:
         undelivered = stats.fired - stats.delivered - self.dead_lettered
         if not undelivered:
             return
-        what = f"{pluralize(undelivered, 'event')} could not be delivered until the end"
+        what = f"{pluralize(undelivered, 'event')} could not be delivered"
         if self._state is None:
             raise IncompleteError(what, hint="Nothing holds them: with --state the next run would deliver them.")
         raise IncompleteError(what, hint="The state holds them: the same command delivers them.")
@@ -117,7 +117,7 @@ class WatchRun:
 def _output_failure(error: Exception) -> DeliveryError:
     if isinstance(error, BrokenPipeError):
         return DeliveryError(
-            "The reader of standard output has gone",
+            "The reader of standard output is gone",
             hint="Restart the reader and this command: with --state it continues with the events not yet written.",
         )
     why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

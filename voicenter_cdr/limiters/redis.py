@@ -3,14 +3,14 @@
 Every program that passes a :class:`RedisLimiter` of the same server and account to its client draws from one budget.
 A granted permit is an entry that expires, by the server's clock, so that the clocks of the machines need not agree. A
 program that waits has an entry, too, which it renews every second: permits are granted in the order of arrival, and a
-program that died is skipped. A permit whose answer came late is renewed before it is used.
+program that died is skipped. A permit whose response arrived late is renewed before it is used.
 
 A Redis that was restarted, failed over, flushed, or that evicted the key may have lost permits. A program that had used
 it notices, and nothing is granted until every permit that may be lost must have expired. Only a program that had never
 used a Redis that forgot everything, and comes before all others, can't know of it.
 
-The server's clock (``TIME``) is one that can be set. A step forward expires permits too early, a step back makes
-everybody wait until it has caught up: let it be slewed, as NTP does, and never stepped while programs run.
+The server's clock (``TIME``) can be set. A step forward expires permits too early, a step back makes all programs wait
+until it has caught up: slew it, as NTP does, and never step it while programs run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["RedisLimiter"]
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _POLL: Final = 1.0
-"""Seconds between two questions of a program that waits."""
+"""Seconds between two requests of a waiting program."""
 
 _DEAD_AFTER: Final = 3.0
 """Seconds after which a waiting program that did not ask is skipped."""
@@ -45,10 +45,10 @@ _PROMPT: Final = 0.25
 """Seconds after which a server's answer is too old to send by: its permit is counted from when it was written."""
 
 _OUTAGE: Final = 30.0
-"""Seconds for which a server that could not be reached is not asked, where a client may go on without it."""
+"""Seconds for which an unreachable server is not asked again, if clients may continue without it (``fail="open"``)."""
 
 _TRANSIENT: Final = ("ConnectionError", "TimeoutError", "BusyLoadingError", "ReadOnlyError", "MasterDownError")
-"""Errors of a server that is away, starting, or being replaced by another one."""
+"""Errors of a server that is unreachable, starting, or being replaced."""
 
 _ACQUIRE: Final = """
 -- KEYS: permits (score: when one expires; one entry without an end names the history), line (score: last seen)
@@ -182,7 +182,7 @@ class RedisLimiter:
             await server.aclose()
 
     async def acquire(self) -> None:
-        """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
+        """Wait until one request may be sent. A cancelled caller leaves the line, or returns its permit."""
         if self._is_away():
             return
         token = secrets.token_hex(8)
@@ -192,7 +192,7 @@ class RedisLimiter:
         except asyncio.CancelledError as error:
             await self._cleanups.finish(self._take_back(token, tickets))
             raise strip_tracebacks(error)  # noqa: B904  # the same error; frames that log in hold the password
-        except Exception as error:  # what is no Redis answers in any way, and the library then raises anything
+        except Exception as error:  # a server that is not Redis may answer anything, and the library raise anything
             name = type(error).__name__
             if self._fail_mode == "closed":
                 raise RateLimitError.unshared(name) from strip_tracebacks(error)
@@ -206,7 +206,7 @@ class RedisLimiter:
         return self._outage is not None and self._outage[0] is loop and loop.time() < self._outage[1]
 
     async def _wait_in_line(self, token: str, tickets: list[str]) -> None:
-        """Return with a permit; ``tickets`` takes the places in the line that were ours."""
+        """Wait for a permit; ``tickets`` collects the places in the line that were taken."""
         loop, margin = asyncio.get_running_loop(), 0.0
         while True:
             asked_at = loop.time()
@@ -229,9 +229,9 @@ class RedisLimiter:
                 await server.zrem(self._keys[1], *tickets)
 
     async def _try_acquire(self, token: str, ticket: str, margin: float) -> tuple[bool, float, str]:
-        """Ask once for a permit: if it is granted, else the microseconds to wait, and the ticket for the line.
+        """Request a permit once. Return whether it is granted, the microseconds to wait, and the ticket in the line.
 
-        An attempt whose answer was lost can be made again: the same token is the same permit. ``margin``: seconds that
+        An attempt whose response was lost can be repeated: the same token is the same permit. ``margin``: seconds that
         it is kept for longer.
         """
         loop = asyncio.get_running_loop()
@@ -247,7 +247,7 @@ class RedisLimiter:
             except self._transient as error:
                 if isinstance(error, self._refusal) or loop.time() + _RETRY_PAUSE > give_up_at:
                     raise
-                await server.connection_pool.disconnect(inuse_connections=False)  # its name may be another server's now
+                await server.connection_pool.disconnect(inuse_connections=False)  # its name may now be another's
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
                 self._history = history.decode()

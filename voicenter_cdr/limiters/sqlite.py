@@ -47,13 +47,13 @@ _SCHEMA: Final = (
 )
 
 _POLL: Final = 1.0
-"""Seconds between two looks at the file of a program that waits."""
+"""Seconds between two reads of the file by a waiting program."""
 
 _DEAD_AFTER: Final = 3.0
 """Seconds after which a waiting program that was not seen is skipped."""
 
 _LOCK_TIMEOUT: Final = 0.25
-"""Seconds to wait for another program that is writing, before looking if the permit is still wanted."""
+"""Seconds to wait for another program that is writing, before checking that the permit is still wanted."""
 
 _LOCK_ATTEMPTS: Final = 120
 """Number of times to wait so long, in a row."""
@@ -79,13 +79,13 @@ class _Place:
 class SqliteLimiter:
     """At most ``limit.requests`` permits in any ``limit.period`` seconds, for all who use the file for the account.
 
-    ``path``: the file; it is made if it is not there, its folder must be. ``account``: any text that is the same for
+    ``path``: the file; created if missing, in a folder that exists. ``account``: any text that is the same for
     all programs of an account, such as its name; it is kept as a hash. A permit expires ``limit.period + limit.grace``
     seconds after it was granted: ``grace`` covers the second within which a client sends its request (or asks for
     another permit), and the request's way to the service. ``clock``: seconds since the machine was started.
 
     Pass it as ``CdrClient(limiter=…)``, with the same ``rate_limit``. Nothing is opened before the first permit.
-    ``acquire`` raises :class:`RateLimitError` where the file can't be used.
+    ``acquire`` raises :class:`RateLimitError` if the file can't be used.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class SqliteLimiter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Do nothing: no file is kept open. For code that closes whatever limiter it has."""
+        """Do nothing, since no file is kept open; for code that closes any limiter."""
 
     async def acquire(self) -> None:
-        """Return when one request may be sent. A caller that is cancelled leaves the line, or returns its permit."""
+        """Wait until one request may be sent. A cancelled caller leaves the line, or returns its permit."""
         place, failures = _Place(), 0
         while True:
             trying = asyncio.ensure_future(asyncio.to_thread(self._try_acquire, place))
@@ -142,7 +142,7 @@ class SqliteLimiter:
                 failures += 1
                 if failures >= _LOCK_ATTEMPTS or not _can_pass(error):
                     raise RateLimitError.unshared(f"{type(error).__name__}: {error}") from error
-                if not _is_busy(error):  # where it is, SQLite has waited already
+                if not _is_busy(error):  # if it is, SQLite has waited already
                     await asyncio.sleep(_LOCK_TIMEOUT)
 
     async def _take_back(self, trying: asyncio.Future[None], place: _Place) -> None:
@@ -154,7 +154,7 @@ class SqliteLimiter:
     # -- in threads
 
     def _try_acquire(self, place: _Place) -> None:
-        """Take a permit if one is free and nobody is before us; else stand in line and return the seconds to wait."""
+        """Take a permit if one is free and nobody waits before us; else join the line and return the seconds."""
         with self._transaction() as connection:
             now, account = self._clock(), self._account
             self._check_history(connection, now)
@@ -194,7 +194,7 @@ class SqliteLimiter:
                 row = connection.execute(
                     "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)", (account, now, free)
                 ).lastrowid
-        # Out here: what could not be committed is not granted.
+        # After the commit: a permit that could not be committed is not granted.
         place.row, place.wait, place.granted_at = row, wait, now if is_granted else None
 
     def _check_history(self, connection: sqlite3.Connection, now: float) -> None:
@@ -202,7 +202,7 @@ class SqliteLimiter:
         for statement in _SCHEMA:  # the file can be emptied in place at any time
             connection.execute(statement)
         found = connection.execute("SELECT name, began FROM history").fetchone()
-        # A backup that was put back has the name we know, in another file: its rows are out of date.
+        # A restored backup has the known name, in another file: its rows are out of date.
         is_outdated = found is not None and self._is_replaced and found[0] == self._history
         if found is None or is_outdated:
             found = secrets.token_hex(8), now
@@ -227,9 +227,9 @@ class SqliteLimiter:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Open the file that has the name now, and write to it alone."""
-        # A connection that was kept would continue with a removed file, and with pages of one that was emptied.
+        # An open connection would continue with a removed file, and with pages of one that was emptied.
         with self._lock, contextlib.closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT)) as connection:
-            connection.isolation_level = None  # transactions are ours
+            connection.isolation_level = None  # transactions are managed here
             connection.execute("BEGIN IMMEDIATE")
             stat = self._path.stat()
             inode = stat.st_dev, stat.st_ino
@@ -245,7 +245,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _can_pass(error: Exception) -> bool:
-    """Return ``True`` if the next look may find a usable file: it is in use, or was removed between two steps."""
+    """Return ``True`` if the next attempt may find a usable file: it is in use, or was removed between two steps."""
     code = getattr(error, "sqlite_errorcode", 0)
     was_removed = isinstance(error, FileNotFoundError) or code == sqlite3.SQLITE_READONLY_DBMOVED
     return _is_busy(error) or was_removed or code & 0xFF == sqlite3.SQLITE_IOERR

@@ -2,8 +2,8 @@
 
 A column is a tuple of atoms: texts, numbers, instants, ``None``, and tuples of these. Python's cyclic garbage
 collector stops tracking such a tuple the first time it looks at it, so that records held cost a full collection
-nothing; 160,000 of them as objects would stop the program for 50 to 170 ms. What a record has in richer types is
-made from atoms:
+nothing; 160,000 of them as objects would stop the program for 50 to 170 ms. A record's richer types are made from
+atoms:
 
 ====================  =================================  ==========================
 field                 in a column                        in a record
@@ -15,8 +15,8 @@ field                 in a column                        in a record
 ``extra``
 ====================  =================================  ==========================
 
-A batch holds about a thousand rows: work on one is never felt as a pause, neither by the event loop nor, as a young
-collection, by anybody (whole pages as columns: 7 to 13 ms).
+A batch holds about a thousand rows, so that neither work on one nor a young garbage collection makes a noticeable
+pause (for whole pages as columns: 7 to 13 ms).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _map_atoms(mapping: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
 
 @frozen
 class _RichType:
-    """The two directions between atoms and what a record holds, for one field."""
+    """Conversion between atoms and the values of a record, in both directions, for one field."""
 
     from_atoms: Callable[[Column], Iterable[Any]]
     to_atom: Callable[[Any], Any]
@@ -307,7 +307,7 @@ class RecordTable(_Rows):
 
         Raises :class:`DecodeError` for a number that does not fit its column.
         """
-        # Upwards, and only when asked: the Arrow form of a record is the export's, and stands once.
+        # An upper layer, imported on demand: the Arrow form of a record is defined once, in export.
         parquet = importlib.import_module("voicenter_cdr.export.parquet")
         return parquet.arrow_table(self)
 

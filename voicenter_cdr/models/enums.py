@@ -31,7 +31,7 @@ class CdrType(enum.IntEnum):
     CALLFERENCE = 12
     """Made through the Callference conference service."""
     TRANSFER = 13
-    """Handed on by hand from an extension to a number or another extension; the document calls it XferCDR."""
+    """Transferred by hand from an extension to a number or another extension; the document calls it XferCDR."""
     PRODUCTIVE_CALL_LEG1 = 14
     """Productive (agents') dialer: the first leg, which rings the agent's extension."""
     PRODUCTIVE_CALL_LEG2 = 15
@@ -100,7 +100,7 @@ class DialStatus(enum.StrEnum):
 
     @property
     def is_call_error(self) -> bool:
-        """Return true for the four call error types, which are not ways for a call to end."""
+        """``True`` for the document's four call error types: the destination could not be connected at all."""
         return self in _CALL_ERRORS
 
 

@@ -12,14 +12,14 @@ def _refuse(self: Any, *_: Any, **__: Any) -> NoReturn:  # noqa: ARG001  # named
 
 
 class FrozenMap(dict[str, Any]):
-    """Immutable ``dict``, which every writer of JSON takes as one. ``repr`` shows no content."""
+    """Immutable ``dict``, so that JSON writers accept it. ``repr`` shows no content."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, parts: tuple[Any, ...]) -> FrozenMap:
         """Return the map of ``(*names, *values)``; names are all different, values in the same order."""
-        return cls(zip(parts, parts[len(parts) // 2 :]))  # noqa: B905  # it ends with the values; to say so costs a third
+        return cls(zip(parts, parts[len(parts) // 2 :]))  # noqa: B905  # it ends with the values; strict=False costs a third
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
@@ -28,7 +28,7 @@ class FrozenMap(dict[str, Any]):
         return hash(frozenset(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),)  # a dict is filled after it is made, which this one refuses
+        return type(self), (dict(self),)  # pickle would fill a dict after creating it, which is refused
 
     def __repr__(self) -> str:
         return f"FrozenMap(<{len(self)} keys>)"

@@ -206,8 +206,8 @@ class CdrQuery:
     queue_ids: tuple[int, ...] = field(default=(), converter=_to_queue_ids, kw_only=True)
     """Ids of queues."""
     fields: tuple[CdrField, ...] | Literal["*"] | None = field(default=None, converter=_to_fields, kw_only=True)
-    """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. What the client
-    needs to work (time, ids, type, numbers) is added; what was not chosen and not needed is ``None``."""
+    """Fields wanted: ``None`` for all documented ones, ``"*"`` to let the service send whatever it has. Fields
+    that the client needs (time, ids, type, numbers) are added; all others are ``None``."""
     sort: tuple[Sort, ...] = field(default=(), converter=_to_sorts, kw_only=True)
     """Order of a single ``fetch``; an iteration is always in order of time."""
 

@@ -132,7 +132,7 @@ class Cdr(Serializable):
     def key(self) -> str:
         """Return the stable identity of this record, 32 hex digits: the same on every machine, in every later response.
 
-        Made from what does not change after the call (id, type, time, numbers, extensions), so that a record that
+        Made from values that do not change after the call (id, type, time, numbers, extensions), so that a record that
         gains a recording keeps its key. Safe to store: no number can be read from it by eye, but it is no pseudonym
         (for those, see :mod:`voicenter_cdr.pseudonyms`).
         """

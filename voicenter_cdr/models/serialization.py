@@ -1,4 +1,4 @@
-"""Values as plain JSON types, and as what pydantic and FastAPI take, without a dependency on either.
+"""Values as plain JSON types, and as types of pydantic and FastAPI, without a dependency on either.
 
 A class that inherits :class:`Serializable` can be returned from a FastAPI route (``-> list[Cdr]``), be a field of a
 pydantic model, and shows in OpenAPI with the description of every field. ``json.dumps`` takes it with
@@ -31,7 +31,7 @@ def to_jsonable(value: Any) -> Any:
     """Return a value in types that ``json.dumps`` takes.
 
     Times become ISO text in UTC, lengths of time become seconds, enum members their values. An amount stays a number
-    where JSON holds it exactly, and becomes text elsewhere, as does what JSON has no type for.
+    where JSON holds it exactly, and becomes text elsewhere, as do values that JSON has no type for.
     """
     if isinstance(value, enum.Enum):
         return value.value
@@ -80,7 +80,7 @@ def _public_names(cls: type) -> list[str]:
 
 
 class Serializable:
-    """Base of values that leave Python as plain JSON."""
+    """Base of values that can be written as plain JSON."""
 
     __slots__ = ()
 
@@ -96,7 +96,7 @@ class Serializable:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """Take an instance as it is, and write it as :meth:`to_dict` does, in texts that UTF-8 has bytes for."""
-        from pydantic_core import core_schema  # only pydantic calls this, so it is there
+        from pydantic_core import core_schema  # only pydantic calls this, so it is installed
 
         writing = core_schema.plain_serializer_function_ser_schema(lambda value: escape_surrogates(value.to_dict()))
         return core_schema.is_instance_schema(cls, serialization=writing)

@@ -1,4 +1,4 @@
-"""Downloads of recordings: whole and with sound, or not at all."""
+"""Downloads of recordings: complete and with sound, or not at all."""
 
 from __future__ import annotations
 
@@ -72,20 +72,20 @@ async def download_recording(
     max_attempts: int = 3,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Recording:
-    """Fetch the recording of one record into a folder, unless it is there.
+    """Fetch the recording of one record into a folder, unless it exists.
 
-    It is written as ``….part`` and gets its name when it is whole, by the transfer and by its own header. Interrupted
+    It is written as ``….part`` and renamed when it is complete, by the transfer and by its own header. Interrupted
     downloads resume, also in a later run, if a strong ETag proves the file unchanged; otherwise they restart.
 
     - ``hosts``: hosts to ask, by exact name or as ``.suffix``; over https alone, except this machine, which has to be
       named (``127.0.0.1``).
     - ``timeout``: seconds of silence after which an attempt is given up.
     - ``max_bytes``: largest recording.
-    - ``max_attempts``: attempts when the connection or the server fails; nothing else is tried again.
+    - ``max_attempts``: attempts when the connection or the server fails; nothing else is retried.
     - ``transport``: an ``httpx`` transport in place of the network; it is not closed here.
 
-    Raises :class:`RecordingError` where there is no complete recording, :class:`ConfigurationError` for options
-    that are invalid, ``OSError`` where it can't be written, or another download, also of this program, uses the folder.
+    Raises :class:`RecordingError` if there is no complete recording, :class:`ConfigurationError` for invalid options,
+    ``OSError`` if it can't be written, or another download, also of this program, uses the folder.
     For many recordings use :func:`download_recordings`.
     """
     policy = DownloadPolicy.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
@@ -104,17 +104,17 @@ def download_recordings(
     max_attempts: int = 3,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncGenerator[Recording, None]:
-    """Fetch the recordings of records as they come, such as ``client.iter_all(query)``; yield each as it is done.
+    """Fetch the recordings of records as they arrive, such as ``client.iter_all(query)``; yield each when it is done.
 
-    Records that expect no recording and have no link are skipped. What can't be fetched is yielded with its status
-    and its reason (see :data:`RecordingStatus`), noted in the manifest, and tried again by the next run; it stops
-    nothing. Existing files are not fetched again. ``concurrency``: downloads at a time; the order is that in which they
-    end. When the server asks for a pause (429 with Retry-After), no new download begins until it is over. The other
-    options are those of :func:`download_recording`.
+    Records that expect no recording and have no link are skipped. A recording that can't be fetched is yielded with
+    its status and its reason (see :data:`RecordingStatus`), noted in the manifest, and retried by the next run; the
+    others continue. Existing files are not fetched again. ``concurrency``: downloads at a time; the order is that in
+    which they end. When the server asks for a pause (429 with Retry-After), no new download begins until it is over.
+    The other options are those of :func:`download_recording`.
 
-    Use it under ``contextlib.aclosing``: leaving it ends the downloads under way, and their ``.part`` files stay.
-    Raises :class:`ConfigurationError` for invalid options, ``OSError`` where something can't be written or
-    somebody else fetches into the folder, and what ``records`` raises.
+    Use it under ``contextlib.aclosing``: leaving it ends the running downloads, and their ``.part`` files stay.
+    Raises :class:`ConfigurationError` for invalid options, ``OSError`` if something can't be written or
+    another program fetches into the folder, and errors of ``records``.
     """
     check_number("concurrency", concurrency, minimum=1, whole=True)
     policy = DownloadPolicy.of(hosts, timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
@@ -164,14 +164,14 @@ async def _run(
 async def _downloading(
     folder: Path, policy: DownloadPolicy, transport: httpx.AsyncBaseTransport | None
 ) -> AsyncIterator[_Downloads]:
-    """Own a folder: two programs would take each other's parts and lines."""
+    """Lock a folder: two programs would overwrite each other's parts and lines."""
     with open_exclusive(folder / MANIFEST):
         async with aclosing(Connections(transport)) as connections:
             yield _Downloads(folder, policy, connections, await asyncio.to_thread(Manifest, folder))
 
 
 async def _next(source: Any) -> Cdr | None:
-    """Return the next record; ``None`` behind the last."""
+    """Return the next record; ``None`` after the last."""
     found: Cdr | None = await anext(source, None)
     return found
 
@@ -208,7 +208,7 @@ class _Downloads:
             return found
         part = stem.with_name(stem.name + PART_SUFFIX)
         kind = await without_frames(self._download(cdr, part))
-        await asyncio.to_thread(sync_file, part)  # first the bytes, then the name that says that they are there
+        await asyncio.to_thread(sync_file, part)  # first the bytes, then the name
         path = part.replace(stem.with_name(stem.name + kind.suffix))
         await asyncio.to_thread(sync_folder, path.parent)
         return self._manifest.add(await self._describe(cdr, path, "stored"))
@@ -223,11 +223,11 @@ class _Downloads:
     # -- existing files
 
     async def _find_existing(self, cdr: Cdr, stem: Path) -> Recording | None:
-        """Return the recording if it is there, as the manifest has it or else under its name.
+        """Return the recording if it exists, as the manifest describes it or else by its name.
 
-        Name and size are believed: a file has its name only when all of it is on the disk, and reading every one again
-        would take longer with every run. ``sha256`` in the manifest allows a full check. A file that was stored before
-        audio was checked is checked once, and fetched again if it is not whole.
+        Name and size are trusted: a file has its name only when all of it is on the disk, and reading all of them again
+        would take longer with every run. ``sha256`` in the manifest allows a full check. A file that was stored
+        before audio was checked is checked once, and fetched again if it is incomplete.
         """
         known = self._find_known(cdr, stem)
         if known is not None and known.path is not None:
@@ -243,13 +243,13 @@ class _Downloads:
         defect = await asyncio.to_thread(_defect, path)
         if defect is not None:
             _LOG.warning("a recording that is %s is fetched again", defect, extra={"defect": str(defect)})
-            if defect is Soundness.EMPTY:  # half a recording is worth keeping until there is a whole one
+            if defect is Soundness.EMPTY:  # a truncated recording is kept until there is a complete one
                 path.unlink()
             return None
         return self._manifest.add(await self._describe(cdr, path, "present"))
 
     def _find_known(self, cdr: Cdr, stem: Path) -> Recording | None:
-        """Return what the manifest says of a record's recording, unless that is about another record of its leg.
+        """Return the manifest's entry for a record's recording, unless it is about another record of its leg.
 
         A file of another name is the same recording under a link that has changed, unless its own file is there, too,
         or two records of this run are of that leg.
@@ -271,7 +271,7 @@ class _Downloads:
     # -- attempts
 
     async def _download(self, cdr: Cdr, part: Path) -> AudioFormat:
-        """Download the whole file into the part, in as many attempts as are allowed; return its format."""
+        """Download the file into the part, in at most the allowed number of attempts; return its format."""
         link = self._check_link(cdr)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._policy.max_attempts),
@@ -299,7 +299,7 @@ class _Downloads:
         except httpx.RequestError as error:
             why = explain_failure(error)
             failure = RecordingError(why.describe("the recording"), hint=why.hint, retryable=why.can_heal)
-        raise failure  # out here, so that it is chained to nothing that holds the link
+        raise failure  # outside of the except block: a chained error would hold the link
 
     async def _download_once(self, link: httpx.URL, part: Path, kept: PartialDownload | None) -> AudioFormat:
         """Send one request, for the rest of a file or for all of it. Raises :class:`FileChangedError`."""
@@ -322,7 +322,7 @@ class _Downloads:
             raise RecordingError("The response broke off", retryable=True)
         if kept.total is not None and size > kept.total:
             discard_partial(part)
-            raise RecordingError("More came than the service had announced")
+            raise RecordingError("The response is longer than the service had announced")
         return await asyncio.to_thread(_identify, part, length_was_announced=kept.total is not None)
 
     @asynccontextmanager
@@ -348,7 +348,7 @@ class _Downloads:
             size = kept.start
             assert isinstance(response.stream, httpx.AsyncByteStream)
             chunks = 0
-            async for chunk in response.stream:  # as sent: no compression was asked for, so none is taken off
+            async for chunk in response.stream:  # as sent: no compression was requested, so none is removed
                 chunks += 1
                 if not chunks % MAX_CHUNKS:
                     await asyncio.sleep(0)
@@ -359,7 +359,7 @@ class _Downloads:
                     raise FileChangedError
                 known = known[len(same) :]
                 file.write(chunk)
-            if known:  # not even what there was before came
+            if known:  # the response is shorter than the existing part
                 raise FileChangedError
 
     def _refuse_size(self, size: int) -> None:
@@ -380,7 +380,7 @@ class _Downloads:
                 refused = "the service refuses recordings for their rate; new ones wait %.1f s"
                 _LOG.warning(refused, pause, extra={"seconds": pause})
                 self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
-            later = "" if wait is None else f"; it takes one again in {wait:.0f} s"
+            later = "" if wait is None else f"; it accepts one again in {wait:.0f} s"
             return RecordingError(
                 f"The service refuses the link for now (HTTP 429){later}",
                 status=status,
@@ -392,7 +392,7 @@ class _Downloads:
             what = f"The service failed (HTTP {status})"
             return RecordingError(what, status=status, retry_after=wait, retryable=True)
         if status in (404, 410):
-            return RecordingError(f"There is nothing behind the link (HTTP {status})", status=status, is_missing=True)
+            return RecordingError(f"The link leads to nothing (HTTP {status})", status=status, is_missing=True)
         hint = None
         if status in (401, 403):
             hint = "Ask Voicenter to open the links of recordings to this address, then run it again."
@@ -412,8 +412,8 @@ def _wait_seconds(state: RetryCallState) -> float:
 def file_stem(cdr: Cdr) -> str:
     """Return the file's name without its suffix: nothing from the service that could lead out of the folder.
 
-    Its digest is made from the leg's time, type, extensions and link, but from no phone number: file names are given
-    away, and a search of all numbers would find the one behind ``Cdr.key``.
+    Its digest is made from the leg's time, type, extensions and link, but from no phone number: file names are shared,
+    and a search of all numbers would find the one in ``Cdr.key``.
     """
     link = _NUMBER.sub("", (cdr.record_url or "").replace(cdr.call_id or "", ""))
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
@@ -430,7 +430,7 @@ def _existing_file(stem: Path) -> Path | None:
 
 
 def _defect(path: Path) -> Soundness | None:
-    """Return the defect of an audio file; ``None`` where it is whole."""
+    """Return the defect of an audio file; ``None`` if it is complete."""
     with path.open("rb") as file:
         kind = identify(file.read(64))
     found = Soundness.TRUNCATED if kind is None else check_sound(path, kind)
@@ -438,7 +438,7 @@ def _defect(path: Path) -> Soundness | None:
 
 
 def _identify(part: Path, *, length_was_announced: bool) -> AudioFormat:
-    """Return the format of a whole download. Raises :class:`RecordingError` for what is no whole recording."""
+    """Return the format of a finished download. Raises :class:`RecordingError` unless it is a complete recording."""
     with part.open("rb") as file:
         front = file.read(64)
     kind = identify(front)
@@ -454,9 +454,11 @@ def _identify(part: Path, *, length_was_announced: bool) -> AudioFormat:
     discard_partial(part)
     if found is Soundness.EMPTY:
         raise RecordingError("The recording holds no sound", defect="empty")
-    # Where the server announced the length, all it has came; else the transfer may have broken off without a word.
+    # If the server announced the length, the transfer is complete; otherwise it may have been cut off.
     raise RecordingError(
-        "The recording's length is not what its own header says", defect="truncated", retryable=not length_was_announced
+        "The recording's length is not the one in its own header",
+        defect="truncated",
+        retryable=not length_was_announced,
     )
 
 

@@ -23,11 +23,11 @@ MANIFEST: Final = "manifest.jsonl"
 """File in the folder with one JSON object a line; of several lines for a key, the last counts."""
 
 RecordingStatus = Literal["stored", "present", "failed", "missing", "empty", "truncated"]
-"""State of a recording after a run. The next run fetches all but those that are there.
+"""State of a recording after a run. The next run fetches all but the stored and present ones.
 
-``"stored"``: fetched now. ``"present"``: was there already. ``"failed"``: could not be fetched. ``"missing"``: there is
-none (yet), though the record expects one or has a link. ``"empty"``: what is behind the link holds no sound (yet).
-``"truncated"``: what is behind the link ends before its own header says.
+``"stored"``: fetched now. ``"present"``: existed already. ``"failed"``: could not be fetched. ``"missing"``: there is
+none (yet), though the record expects one or has a link. ``"empty"``: the audio holds no sound (yet).
+``"truncated"``: the audio is shorter than its own header says.
 """
 
 
@@ -46,7 +46,7 @@ class Recording:
     status: RecordingStatus
     """State of the recording."""
     path: str | None = None
-    """File, relative to the folder, with slashes; ``None`` where there is none."""
+    """File, relative to the folder, with slashes; ``None`` if there is none."""
     size: int | None = None
     """Length in bytes."""
     sha256: str | None = None
@@ -59,7 +59,7 @@ class Recording:
     """Time of this finding; aware, UTC."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recording in plain values, as a line of the manifest has them."""
+        """Return the recording in plain values, as in a line of the manifest."""
         times = {"started_at": to_iso_utc(self.started_at), "fetched_at": to_iso_utc(self.fetched_at)}
         return attrs.asdict(self) | times
 
@@ -74,10 +74,10 @@ class Recording:
 
 
 def recording_key(cdr: Cdr) -> str:
-    """Return the identity of a record's leg, 32 hex digits: the same on every machine, in every later answer.
+    """Return the identity of a record's leg, 32 hex digits: the same on every machine, in every later response.
 
-    Made from the call's id, the type, the time and the extensions, but from no phone number: manifests are given away,
-    and a search of all numbers would find the one behind ``Cdr.key``. Two legs that differ in their numbers alone
+    Made from the call's id, the type, the time and the extensions, but from no phone number: manifests are shared, and
+    a search of all numbers would find the one in ``Cdr.key``. Two legs that differ in their numbers alone
     share it; their files have different names.
     """
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
@@ -86,9 +86,9 @@ def recording_key(cdr: Cdr) -> str:
 
 
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Recording]:
-    """Return the recordings of a folder by their key (:func:`recording_key`); none where there is no manifest.
+    """Return the recordings of a folder by their key (:func:`recording_key`); empty if there is no manifest.
 
-    A damaged line, as the last one can be after a power cut, is skipped: the next run finds out again what it held.
+    A damaged line, as the last one can be after a power cut, is skipped: the next run restores it.
     """
     return Manifest(Path(directory)).recordings
 
@@ -111,11 +111,11 @@ class Manifest:
                         self._proven.add(recording.key)
 
     def is_proven(self, key: str) -> bool:
-        """Return whether the audio of a recording was found to be whole. Versions before 0.3.0 did not look."""
+        """Return whether the audio of a recording was found to be complete. Versions before 0.3.0 did not check."""
         return key in self._proven
 
     def add(self, recording: Recording) -> Recording:
-        """Note a recording, unless all but the time is noted already; return it."""
+        """Add a recording, unless it is there with the same values but the time; return it."""
         known = self.recordings.get(recording.key)
         is_known = known is not None and attrs.evolve(known, fetched_at=recording.fetched_at) == recording
         if not is_known or (recording.path is not None and not self.is_proven(recording.key)):
@@ -137,7 +137,7 @@ class Manifest:
 
 
 def describe(cdr: Cdr, status: RecordingStatus, **more: Any) -> Recording:
-    """Make the recording of a record."""
+    """Return the manifest's entry for a record."""
     kind = None if cdr.cdr_type is None else int(cdr.cdr_type)
     at = cdr.started_at.astimezone(UTC)
     return Recording(key=recording_key(cdr), call_id=cdr.call_id, cdr_type=kind, started_at=at, status=status, **more)

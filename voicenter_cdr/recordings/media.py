@@ -1,4 +1,4 @@
-"""Recognition of audio files, and the proof that one is whole: its own header and frames must agree with its length.
+"""Recognition of audio files, and the proof that one is complete: header and frames must agree with its length.
 
 A transfer can end early without an error, and a server can store a header before there is any sound. Both give a file
 that looks like a recording. Nothing is decoded here: the structure of each format shows its length.
@@ -48,7 +48,7 @@ _SLACK: Final = 16
 """Bytes behind the end that servers append by mistake, such as a line end."""
 
 _UNKNOWN_SIZES: Final = frozenset({0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFF0, 0x7FFFFFF0})
-"""Sizes in a WAV that was written to a pipe and says that its length is not known."""
+"""Sizes in a WAV that was written to a pipe, whose length was unknown."""
 
 
 def identify(front: bytes) -> AudioFormat | None:
@@ -57,7 +57,7 @@ def identify(front: bytes) -> AudioFormat | None:
 
 
 def check_sound(path: Path, kind: AudioFormat) -> Soundness:
-    """Return the state of an audio file, which must not be without a byte."""
+    """Return the state of an audio file, which holds at least one byte."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return kind.check(data)
 
@@ -127,7 +127,7 @@ def _mp3_frame(data: Data, at: int) -> int | None:
 
 
 def _after_id3(data: Data) -> int:
-    """Return the place behind the tags at the front, which may lie behind the end of the existing bytes."""
+    """Return the place after the tags at the front, which may lie beyond the end of the existing bytes."""
     at = 0
     while bytes(data[at : at + 3]) == b"ID3" and len(data) >= at + 10:
         size = 0
@@ -168,7 +168,7 @@ def _check_mp3(data: Data) -> Soundness:
 
 
 def _next_frame(data: Data, at: int) -> int | None:
-    """Return where frames continue behind bytes that are none: two in a row, or the last one."""
+    """Return the place at which frames continue after other bytes: two in a row, or the last one."""
     while (at := data.find(b"\xff", at)) >= 0:
         length = _mp3_frame(data, at)
         if length and (at + length == len(data) or _mp3_frame(data, at + length) is not None):
@@ -304,4 +304,4 @@ AUDIO_FORMATS: Final = tuple(
         (".amr", "audio/amr", rb"#!AMR", _check_amr),
     )
 )
-"""Formats that are taken for recordings."""
+"""Formats that are accepted as recordings."""

@@ -29,22 +29,22 @@ __all__ = [
 ]
 
 _OVERLAP: Final = 1024
-"""Bytes that are fetched once more when a download resumes: if they differ, it is another file by now."""
+"""Bytes that are fetched once more when a download resumes: if they differ, the file has changed."""
 
 _STRONG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 """Strong ETag: it identifies exactly these bytes."""
 
 
 class FileChangedError(Exception):
-    """The server has another file by now, so that the partial one can't be resumed."""
+    """The file on the server has changed, so that the partial one can't be resumed."""
 
 
 @frozen(kw_only=True)
 class PartialDownload:
-    """Bytes of a file that are there, and what identifies the rest.
+    """Bytes of a file that exist, and the identity of the rest.
 
-    It is written beside a ``.part`` file that broke off, when the bytes are on the disk, and removed before anybody
-    writes on. So a kill or a power cut leaves a part without a note, which is fetched again from the start.
+    It is written beside an interrupted ``.part`` file, when the bytes are on the disk, and removed before writing
+    continues. So a kill or a power cut leaves a part without a note, which is fetched again from the start.
     """
 
     etag: str
@@ -53,21 +53,21 @@ class PartialDownload:
 
     @classmethod
     def of(cls, response: httpx.Response) -> Self:
-        """Describe the file that a response brings, before its first byte."""
+        """Describe the file of a response, before its first byte."""
         return cls(etag=response.headers.get("etag", ""), total=_content_length(response))
 
     @property
     def start(self) -> int:
-        """First byte to ask for."""
+        """First byte to request."""
         return max(0, self.size - _OVERLAP)
 
     @property
     def is_resumable(self) -> bool:
-        """True if the rest can be asked for so that it can't be of another file."""
+        """True if the rest can be requested in a way that excludes another file."""
         return bool(_STRONG.fullmatch(self.etag)) and _OVERLAP < self.size < (self.total or 0)
 
     def check(self, response: httpx.Response) -> None:
-        """Refuse a response that is not the very rest. A range of ``…/*`` does not say that it reaches the end."""
+        """Refuse a response that is not exactly the rest. A range of ``…/*`` does not say that it reaches the end."""
         assert self.total is not None
         rest = f"bytes {self.start}-{self.total - 1}/{self.total}"
         headers = response.headers.get("content-range", "").strip(), response.headers.get("etag")
@@ -81,7 +81,7 @@ def _content_length(response: httpx.Response) -> int | None:
 
 
 def file_size(path: Path) -> int:
-    """Return the bytes of a file, 0 where there is none."""
+    """Return the size of a file in bytes, 0 if there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -100,7 +100,7 @@ def find_partial(part: Path) -> PartialDownload | None:
 
 @contextmanager
 def open_partial(part: Path, kept: PartialDownload) -> Iterator[tuple[BinaryIO, bytes]]:
-    """Open a part to write on; yield it, and the bytes that will come again. Describe what is left of it at the end."""
+    """Open a part to continue it; yield it, and the bytes that are fetched once more. Describe the part at the end."""
     part.parent.mkdir(exist_ok=True)
     _note_path(part).unlink(missing_ok=True)
     with part.open("r+b" if kept.size else "w+b") as file:

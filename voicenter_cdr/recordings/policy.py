@@ -1,4 +1,4 @@
-"""Download policy: the hosts that may be asked, and the sizes and times that are allowed."""
+"""Download policy: allowed hosts, sizes and times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voicenter_cdr.errors import ConfigurationError, RecordingError
 __all__ = ["DEFAULT_HOSTS", "MAX_REDIRECTS", "DownloadPolicy", "not_a_recording_error", "parse_link", "prepare_folder"]
 
 DEFAULT_HOSTS: Final = (".voicenter.co.il", ".voicenter.com")
-"""Hosts that may be asked: the links in the API document lead to ``cpanel.voicenter.co.il``."""
+"""Allowed hosts: the links in the API document lead to ``cpanel.voicenter.co.il``."""
 
 MAX_REDIRECTS: Final = 3
 
@@ -39,7 +39,7 @@ class DownloadPolicy:
 
     @classmethod
     def of(cls, hosts: Iterable[str], *, timeout: float, max_bytes: int, max_attempts: int) -> DownloadPolicy:
-        """Check options as a user gives them. Raises :class:`ConfigurationError`."""
+        """Check the options of a call. Raises :class:`ConfigurationError`."""
         check_number("timeout", timeout, above=0)
         check_number("max_bytes", max_bytes, minimum=1, whole=True)
         check_number("max_attempts", max_attempts, minimum=1, whole=True)
@@ -48,7 +48,7 @@ class DownloadPolicy:
         return cls(hosts=tuple(map(_host, hosts)), timeout=timeout, max_bytes=max_bytes, max_attempts=max_attempts)
 
     def check(self, url: httpx.URL) -> None:
-        """Refuse a link that leads to another host or in the clear. Raises :class:`RecordingError`."""
+        """Refuse a link to another host or without TLS. Raises :class:`RecordingError`."""
         host = url.raw_host.decode("ascii").lower()
         named = _HOST.fullmatch(host) or _is_address(host)
         if url.scheme not in ("http", "https") or not named or (url.port or 0) > 65_535:
@@ -58,7 +58,7 @@ class DownloadPolicy:
             shown = host if here else "an address" if _is_address(host) else _LONG_NUMBER.sub("…", host)
             example = f'"{host}"' if here else "…"
             raise RecordingError(
-                f"The link leads to {shown}, which is not among the hosts to ask",
+                f"The link leads to {shown}, which is not an allowed host",
                 hint=f"If you trust it, allow it: hosts=[*DEFAULT_HOSTS, {example}], or --hosts on the command line.",
             )
         if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
@@ -68,7 +68,7 @@ class DownloadPolicy:
 
 
 def parse_link(link: str, base: httpx.URL | None = None) -> httpx.URL:
-    """Parse a link, which may be relative to ``base``. Raises :class:`RecordingError` for what is no address."""
+    """Parse a link, which may be relative to ``base``. Raises :class:`RecordingError` if it is not an address."""
     try:
         url = base.join(link) if base else httpx.URL(link)
         _ = url.host  # decoded here, since it would fail in the request
@@ -93,7 +93,7 @@ def _is_address(host: str) -> bool:
 
 
 def prepare_folder(directory: str | os.PathLike[str]) -> Path:
-    """Create the folder for recordings if it is not there. Raises :class:`ConfigurationError` for what is none."""
+    """Create the folder for recordings if it is missing. Raises :class:`ConfigurationError` for a file."""
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file; name a folder")
@@ -104,7 +104,7 @@ def prepare_folder(directory: str | os.PathLike[str]) -> Path:
 
 
 def not_a_recording_error(what: str, *, defect: Literal["empty"] | None = None) -> RecordingError:
-    """Make the error for a body that is something else."""
+    """Return the error for a body that is something else."""
     return RecordingError(
         f"The response is not a recording, but {what}",
         hint="The link may need a login or another address: open it in a browser, or ask Voicenter's support.",

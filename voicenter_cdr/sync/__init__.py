@@ -1,9 +1,9 @@
 """Sync: keep a complete copy of the records in a database, a folder of files or an object store.
 
-One call brings the copy up to date. It may be killed at any moment; the next run continues. These rules make it right:
+One call brings the copy up to date. It may be killed at any moment; the next run continues. It keeps these rules:
 
-1. The period is split into windows, one for each UTC day. A window is fetched whole and then replaces its day in one
-   step, so records that changed or vanished come out right, and two legs of one call stay two.
+1. The period is split into windows, one for each UTC day. A window is fetched completely and then replaces its day in
+   one step, so that changed and vanished records are right, and two legs of one call stay two.
 2. A ledger holds for every window when it was fetched, how many records the service had and how many are stored. It
    is written in the same transaction as the records, or after them where there is no transaction: a day that is not in
    the ledger is fetched again.
@@ -17,10 +17,10 @@ One call brings the copy up to date. It may be killed at any moment; the next ru
 6. Windows that can't be proven complete together, or for which the service fails, are queried one by one. One that
    can't be proven alone, holds a record that can't be read, or fails while the service answers for another, becomes a
    gap: it keeps what was stored of it, is listed, and is fetched by the next run.
-7. What was forgotten or has expired stays away from later runs and from full refreshes.
+7. Forgotten and expired records are not stored again, neither by later runs nor by full refreshes.
 
 A version of this package with other columns fetches every window again, once. A full refresh removes the old copy when
-its first window has come, so that a failing request costs nothing. Memory does not grow with the period. A window is
+its first window has arrived, so that a failing request costs nothing. Memory does not grow with the period. A window is
 one transaction, which DuckDB holds in memory until it is committed: about 0.6 KB for each record of the fullest day.
 
 ``ledger`` holds the arithmetic, ``stores`` the destinations, ``runner`` one run; :func:`sync`, :func:`audit`,

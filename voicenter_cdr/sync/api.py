@@ -1,4 +1,4 @@
-"""The function ``sync``: from what a copy knows of itself to what it should hold."""
+"""The function ``sync``: compare a copy with the period it should hold, and fetch the rest."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ async def sync(
 ) -> SyncReport:
     """Bring a copy of the records up to date. Run it as often as you like, and again after it was interrupted.
 
-    Look at ``report.gaps``: days that could not be proven whole. They never stop the others, and the next run fetches
-    them again.
+    Look at ``report.gaps``: days that could not be proven complete. They never stop the others, and the next run
+    fetches them again.
 
     Args:
         client: The client to fetch with.
@@ -68,18 +68,18 @@ async def sync(
             stands for ``start`` and ``end``.
         destination: A ``.sqlite``, ``.db`` or ``.duckdb`` file; a folder (with a slash at its end) for Parquet by day,
             or JSON Lines by ``format="jsonl"``; ``postgresql://…``; ``s3://…``, ``gs://…`` or ``az://…``.
-        start: First instant of the copy; needed the first time and kept afterwards. An earlier one fetches what lies
-            before.
+        start: First instant of the copy; needed the first time and kept afterwards. An earlier one also fetches the
+            days before.
         end: End of the copy, if it is not to follow the present.
         lookback: Age up to which a day that has ended is fetched again.
         settle: Age below which no record is fetched.
-        keep: Age beyond which days are removed, by whole UTC days. What has expired is never fetched again. Where this
+        keep: Age beyond which days are removed, by whole UTC days. What has expired is never fetched again. If this
             machine's clock is ahead of the service's (its ``Date`` header), the service's counts.
         account: A name of your choice by which the copy knows its account. Without one the account is known by the
             credential, and another credential is refused.
-        adopt: Say, once, that a copy known by another name or credential belongs to this account.
+        adopt: Assign a copy that is known by another name or credential to this account, once.
         full_refresh: Fetch everything again, from the stored start unless one is given. The old copy is removed when
-            the first day has come.
+            the first day has arrived.
         dry_run: Only report what would be fetched.
         format: The format of a folder's files.
         state: The file for the state of a folder. Default: beside the folder.
@@ -94,8 +94,9 @@ async def sync(
         CheckpointError: The destination belongs to another account, other filters or another key for pseudonyms, or
             its state is corrupt or missing.
         ConfigurationError: The call is invalid; raised before any request.
-        OSError: Another sync is at work there (``EBUSY``), or the system does not take the records.
-        VoicenterError: The service failed. What was stored by then stays, and the next run continues from it.
+        OSError: Another sync is at work there (``EBUSY``), or the system can't store the records.
+        VoicenterError: The service failed. The days that were stored by then stay, and the next run continues from
+            them.
     """
     now = to_utc("now", now or datetime.now(UTC))
     _check_options(lookback, settle, keep, account)
@@ -223,13 +224,13 @@ async def _store_state(store: Store, copy: _CopyBefore, state: SyncState) -> Non
 
 
 async def _load(store: Store, full_refresh: bool) -> SyncState | None:
-    """Return what the destination knows of itself; for a full refresh that may be unreadable."""
+    """Return the state of the destination; for a full refresh it may be unreadable."""
     try:
         return await in_thread(store.load)
     except CheckpointError:
         if not full_refresh:
             raise
-        _LOG.warning("the state can't be read: what the copy had forgotten or let expire is not known any more")
+        _LOG.warning("the state can't be read: the forgotten numbers and expired days of the copy are unknown")
         return None
 
 
@@ -237,7 +238,7 @@ def _warn_of_drift(drifted: Sequence[SyncWindow]) -> None:
     if drifted:
         first, last = to_iso_utc(drifted[0].start), to_iso_utc(drifted[-1].end)
         _LOG.warning(
-            "%d %s within [%s, %s) not as the last sync left them; fetched again",
+            "%d %s within [%s, %s) changed since the last sync; fetched again",
             len(drifted),
             "day" if len(drifted) == 1 else "days",
             first,
@@ -265,7 +266,7 @@ def _horizon(now: datetime, keep: timedelta) -> datetime:
 
 
 async def _confirmed(client: CdrClient, now: datetime, horizon: datetime, max_wait: float | None) -> datetime:
-    """Return the present by which days are removed for good: the service's clock, where this machine's is ahead of it.
+    """Return the time by which days expire: now, or the service's clock if this machine's is ahead of it.
 
     It takes one request, on the days on which something expires.
     """

@@ -42,8 +42,8 @@ class AuditedDay:
     end: datetime
     """First instant after it."""
     status: str
-    """As in the ledger. ``"changed"`` for a day that is not stored as it says, ``"missing"`` for a day it does not
-    know, ``"foreign"`` for one before its start or behind its end that holds records nevertheless."""
+    """As in the ledger. ``"changed"`` for a day with other content, ``"missing"`` for a day that is not in it,
+    ``"foreign"`` for a day before its start or after its end that holds records."""
     expected: int | None
     """Number of records the service had when the day was fetched."""
     rows: int
@@ -59,7 +59,7 @@ class AuditedDay:
 
     @property
     def is_intact(self) -> bool:
-        """True if the day was proven whole when it was fetched, and is stored as it was then."""
+        """True if the day was proven complete when it was fetched, and is stored unchanged."""
         return self.status in ("complete", "unreadable") and self.stored == self.rows
 
     @property
@@ -84,7 +84,7 @@ class AuditReport:
     end: datetime | None
     """End of the last day in the ledger; ``None`` for an empty one."""
     watermark: datetime | None
-    """End of what is stored without a break."""
+    """End of the unbroken run of complete days."""
     days: tuple[AuditedDay, ...]
     """Every day from start to end, and the days beside them that hold records."""
     is_offline: bool = False
@@ -136,11 +136,12 @@ async def audit(
     now: datetime | None = None,
     on_window: OnWindow | None = None,
 ) -> AuditReport:
-    """Hold a copy against its ledger and against the service.
+    """Compare a copy with its ledger and with the service.
 
-    Files are read whole and compared with the digests of the ledger; of a database rows are counted, values not seen.
+    Files are read completely and compared with the digests of the ledger; in a database, rows are counted and values
+    are not compared.
 
-    The service counts the records of the whole period in one or two requests. Where its count differs, the period is
+    The service counts the records of the whole period in one or two requests. If its count differs, the period is
     halved until the days that differ are found. A service that caps its totals is asked for shorter periods from the
     start. Two differences that cancel each other out within a period are not seen by counts.
 
@@ -286,9 +287,9 @@ class _Counter:
         if page.is_complete:
             return own
         if page.total_hits is None or page.total_hits <= page.rows:
-            return None  # as many as fit into a response: a total that stops there proves nothing
-        # The total also counts the seconds beside the period. Rows come in ascending order, so that of the answer's
-        # rows only those of the second before are not the period's own.
+            return None  # a total that equals the rows of a full response may be capped, and proves nothing
+        # The total also counts the seconds beside the period. Rows come in ascending order, so of the response's rows
+        # only those of the second before lie outside of the period.
         after = await self._count_second(end)
         return None if after is None else page.total_hits - (page.rows - own) - after
 
@@ -298,7 +299,7 @@ class _Counter:
         return self._in_second[second]
 
     async def count_through(self, start: datetime, end: datetime) -> int:
-        """Return the number of records in ``[start, end)``, at worst by going through all of them."""
+        """Return the number of records in ``[start, end)``, at worst by reading all of them."""
         query = attrs.evolve(self.template, start=start, end=end)
         self.requests += 1
         return await self.client.count(query, max_wait=self.max_wait)

@@ -3,7 +3,7 @@
 :func:`plan_backfill` begins the copy and returns its missing days as parts, which are queries: plain values that
 pickle. :func:`backfill_part` fetches one of them, in any process on any machine. All workers write into one copy with
 one ledger, a day at a time, so a worker may be killed and a part may run twice: days that are in the ledger are not
-fetched again. A sync of the same copy comes last. It fetches the latest days and whatever is missing, and proves the
+fetched again. A sync of the same copy comes last. It fetches the latest days and all missing ones, and proves the
 rest; from then on the copy is like any other.
 
 The workers keep the account's rate limit together if their clients share a limiter (:mod:`voicenter_cdr.limiters`).
@@ -58,7 +58,7 @@ async def plan_backfill(
     """Begin or continue a copy, and return what is missing from it as parts for workers; send no request.
 
     Parts cover whole UTC days. Days that are younger than ``lookback``, and the rest of a last day, are left to the
-    sync that follows: their records still come and change. Nothing left to do is an empty tuple.
+    sync that follows: their records still appear and change. The tuple is empty if nothing is missing.
 
     Args:
         client: The client whose account the copy is of.
@@ -66,7 +66,7 @@ async def plan_backfill(
         destination: ``postgresql://…``, ``s3://…``, ``gs://…`` or ``az://…``, as for :func:`sync`.
         start: First instant of the copy; needed the first time.
         end: End of the backfill. Default: the present.
-        step: Longest part, in whole days. A part is what is handed to another worker when one was killed.
+        step: Longest part, in whole days. If a worker is killed, its part is given to another one.
         lookback: As for :func:`sync`.
         account: As for :func:`sync`; the same for every part.
         format: As for :func:`sync`.
@@ -79,7 +79,7 @@ async def plan_backfill(
     Raises:
         CheckpointError: The destination belongs to another account, other filters or another key for pseudonyms.
         ConfigurationError: The call is invalid, or several workers can't share the destination.
-        OSError: Another program is at work there (``EBUSY``), or the system does not take the ledger.
+        OSError: Another program is at work there (``EBUSY``), or the system can't store the ledger.
     """
     now = to_utc("now", now or datetime.now(UTC))
     if step < _ONE_DAY or step % _ONE_DAY:
@@ -96,7 +96,7 @@ async def plan_backfill(
     }
     last = to_epoch_seconds(now - lookback) // DAY * DAY
     stop = from_epoch_seconds(last if request.stop is None else min(last, request.stop // DAY * DAY))
-    # A sync of no period makes the copy, holds it against its ledger, and saves both; a dry run then names the days.
+    # A sync of an empty period makes the copy, compares it with its ledger, and saves both; a dry run names the days.
     await sync(client, query, destination, **options, end=EPOCH)
     planned = await sync(client, query, destination, **options, end=stop, dry_run=True)
     return tuple(
@@ -135,7 +135,7 @@ async def backfill_part(
     """Fetch one part of a backfill into the copy, beside other workers. Run it again if it failed or was killed.
 
     Days of the part that are in the ledger already are not fetched again. Look at ``report.gaps``: days that could not
-    be proven whole, which the sync that follows fetches again.
+    be proven complete, which the sync that follows fetches again.
 
     Args:
         client: The client to fetch with. Give it the limiter that all workers share.
@@ -158,8 +158,8 @@ async def backfill_part(
     Raises:
         CheckpointError: There is no such copy, or it is of another account, other filters or another version.
         ConfigurationError: The call is invalid; raised before any request.
-        OSError: A sync is at work there, or another worker stored the same day (``EBUSY``), or the system does not
-            take the records.
+        OSError: A sync is at work there, or another worker stored the same day (``EBUSY``), or the system can't
+            store the records.
         VoicenterError: The service failed. The days that were stored by then stay.
     """
     now = to_utc("now", now or datetime.now(UTC))

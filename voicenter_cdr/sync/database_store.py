@@ -223,7 +223,7 @@ class DatabaseStore:
                         self._table.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
-        """Save the state and these windows in one transaction; add missing columns, remove what has expired."""
+        """Save the state and these windows in one transaction; add missing columns, remove expired days."""
         self._prepare()
         end = max((entry.end for entry in state.ledger.values()), default=state.start)
         with self._transaction():
@@ -252,7 +252,7 @@ class DatabaseStore:
         return [self._table.midnight_literal(from_epoch_seconds(edge * DAY).date()) for edge in (day, day + 1)]
 
     def _check_stored(self, entry: SyncWindow) -> None:
-        """Refuse a day of which the table does not hold what was written: a trigger may keep records out."""
+        """Refuse a day that the table does not hold as it was written: a trigger may keep records out."""
         condition = "started_at >= ? AND started_at < ?"
         counted = self._table.execute(f"SELECT count(*) FROM {TABLE} WHERE {condition}", self._day_bounds(entry.day))
         ((stored,),) = counted

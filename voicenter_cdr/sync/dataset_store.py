@@ -101,7 +101,7 @@ class DatasetStore:
         if not self._state.exists():
             if data_files(self._root, self._file_format):
                 raise CheckpointError(
-                    f"The folder {self._root} holds records and there is no {self._state.name} that knows of them",
+                    f"The folder {self._root} holds records, but their {self._state.name} is missing",
                     hint=f"Restore the state, sync to a new folder, or run {FULL_REFRESH_HINT} and replaces the files.",
                 )
             return None
@@ -149,7 +149,7 @@ class DatasetStore:
         self.adopt(state)
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
-        """Replace the state at once, then remove what has expired and what an interrupted run has left."""
+        """Replace the state at once, then remove expired days and the rest of an interrupted run."""
         del entries  # the state holds them all
         if self._state not in (self._beside, self._kept_in()):  # so that the dataset alone leads to its state
             write_atomic(self._beside, json.dumps({"kept_in": str(self._state)}).encode())
@@ -165,7 +165,7 @@ class DatasetStore:
         write_atomic(self._state, state.to_json())
 
     def begin(self, window: Window) -> None:
-        """Make a folder beside the dataset, so that no reader sees a file that is not whole."""
+        """Make a folder beside the dataset, so that no reader sees an incomplete file."""
         self._window = window
         remove(self._part)
         self._part.mkdir()
@@ -184,7 +184,7 @@ class DatasetStore:
             self._file.commit()
             entry = self._put(path, entry)
         for other in path.parent.glob(f"part-*{file_suffix(self._file_format)}"):
-            if self._file is None or other != path:  # what somebody else has put there would count twice
+            if self._file is None or other != path:  # another program's file there would count twice
                 _remove_file(other)
         self._window = self._file = None
         remove(self._part)
@@ -275,7 +275,7 @@ def _is_of(mark: str | None, file: Path, *, thorough: bool) -> bool:
 
 def _remove_file(file: Path) -> None:
     file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # somebody has put something beside it
+    with contextlib.suppress(OSError):  # another file may lie beside it
         file.parent.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""Forgetting: remove every record that mentions a number from a copy, and keep it away from later runs."""
+"""Forgetting: remove every record that mentions a number from a copy, and store none again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from voicenter_cdr.sync.tombstones import ForgottenNumbers, mentioned_numbers, n
 __all__ = ["ForgetReport", "finish_forgetting", "forget"]
 
 _OWN: Final = 3
-"""Records from which on a number that they were dialled by is taken for the company's own."""
+"""Number of records with the same dialled number from which on it counts as the company's own."""
 _MANY: Final = 20
-"""Records from which on a tenth of a copy is too much to go unasked."""
+"""Number of records from which on the removal of a tenth of a copy has to be confirmed."""
 
 
 @frozen(kw_only=True)
@@ -51,7 +51,7 @@ def forget(
     pseudonymiser: Pseudonymiser | None = None,
     confirmed: bool = False,
 ) -> ForgetReport:
-    """Remove every record of a copy that mentions one of these phone numbers, for good.
+    """Permanently remove every record of a copy that mentions one of these phone numbers.
 
     A record mentions a number if it is one of its numbers or extensions, or stands in any of its texts (names, notes,
     custom data, keys pressed, ids, link), in any spelling. Later runs and full refreshes store no such record again:
@@ -69,8 +69,8 @@ def forget(
 
     Raises:
         CheckpointError: There is no copy, or its state is corrupt.
-        ConfigurationError: A text is no phone number, or so much of the copy would go that it has to be confirmed.
-        OSError: A sync is at work on the copy (``EBUSY``), or the system does not take the change.
+        ConfigurationError: A text is not a phone number, or the removal has to be confirmed.
+        OSError: A sync is at work on the copy (``EBUSY``), or the system can't store the change.
     """
     wanted = normal_numbers(numbers, pseudonymiser)
     store = open_store(destination, format, copy_columns(datetime.now(UTC)), state)
@@ -81,7 +81,7 @@ def forget(
         if known is None:
             raise CheckpointError(
                 f"There is no copy at {display_name(destination)}",
-                hint="Name a copy that sync has made; an exported file is to be exported again.",
+                hint="Name a copy that sync has made; export an exported file again.",
             )
         known = finish_forgetting(store, known)
         if not confirmed:
@@ -102,7 +102,7 @@ def forget(
 
 
 def finish_forgetting(store: Store, state: SyncState) -> SyncState:
-    """Remove what a forgetting that was killed has left, by its tombstones; return the state after it."""
+    """Finish a forgetting that was killed, by its tombstones; return the state after it."""
     if not state.is_forgetting:
         return state
     try:
@@ -118,7 +118,7 @@ def _mentions(wanted: frozenset[str], record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_large(records: Iterable[Mapping[str, Any]], wanted: frozenset[str], place: str) -> None:
-    """Refuse to remove the company's own number, or what is a large part of the copy, before anything is changed."""
+    """Refuse to remove the company's own number, or a large part of the copy, before anything is changed."""
     total = found = own = 0
     for record in records:
         total += 1
@@ -129,6 +129,6 @@ def _refuse_large(records: Iterable[Mapping[str, Any]], wanted: frozenset[str], 
     if is_own or (found >= _MANY and found * 10 > total):
         why = "one of the numbers is the company's own" if is_own else "that is more than one caller usually has"
         raise ConfigurationError(
-            f"{found:,} of {total:,} records of {place} would be removed for good: {why}",
+            f"{found:,} of {total:,} records of {place} would be permanently removed: {why}",
             hint="If that is meant, say so with confirmed=True. The copy was left as it is.",
         )

@@ -1,4 +1,4 @@
-"""Identity of a copy: of which account, filters and columns it is, and what a call to ``sync`` asks of it."""
+"""Identity of a copy: its account, filters and columns, and the request of a call to ``sync``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CopyIdentity:
     """The filters as texts by name, for people, without phone numbers."""
 
     def new_state(self, start: datetime, columns: str, before: SyncState | None) -> SyncState:
-        """Return the state of a new copy. What ``before`` has forgotten and what has expired of it stays away."""
+        """Return the state of a new copy. Forgotten and expired records of ``before`` are not fetched again."""
         state = SyncState(
             salt=self.salt,
             account=self.account,
@@ -66,7 +66,7 @@ class CopyIdentity:
         """Return the state to continue with.
 
         Raises:
-            CheckpointError: The copy is about something else.
+            CheckpointError: The copy is of another account, other filters or another key.
         """
         if known.account != self.account and not adopt:
             raise _mismatch("another account or credential", "Say that it is this account's (adopt=True)")
@@ -100,7 +100,7 @@ def is_of_everything(salt: str, filters: str) -> bool:
 def parse_request(
     query: CdrQuery | Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime
 ) -> Request:
-    """Return what is asked for. Raises :class:`ConfigurationError` for filters that don't exist."""
+    """Return the request. Raises :class:`ConfigurationError` for unknown filters."""
     if isinstance(query, CdrQuery):
         template = query
         start, end = query.start if start is None else start, query.end if end is None else end

@@ -1,6 +1,6 @@
-"""The ledger of a copy: which days it holds, how they were proven, and what follows from that.
+"""The ledger of a copy: the days it holds, how they were proven, and the days to fetch.
 
-Pure: windows, counts and instants in, windows out. A *state* is the ledger with whatever else a copy knows of itself.
+Pure: windows, counts and instants in, windows out. A *state* is the ledger with all other facts of a copy.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ __all__ = [
 KIND: Final = "voicenter-cdr sync"
 VERSION: Final = 2
 FULL_REFRESH_HINT: Final = "a full refresh with a start (full_refresh=True, start=…), which fetches everything again"
-"""The way out of a state that can't be used: such a state has no start."""
+"""Remedy for an unusable state, which has no start."""
 
 NO_DAY: Final = -719_162
 """Day under which records without a valid time are counted: the first of the calendar, 0001-01-01."""
 
 WindowStatus = Literal["complete", "unreadable", "gap"]
-"""``"complete"``: stored whole. ``"unreadable"``: stored without records that could not be read or stored, as was asked
-for (``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
+"""``"complete"``: stored completely. ``"unreadable"``: stored without records that could not be read or stored
+(``on_invalid="collect"``). ``"gap"``: not proven or not readable; what was stored before is still there."""
 
 
 @frozen(kw_only=True)
@@ -125,12 +125,12 @@ Ledger = Mapping[int, SyncWindow]
 """Windows by their UTC day, counted from 1970; one window a day."""
 
 IsForgotten = Callable[[Mapping[str, Any]], bool]
-"""Tells by the columns of a stored record, in JSON types or as text, whether it has to go."""
+"""Function of the columns of a stored record, in JSON types or as text: true if it has to be removed."""
 
 
 @frozen
 class StoredDay:
-    """Content that a copy really holds of one UTC day, whatever its ledger says."""
+    """Content that a copy holds of one UTC day, independent of its ledger."""
 
     rows: int = 0
     """Number of records."""
@@ -140,7 +140,7 @@ class StoredDay:
 
 @frozen(kw_only=True)
 class SyncState:
-    """Everything a copy knows of itself."""
+    """State of a copy: its ledger, identity and settings."""
 
     salt: str
     """Salt of all fingerprints and tombstones."""
@@ -151,7 +151,7 @@ class SyncState:
     columns: str
     """Names of the columns, joined by commas."""
     start: datetime
-    """First instant that was ever asked for."""
+    """First instant that was ever requested."""
     expired_before: datetime | None = None
     """End of what has expired and is never fetched again."""
     forgotten: tuple[str, ...] = ()
@@ -159,7 +159,7 @@ class SyncState:
     filtered_by: dict[str, list[str]] | None = None
     """The filters as texts by name, for people, without phone numbers; ``None`` if no run has noted them yet."""
     is_forgetting: bool = False
-    """True until every record of a forgotten number is removed; if a kill comes between, the next run goes on."""
+    """True until every record of a forgotten number is removed; after a kill, the next run continues."""
     ledger: Ledger = field(factory=dict)
 
     @property
@@ -198,10 +198,10 @@ class SyncState:
         return attrs.evolve(self, columns=columns, ledger={day: e.outdated() for day, e in self.ledger.items()})
 
     def as_of(self, now: datetime, settled: datetime) -> SyncState:
-        """Return the state as it can be known by now: a clock that was ahead has read its windows too early.
+        """Return the state as of now: windows that a clock ahead of time has read count as read too early.
 
-        Windows that have not settled yet are dropped; otherwise they would count as read once they have. By such a
-        clock too much has expired, too, by as much as it was ahead; that is fetched again.
+        Windows that have not settled yet are dropped; otherwise they would count as read once they have. Days that
+        expired too early by such a clock are fetched again.
         """
         kept: dict[int, SyncWindow] = {}
         ahead = max([entry.fetched_at for entry in self.ledger.values()] + [now]) - now
@@ -241,7 +241,7 @@ class SyncState:
         return attrs.evolve(self, expired_before=before, ledger=ledger)
 
     def without_rows(self, removed: Mapping[int, int]) -> SyncState:
-        """Return the state after this number of records of these days was removed for good."""
+        """Return the state after this number of records of these days was removed."""
         ledger = {
             day: attrs.evolve(entry, rows=entry.rows - removed[day]) if day in removed else entry
             for day, entry in self.ledger.items()
@@ -283,12 +283,12 @@ class SyncState:
                 raise ValueError("another kind of document")
             found = [SyncWindow.from_dict(entry) for entry in entries]
             state = _CONVERTER.structure({name: header[name] for name in _HEADER_FIELDS if name in header}, SyncState)
-        except Exception:  # cattrs raises whatever the values do
+        except Exception:  # cattrs raises any error of the values
             raise corrupt_state(place) from None
         return attrs.evolve(state, ledger={entry.day: entry for entry in found})
 
     def to_json(self, **more: str) -> bytes:
-        """Return the state as one JSON document, with what else is to stand in it."""
+        """Return the state as one JSON document, with further entries."""
         gaps = [[to_iso_utc(entry.start), to_iso_utc(entry.end)] for entry in self.gaps]
         head = json.dumps(self.header | more | {"gaps": gaps}, separators=(",", ":"))
         return f'{head[:-1]},"windows":[{",".join(map(_entry_text, self.entries))}]}}'.encode()
@@ -365,11 +365,11 @@ class WindowSlice:
     records: Sequence[Cdr]
     invalid: Sequence[InvalidRecord]
     is_last: bool
-    """True if nothing more can come for the window."""
+    """True if the window is finished."""
 
 
 def split_page(page: Page, windows: Iterable[Window]) -> Iterator[WindowSlice]:
-    """Split a page, which comes in order of time, by windows. Windows before the page get an empty last slice.
+    """Split a page, which is in order of time, by windows. Windows before the page get an empty last slice.
 
     A record that can't be read and has no time counts for every window of the page.
     """

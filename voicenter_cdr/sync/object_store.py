@@ -1,9 +1,9 @@
 """Copies in object stores (S3, Google Cloud Storage, Azure). Needs obstore (extra ``object-store``).
 
-An object appears whole or not at all. The ledger is an object, too, and is only ever replaced by the writer who wrote
-it last: the service compares its mark (ETag). So of two writers one fails, whatever their clocks say. A lease keeps
-others from trying. It ends by itself some minutes after a writer was killed, and at once for the next writer on the
-same machine, which can see that the process is gone.
+An object appears complete or not at all. The ledger is an object, too, and is only ever replaced by the writer who
+wrote it last: the service compares its mark (ETag). So of two writers one fails, independent of their clocks. A lease
+keeps others from trying. It ends by itself some minutes after a writer was killed, and at once for the next writer on
+the same machine, which can see that the process is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from voicenter_cdr.sync.process import has_ended, process_name
 __all__ = ["LEASE_SECONDS", "ObjectStore", "SharedObjectStore", "open_object_store"]
 
 LEASE_SECONDS: Final = 300.0
-"""Time after which a writer that says nothing is taken for dead."""
+"""Time after which a silent writer is presumed dead."""
 _LEASE: Final = "_voicenter_sync.lock"
 _MERGE_ATTEMPTS: Final = 100
 _MERGE_PAUSE: Final = 0.3
@@ -126,7 +126,7 @@ class ObjectStore:
                 return SyncState.from_json(data, f"{self._name}/{SYNC_STATE}")
             if objects:
                 raise CheckpointError(
-                    f"{self._name} holds records and there is no {SYNC_STATE} that knows of them",
+                    f"{self._name} holds records, but their {SYNC_STATE} is missing",
                     hint=f"Restore the state, sync elsewhere, or run {FULL_REFRESH_HINT} and replaces the objects.",
                 )
         return None
@@ -262,7 +262,7 @@ class ObjectStore:
             self._lease_mark = None
 
     def _save(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> SyncState:
-        """Replace the state, in which these windows are new, unless somebody else has; return it as it is saved."""
+        """Replace the state, in which these windows are new, unless another writer has; return it as saved."""
         del entries  # the state holds them all
         with self._translate_errors():
             self._renew()
@@ -312,14 +312,14 @@ class ObjectStore:
         )
 
     def _taken(self) -> OSError:
-        return OSError(errno.EBUSY, "another program has begun to write it; let it end first", self._name)
+        return OSError(errno.EBUSY, "another program has begun to write it; wait until it has finished", self._name)
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_store_errors(self._name)
 
 
 class SharedObjectStore(ObjectStore):
-    """Object store for several workers. They hold no lease, so one that is killed is in nobody's way.
+    """Object store for several workers. They hold no lease, so that a killed one blocks no other.
 
     Each adds only the days it has stored to the ledger. An object is replaced only as it was when its day was begun,
     and a day enters the ledger only while its object is the worker's own: of two workers with one day, one fails.
@@ -328,7 +328,7 @@ class SharedObjectStore(ObjectStore):
     _day_mark: Any = None
 
     def acquire_lock(self) -> None:
-        """Take nothing. Raises ``OSError`` (``EBUSY``) while a sync is at work."""
+        """Take no lease. Raises ``OSError`` (``EBUSY``) while a sync is running."""
         with self._translate_errors():
             found = self._get(_LEASE)
         if found is not None and self._is_held(found[0]):
@@ -379,7 +379,7 @@ def _terms(state: SyncState) -> tuple[object, ...]:
 
 
 class _ConflictError(Exception):
-    """Somebody else has written an object first."""
+    """Another writer has written an object first."""
 
 
 def open_object_store(

@@ -41,7 +41,7 @@ def _vacuum(table: DatabaseTable) -> None:
 
 
 class _SessionLock:
-    """An advisory lock that ends with the connection, however that ends; several sessions can share it."""
+    """An advisory lock that ends with the connection; several sessions can share it."""
 
     def __init__(self, name: str, connection: Callable[[], PostgresTable], *, is_shared: bool) -> None:
         self._name = name
@@ -55,14 +55,14 @@ class _SessionLock:
             if self._connection().execute(question) == [(True,)]:
                 return
             time.sleep(_LOCK_PAUSE)
-        raise OSError(errno.EBUSY, "another program is writing it; let it end first", self._name)
+        raise OSError(errno.EBUSY, "another program is writing it; wait until it has finished", self._name)
 
     def release(self) -> None:
         """Do nothing: the session has ended."""
 
 
 class PostgresStore(DatabaseStore):
-    """Store in PostgreSQL. Records wait in a table of the session, so no transaction is open while they come."""
+    """Store in PostgreSQL. Records wait in a table of the session, so no transaction is open while they arrive."""
 
     def __init__(self, address: str, columns: Sequence[Column], *, is_shared: bool = False) -> None:
         self._made: PostgresTable | None = None
@@ -82,7 +82,7 @@ class PostgresStore(DatabaseStore):
         return self._made
 
     def close(self) -> None:
-        """Release the lock and close the connection, also where nothing but the lock was ever taken."""
+        """Release the lock and close the connection, also if only the lock was ever taken."""
         made, self._made = self._made, None
         if made is not None:
             with contextlib.suppress(Exception):  # its server may be gone
@@ -127,7 +127,7 @@ class SharedPostgresStore(PostgresStore):
 
     def adopt(self, state: SyncState, entries: Sequence[SyncWindow] = ()) -> None:
         """Save these windows."""
-        del state  # what it says of other days may be older than what other workers have saved
+        del state  # its other days may be older than those that other workers have saved
         for entry in entries:
             with self._day_lock(entry.day), self._transaction():
                 self._save_entries([entry])

@@ -13,7 +13,7 @@ _PROC: Final = Path("/proc")
 
 
 def process_name() -> str | None:
-    """Return a name of this process that no other one ever has; ``None`` where the system shows too little."""
+    """Return a name of this process that no other one ever has; ``None`` if the system shows too little."""
     try:
         return f"{_machine()} {os.getpid()} {_life(os.getpid())[1]}"
     except (OSError, ValueError, IndexError):
@@ -47,7 +47,7 @@ def _machine() -> str:
 
 
 def _life(pid: int) -> tuple[str, str]:
-    """Return the state of a process, and when it was started. Raises ``FileNotFoundError`` where there is none."""
+    """Return the state of a process, and when it was started. Raises ``FileNotFoundError`` if there is none."""
     try:
         text = (_PROC / str(pid) / "stat").read_text("ascii", "replace")
     except ProcessLookupError:  # it ended while it was read

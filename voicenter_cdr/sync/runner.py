@@ -1,4 +1,4 @@
-"""One run of a sync: fetch windows, and store each of them whole."""
+"""One run of a sync: fetch windows, and store each of them completely."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class SyncReport:
     start: datetime
     """First instant that is kept."""
     end: datetime
-    """First instant that was not asked for: the present less the settle delay, or the end of the query."""
+    """First instant that was not requested: now less the settle delay, or the end of the query."""
     watermark: datetime | None
     """End of the unbroken run of windows, from the start on, that are complete and stored; more may lie behind it."""
     windows: tuple[SyncWindow, ...] = ()
     """The windows this run has fetched, in the order they ended; for a dry run, those it would fetch."""
     gaps: tuple[SyncWindow, ...] = ()
-    """Every window that is not proven whole; the next run fetches it again. Empty is what you want."""
+    """Every window that is not proven complete; the next run fetches it again. Empty if all is well."""
     drifted: tuple[SyncWindow, ...] = ()
-    """Windows whose records were not those the last run had stored: somebody has changed the copy. This run has fetched
-    them again, as far as they lie before ``end``."""
+    """Windows whose records were changed since the last run. This run has fetched them again, as far as they lie before
+    ``end``."""
     foreign_rows: int = 0
-    """Records on days that no sync has fetched, before the start or behind the end. They are left as they are, and
+    """Records on days that no sync has fetched, before the start or after the end. They are not changed, and
     readers of the copy count them: remove them, or sync their days, too."""
     foreign_days: tuple[date, ...] = ()
     """The UTC days of these records, also of files that can't be read. Records without a valid time: 0001-01-01."""
@@ -59,7 +59,7 @@ class SyncReport:
     waited: float = 0.0
     """Seconds its requests waited for the rate limit."""
     dry_run: bool = False
-    """True if nothing was asked for and nothing written."""
+    """True if nothing was fetched and nothing written."""
 
     @property
     def rows(self) -> int:
@@ -150,10 +150,10 @@ class SyncRun:
     def _handle_failure(
         self, error: VoicenterError, group: list[Window], left: Iterable[Window], todo: deque[list[Window]]
     ) -> None:
-        """Find out for which days the service fails: for one, for so many at once, or for all.
+        """Find out for which days the service fails: for one, for this many at once, or for all.
 
         Days are queried one by one. After one that fails comes the one farthest from it; if that fails, too, the fault
-        is not about days.
+        does not depend on days.
         """
         if len(group) > 1:
             todo.extendleft([window] for window in reversed(list(left)))
@@ -210,7 +210,7 @@ class SyncRun:
             await self._record_failed_day()
 
     async def _reset_once(self) -> None:
-        """Remove the old copy, now that records come to replace it: a request that fails costs nothing."""
+        """Remove the old copy once there are records to replace it: a request that fails costs nothing."""
         if self.must_reset:
             await in_thread(self.store.reset, self.state)
             self.must_reset = False
@@ -290,7 +290,7 @@ class SyncRun:
 
 
 def _affected_windows(error: IncompleteError, group: Sequence[Window], left: Iterable[Window]) -> list[Window]:
-    """Return the windows an error throws doubt on, among them those that were stored already."""
+    """Return the windows that an error affects, among them those that were stored already."""
     if error.window is None:
         return list(group)
     first, last = (math.floor(edge.timestamp()) for edge in error.window)

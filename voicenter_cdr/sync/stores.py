@@ -77,7 +77,7 @@ class Store(Protocol):
         ...
 
     def forget(self, state: SyncState, is_forgotten: IsForgotten) -> SyncState:
-        """Remove records for good, and save the state; return it with the new number of rows of every day."""
+        """Remove records permanently, and save the state; return it with the new number of rows of every day."""
         ...
 
     def close(self) -> None:

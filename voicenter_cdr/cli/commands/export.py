@@ -70,7 +70,7 @@ def export(
         pseudonymise_key_file: Replace phone numbers by pseudonyms that join wherever the key in this file (16 bytes
             or more) was used.
     """
-    # The API's names are for what a record holds: what is made from it has none.
+    # Derived columns have no name in the API.
     every = tuple(column for column in COLUMNS if not raw_names or column.name in attrs.fields_dict(Cdr))
     columns = select(split_values("--fields", fields)) if fields else every
     zone = None if local is None else parse_zone(local, flag="--local")

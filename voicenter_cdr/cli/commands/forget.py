@@ -25,7 +25,7 @@ def forget(
     yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=())] = False,
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
-    """Remove every record that mentions a phone number from copies, for good.
+    """Remove every record that mentions a phone number from copies, permanently.
 
     Later syncs, full refreshes included, store no such record again. The ledger keeps a tombstone of the number that
     does not hold the number. Exported files, backups and versioned buckets keep what they hold.

@@ -54,7 +54,7 @@ from voicenter_cdr.models.query import describe_filters
 __all__ = ["REPORT_EXAMPLES", "report"]
 
 _FIELDS: Final = tuple(column.name for column in COLUMNS if not column.is_derived and column.name != "date_epoch")
-"""Fields that the numbers are made from; the instant of a call is asked for once."""
+"""Fields that the numbers are made from; the instant of a call is requested once."""
 
 _ENDINGS: Final = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".xlsx": "xlsx"}
 
@@ -241,7 +241,7 @@ def _make_report(
     title: str | None,
     excel: bool,
 ) -> _Report:
-    """Return the numbers that these filters allow, and what there is to say about them."""
+    """Return the numbers that these filters allow, with their provenance."""
     used, copy = used_filters(source.filters, source.copy), source.copy
     lacks_records = copy is not None and copy.lacks_records
     numbers, left_out = leave_out(numbers, used, lacks_records=lacks_records)

@@ -90,12 +90,12 @@ def _load_population(data: str | None, days: int, seed: int) -> Population:
     try:
         return load_jsonl(data)
     except (OSError, EOFError) as error:
-        what = getattr(error, "strerror", None) or "it is not whole"
+        what = getattr(error, "strerror", None) or "it is incomplete"
         raise ConfigurationError(f"The file of --data can't be read: {what}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(
-            "The file of --data holds a line that is no record with a Date or DateEpoch",
-            hint="Give it JSON Lines in the API's spelling, such as voicenter-cdr export --raw-names writes.",
+            "The file of --data holds a line that is not a record with a Date or DateEpoch",
+            hint="Give it JSON Lines with the API's names, as voicenter-cdr export --raw-names writes them.",
         ) from None
 
 

@@ -65,7 +65,7 @@ def sync(
 ) -> None:
     """Bring a copy of the records up to date. Run it every night, or every hour, and again after an interruption.
 
-    Fetches missing days, recent days again until --lookback after their end (records come late and change), and days
+    Fetches missing days, recent days again until --lookback after their end (records appear late and change), and days
     that are no longer stored as the last run left them. --from is needed the first time only. Exit code 4: some days
     could not be proven complete; they are named, and fetched again by the next run.
 
@@ -76,13 +76,13 @@ def sync(
         format_: Default: by the name; jsonl makes a folder of JSON Lines by day.
         lookback: Age up to which a day that has ended is read again: 24h, 7d. Default: 24h.
         settle: Age below which no record is fetched. Default: 5m.
-        keep: Age beyond which days are removed, for good: 90d, 24mo, 7y. Default: nothing is removed.
+        keep: Age beyond which days are permanently removed: 90d, 24mo, 7y. Default: nothing is removed.
         state: File for the state of a folder. Default: NAME.state.json beside it.
         account: Name of your choice that identifies the account. Default: by the credential, which must not
             change.
         adopt: Assign a copy with another name or credential to this account, once.
         full_refresh: Fetch everything again, also with other filters or another account. The old copy is removed when
-            the first day has come. Without --from it begins where the copy began.
+            the first day has arrived. Without --from it begins where the copy began.
         dry_run: Only print the days that would be fetched.
         on_invalid: Days with records that can't be read, or don't fit their columns: leave them as gaps, or store the
             other records.
@@ -91,7 +91,8 @@ def sync(
     """
     if filters.status:
         raise ConfigurationError(
-            "--status is no filter of the service", hint="Leave it out: a sync stores all records, and SQL can choose."
+            "--status is not a filter of the service",
+            hint="Leave it out: a sync stores all records, and SQL can choose.",
         )
     now = periods.now()
     start, end = periods.resolve_bounds(period, now=now, demo=connection.demo)
@@ -151,7 +152,7 @@ def _report(report: SyncReport, destination: str, seconds: float, messages: Outp
     """Write what was done to standard error. Raises :class:`IncompleteError` for gaps and foreign records."""
     if report.drifted and not messages.quiet:
         days = pluralize(len(report.drifted), "day")
-        echo_err(f"{days} of the copy not as the last sync left them; fetched again")
+        echo_err(f"{days} of the copy changed since the last sync; fetched again")
     if report.dry_run:
         for line in _planned(report.windows) or ["would fetch nothing"]:
             echo_err(line)
@@ -165,7 +166,7 @@ def _report(report: SyncReport, destination: str, seconds: float, messages: Outp
         has_unreadable = any(entry.reason == DecodeError.__name__ for entry in report.gaps)
         other = " With --on-invalid collect, days of a DecodeError are stored without the records it is about."
         raise IncompleteError(
-            f"{pluralize(len(report.gaps), 'day')} could not be proven whole: {named}",
+            f"{pluralize(len(report.gaps), 'day')} could not be proven complete: {named}",
             hint="Run the same command again: it fetches these once more. Everything else is stored."
             + (other if has_unreadable else ""),
         )

@@ -88,7 +88,7 @@ def watch(
             next run.
         replay_: Deliver the events of a dead-letter file once more, and end. Delivered events leave the file.
         name: Name of the events, in the field type.
-        every_version: Also later versions of a record, such as one whose recording has come.
+        every_version: Also later versions of a record, such as one that has gained its recording.
         since: Also calls that began this long ago: 90m, 24h. Default: from now on.
         for_: End after this time: 10m, 8h.
         poll: Time between reads of the last hour. Default: 1m.
@@ -199,7 +199,7 @@ async def _open_handler(stack: AsyncExitStack, settings: _Settings) -> Handler:
 def _make_rule(settings: _Settings, handler: Handler) -> Rule:
     from voicenter_cdr.core.streaming.rules import Rule
 
-    # A webhook that is down may come back. A slow reader of standard output is waited for; one that has gone is not.
+    # A webhook that is down may come back. A slow reader of standard output is waited for; one that is gone is not.
     timeout, retry_for = (30.0, timedelta(days=1)) if settings.webhook else (None, timedelta(0))
     return Rule(
         name=settings.name,
@@ -249,18 +249,18 @@ def _parse_path(flag: str, name: str | None) -> Path | None:
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder of {flag} does not exist")
     if path.suffix.lower() == ".gz":
-        raise ConfigurationError(f"{flag} names a file that is not compressed: leave out .gz")
+        raise ConfigurationError(f"The file of {flag} is never compressed: leave out .gz")
     check_file(path)
     return path
 
 
 @contextmanager
 def _hold_state(state: Path | None) -> Iterator[None]:
-    """Keep other runs from a state file. Raises ``OSError`` (``EBUSY``) where one has it."""
+    """Keep other runs from a state file. Raises ``OSError`` (``EBUSY``) if one has it."""
     if state is None:
         yield
         return
-    # Under a name of its own: the lock of the file itself is taken at every saving.
+    # A lock of its own: that of the file itself is taken at every saving.
     lock = FileLock(companion(state, ".run"))
     lock.acquire()
     try:
@@ -311,7 +311,7 @@ def _read_state(state: Path | None) -> tuple[str | None, str | None]:
         saved = json.loads(state.read_text("utf-8"))
         choice = saved.pop("choice", None)
     except (ValueError, AttributeError, TypeError, RecursionError):
-        raise CheckpointError("The file of --state is damaged, or not one of a watch") from None
+        raise CheckpointError("The file of --state is damaged, or not the state of a watch") from None
     return json.dumps(saved), choice
 
 
@@ -322,7 +322,7 @@ def _report(stats: WatchStats, dead_lettered: int) -> None:
 
 
 async def _replay(path: str, hook: str, key: str | None, *, quiet: bool) -> None:
-    """Deliver the events of a dead-letter file. Raises :class:`IncompleteError` where some are left."""
+    """Deliver the events of a dead-letter file. Raises :class:`IncompleteError` if some are left."""
     from voicenter_cdr.handlers import Webhook, replay
 
     async with AsyncExitStack() as stack:

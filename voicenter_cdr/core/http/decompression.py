@@ -1,7 +1,7 @@
 """Bounded decompression of response bodies.
 
 A few compressed bytes can hold gigabytes, in one layer or in several. Every layer is unpacked a piece at a time, so
-that memory and the time between two turns of the event loop stay small whatever arrives.
+that memory and the time between two turns of the event loop stay small for any body.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class UnknownCodingError(httpx.DecodingError):
-    """A content coding that was not asked for, and that can't be unpacked a little at a time."""
+    """A content coding that was not requested, and that can't be unpacked in pieces."""
 
 
 async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerator[bytes, None]:
@@ -38,7 +38,7 @@ async def iter_decompressed(response: httpx.Response, size: int) -> AsyncGenerat
     Reads gzip of any number of members (RFC 1952, 2.2) and deflate with or without its zlib header, also on top of each
     other. Raises ``httpx.DecodingError`` for a damaged body and :class:`UnknownCodingError` for any other coding.
     """
-    if response.is_stream_consumed:  # by a transport that reads and unpacks for itself, as mocks do
+    if response.is_stream_consumed:  # by a transport that reads and unpacks the body itself, as mocks do
         for start in range(0, len(response.content), size):
             yield response.content[start : start + size]
         return
@@ -78,7 +78,7 @@ def _codings(response: httpx.Response) -> list[str]:
     named = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
     codings = [name for name in reversed(named) if name not in ("", "identity")]
     if len(codings) > _MAX_LAYERS or not {"gzip", "x-gzip", "deflate"}.issuperset(codings):
-        raise UnknownCodingError("a content coding that was not asked for", request=response.request)
+        raise UnknownCodingError("a content coding that was not requested", request=response.request)
     return codings
 
 
@@ -129,7 +129,7 @@ class _Layer:
         return rest, output
 
     def _next_member(self) -> bytes:
-        """Begin to unpack a member, and return its first bytes, once enough came to know their kind."""
+        """Begin to unpack a member, and return its first bytes, once they are enough to show its kind."""
         if self._members:
             self._start = self._start.lstrip(b"\0")  # padding behind a member, which gzip skips as well
         if self._has_ended:

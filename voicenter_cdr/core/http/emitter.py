@@ -18,7 +18,7 @@ _LOG: Final = logging.getLogger("voicenter_cdr")
 
 
 class EventEmitter:
-    """Emitter of events to the log and to a hook. A hook that raises is logged once and stops nothing.
+    """Emitter of events to the log and to a hook. An error of the hook is logged once and does not stop the run.
 
     Raises :class:`ConfigurationError` for a hook that can't be called, is asynchronous, or is a generator.
     """
@@ -27,7 +27,7 @@ class EventEmitter:
         if hook is not None and not callable(hook):
             raise ConfigurationError("on_event takes a function of one event")
         kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
-        if any(is_kind(hook) or is_kind(getattr(hook, "__call__", None)) for is_kind in kinds):  # noqa: B004  # asked what it is
+        if any(is_kind(hook) or is_kind(getattr(hook, "__call__", None)) for is_kind in kinds):  # noqa: B004  # only inspected
             raise ConfigurationError(
                 "on_event takes a plain function, neither a coroutine function nor a generator",
                 hint="Let it put the event into an asyncio.Queue, and await there.",
@@ -46,7 +46,7 @@ class EventEmitter:
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError("on_event returned a coroutine, which is not awaited")
-        except (Exception, asyncio.CancelledError) as error:  # of the hook's own making: nobody awaits in it
+        except (Exception, asyncio.CancelledError) as error:  # a CancelledError is the hook's own: it awaits nothing
             if not self._has_failed:
                 self._has_failed = True
                 place = traceback.extract_tb(error.__traceback__)[-1]

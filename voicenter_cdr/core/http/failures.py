@@ -1,4 +1,4 @@
-"""Reasons why there is no connection, in words that hold no secret."""
+"""Reasons why there is no connection, as texts without secrets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ConnectionFailure:
 
 
 def explain_failure(error: BaseException) -> ConnectionFailure:
-    """Explain an error of httpx by what it was caused by. Quotes only what the local TLS library and system say."""
+    """Explain an error of httpx by its causes. Quotes only the local TLS library and the system."""
     if isinstance(error, httpx.ProxyError):
         status = re.match(r"(\d{3})\b", str(error))
         if status and status[1] == "407":

@@ -1,4 +1,4 @@
-"""Requests of one query: permits, retries and events. All that streams see of HTTP."""
+"""Requests of one query: permits, retries and events. The only part of HTTP that streams use."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class QuerySession:
         self.session.scheduler.release(permit)
 
     def track_task(self, task: asyncio.Task[None]) -> None:
-        """Note a task that uses this sender, so that closing the client ends it first."""
+        """Register a task that uses this sender, so that closing the client ends it first."""
         self.session.track_task(task)
 
     def seconds_left(self, usage: RequestUsage, requests: int) -> float:
-        """Estimate how many seconds so many more requests will take."""
+        """Estimate how many seconds this number of requests will take."""
         session, now = self.session, asyncio.get_running_loop().time()
         begun = now if usage.begun is None else usage.begun
         response = usage.response_seconds / max(1, usage.responses)
@@ -108,7 +108,7 @@ class QuerySession:
     async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
         """Send until there is a response, or an error that another attempt would not remove."""
         budget = RetryBudget(self.session.max_attempts, self.max_wait, self.session.sleep)
-        window = request.window  # alone: tenacity's objects hold each other, and a request leads to its whole response
+        window = request.window  # alone: tenacity's objects are cyclic, and a request leads to its response
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_retryable),
             stop=budget.should_stop,
@@ -153,7 +153,7 @@ class QuerySession:
         budget: RetryBudget,
         usage: RequestUsage,
     ) -> ApiResponse:
-        """Make one attempt, with the permit that is there or with a new one."""
+        """Make one attempt, with the given permit or a new one."""
         loop = asyncio.get_running_loop()
         if permits:
             permit = permits.pop()
@@ -240,7 +240,7 @@ class QuerySession:
         try:
             encoded = self._to_api_request(request)
             if encoded.params:
-                with_params(self.session.url, encoded.params)  # refuses what is too long for a URL
+                with_params(self.session.url, encoded.params)  # refuses a query that is too long for a URL
         except BaseException:
             self.release_permit(permit)
             raise

@@ -1,4 +1,4 @@
-"""The seam between streams and the service: what a stream needs to send requests, and what they have cost."""
+"""The interface between streams and the service: a sender of requests, and their cost."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class RequestSender(Protocol):
         ...
 
     async def send(self, request: WindowRequest, permit: Permit, usage: RequestUsage) -> ApiResponse:
-        """Send a request, retry it where that can help, and return the response."""
+        """Send a request, retry it if that can help, and return the response."""
         ...
 
     def seconds_left(self, usage: RequestUsage, requests: int) -> float:
-        """Estimate how many seconds so many more requests will take."""
+        """Estimate how many seconds this number of requests will take."""
         ...
 
     def track_task(self, task: asyncio.Task[None]) -> None:
-        """Note a task that uses this sender, so that closing the client ends it first."""
+        """Register a task that uses this sender, so that closing the client ends it first."""
         ...

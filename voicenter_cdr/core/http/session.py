@@ -80,7 +80,7 @@ class ApiSession:
         self.emit = emit
         self.cooperative_lock = CooperativeLock()
         self.generation = 0
-        """Number of times the session was closed. A call of an earlier generation sends nothing any more."""
+        """Number of times the session was closed. A call of an earlier generation sends nothing more."""
         self._closed = asyncio.Event()
         self._limiter = limiter
         self._timeout = timeout
@@ -104,7 +104,7 @@ class ApiSession:
 
     @property
     def scheduler(self) -> RequestScheduler:
-        """Scheduler of all requests of the client. It needs a running event loop, so it is made late."""
+        """Scheduler of all requests of the client. It needs a running event loop, so it is created on first use."""
         if self._lazy_scheduler is None:
             self._lazy_scheduler = RequestScheduler(self.rate_limit, self._limiter)
         return self._lazy_scheduler
@@ -117,7 +117,7 @@ class ApiSession:
         return fingerprint(self.credentials.secret, salt)
 
     def parse(self, raw: RawResponse, record_decoder: RecordDecoder | None = None) -> ApiResponse:
-        """Decode a raw response. Raises what the service's response means, as ``fetch`` does."""
+        """Decode a raw response. Raises the error that the response stands for, as ``fetch`` does."""
         try:
             return decode(
                 raw.status,
@@ -136,9 +136,9 @@ class ApiSession:
         task.add_done_callback(self._tasks.discard)
 
     async def open(self) -> None:
-        """Open connections in the running event loop, unless there are any.
+        """Open connections in the running event loop, unless they are open.
 
-        Raises :class:`ConfigurationError` where that is not possible: nothing was sent then.
+        Raises :class:`ConfigurationError` if that is not possible; nothing was sent then.
         """
         loop = asyncio.get_running_loop()
         if self._connections is not None and self._loop is not loop:
@@ -193,9 +193,9 @@ class ApiSession:
     ) -> Permit:
         """Wait until one request may be sent.
 
-        Raises :class:`RateLimitError` where no permit can come within ``max_wait`` seconds.
+        Raises :class:`RateLimitError` if no permit can be free within ``max_wait`` seconds.
         """
-        self.check_open(generation)  # else the call would open connections that nobody closes
+        self.check_open(generation)  # otherwise the call would open connections that nobody closes
         await self.open()
         self.check_open(generation)
         loop = asyncio.get_running_loop()
@@ -249,35 +249,35 @@ class ApiSession:
             failure = closed_error() if is_closed else self._to_failure(error, seconds)
         except BaseException as error:
             scheduler.mark_abandoned(permit)
-            # Cancelled, as by the caller's timeout: who reports that error also shows the frames it came through.
+            # Cancelled, as by the caller's timeout: a report of that error also shows the frames it passed through.
             raise strip_tracebacks(error)  # noqa: B904  # the same error
-        raise failure  # out here, so that nothing is chained to it but its cause
+        raise failure  # outside of the except block, so that only its cause is chained
 
     def _to_failure(self, error: Exception, seconds: float | None) -> VoicenterError:
         """Translate an error of the network or of httpx. The error is chained without its frames."""
         failure: VoicenterError
         if isinstance(error, TimeoutError):
             within = "the system's own limit" if seconds is None else f"{seconds:g} s"
-            failure = ServiceUnreachableError(f"No whole response within {within}")
+            failure = ServiceUnreachableError(f"No complete response within {within}")
         elif isinstance(error, UnknownCodingError):
             failure = DecodeError(
-                "The response is compressed in a way that was not asked for",
-                hint="Only gzip was asked for: a proxy on the way may be changing responses.",
+                "The response is compressed in a way that was not requested",
+                hint="Only gzip was requested: a proxy may be changing responses.",
             )
         elif isinstance(error, httpx.DecodingError):
             failure = DecodeError(
                 "The response's compression is damaged",
                 truncated=True,
-                hint="Run it again; if it stays, a proxy on the way may be changing responses.",
+                hint="Run it again; if it persists, a proxy may be changing responses.",
             )
         else:
             why = explain_failure(error)
             message = why.describe(urlsplit(self.url).netloc)
             failure = ServiceUnreachableError(message, hint=why.hint, can_heal=why.can_heal)
         if isinstance(error, httpx.RequestError):
-            # The one that was sent holds the credential, and there are programs that pickle causes (Dask's workers do).
+            # The request that was sent holds the credential, and some programs pickle causes (Dask's workers do).
             error.request = httpx.Request("POST", self.url)
-        # The text of a protocol error quotes the bytes that are no HTTP; they may belong to a record.
+        # The text of a protocol error quotes bytes that are not HTTP; they may belong to a record.
         failure.__cause__ = None if isinstance(error, httpx.ProtocolError) else strip_tracebacks(error)
         return failure
 
@@ -329,12 +329,12 @@ class ApiSession:
 
 
 def with_params(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
-    """Return the URL with parameters. Raises :class:`ConfigurationError` where it would be too long."""
+    """Return the URL with parameters. Raises :class:`ConfigurationError` if it would be too long."""
     try:
         return httpx.URL(url, params=params)
     except httpx.InvalidURL:
         pass
     raise ConfigurationError(
         "The query is too long for a GET",
-        hint='Leave out method="GET", or ask for fewer phones or extensions at a time.',
+        hint='Leave out method="GET", or query fewer phones or extensions at a time.',
     )

@@ -1,4 +1,4 @@
-"""Outbound HTTP for the API, for webhooks and for recordings: URL validation, TLS, proxies, and nothing in a log."""
+"""Outbound HTTP for the API, for webhooks and for recordings: URL validation, TLS, proxies, redacted logs."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 USER_AGENT: Final = f"voicenter-cdr/{__version__}"
-"""Name that every request gives itself."""
+"""Value of the User-Agent header of every request."""
 
 _CONNECT_TIMEOUT: Final = 15.0
-"""Seconds a connection may take to come about."""
+"""Seconds that opening a connection may take."""
 
 
 SENDING: Final = "http11.send_request_headers.started"
 """Event of httpcore's traces just before a request is written."""
 
 _IN_PROCESS: Final = (httpx.MockTransport, httpx.ASGITransport)
-"""Transports that trace nothing, and pass a request on at once. Of any other, only the response tells when it was."""
+"""Transports that trace nothing, and pass a request on at once. With others, only the response shows it was sent."""
 
 _LOCALHOST: Final = re.compile(r"([a-z0-9_-]+\.)*localhost\.?")
 
@@ -60,7 +60,7 @@ def validate_url(name: str, url: str, *, example: str) -> str:
 
     Raises :class:`ConfigurationError`, which shows ``name`` and never the address: it may hold a secret.
     """
-    unusable = ConfigurationError(f"{name} must be a whole address, such as {example}")
+    unusable = ConfigurationError(f"{name} must be a complete address, such as {example}")
     try:
         parts = urlsplit(url)
         host = httpx.URL(url).raw_host.decode("ascii") and parts.hostname
@@ -106,7 +106,7 @@ def _read_authorities() -> ssl.SSLContext:
 async def _tls_context() -> ssl.SSLContext:
     """Return the context that certificates are checked with. Reading it takes some 20 ms, off the event loop.
 
-    Raises :class:`ConfigurationError` where those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
+    Raises :class:`ConfigurationError` if those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
     """
     try:
         return await asyncio.to_thread(_read_authorities)
@@ -137,8 +137,8 @@ def _conceal() -> Iterator[None]:
 def _suppress_http_tracing() -> AbstractContextManager[object]:
     """Return a context in which OpenTelemetry's instrumentations of HTTP libraries record nothing.
 
-    They would record addresses, which hold credentials, phone numbers and the secret paths of webhooks. Where such an
-    instrumentation is at work, the module that switches it off has been imported.
+    They would record addresses, which hold credentials, phone numbers and the secret paths of webhooks. If such an
+    instrumentation is active, the module that switches it off has been imported.
     """
     utils = sys.modules.get("opentelemetry.instrumentation.utils")
     suppress = getattr(utils, "suppress_http_instrumentation", nullcontext)
@@ -147,9 +147,9 @@ def _suppress_http_tracing() -> AbstractContextManager[object]:
 
 
 class HttpcoreLogFilter(logging.Filter):
-    """Keep responses out of httpcore's log, where headers and what is no HTTP are quoted; the events stay.
+    """Keep responses out of httpcore's log, which quotes headers and bytes that are not HTTP; the events stay.
 
-    A header that sends elsewhere may repeat the whole address, and what is no HTTP may be a part of a record.
+    The header of a redirect may repeat the whole address, and bytes that are not HTTP may be a part of a record.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -169,7 +169,7 @@ _LOG_FILTER: Final = HttpcoreLogFilter()
 def find_proxy(url: str) -> httpx.Proxy | None:
     """Return the environment's proxy for a URL, and none for this machine. It may hold a password: never show it."""
     parts = urlsplit(url)
-    if is_loopback(parts.hostname or ""):  # plain HTTP is allowed here because it leaves the machine nowhere
+    if is_loopback(parts.hostname or ""):  # plain HTTP is allowed here because it never leaves the machine
         return None
     proxies = {} if proxy_bypass(parts.hostname or "") else getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -207,7 +207,7 @@ class Connections:
     proxies of the environment are used, and no log shows an address or quotes a response. (``httpx.AsyncClient`` keeps
     cookies and logs every URL: encode/httpx#2760.)
 
-    ``transport`` takes the place of the network; it stays its owner's to close.
+    ``transport`` takes the place of the network; it is not closed here.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -219,7 +219,7 @@ class Connections:
     async def prepare(self, url: str | httpx.URL) -> None:
         """Read the certificates and the proxy that a connection needs, and connect to nothing.
 
-        Raises :class:`ConfigurationError` where they can't be used.
+        Raises :class:`ConfigurationError` if they can't be used.
         """
         await self._transport_for(httpx.URL(url))
 
@@ -260,7 +260,7 @@ class Connections:
         return self._by_origin[origin]
 
     async def aclose(self) -> None:
-        """Close the connections; nothing is sent any more. May be called twice."""
+        """Close the connections; nothing more is sent. May be called twice."""
         self._is_closed = True
         for transport in self._by_origin.values():
             await transport.aclose()

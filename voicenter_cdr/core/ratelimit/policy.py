@@ -1,10 +1,10 @@
 """The rate guarantee, as arithmetic over times that are passed in. Pure: reads no clock, never sleeps.
 
 The service counts a request somewhere between its sending and the first byte of its response. A permit that expires one
-period after that first byte can therefore never be counted twice within one period, whatever the network did: with
-``requests`` permits, no period holds more than ``requests`` requests. Where a response takes long, or nobody waits for
-it any more, the permit expires ``grace`` seconds plus one period after the request was sent. This assumes one thing: no
-request is longer than ``grace`` on its way.
+period after that first byte can therefore never be counted twice within one period, however the network behaved: with
+``requests`` permits, no period holds more than ``requests`` requests. If a response takes long, or nobody waits for it
+any more, the permit expires ``grace`` seconds plus one period after the request was sent. This assumes that no request
+takes longer than ``grace`` to reach the service.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from voicenter_cdr._validation import is_count, is_number, is_positive
 __all__ = ["Budget", "Limiter", "Permit", "RateLimit", "SlidingWindow"]
 
 _TICK: Final = 0.001
-"""Seconds added to a period, so that a service that counts both ends of it also finds no more than it allows."""
+"""Seconds added to a period, so that a service that includes both of its ends counts no more than it allows."""
 
 _NEVER: Final = float("inf")
 
@@ -40,13 +40,13 @@ class RateLimit:
 
 
 class Limiter(Protocol):
-    """Budget beyond one client: ``acquire`` returns when one request may be sent.
+    """Budget beyond one client: ``acquire`` waits until one request may be sent.
 
     Pass one as ``CdrClient(limiter=…)`` to share an account's budget. Every attempt acquires, retries included.
     """
 
     async def acquire(self) -> object:
-        """Return when one request may be sent; that request is then paid for."""
+        """Wait until one request may be sent; that request is then counted."""
         ...
 
 
@@ -139,7 +139,7 @@ class SlidingWindow:
         permit.is_settled = True
 
     def abandon_all(self, now: float) -> None:
-        """Settle every permit whose holder is gone, such as with its event loop; else it would never be free again."""
+        """Settle every permit whose holder is gone, such as with its event loop; otherwise it would never expire."""
         for permit in self._permits:
             if not permit.is_settled:
                 self.mark_abandoned(permit, now)

@@ -26,9 +26,9 @@ __all__ = ["RequestScheduler", "closed_error"]
 _LOG: Final = logging.getLogger("voicenter_cdr")
 
 _TOKEN_LIFETIME: Final = 0.75
-"""Seconds a shared limiter's token is good for: such a budget counts from the token, not from the request.
+"""Seconds for which a shared limiter's token is valid: such a budget counts from the token, not from the request.
 
-With the quarter of a second that a limiter may take to hand it over, and 3 s on the way, that is its grace of 4 s."""
+With the quarter of a second that a limiter may take to deliver it, and 3 s in transit, that is its grace of 4 s."""
 
 _MAX_BULK_SKIPPED: Final = 4
 """Interactive requests that may pass a waiting bulk request before it has its turn."""
@@ -37,7 +37,7 @@ _MAX_BULK_SKIPPED: Final = 4
 def closed_error() -> ConfigurationError:
     """Return the error of a call whose client was closed before it had ended."""
     return ConfigurationError(
-        "The client was closed while it was asking",
+        "The client was closed during the call",
         hint="Await every call inside of 'async with CdrClient(…) as client'.",
     )
 
@@ -79,8 +79,8 @@ class RequestScheduler:
     async def acquire(self, *, interactive: bool, max_wait: float | None) -> Permit:
         """Wait for a permit to send one request.
 
-        Raises :class:`RateLimitError` at once where no permit can come within ``max_wait`` seconds, or when they are
-        over; :class:`ConfigurationError` when the client is closed meanwhile.
+        Raises :class:`RateLimitError` at once if no permit can be free within ``max_wait`` seconds, or when they are
+        over; :class:`ConfigurationError` if the client is closed meanwhile.
         """
         if max_wait is None:
             return await self._acquire(interactive)
@@ -95,7 +95,7 @@ class RequestScheduler:
             raise RateLimitError.beyond(max_wait, max(self.latest_delay(interactive=interactive), 1.0)) from None
 
     def close(self) -> None:
-        """End every wait with :func:`closed_error`, and refuse to send what has a permit and is not sent yet."""
+        """End every wait with :func:`closed_error`, and refuse requests that have a permit and are not sent yet."""
         self._generation += 1
         self._changed.set()  # wakes the head, which wakes the next one, and so on
         for task in self._token_waiters:
@@ -106,17 +106,17 @@ class RequestScheduler:
         return permit.generation == self._generation
 
     def release(self, permit: Permit) -> None:
-        """Return a permit whose request was never sent; its token is good for the next one."""
+        """Return a permit whose request was never sent; its token serves the next one."""
         self._window.release(permit)
         self._spare_tokens.append(permit.token_at)
-        if permit.is_probe:  # nobody will hear of its outcome: another caller is to probe
+        if permit.is_probe:  # its outcome will stay unknown: another caller has to probe
             self._breaker.half_open = False
         self._changed.set()
 
     async def mark_sent(self, permit: Permit) -> None:
         """Record that the request is sent when this returns. Raises if the client was closed.
 
-        A connection that came about slowly pays a shared budget twice, and never too little.
+        A slow connection may take two tokens of a shared budget, but never too few.
         """
         loop = asyncio.get_running_loop()
         self._check_generation(permit.generation)
@@ -164,7 +164,7 @@ class RequestScheduler:
         async with self._turn(interactive):
             is_probe = await self._pass_breaker(generation)
             try:
-                # Before the limiter is asked: its token ages, so it is to be used at once.
+                # Before the limiter is asked: its token ages, so it has to be used at once.
                 await self._wait_for_window(generation)
                 token_at = self._spare_token()
                 if token_at is None:
@@ -232,7 +232,7 @@ class RequestScheduler:
             self._check_generation(generation)
 
     async def _wait_for_change(self, seconds: float | None) -> None:
-        """Wait until anything changes, or for so long. Only the head waits here, so nobody else misses the event."""
+        """Wait until anything changes, or at most ``seconds``. Only the head waits here: no caller misses it."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -243,7 +243,7 @@ class RequestScheduler:
             raise closed_error()
 
     def _spare_token(self) -> float | None:
-        """Take a token that was paid for and not used: one of our own bucket for good, a shared one while it is new."""
+        """Take a token that was acquired and not used: one of our own bucket always, a shared one while it is new."""
         now = asyncio.get_running_loop().time()
         while self._spare_tokens:
             token_at = self._spare_tokens.pop()
@@ -252,7 +252,7 @@ class RequestScheduler:
         return None
 
     async def _acquire_token(self, generation: int) -> float:
-        """Wait for the limiter, one caller at a time; return when its token came."""
+        """Wait for the limiter, one caller at a time; return the loop time of its token."""
         async with self._token_lock:
             self._check_generation(generation)
             task = asyncio.current_task()

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ResumableStream(AsyncIterator[T]):
-    """Base of every stream: an async iterator that can be resumed and closed, and that stays broken once it failed.
+    """Base of every stream: an async iterator that can be resumed and closed, and that stays failed after an error.
 
     Iterate under ``contextlib.aclosing`` where you may leave early.
     """
@@ -63,7 +63,7 @@ class ResumableStream(AsyncIterator[T]):
             self._taking = False
 
     async def aclose(self) -> None:
-        """End the iteration: no more requests are sent, and nothing is left running."""
+        """End the iteration: no more requests are sent, and no task is left running."""
         if self._running is not None:
             await self._running.aclose()
 

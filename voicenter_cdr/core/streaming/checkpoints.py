@@ -33,12 +33,12 @@ for _type in (int, str, bool):
 
 @frozen(kw_only=True)
 class Checkpoint:
-    """Base of checkpoints: text out, text in, and nothing else is taken for one."""
+    """Base of checkpoints, which are JSON text; no other text is accepted as one."""
 
     KIND: ClassVar[str]
     VERSION: ClassVar[int]
     OWNER: ClassVar[str]
-    """Name of the stream that it is a position of, for errors."""
+    """Name of its stream, for errors."""
 
     def dump(self) -> str:
         """Return the checkpoint as JSON text."""
@@ -78,7 +78,7 @@ class Checkpoint:
 
 @frozen(kw_only=True)
 class StreamCheckpoint(Checkpoint):
-    """Position of a stream of records: what is left of its period, and what of it was handed out already."""
+    """Position of a stream of records: the rest of its period, and the records of it that were handed out already."""
 
     KIND = "records"
     VERSION = 3
@@ -126,7 +126,7 @@ def record_marker(record: Cdr) -> str:
 
 
 def join_windows(windows: Iterable[Window]) -> list[Window]:
-    """Cover the same time without borders that are not needed: a crowded second alone is hard to prove."""
+    """Cover the same time without needless borders: a crowded second alone is hard to prove."""
     joined: list[Window] = []
     for window in windows:
         start = joined.pop().start if joined and joined[-1].stop == window.start else window.start

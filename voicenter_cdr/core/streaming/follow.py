@@ -1,8 +1,9 @@
-"""New and changed records, for as long as the consumer wants them.
+"""New and changed records, until the consumer stops.
 
 The service filters by the time a call *began* and shows its record some minutes after it *ended* (API document).
 A record that began two hours ago can be new, and yesterday's can still gain its recording. So every poll reads the last
-hour, and every sweep the whole look-back. Digests of what was handed out are kept for as long as it can come again.
+hour, and every sweep the whole look-back. Digests of the records that were handed out are kept for as long as they can
+appear again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _RECENT: Final = timedelta(hours=1)
 """Period that a poll reads."""
 
 _AHEAD: Final = timedelta(minutes=1)
-"""Time the service's clock may be ahead of ours."""
+"""Time by which the service's clock may be ahead of this machine's."""
 
 _LONGEST_PAUSE: Final = 300.0
 """Seconds up to which a ``Retry-After`` is obeyed."""
@@ -77,7 +78,7 @@ class FollowStats:
     changed: int = 0
     """Later versions handed out."""
     failures: int = 0
-    """Reads that failed and were tried again."""
+    """Reads that failed and were retried."""
     unproven: int = 0
     """Reads that yielded the records shown although the service's counts differ; see the log."""
     remembered: int = 0
@@ -135,7 +136,7 @@ class SeenVersions:
             self.versions[version] = parked.second
 
     def prune(self, before: datetime) -> None:
-        """Drop what is too old to come again."""
+        """Drop versions that are too old to appear again."""
         limit = before.timestamp()
         self.versions = {name: second for name, second in self.versions.items() if second >= limit}
         self.keys = {name: second for name, second in self.keys.items() if second >= limit}
@@ -201,7 +202,7 @@ class FollowStream(ResumableStream[Change]):
     def snapshot(self) -> FollowCheckpoint:
         """Return the checkpoint as a value."""
         now, complete_until = self._now(), self._swept_until(parked=True)
-        # Time counts again from zero for what is parked: the next run gives it a full try.
+        # The time of a parked version counts from zero again: the next run tries it for the full time.
         parked = {version: attrs.evolve(pending, since=now) for version, pending in self._seen.parked.items()}
         return FollowCheckpoint.of(
             query=self._query,
@@ -231,7 +232,7 @@ class FollowStream(ResumableStream[Change]):
         return min([self._complete_until, *oldest])
 
     def requeue(self, change: Change) -> None:
-        """Hand a change out again at every poll, until it is not requeued or the service does not show it any more.
+        """Hand a change out again at every poll, until it is not requeued, or the service no longer shows it.
 
         Call it before the next change is asked for. No checkpoint covers the change until then.
         """
@@ -290,7 +291,7 @@ class FollowStream(ResumableStream[Change]):
             await asyncio.sleep(max(0.0, (now + self._poll - self._now()).total_seconds()))
 
     def _finish_sweep(self, now: datetime, requeued: set[str]) -> None:
-        """Keep as pending what was requeued, and drop what can't come again."""
+        """Keep requeued versions as pending, and drop those that can't appear again."""
         if self._outcome is _Outcome.FAILED:
             return
         seen = self._seen
@@ -308,8 +309,8 @@ class FollowStream(ResumableStream[Change]):
     def _mark_read(self, end: datetime) -> None:
         """Note that all before this instant was read.
 
-        What began one look-back before now can't come or change any more, so that a stream that begins long ago neither
-        remembers it nor reads it again.
+        Records that began one look-back before now can't appear or change any more, so a stream that begins long ago
+        neither remembers them nor reads them again.
         """
         complete_until = end + self._lookback
         if complete_until <= self._now() and (self._complete_until is None or complete_until > self._complete_until):
@@ -321,10 +322,10 @@ class FollowStream(ResumableStream[Change]):
             self._seen.prune(limit)
 
     def _period(self, now: datetime, *, sweeping: bool) -> CdrQuery | None:
-        """Return what to read now: the last hour, or everything that can still come or change."""
+        """Return the period to read now: the last hour, or everything that can still appear or change."""
         start, end, complete_until = self._query.start, min(now + _AHEAD, self._query.end), self.complete_until
         if not sweeping:
-            start = max(start, now - min(_RECENT, self._lookback))  # nothing the next sweep would not see again
+            start = max(start, now - min(_RECENT, self._lookback))  # older records are left to the next sweep
         elif complete_until is not None:
             start = max(start, min(complete_until, now) - self._lookback)
         # Compared as the query will: it rounds both ends up to whole seconds and refuses an empty period.
@@ -344,8 +345,8 @@ class FollowStream(ResumableStream[Change]):
             self._count(polls=1)
             return
         except (CountMismatchError, DenseWindowError) as error:
-            # Records that appear while they are counted contradict the counts once. What contradicts them again and
-            # again, such as a record the service counts and never sends, must not hide everything behind it.
+            # Records that appear while they are counted contradict the counts once. A lasting contradiction,
+            # such as a record that the service counts and never sends, must not hide everything behind it.
             self._mismatches[sweeping] += 1
             if self._mismatches[sweeping] < _PATIENCE:
                 await self._pause(error)
@@ -370,7 +371,7 @@ class FollowStream(ResumableStream[Change]):
             await self._pause(error)
 
     async def _pause(self, error: VoicenterError) -> None:
-        """Log a failure that may pass, and wait before the next poll."""
+        """Log a transient failure, and wait before the next poll."""
         self._count(failures=1)
         pause = max(self._poll.total_seconds(), min(_LONGEST_PAUSE, error.retry_after or 0.0))
         fields = {"error": type(error).__name__, "seconds": pause}
@@ -392,7 +393,7 @@ class FollowStream(ResumableStream[Change]):
                 await asyncio.sleep(0)
 
     async def _unproven_pages(self, period: CdrQuery) -> AsyncGenerator[Page, None]:
-        """Yield all the service shows of a period, page after page, without comparing it to the counts.
+        """Yield all records that the service shows of a period, page after page, without comparing them to the counts.
 
         Raises :class:`DenseWindowError` for a second that fills a page, since the records behind it are unknown.
         """

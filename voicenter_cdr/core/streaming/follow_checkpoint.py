@@ -72,7 +72,7 @@ class FollowCheckpoint(Checkpoint):
         )
 
     def __attrs_post_init__(self) -> None:
-        # A number that is no time, or no age, is refused with the rest.
+        # A number that is not a time, or not an age, is refused as well.
         _ = self.resume_time
         self.pending_since(from_epoch_seconds(self.start))
 
@@ -86,7 +86,7 @@ class FollowCheckpoint(Checkpoint):
         return (self.query, self.start) == (query.fingerprint, query.seconds[0])
 
     def pending_since(self, now: datetime) -> dict[str, PendingVersion]:
-        """Return the pending versions, as old as they were when the checkpoint was made."""
+        """Return the pending versions, with the ages they had when the checkpoint was made."""
         return {
             version: PendingVersion(second, is_new, now - timedelta(seconds=age))
             for version, (second, is_new, age) in self.pending.items()

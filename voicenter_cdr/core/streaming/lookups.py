@@ -23,7 +23,7 @@ __all__ = ["count_records", "estimate_cost", "fetch_page"]
 async def fetch_page(sender: QuerySession, *, page_cap: int, on_invalid: OnInvalid) -> Page:
     """Return the records of one request, and whether they are all.
 
-    Raises :class:`DecodeError`, which holds the page, where a record can't be read, unless they are collected.
+    Raises :class:`DecodeError`, which holds the page, if a record can't be read, unless they are collected.
     """
     query = sender.query
     window = Window(*query.seconds)

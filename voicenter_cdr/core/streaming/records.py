@@ -1,4 +1,4 @@
-"""Record and page streams: what a planner has proven, one record or one page at a time, resumable anywhere."""
+"""Record and page streams: records that a planner has proven, one by one or in pages, resumable anywhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RECORDS_PER_TURN: Final = 250
 """Records handed out before the event loop gets a turn."""
 
 _REQUESTS_PER_PAGE: Final = 1.05
-"""Requests for each page that is left, about."""
+"""Approximate number of requests for each page that is left."""
 
 
 class _Progress:
@@ -55,7 +55,7 @@ class _Progress:
         """Records of the table that the consumer has finished with."""
 
     def start_batch(self, batch: Batch) -> RecordTable:
-        """Begin with a batch and take its records; of a resumed window, leave out what was handed out before."""
+        """Begin a batch and take its records; of a resumed window, leave out those that were handed out before."""
         self._table, self._earlier = batch.records, []
         places = self._find_delivered(batch.records) if self._delivered else set()
         if places:
@@ -67,7 +67,7 @@ class _Progress:
         return self._table
 
     def finish_batch(self) -> None:
-        """Take note that the consumer has finished with all records of the batch."""
+        """Record that the consumer has finished with all records of the batch."""
         self.position = len(self._table)
 
     def _find_delivered(self, records: RecordTable) -> set[int]:

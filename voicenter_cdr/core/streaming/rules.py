@@ -1,6 +1,6 @@
 """Rules of a watch: which records they match, and the handler that is called for each.
 
-Handlers run beside the stream, so that one that fails or is slow holds up neither the stream nor another rule. An event
+Handlers run beside the stream, so that a failing or slow one holds up neither the stream nor another rule. An event
 that was not delivered is in no checkpoint: it fires again at the next poll, or after a restart.
 """
 
@@ -27,7 +27,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,49}")
 
 @frozen(kw_only=True)
 class Event:
-    """A record that matched a rule, as the rule's handler gets it."""
+    """A record that matched a rule, as it is passed to the rule's handler."""
 
     rule: str
     """The rule's name."""
@@ -40,9 +40,9 @@ class Event:
     id: str
     """Identity of the event, the same at every attempt and after every restart from a checkpoint.
 
-    Receivers can drop duplicates by it. Made of the rule's name and of what fires once: the ``key`` of the record,
-    whatever version a restart finds, or with ``once=False`` its version; under a salt that the checkpoint holds, so
-    that it reveals nothing about a number.
+    Receivers can drop duplicates by it. Made of the rule's name and the identity that fires once: the ``key`` of the
+    record, whatever version a restart finds, or with ``once=False`` its version; under a salt that the checkpoint
+    holds, so that it reveals nothing about a number.
     """
     attempt: int
     """Number of the handler's call, from 1; 0 if the rule never had room for one."""
@@ -118,9 +118,9 @@ class Rule:
     """Further condition on the record. If it raises, the watch ends with its error, and nothing is lost."""
     once: bool = True
     """Fire once for a record, at its first version that matches, or with ``False`` for each such version: a record
-    changes when its recording comes, for instance."""
+    changes when it gains its recording, for instance."""
     timeout: float | None = field(default=30.0, validator=_check_timeout)
-    """Seconds one call of the handler may take; ``None`` waits for as long as it takes."""
+    """Seconds one call of the handler may take; ``None`` for no limit."""
     retry_for: timedelta = field(default=DAY, validator=_check_retry_for)
     """Time for which a handler that fails is called again, after growing pauses of up to five minutes; at most a day.
     Then the event is given up for this run; checkpoints still hold it."""
@@ -178,4 +178,4 @@ class WatchStats:
     given_up: int = 0
     """Events that failed for as long as their rule tries, or for which it had no room in a day."""
     waiting: int = 0
-    """Events under way."""
+    """Events in delivery."""

@@ -36,7 +36,7 @@ _LONGEST_PAUSE: Final = 300.0
 _FOREVER: Final = timedelta(days=3650)
 
 MAX_PENDING_EVENTS: Final = 1_000
-"""Events of one rule that may be under way; further ones wait with the service."""
+"""Events of one rule that may be in delivery; further ones wait with the service."""
 
 
 class WatchStream(ResumableStream[Delivery]):
@@ -178,7 +178,7 @@ class WatchStream(ResumableStream[Delivery]):
     def _digest(self, identity: str) -> str:
         """Return an identity under the salt of this watch.
 
-        Ids travel to webhooks and stand in their logs. ``Cdr.key`` is derived from the caller's number, which a
+        Ids travel to webhooks and appear in their logs. ``Cdr.key`` is derived from the caller's number, which a
         search of all numbers would find.
         """
         return hashlib.blake2b(identity.encode(), key=bytes.fromhex(self._salt), digest_size=16).hexdigest()
@@ -198,7 +198,7 @@ class WatchStream(ResumableStream[Delivery]):
         return False
 
     def _defer(self, event: Event, held_for: timedelta) -> None:
-        """Leave an event for later, for a day at most, so that no run falls behind without an end."""
+        """Leave an event for later, for a day at most, so that no run falls behind indefinitely."""
         self._saturated.add(event.rule)
         if held_for >= DAY and self._finished.qsize() < MAX_PENDING_EVENTS:
             _LOG.error("rule %s: no room in a day, given up", event.rule, extra={"rule": event.rule})
@@ -207,7 +207,7 @@ class WatchStream(ResumableStream[Delivery]):
             self._finish(delivery, held_for.total_seconds())
 
     def _release(self, event: Event) -> None:
-        """Free the place of an event; when there is room again, look for the events that were deferred."""
+        """Free the place of an event; if there is room again, start events that were deferred."""
         pending = self._pending[event.rule]
         pending.discard(event.id)
         if event.rule in self._saturated and len(pending) <= MAX_PENDING_EVENTS // 2:

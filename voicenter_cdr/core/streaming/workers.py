@@ -1,6 +1,6 @@
-"""Worker pool: requests that a planner wants, sent and recorded by several workers, and records out of proven pages.
+"""Worker pool: several workers send the requests of a planner and record the responses; records come from proven pages.
 
-No HTTP here: what sends a request is passed in.
+No HTTP here: the sender of requests is passed in.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Batch:
 
 @frozen(eq=False)
 class RowIdentity:
-    """One object for all rows of a second that are equal in every field, so that comparing them again costs nothing."""
+    """One object for all equal rows of a second, so that comparing them again costs nothing."""
 
     row: Cdr | InvalidRecord
     call_id: str | None
@@ -58,7 +58,7 @@ def _value(row: Cdr | InvalidRecord) -> Any:
 
 
 def to_page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
-    """Return what the planner needs of a response; with its rows where they are to be compared."""
+    """Return what the planner needs of a response; with its rows if they have to be compared."""
 
     def rows_at(second: int) -> Counter[Any]:
         records, invalid = response.between(second, second + 1)
@@ -130,10 +130,10 @@ class WorkerPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()  # their cancellations hold this pool, and with it the pages that were not taken
+        self._tasks.clear()  # their cancellations refer to this pool, and so to the pages that were not taken
 
     async def _worker(self) -> None:
-        """Send and record until something fails; what fails first ends the iteration, however busy its consumer is."""
+        """Send and record until something fails; the first failure ends the iteration, however busy its consumer is."""
         try:
             await self._run()
         except asyncio.CancelledError as error:
@@ -147,7 +147,7 @@ class WorkerPool:
             async with self._dispatch_lock:
                 await self._wait_for_work()
                 permit = await self._sender.acquire_permit(self._usage)
-                try:  # chosen now, when it may be sent, by all that is known by now
+                try:  # chosen when it may be sent, by all that is known by then
                     request = self._planner.next_request() if self._failure is None else None
                 except BaseException:
                     self._sender.release_permit(permit)
@@ -160,7 +160,7 @@ class WorkerPool:
             self._progress.set()
 
     async def _wait_for_work(self) -> None:
-        """Wait until there is something to ask. Only the worker that holds the lock comes here."""
+        """Wait until there is a request to send. Only the worker that holds the lock waits here."""
         while not self._planner.has_request:
             self._capacity_freed.clear()
             await self._capacity_freed.wait()
@@ -186,7 +186,7 @@ class WorkerPool:
             return
         identities = await self._identify(request, response) if request.all_fields else ()
         async with self._sender.cooperative_lock:
-            if self._failure is None:  # else the planner is not to be asked any more
+            if self._failure is None:  # after a failure the planner is not used any more
                 self._planner.record_page(request, to_page_info(response, identities))
 
     async def _identify(self, request: WindowRequest, response: ApiResponse) -> list[RowIdentity]:
@@ -202,7 +202,7 @@ class WorkerPool:
         return identities
 
     async def _make_batch(self, window: Window, page: PageInfo) -> Batch:
-        """Pick out a window's records when they are wanted, with turns of the event loop in between."""
+        """Pick out a window's records when they are requested, with turns of the event loop in between."""
         cooperative_lock = self._sender.cooperative_lock
         if page.payload is None or page.rows:
             records, invalid = await self._from_identities(window, page)
@@ -221,7 +221,7 @@ class WorkerPool:
             batches.append(batch)
 
     async def _from_identities(self, window: Window, page: PageInfo) -> tuple[RecordTable, tuple[InvalidRecord, ...]]:
-        """Pick out a window's rows where all fields were asked for, to compare them; then only the chosen ones stay."""
+        """Pick out a window's rows that came with all fields, and drop the fields that the query leaves out."""
         cooperative_lock, start, stop = self._sender.cooperative_lock, window.start, window.stop
         rows: list[Cdr | InvalidRecord] = [
             identity.row  # type: ignore[attr-defined]  # the planner's rows are opaque to it
