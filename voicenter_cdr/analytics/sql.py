@@ -66,10 +66,11 @@ _BASE: Final = (
 _ORDER: Final = ", ".join(
     (
         "start_us",
+        "is_later",
         "CASE WHEN kind < 0 THEN 0 ELSE kind END",
-        "coalesce(status, '')",
         "coalesce(ring, -1)",
         "coalesce(duration, -1)",
+        "coalesce(status, '')",
     )
 )
 """Order of the legs of a call, as in :meth:`RecordStore.order`."""

@@ -381,14 +381,19 @@ class RecordStore:
         return self.waits[row] if row in self.waits else self.ring(row)
 
     def order(self, row: int) -> tuple[Any, ...]:
-        """Return what legs of a call are sorted by, so that no order of the records changes a number."""
+        """Return what legs of a call are sorted by, so that no order of the records changes a number.
+
+        Of legs that begin in one second a transfer comes after what it names, and a queue that refuses at once before
+        the one that takes the caller.
+        """
         known = self.known[self.combinations[row]]
         return (
             self.starts[row],
+            known.key.is_later,
             known.key.kind or 0,
-            known.key.status or "",
             self.rings[row],
             self.durations[row],
+            known.key.status or "",
             *known.order,
             self.ids[row],
         )

@@ -173,9 +173,14 @@ def _status(legs: tuple[Cdr, ...], summary: CallSummary) -> DialStatus | str | N
 _FIELDS: Final = tuple(attribute.name for attribute in fields(Cdr) if attribute.name != "started_at")
 
 
-def _place(cdr: Cdr) -> tuple[datetime, int, str]:
-    """Return the place of a record among others; seldom do two share one."""
-    return cdr.started_at, cdr.cdr_type or 0, cdr.call_id or ""
+def _place(cdr: Cdr) -> tuple[datetime, bool, int, int, int, str]:
+    """Return the place of a record among others; seldom do two share one.
+
+    Of legs that begin in one second a transfer comes after what it names, and a queue that refuses at once before the
+    one that takes the caller.
+    """
+    ring, duration = (-1 if size is None or size < 0 else size for size in (cdr.ring_time, cdr.duration))
+    return cdr.started_at, is_later(cdr), cdr.cdr_type or 0, ring, duration, cdr.dial_status or ""
 
 
 def _order(cdr: Cdr) -> tuple[object, ...]:

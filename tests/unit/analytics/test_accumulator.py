@@ -393,3 +393,14 @@ def test_groups_of_the_real_month_add_up_to_the_whole() -> None:
     made = kpis(bank()[:6_000])
     assert list(differences(made)) == []
     assert made["answered_calls"].value == made["entries_answered"].value == made["handled"].value
+
+
+def test_queue_that_refuses_in_the_second_another_answers_hands_the_caller_on() -> None:
+    """Ways between queues go from the one that refused to the one that took the caller, in stitch's order."""
+    queue: dict[str, Any] = {"cdr_type": 8, "call_id": "a", "did": "0722776700", "caller_number": "0521234567"}
+    refused = at(0, queue_name="Sales", dial_status="JOINEMPTY", ring_time=0, duration=0, **queue)
+    taken = at(0, queue_name="Service", dial_status="ANSWER", ring_time=9, duration=60, **queue)
+    made = kpis([taken, refused])
+    assert [(one.source, one.target) for one in made.flow] == [("Sales", "Service")]
+    assert made["overflow_in"].value == 1
+    assert made["transferred_in"].value == 0

@@ -140,6 +140,18 @@ def test_stitch_id_that_comes_back_after_an_hour_is_another_call() -> None:
     assert [len(call.records) for call in stitch([*chain, late])] == [3, 1]
 
 
+def test_stitch_legs_of_one_second_are_in_the_order_a_caller_went() -> None:
+    """A queue refuses at once before the next one takes the caller; what names an original call comes after it."""
+    refused = at(0, cdr_type=8, call_id="a", dial_status="JOINEMPTY", ring_time=0, duration=0)
+    taken = at(0, cdr_type=8, call_id="a", dial_status="ANSWER", ring_time=9, duration=60)
+    (call,) = stitch([taken, refused])
+    assert call.records == (refused, taken)
+    origin = {"OriginalIvrUniqueID": "a"}
+    extension = at(0, cdr_type=1, call_id="b", dial_status="ANSWER", ring_time=0, duration=60, custom_data=origin)
+    (call,) = stitch([extension, refused])
+    assert call.records == (refused, extension)
+
+
 ANSWERED: dict[str, Any] = {"call_id": "a", "dial_status": "ANSWER", "duration": 9}
 
 
