@@ -312,3 +312,18 @@ def test_page_agents_show_their_days_and_are_told_apart() -> None:
     page = Page(render(kpis(calls))).text
     assert re.search(r"Dana 71 .*? 1 11:00 16:10", page)
     assert re.search(r"Dana 72 .*? 1 12:00 12:10", page)
+
+
+def test_page_shows_every_day_of_the_period_and_what_has_no_name_last() -> None:
+    """A day without calls has its line at either end, too; entries without a queue are below the smallest queue."""
+    queued = {"cdr_type": 8, "did": "0722776700", "dial_status": "ANSWER", "duration": 60}
+    records = [at(3_600 * hour, call_id=f"c{hour}", **queued) for hour in range(3)]  # type: ignore[arg-type]
+    records.append(at(0, call_id="s", queue_name="Sales", **queued))  # type: ignore[arg-type]
+    numbers = kpis(records, start=START - timedelta(days=1), end=START + timedelta(days=2))
+    before = kpis([], start=START - timedelta(days=4), end=START - timedelta(days=1))
+    text = Page(render(numbers, before=before)).text
+    days = re.findall(r"\b(\d\d\.07) (?:Tues|Wednes|Thurs)day", text)
+    assert days == ["14.07", "15.07", "16.07"]
+    entries = text[text.index("Every entry into a queue") :]
+    assert entries.index("Sales") < entries.index("none")
+    assert "(3 days): no records" in text

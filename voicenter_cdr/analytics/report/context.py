@@ -72,7 +72,8 @@ class _Head:
         yield words["zone"], numbers.options.zone.key
         yield words["filters"], self._filters() or words["no_filters"]
         if self._before is not None and self._before.start is not None and self._before.end is not None:
-            yield words["compared"], self._period(self._before.start, self._before.end)
+            nothing = "" if self._before["records"].value else f": {words['no_records']}"
+            yield words["compared"], self._period(self._before.start, self._before.end) + nothing
         yield words["records"], format_count(numbers["records"].value or 0)
         yield words["source"], provenance.source or words["service"]
         if provenance.created_at is not None:

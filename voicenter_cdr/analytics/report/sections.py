@@ -142,7 +142,7 @@ class _Sections:
 
     def _over_time(self) -> Section | None:
         """Return the charts and the table of the days; of a long period, of its weeks."""
-        groups = _every_day(self._numbers.groups["day"])
+        groups = _every_day(self._numbers)
         dimension = "day"
         if len(groups) > _DAYS and self._numbers.groups.get("week"):
             dimension = "week"
@@ -224,7 +224,7 @@ class _Sections:
     def _groups(self, dimension: str, wanted: Sequence[str]) -> Section | None:
         groups = list(self._numbers.groups.get(dimension, ()))
         if dimension not in _ORDERED:
-            groups.sort(key=lambda group: tuple(-(group[name].value or 0) for name in _SIZES if name in group.kpis))
+            groups.sort(key=_largest_first)
         words = self._words
         columns = [name for name in wanted if all(name in group.kpis for group in groups)]
         if dimension not in _ORDERED:
@@ -338,7 +338,8 @@ class _Sections:
         classes = [words["up_to"].format(format_value(one.up_to, "seconds")) for one in numbers.waits if one.up_to]
         heads = [Cell(words["queue"])] + [Cell(text, number=True) for text in (*classes, words["more_than"])]
         whole = [(words["all_queues"], numbers.waits)]
-        queues = [(self._name(group, "queue"), group.waits) for group in self._by_size("queue") if group.waits]
+        by_size = sorted(numbers.groups["queue"], key=_largest_first)
+        queues = [(self._name(group, "queue"), group.waits) for group in by_size if group.waits]
         rows = [
             [
                 Cell(name),
@@ -351,9 +352,6 @@ class _Sections:
             if any(one.answered + one.abandoned for one in waits)
         ]
         return Section(words["waits"], [[Part(table=Table(heads, rows))]], words["waits_note"])
-
-    def _by_size(self, dimension: str) -> list[Group]:
-        return sorted(self._numbers.groups[dimension], key=lambda group: -(group["records"].value or 0))
 
     def _flow(self) -> Section | None:
         words, flow = self._words, self._numbers.flow
@@ -450,11 +448,21 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
-def _every_day(groups: Sequence[Group]) -> list[tuple[str, Group | None]]:
-    """Return the days with records and those between them."""
-    found = {str(group.key): group for group in groups if group.key is not None}
+def _largest_first(group: Group) -> tuple[bool, tuple[float, ...]]:
+    """Return what groups are sorted by; all that has no name is the last line, however much it is."""
+    sizes = (group[name].value or 0 for name in _SIZES if name in group.kpis)
+    return group.key is None, tuple(-size for size in sizes)
+
+
+def _every_day(numbers: Kpis) -> list[tuple[str, Group | None]]:
+    """Return the days of the period, those without records, too; none if no day has any."""
+    found = {str(group.key): group for group in numbers.groups["day"] if group.key is not None}
     if not found:
         return []
-    day, last = date.fromisoformat(min(found)), date.fromisoformat(max(found))
+    zone, begins, ends = numbers.options.zone, min(found), max(found)
+    if numbers.start is not None and numbers.end is not None:
+        begins = min(begins, str(numbers.start.astimezone(zone).date()))
+        ends = max(ends, str((numbers.end - timedelta(microseconds=1)).astimezone(zone).date()))
+    day, last = date.fromisoformat(begins), date.fromisoformat(ends)
     days = [day + timedelta(days=place) for place in range((last - day).days + 1)]
     return [(f"{day}", found.get(f"{day}")) for day in days]
