@@ -239,7 +239,7 @@ NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
     ids=["filters", "credential", "account", "mode", "pseudonyms"],
 )
 def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: dict[str, Any]) -> None:
-    """What was loaded with other filters, for another account, by another mode is neither mixed nor passed over."""
+    """What was loaded with other filters, for another account, by another mode is neither mixed nor skipped."""
     app = Sandbox(Records([row(1, 1), row(2, 30, CdrType=1)]), codes=["sandbox-code", "another-code"])
     with service(app) as url:
         before = run(url, **first)
@@ -254,7 +254,7 @@ def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
-    """A token that is made anew each month is the same account."""
+    """A token that is renewed each month belongs to the same account."""
     app = Sandbox(Records([row(1, 1), row(2, 30)]), codes=["sandbox-code", "another-code"])
     with service(app) as url:
         for code in ("sandbox-code", "another-code"):

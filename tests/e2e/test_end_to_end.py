@@ -42,7 +42,7 @@ def centre() -> CallCentre:
 
 
 def truth(centre: CallCentre, start: datetime = START, end: datetime = END) -> Counter[tuple[Any, ...]]:
-    """What is there, told without the client's code."""
+    """The records of a service, computed without the client's code."""
     found: Counter[tuple[Any, ...]] = Counter()
     for index, at in enumerate(centre.times):
         if start.timestamp() <= at / 1000 < end.timestamp():

@@ -179,7 +179,7 @@ def test_export_that_the_store_does_not_take_is_kept_on_this_machine(
         ((404, "NoSuchBucket"), "no such bucket"),
     ],
 )
-def test_export_to_a_store_that_refuses_is_told_before_any_request(
+def test_export_to_a_store_that_refuses_is_reported_before_any_request(
     server: ObjectServer,
     target: str,
     name: str,

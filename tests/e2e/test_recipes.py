@@ -47,7 +47,7 @@ def _account(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def here(text: str, folder: Path) -> str:
-    """A recipe with its places on this machine, and a period that the made-up centre has."""
+    """A recipe with its places on this machine, and a period that the synthetic centre has."""
     start = datetime.now(UTC) - timedelta(days=DAYS - 1)
     text = re.sub(r"datetime\(20\d\d, 1, 1, tzinfo=UTC\)", f"datetime({start:%Y, %-m, %-d}, tzinfo=UTC)", text)
     return text.replace("/data/", f"{folder}/").replace("/etc/voicenter.code", f"{folder}/voicenter.code")
@@ -90,14 +90,14 @@ def test_recipe_fastapi_answers_with_a_count() -> None:
 
 
 def test_recipe_airflow_task_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task's own function fills the copy, and tells how many records it stored."""
+    """The task's own function fills the copy, and shows how many records it stored."""
     tasks = recipes.airflow(monkeypatch)
     recipes.run(here(recipes.block("recipes.md", "Airflow"), tmp_path))
     assert tasks[0].results[0] == stored(tmp_path / "calls.sqlite") > 0
 
 
 def test_recipe_dagster_asset_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The asset materialises, and its metadata tell the number of records and of days that are not proven."""
+    """The asset materialises, and its metadata show the number of records and of days that are not proven."""
     is_absent = recipes.stand_in(monkeypatch, "dagster", asset=lambda function: function, MaterializeResult=dict)
     found = recipes.run(here(recipes.block("recipes.md", "Dagster"), tmp_path))
     result = found["calls"]()

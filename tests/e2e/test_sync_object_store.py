@@ -204,7 +204,7 @@ async def test_object_store_without_its_ledger_is_refused(account: Account, serv
     ],
 )
 async def test_object_store_bad_input_is_refused(account: Account, address: str, options: Any, words: str) -> None:
-    """What makes no sense is told before any request."""
+    """Invalid input is reported before any request."""
     with pytest.raises(ConfigurationError, match=words):
         await account.sync(address, NOW, **options)
     assert account.app.hits == []

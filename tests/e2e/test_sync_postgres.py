@@ -179,7 +179,7 @@ async def test_postgres_table_of_somebody_else_is_refused(account: Account, targ
     assert stored(target) == truth(NOW)
 
 
-async def test_postgres_unreachable_server_is_told_with_its_reason(account: Account) -> None:
+async def test_postgres_unreachable_server_is_reported_with_its_reason(account: Account) -> None:
     """The reason stands in the message, not psycopg's question that follows it."""
     with pytest.raises(OSError, match=r"no connection \(Connection refused\)"):
         await account.sync("postgresql://loader@127.0.0.1:1/calls", NOW)
@@ -233,7 +233,7 @@ async def test_postgres_copy_is_read_back_as_it_was_written(
         list(read(target.partition("?")[0]))
 
 
-async def test_postgres_copy_with_views_is_refreshed_and_tells_local_times(
+async def test_postgres_copy_with_views_is_refreshed_and_shows_local_times(
     account: Account, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The printed views can be made twice, outlive a full refresh, and show local times across changes of the clock."""

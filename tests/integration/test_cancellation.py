@@ -67,7 +67,7 @@ async def _begun(way: Callable[[CdrClient], Awaitable[object]], client: CdrClien
 
 @pytest.mark.parametrize("after", [0.0, 0.4, 0.5, 0.9, 1.7, 14.0, 59.9, 61.0])
 async def test_iter_all_callers_timeout_stops_everything(after: float) -> None:
-    """asyncio.timeout around an iteration, wherever it strikes: nothing goes on, and the budget is kept."""
+    """asyncio.timeout around an iteration, wherever it strikes: nothing continues, and the budget is kept."""
     app = service(latency=0.5)
     before = asyncio.all_tasks()
     async with CdrClient(code="sandbox-code", transport=in_process(app), page_cap=20, concurrency=3) as client:

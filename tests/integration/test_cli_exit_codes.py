@@ -18,7 +18,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 def test_warnings_show_unless_quiet(service: Service, run: Run) -> None:
-    """Refusals for the rate and faults that are tried again show on standard error, unless --quiet."""
+    """Refusals for the rate and faults that are retried show on standard error, unless --quiet."""
     for flags, lines in (((), 3), (("--quiet",), 0)):
         service.goes_wrong(Fault.refuse(1), Fault(status=500))
         done = run("count", "--last", "7d", *flags)
@@ -44,7 +44,7 @@ def test_warnings_show_unless_quiet(service: Service, run: Run) -> None:
         (Fault.refuse(1), {}, 6, "RateLimitError"),
     ],
 )
-def test_exit_code_tells_the_kind_of_failure(
+def test_exit_code_shows_the_kind_of_failure(
     service: Service, run: Run, fault: Fault | None, behaviour: dict[str, Any], code: int, name: str
 ) -> None:
     """Every kind of failure has its exit code, and says what to do on its last line, or as one object."""
@@ -64,7 +64,7 @@ def test_exit_code_tells_the_kind_of_failure(
 def test_shared_limit_that_cannot_be_used_is_exit_code_6(
     service: Service, run: Run, tmp_path: Path, place: str
 ) -> None:
-    """Waiting does not mend it: the last line says what does; where a permit comes too late, it tells of --max-wait."""
+    """Waiting does not help: the last line is a hint; where a permit comes too late, it names --max-wait."""
     (tmp_path / "notes.txt").write_text("no database, but a text that is long enough to be taken for one" * 20)
     done = run("count", "--last", "7d", "--share", str(tmp_path / place))
     assert (done.code, service.app.hits) == (6, [])
@@ -81,7 +81,7 @@ def test_shared_limit_of_an_unknown_scheme_is_refused_as_usage(service: Service,
 
 
 def test_error_as_json_has_always_the_same_keys(service: Service, run: Run, tmp_path: Path) -> None:
-    """The object holds what a program needs to go on, and always the same keys."""
+    """The object holds what a program needs to continue, and always the same keys."""
     service.goes_wrong(then=Fault.refuse(1))
     path = tmp_path / "a.csv"
     error = run("export", "--last", "7d", "-o", str(path), "--max-wait", "1", "--error-format=json").error

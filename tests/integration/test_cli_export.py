@@ -138,7 +138,7 @@ def test_export_of_many_pages_is_complete_and_paced(service: Service, run: Run, 
 
 
 def test_export_that_stops_keeps_a_partial_file(service: Service, run: Run, tmp_path: Path) -> None:
-    """An export that stops early keeps what came in a .part file, says so, and never bears the file's name."""
+    """An export that stops early keeps the records so far in a .part file, says so, and never gets the file's name."""
     service.goes_wrong(Fault(bad_row=3))
     path = tmp_path / "calls.jsonl"
     done = run("export", "--last", "7d", "-o", str(path))
@@ -177,7 +177,7 @@ def test_export_to_a_full_disk_is_one_line(run: Run) -> None:
 def test_export_interrupted_keeps_a_partial_file(
     service: Service, run: Run, tmp_path: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
-    """Ctrl-C ends with 130, SIGTERM with 143; both keep what came and say what to do."""
+    """Ctrl-C ends with 130, SIGTERM with 143; both keep the records so far and print a hint."""
     times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
 
     def interrupt(_: Any) -> float:
@@ -308,7 +308,7 @@ def test_export_table_holds_the_lines_of_the_same_export(run: Run, tmp_path: Pat
 
 @pytest.mark.usefixtures("service")
 def test_export_impossible_table_target_is_exit_code_2(run: Run, tmp_path: Path) -> None:
-    """A format on standard output that is a file, a name with a wrong end: told before any request."""
+    """A format on standard output that is a file, a name with a wrong end: reported before any request."""
     for words, hint in ((["--format", "duckdb"], "is a file"), (["-o", f"{tmp_path}/a.xls"], "stands for no format")):
         done = run("export", "--last", "7d", *words)
         assert (done.code, hint in done.err) == (2, True)

@@ -58,7 +58,7 @@ def test_missed_csv_for_spreadsheets_has_local_times(run: Run) -> None:
 
 
 def test_missed_asks_for_the_fields_it_needs_only(service: Service, run: Run) -> None:
-    """Only the fields that tell it are asked of the service."""
+    """Only the fields that decide it are requested."""
     text = run("missed", "--help").out
     assert all(flag in text for flag in ("--from", "--demo", "--voicemail", "Examples:"))
     run("missed", "--last", "7d")

@@ -75,7 +75,7 @@ def test_recordings_that_fail_are_exit_code_4(service: Service, run: Run, tmp_pa
 def test_recordings_options_are_checked_before_a_request(
     service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str
 ) -> None:
-    """What makes no sense is refused before a request is spent."""
+    """Invalid options are refused before a request is spent."""
     monkeypatch.chdir(tmp_path)
     assert run("recordings", "--last", "7d", *flags.split()).code == 2
     assert service.app.hits == []

@@ -38,7 +38,7 @@ def test_report_forms_hold_the_same_numbers(run: Run, tmp_path: Path) -> None:
 
 
 def test_report_options_are_checked_before_a_request(service: Service, run: Run, tmp_path: Path) -> None:
-    """Seconds and zone are flags; what makes no sense is refused before a request is spent."""
+    """Seconds and zone are flags; invalid values are refused before a request is spent."""
     told = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
     assert told["zone"] == "UTC"
     assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s, negative"
@@ -100,8 +100,8 @@ def test_report_shows_half_of_a_surrogate_pair_as_its_escape(service: Service, r
 
 
 @pytest.mark.usefixtures("service")
-def test_report_filtered_says_so_and_leaves_out_what_it_cannot_tell(run: Run) -> None:
-    """Page, JSON, CSV and standard error name the filters, and no number is told that needs the other records."""
+def test_report_filtered_says_so_and_leaves_out_numbers_it_cannot_show(run: Run) -> None:
+    """Page, JSON, CSV and standard error name the filters, and no number is reported that needs the other records."""
     words = ("report", "--last", "7d", "--type", "queue", "--phone", "0521234567")
     told = json.loads(run(*words, "--json").out)
     assert told["filters"] == {"type": ["queue"], "phone": ["1 number"]}
@@ -134,7 +134,7 @@ def test_report_compared_holds_the_period_before(run: Run) -> None:
 
 
 def test_report_targets_come_from_flags_and_from_a_file(service: Service, run: Run, tmp_path: Path) -> None:
-    """Targets are percent on the command line and shares in a file; what makes no sense is refused before a request."""
+    """Targets are percent on the command line and shares in a file; invalid ones are refused before a request."""
     path = tmp_path / "targets.toml"
     path.write_text('[queues."שירות"]\nservice_level = 0.9\n', "utf-8")
     words = ("report", "--last", "7d", "--json", "--targets", str(path))
@@ -198,7 +198,7 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
 def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(
     run: Run, address: str, told: str
 ) -> None:
-    """What can't be read is told with its reason, by exit code 2, and no password is shown."""
+    """What can't be read is reported with its reason, by exit code 2, and no password is shown."""
     for command in (("report", "--json"), ("missed",)):
         done = run(*command, "--from-copy", address)
         assert (done.code, done.out) == (2, "")
@@ -304,7 +304,7 @@ def test_report_from_a_copy_refuses_what_it_cannot_answer(run: Run, tmp_path: Pa
 
 @pytest.mark.usefixtures("service")
 def test_report_target_of_a_misspelt_queue_ends_with_a_hint(run: Run, tmp_path: Path) -> None:
-    """The report is written; the name that no record has is told with the closest ones, and the command ends with 2."""
+    """The report is written; an unknown name is reported with the closest ones, and the command ends with 2."""
     path, report = tmp_path / "targets.toml", tmp_path / "report.json"
     path.write_text('[queues."שרות"]\nservice_level = 0.8\n', "utf-8")
     done = run("report", "--last", "7d", "-o", str(report), "--targets", str(path))

@@ -1,4 +1,4 @@
-"""Options and usage errors: what makes no sense is refused before a request."""
+"""Options and usage errors: invalid ones are refused before a request."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_options_cover_every_filter_of_a_query(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_usage_error_is_exit_code_2_with_a_hint(service: Service, run: Run, flags: str, hint: str) -> None:
-    """What makes no sense is refused with exit code 2 and what would do; nothing is sent."""
+    """Invalid usage is refused with exit code 2 and a hint; nothing is sent."""
     done = run(*flags.split())
     assert (done.code, done.out) == (2, "")
     assert hint in done.err
@@ -172,7 +172,7 @@ def test_credentials_come_from_files_or_standard_input(
 
 
 def test_help_shows_every_flag_and_version_the_version(run: Run) -> None:
-    """Help shows every flag with examples; --version tells the version; both are data."""
+    """Help shows every flag with examples; --version shows the version; both are data."""
     assert run("--version").out.strip() == voicenter_cdr.__version__
     assert all(name in run("--help").out for name in ("export", "count", "missed", "report", "recordings", "sandbox"))
     for command in ("export", "count", "report", "recordings"):

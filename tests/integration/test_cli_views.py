@@ -42,7 +42,7 @@ THRESHOLDS = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", 
 def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(
     run: Run, tmp_path: Path, views: tuple[str, ...], report: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
-    """The end of the period and every threshold are options of both; the end is the last record's unless it is told."""
+    """The end of the period and every threshold are options of both; the default end is that of the last record."""
     path = tmp_path / "calls.sqlite"
     assert run("export", "--from", "2026-07-01", "-o", str(path)).code == 0
     script = run("views", "--dialect", "sqlite", *views, *both).out

@@ -81,14 +81,14 @@ def changing(count: int, *, every: int, first: int) -> Service:
 @pytest.mark.parametrize("count", [21, 30, 38])
 @pytest.mark.parametrize("first", [2, 4, 6, 9, 11])
 async def test_dense_second_changing_record_comes_once(count: int, first: int) -> None:
-    """Its versions are not taken for two records: the second is read anew."""
+    """Its versions are not taken for two records: the second is read again."""
     async with changing(count, every=1_000, first=first).client(page_cap=20, concurrency=1) as client:
         got = [cdr async for cdr in client.iter_all(query())]
     assert sorted(ids(got)) == list(range(count))
 
 
 async def test_dense_second_that_never_rests_raises() -> None:
-    """Where versions can't be told from records, nothing is handed out as the whole; with the second's name."""
+    """If versions can't be distinguished from records, nothing is handed out, and the error names the second."""
     async with changing(30, every=1, first=1).client(page_cap=20, concurrency=1) as client:
         with pytest.raises(IncompleteError, match="change faster") as caught:
             await append_all([], client.iter_all(query()))
@@ -98,7 +98,7 @@ async def test_dense_second_that_never_rests_raises() -> None:
 
 
 async def test_iter_all_second_task_is_refused() -> None:
-    """The second one is told, and the first goes on as if nothing had been."""
+    """The second one is refused, and the first continues undisturbed."""
     async with Service(minute_rows(), latency=1.0).client() as client:
         records = client.iter_all(query())
         first, second = await asyncio.gather(anext(records), anext(records), return_exceptions=True)

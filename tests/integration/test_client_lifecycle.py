@@ -56,7 +56,7 @@ async def test_iter_all_left_by_a_plain_break_is_cleaned_up() -> None:
 
 
 async def test_aclose_ends_running_iterations() -> None:
-    """Nothing goes on behind a closed client; an iteration that is taken up again says why it can't."""
+    """Nothing continues after a client is closed; an iteration that is continued raises the reason."""
     service = Service(minute_rows(), latency=1.0)
     before = asyncio.all_tasks()
     async with service.client() as client:
@@ -264,7 +264,7 @@ async def test_client_never_closed_warns() -> None:
 
 
 async def test_aclose_ends_a_call_between_retries() -> None:
-    """It is told why, and does not open the client anew behind its back."""
+    """It raises the reason, and does not open the client again."""
     service = Service([])
     service.script = dict.fromkeys(range(9), httpx.ReadError("reset"))  # type: ignore[arg-type]
     client = service.client()

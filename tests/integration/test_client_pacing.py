@@ -69,7 +69,7 @@ async def test_client_retries_count_against_the_limit() -> None:
 
 @pytest.mark.parametrize("status", [200, 403])
 async def test_client_error_1_pauses_all_until_one_probe(status: int) -> None:
-    """Nobody sends for at least ten seconds after a refusal, then one probes; then all go on."""
+    """Nobody sends for at least ten seconds after a refusal, then one probes; then all continue."""
     service = Service([])
     service.script[3] = refusal(1, status)
     async with service.client(rate_limit=RateLimit(100, 60.0)) as client:
@@ -185,7 +185,7 @@ class Permits:
 
 @pytest.mark.parametrize(("delay", "asked"), [(0.0, 1), (0.7, 1), (0.8, 2), (70.0, 2)])
 async def test_limiter_stale_permit_is_asked_for_again(delay: float, asked: int) -> None:
-    """A limiter counts from its permit: where the request is written much later, it is asked again before."""
+    """A limiter counts from its permit: where the request is written much later, the limiter is asked again before."""
     limiter = Permits()
     async with CdrClient(code=CODE, transport=SlowToConnect([delay]), limiter=limiter) as client:
         await client.fetch(query())

@@ -30,7 +30,7 @@ from voicenter_cdr import Cdr, ConfigurationError, DecodeError, ServiceUnreachab
 
 
 async def test_iter_all_brings_every_record_once_in_order() -> None:
-    """More than ten pages, with stats that tell what was done."""
+    """More than ten pages, with stats that show what was done."""
     service = Service(minute_rows())
     async with service.client() as client:
         records = client.iter_all(query())

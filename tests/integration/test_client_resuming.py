@@ -67,7 +67,7 @@ def test_resume_after_any_record_yields_the_rest(taken: int, dense: int, order: 
 
 @pytest.mark.parametrize("ties", ["reversed", "stable", "scrambled"])
 async def test_resume_between_records_of_one_key_yields_the_rest(ties: Any) -> None:
-    """Legs that differ only in what a key does not hold are told apart, in whatever order they come again."""
+    """Legs that differ only in what a key does not hold are distinguished, in any order of the later response."""
     rows = [
         make_row(at=START + timedelta(seconds=20 * number), number=number, QueueName=queue)
         for queue in ("First", "Second")
@@ -104,7 +104,7 @@ async def test_resume_changed_record_is_not_repeated() -> None:
 
 
 async def test_resume_from_an_error_yields_the_rest() -> None:
-    """After a failure in the middle the iteration goes on from there."""
+    """After a failure in the middle the iteration continues from there."""
     service = Service(minute_rows())
     service.script[5] = refusal(2)
     got: list[Cdr] = []
@@ -146,7 +146,7 @@ async def test_resume_pages_after_the_last_finished_one() -> None:
         '{"kind":"records","version":3,"query":"x","period":[0,true],"windows":[]}',
     ],
 )
-async def test_resume_torn_checkpoint_is_refused(checkpoint: str) -> None:
+async def test_resume_damaged_checkpoint_is_refused(checkpoint: str) -> None:
     """Before any request."""
     service = Service([])
     async with service.client() as client:
@@ -197,7 +197,7 @@ async def test_resume_again_and_again_yields_every_record_once(taken: int, order
 
 @pytest.mark.parametrize("pages", [False, True])
 async def test_iter_all_broken_off_is_not_exhausted(pages: bool) -> None:
-    """After a timeout or an error the next step says so, and where to go on: a short answer is never the whole."""
+    """After a timeout or an error the next step says so, and where to continue: a short result is never complete."""
     service = Service(minute_rows(), latency=5.0)
     async with service.client() as client:
         stream: Any = client.iter_pages(query()) if pages else client.iter_all(query())

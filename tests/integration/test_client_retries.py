@@ -218,7 +218,7 @@ async def test_iter_all_first_failure_is_the_one_raised(busy: int) -> None:
     assert len(app.hits) == spent <= 20
 
 
-async def test_send_coding_that_was_not_asked_for_is_not_tried_again() -> None:
+async def test_send_unexpected_coding_is_not_retried() -> None:
     """The next answer would come through the same proxy; the error says what to look for."""
     sent: list[httpx.Request] = []
 

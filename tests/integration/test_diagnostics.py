@@ -1,4 +1,4 @@
-"""The doctor: what is true of the service shows, in few requests, and tells no secret."""
+"""The doctor: reports how the service behaves, in few requests, without a secret."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def level(found: Diagnosis, subject: str) -> tuple[str, str]:
 
 
 async def test_diagnose_documented_service_is_healthy() -> None:
-    """Nothing to mend, nothing to note but what the month itself leaves open."""
+    """No problem, and no notice but for what the month itself leaves open."""
     found = await look(casing="documented")
     assert found.is_healthy
     assert found.error is None
@@ -58,7 +58,7 @@ async def test_diagnose_documented_service_is_healthy() -> None:
 async def test_diagnose_open_questions_are_answered(
     behaviour: dict[str, Any], subject: str, seen: str, says: str
 ) -> None:
-    """Each way a service may behave is told."""
+    """Each way a service may behave is reported."""
     found = await look(**behaviour)
     assert level(found, subject)[0] == seen
     assert says in level(found, subject)[1]
@@ -66,7 +66,7 @@ async def test_diagnose_open_questions_are_answered(
 
 
 async def test_diagnose_unknown_values_are_named_without_a_record() -> None:
-    """New types, statuses and fields, and clocks that differ, are told without any value of a record."""
+    """New types, statuses and fields, and clocks that differ, are reported without any value of a record."""
     odd = make_row(at=NOW - timedelta(days=2), number=99, CdrType=77, DialStatus="GHOSTED", Brand="0521234567")
     found = await look(None, odd)
     assert level(found, "types") == ("notice", "unknown, and kept as they are: 77 (1)")
@@ -107,7 +107,7 @@ async def test_diagnose_each_credential_is_tried() -> None:
 
 
 async def test_diagnose_failing_service_is_a_finding() -> None:
-    """Whatever the service does, something is told."""
+    """Whatever the service does, something is reported."""
     for fault in (Fault.page(200), Fault(status=503), Fault.disconnect(), Fault.no_list()):
         found = await look(Sandbox(Records(ROWS), faults={0: fault}))
         assert not found.is_healthy
@@ -119,7 +119,7 @@ async def test_diagnose_failing_service_is_a_finding() -> None:
 
 @pytest.mark.parametrize("names", [("code",), ("code", "token")])
 async def test_diagnose_refused_month_takes_a_day(names: tuple[str, ...]) -> None:
-    """Where the service refuses a month for its length, a day tells the same; five requests are enough."""
+    """Where the service refuses a month for its length, a day shows the same; five requests are enough."""
     found = await look(secrets=[{name: f"sandbox-{name}"} for name in names], max_range=7 * 86_400.0)
     assert found.is_healthy
     assert level(found, "period")[0] == "notice"
@@ -130,7 +130,7 @@ async def test_diagnose_refused_month_takes_a_day(names: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("epoch", [10**400, int(NOW.timestamp() * 1000), -(10**400)], ids=["after", "ms", "before"])
 async def test_diagnose_absurd_epoch_is_a_finding(epoch: int) -> None:
-    """It is told as such, and not in hours."""
+    """It is reported as such, and not in hours."""
     found = await look(Sandbox(Records([row | {"DateEpoch": epoch} for row in ROWS])))
     assert level(found, "zone") == (
         "notice",
@@ -149,7 +149,7 @@ async def test_diagnose_absurd_epoch_is_a_finding(epoch: int) -> None:
     ],
 )
 async def test_diagnose_date_header_without_a_zone_is_utc(date: str, seen: str | None) -> None:
-    """A date whose zone is written as unknown is UTC; what is no date tells nothing."""
+    """A date whose zone is written as unknown is UTC; invalid dates give no finding."""
     page = {"ERROR_NUMBER": 0, "TOTAL_HITS": 0, "RETURN_HITS": 0, "CDR_LIST": []}
     answers = httpx.MockTransport(lambda _: httpx.Response(200, headers={"date": date}, json=page))
     async with CdrClient(code="some-code", transport=answers) as client:

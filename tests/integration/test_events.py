@@ -72,8 +72,8 @@ def of(kind: type[ClientEvent], events: list[ClientEvent]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
-async def test_iteration_events_tell_its_whole_course() -> None:
-    """Start, requests, proven windows and end are told, under one operation, with the numbers of its stats."""
+async def test_iteration_events_show_its_whole_course() -> None:
+    """Start, requests, proven windows and end are reported, under one operation, with the numbers of its stats."""
     events: list[ClientEvent] = []
     app = sandbox(12, cap=5)
     async with client_of(app, events.append, page_cap=5, concurrency=1) as client:
@@ -93,7 +93,7 @@ async def test_iteration_events_tell_its_whole_course() -> None:
 
 
 async def test_operation_has_a_mark_of_its_own() -> None:
-    """Events of one call can be told from those of any other."""
+    """Events of one call can be distinguished from those of any other."""
     events: list[ClientEvent] = []
     async with client_of(sandbox(3), events.append) as client:
         await client.fetch(QUERY)
@@ -102,7 +102,7 @@ async def test_operation_has_a_mark_of_its_own() -> None:
     assert len({event.operation for event in of(RequestSent, events)}) == 2
 
 
-async def test_wait_is_told_before_and_after() -> None:
+async def test_wait_is_reported_before_and_after() -> None:
     """A wait for the rate limit begins with what is expected, and ends with what it took."""
     events: list[ClientEvent] = []
     async with client_of(sandbox(1), events.append, rate_limit=RateLimit(1, 60.0)) as client:
@@ -118,7 +118,7 @@ async def test_wait_is_told_before_and_after() -> None:
     assert (waits[1].operation, waits[1].is_granted) == (second.operation, False)
 
 
-async def test_refusal_and_failures_are_told_and_retried() -> None:
+async def test_refusal_and_failures_are_reported_and_retried() -> None:
     """Each attempt ends in one event, and each retry says after what."""
     events: list[ClientEvent] = []
     app = sandbox(1, {0: Fault(error=1), 1: Fault(status=503, body=b""), 2: Fault(drop=True)})
@@ -140,7 +140,7 @@ async def test_refusal_and_failures_are_told_and_retried() -> None:
 
 
 async def test_last_failure_schedules_no_retry() -> None:
-    """What is given up is told as failed, and not as asked again."""
+    """A request that is given up is reported as failed, not as retried."""
     events: list[ClientEvent] = []
     app = sandbox(1, {0: Fault(drop=True), 1: Fault(drop=True)})
     async with client_of(app, events.append, max_attempts=2) as client:
@@ -149,8 +149,8 @@ async def test_last_failure_schedules_no_retry() -> None:
     assert (len(of(RequestFailed, events)), len(of(RetryScheduled, events))) == (2, 1)
 
 
-async def test_gap_is_told_with_the_counts_that_disagree() -> None:
-    """An iteration that can't be proven tells where and by how much, and that it failed."""
+async def test_gap_is_reported_with_the_counts_that_disagree() -> None:
+    """An iteration that can't be proven reports where and by how much, and that it failed."""
     events: list[ClientEvent] = []
 
     def lie(_: httpx.Request) -> httpx.Response:
@@ -170,7 +170,7 @@ async def test_gap_is_told_with_the_counts_that_disagree() -> None:
 
 
 async def test_iteration_left_early_ends_without_an_error() -> None:
-    """Leaving is no failure, and is told apart from having come to the end."""
+    """Leaving early is no failure, and is distinguished from reaching the end."""
     events: list[ClientEvent] = []
     client = client_of(sandbox(3), events.append)
     async with client, aclosing(client.iter_all(QUERY)) as stream:
@@ -180,8 +180,8 @@ async def test_iteration_left_early_ends_without_an_error() -> None:
     assert (end.records, end.is_finished, end.error) == (1, False, None)
 
 
-async def test_delivery_is_told_when_it_is_settled() -> None:
-    """A rule's event is told once: delivered, or given up with the webhook's status."""
+async def test_delivery_is_reported_when_it_is_settled() -> None:
+    """A rule's event is reported once: delivered, or given up with the webhook's status."""
     events: list[ClientEvent] = []
     hook = Hook(lambda _: httpx.Response(500))
     app = sandbox(1)

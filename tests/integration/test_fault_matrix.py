@@ -97,7 +97,7 @@ class Case:
 
 
 def _alone() -> Iterator[Case]:
-    """Every row in every phase, once and for good: with one request in flight the one, with several the other."""
+    """Every row in every phase, once and permanently: with one request in flight the one, with several the other."""
     for (i, row), (j, phase), stays in itertools.product(enumerate(ROWS), enumerate(PHASES), (False, True)):
         yield Case((row,), stays, phase, CONCURRENCIES[(i + j + stays) % 2])
 
@@ -184,7 +184,7 @@ def _failing(case: Case, begin: int) -> tuple[Sandbox, list[Row]]:
 
 
 def _told(error: VoicenterError) -> int:
-    """How many records an error tells of; an iteration that goes on passes over them."""
+    """How many records an error reports; an iteration that continues skips them."""
     problems = error.problems if isinstance(error, DecodeError) else ()
     return len({problem.path.partition("]")[0] for problem in problems if "[" in problem.path})
 
@@ -248,7 +248,7 @@ def _how(case: Case) -> tuple[bool, str, int]:
 
 
 async def test_refused_connection_is_retried_and_raised() -> None:
-    """A refused connection is tried again, and then told with the address."""
+    """A refused connection is retried, and then reported with the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

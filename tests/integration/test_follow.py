@@ -335,7 +335,7 @@ class Overcounting(httpx.AsyncBaseTransport):
     st.booleans(),
 )
 def test_follow_wrong_count_hides_no_other_record(hidden: list[int], cap: int, restart: bool) -> None:
-    """A record that is counted and never sent holds up nothing, wherever it is; the stats and the log tell of it."""
+    """A record that is counted and never sent holds up nothing, wherever it is; the stats and the log report it."""
 
     async def main() -> None:
         rows = [row(number, 10 * number - 115) for number in range(24)]
@@ -376,7 +376,7 @@ def test_follow_query_with_an_end_ends_without_an_error(begun: int, fraction: in
 
 
 async def test_follow_second_that_no_page_can_hold_ends_it() -> None:
-    """Where one second fills a page and nothing tells its records apart, an error says so; nothing is left out."""
+    """Where one second fills a page and its records can't be distinguished, an error says so; nothing is left out."""
     rows = [row(number, -5, CdrType=8) for number in range(12)]
     desk = Desk(cap=3)
     desk.app.replace(Records(rows))

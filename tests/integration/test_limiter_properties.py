@@ -205,7 +205,7 @@ async def test_redis_limiter_open_to_failure_does_not_wait_each_time(
     assert loop.time() - begun >= 30 + LIMIT.period
 
 
-async def test_redis_limiter_refused_password_is_not_tried_again(
+async def test_redis_limiter_refused_password_is_not_retried(
     redis_server: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not become right within seconds."""
@@ -245,7 +245,7 @@ async def test_redis_limiter_waiting_programs_use_the_whole_budget(
 
 
 def test_sqlite_limiter_slow_disk_renews_the_permit(tmp_path: Path) -> None:
-    """A permit counts from when it was read, before the disk stalled; it is written anew before it is used."""
+    """A permit counts from when it was read, before the disk stalled; it is written again before it is used."""
     now, stalls = [0.0], [0.0, 4.9, 0.0, 4.9]
 
     def clock() -> float:
@@ -280,7 +280,7 @@ def test_sqlite_limiter_slow_disk_renews_the_permit(tmp_path: Path) -> None:
         pytest.param("SQLITE_IOERR_DELETE_NOENT", id="journal removed"),
     ],
 )
-async def test_sqlite_limiter_file_removed_between_two_steps_is_tried_again(
+async def test_sqlite_limiter_file_removed_between_two_steps_is_retried(
     error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cleaner can take the file, or its journal, at any moment; the next look finds a new one."""

@@ -216,7 +216,7 @@ async def test_delivery_span_lasts_from_firing_to_settling(telemetry: Telemetry)
 
 
 def test_hook_without_the_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing extra is told by its name."""
+    """A missing extra is named."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(Exception, match=r"voicenter-cdr\[otel\]"):
         OpenTelemetryHook()

@@ -1,4 +1,4 @@
-"""Numbers under other names: they join, tell nothing, and leave what is made from a record right."""
+"""Numbers under other names: they join, reveal nothing, and leave what is made from a record right."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_export_with_pseudonyms_writes_no_number_in_any_format(run: Run, key_fil
 def test_export_with_pseudonyms_prints_no_checkpoint(
     service: Service, run: Run, key_file: str, tmp_path: Path
 ) -> None:  # fixtures
-    """Nor a checkpoint, whose digests are of records with their numbers; without pseudonyms it is told."""
+    """Nor a checkpoint, whose digests are of records with their numbers; without pseudonyms it is reported."""
     for command in (("export",), ("sync", str(tmp_path / "a.sqlite"))):
         words = (*command, "--last", "7d", "--max-wait", "1", "--error-format", "json")
         for more in ((), ("--pseudonymise-key-file", key_file)):
@@ -337,7 +337,7 @@ async def test_sync_with_another_key_is_refused(kind: str, tmp_path: Path, monke
 def test_sync_command_with_pseudonyms_keeps_names(
     service: Service, run: Run, key_file: str, tmp_path: Path
 ) -> None:  # fixtures
-    """The flag of sync: the copy holds names, and goes on with the same key only."""
+    """The flag of sync: the copy holds names, and continues with the same key only."""
     target, flag = str(tmp_path / "calls/"), "--pseudonymise-key-file"
     words = ("sync", f"{target}/", "--format", "jsonl", "--last", "7d")
     assert run(*words, flag, key_file).code == 0

@@ -33,7 +33,7 @@ from voicenter_cdr.recordings.download import file_stem
 
 
 async def test_download_stores_and_lists_a_recording(tmp_path: Path) -> None:
-    """It lies in the folder of its UTC day, whole; the manifest tells what it is, without link and number."""
+    """It lies in the folder of its UTC day, whole; the manifest shows what it is, without link and number."""
     recording = await fetch(Server(), tmp_path)
     cdr = call()
     assert recording.path == f"date=2026-07-14/{file_stem(cdr)}.mp3"
@@ -55,7 +55,7 @@ async def test_download_stores_and_lists_a_recording(tmp_path: Path) -> None:
 async def test_download_names_a_file_when_its_bytes_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A recording gets its name when its bytes are on the disk, and is told of when its name is, too."""
+    """A recording gets its name when its bytes are on the disk, and is reported when its name is, too."""
     synced: list[tuple[int, list[str]]] = []
     fsync = os.fsync
 
@@ -70,7 +70,7 @@ async def test_download_names_a_file_when_its_bytes_are_on_the_disk(
 
 @pytest.mark.parametrize("suffix", FORMATS)
 async def test_download_names_a_file_by_its_first_bytes(tmp_path: Path, suffix: str) -> None:
-    """The kind is told by the first bytes, whatever the link and the header say."""
+    """The first bytes decide the kind, not the link or the header."""
     make, media_type = FORMATS[suffix]
     recording = await fetch(Server(make(5)), tmp_path)
     assert recording.path is not None

@@ -1,4 +1,4 @@
-"""Answers that are no recording: told, and tried again only where that can help."""
+"""Responses that are not recordings: reported, and retried only where that can help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from voicenter_cdr import RecordingError
 
 
 async def test_download_429_is_not_repeated(tmp_path: Path) -> None:
-    """A link that is throttled is not asked again, and the error says when it may be."""
+    """A throttled link is not requested again, and the error says when it may be."""
     server = Server(then=httpx.Response(429, headers={"retry-after": "30"}))
     with pytest.raises(RecordingError, match=r"HTTP 429\); it accepts one again in 30 s") as raised:
         await fetch(server, tmp_path)
@@ -44,7 +44,7 @@ async def test_download_429_pauses_new_downloads(tmp_path: Path, asked: int, gra
 
 
 async def test_download_server_errors_are_retried(tmp_path: Path) -> None:
-    """5xx and broken connections are tried again a few times, with pauses; Retry-After is obeyed."""
+    """5xx and broken connections are retried a few times, with pauses; Retry-After is obeyed."""
     wait = httpx.Response(503, headers={"retry-after": "60"})
     server, clock = Server(SOUND, wait, httpx.ConnectError("refused")), asyncio.get_running_loop().time
     begun = clock()
@@ -61,7 +61,7 @@ async def test_download_server_errors_are_retried(tmp_path: Path) -> None:
     ],
 )
 async def test_download_failures_that_stay_are_raised(tmp_path: Path, answer: ApiResponse, text: str) -> None:
-    """After the last attempt the error says why and how often; it survives pickle, and may be tried again later."""
+    """After the last attempt the error says why and how often; it survives pickle, and may be retried later."""
     server = Server(then=answer)
     with pytest.raises(RecordingError, match=text) as raised:
         await fetch(server, tmp_path)
@@ -72,7 +72,7 @@ async def test_download_failures_that_stay_are_raised(tmp_path: Path, answer: Ap
 
 @pytest.mark.parametrize(("status", "missing"), [(404, True), (410, True), (401, False), (403, False), (400, False)])
 async def test_download_refusals_are_not_repeated(tmp_path: Path, status: int, missing: bool) -> None:
-    """Other refusals are asked once; that there is nothing behind a link is told apart."""
+    """Other refusals are not retried; a link that leads to nothing is reported as missing."""
     server = Server(then=httpx.Response(status))
     with pytest.raises(RecordingError, match=f"HTTP {status}") as raised:
         await fetch(server, tmp_path)
@@ -81,7 +81,7 @@ async def test_download_refusals_are_not_repeated(tmp_path: Path, status: int, m
 
 
 async def test_download_too_large_is_refused(tmp_path: Path) -> None:
-    """The limit holds for what is told and for what comes, and nothing is kept."""
+    """The limit holds for the announced and for the received length, and nothing is kept."""
     endless = httpx.Response(200, headers={"content-length": str(10**12)}, stream=Pieces(SOUND[:99], silent=True))
     with pytest.raises(RecordingError, match="more than 9,999 bytes"):
         await fetch(Server(SOUND, endless), tmp_path, max_bytes=9_999)

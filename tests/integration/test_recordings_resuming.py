@@ -155,7 +155,7 @@ async def test_resume_part_of_another_length_restarts(tmp_path: Path, left: byte
 
 @POSIX
 async def test_resume_note_is_written_after_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept of a recording is noted when it is on the disk, and the note is gone while it is gone on with."""
+    """A part is described once it is on the disk, and the description is removed while it is resumed."""
     seen: list[list[str]] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.append(files(tmp_path)))
     await broken_off(tmp_path)
@@ -248,7 +248,7 @@ async def test_resume_rest_that_adds_nothing_restarts(tmp_path: Path) -> None:
 
 
 async def test_download_wrong_length_fails(tmp_path: Path) -> None:
-    """Fewer bytes than were told are tried again and stay as a part; more are thrown away."""
+    """Fewer bytes than announced are retried and kept as a part; more are discarded."""
     short = [httpx.Response(200, headers={"content-length": "30000"}, stream=Pieces(SOUND[:n])) for n in (900, 1000)]
     with pytest.raises(RecordingError, match="broke off after 2 attempts") as raised:
         await fetch(Server(SOUND, *short), tmp_path, max_attempts=2)
@@ -291,7 +291,7 @@ async def test_resume_real_connections_that_break_and_stall(tmp_path: Path) -> N
 
 
 async def test_download_cancelled_leaves_a_part(tmp_path: Path) -> None:
-    """A download that is cancelled closes its answer and leaves what came; the next one goes on with it."""
+    """A cancelled download closes its response and keeps the bytes so far; the next one resumes it."""
     body = Pieces(SOUND[:8000], silent=True)
     silent = httpx.Response(200, headers={"content-length": str(len(SOUND)), "etag": '"v1"'}, stream=body)
     with pytest.raises(TimeoutError):
@@ -307,7 +307,7 @@ async def test_download_cancelled_leaves_a_part(tmp_path: Path) -> None:
 
 @POSIX
 def test_download_killed_leaves_a_part(tmp_path: Path) -> None:
-    """After a kill in the middle there is a part, no file and no line; the next run fetches it anew."""
+    """After a kill in the middle there is a part, no file and no line; the next run fetches it again."""
     code = (
         "import asyncio, os, signal, sys, httpx\n"
         "sys.path[:0] = sys.argv[2:]\n"

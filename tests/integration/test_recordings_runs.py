@@ -31,7 +31,7 @@ from voicenter_cdr.recordings import (
 
 @pytest.mark.parametrize("concurrency", [1, 3, 10])
 async def test_run_keeps_to_its_concurrency(tmp_path: Path, concurrency: int) -> None:
-    """As many as were allowed run together, never more; every record is told of."""
+    """As many as were allowed run together, never more; every record is reported."""
     server, records = Server(), [call(n) for n in range(12)]
     found = await fetch_all(server, tmp_path, records, concurrency=concurrency)
     assert server.most == concurrency
@@ -57,7 +57,7 @@ async def test_run_takes_records_as_needed(tmp_path: Path) -> None:
 
 
 async def test_run_slow_source_holds_no_result_back(tmp_path: Path) -> None:
-    """What is fetched is told at once, though the next record is not there yet, as when following new calls."""
+    """A recording is yielded at once, although the next record is not there yet, as with new calls."""
 
     async def slow() -> AsyncIterator[Cdr]:
         for n in range(3):
@@ -81,7 +81,7 @@ async def test_run_record_that_comes_twice_is_fetched_once(tmp_path: Path) -> No
 
 
 async def test_run_link_that_comes_later_is_fetched(tmp_path: Path) -> None:
-    """A record that is told of without a link, and then with one, ends with its recording."""
+    """A record that comes without a link, and then with one, ends with its recording."""
     server = Server()
     found = await fetch_all(server, tmp_path, [call(record_url=None), call(), call()])
     assert [recording.status for recording in found] == ["missing", "stored"]
@@ -89,7 +89,7 @@ async def test_run_link_that_comes_later_is_fetched(tmp_path: Path) -> None:
 
 
 async def test_run_failure_stops_no_other_download(tmp_path: Path) -> None:
-    """A recording that can't be had is told with its reason, and the others are fetched."""
+    """A recording that can't be fetched is reported with its reason, and the others are fetched."""
     records = [call(1, record_url="https://evil.example/x"), call(2), call(3, record_url=None), call(4)]
     found = {recording.key: recording for recording in await fetch_all(Server(), tmp_path, records)}
     assert [found[recording_key(cdr)].status for cdr in records] == ["failed", "stored", "missing", "stored"]

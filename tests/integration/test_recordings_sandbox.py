@@ -48,7 +48,7 @@ async def test_sandbox_calls_have_recordings(tmp_path: Path, recordings: Any) ->
 
 
 async def test_sandbox_recordings_over_http(tmp_path: Path) -> None:
-    """Served, the links lead to the port, ranges are honoured, and a part is gone on with over a real connection."""
+    """Served, the links lead to the port, ranges are honoured, and a part is resumed over a real connection."""
     pytest.importorskip("uvicorn")
     app = Sandbox(CENTRE, behaviour=Behaviour(recordings="here"))
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url) as client:

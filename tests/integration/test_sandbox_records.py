@@ -107,7 +107,7 @@ async def test_sandbox_empty_values_follow_the_switch(empties: Any, expected: di
 
 @pytest.mark.parametrize("error_status", ["ok", 200])
 async def test_sandbox_error_status_ok_answers_200(error_status: Any) -> None:
-    """The number tells, and STATUS_CODE says what the status would have been."""
+    """The error number is in the body, and STATUS_CODE holds the usual status."""
     answer = await post(Sandbox(ROWS, behaviour=Behaviour(error_status=error_status)), request(code="x"))
     assert (answer.status_code, answer.json()["STATUS_CODE"]) == (200, 403)
 
@@ -117,7 +117,7 @@ async def test_sandbox_error_status_ok_answers_200(error_status: Any) -> None:
     [("none", 1), ("floor", 1), ("round", 2), ("ceil", 2), ("shown", 1)],
 )
 async def test_sandbox_date_epoch_agrees_with_date(fractions: Any, shown: int) -> None:
-    """DateEpoch tells the second that Date shows; one that was stored in another zone stays that far off."""
+    """DateEpoch shows the second that Date shows; one that was stored in another zone stays that far off."""
     rows = [record(1.5, DateEpoch=MIDNIGHT + 1), record(1.5, DateEpoch=MIDNIGHT + 1 + 3 * 3600)]
     app = Sandbox(Records(rows), behaviour=Behaviour(fractions=fractions, casing="documented"))
     got = (await post(app, request(sort=ASCENDING))).json()["CDR_LIST"]
@@ -200,7 +200,7 @@ def test_call_centre_truth_marks_returned_calls(centre: CallCentre) -> None:
 
 
 def test_call_centre_size_is_as_asked(centre: CallCentre) -> None:
-    """As many agents and queues as asked; a department has one id; legs of one type and time are told apart."""
+    """As many agents and queues as asked; a department has one id; legs of one type and time are distinguished."""
     rows = [centre.record(n) for n in range(len(centre))]
     assert {row["QueueName"] for row in rows} - {""} == {"שירות לקוחות", "Sales"}
     assert len({row["RepresentativeCode"] for row in rows} - {""}) == 6

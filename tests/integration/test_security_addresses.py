@@ -87,7 +87,7 @@ async def encrypted(certificate: tuple[str, str]) -> AsyncIterator[tuple[int, li
 async def test_certificate_of_an_unknown_authority_is_refused(
     switch: str, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
-    """Refused before a byte of the request is sent, whatever the environment says; the cause is told."""
+    """Refused before a byte of the request is sent, whatever the environment says; the cause is reported."""
     if switch:
         monkeypatch.setenv(*switch.split("="))
     async with encrypted(certificate) as (port, came):

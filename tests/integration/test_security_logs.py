@@ -79,7 +79,7 @@ async def test_error_of_an_echoing_service_shows_no_secret(
 
 @pytest.mark.parametrize("way", ["code", "token"])
 async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Callable[[], str]) -> None:
-    """Refused, broken while sending, broken while reading, or never answered: the cause is told alone."""
+    """Refused, broken while sending, broken while reading, or never answered: the cause is reported alone."""
     pytest.importorskip("uvicorn")
     app = Sandbox(Records([]), codes=[SECRET], tokens=[SECRET])
     causes: list[type[BaseException]] = []
@@ -155,7 +155,7 @@ async def test_error_of_parsing_a_raw_response_shows_no_secret() -> None:
     ],
 )
 def test_error_of_a_refused_client_shows_no_secret(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with a client is told without its credential, also where local variables are shown."""
+    """What is wrong with a client is reported without its credential, also where local variables are shown."""
     with pytest.raises(ConfigurationError) as raised:
         CdrClient(**{"code": SECRET, **options})
     assert not leaks(everything(raised.value))
@@ -234,7 +234,7 @@ async def test_error_of_a_shared_limiter_shows_no_password() -> None:
 
 @pytest.mark.parametrize(("reply", "kind"), [(b"", TimeoutError), (b"+OK\r\n", RateLimitError)])
 async def test_error_while_a_shared_limiter_logs_in_shows_no_password(reply: bytes, kind: type[Exception]) -> None:
-    """A caller who waits no longer sees no password, and what is no Redis server is told as a limiter's failure."""
+    """A caller who stops waiting sees no password; a server that is not Redis is reported as a limiter's failure."""
     pytest.importorskip("redis")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -49,7 +49,7 @@ def put_back(path: Path) -> None:
 
 @pytest.mark.parametrize("lose", [remove, empty, put_back])
 def test_sqlite_limiter_lost_file_grants_no_more_than_the_limit(tmp_path: Path, lose: Callable[[Path], None]) -> None:
-    """Whoever asks first after the loss, what was granted before still counts; then all go on by themselves."""
+    """Permits that were granted before the loss still count for every program; then all continue."""
 
     async def main() -> None:
         loop, times, path = asyncio.get_running_loop(), list[float](), tmp_path / "rate.db"

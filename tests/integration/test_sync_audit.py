@@ -67,7 +67,7 @@ async def test_audit_capped_totals_start_lower(account: Account) -> None:
 
 
 async def test_audit_day_of_more_than_a_page_is_counted(account: Account) -> None:
-    """A full day beside others is told exactly, also with records in the seconds beside it."""
+    """A full day beside others is reported exactly, also with records in the seconds beside it."""
     midnight = (BEGIN + timedelta(days=2)).replace(hour=0)
     edges = [record(midnight + timedelta(seconds=n), CallID=f"edge-{n}") for n in (-1, 0)]
     crowd = [record(midnight + timedelta(minutes=n), CallID=f"{n}") for n in range(1, 200)]
@@ -111,7 +111,7 @@ async def test_audit_gap_is_not_proven(account: Account) -> None:
 
 
 async def test_audit_other_account_or_no_copy_is_refused(account: Account) -> None:
-    """A copy is audited with what it was made with, and a missing one is told."""
+    """A copy is audited with what it was made with, and a missing one is reported."""
     with pytest.raises(CheckpointError, match="no copy"):
         await audited(account, "calls.sqlite")
     await account.sync("calls.sqlite", NOW)

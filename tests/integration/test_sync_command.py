@@ -14,7 +14,7 @@ from voicenter_cdr.sandbox import Fault
 
 @pytest.mark.usefixtures("service")
 def test_sync_command_makes_and_updates_a_copy(run: Run, tmp_path: Path) -> None:
-    """The command makes a copy, brings it up to date without a period, and tells what it did on standard error."""
+    """The command makes a copy, brings it up to date without a period, and shows what it did on standard error."""
     target = str(tmp_path / "calls.duckdb")
     planned = run("sync", target, "--last", "7d", "--dry-run")
     assert (planned.code, planned.out) == (0, "")
@@ -37,7 +37,7 @@ def test_sync_command_makes_and_updates_a_copy(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("service")
 def test_sync_command_bad_input_exits_with_2(run: Run, tmp_path: Path) -> None:
-    """What makes no sense ends with 2 and says why."""
+    """Invalid options end with 2 and a reason."""
     target = str(tmp_path / "calls.db")
     for words, hint in (
         ([target], "--last 30d"),
@@ -63,7 +63,7 @@ def test_sync_command_with_records_of_other_days_exits_with_4(run: Run, tmp_path
 
 
 def test_sync_command_with_gaps_exits_with_4(service: Service, run: Run, tmp_path: Path) -> None:
-    """Days that could not be proven end it with 4, by name; the next run mends them."""
+    """Days that could not be proven end it with 4, by name; the next run repairs them."""
     service.goes_wrong(then=Fault(bad_row=1))
     done = run("sync", f"{tmp_path}/lake/", "--from", "7d", "--error-format", "json")
     *_, error = done.err.splitlines()

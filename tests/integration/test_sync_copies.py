@@ -135,7 +135,7 @@ async def test_sync_second_run_fetches_recent_days_only(account: Account, kind: 
 
 @everywhere
 async def test_sync_after_a_failure_resumes_at_the_watermark(account: Account, kind: str) -> None:
-    """What failed in the middle is gone on with where it was: nothing that was stored is asked again."""
+    """A run that failed midway is resumed: no stored day is requested again."""
     account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
     with pytest.raises(Exception, match="500"):
         await account.sync(kind, NOW + timedelta(days=6))
@@ -196,7 +196,7 @@ async def test_sync_closed_period_bounds_the_copy(account: Account, kind: str) -
 
 
 async def test_sync_dry_run_costs_and_changes_nothing(account: Account) -> None:
-    """A dry run tells the days, asks nothing and leaves nothing; so too where there is a copy."""
+    """A dry run reports the days, sends nothing and writes nothing, also where there is a copy."""
     report = await account.sync("calls.sqlite", NOW, dry_run=True)
     assert (len(report.windows), report.requests, report.is_complete) == (6, 0, False)
     assert list(account.folder.iterdir()) == []
@@ -262,7 +262,7 @@ async def test_sync_real_week_reaches_every_kind_of_copy(account: Account, kind:
 async def test_audit_and_dry_run_read_a_copy_where_nothing_can_be_written(
     account: Account, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy on a volume that is mounted read-only can be audited, and a dry run tells what a sync would fetch."""
+    """A copy on a volume that is mounted read-only can be audited, and a dry run shows what a sync would fetch."""
     await account.sync(kind, NOW)
     before = {path: path.stat().st_mtime_ns for path in account.folder.rglob("*")}
     access = os.access

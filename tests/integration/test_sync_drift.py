@@ -131,7 +131,7 @@ async def test_sync_renamed_column_that_must_have_a_value_is_named(account: Acco
 
 
 @pytest.mark.parametrize("column", sample(["duration", "started_at", "_synced_at"], 3, first=1))
-async def test_sync_column_of_another_type_is_made_anew(account: Account, column: str) -> None:
+async def test_sync_column_of_another_type_is_created_again(account: Account, column: str) -> None:
     """A column whose type was changed would give other values, so that it is dropped and fetched again."""
     await account.sync("calls.duckdb", LATER)
     change(account.target("calls.duckdb"), [f"ALTER TABLE cdr ALTER {column} TYPE VARCHAR"])
@@ -163,8 +163,8 @@ async def test_sync_trigger_that_keeps_records_out_is_named(account: Account, tr
 
 @everywhere
 @pytest.mark.parametrize("day", ["2020-01-01", "2040-01-01"])
-async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, kind: str, day: str) -> None:
-    """What somebody has put beside the period is left as it is, told by a sync and shown by an audit.
+async def test_sync_records_of_days_it_never_fetched_are_reported(account: Account, kind: str, day: str) -> None:
+    """Records that another program has added outside of the period are kept, and reported by sync and audit.
 
     Such a copy is not complete: who reads all of it counts more than the ledger knows.
     """
@@ -194,7 +194,7 @@ async def test_sync_records_of_days_it_never_fetched_are_told(account: Account, 
 
 
 @pytest.mark.parametrize("time", ["garbage", "2026-7-1T08:00:00Z", "2026-W27-3T08", "1783000000"])
-async def test_sync_records_without_a_valid_time_are_told(account: Account, time: str) -> None:
+async def test_sync_records_without_a_valid_time_are_reported(account: Account, time: str) -> None:
     """A time that somebody has written into a column of texts belongs to no day, but readers count its record."""
     await account.sync(KINDS[0], LATER)
     change(account.target(KINDS[0]), [f"UPDATE cdr SET started_at = '{time}' WHERE rowid = 1"])
@@ -206,7 +206,7 @@ async def test_sync_records_without_a_valid_time_are_told(account: Account, time
 
 
 async def test_sync_times_in_another_form_are_replaced(account: Account) -> None:
-    """A day whose times SQLite's own functions have written anew is replaced as a whole when it is read again."""
+    """A day whose times SQLite's own functions have rewritten is replaced as a whole when it is read again."""
     await account.sync(KINDS[0], NOW)
     change(account.target(KINDS[0]), ["UPDATE cdr SET started_at = datetime(started_at)"])
     await account.sync(KINDS[0], NOW, lookback=timedelta(days=30))

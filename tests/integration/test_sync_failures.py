@@ -79,7 +79,7 @@ async def test_sync_slow_disk_holds_the_fetching_back(account: Account, monkeypa
 
 @everywhere
 async def test_sync_cancelled_leaves_whole_days(account: Account, kind: str) -> None:
-    """Cancelled at any point, and twice, the copy holds whole days, and the next run goes on behind them."""
+    """Cancelled at any point, and twice, the copy holds complete days, and the next run continues after them."""
     for steps in range(0, 120, 7):
         task = asyncio.create_task(account.sync(kind, NOW))
         for _ in range(steps):
@@ -105,7 +105,7 @@ async def test_sync_unreachable_service_raises(account: Account, kind: str) -> N
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 @everywhere
 def test_sync_full_disk_resumes_afterwards(tmp_path: Path, kind: str) -> None:
-    """Where the system takes no more bytes there is one clear error, and the next run goes on from what was stored."""
+    """A full disk gives one clear error, and the next run continues from the stored days."""
     target = f"{tmp_path}/{kind}"
     limit = {"calls.sqlite": 120_000, "calls.duckdb": 15_000, "calls/": 1_200}[kind]
     assert in_a_small_world(lambda: whole_run(target, NOW), limit).startswith("OSError")

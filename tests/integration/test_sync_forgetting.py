@@ -1,4 +1,4 @@
-"""What a copy was told to forget, or has let expire, stays away from it."""
+"""Forgotten and expired records are not stored in a copy again."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_forget_number_of_a_pseudonymised_copy(account: Account) -> None:
 
 
 async def test_forget_bad_input_is_refused(account: Account) -> None:
-    """No number, no copy and an export are told as such, without the number."""
+    """No number, no copy and an export are reported as such, without the number."""
     for number in ("", "ab", "12", "sip-code"):
         with pytest.raises(ConfigurationError, match="at least three digits") as caught:
             forget(number, account.target("calls.sqlite"))
@@ -160,7 +160,7 @@ async def test_keep_by_a_clock_that_is_ahead_of_the_service_removes_nothing_too_
 
 
 async def test_keep_by_a_clock_that_was_ahead_of_a_silent_service_is_undone(account: Account) -> None:
-    """Where the service tells no time, what went too early comes back as soon as the clock is right."""
+    """Where the service shows no time, days that expired too early come back once the clock is right."""
     await account.sync("calls.sqlite", NOW)
     options: dict[str, Any] = {"records": world(NOW), "keep": timedelta(days=4), "start": None}
     await account.sync("calls.sqlite", NOW + timedelta(days=3), **options)
@@ -183,7 +183,7 @@ async def test_keep_with_a_first_sync_fetches_no_more(account: Account) -> None:
 
 @pytest.mark.usefixtures("service")
 def test_forget_command_removes_from_many_copies(run: Run, tmp_path: Path) -> None:
-    """The command removes a number from every copy it names, and tells how many records went."""
+    """The command removes a number from every copy it names, and reports how many records were removed."""
     targets = [str(tmp_path / "a.sqlite"), f"{tmp_path}/lake/"]
     for target in targets:
         run("sync", target, "--last", "7d")
@@ -248,7 +248,7 @@ async def test_forget_number_of_some_calls_needs_no_word(account: Account) -> No
 
 
 async def test_forget_damaged_file_is_named(account: Account) -> None:
-    """A file that nobody can read may hold the number, so that a sync has to mend it first."""
+    """A file that can't be read may hold the number, so that a sync has to replace it first."""
     await account.sync("calls/", NOW, records=calls())
     file = sorted((account.folder / "calls").rglob("part-0.*"))[0]
     file.write_bytes(file.read_bytes()[:-9])

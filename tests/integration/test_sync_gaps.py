@@ -126,7 +126,7 @@ async def test_sync_outage_raises_and_leaves_no_gap(account: Account, kind: str)
 
 
 async def test_sync_last_two_days_failing_looks_like_an_outage(account: Account) -> None:
-    """Nothing tells them from an outage until there is a day behind them; the days before them are stored."""
+    """They can't be distinguished from an outage until a later day succeeds; the days before them are stored."""
     edge = LAST.timestamp()
     account.app.faults = lambda _, hit: Fault(status=500) if hit.window[0] <= edge <= hit.window[1] else None
     with pytest.raises(ServerError):
@@ -137,7 +137,7 @@ async def test_sync_last_two_days_failing_looks_like_an_outage(account: Account)
 
 
 async def test_sync_outage_after_a_failed_day_leaves_that_gap(account: Account) -> None:
-    """A day that failed before another came is a gap by then; the outage behind it is told as such."""
+    """A day that failed before another came is a gap by then; the outage behind it is reported as such."""
     account.app.faults = lambda place, _: None if place in (10, 11) else Fault(status=500)
     with pytest.raises(ServerError):
         await account.sync("calls.sqlite", NOW)
@@ -191,7 +191,7 @@ async def test_sync_contradicting_counts_reach_stored_days(tmp_path: Path, kind:
 @everywhere
 @pytest.mark.parametrize("broken", ["Duration", "Date"])
 async def test_sync_unreadable_record_leaves_a_gap_or_is_left_out(account: Account, kind: str, broken: str) -> None:
-    """Its day is a gap; on request the readable records are stored, and the ledger tells of the other."""
+    """Its day is a gap; on request the readable records are stored, and the ledger reports the other."""
     records = Records([record(BEGIN + timedelta(hours=20 * n)) for n in range(6)])
     if broken == "Duration":
         records = records.changed(3, Duration="long")
@@ -233,7 +233,7 @@ async def test_sync_misfit_leaves_a_gap(account: Account, kind: str) -> None:
 
 @everywhere
 async def test_sync_misfit_with_collect_is_left_out(account: Account, kind: str) -> None:
-    """On request the others of its day are stored, in order, and the ledger tells of it; its day is not asked again."""
+    """On request the others of its day are stored, in order, and the ledger has it; its day is not requested again."""
     durations = [2**40 if n in (0, 7, 8, 23) else n for n in range(24)]
     start = BEGIN.replace(hour=0)
     records = Records([record(start + timedelta(hours=n), Duration=value) for n, value in enumerate(durations)])

@@ -50,7 +50,7 @@ from voicenter_cdr.sync import SyncWindow, sync
 async def test_full_refresh_that_brings_nothing_keeps_the_copy(
     account: Account, kind: str, fault: Fault, error: type[Exception] | None
 ) -> None:
-    """Where no day comes, by an error or by gaps, the copy stays as it was, and the next run goes on with it."""
+    """Where no day comes, by an error or by gaps, the copy stays as it was, and the next run continues with it."""
     await account.sync(kind, NOW)
     account.app.faults = lambda *_: fault
     options = {"full_refresh": True, "start": None, "filters": {"cdr_types": [9]}}
@@ -141,7 +141,7 @@ async def test_sync_adopt_takes_over_another_account(account: Account, kind: str
 
 @everywhere
 async def test_state_holds_no_secret_and_no_number(account: Account, kind: str) -> None:
-    """Neither the code nor a number that is filtered by can be found in what is stored, nor told from it."""
+    """Neither the code nor a number that is filtered by can be found in the stored state, nor derived from it."""
     await account.sync(kind, NOW, filters={"phones": [PHONE]}, records=Records([]))
     for path in account.folder.rglob("*"):
         data = path.read_bytes() if path.is_file() else b""
@@ -178,7 +178,7 @@ async def test_sync_corrupt_state_is_refused_and_kept(account: Account) -> None:
 
 
 async def test_sync_state_elsewhere_is_named_beside_the_folder(account: Account) -> None:
-    """The state of a folder can be kept in a file of one's choice; the one beside it tells where."""
+    """The state of a folder can be kept in a file of one's choice; the one beside it shows where."""
     state = account.folder / "states" / "mine.json"
     state.parent.mkdir()
     for hours in (0, 30):
@@ -197,7 +197,7 @@ async def test_export_into_a_copy_is_refused(account: Account) -> None:
 
 
 async def test_sync_with_another_state_is_refused(account: Account) -> None:
-    """A run with another state than that of the dataset refuses, unless that one was moved or all is fetched anew."""
+    """A run with another state than that of the dataset refuses, unless that one was moved or all is fetched again."""
     here, there = account.folder / "here.json", account.folder / "there.json"
     await account.sync("calls/", NOW, state=here)
     shutil.copy(here, there)
@@ -216,7 +216,7 @@ async def test_sync_with_another_state_is_refused(account: Account) -> None:
 
 @pytest.mark.parametrize("target", ["calls/", "folder.sqlite"])
 async def test_sync_folder_in_place_of_a_file_is_refused(account: Account, target: str) -> None:
-    """A state within the dataset it is about, and a folder called like a database, are told before any request."""
+    """A state within the dataset it is about, and a folder called like a database, are reported before any request."""
     (account.folder / "folder.sqlite").mkdir()
     state = account.folder / "calls" / "state.json" if target == "calls/" else None
     with pytest.raises(ConfigurationError, match=r"which holds records alone|is a folder"):
@@ -271,7 +271,7 @@ async def test_full_refresh_killed_midway_leaves_the_old_dataset(
 
 @everywhere
 async def test_sync_second_writer_is_refused(account: Account, kind: str) -> None:
-    """A second run on the same copy refuses at once, and so does an export to it; the first one goes on."""
+    """A second run on the same copy refuses at once, and so does an export to it; the first one continues."""
     refused: list[str] = []
     export = open_sink(account.target(kind))  # before there is a copy
 
@@ -333,7 +333,7 @@ async def test_sync_second_writer_through_a_link_is_refused(account: Account, ki
 async def test_sync_bad_input_is_refused_before_any_request(
     account: Account, target: str, options: Any, hint: str
 ) -> None:
-    """Bad input is told before any request, and leaves nothing behind."""
+    """Bad input is reported before any request, and leaves nothing behind."""
     with pytest.raises(ConfigurationError, match=hint):
         await account.sync(target, NOW, **options)
     assert account.app.hits == []

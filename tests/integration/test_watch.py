@@ -118,7 +118,7 @@ async def test_watch_fires_once_per_record_or_per_version() -> None:
 
 
 async def test_watch_without_a_query_begins_now() -> None:
-    """What began before the watch did is none of its business; a restart goes on from the first start."""
+    """Calls that began before the watch are ignored; a restart continues from the first start."""
     told = Told()
     desk = Desk(row(1, -5), row(2, 1))
     async with desk.watching(Rule(name="all", handler=told), query=None) as stream:
@@ -131,7 +131,7 @@ async def test_watch_without_a_query_begins_now() -> None:
 
 
 async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:
-    """No rules, two of one name, something else; checkpoints that are torn, or of another watch."""
+    """No rules, two of one name, something else; checkpoints that are damaged, or of another watch."""
     rule = Rule(name="all", handler=Told())
     for chosen in ([], [rule, rule], ["rule"]):
         with pytest.raises(ConfigurationError):

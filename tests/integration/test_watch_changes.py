@@ -109,7 +109,7 @@ async def test_watch_left_leaves_nothing_behind() -> None:
     assert numbers(again.done) == [1, 2]
 
 
-async def test_watch_ids_tell_no_number_and_outlive_a_restart() -> None:
+async def test_watch_ids_reveal_no_number_and_survive_a_restart() -> None:
     """An id is the same after a restart from a checkpoint, and nothing that can be made from the record alone."""
     told, again = Told(lambda _: True), Told()
     rules = [Rule(name="call", handler=told), Rule(name="each", handler=told, once=False)]

@@ -161,7 +161,7 @@ def test_watch_slow_reader_is_waited_for(say: Say, monkeypatch: pytest.MonkeyPat
     assert "2 events, 2 delivered, 0 given up" in err
 
 
-def test_watch_events_under_way_at_the_end_are_told(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_undelivered_events_at_the_end_are_reported(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 4 where the time is up before every event was taken, and a word about who holds them."""
 
     class Stuck:
@@ -189,7 +189,7 @@ def test_watch_state_has_one_owner(say: Say, tmp_path: Path) -> None:
     assert say(*WORDS, "--state", str(state))[0] == 0
 
 
-def test_watch_state_that_can_not_be_saved_is_told_and_tried_again(
+def test_watch_state_that_can_not_be_saved_is_reported_and_retried(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full for a while is survived; one that stays full ends the run with an exit code."""

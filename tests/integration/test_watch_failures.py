@@ -113,7 +113,7 @@ async def test_watch_handler_that_breaks_its_task_ends_the_stream() -> None:
     assert numbers(told.done) == [1]
 
 
-async def test_watch_client_closed_is_told() -> None:
+async def test_watch_closed_client_is_reported() -> None:
     """The stream ends with an error of its own, not with a cancellation nobody asked for."""
     desk = Desk(row(1))
     async with CdrClient(code="sandbox-code", transport=in_process(desk.app), page_cap=5) as client:
@@ -145,7 +145,7 @@ async def test_watch_slow_or_cancelled_handler_is_called_again() -> None:
 
 
 async def test_watch_failing_predicate_ends_it_and_loses_nothing() -> None:
-    """What it said goes up as it is, and after that the stream is broken; a mended one gets the same record."""
+    """Its error is raised unchanged, and ends the stream; a corrected condition gets the same record."""
     told = Told()
 
     def wrong(_: Cdr) -> bool:
@@ -237,7 +237,7 @@ async def test_watch_saturated_rule_holds_up_no_other(monkeypatch: pytest.Monkey
 
 
 async def test_watch_rule_with_room_again_is_served_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was passed over is looked for at the next poll, not at the next sweep."""
+    """What was skipped is looked for at the next poll, not at the next sweep."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     told = Told()
     desk = Desk(*(row(number, -60 - number) for number in range(20)))

@@ -60,7 +60,7 @@ def test_receiver_takes_a_signed_event_once(address: str, capsys: pytest.Capture
 def test_receiver_refuses_what_is_not_signed_with_its_secret(
     address: str, secret: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a signature, or under another secret, the answer is 401, which the sender's error tells."""
+    """Without a signature, or under another secret, the answer is 401, which the sender's error shows."""
     with pytest.raises(DeliveryError) as raised:
         _send(address, secret)
     assert raised.value.status == 401

@@ -76,7 +76,7 @@ def surface() -> str:
 
 
 def test_public_api_equals_its_snapshot() -> None:
-    """A new, changed or vanished public name shows here; write the snapshot anew if it is meant."""
+    """A new, changed or vanished public name shows here; write the snapshot again if it is intended."""
     assert surface() == SNAPSHOT.read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas in the wheel say what the code does. Run this file to write them anew."""
+"""The JSON Schemas in the wheel say what the code does. Run this file to write them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call centre holds, told without the client's code."""
+"""The contents of a call centre, computed without the client's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports that are killed: ``python export_worker.py [full] FOLDER KILLS SEED NAME…`` prints what came of each name.
+"""Exports that are killed: ``python export_worker.py [full] FOLDER KILLS SEED NAME…`` prints the outcome of each name.
 
 Every run exports another version of the records over the last one, in a child that is killed at a random moment; with
 ``full``, half of the runs find a disk that is nearly full. After every death the file bears one whole version.

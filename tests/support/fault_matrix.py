@@ -21,7 +21,7 @@ OR = " or "
 
 @frozen(eq=False)
 class Row:
-    """One thing that goes wrong: what comes of it if it happens once, and if it stays."""
+    """One thing that goes wrong: the outcome if it happens once, and if it persists."""
 
     name: str
     fault: Fault | None = None
@@ -146,10 +146,10 @@ ROWS = FAULTS + ANSWERS
 
 
 def ends(rows: Sequence[Row], *, stays: bool = False) -> set[str]:
-    """What may come of these, one after the other; ``stays``: the last of them does.
+    """Possible outcomes of these faults, one after the other; ``stays``: the last of them persists.
 
-    An error that no other attempt mends, if there is one; of two, either may be the first to be told: several requests
-    are in flight, and a record that can't be read waits for its turn.
+    An error that no other attempt repairs, if there is one; of two, either may be reported first: several requests are
+    in flight, and a record that can't be read waits for its turn.
     """
     told = [row.stays if stays and row is rows[-1] else row.once for row in rows]
     return {end for either in told if either != WHOLE for end in either.split(OR)} or {WHOLE}

@@ -1,7 +1,7 @@
 """Exports and backfills that are killed: ``python killed_exports.py KIND DESTINATION KILLS SEED`` prints JSON.
 
 The destination is an object store, by the environment of its process, or a PostgreSQL. After every death the parent
-looks at what is there: whole, or nothing that says so.
+looks at the records: whole, or nothing that says so.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def in_copy(destination: str) -> int:
 
 
 def clear(destination: str) -> None:
-    """Begin anew."""
+    """Start over."""
     if destination.startswith("postgresql"):
         with psycopg.connect(destination, autocommit=True) as base:
             base.execute("DROP TABLE IF EXISTS cdr, _voicenter_sync, _voicenter_sync_windows")

@@ -168,7 +168,7 @@ def live(
 
 
 def clear(folder: Path) -> None:
-    """Begin anew."""
+    """Start over."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.unlink()

@@ -50,7 +50,7 @@ class ObjectServer(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What obstore has to be told to use it as S3."""
+        """Options of obstore to use it as S3."""
         return {
             "AWS_ENDPOINT": self.address,
             "AWS_ALLOW_HTTP": "true",
@@ -59,7 +59,7 @@ class ObjectServer(ThreadingHTTPServer):
         }
 
     def environment_of(self, scheme: str, folder: Path) -> dict[str, str]:
-        """What obstore has to be told to use it by this scheme; ``folder`` takes a file of credentials."""
+        """Options of obstore to use it by this scheme; ``folder`` takes a file of credentials."""
         if scheme == "s3":
             return self.environment
         if scheme == "az":

@@ -83,7 +83,7 @@ class Semantics:
 
 @frozen
 class World:
-    """Records behind a service, and how the planner is told to work."""
+    """Records behind a service, and the options of the planner."""
 
     rows: Sequence[StoredRow]
     how: Semantics
@@ -154,8 +154,8 @@ class World:
     def is_judged(self) -> bool:
         """Whether anybody could decide it.
 
-        Left out: pages smaller than told whose totals don't say so, and counts that change by chance in the same two
-        answers in which a lying sort leaves rows out.
+        Left out: pages smaller than configured whose totals don't show it, and counts that change by chance in the same
+        two responses in which a lying sort leaves rows out.
         """
         if self.how.page_cap < self.told_cap and self.how.totals != "honest":
             return False
@@ -244,7 +244,7 @@ def draw_world(seed: int, *, large: bool = False) -> World:
 
 @frozen
 class Run:
-    """What came of a plan."""
+    """The result of a plan."""
 
     rows: list[Row]
     windows: list[Window]

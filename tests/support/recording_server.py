@@ -1,4 +1,4 @@
-"""A server of recordings that answers as it is told to, and short ways to fetch from it."""
+"""A server of recordings that answers as instructed, and short ways to fetch from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def these(records: Iterable[Cdr]) -> AsyncIterator[Cdr]:
 
 
 class Pieces(httpx.AsyncByteStream):
-    """A body in pieces, which breaks off or stays silent behind the last if it is told to."""
+    """A body in pieces, which breaks off or stays silent after the last, as instructed."""
 
     def __init__(self, body: bytes, *, then: Exception | None = None, silent: bool = False, piece: int = 1000) -> None:
         self._pieces = [body[start : start + piece] for start in range(0, len(body), piece)]

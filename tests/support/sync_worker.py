@@ -3,7 +3,7 @@
 With ``full`` before the folder, half of the runs find a disk that is nearly full.
 
 A target is a name in the folder, or the address of a database or an object store; an object store comes last. One warm
-process forks a child for every run, so that a death costs no start-up. The world goes on in between: records show
+process forks a child for every run, so that a death costs no start-up. The world continues in between: records show
 up late, change and vanish for up to twenty hours after their call.
 """
 
@@ -170,7 +170,7 @@ def noted_run(target: str, now: datetime, log: Path, limit: Callable[[], object]
 
 
 def ordeal(target: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None = None) -> dict[str, Any]:
-    """So many deaths, then one life; what came of it."""
+    """Kill a number of runs, then let one finish; return the outcome."""
     die, log = random.Random(seed), Path(f"{folder}-{seed}.log")
     now, ended = BEGIN + timedelta(days=5), Counter[str]()
     whole = target if "://" in target else f"{folder}/whole-{Path(target).name}{'/' if target.endswith('/') else ''}"

@@ -43,7 +43,7 @@ class Desk:
 
 
 class Told:
-    """A handler that remembers, and fails as long as it is told to."""
+    """A handler that remembers, and fails as long as instructed."""
 
     def __init__(self, fails: Callable[[Event], bool] = lambda _: False) -> None:
         self.calls: list[Event] = []

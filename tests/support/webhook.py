@@ -8,7 +8,7 @@ import httpx
 
 
 class Hook:
-    """A receiver that keeps what it gets, and answers as it is told to."""
+    """A receiver that keeps what it gets, and answers as instructed."""
 
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | None = None) -> None:
         self.got: list[tuple[httpx.Request, bytes]] = []

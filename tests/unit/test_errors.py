@@ -1,4 +1,4 @@
-"""The errors: one tree, picklable, with a last line that tells a person what to do."""
+"""The errors: one tree, picklable, with a hint on the last line."""
 
 from __future__ import annotations
 

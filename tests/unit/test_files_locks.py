@@ -34,8 +34,8 @@ def test_file_lock_is_held_until_the_rename(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lock file stays there")
-def test_file_lock_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opened the lock file before its holder removed it takes the lock anew, and keeps a third one out."""
+def test_file_lock_removed_meanwhile_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that opened the lock file before its holder removed it locks the new one, and excludes a third."""
     import fcntl
 
     first, second, third = (open_sink(tmp_path / "a.jsonl") for _ in range(3))

@@ -59,7 +59,7 @@ def test_webhook_request_is_what_the_official_library_verifies(key: bytes, queue
 
 
 async def test_webhook_without_a_secret_is_not_signed() -> None:
-    """It is not signed, and tells what it was asked to."""
+    """It is not signed, and sends the chosen columns."""
     hook = Hook()
     async with Webhook(PLACE, columns=["started_at", "outcome"], transport=hook.transport) as call:
         await call(event())
@@ -224,7 +224,7 @@ def test_json_lines_to_a_full_disk_leave_no_half_line(tmp_path: Path, monkeypatc
 
 
 async def test_dead_letters_are_kept_in_order_and_by_one_owner(tmp_path: Path) -> None:
-    """Each event is a line, also behind one that a power cut has torn; nobody else opens the file meanwhile."""
+    """Each event is a line, also behind one that a power cut has damaged; nobody else opens the file meanwhile."""
     path = tmp_path / "dead.jsonl"
     path.write_bytes(b'{"id": "to')
     with DeadLetterFile(path) as dead:

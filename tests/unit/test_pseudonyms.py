@@ -176,8 +176,8 @@ def test_text_dates_ids_and_counts_stay(text: str) -> None:
         ("12125551234/442079460958", 2),
     ],
 )
-def test_text_several_numbers_have_a_name_each_where_they_can_be_told(text: str, names: int) -> None:
-    """Numbers with a divider between them join one by one; where none can be told from the next, one hides them all."""
+def test_text_several_numbers_have_a_name_each_where_they_can_be_separated(text: str, names: int) -> None:
+    """Numbers with a divider between them join one by one; where they can't be separated, one hides them all."""
     made = NAMES._text(text)
     assert made.count("p_") == names
     assert digits_in(made) < 9

@@ -127,7 +127,7 @@ def test_two_legs_of_one_call_id_are_one_call() -> None:
     }
 
 
-def test_agents_are_told_by_the_legs_they_talked_on() -> None:
+def test_agents_are_found_by_the_legs_they_talked_on() -> None:
     """Who takes a call over has handled it; talk per handling by agent, talk per call of the whole."""
     made = kpis(
         [
@@ -262,7 +262,7 @@ def test_days_are_local_and_weeks_begin_on_sunday() -> None:
 
 
 def test_intervals_that_the_period_cuts_are_shorter() -> None:
-    """Intervals are told by local time with its offset, so the hour that comes twice is two; exposure is in seconds."""
+    """Intervals are named by local time with its offset, so a repeated hour is two; exposure is in seconds."""
     twice = [datetime(2026, 10, 24, hour, 40, tzinfo=UTC) for hour in (22, 23)]
     made = kpis(
         [Cdr(started_at=moment, cdr_type=8, dial_status="ANSWER", duration=90) for moment in twice],

@@ -64,7 +64,7 @@ def test_accumulator_in_order_of_time_holds_open_calls_alone(monkeypatch: pytest
     assert made.result()["inbound_calls"].value == 500
 
 
-def test_accumulator_record_later_than_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulator_record_later_than_late_by_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that was counted can't change: the error says so. Parts in order of time can't be merged."""
     monkeypatch.setattr("voicenter_cdr.analytics.accumulator._SETTLED_EVERY", 1)
     made = Accumulator(late_by=timedelta(minutes=1))

@@ -37,7 +37,7 @@ def test_earlier_period_keeps_days_and_months_whole(
     assert earlier_period(start, end, by=by, zone=ZONE) == expected
 
 
-def test_compare_tells_change_and_share() -> None:
+def test_compare_shows_change_and_share() -> None:
     """Every number stands beside the earlier one; what is unknown has no change."""
     found = {one.definition.name: one for one in compare(kpis(TEN), kpis(TEN[:4]))}
     assert (found["inbound_calls"].change, found["inbound_calls"].relative) == (7, 7 / 4)

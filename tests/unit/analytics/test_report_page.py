@@ -83,7 +83,7 @@ def test_page_needs_nothing_from_outside(language: str) -> None:
 
 @both
 def test_page_definitions_hold_every_number_and_measure(language: str) -> None:
-    """Each number is told once with title, formula, variant and name; each measure of the formulas is explained."""
+    """Each number is shown once with title, formula, variant and name; each measure of the formulas is explained."""
     made = kpis(TEN)
     words = load_translations(language)
     text = Page(render(made, language=language)).text  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def test_page_compared_with_a_period_before_shows_the_change() -> None:
 
 
 def test_page_of_a_long_period_says_how_many_days_are_not_shown() -> None:
-    """More than two months are told by week; of weeks that are too many, the number of earlier ones is named."""
+    """More than two months are shown by week; of weeks that are too many, the number of earlier ones is named."""
     records = [at(86_400 * day, cdr_type=8, dial_status="ANSWER") for day in range(7 * 80)]
     few, many = (Page(render(kpis(some))).text for some in (records[: 7 * 12], records))
     assert "Weeks" in few
@@ -296,8 +296,8 @@ def test_page_countries_called_holds_calls_to_customers_only() -> None:
     assert re.match(r"Countries called Countries called Outgoing Reached Talk Cost Israel 1 ", table)
 
 
-def test_page_agents_show_their_days_and_are_told_apart() -> None:
-    """Beside each agent stand the local times of the first and the last call; the code tells apart who share a name."""
+def test_page_agents_show_their_days_and_are_distinguished() -> None:
+    """Beside each agent stand the local times of the first and the last call; the code distinguishes namesakes."""
     calls = [
         at(
             hour * 3_600,

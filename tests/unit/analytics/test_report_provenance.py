@@ -1,4 +1,4 @@
-"""Provenance of a report: which numbers filtered records can tell."""
+"""Provenance of a report: the numbers that filtered records can show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def left_out(*filters: Filter) -> frozenset[str]:
 
 
 def test_leave_out_without_filters_changes_nothing() -> None:
-    """All records tell all numbers."""
+    """Unfiltered records show all numbers."""
     numbers = kpis(TEN)
     assert leave_out(numbers, ()) == (numbers, frozenset())
     assert left_out(("type", ())) == frozenset()

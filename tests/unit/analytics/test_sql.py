@@ -193,7 +193,7 @@ def test_views_id_that_comes_back_after_an_hour_is_another_call(dialect: str, tm
 
 
 def test_views_sqlite_local_hours_follow_the_zone(tmp_path: Path, request: Any) -> None:
-    """SQLite tells the local hour on either side of every change of the clock."""
+    """SQLite shows the local hour on either side of every change of the clock."""
     zone = ZoneInfo("Asia/Jerusalem")
     changes = [datetime(2026, 3, 27, 0, tzinfo=UTC), datetime(2026, 10, 24, 23, tzinfo=UTC)]
     moments = [at + timedelta(seconds=shift) for at in changes for shift in (-3_601, -1, 0, 1, 3_600)]

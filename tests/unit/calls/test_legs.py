@@ -87,12 +87,12 @@ def test_rules_and_outcomes_have_every_type_and_status() -> None:
     }.items(),
 )
 def test_outcome_of_an_incoming_call_follows_its_status(status: str | None, word: str) -> None:
-    """The status alone tells it, and a word nobody knows claims nothing."""
+    """The status alone shows it, and an unknown word claims nothing."""
     assert outcome(at(0, cdr_type=8, dial_status=status, duration=9)) == word
 
 
 def test_outcome_of_an_outgoing_call_follows_its_talk() -> None:
-    """The status of two-leg calls tells of the agent's leg, so ANSWER without talk is no answer."""
+    """The status of two-leg calls is that of the agent's leg, so ANSWER without talk is no answer."""
     for kind in (4, 10, 15, 17):
         assert outcome(at(0, cdr_type=kind, dial_status="ANSWER", duration=0)) is Outcome.UNANSWERED
         assert outcome(at(0, cdr_type=kind, dial_status="ANSWER")) is Outcome.UNKNOWN

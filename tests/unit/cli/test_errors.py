@@ -13,7 +13,7 @@ from voicenter_cdr.cli.errors import describe_error
     ("command", "said"), [("sync", "continues from there"), ("export", "all records"), ("watch", "--state")]
 )
 def test_describe_error_interrupted_command_says_how_to_continue(command: str, said: str) -> None:
-    """Each command goes on in its own way."""
+    """Each command continues in its own way."""
     what, hint = describe_error(KeyboardInterrupt(), command)
     assert what == "Interrupted."
     assert said in hint

@@ -128,6 +128,6 @@ def test_resolve_period_of_neighbouring_words_touch(moment: datetime, zone: str)
     ],
 )
 def test_resolve_bounds_leaves_open_what_was_not_named(period: Period, bounds: tuple[str | None, str | None]) -> None:
-    """A sync that names no end goes on to now; one that names no start goes on from its last run."""
+    """A sync that names no end continues to now; one that names no start continues from its last run."""
     found = periods.resolve_bounds(period, now=NOW, demo=False)
     assert tuple(moment and f"{moment:%Y-%m-%dT%H:%M}" for moment in found) == bounds

@@ -64,7 +64,7 @@ def test_insert_against_a_constraint_of_the_owner_names_it(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 @pytest.mark.parametrize("name", sample(["calls.sqlite", "calls.duckdb"], 2))
 def test_commit_on_a_full_disk_keeps_the_old_file(tmp_path: Path, name: str) -> None:
-    """Wherever the disk is full, also while the library closes the file, the old file stays and the error is told."""
+    """If the disk is full, also while the library closes the file, the old file stays and the error is raised."""
     old = [attrs.evolve(FULL, call_id=f"old{number}") for number in range(20)]
     new = [attrs.evolve(FULL, call_id=os.urandom(20).hex(), started_at=MOMENT + timedelta(n)) for n in range(900)]
     path = tmp_path / name
@@ -153,7 +153,7 @@ def test_database_views_survive_a_replacement(tmp_path: Path, name: str, module:
 def test_database_view_that_no_longer_fits_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A view that can't be made of the columns asked for stops the export at its first record; the old file stays.
 
-    That there is no room for it is told as such.
+    That there is no room for it is reported as such.
     """
     target = str(tmp_path / "a.duckdb")
     save(target, [FULL])

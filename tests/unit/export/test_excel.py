@@ -128,7 +128,7 @@ def test_xlsx_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_xlsx_more_records_than_a_sheet_has_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The export stops, keeps what came as a readable .part, and says what would do."""
+    """The export stops, keeps the records so far as a readable .part, and prints a hint."""
     monkeypatch.setattr(excel_module, "_MAX_ROWS", 40)
     sink = open_sink(tmp_path / "a.xlsx")
     sink.write([FULL] * 30)

@@ -41,7 +41,7 @@ def local(at: datetime, zone: ZoneInfo) -> tuple[Any, ...]:
 def test_cdr_local_view_equals_the_zone_in_both_databases(
     tmp_path_factory: pytest.TempPathFactory, times: list[datetime], zone: ZoneInfo
 ) -> None:
-    """The view tells the local time of each call, also around changes of the clock, in SQLite as in DuckDB."""
+    """The view shows the local time of each call, also around changes of the clock, in SQLite as in DuckDB."""
     changes = [
         datetime(2026, 3, 27, tzinfo=UTC),
         datetime(2026, 10, 25, tzinfo=UTC),

@@ -46,7 +46,7 @@ def test_file_sink_appears_whole_at_the_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.csv", "calls.jsonl.gz"])
 def test_file_sink_abort_keeps_a_partial_file(tmp_path: Path, name: str) -> None:
-    """What came before an abort is readable in the .part file and never bears the name of the file."""
+    """The result before an abort is readable in the .part file and never bears the name of the file."""
     sink = open_sink(tmp_path / name)
     sink.write([FULL, FULL])
     with pytest.raises(AttributeError), committing(sink):

@@ -98,7 +98,7 @@ def test_table_holds_values_to_be_queried(tmp_path: Path) -> None:
 
 @given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), max_size=8))
 def test_sqlite_times_sort_as_text(moments: list[datetime]) -> None:
-    """As SQLite has them times sort by the second; whole seconds, which is what the service tells, sort fully."""
+    """As SQLite has them times sort by the second; whole seconds, which is what the service shows, sort fully."""
     seconds = [instant.replace(microsecond=0) for instant in moments]
     assert sorted(map(to_iso_utc, seconds)) == list(map(to_iso_utc, sorted(seconds)))
     assert [text[:19] for text in sorted(map(to_iso_utc, moments))] == [
@@ -210,7 +210,7 @@ def test_table_second_export_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "calls.parquet", "calls.csv"])
 def test_table_failed_rename_keeps_the_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Where a whole file can't take its name it stays as the .part, and that is told."""
+    """Where a whole file can't take its name it stays as the .part, and that is reported."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "not permitted")
@@ -227,7 +227,7 @@ def test_table_failed_rename_keeps_the_partial_file(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_table_abort_keeps_a_readable_partial_file(tmp_path: Path, name: str) -> None:
-    """What came before an abort is in the .part, which can be read; without a record nothing is left."""
+    """The result before an abort is in the .part, which can be read; without a record nothing is left."""
     target = f"{tmp_path}/{name}"
     sink = open_sink(target)
     sink.abort()

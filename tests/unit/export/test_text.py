@@ -72,7 +72,7 @@ def test_csv_holds_any_record(records: list[Cdr]) -> None:
 
 
 def test_csv_quotes_after_rfc_4180() -> None:
-    """Only what needs quotes has them; absent and empty can be told apart; nothing is changed."""
+    """Only what needs quotes has them; absent and empty can be distinguished; nothing is changed."""
     columns = select(["queue_name", "user_name", "did", "record_expect", "dtmf_data"])
     record = Cdr(
         started_at=MOMENT, queue_name='a "b", c', user_name="", record_expect=True, dtmf_data=(IvrStep(dtmf="2"),)

@@ -172,7 +172,7 @@ def test_iter_decompressed_coding_that_was_not_asked_for_is_refused(encoding: st
 
 @given(st.integers(1, 60), st.integers(1, 9))
 def test_iter_decompressed_truncated_gzip_yields_the_beginning(left: int, size: int) -> None:
-    """A body that breaks off yields what came of it; that it is not whole shows in the JSON."""
+    """A body that is cut off yields its beginning; the JSON shows that it is incomplete."""
     data = bytes(range(60)) + b"\0" * 400
     got = b"".join(read([gzip.compress(data)[:-left]], "gzip", size))
     assert data.startswith(got)

@@ -49,7 +49,7 @@ def test_emitter_hook_that_raises_is_logged_once(error: BaseException, caplog: p
     assert "0521234567" not in record.getMessage()
 
 
-def test_emitter_hook_that_returns_a_coroutine_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_emitter_hook_that_returns_a_coroutine_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody would await it: that is logged, and Python has nothing to warn of."""
 
     async def later() -> None: ...

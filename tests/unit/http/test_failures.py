@@ -46,7 +46,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
     ],
 )
 def test_explain_failure_names_the_cause_without_quoting(error: Exception, words: str, can_heal: bool) -> None:
-    """The reason is told in our words, and only what can heal is tried again."""
+    """The reason is reported in the package's words, and only transient failures are retried."""
     why = explain_failure(error)
     assert words in why.reason
     assert why.can_heal is can_heal

@@ -112,8 +112,8 @@ def test_cdr_type_numbers_are_documented() -> None:
     assert len(TYPES) == 19
 
 
-def test_dial_status_tells_call_errors_apart() -> None:
-    """Fourteen statuses and four call error types, which can be told apart."""
+def test_dial_status_distinguishes_call_errors() -> None:
+    """Fourteen statuses and four call error types, which can be distinguished."""
     assert [str(status) for status in DialStatus if not status.is_call_error] == STATUSES
     assert [str(status) for status in DialStatus if status.is_call_error] == CALL_ERRORS
 
@@ -190,7 +190,7 @@ def test_repr_shows_no_number() -> None:
         assert secret not in text
 
 
-def test_key_tells_legs_apart_and_survives_changes() -> None:
+def test_key_distinguishes_legs_and_survives_changes() -> None:
     """Two legs with one CallID have two keys; a recording that appears later changes none."""
     leg1, leg2 = cdr(cdr_type=CdrType.CLICK2CALL_LEG1), cdr(cdr_type=CdrType.CLICK2CALL_LEG2)
     assert leg1.key != leg2.key

@@ -102,7 +102,7 @@ def test_half_a_surrogate_pair_leaves_through_pydantic() -> None:
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_to_dict_has_the_keys_of_its_schema(value: Serializable) -> None:
-    """The JSON Schema tells of each key that is written, with a description, and of no other."""
+    """The JSON Schema describes each key that is written, and no other."""
     schema = type(value).json_schema()
     assert set(schema["required"]) <= set(value.to_dict()) <= set(schema["properties"])
     assert all(described["description"] for described in schema["properties"].values())

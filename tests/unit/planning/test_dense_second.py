@@ -64,7 +64,7 @@ def test_dense_second_whose_two_ends_meet_is_whole(count: int, largest_total: in
 
 
 def test_dense_second_of_one_crowded_type_is_named_at_once() -> None:
-    """A stable second that can't be told apart is no second that changes: it is named, and not begun anew."""
+    """A stable second that can't be distinguished is no second that changes: it is named, and not started over."""
     requests: list[WindowRequest] = []
     rows = [Row(f"c{number:02}", 5, (4, 8)[number % 2]) for number in range(14)]
     with pytest.raises(DenseWindowError) as caught:
@@ -123,7 +123,7 @@ def test_dense_second_row_that_leaves_as_another_comes_hides_none() -> None:
     assert names(page) == ["b", "c", "y"]
 
 
-def test_dense_second_record_that_changes_is_read_anew() -> None:
+def test_dense_second_record_that_changes_is_read_again() -> None:
     """Where the total may be a ceiling, too: its versions are not taken for two records, nor for too many."""
 
     def rows(number: int) -> list[Row]:
@@ -134,7 +134,7 @@ def test_dense_second_record_that_changes_is_read_anew() -> None:
 
 
 def test_dense_second_record_that_changes_its_type_is_not_missed() -> None:
-    """Each type is whole at its own instant, and the record in none of them; a second reading tells."""
+    """Each type is whole at its own instant, and the record in none of them; a second reading shows."""
 
     def rows(number: int) -> list[Row]:
         # Types are read one by one: the record is of type 9 until 4 was read, and of type 4 from then on.
@@ -156,14 +156,14 @@ def test_dense_second_totals_that_waver_prove_nothing() -> None:
 
 
 def test_dense_second_totals_below_their_own_pages_prove_nothing() -> None:
-    """Every total lacks one, and one row is of a type that nobody knows: what the types show adds up to the total."""
+    """Every total lacks one, and one row is of an unknown type: what the types show adds up to the total."""
     rows = [Row(f"c{number}", 5, kind) for number, kind in enumerate((4, 8, 77, 9, 10, 11))]
     with pytest.raises(DenseWindowError):
         enumerate_rows(rows, cap=2, count=lambda _, hits: hits - 1, largest_total=40, requests=[])
 
 
 def test_dense_second_total_that_differs_from_the_first_proves_nothing() -> None:
-    """Rows that add up to the total between the types only, while one of a type that nobody knows was not seen."""
+    """Rows that add up to the total between the types only, while one of an unknown type was not seen."""
     rows = [Row(f"c{number}", 5, kind) for number, kind in enumerate((4, 8, 77, 9, 10))]
 
     wholes: list[int] = []
@@ -217,7 +217,7 @@ def test_dense_second_that_is_dense_no_more_is_whole_at_once() -> None:
     assert len(requests) == 5
 
 
-def test_dense_second_that_never_rests_is_told_from_one_that_is_too_dense() -> None:
+def test_dense_second_that_never_rests_is_distinguished_from_one_that_is_too_dense() -> None:
     """Another row in every response: four tries, then an error that says so."""
     requests: list[WindowRequest] = []
     with pytest.raises(IncompleteError, match="change faster") as caught:
@@ -250,7 +250,7 @@ def test_dense_second_type_that_nobody_knew_is_read_once_it_was_seen() -> None:
 
 
 def enumerate_pages(*pages: PageInfo, largest_total: int = 40) -> tuple[PageInfo | None, list[WindowRequest]]:
-    """Enumerate second 5 with these responses; what comes of it, and the requests."""
+    """Enumerate second 5 with these responses; the outcome, and the requests."""
     request = evolve(WindowRequest.single(Window(5, 6)), all_fields=True)
     steps, requests = DenseSecond(request, pages[0].total, 2, (), largest_total).enumerate(pages[0]), []
     try:

@@ -94,7 +94,7 @@ def complete(world: World, **options: object) -> Run:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 8])
-def test_planner_larger_pages_than_told_loses_no_record(concurrency: int) -> None:
+def test_planner_larger_pages_than_configured_lose_no_record(concurrency: int) -> None:
     """A service whose pages are larger than thought, and whose totals stop at its page."""
     world = make_world(list(range(0, 9_000, 10)), Window(0, 9_000), cap=200, told=100, totals="capped")
     run = complete(world, concurrency=concurrency)
@@ -193,7 +193,7 @@ def test_planner_requests_are_bounded(seed: int) -> None:
     assert run.requests <= 5 * 4 * (pages + 2) * (math.log2(world.window.span) + 2) + 60 * crowds
 
 
-def test_planner_buffer_holds_no_more_pages_than_told() -> None:
+def test_planner_buffer_holds_no_more_pages_than_configured() -> None:
     """Besides those in flight, at most ``buffer_pages`` wait for the earliest."""
     world = make_world(list(range(0, 60_000, 6)), Window(0, 60_000), cap=100)
     planner = WindowPlanner([world.window], page_cap=100, buffer_pages=6, concurrency=4)
@@ -338,7 +338,7 @@ def test_planner_largest_total_stands_in_no_equation() -> None:
 
 
 def test_planner_rows_without_a_time_take_part_in_no_equation() -> None:
-    """Where they belong can't be told; they come with a page that is complete."""
+    """Their second is unknown; they come with a complete page."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4, buffer_pages=0, largest_total=99)
     answer_next(planner, PageInfo([10, None, 30, 40], 5, 4))
     answer_next(planner, PageInfo([40, 50, 60], 3, 3))
@@ -371,7 +371,7 @@ def test_planner_counts_that_stay_wrong_raise(total: int | None, returned: int, 
 
 
 def test_planner_smaller_cap_is_learnt_from_counts() -> None:
-    """An account whose pages hold fewer rows than told comes out complete."""
+    """An account whose pages hold fewer rows than configured comes out complete."""
     run = complete(make_world(list(range(100)), Window(0, 100), cap=7, told=10))
     assert run.requests <= 40
 
@@ -400,7 +400,7 @@ def test_planner_absurd_total_is_bounded() -> None:
 
 
 def test_planner_too_dense_second_raises_in_few_requests() -> None:
-    """More than can be told apart, without totals: the second is named."""
+    """More than can be distinguished, without totals: the second is named."""
     world = make_world([500_000] * 31, Window(0, 1_000_000), totals="missing")
     with pytest.raises(DenseWindowError) as caught:
         drive(world, rng=random.Random(1), limit=40)

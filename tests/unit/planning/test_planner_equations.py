@@ -1,4 +1,4 @@
-"""Planner, one response at a time: which rows an equation proves, and what is asked again by itself."""
+"""Planner, one response at a time: which rows an equation proves, and what is requested again by itself."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_planner_totals_below_their_pages_prove_no_dense_second(total: int, is_w
         assert [len(page.seconds) for _, page in planner.pop_complete()] == [1, 3]
 
 
-def test_planner_complete_window_tells_what_to_expect_of_the_next() -> None:
+def test_planner_complete_window_predicts_the_rows_of_the_next() -> None:
     """Its rows stand for hours that were not seen; a longer period is asked without its fields for comparison."""
     planner = WindowPlanner([Window(0, 10), Window(10, 100)], page_cap=4)
     request = answer_next(planner, make_page([1, 2], 2))

@@ -1,4 +1,4 @@
-"""Schedule: where to go on, how far a request reaches, and where to divide. Choices only, never part of a proof."""
+"""Schedule: where to continue, how far a request reaches, and where to divide. Choices only, never part of a proof."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_open_remainder_divides_at_the_border() -> None:
 
 
 def test_open_remainder_expects_no_less_than_nothing_and_learns_density() -> None:
-    """What was expected may be less than what came; without any count density tells what is left."""
+    """What was expected may be less than what came; without any count the density estimates the rest."""
     schedule = make_schedule(Window(0, 1_000))
     segment = schedule.segments[0]
     segment.rows_to_end = 2

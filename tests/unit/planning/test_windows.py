@@ -28,7 +28,7 @@ def test_find_border_ends_at_an_empty_second_near_the_last(seconds: list[int], s
     assert find_border(seconds, start) == border
 
 
-def test_window_tells_its_ends_as_times() -> None:
+def test_window_gives_its_ends_as_times() -> None:
     """Seconds are those since 1970 in UTC."""
     times = (datetime(2026, 6, 30, 21, tzinfo=UTC), datetime(2026, 7, 1, 21, 0, 1, tzinfo=UTC))
     assert Window(1_782_853_200, 1_782_939_601).times == times

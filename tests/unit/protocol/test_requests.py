@@ -125,7 +125,7 @@ def test_encode_nothing_shows_the_credential(credentials: Credentials) -> None:
     assert credentials.secret.startswith("s3cret-")
 
 
-def test_call_window_a_call_id_tells_where_to_look() -> None:
+def test_call_window_is_derived_from_a_call_id() -> None:
     """A day on either side of the local time it begins with, whichever its offset."""
     first, last = call_id_window("20260714113106004512ab9c77de01f2")
     assert first == datetime(2026, 7, 13, 8, 31, 6, tzinfo=UTC)

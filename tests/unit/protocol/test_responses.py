@@ -1,4 +1,4 @@
-"""Decoding of responses: envelopes, their errors, and what a person is told."""
+"""Decoding of responses: envelopes, their errors, and the texts for people."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_response_error_counts_beside_a_success(members: tuple[str, str], behind
 
 @pytest.mark.parametrize("length", range(17, 60))
 def test_response_refusal_that_breaks_off_keeps_its_number(length: int) -> None:
-    """Error 1 heals, so a cut body must not turn it into a credential that is refused for good."""
+    """Error 1 heals, so a cut body must not turn it into a credential that is refused permanently."""
     refusal = b'{"ERROR_NUMBER":1,"ERROR_DESCRIPTION":"Request limit exceeded.","STATUS_CODE":403}'
     with pytest.raises(RateLimitError) as caught:
         decode(403, {}, refusal[:length])
@@ -218,7 +218,7 @@ def test_response_rows_count_in_good_answers_only() -> None:
             read(body(RECORD), status)
 
 
-def test_response_declared_type_is_told() -> None:
+def test_response_declared_type_is_reported() -> None:
     """From the header of the answer."""
     with pytest.raises(DecodeError, match="no JSON object but text/html, 1 bytes"):
         decode(200, {"content-type": "text/html"}, b"<")
@@ -298,7 +298,7 @@ HINT = "The service answered in a form that is not known; report it."
         ),
     ],
 )
-def test_response_what_a_person_is_told(status: int, content_type: str | None, data: bytes, lines: list[str]) -> None:
+def test_response_text_of_errors(status: int, content_type: str | None, data: bytes, lines: list[str]) -> None:
     """What is wrong, and what to do; the error carries the status and the declared type."""
     decoder = ResponseDecoder(status=status, content_type=content_type)
     decoder.feed(data)
@@ -428,7 +428,7 @@ def test_response_what_is_not_understood_is_never_an_empty_list(envelope: dict[s
         read(json.dumps(envelope).encode())
 
 
-def test_response_record_without_end_is_told_whole() -> None:
+def test_response_record_without_end_is_reported_whole() -> None:
     """With its place, the status and what to do."""
     decoder = ResponseDecoder(content_type="application/json", status=203)
     decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[{"CallID":"1","Date":"2026-07-14T08:31:09Z"},{"CallID":"2","Date":"')

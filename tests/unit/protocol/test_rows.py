@@ -64,7 +64,7 @@ def test_decoder_dates_of_several_forms_in_one_slice() -> None:
 
 
 def test_decoder_date_counts_before_the_epoch() -> None:
-    """In a row that has to be read by itself, too; the second of every row is told beside it."""
+    """In a row that has to be read by itself, too; the second of every row is reported beside it."""
     dates = ("2026-07-14T08:31:10.75Z", "2026-07-14T08:31:11Z")
     answer = read(body(RECORD | {"Date": dates[0]}, RECORD | {"Date": dates[1], "CustomData": 5}, None))
     assert [record.started_at for record in answer.records] == [datetime.fromisoformat(date) for date in dates]
@@ -84,7 +84,7 @@ def test_decoder_rows_are_parsed_by_what_was_given() -> None:
 
 
 def test_decoder_epoch_begins_with_0() -> None:
-    """The first second that can be told."""
+    """The first second that can be represented."""
     assert one(Date=..., DateEpoch=0).started_at == datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -147,7 +147,7 @@ def test_decoder_trimmed_record_has_what_was_chosen() -> None:
 
 @pytest.mark.parametrize("date", [..., None, "", "2022-007-31 09:59:29", "2026-07-14", 5])
 def test_decoder_epoch_is_a_fallback(date: Any) -> None:
-    """Where there is no readable Date, DateEpoch tells the time; where that is missing too, the record is invalid."""
+    """Where there is no readable Date, DateEpoch shows the time; where that is missing too, the record is invalid."""
     assert one(Date=date).started_at == datetime(2026, 7, 14, 8, 31, 9, tzinfo=UTC)
     bad = one(Date=date, DateEpoch=...)
     assert [problem.path for problem in bad.problems] == ["$.CDR_LIST[0].Date"]
@@ -310,7 +310,7 @@ SLICES = st.lists(SOME_ROWS, max_size=4) | st.lists(SOME_ROWS | st.deferred(lamb
 
 
 def as_text(row: Any) -> str:
-    """All there is to a row; 1, 1.0 and True are told apart, and so is the order of what is kept."""
+    """All there is to a row; 1, 1.0 and True are distinguished, and so is the order of what is kept."""
     if isinstance(row, InvalidRecord):
         return repr([row.raw, row.started_at, *(str(problem) for problem in row.problems)])
     return repr([type(row), attrs.astuple(row), [*(row.custom_data or {}).items()], [*row.extra.items()]])

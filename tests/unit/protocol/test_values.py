@@ -127,7 +127,7 @@ def test_value_values_that_would_be_lost_are_refused(field: str, sent: Any) -> N
     ],
 )
 def test_value_what_was_expected_is_said(changes: dict[str, Any], problem: Problem) -> None:
-    """In words, never with the value; the row is there as it came, with its time where that can be told."""
+    """In words, never with the value; the row is kept as received, with its time where that can be read."""
     bad = one(**changes)
     assert bad.problems == (problem,)
     assert bad.raw == {name: value for name, value in (RECORD | changes).items() if value is not ...}

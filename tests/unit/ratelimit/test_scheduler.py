@@ -150,7 +150,7 @@ async def test_scheduler_unused_token_of_its_own_is_good_for_good() -> None:
     assert loop.time() == pytest.approx(5.0, abs=0.01)
 
 
-async def test_scheduler_budget_tells_free_permits_and_the_wait() -> None:
+async def test_scheduler_budget_shows_free_permits_and_the_wait() -> None:
     """Free permits and the seconds to the next one, also after a refusal, where none is free."""
     scheduler = RequestScheduler(RateLimit(2, 60.0), None)
     assert (scheduler.budget().free_permits, scheduler.budget().next_permit_in) == (2, 0.0)
@@ -300,7 +300,7 @@ async def test_scheduler_refusal_lets_one_caller_probe() -> None:
 
 
 @pytest.mark.parametrize(("max_wait", "retry_after"), [(61.0, 2.0), (62.5, 1.0)])
-async def test_scheduler_max_wait_that_is_over_tells_when_to_come_again(max_wait: float, retry_after: float) -> None:
+async def test_scheduler_max_wait_that_is_over_names_the_time_to_retry(max_wait: float, retry_after: float) -> None:
     """A response that does not come frees no permit early: two seconds are left, and never less than one."""
     scheduler = RequestScheduler(RateLimit(1, 60.0), None)
     await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))

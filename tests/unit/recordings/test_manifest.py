@@ -1,4 +1,4 @@
-"""The manifest: what is there is known, and the disk decides."""
+"""The manifest: known recordings, for which the disk decides."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from voicenter_cdr.recordings import (
 
 
 async def test_manifest_present_recording_is_not_fetched(tmp_path: Path) -> None:
-    """A second run asks for nothing and adds no line; it tells the same, as present."""
+    """A second run requests nothing and adds no line; it reports the same recordings, as present."""
     server, records = Server(), [call(n) for n in range(3)]
     first = await fetch_all(server, tmp_path, records)
     lines = (tmp_path / MANIFEST).read_bytes()
@@ -60,8 +60,8 @@ async def test_manifest_missing_file_is_fetched_again(tmp_path: Path) -> None:
     assert len(server.requests) == 3
 
 
-async def test_manifest_failures_are_tried_again(tmp_path: Path) -> None:
-    """What failed stands in the manifest with its reason, is told once while it stays the same, and heals."""
+async def test_manifest_failures_are_retried(tmp_path: Path) -> None:
+    """A failure is in the manifest with its reason, once while it stays the same, and is retried."""
     server = Server(then=httpx.Response(403))
     for _ in range(2):
         (failed,) = await fetch_all(server, tmp_path, [call()])
@@ -75,8 +75,8 @@ async def test_manifest_failures_are_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 50, 200])
-async def test_manifest_torn_last_line_is_passed_over(tmp_path: Path, cut: int) -> None:
-    """A last line that is torn is passed over, spoils no line behind it, and what it told is found out again."""
+async def test_manifest_damaged_last_line_is_skipped(tmp_path: Path, cut: int) -> None:
+    """A damaged last line is skipped, spoils no later line, and is restored by the next run."""
     await fetch_all(Server(), tmp_path, [call(1), call(2)], concurrency=1)
     path = tmp_path / MANIFEST
     path.write_bytes(path.read_bytes()[:-cut])
@@ -111,7 +111,7 @@ async def test_folder_second_program_is_refused(tmp_path: Path) -> None:
 
 @POSIX
 async def test_folder_single_download_beside_a_run_is_refused(tmp_path: Path) -> None:
-    """A single recording is refused while a run fetches into the folder: the run goes on as if nobody had asked."""
+    """A single recording is refused while a run fetches into the folder: the run continues undisturbed."""
     running = asyncio.create_task(fetch_all(Server(), tmp_path, [call(1), call(2)], concurrency=1))
     await asyncio.sleep(0.5)
     with pytest.raises(OSError, match="another program"):
@@ -156,7 +156,7 @@ async def test_manifest_twins_of_a_leg_are_two_recordings(tmp_path: Path, turn: 
 
 
 async def test_manifest_changed_link_is_the_same_recording(tmp_path: Path) -> None:
-    """A link that is signed anew at every look leads to what is there."""
+    """A link that is signed again in every response leads to the existing file."""
     server = Server()
     for signature in ("a", "b", "c"):
         (found,) = await fetch_all(server, tmp_path, [call(record_url=f"{LINK}?signature={signature}")])

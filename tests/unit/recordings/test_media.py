@@ -43,7 +43,7 @@ def test_media_whole_file_is_whole(folder: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_media_file_without_sound_is_empty(folder: Path, suffix: str) -> None:
-    """A header alone is told from a recording."""
+    """A header alone is distinguished from a recording."""
     assert soundness(FORMATS[suffix][0](0), folder) is Soundness.EMPTY
 
 
@@ -60,8 +60,8 @@ def test_media_cut_file_is_never_whole(folder: Path, suffix: str, units: int, sh
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".ogg", ".flac", ".m4a"])
-def test_media_file_that_goes_on_is_not_whole(folder: Path, suffix: str) -> None:
-    """A header that was not brought up to date: more is there than it tells."""
+def test_media_file_that_continues_after_its_end_is_truncated(folder: Path, suffix: str) -> None:
+    """A header that was not updated: the file is longer than it says."""
     assert soundness(FORMATS[suffix][0](20) + noise(1_001, "more"), folder) is Soundness.TRUNCATED
 
 
@@ -79,7 +79,7 @@ def test_media_file_that_goes_on_is_not_whole(folder: Path, suffix: str) -> None
     ],
 )
 def test_media_wav_sizes(folder: Path, riff: int, data: int, samples: int, expected: Soundness) -> None:
-    """What RIFF and data sizes say is held against what is there."""
+    """The sizes of RIFF and data chunks are compared with the length of the file."""
     form = struct.pack("<IHHIIHH", 16, 1, 1, 8_000, 16_000, 2, 16)
     head = b"RIFF" + struct.pack("<I", riff) + b"WAVEfmt " + form + b"data" + struct.pack("<I", data)
     assert soundness(head + bytes(2 * samples), folder) is expected

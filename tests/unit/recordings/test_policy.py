@@ -55,7 +55,7 @@ def test_policy_invalid_folders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", [None, ""])
 async def test_download_record_without_a_link_is_missing(tmp_path: Path, link: str | None) -> None:
-    """One that expects a recording misses it; one that does not is passed over."""
+    """One that expects a recording misses it; one that does not is skipped."""
     server = Server()
     with pytest.raises(RecordingError, match="no link") as raised:
         await fetch(server, tmp_path, call(record_url=link))

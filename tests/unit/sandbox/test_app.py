@@ -268,7 +268,7 @@ async def test_late_record_shows_from_its_time_on() -> None:
 
 
 async def test_bounds_may_be_read_in_another_zone() -> None:
-    """A service may take what it is told for local time."""
+    """A service may read the bounds as local time."""
     app = Sandbox(Records([record(0), record(-3 * 3600)]), behaviour=Behaviour(offset_hours=3))
     body = (await ask(app, -5, 5)).json()
     assert [row["date"] for row in body["CDR_LIST"]] == [moment(-3 * 3600) + "Z"]

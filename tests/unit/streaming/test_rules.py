@@ -104,7 +104,7 @@ def test_rule_timeout_may_be_left_open() -> None:
     ],
 )
 def test_rule_invalid_values_are_refused(changes: dict[str, Any]) -> None:
-    """Whatever makes no sense is refused when the rule is made."""
+    """Whatever is invalid is refused when the rule is made."""
     options: dict[str, Any] = {"name": "all", "handler": act} | changes
     if options["handler"] is None:
         del options["handler"]

@@ -202,7 +202,7 @@ def test_state_to_json_and_back_is_the_same(days: dict[int, Any], forgotten: lis
     ],
 )
 def test_state_from_a_foreign_document_is_refused(changes: dict[str, Any], words: str) -> None:
-    """What is no state of this version is told as such, with a way out."""
+    """A state of another version is reported as such, with a remedy."""
     document = json.loads(state(ledger={0: entry(0, DAY, DAY)}).to_json()) | changes
     with pytest.raises(CheckpointError, match=words) as caught:
         SyncState.from_json(json.dumps(document).encode(), "here")
