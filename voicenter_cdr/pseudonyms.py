@@ -7,15 +7,15 @@ and free text of a representative, which can identify a person without a number,
 
 A number is nine to fifteen digits of any script, whatever stands between them that is no letter: spaces, dashes,
 punctuation, symbols, invisible marks, and the escapes that HTML, JSON and URLs write for these and for digits
-(:mod:`voicenter_cdr.calls.number_search`). Base64, words for digits and letters used as digits stay. Of a record are
-replaced:
+(:mod:`voicenter_cdr.calls.number_search`). An Israeli mobile number is one also with further digits behind it, or with
+single letters between its digits. Base64, words for digits and letters used as digits stay. Of a record are replaced:
 
 - ``caller_number`` and ``target_number``, of customers and of the company. Codes of
   extensions, withheld numbers (``anonymous``, fewer than three digits) and empty values stay.
 - Numbers within any other text: extensions, names, ``custom_data``, ``extra``, the keys pressed in a voice menu and
   ``record_url``, whose link then leads nowhere; also one that is split over the items of a list, or over values whose
-  names speak of a phone. Ids of nine to fifteen digits get one, too; they still join among records with the same
-  key.
+  names speak of a phone (:mod:`voicenter_cdr.calls.split_numbers`). Ids of nine to fifteen digits get one, too; they
+  still join among records with the same key.
 - Numbers within ``call_id`` and the id of the original call, which join the legs of a call; the service's own ids hold
   none and stay.
 
@@ -30,10 +30,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -49,6 +48,7 @@ from voicenter_cdr.calls.number_search import (
     find_numbers,
     to_ascii_digits,
 )
+from voicenter_cdr.calls.split_numbers import find_split_numbers, iter_scalars, names_phone
 from voicenter_cdr.errors import ConfigurationError, Problem
 from voicenter_cdr.models import Cdr, FrozenMap, InvalidRecord, Page
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
@@ -65,11 +65,13 @@ _FEW: Final = 7
 """Digits from which on a text of digits, stars and hashes is a number, and no code of a service."""
 
 _NO_LETTERS: Final = re.compile(r"[\W_0-9]*")
-_WHOLE: Final = re.compile(r"(?<!\d)(?:0\d{8,14}|972\d{8,12})(?!\d)", re.ASCII)
+_WHOLE: Final = re.compile(
+    r"(?<!\d)(?:(?:0\d{8,14}|972\d{8,12})(?!\d)|(?=\d{16})(?:(?:(?:00)?972|0)5\d{8})+)", re.ASCII
+)
 _SERVICE_ID: Final = re.compile("[0-9A-Fa-f]{20,}")
 """The service makes its ids of a time and random hex digits, in which a number can only stand by chance."""
-_PHONE_WORD: Final = re.compile("(?i)phone|mobile|prefix|area|msisdn|(?<![a-z])tel(?![a-z])|טלפון|נייד|קידומת")
-"""Names of values that are a number, or pieces of one."""
+_FIRST_OF_NUMBER: Final = frozenset("+0123456789")
+_LETTER: Final = re.compile("[A-Za-z\u05d0-\u05ea]")
 _HOST: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
@@ -209,47 +211,36 @@ class Pseudonymiser:
         """Return an object, given as ``(*names, *values)``, with pseudonyms for its numbers."""
         half = len(parts) // 2
         is_short = all(type(part) is str and len(part) < FEWEST_DIGITS for part in parts)
-        if is_short and not any(map(_PHONE_WORD.search, parts[:half])):
+        if is_short and not any(name[:1] in _FIRST_OF_NUMBER or names_phone(name) for name in parts[:half]):
             return parts
-        made = self._mapping(dict(zip(parts[:half], parts[half:], strict=True)))
+        tree = dict(zip(parts[:half], parts[half:], strict=True))
+        made = self._flat(tree) if sum(map(_count_pieces, parts)) < 2 else self._tree(tree)
         return (*made, *made.values())
 
-    def _mapping(self, mapping: Mapping[str, Any], *, of_phone: bool = False) -> FrozenMap:
-        made: dict[str, Any] = {}
-        values = list(mapping.values())
-        if of_phone or any(map(_PHONE_WORD.search, mapping)):  # elsewhere texts of digits are dates and codes
-            values = self._joined(values)
-        for name, value in zip(mapping, values, strict=True):
-            key = self._text(name)
-            while key in made:  # two spellings of one number
-                key += "_"
-            is_id = is_original_call_id(name) and isinstance(value, str)
-            made[key] = self._call_id(value) if is_id else self._value(value, name)
-        return FrozenMap(made)
+    def _flat(self, tree: Mapping[str, Any]) -> FrozenMap:
+        """Return an object that holds no other one, and no number in pieces."""
+        values = [part for name, value in tree.items() for part in (self._text(name), self._value(value, name))]
+        made: FrozenMap = _rebuild(tree, iter(values))
+        return made
 
-    def _value(self, value: Any, name: str = "") -> Any:
+    def _tree(self, tree: Mapping[str, Any]) -> FrozenMap:
+        scalars = list(iter_scalars(tree))
+        hidden: dict[int, str] = {}
+        for places, digits in find_split_numbers(scalars):
+            hidden |= dict.fromkeys(places, "") | {places[0]: self._pseudonym_of(digits)}
+        values = [
+            hidden[place] if place in hidden else self._value(scalar.value, "" if scalar.is_name else scalar.name)
+            for place, scalar in enumerate(scalars)
+        ]
+        made: FrozenMap = _rebuild(tree, iter(values))
+        return made
+
+    def _value(self, value: Any, name: str) -> Any:
         if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, Mapping):
-            return self._mapping(value, of_phone=bool(_PHONE_WORD.search(name)))
-        if isinstance(value, list | tuple):
-            return [self._value(item) for item in self._joined(value)]
+            return self._call_id(value) if is_original_call_id(name) else self._text(value)
         if isinstance(value, int | float | Decimal) and _is_long_whole(value):
             return self._pseudonym_of(str(abs(int(value))))
         return value
-
-    def _joined(self, items: Sequence[Any]) -> list[Any]:
-        """Return values in which the pseudonym of a number stands in place of the pieces that it was split into."""
-        made = list(items)
-        for is_piece, group in itertools.groupby(range(len(made)), lambda place: _is_piece(made[place])):
-            places = list(group)
-            pieces = [str(made[place]) for place in places] if is_piece else []
-            digits = digits_of(to_ascii_digits("".join(pieces)))
-            is_national = "".join(pieces).lstrip().startswith("+") or digits.startswith(("0", "972"))
-            is_split = len(pieces) > 1 and is_national and FEWEST_DIGITS <= len(digits) <= MOST_DIGITS
-            if is_split and (made[places[0]] != 0 or len(digits) == len(pieces)) and is_number(digits):
-                made[places[0] : places[-1] + 1] = [self._pseudonym_of(digits), *[""] * (len(places) - 1)]
-        return made
 
 
 _TEXT_FIELDS: Final = (
@@ -268,12 +259,26 @@ _TEXT_FIELDS: Final = (
 """Fields whose text may hold a number among other things."""
 
 
-def _is_piece(item: Any) -> bool:
-    """Return whether a value may be a piece of a number: digits or what stands between them, and no letter."""
-    if isinstance(item, bool) or not isinstance(item, str | int):
-        return False
-    scanned = to_ascii_digits(str(item))
-    return bool(_NO_LETTERS.fullmatch(scanned)) and len(digits_of(scanned)) < FEWEST_DIGITS
+def _count_pieces(part: Any) -> int:
+    """Return how many pieces of a number a name or a value may hold, at most: for more than one, two."""
+    if isinstance(part, str):
+        return int(_LETTER.search(part) is None)
+    return 2 if isinstance(part, Mapping | list | tuple) else 1
+
+
+def _rebuild(tree: Any, values: Iterator[Any]) -> Any:
+    """Return a value of the same form with other scalars, in the order of :func:`iter_scalars`."""
+    if isinstance(tree, Mapping):
+        made: dict[str, Any] = {}
+        for item in tree.values():
+            key = next(values)
+            while key in made:  # two spellings of one number
+                key += "_"
+            made[key] = _rebuild(item, values)
+        return FrozenMap(made)
+    if isinstance(tree, list | tuple):
+        return [_rebuild(item, values) for item in tree]
+    return next(values)
 
 
 def _map_texts(function: Callable[[str], str], column: Sequence[str | None]) -> tuple[str | None, ...]:

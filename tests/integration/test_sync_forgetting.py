@@ -278,6 +278,8 @@ def test_forget_command_asks_for_a_word(service: Service, run: Run, tmp_path: Pa
         {"DialStatus": "to 0521234567"},
         {"CallID": "call-0521234567-1"},
         {"CustomData": {"note": "call 052 - 123 - 4567"}},
+        {"CustomData": {"prefix": "052", "number": 1234567}},
+        {"CustomData": {"note": "05212345671234567"}},
         {"CustomData": {"note": "\u0660\u0665\u0662\u0661\u0662\u0663\u0664\u0665\u0666\u0667"}},
         {"RecordURL": "https://cpanel.voicenter.co.il/r?to=%30%35%32%31%32%33%34%35%36%37"},
     ],

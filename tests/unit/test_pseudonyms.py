@@ -155,6 +155,10 @@ def _texts(value: Any) -> list[str]:
         '{"at": "2026-07-14T12:02:38Z", "count": 12}',
         "20260714113106004512",
         "L-5512, 12 calls",
+        "550e8400-e29b-41d4-a716-05123a45b678",
+        "id-0512a345678",
+        "0512a3456789",
+        "2052123456712345678",
     ],
 )
 def test_text_dates_ids_and_counts_stay(text: str) -> None:
@@ -229,6 +233,43 @@ def test_key_with_a_byte_order_mark_is_the_same_key(mark: bytes) -> None:
     assert Pseudonymiser(mark + KEY + b"\r\n").fingerprint == NAMES.fingerprint
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("05012345671234567", "97250123456712345", "009725012345671234567", "050123456705012345670"),
+        *("0501x234567", "050a1b2c3d4e5f6g7", "call 972x501234567", "call 050x1234567 now", "+97250123456712345"),
+    ],
+)
+def test_text_mobile_number_with_an_extension_or_letters_is_hidden(text: str) -> None:
+    """More digits than a number has, or letters between them, don't keep a reader from a mobile number."""
+    made = NAMES._text(text)
+    assert "p_" in made
+    assert digits_in(made) < 9
+
+
+@st.composite
+def nested(draw: st.DrawFn, pieces: list[str]) -> Any:
+    """The pieces in their order, over nested lists and objects."""
+    if len(pieces) == 1:
+        return draw(st.sampled_from([pieces[0], [pieces[0]], {"x": pieces[0]}, {pieces[0]: ""}]))
+    edges = [0, *sorted(draw(st.sets(st.integers(1, len(pieces) - 1), min_size=1))), len(pieces)]
+    parts = [draw(nested(pieces[first:last])) for first, last in itertools.pairwise(edges)]
+    return draw(st.sampled_from([parts, dict(zip("abcdefghi", parts, strict=False))]))
+
+
+@given(st.data(), numbers.filter(lambda number: number.lstrip("+").startswith(("0", "972"))))
+def test_record_number_in_pieces_at_any_depth_is_hidden(data: st.DataObject, number: str) -> None:
+    """Under a name that speaks of a phone, pieces make a number over any lists, objects and names."""
+    edges = [0, *sorted(data.draw(st.sets(st.integers(1, 8), min_size=1))), len(number)]
+    pieces = [number[first:last] for first, last in itertools.pairwise(edges)]
+    if any(digits_in(piece) >= 9 for piece in pieces):
+        return
+    tree = FrozenMap({"a": "x", "phone": data.draw(nested(pieces))})
+    made = NAMES.record(Cdr(started_at=BEGIN, custom_data=tree)).to_dict()["custom_data"]
+    assert digits_in(json.dumps(made, ensure_ascii=False)) == 0
+    assert NAMES.number(number) in json.dumps(made)
+
+
 @given(numbers, st.sets(st.integers(2, 8), min_size=1), st.booleans())
 def test_list_number_in_pieces_is_one_name(number: str, edges: set[int], as_numbers: bool) -> None:
     """Items of a list that are pieces of a number become its name; the list stays as long as it was."""
@@ -243,7 +284,17 @@ def test_list_number_in_pieces_is_one_name(number: str, edges: set[int], as_numb
 
 
 @pytest.mark.parametrize(
-    "items", [[1, 2, 3], ["100", "200", "300"], [0, 12, 30, 45, 20], [0] * 10, ["0", "1"], [True] * 9]
+    "items",
+    [
+        ["09:00", "18:00", "09:30"],
+        ["0900", "1800", "0930", "1730", "1000"],
+        [1, 2, 3],
+        ["100", "200", "300"],
+        [0, 12, 30, 45, 20],
+        [0] * 10,
+        ["0", "1"],
+        [True] * 9,
+    ],
 )
 def test_list_of_plain_numbers_stays(items: list[Any]) -> None:
     """Amounts, times and keys pressed are no pieces of a number."""
@@ -258,6 +309,15 @@ def test_list_of_plain_numbers_stays(items: list[Any]) -> None:
         {"prefix": "050", "rest": 1234567},
         {"phone": {"country": "+972", "code": "50", "rest": "1234567"}},
         {"mobile": ["0", "50", "-", "1234567"]},
+        {"number": "1234567", "prefix": "050"},
+        {"prefix": 50, "number": 1234567},
+        {"phone": [50, 1234567]},
+        {"phone_1": "050", "name": "Dana", "phone_2": "1234567"},
+        {"leads": [{"phone": "050"}, {"phone": "1234567"}]},
+        {"phone": {"050": "1234567"}},
+        {"050": "1234567"},
+        {"a": [["050"], [["1234567"]]]},
+        {"phones": ["050", "1234567", "052", "7654321"]},
     ],
 )
 def test_record_number_in_pieces_under_names_is_one_name(data: dict[str, Any]) -> None:
@@ -267,7 +327,17 @@ def test_record_number_in_pieces_under_names_is_one_name(data: dict[str, Any]) -
     assert "1234567" not in made
 
 
-@pytest.mark.parametrize("data", [{"open": "0900", "close": "18000", "area": "7"}, {"hour": "09", "id": "1234567"}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"open": "0900", "close": "18000", "area": "7"},
+        {"hour": "09", "id": "1234567"},
+        {"0900": "18000", "0930": "17000"},
+        {"phone": "", "count": 21, "seconds": 345678},
+        {"mobile": "", "date": "01/10/2026", "time": "09:00", "until": "12:00"},
+        {"phone_ext": "012", "line": {"open": "0900", "close": "18000"}},
+    ],
+)
 def test_record_pieces_of_no_number_stay(data: dict[str, Any]) -> None:
     """Codes and times side by side are no number where no name says so, nor in another length."""
     assert NAMES.record(Cdr(started_at=BEGIN, custom_data=FrozenMap({"a": 1} | data))).custom_data == {"a": 1} | data

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from voicenter_cdr.calls.phones import normal_number
 
-__all__ = ["FEWEST_DIGITS", "MOST_DIGITS", "decode_escapes", "digits_of", "find_numbers", "to_ascii_digits"]
+__all__ = ["FEWEST_DIGITS", "MOST_DIGITS", "decode_escapes", "digits_of", "find_numbers", "is_time", "to_ascii_digits"]
 
 FEWEST_DIGITS, MOST_DIGITS = 9, 15
 """Digits of a number: Israel's shortest with an area code, and the longest there are (ITU E.164)."""
@@ -32,15 +32,23 @@ _ESCAPES: Final = re.compile(_ESCAPE)
 _RUN: Final = re.compile(rf"[+(]{{0,3}}[0-9](?:(?:{_ESCAPE}|[\W_])*[0-9])*")
 """Digits with anything but letters between them."""
 _NO_DIGITS: Final = re.compile("[^0-9]+")
+_MOBILE: Final = "(?:(?:00)?972|0)5"
+"""Begin of an Israeli mobile number, which eight digits follow."""
 _DATE: Final = r"(?:(?:19|20)\d\d(?P<a>[-/.])[01]\d(?P=a)[0-3]\d|[0-3]\d(?P<b>[-/.])[01]\d(?P=b)(?:19|20)\d\d)"
 _TIME: Final = r"[0-2]\d:[0-5]\d(?::[0-5]\d(?:[.,]\d{1,6})?)?(?:Z|\ ?[+-][0-2]\d:?[0-5]\d)?"
+_WHOLE_TIME: Final = re.compile(f"{_DATE}|{_TIME}", re.ASCII)
 _KEPT_OR_WHOLE: Final = re.compile(
     rf"(?P<date>(?<![^\s(\[{{<>\"',;=|A-Za-z]){_DATE}(?:(?:T|,?\ {{1,2}}){_TIME})?"
     r"(?![^\s)\]}<>\"',;=|A-Za-z.])(?!\.\d))"
-    r"|(?P<whole>[+(]{0,3}(?<![\d\0])(?:0\d{8,14}|972\d{8,12})(?![\d\0]))",
+    r"|(?P<whole>[+(]{0,3}(?:(?<![\d\0])(?:0\d{8,14}|972\d{8,12})(?![\d\0])"
+    rf"|(?<![\d\0])(?=\d{{{MOST_DIGITS + 1}}})(?:{_MOBILE}\d{{8}})+"
+    rf"|(?<![\w\0-]){_MOBILE}(?:[A-Za-z]?\d){{8}}(?![\w\0-])))",
     re.ASCII,
 )
-"""A date, also with a time of day, that stands by itself; or a number without gaps."""
+"""A date, also with a time of day, that stands by itself; or a number without gaps.
+
+A mobile number is one also with other digits behind it, such as an extension, or with letters between its digits.
+"""
 _DIVIDERS: Final = (re.compile(r"[,;|/\n\r]+"), re.compile(r"\s+"))
 """Separators that may stand between two numbers as well as within one; the likeliest first."""
 
@@ -103,6 +111,11 @@ def _decoded(match: re.Match[str]) -> str:
         return data.decode("utf-8", "replace")[:1] or "x"
     code = int(match["dec"]) if match["dec"] else int(match["hex"] or match["js"] or match["json"] or match["c"], 16)
     return chr(code) if code < 0x110000 else "x"
+
+
+def is_time(text: str) -> bool:
+    """Return whether a text is a date, or a time of day."""
+    return _WHOLE_TIME.fullmatch(text) is not None
 
 
 def digits_of(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from voicenter_cdr.calls import is_number, normal_number
 from voicenter_cdr.calls.number_search import decode_escapes, find_numbers, to_ascii_digits
+from voicenter_cdr.calls.split_numbers import find_split_numbers, iter_scalars
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.rows import rows
 from voicenter_cdr.export.schema import COLUMNS, Kind
@@ -66,8 +67,11 @@ def mentioned_numbers(record: Mapping[str, Any]) -> set[str]:
     """Return the numbers a record mentions anywhere, in one spelling, from its columns in JSON types or as text."""
     found = {normal_number(str(value)) for name in _NUMBER_COLUMNS if (value := record.get(name))}
     for name in _TEXT_COLUMNS:
-        for text in _texts(record.get(name)):
+        value = _parsed(record.get(name))
+        for text in _texts(value):
             found |= _numbers_in(text)
+        if isinstance(value, Mapping | list | tuple):
+            found |= {normal_number(digits) for _, digits in find_split_numbers(list(iter_scalars(value)))}
     return {number for number in found if number}
 
 
@@ -83,11 +87,14 @@ def _numbers_in(text: str) -> frozenset[str | None]:
     return frozenset(found)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("{", "["):  # as stores without a type for JSON hold it
-        with contextlib.suppress(ValueError):
-            yield from _texts(json.loads(value))
-            return
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str | int):
         yield str(value)
     elif isinstance(value, Mapping):
