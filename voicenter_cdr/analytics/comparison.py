@@ -86,6 +86,9 @@ def earlier_period(
         months = (last.year - first.year) * 12 + last.month - first.month
         shift = 12 if by == "year" else months
         earlier = (_shift_months(first, -shift), _shift_months(last, -shift))
+    elif last <= first:  # within the hour that comes twice
+        length = timedelta(days=364) if by == "year" else end - start
+        return start - length, end - length
     else:
         length = timedelta(days=364) if by == "year" else last - first
         earlier = (first - length, last - length)

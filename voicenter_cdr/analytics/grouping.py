@@ -362,7 +362,16 @@ class Grouping:
             waits=report.classes(whole),
             flow=_flow(self._flow),
             agent_days=tuple(self._agent_days(store)),
-            targets=tuple(result for target in options.targets for result in evaluate_target(target, self._entries)),
+            targets=tuple(
+                result
+                for target in options.targets
+                for result in evaluate_target(
+                    target,
+                    self._entries,
+                    short_abandon=options.short_abandon,
+                    lost_waits_unknown=report.lost_waits_unknown,
+                )
+            ),
             top_callers=callers.top(list(store.numbers)),
             withheld_missed=callers.withheld,
             lost_waits_unknown=report.lost_waits_unknown,

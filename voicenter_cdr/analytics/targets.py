@@ -90,50 +90,60 @@ class QueueEntry(NamedTuple):
 _QUEUED: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome.LEFT_QUEUE)
 
 
-def evaluate_target(target: Target, entries: Mapping[QueueEntry, int]) -> list[TargetResult]:
+def evaluate_target(
+    target: Target, entries: Mapping[QueueEntry, int], *, short_abandon: int = 0, lost_waits_unknown: bool = False
+) -> list[TargetResult]:
     """Hold the queue entries of a period, and of each of its intervals, against a target.
 
-    ``entries`` are given with their number. The service level is the negative variant: entries that were abandoned
-    count against it. Answered entries of an unknown wait are left out.
+    ``entries`` are given with their number. The shares are those of the report: of the service level the negative
+    variant, in which entries that were abandoned count against it and answered ones of an unknown wait are left out;
+    of the abandonment rate without waits below ``short_abandon``, which is unknown if those waits are.
     """
     meant = None
     if target.queue is not None:
         meant = match_name(target.queue, {entry.queue for entry in entries if entry.queue is not None})
-    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    levels: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    losses: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for entry, number in entries.items():
-        answered = entry.outcome is Outcome.ANSWERED
         if (meant is not None and entry.queue not in meant) or entry.outcome not in _QUEUED:
             continue
-        if answered and entry.wait is None:
-            continue
-        count = counts[entry.interval]
-        count[0] += number
-        if answered and entry.wait is not None and entry.wait <= target.answer_within:
-            count[1] += number
-        elif entry.outcome is Outcome.ABANDONED:
-            count[2] += number
+        answered, lost = entry.outcome is Outcome.ANSWERED, entry.outcome is Outcome.ABANDONED
+        if not answered or entry.wait is not None:
+            in_time = answered and entry.wait is not None and entry.wait <= target.answer_within
+            _count(levels[entry.interval], number, is_part=in_time)
+        if not (lost and short_abandon and (lost_waits_unknown or entry.wait is None or entry.wait < short_abandon)):
+            _count(losses[entry.interval], number, is_part=lost)
+    if short_abandon and lost_waits_unknown:
+        losses.clear()
     found = []
-    for name, share in (("service_level", target.service_level), ("abandonment_rate", target.abandonment_rate)):
-        if share is None:
-            continue
-        is_level = name == "service_level"
-        place = 1 if is_level else 2
-        values = [count[place] / count[0] for count in counts.values()]
-        whole = sum(count[0] for count in counts.values())
-        value = sum(count[place] for count in counts.values()) / whole if whole else None
-        found.append(
-            TargetResult(
-                queue=target.queue,
-                name=name,
-                answer_within=target.answer_within if is_level else None,
-                target=share,
-                value=value,
-                met=None if value is None else value >= share if is_level else value <= share,
-                intervals_met=sum(one >= share if is_level else one <= share for one in values),
-                intervals=len(values),
-            )
-        )
+    if target.service_level is not None:
+        found.append(_result(target, "service_level", target.service_level, levels))
+    if target.abandonment_rate is not None:
+        found.append(_result(target, "abandonment_rate", target.abandonment_rate, losses))
     return found
+
+
+def _count(pair: list[int], number: int, *, is_part: bool) -> None:
+    """Add to the number of all, and to that of those that the share is of."""
+    pair[0] += number
+    pair[1] += number if is_part else 0
+
+
+def _result(target: Target, name: str, share: float, counts: Mapping[str, list[int]]) -> TargetResult:
+    is_level = name == "service_level"
+    values = [part / whole for whole, part in counts.values()]
+    whole, part = (sum(pair[place] for pair in counts.values()) for place in (0, 1))
+    value = part / whole if whole else None
+    return TargetResult(
+        queue=target.queue,
+        name=name,
+        answer_within=target.answer_within if is_level else None,
+        target=share,
+        value=value,
+        met=None if value is None else value >= share if is_level else value <= share,
+        intervals_met=sum(one >= share if is_level else one <= share for one in values),
+        intervals=len(values),
+    )
 
 
 _KEYS: Final = frozenset({"service_level", "answer_within", "abandonment_rate"})
@@ -146,8 +156,7 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
     seconds. Raises :class:`ConfigurationError` for a file that can't be read, and for anything else in it.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(Path(path).read_text("utf-8-sig"))  # Windows' editor begins files with a mark
     except OSError as error:
         raise ConfigurationError(
             f"The targets can't be read: {error.strerror}", hint=f"Check the file {path}."
@@ -165,6 +174,8 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
             f"queues in {path} is no table", hint='Write [queues."Name"] above the targets of one.'
         )
     named = [(None, content["all"])] if "all" in content else []
+    if not named and not queues:
+        raise ConfigurationError(f"{path} holds no targets", hint='Write [all], or [queues."Name"] for one queue.')
     return tuple(_target(queue, table, path) for queue, table in [*named, *queues.items()])
 
 
@@ -186,6 +197,10 @@ def _target(queue: str | None, table: object, path: str | Path) -> Target:
             hint=_closest(unknown, _KEYS) or f"Known: {', '.join(sorted(_KEYS))}.",
         )
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, int if key == "answer_within" else int | float):
-            raise ConfigurationError(f"{key} in {name} of {path} is no number")
-    return Target(queue=queue, **table)
+        is_whole = key == "answer_within"
+        if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
+            raise ConfigurationError(f"{key} in {name} of {path} is no {'whole ' if is_whole else ''}number")
+    try:
+        return Target(queue=queue, **table)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name} in {path}: {error.args[0]}", hint=error.hint) from None

@@ -54,7 +54,7 @@ NO_TRUNK_ZERO: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
 Source: libphonenumber's metadata for IL.
 """
 
-_WITHHELD: Final = re.compile(r"(?:972)?0*")
+_WITHHELD: Final = re.compile(r"0*(?:972)?0*")
 """Nothing but zeros, with or without the country code."""
 
 _PLACEHOLDERS: Final = frozenset({"266696687", "7378742833", "2562533", "8656696", "86282452253"})

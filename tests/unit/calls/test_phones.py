@@ -58,7 +58,21 @@ def test_normal_number_without_trunk_zero_has_one_spelling(spellings: tuple[str,
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "00", "000", "0000000000", "+000", "+972", "972000000000", "-1", "-2", "anonymous", "חסוי", "266696687"],
+    [
+        "0",
+        "00",
+        "000",
+        "0000000000",
+        "+000",
+        "+972",
+        "00972",
+        "972000000000",
+        "-1",
+        "-2",
+        "anonymous",
+        "חסוי",
+        "266696687",
+    ],
 )
 def test_is_number_withheld_numbers_are_none(text: str) -> None:
     """Withheld numbers are known by their content: zeros, words, and the placeholders of carriers."""
