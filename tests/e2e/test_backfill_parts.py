@@ -166,7 +166,7 @@ async def test_backfill_worker_stops_once_a_number_is_forgotten(account: Account
 
 
 async def test_backfill_worker_is_refused_while_a_sync_is_at_work(account: Account, target: str) -> None:
-    """A sync is refused while a worker is running, if the database can show it."""
+    """A worker is refused while a sync is running."""
     (part,) = await plan(account, target, step=timedelta(days=30))
     with contextlib.closing(open_store(target, None, copy_columns(NOW), None)) as other:
         other.acquire_lock()

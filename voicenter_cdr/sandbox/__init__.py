@@ -1,4 +1,4 @@
-"""A Call Log service to run against: the documented behaviour, switches for everything the document leaves open.
+"""A Call Log service to run against: the documented behaviour, and switches for what the document leaves open.
 
 It shares no code with the client's wire format, so that the two can disagree.
 """

@@ -30,11 +30,11 @@ class Sandbox:
     """A Call Log service to run against, as an ASGI application.
 
     ``population``: its records. ``behaviour``: the switches. ``codes`` and ``tokens``: accepted credentials.
-    ``now``: the wall clock in seconds since 1970, for records that appear late. ``faults``: what goes wrong.
+    ``now``: the wall clock in seconds since 1970, for records that appear late. ``faults``: faults of its responses.
     ``seed``: another one scatters rows differently where no sort orders them.
-    Serve it with :func:`serving`, or use it in process through ``httpx.ASGITransport``. ``hits`` is what it was asked,
-    in order of arrival; clear it to start again. ``behaviour`` and ``faults`` can be replaced while it runs.
-    It also plays the recordings of synthetic calls, at the path their links have; see ``Behaviour.recordings``.
+    Serve it with :func:`serving`, or use it in process through ``httpx.ASGITransport``. ``hits`` lists its requests,
+    in order of arrival; clear it to start over. ``behaviour`` and ``faults`` can be replaced while it runs.
+    It also serves the recordings of synthetic calls, at the path their links have; see ``Behaviour.recordings``.
     """
 
     path = "/hub/cdr"
@@ -61,7 +61,7 @@ class Sandbox:
         self._counted: dict[str, deque[float]] = defaultdict(deque)
 
     def replace(self, population: Population) -> None:
-        """Serve other records from the next request on; an answer that is under way keeps to the old ones."""
+        """Serve other records from the next request on; a response in progress keeps the old ones."""
         self.population = population
 
     def busiest(self, period: float = 60.0) -> int:
@@ -99,7 +99,7 @@ class Sandbox:
     async def _answer(self, asked: ParsedRequest, address: str, at: float, reply: ResponseWriter, here: str) -> None:
         population, behaviour, place = self.population, self.behaviour, len(self.hits)
         hit = Hit(at=at, window=asked.window, sort=asked.sort, cdr_types=asked.cdr_types, fields=asked.fields)
-        self.hits.append(hit)  # at once: a request that is given up was one, too
+        self.hits.append(hit)  # at once: an abandoned request counts, too
         number = self._refusal(asked, address, at)
         rows: Sequence[int] = ()
         total = 0
@@ -122,7 +122,7 @@ class Sandbox:
             await reply.rows(RecordRenderer(population, behaviour, asked.fields, here).show, rows, total, fault)
 
     def _note(self, hit: Hit, **more: Any) -> Hit:
-        """Put what is known by now in the place of what was known on arrival."""
+        """Replace the facts known on arrival by those known by now."""
         known = attrs.evolve(hit, **more)
         for place in range(len(self.hits) - 1, -1, -1):
             if self.hits[place] is hit:
@@ -161,7 +161,7 @@ class Sandbox:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Return the body of a request; ``None`` if its sender went away."""
+    """Return the body of a request; ``None`` if its sender is gone."""
     body = b""
     while True:
         message = await receive()

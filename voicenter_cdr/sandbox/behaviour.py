@@ -30,7 +30,7 @@ class Behaviour:
     """Behaviour of the service. The defaults follow the API document, or its likeliest reading."""
 
     cap: int = field(default=10_000, validator=validators.ge(1))
-    """Rows one answer can hold."""
+    """Rows one response can hold."""
     requests: int = field(default=30, validator=validators.ge(1))
     """Requests accepted in a period, for each credential."""
     period: float = field(default=60.0, validator=validators.gt(0))
@@ -90,7 +90,7 @@ class Behaviour:
     latency: float | Callable[[Hit], float] = field(default=0.0, validator=_seconds_or_function)
     """Seconds before a response begins, by the event loop's clock, or a function of the request that returns them."""
     per_row: float = field(default=0.0, validator=validators.ge(0))
-    """More such seconds for every row of the answer."""
+    """More such seconds for every row of the response."""
     max_range: float | None = field(default=None, validator=_OptionalSeconds)
     """Longest period in seconds that is not answered with error 5."""
     trusted: frozenset[str] | None = None
@@ -98,7 +98,7 @@ class Behaviour:
     offset_hours: float = 0.0
     """Hours ahead of UTC in which the service reads the bounds; Date stays UTC, as the document has it."""
     gzip: bool = True
-    """``True`` if answers are compressed for those who accept it."""
+    """``True`` if responses are compressed for clients that accept it."""
     list_when_empty: Literal["list", "null", "missing"] = field(
         default="list", validator=_one_of("list", "null", "missing")
     )
@@ -109,5 +109,5 @@ class Behaviour:
     """A Retry-After header for refusals for the rate, as it is sent."""
 
     def but(self, **changes: Any) -> Self:
-        """Return the same with some switches turned."""
+        """Return the same with other values of some switches."""
         return attrs.evolve(self, **changes)

@@ -169,9 +169,10 @@ class CallCentre:
     """The records of a synthetic call centre between two instants, as a population for a sandbox.
 
     ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer, in ``queues`` (1 to 8).
-    ``truth`` holds what really happened. Records appear two to seven minutes after their call ended. Waits and agents
-    are drawn for each call by itself: there is no line in which calls wait for each other. ``varied`` adds what is
-    rarer: calls that continue in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
+    ``truth`` holds the facts of every call. Records appear two to seven minutes after their call ended. Waits and
+    agents are drawn for each call by itself: there is no queue in which calls wait for each other. ``varied`` adds
+    rarer
+    calls: some that continue in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
     withheld and toll-free numbers, and agents who are not logged in.
     """
 
@@ -309,7 +310,7 @@ class CallCentre:
             self._row(rng, call, 23, "ANSWER", rng.randrange(3, 20), at=ended, talk=True, CustomData=origin)
 
     def _forward(self, rng: random.Random, call: _Call, first: dict[str, Any]) -> None:
-        """Somebody outside takes the call that the queue let go. Nothing on this leg says who called."""
+        """Let an outside number answer the call that left the queue. This leg does not show the caller."""
         at = call.at + timedelta(seconds=first["RingTime"])
         more: dict[str, Any] = {"DID": "", "CallerNumber": _MAIN, "CustomData": self._origin(rng, first)}
         self._row(rng, call, 23, "ANSWER", rng.randrange(3, 20), at=at, talk=True, **more)
@@ -489,7 +490,7 @@ class CallCentre:
         local_number = "0" + customer.removeprefix("972") if rng.random() < 0.6 else customer
         extension = agent.extension if agent else ""
         outward = extension or _MAIN
-        shown = spoken or not (inbound or to_agent)  # who calls is there, whether somebody answers or not
+        shown = spoken or not (inbound or to_agent)  # the caller's side is there, answered or not
         record: dict[str, Any] = {
             "CallerNumber": local_number if inbound else _MAIN,
             "TargetNumber": outward if inbound or to_agent else customer,

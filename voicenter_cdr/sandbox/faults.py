@@ -1,4 +1,4 @@
-"""Requests as tests see them, and faults of their answers."""
+"""Requests as tests see them, and faults of their responses."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Hit:
     at: float
     """Time of arrival by the event loop's clock, in seconds."""
     number: int | None = None
-    """The error number of the answer, 0 for none; ``None`` until the service has decided."""
+    """The error number of the response, 0 for none; ``None`` until the service has decided."""
     window: tuple[float, float] | None = None
     """``fromdate`` and ``todate`` in seconds since 1970, UTC; ``None`` where one can't be read."""
     rows: int = 0
-    """Rows the answer holds, before a fault takes any away."""
+    """Rows the response holds, before a fault takes any away."""
     total: int = 0
     """Rows that match."""
     sort: tuple[tuple[str, str], ...] = ()
-    """Fields and orders asked for, as spelled."""
+    """Fields and orders requested, as spelled."""
     cdr_types: tuple[int, ...] = ()
-    """Call types asked for."""
+    """Requested call types."""
     fields: tuple[str, ...] = ()
-    """Fields asked for, as spelled."""
+    """Fields requested, as spelled."""
 
 
 def _one_of(*names: str) -> Any:
@@ -47,29 +47,29 @@ _PLACE: Any = validators.optional(validators.ge(0))
 
 @frozen(kw_only=True)
 class Fault:
-    """One thing that goes wrong with one answer; what is not set stays right.
+    """One fault of one response; unset fields leave the response as it is.
 
     The class methods name the usual ones; fields can be combined, as in ``Fault(hang=3, drop=True)``.
     """
 
     error: int | None = None
-    """Answer with this error number."""
+    """Respond with this error number."""
     status: int | None = None
-    """Answer with this HTTP status instead of the right one."""
+    """Respond with this HTTP status instead of the correct one."""
     body: bytes | None = None
-    """Answer with these bytes."""
+    """Respond with these bytes."""
     content_type: str = "application/json"
     """The type of those bytes."""
     cut_at: int | None = None
-    """Break the body off after so many bytes as sent (counted from its end if negative)."""
+    """End the body after this number of bytes as sent (counted from its end if negative)."""
     tell_length: bool = False
-    """Tell the whole length first, and break the connection where the body breaks off."""
+    """Announce the whole length first, and break the connection where the body ends early."""
     hang_up: bool = False
-    """Break the connection where the body breaks off, without a length; else the short body ends as if whole."""
+    """Break the connection where the body ends early, without a length; else the short body ends as if complete."""
     drop: bool = False
-    """Break the connection without an answer."""
+    """Break the connection without a response."""
     hang: float = field(default=0.0, validator=_NOT_NEGATIVE)
-    """Seconds of silence before the answer, by the event loop's clock."""
+    """Seconds of silence before the response, by the event loop's clock."""
     drip: float = field(default=0.0, validator=_NOT_NEGATIVE)
     """Seconds between two pieces of the body."""
     drip_bytes: int = field(default=1, validator=_POSITIVE)
@@ -83,13 +83,13 @@ class Fault:
     lose_rows: int = field(default=0, validator=_NOT_NEGATIVE)
     """Leave out the last rows, by their number: RETURN_HITS counts the rows sent, TOTAL_HITS those that match."""
     late_error: int | None = None
-    """An error number behind the list, after a 0 before it."""
+    """An error number after the list, with a 0 before it."""
     damage_gzip: bool = False
     """Compress, and damage the compression."""
     bad_row: int | None = field(default=None, validator=_PLACE)
     """Make the row at this place (from 0) unreadable."""
     extra_row: int | None = field(default=None, validator=_PLACE)
-    """Put one unreadable row more at this place, and count it."""
+    """Insert an unreadable row at this place, and count it."""
     headers: Mapping[str, str] = field(factory=dict)
     """More headers."""
 
@@ -105,12 +105,12 @@ class Fault:
 
     @classmethod
     def empty(cls, status: int = 200) -> Self:
-        """No body at all."""
+        """Return an empty body."""
         return cls(status=status, body=b"")
 
     @classmethod
     def truncate(cls, at: int, *, tell_length: bool = False, hang_up: bool = False) -> Self:
-        """Return a body that breaks off after ``at`` bytes: unnoticed by HTTP, unless one of the two is set."""
+        """Return a body that ends after ``at`` bytes: unnoticed by HTTP, unless one of the two is set."""
         return cls(cut_at=at, tell_length=tell_length, hang_up=hang_up)
 
     @classmethod
@@ -120,17 +120,17 @@ class Fault:
 
     @classmethod
     def silence(cls, seconds: float) -> Self:
-        """Return the right answer, too late."""
+        """Return the correct response, too late."""
         return cls(hang=seconds)
 
     @classmethod
     def trickle(cls, pause: float, *, size: int = 1) -> Self:
-        """Return the right answer, ``size`` bytes at a time with ``pause`` seconds between."""
+        """Return the correct response, ``size`` bytes at a time with ``pause`` seconds between."""
         return cls(drip=pause, drip_bytes=size)
 
     @classmethod
     def no_list(cls, kind: Literal["missing", "null", "object"] = "missing") -> Self:
-        """Return an answer of success without a list."""
+        """Return a successful response without a list."""
         return cls(cdr_list=kind)
 
     @classmethod
@@ -140,22 +140,22 @@ class Fault:
 
     @classmethod
     def lose(cls, rows: int) -> Self:
-        """Rows that match and do not come."""
+        """Leave out rows that match."""
         return cls(lose_rows=rows)
 
     @classmethod
     def late(cls, number: int) -> Self:
-        """Return an answer that begins as a success and ends as an error."""
+        """Return a response that begins as a success and ends as an error."""
         return cls(late_error=number)
 
     @classmethod
     def corrupt(cls) -> Self:
-        """Return a compression that does not open."""
+        """Return a body whose compression is damaged."""
         return cls(damage_gzip=True)
 
     @classmethod
     def unreadable(cls, place: int, *, extra: bool = False) -> Self:
-        """Return a row no one can read: in place of a right one, or besides them."""
+        """Return an unreadable row: in place of a readable one, or besides them."""
         return cls(extra_row=place) if extra else cls(bad_row=place)
 
 

@@ -1,4 +1,4 @@
-"""The records a sandbox serves: any list of them, a file, or millions made as they are asked for."""
+"""The records a sandbox serves: any list of them, a file, or millions that are made on request."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Records:
     """Any records in the API's shape, in any order.
 
     ``appears`` says when each is shown first (seconds since 1970), in the order they are given. ``_queue_id`` and
-    ``_campaign_id`` in a record are what the filters of that name look at; they are never sent.
+    ``_campaign_id`` in a record are used by the filters of that name; they are never sent.
     :meth:`plus`, :meth:`without` and :meth:`changed` give new records for :meth:`Sandbox.replace`.
     """
 
@@ -128,7 +128,7 @@ def call_id_time(second: int) -> str:
 class Bulk:
     """A record for every time given (milliseconds since 1970): only the times are kept, the rest is made from them.
 
-    Eight bytes a record, so that millions are no trouble. The same times and ``seed`` give the same records.
+    Eight bytes a record, so that millions fit into memory. The same times and ``seed`` give the same records.
     """
 
     appearances: Sequence[float] | None = None

@@ -28,7 +28,7 @@ def rewrite_recording_url(url: str, here: str) -> str:
 
 
 def serve_recording(path: str, headers: Mapping[str, str]) -> ApiResponse | None:
-    """Return the answer to a request for a recording, whole or in part; ``None`` if the path is of something else."""
+    """Return the response to a request for a recording or a part of it; ``None`` for other paths."""
     found = _NAME.fullmatch(path)
     if found is None:
         return None

@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1)  # naive, since isoformat is then the bare time
 
 
 class RecordRenderer:
-    """Renderer of records as one request wants them.
+    """Renderer of records as one request asks for them.
 
     A plan is made once for each set of keys that occurs, not for each record: a page has ten thousand of them.
     """
@@ -59,7 +59,7 @@ class RecordRenderer:
             if kind == "date":
                 shown[name] = self._format_date(second + more, rest if fractions == "shown" else 0)
             elif more and isinstance(shown[name], int):
-                shown[name] += more  # what was shifted before, by a zone, stays shifted by that
+                shown[name] += more  # a time that a zone has shifted before stays shifted
 
     def _format_date(self, second: int, rest: int) -> str:
         fraction = f".{rest:03}" if rest else ""

@@ -1,4 +1,4 @@
-"""Requests, parsed leniently: unreadable parts are left out, and the response is an error."""
+"""Requests, parsed leniently: unreadable parts are left out, and lead to an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing of one response: the envelope, its rows a slice at a time, and what a fault makes of them."""
+"""Writing of one response: the envelope, its rows a slice at a time, and the effect of a fault on them."""
 
 from __future__ import annotations
 

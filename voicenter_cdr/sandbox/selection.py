@@ -1,7 +1,7 @@
 """Choice and order of the rows of a response: bounds, filters, sort and cut.
 
-Works a slice at a time, so that the loop is not blocked; only what a filter or a hidden record makes necessary is
-looked at.
+Works a slice at a time, so that the loop is not blocked; only records that a filter or a hidden record affects are
+read.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def _apply_filters(
     found: Sequence[int], population: Population, filters: Mapping[str, tuple[str, ...]]
 ) -> Sequence[int]:
     if not {text.lower() for text in filters.get("identitycriteria", ())} <= _IDENTITIES:
-        return ()  # a word the document does not know: better nothing than anything
+        return ()  # a word that the document does not have: rather no rows than any
     tests = [_make_test(name, wanted) for name, wanted in filters.items() if name != "identitycriteria"]
     if not tests:
         return found
@@ -135,7 +135,7 @@ class RowOrder:
         return self._sort_rows(found, sort)
 
     def _scatter(self, index: int) -> int:
-        """Return a fixed order that has nothing to do with time."""
+        """Return a fixed order that is independent of time."""
         return (index + self._shift) * 2_654_435_761 % 2**32
 
     async def _scatter_rows(self, found: Sequence[int]) -> Sequence[int]:
@@ -181,7 +181,7 @@ class RowOrder:
         return stored // 1000 if self._behaviour.fractions == "none" else stored
 
     def _value(self, name: str, index: int) -> tuple[int, float, str]:
-        """Return a value to sort by: numbers as numbers, texts as texts, what is absent before either."""
+        """Return a value to sort by: numbers as numbers, texts as texts, absent values before either."""
         value = lookup(self._population.record(index), name)
         if isinstance(value, int | float):
             return 1, float(value), ""

@@ -29,7 +29,7 @@ async def serving(
     """Serve an ASGI application while the block runs; yield the address of the Call Log endpoint.
 
     ``port`` 0 takes a free one. Requests by another name than localhost, an IP address, ``host`` or one of ``names``
-    get status 421: else a web page whose name leads to this machine could read the records from a browser here (DNS
+    get status 421: otherwise a web page whose name leads to this machine could read the records from a browser (DNS
     rebinding). Needs uvicorn (extra ``sandbox``); raises :class:`ConfigurationError` without it, and if the port is
     taken.
     """
@@ -39,7 +39,7 @@ async def serving(
         raise missing_extra("uvicorn", "sandbox", "Serving the sandbox") from None
 
     class _Server(uvicorn.Server):
-        """Leaves the signals to the program it runs in, and waits instead of looking ten times a second."""
+        """Server that leaves the signals to its program, and waits instead of polling ten times a second."""
 
         over = asyncio.Event()
 
@@ -91,7 +91,7 @@ async def serving(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Give uvicorn's loggers back the levels it takes from them, when the last one that serves has ended."""
+    """Restore the levels of uvicorn's loggers when the last server has ended."""
     if not _levels["serving"]:
         _levels.update({name: logging.getLogger(name).level for name in _LOGGERS})
     _levels["serving"] += 1
@@ -131,7 +131,7 @@ def _is_own(header: str, names: frozenset[str]) -> bool:
 
 
 def _breaking(app: Any) -> Any:
-    """Wrap an application so that it can break a connection before its answer; uvicorn would answer 500."""
+    """Wrap an application so that it can break a connection before its response; uvicorn would answer 500."""
 
     async def wrapped(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
         started = False
