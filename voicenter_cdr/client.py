@@ -232,7 +232,7 @@ class CdrClient:
         sender = QuerySession(
             self.session, query, interactive=True, max_wait=max_wait, timeout=timeout, sort=query.sort
         )
-        return await sender.ask_raw(WindowRequest.single(Window(*query.seconds)))
+        return await sender.fetch_raw_response(WindowRequest.single(Window(*query.seconds)))
 
     async def count(self, query: CdrQuery, *, max_wait: float | None = None) -> int:
         """Return the number of records that match.

@@ -312,7 +312,7 @@ class _Load:
         """Yield the rows of what is missing; dlt's state records the period once the last one is taken."""
         state: dict[str, Any] = dlt.current.resource_state()
         check = _DestinationCheck.current(self.mode)
-        check.before()
+        check.check_early()
         async with AsyncExitStack() as stack:  # here, since dlt has an event loop of its own
             client = await self._client(stack)
             await self._bind(state, client)
@@ -388,7 +388,7 @@ class _DestinationCheck:
         capabilities = context[kind] if kind in context else None  # noqa: SIM401  # a Container has no get()
         return cls(mode, dlt.current.source_schema(), capabilities, dlt.current.resource_name())
 
-    def before(self) -> None:
+    def check_early(self) -> None:
         """Refuse destinations that can't merge in any table format, before any request."""
         if self._capabilities is None:
             return
@@ -399,7 +399,7 @@ class _DestinationCheck:
         """Raise :class:`ConfigurationError` if the destination would append."""
         if self._is_done or self._capabilities is None:
             return
-        table = await self._table()
+        table = await self._wait_for_table()
         if table is not None:
             self._is_done = True
             self._check(table)
@@ -409,7 +409,7 @@ class _DestinationCheck:
                 if not any(other["name"] == table["name"] for other in emptied):
                     await asyncio.to_thread(_refuse_foreign_rows, dlt.current.pipeline(), table["name"])
 
-    async def _table(self) -> dict[str, Any] | None:
+    async def _wait_for_table(self) -> dict[str, Any] | None:
         """Return the table as dlt plans it. The rows are handed over to another thread, which plans it."""
         for _ in range(500):
             for table in self._schema.data_tables(include_incomplete=True):

@@ -70,11 +70,11 @@ class WatchRun:
         async with aclosing(self._stream) as deliveries:
             async for delivery in deliveries:
                 if delivery.error is not None:
-                    await self._dead_letter(delivery)
+                    await self._append_dead_letter(delivery)
                     if self._stops_at_failure:
                         raise _output_failure(delivery.error)
 
-    async def _dead_letter(self, delivery: Delivery) -> None:
+    async def _append_dead_letter(self, delivery: Delivery) -> None:
         """Append an event that was given up to the dead-letter file, and only then drop it from the checkpoint."""
         if self._dead_letters is not None:
             await self._dead_letters.append(delivery.event)

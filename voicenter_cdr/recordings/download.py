@@ -138,7 +138,7 @@ async def _run(
         try:
             while running or not over:
                 if following is None and not over and len(running) < concurrency:
-                    following = asyncio.create_task(_next(source))
+                    following = asyncio.create_task(_read_next(source))
                 waiting: set[asyncio.Task[Any]] = {*running, following} if following else {*running}
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 ended = [task for task in running if task in done]
@@ -170,7 +170,7 @@ async def _downloading(
             yield _Downloads(folder, policy, connections, await asyncio.to_thread(Manifest, folder))
 
 
-async def _next(source: Any) -> Cdr | None:
+async def _read_next(source: Any) -> Cdr | None:
     """Return the next record; ``None`` after the last."""
     found: Cdr | None = await anext(source, None)
     return found

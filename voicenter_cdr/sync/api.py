@@ -209,7 +209,7 @@ async def _expire(
     """Return the state without the days older than ``keep``, and the number of requests spent on it."""
     horizon, requests = _horizon(now, keep), 0
     if not dry_run and any(entry.start < horizon for entry in state.ledger.values()):
-        horizon = _horizon(await _confirmed(client, now, horizon, max_wait), keep)
+        horizon = _horizon(await _confirm_now(client, now, horizon, max_wait), keep)
         requests = 1
     return state.expired(horizon), requests
 
@@ -265,7 +265,7 @@ def _horizon(now: datetime, keep: timedelta) -> datetime:
     return from_epoch_seconds(to_epoch_seconds(now - keep) // DAY * DAY)
 
 
-async def _confirmed(client: CdrClient, now: datetime, horizon: datetime, max_wait: float | None) -> datetime:
+async def _confirm_now(client: CdrClient, now: datetime, horizon: datetime, max_wait: float | None) -> datetime:
     """Return the time by which days expire: now, or the service's clock if this machine's is ahead of it.
 
     It takes one request, on the days on which something expires.

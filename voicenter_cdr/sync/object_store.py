@@ -352,7 +352,12 @@ class SharedObjectStore(ObjectStore):
             with self._translate_errors():
                 found = self._get(SYNC_STATE)
                 latest = None if found is None else SyncState.from_json(found[0], f"{self._name}/{SYNC_STATE}")
-                if found is None or latest is None or _terms(latest) != _terms(state) or not self._are_stored(entries):
+                if (
+                    found is None
+                    or latest is None
+                    or _invariants(latest) != _invariants(state)
+                    or not self._are_stored(entries)
+                ):
                     raise self._taken()
                 latest = attrs.evolve(latest, ledger={**latest.ledger, **{entry.day: entry for entry in entries}})
                 with contextlib.suppress(_ConflictError):
@@ -373,7 +378,7 @@ class SharedObjectStore(ObjectStore):
             return None
 
 
-def _terms(state: SyncState) -> tuple[object, ...]:
+def _invariants(state: SyncState) -> tuple[object, ...]:
     """Return what must not change while workers write."""
     return (state.account, state.filters, state.columns, state.expired_before, state.forgotten)
 

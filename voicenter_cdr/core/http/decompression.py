@@ -119,7 +119,7 @@ class _Layer:
         """Return the rest of ``data`` that is still packed, and the next piece."""
         if self._inflate is None:
             self._start += data
-            data = self._next_member()
+            data = self._begin_member()
         if self._inflate is None:
             return b"", b""
         output = self._inflate.decompress(data, self._size)
@@ -128,7 +128,7 @@ class _Layer:
             self._inflate, self._members = None, self._members + 1
         return rest, output
 
-    def _next_member(self) -> bytes:
+    def _begin_member(self) -> bytes:
         """Begin to unpack a member, and return its first bytes, once they are enough to show its kind."""
         if self._members:
             self._start = self._start.lstrip(b"\0")  # padding behind a member, which gzip skips as well

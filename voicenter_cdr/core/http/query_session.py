@@ -127,13 +127,13 @@ class QuerySession:
             raise
         return response
 
-    async def ask(self, request: WindowRequest) -> ApiResponse:
+    async def fetch_response(self, request: WindowRequest) -> ApiResponse:
         """Send one request, and return its response."""
         usage = RequestUsage()
         permit = await self.acquire_permit(usage)
         return await self.send(request, permit, usage)
 
-    async def ask_raw(self, request: WindowRequest) -> RawResponse:
+    async def fetch_raw_response(self, request: WindowRequest) -> RawResponse:
         """Send one request, without retries, and return the undecoded response, whatever its status."""
         capture = RawCapture()
         permit = await self.acquire_permit(RequestUsage())

@@ -103,7 +103,7 @@ def _read_authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-async def _tls_context() -> ssl.SSLContext:
+async def _load_tls_context() -> ssl.SSLContext:
     """Return the context that certificates are checked with. Reading it takes some 20 ms, off the event loop.
 
     Raises :class:`ConfigurationError` if those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names can't be read.
@@ -245,7 +245,7 @@ class Connections:
 
     async def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         if self._given is None and self._tls is None:
-            self._tls = await _tls_context()
+            self._tls = await _load_tls_context()
         if self._is_closed:
             raise httpx.ConnectError("the connections are closed")
         if self._given is not None:

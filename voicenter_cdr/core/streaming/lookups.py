@@ -28,7 +28,7 @@ async def fetch_page(sender: QuerySession, *, page_cap: int, on_invalid: OnInval
     query = sender.query
     window = Window(*query.seconds)
     request = WindowRequest.single(window)
-    response = await sender.ask(request)
+    response = await sender.fetch_response(request)
     records, invalid = response.between(window.start, window.stop)
     info = to_page_info(response)
     check_time_zone(info, request.first, request.last)
@@ -55,14 +55,14 @@ async def count_records(sender: QuerySession, *, page_cap: int) -> int | None:
     window = Window(*sender.query.seconds)
     try:
         request = WindowRequest.single(window)
-        page = to_page_info(await sender.ask(request))
+        page = to_page_info(await sender.fetch_response(request))
         check_time_zone(page, request.first, request.last)
         if page.total in (None, len(page.seconds)) and is_complete(page, page_cap=page_cap):
             return window.count(page.seconds)
         border = find_border(page.known_seconds, window.start)
         if page.total is not None and page.total > len(page.seconds) and window.start < border < window.stop:
             remainder = WindowRequest.single(Window(border + 1, window.stop), descending=True)
-            return count_between(window, page, border, to_page_info(await sender.ask(remainder)))
+            return count_between(window, page, border, to_page_info(await sender.fetch_response(remainder)))
     except OutOfRangeError:
         if window.span <= DAY:
             raise
