@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.export_worker import NAMES
 from support.small_disk import mounting
-
-HERE = Path(__file__).parents[1]
+from support.workers import run_worker
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 LONG = (pytest.mark.exhaustive, pytest.mark.long)
 
 
 def kill(folder: Path, kills: int, *before: str, full: bool = False) -> dict[str, Any]:
-    """Kill so many runs to each name; return how they ended."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    """Kill this number of runs to each name; return how they ended."""
     folder.mkdir(exist_ok=True)
     words = [*(["full"] if full else []), str(folder), str(kills), "5", *NAMES]
-    done = subprocess.run(
-        [*before, sys.executable, str(HERE / "support" / "export_worker.py"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1_500,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = run_worker("export_worker", *words, before=before, timeout=1_500)
     assert list(found) == list(NAMES)
     for name, ended in found.items():
         assert ended["killed"] >= kills

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.object_server import object_server
 from support.servers import postgres
+from support.workers import run_worker
 
-HERE = Path(__file__).parents[1]
 FILES = ("calls.sqlite", "calls.duckdb", "calls/", "lines/")
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")]
@@ -21,19 +17,8 @@ often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark
 
 
 def kill(folder: Path, kills: int, *targets: str, **environment: str) -> None:
-    """Kill so many runs of each command, and hold what is left against the truth."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(HERE / "support" / "forget_worker.py"), str(folder / "copies"), str(kills), "7"]
-    done = subprocess.run(
-        [*command, *targets],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        env=os.environ | environment | {"PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    """Kill this number of runs of each command, and compare what is left with the truth."""
+    found = run_worker("forget_worker", str(folder / "copies"), str(kills), "7", *targets, environment=environment)
     assert len(found) == 2 * len(targets)
     for name, kind in found.items():
         assert kind["faults"] == [], name

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.object_server import SCHEMES, object_server
 from support.servers import postgres
 from support.small_disk import mounting
+from support.workers import run_worker
 
-HERE = Path(__file__).parents[1]
 FILES = ("calls.sqlite", "calls.duckdb", "calls/", "lines/")
 
 
 def kill(
     folder: Path, kills: int, targets: tuple[str, ...], *before: str, full: bool = False, **environment: str
 ) -> None:
-    """Kill so many runs to each target, and hold what is left against the truth."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [
-            *before,
-            sys.executable,
-            str(HERE / "support" / "sync_worker.py"),
-            *(["full"] if full else []),
-            str(folder),
-            str(kills),
-            "7",
-            *targets,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        env=os.environ | environment | {"PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    """Kill this number of runs to each target, and compare what is left with the truth."""
+    words = [*(["full"] if full else []), str(folder), str(kills), "7", *targets]
+    found = run_worker("sync_worker", *words, before=before, environment=environment)
     assert len(found) == len(targets)
     assert not full or kills < 50 or all(kind["full"] for kind in found.values())
     for kind in found.values():

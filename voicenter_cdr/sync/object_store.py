@@ -379,7 +379,7 @@ class SharedObjectStore(ObjectStore):
 
 
 def _invariants(state: SyncState) -> tuple[object, ...]:
-    """Return what must not change while workers write."""
+    """Return the fields that must not change while workers write."""
     return (state.account, state.filters, state.columns, state.expired_before, state.forgotten)
 
 
