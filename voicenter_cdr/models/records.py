@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Final
 
 import attrs
@@ -183,11 +184,15 @@ _NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Cdr))
 
 
 def _content(value: Any) -> Any:
-    """Return a value in plain types, whose ``repr`` does not change when this package adds a name for it."""
+    """Return a value in plain types, whose ``repr`` does not change when this package adds a name for it.
+
+    Objects become tuples and lists remain lists, so that no two values look alike. There is one ``repr`` in the end:
+    one at each level would double its backslashes, and a record of a kilobyte could take gigabytes.
+    """
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return sorted((str(name), repr(_content(item))) for name, item in value.items())
+        return tuple(sorted(((str(name), _content(item)) for name, item in value.items()), key=itemgetter(0)))
     if isinstance(value, IvrStep):
         return attrs.astuple(value)
     return [_content(item) for item in value] if isinstance(value, tuple | list) else value

@@ -6,6 +6,8 @@ import ast
 import copy
 import itertools
 import pickle
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,28 @@ def test_version_covers_every_value() -> None:
     for changed in (*changes, {"dial_status": "X"}):
         other = attrs.evolve(one, **changed)
         assert (other.version != one.version, other.key == one.key) == (True, True), changed
+
+
+def test_version_distinguishes_values_that_are_written_alike() -> None:
+    """An object is no list of pairs, an empty one no empty list, and a number no text."""
+    values: list[Any] = [{}, [], {"a": 1}, [["a", 1]], ["a", 1], {"a": "1"}, "{'a': 1}", "[]", None, 1, 1.0, "1", True]
+    versions = {cdr(custom_data=FrozenMap({"x": value})).version for value in values}
+    assert len(versions) == len(values)
+
+
+@pytest.mark.parametrize("nest", [lambda value: {"a": value}, lambda value: [value], lambda value: [{"'\"": value}]])
+def test_version_of_nested_data_takes_linear_memory(nest: Callable[[Any], Any]) -> None:
+    """However deep the custom data: one representation inside of another doubles its escapes at each level."""
+    value: Any = "it's \\"
+    for _ in range(20):
+        value = nest(value)
+    nested = cdr(custom_data=FrozenMap({"x": value}))
+    tracemalloc.start()
+    try:
+        assert len(nested.version) == 32
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
