@@ -70,8 +70,9 @@ def test_help_loads_no_command_and_no_client() -> None:
     "command", ["sync", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in COMMANDS if name != "sync")]
 )
 def test_help_of_a_command_loads_no_client(command: str) -> None:
-    """A command loads the client when it runs."""
+    """A command loads the client, and the numbers, when it runs."""
     modules = loaded(f"from voicenter_cdr.cli import main; main(['{command}', '--help'])")
+    assert "voicenter_cdr.analytics" not in modules
     assert f"voicenter_cdr.cli.commands.{command}" in modules
     assert not modules & (EXTRAS | CORE - {"attr", "attrs"} | {"voicenter_cdr.client"})
 

@@ -6,7 +6,6 @@ from typing import Annotated, Final, Literal, get_args
 
 from cyclopts import Parameter
 
-from voicenter_cdr.analytics import Dialect, KpiOptions, create_views
 from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_instant, parse_zone
@@ -52,6 +51,9 @@ def views(
         voicemail: Count callers who left a message as missed.
         interval: Minutes of the intervals of the view kpi_by_interval: 15, 30 or 60. Default: 30.
     """
+    # --help needs no numbers, which take long to load.
+    from voicenter_cdr.analytics import Dialect, KpiOptions, create_views
+
     known: dict[str, Dialect] = {name: name for name in get_args(Dialect)}
     chosen = known.get(dialect.lower().replace("postgresql", "postgres"))
     if chosen is None:
