@@ -1,4 +1,4 @@
-"""The house: its walls, its public names, its style, and what it may never say."""
+"""Architecture: layers, third-party imports, pure modules, names of modules, README."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def test_modules_have_no_catch_all_name() -> None:
-    """Rooms are named for what they own."""
+    """A module is named for its subject, not ``utils``."""
     forbidden = {"utils", "util", "helpers", "common", "types", "constants", "misc"}
     assert not forbidden & {path.stem for path in MODULES}
     assert {room(module_name(path)) for path in MODULES} == set(LAYERS)

@@ -1,1 +1,1 @@
-"""The way of one request: planning, rate limit, HTTP, protocol, streaming."""
+"""The path of one request: planning, rate limit, HTTP, protocol, streaming."""

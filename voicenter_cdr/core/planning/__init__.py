@@ -1,1 +1,1 @@
-"""Windows to ask for, and the proof of what a page shows. Pure."""
+"""Windows to request, and the proof that they are complete. Pure."""
