@@ -78,14 +78,14 @@ _CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range
 
 
 def iter_large_batches(records: Sequence[Cdr]) -> Iterator[RecordBatch]:
-    """Yield records in batches of about 5,000: few enough to hold up nobody, and enough for what costs once a batch."""
+    """Yield records in batches of about 5,000: few enough not to block threads, enough to share a batch's costs."""
     batches = iter(RecordTable.of(records).batches)
     while group := list(islice(batches, _LARGE)):
         yield RecordBatch.join(group)
 
 
 def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
-    """Apply a function of many values; where they repeat, to each different one once. Equal values must be the same."""
+    """Apply a function of many values to each different one once, if they repeat. Equal values must be identical."""
     distinct = list(dict.fromkeys(values))
     if len(distinct) * 3 > len(values):
         return function(values)
@@ -168,7 +168,7 @@ def step_dicts(menu: Any, names: Sequence[str]) -> list[dict[str, Any]] | None:
 
 
 def _present(function: Callable[[Any], Values], values: Values) -> Values:
-    """Apply a function to the values that are there."""
+    """Apply a function to the values that are present."""
     if None not in values:
         return function(values)
     made = iter(function([value for value in values if value is not None]))
@@ -176,7 +176,7 @@ def _present(function: Callable[[Any], Values], values: Values) -> Values:
 
 
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
-"""Types whose JSON needs no look at the value."""
+"""Types whose JSON does not depend on nested values."""
 
 
 def menu_json(menu: Any, names: Sequence[str]) -> str | None:

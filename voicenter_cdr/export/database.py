@@ -1,4 +1,4 @@
-"""Records as the table of a database file: what SQLite and DuckDB share."""
+"""Records as the table of a database file: the part that SQLite and DuckDB share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voicenter_cdr.models import Cdr
 __all__ = ["COMPARE_HINT", "DatabaseSink", "DatabaseTable", "constraint_error", "damaged_error"]
 
 _CHUNK: Final = 100_000
-"""Records of one transaction: DuckDB holds in memory what is not committed. Nobody sees the file before it is whole."""
+"""Records of one transaction: DuckDB holds uncommitted ones in memory. No reader sees an incomplete file."""
 
 
 COMPARE_HINT: Final = "Compare its table cdr with that of an export to a new file, and undo what was changed."
@@ -43,7 +43,7 @@ class DatabaseTable(Protocol):
         ...
 
     def create(self) -> None:
-        """Make the table of records, or add the columns it has not got."""
+        """Make the table of records, or add the columns it lacks."""
         ...
 
     def insert(self, records: Sequence[Cdr]) -> None:
@@ -51,11 +51,11 @@ class DatabaseTable(Protocol):
         ...
 
     def midnight_literal(self, day: date) -> Any:
-        """Return the begin of a UTC day as it is compared with a column of times."""
+        """Return the start of a UTC day in the form of a column of times."""
         ...
 
     def close(self) -> None:
-        """Bring everything to the file. May be called twice."""
+        """Flush everything to the file. May be called twice."""
         ...
 
 
@@ -66,16 +66,16 @@ def damaged_error(path: Path, kind: str) -> ConfigurationError:
 
 
 class DatabaseSink:
-    """A database file with one table, ``cdr``; written as ``….part``, which takes its name when it is whole.
+    """A database file with one table, ``cdr``; written as ``….part``, and renamed when it is complete.
 
-    A file that is there already is replaced if it holds that table alone. Its views are created again in the new file;
+    An existing file is replaced if it holds that table alone. Its views are created again in the new file;
     anything else would be lost, so it is refused.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], open_table: Callable[[Path], DatabaseTable], views: Sequence[str] = ()
     ) -> None:
-        check_file(Path(path), in_place=True)  # a database needs room for names beside its own, also to be read
+        check_file(Path(path), in_place=True)  # a database needs names beside its own, also for reading
         self._file = AtomicFile(Path(path))
         self._open_table = open_table
         self._own_views = views
@@ -112,7 +112,7 @@ class DatabaseSink:
         return self._file.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        """Write one batch. Raises ``OSError`` if it can't be stored, :class:`DecodeError` for a misfit."""
         if records:
             table = self._begin()
             if self._held >= _CHUNK:
@@ -124,20 +124,20 @@ class DatabaseSink:
             self.written += len(records)
 
     def commit(self) -> None:
-        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        """Flush to the disk and rename the file. Raises ``OSError`` if that fails."""
         table = self._begin()
         table.execute("COMMIT")
         table.close()
         self._table = None
         if any(file.exists() for file in _side_files(self._file.part)):
-            # The library could not bring its log into the file, for want of room for example, and did not say so.
+            # The library could not merge its log into the file, for lack of space for example, and raised nothing.
             raise OSError(errno.EIO, "the database was not written to its end", str(self._file.path))
         self._file.commit()
 
     def abort(self) -> None:
         """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
         table, self._table = self._table, None
-        readable = table is None  # a commit has closed it, and could not give it its name
+        readable = table is None  # a commit has closed it, and could not rename it
         if table is not None:
             with contextlib.suppress(Exception):  # after a failure the library may refuse everything
                 table.execute("COMMIT")
@@ -166,7 +166,7 @@ class DatabaseSink:
         """Make the views of the file that is replaced; before there are records, so that it fails early if at all."""
         left = self._views
         while left:
-            later = [view for view in left if not _try_statement(table, view)]  # it may ask one that is not there yet
+            later = [view for view in left if not _try_statement(table, view)]  # it may need one that is still missing
             if len(later) == len(left):
                 raise ConfigurationError(
                     f"{self._file.path} holds a view that does not go with the new columns",
@@ -200,7 +200,7 @@ def _clear(path: Path) -> None:
 
 
 def constraint_error(path: Path, names: str) -> ConfigurationError:
-    """Return the error for a record that breaks a constraint which the owner of the database has added."""
+    """Return the error for a record that violates a constraint which the database's owner has added."""
     return ConfigurationError(
         f"{path} has a constraint of its own that a record does not meet: {names}",
         hint="Drop that constraint: two legs of a call may share an id, and any value may be absent.",

@@ -55,7 +55,7 @@ FileFormat = Literal["parquet", "jsonl"]
 _SUFFIXES: Final[dict[FileFormat, str]] = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
 
 DATA_SUFFIXES: Final = (".parquet", ".parq", ".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".csv", ".csv.gz")
-"""Suffixes of files that a reader of the dataset would take for a part of it."""
+"""Suffixes of files that a reader of the dataset would read as a part of it."""
 
 _DAY: Final = re.compile(r"date=\d{4}-\d\d-\d\d")
 
@@ -127,12 +127,12 @@ def backup_path(root: Path) -> Path:
 
 
 def staging_folder(root: Path) -> Path:
-    """Return the folder in which files wait until they are whole, on the same disk as the dataset."""
+    """Return the folder in which files wait until they are complete, on the same disk as the dataset."""
     return companion(root, PART_SUFFIX)
 
 
 def recover_interrupted_swap(root: Path) -> None:
-    """Finish a swap that a kill interrupted: the new dataset takes its place if it was whole, else the old one is back.
+    """Finish a swap that a kill interrupted: with the new dataset if it was complete, otherwise with the old one.
 
     Removes the old dataset once the new one is there.
     """
@@ -167,7 +167,7 @@ def data_files(root: Path, file_format: FileFormat) -> list[Path]:
 def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) -> None:
     """Refuse a folder that holds something else than such a dataset.
 
-    Files of the system, and names that readers of datasets pass over (``.…``, ``_…``), don't count.
+    Files of the system, and names that readers of datasets skip (``.…``, ``_…``), don't count.
 
     Args:
         root: The folder.
@@ -176,7 +176,7 @@ def check_dataset(root: Path, file_format: FileFormat, *, replace: bool = True) 
             and only files that readers would take for records are refused (:func:`refuse_strays`).
 
     Raises:
-        ConfigurationError: The folder can't be used (the error names the first entry that is in the way), or the
+        ConfigurationError: The folder can't be used (the error names the first foreign entry), or the
             library that writes the format is not installed.
     """
     check_library(file_format)
@@ -241,8 +241,8 @@ def _carry_over(old: Path, new: Path) -> None:
 class DatasetSink:
     """Sink for a dataset by the UTC day of ``started_at``: Parquet, or JSON Lines packed with gzip.
 
-    Written as ``<root>.part``, which takes the place of the folder once it is whole. A day's file is closed when the
-    records have left the day; records that come back to it get another file, so give them in order of time. Only such
+    Written as ``<root>.part``, which replaces the folder once it is complete. A day's file is closed when the records
+    have left the day; later records of that day get another file, so write them in order of time. Only such
     a dataset is replaced; hidden files in the folder stay.
 
     Raises:
@@ -278,7 +278,7 @@ class DatasetSink:
         """Write one batch.
 
         Raises:
-            OSError: The system does not take it.
+            OSError: The system can't store it.
             DecodeError: A number does not fit its column.
         """
         for day, found in group_by_day(records):
@@ -286,7 +286,7 @@ class DatasetSink:
             self.written += len(found)
 
     def commit(self) -> None:
-        """Bring it to the disk and let it take the folder's place. Raises ``OSError`` if the system does not."""
+        """Flush to the disk and replace the folder. Raises ``OSError`` if that fails."""
         self._begin()
         self._close()
         sync_folder(self._part)
@@ -306,7 +306,7 @@ class DatasetSink:
         self._lock.release()
 
     def abort(self) -> None:
-        """Close without giving the folder its name. Records that came stay in ``<root>.part``."""
+        """Close without renaming the folder. The records so far stay in ``<root>.part``."""
         if self._open is not None:
             self._open.abort()
             self._open = None
@@ -320,7 +320,7 @@ class DatasetSink:
         self._lock.release()
 
     def _begin(self) -> None:
-        # Not before there is something to write: the .part of an earlier run is of more use than an empty one.
+        # Not before there is something to write: the .part of an earlier run is more useful than an empty one.
         if not self._begun:
             self._lock.acquire()
             recover_interrupted_swap(self._root)

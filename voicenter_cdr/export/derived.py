@@ -1,4 +1,4 @@
-"""Columns that are made from others, a batch at a time.
+"""Columns that are derived from others, a batch at a time.
 
 Pure. The rules are those of :mod:`voicenter_cdr.calls`. They are asked once for each combination of what they look at,
 with a record that holds nothing else.

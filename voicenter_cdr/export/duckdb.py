@@ -41,7 +41,7 @@ _CATALOGS: Final = (
     ("type_name", "duckdb_types() WHERE NOT internal"),
     ("''", "duckdb_schemas() WHERE NOT internal"),
 )
-"""Where DuckDB lists what is in a file, besides views."""
+"""DuckDB's lists of the objects in a file, besides views."""
 
 
 def staging_path(path: Path) -> Path:
@@ -53,7 +53,7 @@ class DuckdbTable:
     """An open DuckDB file with a table of records.
 
     Loaded through Arrow where pyarrow is installed, else through a temporary file of JSON Lines: row by row would be
-    some fifty times slower. ``is_partial`` says that nobody reads the file before it is whole.
+    some fifty times slower. ``is_partial`` says that the file has no readers until it is complete.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class DuckdbTable:
         return [made for (made,) in self.execute("SELECT sql FROM duckdb_views() WHERE NOT internal")]
 
     def create(self) -> None:
-        """Make the table of records, or add the columns it has not got."""
+        """Make the table of records, or add the columns it lacks."""
         if self._is_partial:
             # What is committed goes to the file at once, and not to a log first: no crash leaves anything to recover.
             self.execute("SET wal_autocheckpoint = '1KB'")
-            # A page is too small to be shared out: more threads take a fifth more CPU time and are done no sooner.
+            # A page is too small to be divided: more threads take a fifth more CPU time and are no faster.
             self.execute("SET threads = 1")
         self.execute(duckdb_ddl(self._columns, raw_names=self._raw_names))
         there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({TABLE!r})")}
@@ -120,13 +120,13 @@ class DuckdbTable:
         (self._insert_arrow if self._by_arrow else self._insert_lines)(records)
 
     def midnight_literal(self, day: date) -> datetime:
-        """Return the begin of a UTC day as it is compared with a column of times."""
+        """Return the start of a UTC day in the form of a column of times."""
         return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     def close(self) -> None:
-        """Bring everything to the file. May be called twice.
+        """Flush everything to the file. May be called twice.
 
-        DuckDB's own close says nothing where it can't bring its log into the file, for want of room for example.
+        DuckDB's own close raises nothing if it can't merge its log into the file, for lack of space for example.
         """
         try:
             with self._translate_errors():
@@ -144,7 +144,7 @@ class DuckdbTable:
         except self._duckdb.TransactionException as error:
             if _cause(str(error)):
                 raise
-            # A transaction is open or has failed: what it wrote is not to be kept.
+            # A transaction is open or has failed: its rows must not be kept.
 
     def _load(self, source: str, values: Sequence[Any] = ()) -> None:
         names = ", ".join(map(quote_identifier, self._names))
@@ -181,7 +181,7 @@ class DuckdbTable:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn DuckDB's errors into ``OSError`` where the system is the cause, else into errors of this package."""
+        """Translate DuckDB's errors: to ``OSError`` if the system is the cause, else to errors of this package."""
         try:
             yield
         except self._duckdb.ConstraintException:  # its text holds the value

@@ -69,7 +69,7 @@ class Sheet:
 
 
 def write_workbook(target: Destination, sheets: Iterable[Sheet], *, zone: tzinfo | None = None) -> None:
-    """Write a workbook, whole or not at all.
+    """Write a workbook, completely or not at all.
 
     Args:
         target: A path, or a binary stream, which is flushed and not closed.
@@ -78,7 +78,7 @@ def write_workbook(target: Destination, sheets: Iterable[Sheet], *, zone: tzinfo
 
     Raises:
         ConfigurationError: xlsxwriter is not installed, no file can be written there, or a sheet has too many rows.
-        OSError: The system does not take the file.
+        OSError: The system can't store the file.
     """
     output = open_output(target)
     try:
@@ -134,7 +134,7 @@ class XlsxSink:
         """Write one batch.
 
         Raises:
-            OSError: The system does not take it.
+            OSError: The system can't store it.
             ConfigurationError: There are more records than a sheet has rows.
         """
         if records:
@@ -150,13 +150,13 @@ class XlsxSink:
         return json_values(column, batch, raw_names=self._raw_names)
 
     def commit(self) -> None:
-        """Bring the workbook to the disk and give the file its name. Raises ``OSError`` if the system does not."""
+        """Flush the workbook to the disk and rename the file. Raises ``OSError`` if that fails."""
         self._begin()
         self._output.write(self._finish())
         self._output.commit()
 
     def abort(self) -> None:
-        """Close without giving the file its name. Records that came stay in the ``.part`` file."""
+        """Close without renaming the file. The records so far stay in the ``.part`` file."""
         keep = False
         if self._lines is not None and self.written and not isinstance(self._output, StreamOutput):
             with contextlib.suppress(Exception):
@@ -181,7 +181,7 @@ class XlsxSink:
     def _begin(self) -> _Lines:
         if self._lines is None:
             if not isinstance(self._output, StreamOutput):
-                self._output.begin()  # nobody else should fetch for this name meanwhile
+                self._output.begin()  # locks the name for the time of the export
             self._book = _Workbook(self._zone)
             widths = [_WIDTHS.get(column.kind, 11) for column in self._columns]
             names = column_names(self._columns, raw_names=self._raw_names)
@@ -190,7 +190,7 @@ class XlsxSink:
 
 
 class _Workbook:
-    """A workbook in the making. Its rows wait in temporary files, so that memory is bounded by the packed result."""
+    """An unfinished workbook. Its rows wait in temporary files, so that memory is bounded by the packed result."""
 
     def __init__(self, zone: tzinfo | None) -> None:
         self._xlsxwriter = import_extra("xlsxwriter", "excel", "An Excel workbook")
@@ -238,7 +238,7 @@ class _Workbook:
         for sheet in self._book.worksheets():
             with contextlib.suppress(Exception):
                 sheet.row_data_fh.close()
-        self._book.fileclosed = True  # or its destructor would complain of a workbook that was given up
+        self._book.fileclosed = True  # otherwise its destructor would warn about an abandoned workbook
         self._folder.cleanup()
 
     def _sheet_name(self, name: str) -> str:
@@ -318,7 +318,7 @@ def _text(value: Any) -> str:
     if len(text.encode("utf-16-le")) // 2 > _MAX_TEXT:
         text = text.encode("utf-16-le")[: 2 * (_MAX_TEXT - 1)].decode("utf-16-le", "ignore") + "…"
     if text.startswith("<r>") and text.endswith("</r>"):
-        text += " "  # xlsxwriter takes such a text for markup of its own
+        text += " "  # xlsxwriter would read such a text as markup
     return text
 
 

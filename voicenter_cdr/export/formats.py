@@ -65,14 +65,14 @@ def open_sink(
     ``.parquet``; ``.sqlite``, ``.sqlite3`` or ``.db``; ``.duckdb``; ``.xlsx``. A folder (one that exists, or a name
     that ends with a slash) becomes a dataset of Parquet files by day, or of JSON Lines with the format ``"jsonl"``.
     An address ``s3://…``, ``gs://…`` or ``az://…`` becomes one object, or with a slash at its end a dataset of them;
-    an object appears whole or not at all.
+    an object appears complete or not at all.
     Streams get JSON Lines unless ``format`` says otherwise. ``excel`` is for CSV only.
 
     ``zone`` adds local time: columns for it (:func:`~voicenter_cdr.export.local.local_columns`), in a database the view
     ``cdr_local``; files for spreadsheets show all times in it.
 
-    Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, for a place where
-    no file can be written, and where the library for a format is not installed.
+    Raises :class:`ConfigurationError` for other names, for a ``format`` the name contradicts, if no file can be written
+    there, and if the library for a format is not installed.
     """
     scheme = scheme_of(target)
     if scheme is not None and scheme not in OBJECT_STORES:

@@ -80,7 +80,7 @@ def scheme_of(destination: object) -> str | None:
 
 
 def display_name(destination: str | os.PathLike[str]) -> str:
-    """Return the destination as it may be shown: without the user, the password and the options of an address."""
+    """Return the destination for display: without the user, the password and the options of an address."""
     text = os.fspath(destination)
     scheme = _SCHEME.match(text)
     if scheme is None:
@@ -131,7 +131,7 @@ def store_exceptions() -> Any:
 
 @contextmanager
 def translate_store_errors(name: str) -> Iterator[None]:
-    """Turn obstore's errors, which repeat addresses and answers, into ``OSError``."""
+    """Translate obstore's errors, which repeat addresses and responses, to ``OSError``."""
     exceptions = store_exceptions()
     try:
         yield
@@ -160,7 +160,7 @@ def _explain(text: str, scheme: str, *, refused: bool) -> tuple[int, str | None]
 
 
 class PackedFile(gzip.GzipFile):
-    """Gzip over a file that nobody reads before its end."""
+    """Gzip over a file that is not read before its end."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__("", "wb", 6, file, mtime=0)
@@ -181,7 +181,7 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def check_object(address: str) -> None:
-    """Find out, before any request to the service, if the object store can be reached with these credentials.
+    """Check, before any request to the service, that the object store can be reached with these credentials.
 
     Raises:
         ConfigurationError: The address names no object, or obstore is not installed.
@@ -195,7 +195,7 @@ def check_object(address: str) -> None:
             bucket.get(key)  # its content is not read
         except (FileNotFoundError, exceptions.PermissionDeniedError) as error:
             is_missing = isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(str(error))
-            if not is_missing and not _MAY_NOT_READ.search(str(error)):  # who may write need not be allowed to read
+            if not is_missing and not _MAY_NOT_READ.search(str(error)):  # write access may come without read access
                 raise
 
 
@@ -217,7 +217,7 @@ def refuse_stray_objects(paths: Iterable[str], suffix: str, place: str) -> None:
 
 
 def put_object(address: str, data: bytes) -> None:
-    """Send one object, which appears whole or not at all. Raises ``OSError`` if the store does not take it."""
+    """Send one object, which appears complete or not at all. Raises ``OSError`` if the store refuses it."""
     folder, key = _split(address)
     with translate_store_errors(display_name(address)):
         open_bucket(folder).put(key, data)
@@ -243,9 +243,9 @@ def fetch_objects(address: str, is_wanted: Callable[[str], bool] | None) -> Iter
 
 
 class ObjectSink:
-    """Sink for one object, which appears whole or not at all.
+    """Sink for one object, which appears complete or not at all.
 
-    Records wait in a temporary file of this machine; :meth:`commit` sends it. If the store does not take it, the file
+    Records wait in a temporary file of this machine; :meth:`commit` sends it. If the store refuses it, the file
     is kept.
     """
 
@@ -268,7 +268,7 @@ class ObjectSink:
         self.written = self._inner.written
 
     def commit(self) -> None:
-        """Send the object. Raises ``OSError`` if the store does not take it."""
+        """Send the object. Raises ``OSError`` if the store refuses it."""
         self._inner.commit()
         if self._packed is not None:
             self._packed.close()
@@ -291,7 +291,7 @@ class ObjectSink:
 
     def abort(self) -> None:
         """Discard the temporary file."""
-        with contextlib.suppress(Exception):  # after a failure the format may refuse everything
+        with contextlib.suppress(Exception):  # after a failure the format may raise anything
             self._inner.abort()
         with contextlib.suppress(OSError):
             self._file.close()
@@ -300,9 +300,9 @@ class ObjectSink:
 class ObjectDatasetSink:
     """Sink for a dataset by the UTC day of ``started_at`` in an object store: ``date=2026-07-14/part-0.parquet``.
 
-    Records wait in a temporary folder of this machine; :meth:`commit` sends them. Each object appears whole or not at
-    all, and an object ``_SUCCESS`` only once all are there and none of an earlier dataset is left. An object that
-    somebody else has written meanwhile is never replaced.
+    Records wait in a temporary folder of this machine; :meth:`commit` sends them. Each object appears complete or not
+    at all, and an object ``_SUCCESS`` only once all exist and none of an earlier dataset is left. An object that
+    another program has written meanwhile is never replaced.
 
     Raises:
         ConfigurationError: There is anything else below the address, or it is kept by a sync.
@@ -395,5 +395,5 @@ def etag_of(meta: Mapping[str, Any]) -> str | None:
 
 
 def version_of(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an object is replaced by on condition; taken from ``put``, ``get`` or ``head``, not from a list."""
+    """Return the condition for replacing an object; taken from ``put``, ``get`` or ``head``, not from a list."""
     return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}

@@ -1,4 +1,4 @@
-"""Parquet: records as Arrow has them, in files of zstd. Needs pyarrow (extra ``parquet``)."""
+"""Parquet: records in Arrow's form, in files packed with zstd. Needs pyarrow (extra ``parquet``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voicenter_cdr.models.columns import RecordBatch
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
 _GROUP: Final = 50_000
-"""Records of one row group: what is held before it is written."""
+"""Records of one row group, which are held before they are written."""
 _HARDLY_REPEATED: Final = frozenset({"call_id", "started_at", "date_epoch", "record_url", "custom_data"})
 """Columns that a dictionary would make larger, and slower to write."""
 _LONG_DIGITS: Final = 23
@@ -30,7 +30,7 @@ def _pyarrow(what: str = "Parquet") -> Any:
 
 
 def arrow_schema(columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
-    """Return the columns as a ``pyarrow.Schema``, which depends on nothing but them."""
+    """Return the columns as a ``pyarrow.Schema``, which depends on the columns alone."""
     pa = _pyarrow("Arrow")
     kinds = _arrow_types(pa, raw_names)
     fields = zip(columns, column_names(columns, raw_names=raw_names), strict=True)
@@ -94,7 +94,7 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
                 taken = [places.setdefault(menu, len(places)) for menu in values]
                 names = step_names(raw_names=raw_names)
                 return pa.array([step_dicts(menu, names) for menu in places], kind).take(pa.array(taken, pa.int32()))
-        # pyarrow cuts a fraction off without a word.
+        # pyarrow silently truncates a fraction.
         if WHOLE_NUMBERS.issuperset(map(type, values)):
             if column.kind is not Kind.DECIMAL:
                 return pa.array(values, kind)
@@ -126,8 +126,8 @@ class _CountingStream(io.RawIOBase):
 class ParquetSink:
     """A Parquet file with zstd, in row groups of about 50,000 records; an empty one has its columns, too.
 
-    ``target`` is a path or a stream of bytes, which is flushed but not closed. What is written never depends on
-    the first records: a column without a value is there, and null.
+    ``target`` is a path or a stream of bytes, which is flushed but not closed. The schema never depends on the
+    first records: a column without a value exists, and is null.
     """
 
     def __init__(self, target: Destination, *, columns: Sequence[Column] = COLUMNS, raw_names: bool = False) -> None:
@@ -142,34 +142,34 @@ class ParquetSink:
 
     @property
     def partial_path(self) -> Path | None:
-        """After :meth:`abort`: where the records are that came so far, if they are in a file."""
+        """After :meth:`abort`: the file with the records so far, if there is one."""
         return self._bytes.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write one batch. Raises ``OSError`` where the system does not take it, :class:`DecodeError` for a misfit."""
+        """Write one batch. Raises ``OSError`` if it can't be stored, :class:`DecodeError` for a misfit."""
         if records:
             table = arrow_table(records, self._columns, raw_names=self._raw_names)
-            self._begin()  # not with the first row group: nobody else should fetch for this name meanwhile
+            self._begin()  # before the first row group: locks the name for the time of the export
             self._batches += table.to_batches()
             self.written += len(records)
             if sum(batch.num_rows for batch in self._batches) >= _GROUP:
                 self._flush()
 
     def commit(self) -> None:
-        """Bring it to the disk and give the file its name. Raises ``OSError`` where the system does not."""
+        """Flush to the disk and rename the file. Raises ``OSError`` if that fails."""
         self._flush()
         self._writer.close()
         self._bytes.commit()
 
     def abort(self) -> None:
-        """Close without giving the file its name. The ``.part`` file stays, readable, unless there is no record."""
+        """Close without renaming the file. The ``.part`` file stays, readable, unless there is no record."""
         keep = self.written > 0
         try:
             if keep or self._writer is not None:
                 self._flush()
                 self._writer.close()
         except Exception:
-            keep = False  # without its end nobody can read it
+            keep = False  # it can't be read without its end
         self._bytes.abort(keep=keep)
 
     def _begin(self) -> None:

@@ -39,7 +39,7 @@ _FUNCTION: Final = re.compile(r"function [A-Za-z_][\w.]*\(\)")
 _STAGING: Final = "voicenter_staging"
 _CONNECT_SECONDS: Final = 10
 _ON_CONNECT: Final = "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-"""Lets the server end the session, and with it the lock, of a machine that vanished within a minute."""
+"""Makes the server end the session of a vanished machine, and with it the lock, within a minute."""
 _NOT_IN_JSONB: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})")
 """Escapes of what ``jsonb`` has no character for: NUL, and half of a surrogate pair."""
 COLUMNS_QUERY: Final = (
@@ -88,7 +88,7 @@ class PostgresTable:
             return done.fetchall() if done.description is not None else []
 
     def stream(self, statement: str, values: Sequence[Any], size: int) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a query, so many at a time; the server holds the rest. ``?`` stand for the values."""
+        """Yield the rows of a query, ``size`` at a time; the server holds the rest. ``?`` stand for the values."""
         with (
             self._translate_errors(),
             self._connection.transaction(),
@@ -125,7 +125,7 @@ class PostgresTable:
         self.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_started_at ON {TABLE} (started_at)")
 
     def stage(self) -> None:
-        """Make an empty table of this session for records that are not whole yet."""
+        """Make an empty table of this session for records that are not complete yet."""
         self.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAGING}")
         self.execute(f"CREATE TEMPORARY TABLE {_STAGING} AS SELECT {self._list} FROM {TABLE} WHERE false")
 
@@ -149,7 +149,7 @@ class PostgresTable:
         return ", ".join(map(quote_identifier, self._names))
 
     def midnight_literal(self, day: date) -> datetime:
-        """Return the begin of a UTC day as it is compared with a column of times."""
+        """Return the start of a UTC day in the form of a column of times."""
         return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class PostgresTable:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn PostgreSQL's errors into errors without values; none is chained, since its text may hold them."""
+        """Translate PostgreSQL's errors to errors without values; none is chained, since its text may hold them."""
         errors = self._psycopg.errors
         try:
             yield
@@ -174,7 +174,7 @@ class PostgresTable:
             raise OSError(errno.EBUSY, f"the database did not answer ({type(error).__name__})", self._name) from None
         except self._psycopg.OperationalError:
             raise OSError(errno.EIO, "the connection to the database was lost", self._name) from None
-        except self._psycopg.ProgrammingError as error:  # names of tables and columns; a function says what it likes
+        except self._psycopg.ProgrammingError as error:  # names of tables and columns; a function's text may hold more
             message = None if error.diag.context else error.diag.message_primary
             message = message or type(error).__name__ + _where(error)
             raise ConfigurationError(f"PostgreSQL can't use {self._name}: {message}", hint=COMPARE_HINT) from None

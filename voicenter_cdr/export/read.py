@@ -1,7 +1,7 @@
 """Read exported files and synced copies back, in every format, as pages of records.
 
-Nothing is asked of the service. What an export derived (direction, outcome, …) is made again from the records, so that
-a file of an older version gives today's answers.
+No request is sent. Derived columns (direction, outcome, …) are computed again from the records, so that a file of an
+older version gives the results of this one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BY_NAME: Final[Mapping[str, Column]] = {
 """Columns that hold a field of a record, by our name and the API's."""
 _STARTED_AT: Final = "started_at"
 _LEDGER: Final = "_voicenter_sync"
-"""Table with what the ledger of a copy says of it as a whole."""
+"""Table with the facts of a copy as a whole."""
 _FIELD_LIMIT: Final = 2**31 - 1
 """Characters of the longest cell of CSV; the csv module allows 131,072 by default."""
 
@@ -62,16 +62,16 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
     """Yield the records of a file, database or dataset, as pages of at most 10,000.
 
     Args:
-        path: What an export or a sync has written, here or at an address ``postgresql://…``, ``s3://…``, ``gs://…`` or
-            ``az://…``; the format follows the name, as in :func:`~voicenter_cdr.export.open_sink`. Packed files and
-            datasets of either format are read, too. Of a dataset in an object store only the days asked for are
-            fetched, one at a time.
-        start: First instant that is wanted; aware.
-        end: First instant after those that are wanted; aware.
+        path: The output of an export or a sync, on this machine or at an address ``postgresql://…``, ``s3://…``,
+            ``gs://…`` or ``az://…``; the format follows the name, as in :func:`~voicenter_cdr.export.open_sink`. Packed
+            files and datasets of either format are read, too. Of a dataset in an object store only the requested days
+            are fetched, one at a time.
+        start: First instant to read; aware.
+        end: First instant after the period to read; aware.
 
     Yields:
         Pages in the order of the file, each in order of time. ``is_complete`` is ``False``: a file can't show what is
-        missing from it. :func:`proven_until` knows it of a copy that a sync keeps.
+        missing from it. For a copy that a sync keeps see :func:`proven_until`.
 
     Raises:
         ConfigurationError: There is no such file, it holds no records of this package, or a library is not installed.
@@ -104,13 +104,13 @@ def proven_until(path: str | os.PathLike[str]) -> datetime | None:
 
 
 def ledger_header(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return what the ledger of a copy says of it as a whole, as JSON or text; nothing for any other file.
+    """Return the header of a copy's ledger, as JSON or text; empty for any other file.
 
     Raises ``OSError`` if the database or the object store of an address can't be reached, or refuses.
     """
     scheme = scheme_of(path)
     header: Any = {}
-    with contextlib.suppress(ValueError, TypeError, KeyError):  # whatever is no ledger
+    with contextlib.suppress(ValueError, TypeError, KeyError):  # anything else than a ledger
         if scheme in POSTGRES:
             with contextlib.closing(PostgresTable(os.fspath(path), ())) as table:
                 if _LEDGER in table.tables():
@@ -348,7 +348,7 @@ def _connect(place: Path) -> Iterator[Any]:
 
 
 def _to_batch(columns: _Columns, place: str) -> RecordBatch:
-    """Return values of a file as a batch; fields the file has not got are absent."""
+    """Return values of a file as a batch; fields that the file lacks are absent."""
     found = {_BY_NAME[name.lower()]: values for name, values in columns.items() if name.lower() in _BY_NAME}
     by_field = {
         column.name: tuple([_to_atom(column.kind, value) for value in values]) for column, values in found.items()
@@ -362,7 +362,7 @@ def _to_batch(columns: _Columns, place: str) -> RecordBatch:
 
 
 def _to_atom(kind: Kind, value: Any) -> Any:
-    """Return a value as batches hold it, whichever format it comes from."""
+    """Return a value as batches hold it, from any format."""
     if value is None:
         return None
     match kind:

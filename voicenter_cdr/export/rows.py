@@ -25,7 +25,7 @@ def row(cdr: Cdr, columns: Sequence[Column] = COLUMNS, *, raw_names: bool = Fals
 def rows(
     records: Iterable[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Yield many records, each as :func:`row` makes it; they are taken about a thousand at a time."""
+    """Yield many records, each as :func:`row` makes it; they are read about a thousand at a time."""
     for batch in iter_batches(records):
         yield from _batch_rows(batch, columns, raw_names)
 

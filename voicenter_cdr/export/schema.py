@@ -1,12 +1,12 @@
 """The columns of a record outside of Python: one definition for every file and table that is written.
 
-Pure. Names of columns, kinds of values, and their forms in JSON and in tables stand here and nowhere else. The columns
+Pure. Names of columns, kinds of values, and their forms in JSON and in tables are defined here alone. The columns
 do not depend on the data: a column without a value is null, never missing.
 
-Tables (Arrow, Parquet, SQLite, DuckDB) have types, and a type has an end: a number that does not fit its column is
-refused with the name of the column (:class:`DecodeError`), never cut, rounded or made null; only the noise of a float
-is taken from a price (0.30000000000000004). JSON Lines and CSV hold any number. Text that UTF-8 has no bytes for (half
-of a surrogate pair) is written as its escape in JSON.
+Tables (Arrow, Parquet, SQLite, DuckDB) have types, and a type has limits: a number that does not fit its column is
+refused with the name of the column (:class:`DecodeError`), never truncated, rounded or made null; only the noise of a
+float is removed from a price (0.30000000000000004). JSON Lines and CSV hold any number. Text that UTF-8 has no bytes
+for (half of a surrogate pair) is written as its escape in JSON.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Column:
     derive: Callable[[Cdr], Any] | None = field(default=None, kw_only=True)
     """Function that makes its value from a record; by default it is the record's field of this name."""
     derive_batch: Callable[[RecordBatch], Sequence[Any]] | None = field(default=None, kw_only=True)
-    """Function that makes its values, as atoms, from a batch of records; quicker than ``derive``, in place of it."""
+    """Function that makes its values, as atoms, from a batch of records; faster than ``derive``, in place of it."""
 
     def values(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the values of a batch, as atoms (see :mod:`voicenter_cdr.models.columns`)."""
@@ -93,12 +93,12 @@ class Column:
 
     @property
     def is_derived(self) -> bool:
-        """Return ``True`` if it is made from others, and no field of a record."""
+        """Return ``True`` if it is derived from others, and not a field of a record."""
         return self.derive is not None or self.derive_batch is not None
 
 
 def _to_atoms(kind: Kind, value: Any) -> Any:
-    """Return what a function of one's own has made of a record, in the form that batches have."""
+    """Return the value of a user's function of a record, in the form of batches."""
     if isinstance(value, enum.Enum):
         return value.value
     if kind is Kind.CATEGORY and value is not None:
@@ -176,7 +176,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
         derived.outcomes,
     ),
 )
-"""Every column, in the order it is written. What is made from a record stands behind what the service sent."""
+"""Every column, in the order it is written. Derived columns follow those of the service."""
 
 _BY_NAME: Final[Mapping[str, Column]] = {
     name.lower(): column for column in COLUMNS for name in (column.name, column.api_name)

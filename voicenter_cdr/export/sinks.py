@@ -1,4 +1,4 @@
-"""Sinks: where records go. A file that bears its name is whole; what is not whole yet is called ``….part``.
+"""Sinks: destinations of records. A file under its own name is complete; an incomplete one is called ``….part``.
 
 A sink of your own needs three methods (:class:`Sink`). Those of this package do not look ahead: how a record is written
 never depends on the records before it.
@@ -35,26 +35,26 @@ class Sink(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make the records permanent, now that all are there; at once and as a whole where that can be done."""
+        """Make the records permanent, now that all are written; atomically where possible."""
         ...
 
     def abort(self) -> None:
         """Give up, since records are missing; keep the others if they can't be mistaken for a complete result.
 
-        Must not raise, and must do no harm where nothing was written or the sink has ended already.
+        Must not raise, and must do no harm if nothing was written or the sink has ended already.
         """
         ...
 
 
 class FileSink(Sink, Protocol):
-    """A sink that knows how far it came."""
+    """A sink that counts the records it has written."""
 
     written: int
     """Records written so far."""
 
     @property
     def partial_path(self) -> Path | None:
-        """After :meth:`abort`: where the records are that came so far, if they are in a file."""
+        """After :meth:`abort`: the file with the records so far, if there is one."""
         ...
 
 
@@ -80,7 +80,7 @@ async def write_pages(
     """Write the records of an iteration to a sink, in worker threads; return how many were written.
 
     ``keep`` chooses among the records, ``pseudonymiser`` then replaces their numbers, ``on_page`` is called with every
-    page (as it came) that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets
+    page, as received, that has been written. Commits at the end; aborts on any exception, a cancellation too, and lets
     it through. Closes the iteration, however it ends: nothing more is fetched for a sink that failed.
     """
 

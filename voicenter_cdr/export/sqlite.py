@@ -45,7 +45,7 @@ _TIMES: Final = [name for column in select(["started_at"]) for name in (column.n
 _CONSTRAINT: Final = re.compile("(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed")
 """Messages that name a constraint and hold no value."""
 _PATIENCE: Final = 30.0
-"""Seconds to wait for somebody else who is writing to the database."""
+"""Seconds to wait for another program that writes to the database."""
 
 
 class SqliteTable:
@@ -82,7 +82,7 @@ class SqliteTable:
         return [made for (made,) in self.execute("SELECT sql FROM sqlite_master WHERE type = 'view'")]
 
     def create(self) -> None:
-        """Make the table of records and its index by time, or add the columns it has not got."""
+        """Make the table of records and its index by time, or add the columns it lacks."""
         self.execute(sqlite_ddl(self._columns, raw_names=self._raw_names))
         there = {name for _, name, *_ in self.execute(f"PRAGMA table_info({quote_identifier(TABLE)})")}
         for column, name in zip(self._columns, self._names, strict=True):
@@ -105,17 +105,17 @@ class SqliteTable:
                 self._open.executemany(statement, zip(*values, strict=True))
 
     def midnight_literal(self, day: date) -> str:
-        """Return the begin of a UTC day as times are compared with: before it sorts no time of the day, in any form."""
+        """Return the start of a UTC day as text that sorts before every time of that day, in any form."""
         return day.isoformat()
 
     def close(self) -> None:
-        """Bring everything to the file. May be called twice."""
+        """Flush everything to the file. May be called twice."""
         with self._translate_errors():
             self._open.close()
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into ``OSError`` where the system is the cause, else into errors of this package."""
+        """Translate SQLite's errors: to ``OSError`` if the system is the cause, else to errors of this package."""
         try:
             yield
         except sqlite3.IntegrityError as error:

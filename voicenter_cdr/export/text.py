@@ -1,4 +1,4 @@
-"""JSON Lines and CSV: one function over columns each, and the sinks that write what it makes."""
+"""JSON Lines and CSV: one function over columns each, and the sinks that write its result."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class _TextSink:
         return self._output.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
-        """Write one batch. Raises ``OSError`` if the system does not take it."""
+        """Write one batch. Raises ``OSError`` if the system can't store it."""
         for batch in RecordTable.of(records).batches:
             self._write(self._encode(batch))
             self.written += len(batch)
 
     def commit(self) -> None:
-        """Bring it to the disk and give the file its name. Raises ``OSError`` if the system does not."""
+        """Flush to the disk and rename the file. Raises ``OSError`` if that fails."""
         self._write(b"")
         self._output.commit()
 
     def abort(self) -> None:
-        """Close without giving the file its name. Records that came stay in the ``.part`` file."""
+        """Close without renaming the file. The records so far stay in the ``.part`` file."""
         self._output.abort(keep=self.written > 0)
 
     def _write(self, data: bytes) -> None:
@@ -205,7 +205,7 @@ def _guard_json_texts(values: Sequence[str | None]) -> Sequence[str | None]:
 
 
 def _guard(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula, a number or a date, whatever divides its cells."""
+    """Return text that no spreadsheet reads as a formula, a number or a date, with any separator of cells."""
     if _NUMBER_OR_DATE.fullmatch(text):
         return "'" + text
     return _guard_json(text)

@@ -253,8 +253,8 @@ HINT = "The service answered in a form that is not known; report it."
             "application/json",
             b'{"a',
             [
-                "The response broke off or is damaged",
-                "Run it again; if it stays, a proxy on the way may be cutting large responses.",
+                "The response is incomplete or damaged",
+                "Run it again; if it persists, a proxy may be cutting large responses.",
             ],
         ),
         (

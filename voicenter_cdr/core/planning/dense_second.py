@@ -1,9 +1,9 @@
-"""One second with more rows than a page: ask for it in every way until everything seen is as much as was counted.
+"""One second with more rows than a page: request it in every way until as many rows were seen as were counted.
 
 Several responses add up to the total of one of them, the *pivot*, only if every row was there at its instant: a row
 that leaves while another comes changes no total. So a row counts if the pivot shows it, or if it was shown before and
-after. Not provable by anybody: totals that are wrong by the same number in every response, where no order shows what
-they leave out; where "descending" is ignored, an empty second beside one that gains and loses a row at the wrong time.
+after. Not provable: totals that are wrong by the same number in every response, where no order shows the missing rows;
+where "descending" is ignored, an empty second beside one that gains and loses a row at the wrong time.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class DenseSecond:
     def enumerate(self, page: PageInfo) -> Generator[WindowRequest, PageInfo, PageInfo]:
         """Return one page of all rows of one instant, from the truncated ``page`` on.
 
-        Raises :class:`DenseWindowError` where rows may be left unseen, :class:`IncompleteError` where they don't rest.
+        Raises :class:`DenseWindowError` if rows may be left unseen, :class:`IncompleteError` if they keep changing.
         """
         for _ in range(4):
             if (rows := (yield from self._read_all(page))) is not None:
                 return PageInfo([self.second_of[row] for row in rows.elements()], rows=[*rows.elements()])
-            # Something came, went or changed meanwhile: begin again.
+            # A row appeared, vanished or changed meanwhile: start over.
             page = yield self.request
             if is_complete(page, page_cap=self.page_cap):
                 return page
@@ -54,7 +54,7 @@ class DenseSecond:
         )
 
     def _read_all(self, page: PageInfo) -> _Steps:
-        """Read the whole second once; ``None``, here and below, where nothing is proven."""
+        """Read the whole second once; ``None``, here and below, if nothing is proven."""
         rows = yield from self._read_ends(self.request, page)
         if rows is not None or not (self.cdr_types or self._is_usable(page)):
             return rows
@@ -66,7 +66,7 @@ class DenseSecond:
         if page.total != pivot.total or before != (yield from self._read_types(types)):
             return None
         rows = self._count(pivot) | before
-        # A type nobody knows may exist: without a total, parts are the whole only if the query names its types.
+        # Unknown types may exist: without a total, the parts are complete only if the query names its types.
         if rows.total() == pivot.total if self._is_usable(pivot) else self.cdr_types:
             return rows
         raise self._make_error()
@@ -89,10 +89,10 @@ class DenseSecond:
         before, after = self._count(page), self._count(again)
         rows = self._count(last) | before
         if before != after or not page.total == last.total == again.total:
-            # Where the rows stay, it is the counts that waver.
+            # If the rows stay the same, the counts vary.
             self.largest_total = 0 if before == after else self.largest_total
             return None
-        # Two ends that meet leave nothing between. A total that may be a ceiling takes an order that both ends share.
+        # Two ends that meet leave nothing between. A total that may be a ceiling needs an order that both ends share.
         is_met, is_usable = rows.total() == page.total, self._is_usable(page)
         are_ends = [*page.rows] != [*last.rows] and rows.total() < len(page.rows) + len(last.rows)
         if is_met and ((are_ends or request.cdr_types) if is_usable else share_order(last, again)):
@@ -100,7 +100,7 @@ class DenseSecond:
         neighbour = range(max(page.known_seconds, default=1), min(last.known_seconds, default=0) + 1)
         is_beside = neighbour and request.window.start not in neighbour and None not in self.second_of.values()
         if is_usable and is_beside:
-            # What no response reached lies in the neighbour alone, whose own total identifies it.
+            # Rows that no response reached lie in the neighbour alone, whose own total identifies them.
             rest = Counter({row: count for row, count in rows.items() if self.second_of[row] not in neighbour})
             beside = (yield evolve(request, first=neighbour[0], last=neighbour[-1])).counted or 0
             if rest.total() + beside == page.total == (yield request).total:
@@ -117,11 +117,11 @@ class DenseSecond:
         """Count equal rows of a page."""
         self.second_of.update(zip(page.rows, page.seconds, strict=True))
         if page.total is not None and page.total < len(page.rows):
-            self.largest_total = 0  # counts that waver by a few stand in no equation
+            self.largest_total = 0  # counts that vary by a few are used in no equation
         return Counter(page.rows)
 
     def _make_error(self) -> DenseWindowError:
-        """Name the second that has most rows: those of a neighbour may be what is too much."""
+        """Return the error, which names the second with the most rows: it may be a neighbour."""
         own, reached = self.request.window.start, len(self.second_of)
         [(at, _)] = Counter([own if at is None else at for at in self.second_of.values()]).most_common(1)
         return DenseWindowError(window=Window(at, at + 1).times, hits=self.total, reached=reached, cap=self.page_cap)

@@ -1,4 +1,4 @@
-"""Rows a second by hour of the week, as far as pages showed it. A choice of where to cut, never part of a proof."""
+"""Rows a second by hour of the week, as far as pages have shown. Chooses where to cut, never part of a proof."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WEEK: Final = _HOUR * _HOURS
 _USUAL: Final = 4
 """Times the average up to which rows are usual: a burst shows nothing of the same hour in other weeks."""
 _PRIOR: Final = 2 * _HOUR
-"""Seconds for which what is known of the whole weighs in an hour of the day, and that in an hour of the week."""
+"""Weight, in seconds, of the overall average in an hour of the day, and of that in an hour of the week."""
 
 
 class DensityModel:
@@ -29,11 +29,11 @@ class DensityModel:
 
     @property
     def is_empty(self) -> bool:
-        """True while nothing is known."""
+        """True as long as nothing is known."""
         return self._average is None and not any(self._seconds)
 
     def note_average(self, rows: float, span: int) -> None:
-        """Take the count of the longest period for what is not seen yet."""
+        """Use the count of the longest period for hours that were not seen yet."""
         if span >= self._average_span:
             self._average, self._average_span, self._rates = rows / span, span, None
 
@@ -64,7 +64,7 @@ class DensityModel:
         return weeks * sum(rates) * _HOUR + rest
 
     def reach(self, start: int, stop: int, rows: float) -> int:
-        """Find the second, ``stop`` at the latest, up to which so many rows are to be expected."""
+        """Find the second, ``stop`` at the latest, up to which this number of rows is expected."""
         rates = self._known_rates()
         week = sum(rates) * _HOUR
         if not week:

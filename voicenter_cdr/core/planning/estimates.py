@@ -23,10 +23,10 @@ def estimate_rows(window: Window, page: PageInfo, *, page_cap: int) -> tuple[int
 
 
 def count_between(window: Window, page: PageInfo, border: int, rest: PageInfo) -> int | None:
-    """Count a window's rows exactly from its ascending response and the descending one of what begins at a border.
+    """Count a window's rows exactly from its ascending response and the descending one of the remainder.
 
-    By the planner's lemma: what lies before the border and the remainder's total must make the total. ``None`` where
-    they don't, or where the order of the responses does not show what lies in the seconds beside the window.
+    By the planner's lemma: the rows before the border and the remainder's total must add up to the total. ``None`` if
+    they don't, or if the order of the responses does not show the rows in the seconds beside the window.
     """
     first, last = page.known_seconds, rest.known_seconds
     if not (page.is_ascending and last == rest.sorted_seconds[::-1] and len(set(last)) > 1):

@@ -19,7 +19,7 @@ _ABSURD: Final = 10**12
 
 @frozen(eq=False)
 class PageInfo:
-    """Counts and times of a response, all that the planner knows of it; the response itself is an opaque payload."""
+    """Counts and times of a response, the planner's view of it; the response itself is an opaque payload."""
 
     seconds: Sequence[int | None]
     """Second of every row, in the order of the response; ``None`` if it is unknown."""
@@ -28,7 +28,7 @@ class PageInfo:
     returned: int | None = None
     """RETURN_HITS."""
     rows: Sequence[Hashable] = field(default=(), repr=False)
-    """The rows in the same order, where :attr:`WindowRequest.all_fields` was asked; equal rows must be equal."""
+    """The rows in the same order, if :attr:`WindowRequest.all_fields` was set; equal rows must be equal."""
     payload: Any = field(default=None, repr=False)
     rows_at: Callable[[int], object] = field(default=lambda _: None, repr=False)
     """The rows of one second, to be compared; by default all are alike."""
@@ -45,7 +45,7 @@ class PageInfo:
 
     @property
     def is_ascending(self) -> bool:
-        """True if the rows came in order of time."""
+        """True if the rows are in order of time."""
         return self.known_seconds == self.sorted_seconds
 
     @property
@@ -61,7 +61,7 @@ def is_complete(page: PageInfo, *, page_cap: int) -> bool:
 
 
 def find_contradiction(page: PageInfo, *, page_cap: int) -> int | None:
-    """Find the rows that a response promises and does not hold though a page has room for them (rule 7)."""
+    """Find the rows that a response counts and lacks although a page has room for them (rule 7)."""
     rows, total = len(page.seconds), page.total or 0
     if page.returned not in (None, rows):
         return page.returned
@@ -69,7 +69,7 @@ def find_contradiction(page: PageInfo, *, page_cap: int) -> int | None:
 
 
 def share_order(descending: PageInfo, ascending: PageInfo) -> bool:
-    """Return ``True`` if both responses are sorted by time and CallID, and show the same of where they overlap."""
+    """Return ``True`` if both responses are sorted by time and CallID, and agree where they overlap."""
     rising, falling = (
         [(at or 0, str(getattr(row, "call_id", row))) for at, row in zip(page.seconds, page.rows, strict=True)]
         for page in (ascending, descending)
@@ -82,7 +82,7 @@ def share_order(descending: PageInfo, ascending: PageInfo) -> bool:
 
 
 def check_time_zone(page: PageInfo, first: int, last: int) -> None:
-    """Raise :class:`IncompleteError` for rows outside of what was asked: the service filters by another clock."""
+    """Raise :class:`IncompleteError` for rows outside of the request: the service filters by another clock."""
     known = page.known_seconds
     if not known or first <= min(known) <= max(known) <= last:
         return

@@ -1,6 +1,6 @@
 """The planner: the windows to request next, and the rows that are proven complete.
 
-It believes no order and no count alone. Whatever it hands out was a complete response, or adds up.
+It relies on no order and on no single count. All it hands out is a complete response, or adds up.
 
 **Lemma.** A request sees a set of rows, and its response gives their number (its total). Disjoint subsets of that set
 whose sizes add up to the total are all of it. Nothing is assumed of how the rows of a page were chosen or sorted.
@@ -12,8 +12,8 @@ whose sizes add up to the total are all of it. Nothing is assumed of how the row
 3. Any other page is truncated. Its rows before a second, the *border*, are a tentative prefix; the remainder is asked
    from the border to the same ``end`` and sees nothing earlier. If *rows before the border + total of the remainder ==
    total*, then by the lemma the prefix is complete, and the remainder sees every row of the border's own second, which
-   it owns from then on. Otherwise (late rows, a lying sort, capped totals) the prefix is asked by itself: it is shorter
-   than a page, so its own response proves it. Rows whose second is unknown take part in no equation.
+   it owns from then on. Otherwise (late rows, a wrong sort, capped totals) the prefix is requested by itself: it is
+   shorter than a page, so its own response proves it. Rows whose second is unknown take part in no equation.
 4. A total may be capped at any number: it stands in an equation only if a larger one was seen. One that comes twice for
    periods of different length is a ceiling; from there on it proves nothing.
 5. Order only says where a border is worth trying; so do density, and what bounds seem to be. Where order misled, or
@@ -29,7 +29,7 @@ whose sizes add up to the total are all of it. Nothing is assumed of how the row
 leaves two shorter ones; a prefix asked by itself is shorter than a page, and three that are not end all belief in
 order. So a period of S seconds that the service shows in n pages takes at most 4 (n + 2) (log2 S + 2) responses, and
 each second with more than a page some more: four times at most, five, and ten for each call type.
-Not provable by anybody: counts that change by as much as a lying sort leaves out, in the same two responses.
+Not provable: counts that change by as much as a wrong sort leaves out, in the same two responses.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class WindowPlanner(Schedule):
     ``page_cap``: rows a response can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order
     of time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
     ``largest_total``: the largest that an earlier run of the same query saw (rule 4). Raises :class:`IncompleteError`,
-    and its kinds, where completeness can't be shown.
+    or a subclass, if completeness can't be proven.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class WindowPlanner(Schedule):
         self._largest_page, self._do_totals_waver = 0, False
 
     def next_request(self) -> WindowRequest | None:
-        """Choose the next request; ``None`` while there is nothing to ask, or no room for its response."""
+        """Choose the next request; ``None`` if there is nothing to request now, or no room for its response."""
         if (segment := self.take_segment()) is None:
             return None
         # Where bounds seem exclusive a remainder begins a second earlier, or it would not see its border (rule 3).
@@ -88,14 +88,14 @@ class WindowPlanner(Schedule):
         )
 
     def record_refusal(self, request: WindowRequest, error: OutOfRangeError) -> None:
-        """Ask for shorter periods, since the service refused this one (rule 9); raises ``error`` where it is a day."""
+        """Request shorter periods, since the service refused this one (rule 9); raises ``error`` if it is a day."""
         if request.last - request.first <= DAY:
             raise error
         request.segment.in_flight = False
         self.learn_refused(request.segment)
 
     def record_page(self, request: WindowRequest, page: PageInfo) -> None:
-        """Take the response to a request, and prove what can be proven."""
+        """Record the response to a request, and prove all rows that can be proven."""
         check_time_zone(page, request.first, request.last)
         segment: Segment = request.segment
         segment.in_flight = False
@@ -116,7 +116,7 @@ class WindowPlanner(Schedule):
                 segment.step = segment.enumeration.send(page)
             except StopIteration as finished:
                 segment.page, segment.is_proven = finished.value, True
-        # One response that is whole proves its own seconds (rule 2).
+        # One complete response proves its own seconds (rule 2).
         elif is_complete(page, page_cap=self.page_cap):
             segment.note_response(request, page, rows)
             segment.page, segment.is_proven = page, True
@@ -130,7 +130,7 @@ class WindowPlanner(Schedule):
         self._settle()
 
     def _is_doubtful(self, segment: Segment, page: PageInfo) -> bool:
-        """Return ``True`` for a page to be asked for again, since its counts contradict it (rule 7)."""
+        """Return ``True`` for a page to request again, since its counts contradict it (rule 7)."""
         rows, promised = len(page.seconds), find_contradiction(page, page_cap=self.page_cap)
         if promised is None:
             return False
@@ -143,7 +143,7 @@ class WindowPlanner(Schedule):
         return not is_smaller
 
     def _divide(self, segment: Segment, request: WindowRequest, page: PageInfo) -> None:
-        """Keep the rows before a border as a tentative prefix (rule 3), or ask in parts."""
+        """Keep the rows before a border as a tentative prefix (rule 3), or request parts."""
         border = self.choose_border(segment, page)
         segment.is_alone = False
         if border is not None:

@@ -16,7 +16,7 @@ from voicenter_cdr.core.planning.windows import DAY, Window, WindowRequest
 __all__ = ["ResponseSummary", "Schedule", "Segment", "find_border"]
 
 _LARGEST_FILL: Final = 0.94
-"""Part of a page that a window is aimed at where density has proved to be right."""
+"""Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
 _BLOCK: Final = 2.4
@@ -34,9 +34,9 @@ class ResponseSummary:
     """Rows that a response shows from a segment on, up to the end of its request."""
 
     first: int
-    """First second that was asked."""
+    """First second that was requested."""
     total: int | None = None
-    """Rows it counts; ``None`` where it can't be believed."""
+    """Rows it counts; ``None`` if the count can't be trusted."""
     seconds: Sequence[int] = ()
     """Seconds of its rows, in order."""
     border_rows: object = None
@@ -85,7 +85,7 @@ class Segment:
         return self.is_proven and self.is_settled
 
     def note_response(self, request: WindowRequest, page: PageInfo, total: int | None) -> None:
-        """Keep what a response shows of all rows up to the end of its request."""
+        """Keep the facts of a response about all rows up to the end of its request."""
         self.rows_to_end = self.rows_to_end if total is None else total
         border, seconds = self.start - 1, page.sorted_seconds
         is_shown = not self.is_settled and bisect_left(seconds, border) < bisect_right(seconds, border)
@@ -93,15 +93,15 @@ class Segment:
         self.responses[request.last] = ResponseSummary(request.first, total, seconds, border_rows)
 
     def ask_alone(self, rows: int) -> None:
-        """Open it again as a prefix of so many rows, to be proven by a response of its own."""
+        """Open it again as a prefix of this number of rows, to be proven by a response of its own."""
         self.page, self.end, self.is_alone, self.rows_to_end = None, self.stop, True, rows
 
 
 class Schedule:
-    """Segments in order of time, what is known of them, and every choice of where to go on.
+    """Segments in order of time, the facts known of them, and every choice of where to continue.
 
-    ``in_order``, ``buffer_pages`` and ``concurrency`` as the planner takes them; ``page_cap`` is what the planner knows
-    of it by now.
+    ``in_order``, ``buffer_pages`` and ``concurrency`` as the planner takes them; ``page_cap`` is the value known by
+    now.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Schedule:
 
     @property
     def remaining_pages(self) -> float | None:
-        """Responses that the rest will need, about; ``None`` while nothing is known."""
+        """Approximate number of responses that the rest will need; ``None`` as long as nothing is known."""
         waiting = self._waiting
         if waiting and self._density.is_empty:
             return None
@@ -171,12 +171,12 @@ class Schedule:
         return sum(map(self._estimate_rows, waiting)) / (self.page_cap * fill)
 
     def insert_after(self, segment: Segment, *others: Segment) -> None:
-        """Put segments behind another one."""
+        """Insert segments after another one."""
         at = self.segments.index(segment) + 1
         self.segments[at:at] = others
 
     def _find_behind(self, segment: Segment) -> Segment | None:
-        """Find the segment behind; requests reach into it only if it was cut off from this one, or is its remainder."""
+        """Find the next segment; requests reach into it only if it was cut off from this one, or is its remainder."""
         at = self.segments.index(segment) + 1
         return self.segments[at] if at < len(self.segments) else None
 
@@ -209,21 +209,21 @@ class Schedule:
         return self._unseen >= _ENOUGH_UNSEEN
 
     def learn_bounds(self, unseen: float) -> None:
-        """Learn from so many rows at a lower bound that a request did not show; below zero, of such as it showed."""
+        """Learn from this number of rows at a lower bound that a request did not show; below zero, that it showed."""
         self._unseen += unseen
 
     def learn_complete(self, segment: Segment, page: PageInfo) -> None:
-        """Learn from a window that one response showed whole."""
+        """Learn from a window that one response showed completely."""
         if segment.is_alone:
             return
         self._density.learn(segment.start, segment.stop, page.sorted_seconds)
         self._fill = min(_LARGEST_FILL, self._fill + 0.01)
-        # However wrong density is, windows that bring little become longer (the planner's bound).
+        # However wrong density is, windows with few rows become longer (the planner's bound).
         is_small = len(page.seconds) < self.page_cap / 4
         self._least_span = max(self._least_span, 2 * (segment.span)) if is_small else 1
 
     def learn_truncated(self, segment: Segment, page: PageInfo, total: int | None) -> None:
-        """Learn from a window of which one response showed a part, of so many rows if that can be believed."""
+        """Learn from a window of which one response showed a part, with its total if that can be trusted."""
         self._misled += segment.is_alone
         self._is_ordered = self._is_ordered and page.is_ascending and self._misled < 3
         self._by_density = total is None or not self._is_ordered
@@ -267,7 +267,7 @@ class Schedule:
             edges = range(max(start + 1, seconds[0] - 1), min(stop, seconds[-1] + 3))
         cuts = [start, *(edges or [(start + stop) // 2]), stop]
         parts = [Segment(a, b, b) for a, b in pairwise(cuts[1:])]
-        parts[-1].end = segment.end  # what was cut off behind stays in its equation
+        parts[-1].end = segment.end  # the part cut off after it stays in its equation
         segment.stop = cuts[1]
         self.insert_after(segment, *parts)
 
@@ -275,7 +275,7 @@ class Schedule:
 
     @property
     def has_request(self) -> bool:
-        """True while there is something to ask, and room for its response."""
+        """True if there is a request to send, and room for its response."""
         return self._choose() is not None
 
     def _choose(self) -> Segment | None:
@@ -296,7 +296,7 @@ class Schedule:
         return next((s for k, s in enumerate(waiting, 1) if not s.in_flight or self._find_share(s, waiting, k)), None)
 
     def take_segment(self) -> Segment | None:
-        """Choose a segment, cut off what another place to work at gets, and mark it as in flight."""
+        """Choose a segment, cut off the part for another worker, and mark it as in flight."""
         segment = self._choose()
         if segment is None:
             return None
@@ -333,13 +333,13 @@ class Schedule:
         return behind
 
     def _reach(self, segment: Segment, rows: float) -> int:
-        """Find the second of a segment up to which so many rows are to be expected."""
+        """Find the second of a segment up to which this number of rows is expected."""
         start, stop, density = segment.start, segment.stop, self._density
         counted, usual = self._estimate_rows(segment), density.predict(start, stop)
-        # Far from the end, what is not usual lies anywhere: up to here it is not to be expected.
+        # Far from the end, bursts may lie anywhere: up to here none is to be expected.
         if rows < counted / 2 and segment is self._waiting[-1]:
             return density.reach(start, stop, rows)
-        # In a burst, what is not usual comes next.
+        # Within a burst, more rows of it follow.
         burst = counted - usual
         if burst > self.page_cap and segment.rate * (stop - start) > _BURST * counted:
             after = start + int(min(rows, burst) / segment.rate)

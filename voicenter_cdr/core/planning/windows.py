@@ -40,7 +40,7 @@ class Window:
 
 @frozen(kw_only=True)
 class WindowRequest:
-    """One request for the period ``first`` to ``last`` (seconds as sent), in which the service shows ``window`` whole.
+    """One request for the period ``first`` to ``last`` (seconds as sent), in which the service shows all of ``window``.
 
     A request reaches one second beyond its window at either end, so exclusive bounds hide none of the window's rows.
     """
@@ -58,5 +58,5 @@ class WindowRequest:
 
     @classmethod
     def single(cls, window: Window, *, descending: bool = False) -> WindowRequest:
-        """Make a request that belongs to no planner."""
+        """Return a request without a planner."""
         return cls(window=window, first=window.start - 1, last=window.stop, descending=descending)

@@ -1,8 +1,8 @@
 """Incremental reading of a JSON object that holds one long array: bytes in, rows out, a slice at a time.
 
 Neither the bytes nor the parsed form of the whole document are ever held together. A slice is cut where a row seems to
-begin, and accepted only if it parses by itself: then the cut was between two rows, whatever they contain. Knows nothing
-of what the rows are. Pure.
+begin, and accepted only if it parses by itself: then the cut was between two rows, whatever they contain. Independent
+of the content of rows. Pure.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Loads = Callable[[bytes], Any]
 """A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
 
 _HEAD_LIMIT: Final = 65_536
-"""Bytes within which the array has to begin, or else the document is read whole."""
+"""Bytes within which the array has to begin; otherwise the document is read as a whole."""
 
 _MAX_TRIES: Final = 16
-"""Places in the head that look like the array and are parsed to see: each costs as much as the head is long."""
+"""Places in the head that look like the array and are parsed to find out: each costs a parse of the head."""
 
 _SLICE: Final = 65_536
 """Bytes from which on rows are sought one by one where no cut was found."""
 
 _SHORT: Final = 4_096
-"""Bytes that are looked at again and again without being felt; a real row has about 700."""
+"""Bytes that can be scanned repeatedly at little cost; a real row has about 700."""
 
 _PREFIX: Final = 64
 """Bytes of a row's beginning that are looked for: a parse proves the cut, so that a part of the first key will do."""
@@ -42,7 +42,7 @@ _BLANKS: Final = b" \t\r\n"
 _BLANK: Final = re.compile(r"[ \n\r\t]*+")
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|"|[\[{]++|[\]}]++', re.DOTALL)
-"""All that matters for where a row ends; a lone quote begins a text that has not ended yet."""
+"""Tokens that decide where a row ends; a lone quote begins a text that has not ended yet."""
 
 _TO_SHAPE: Final = bytes.maketrans(b"123456789:,[ \t\r\n-", b"0" * 9 + b":" * 8)
 _LONG_NUMBER: Final = b":" + b"0" * 16
@@ -58,7 +58,7 @@ class UnparsedRow:
 
 
 def parse_int(digits: str) -> int | str:
-    """Return a whole number; as text where it has more digits than Python converts (4,300 by default)."""
+    """Return a whole number; as text if it has more digits than Python converts (4,300 by default)."""
     try:
         return int(digits)
     except ValueError:
@@ -69,16 +69,16 @@ _ROW_DECODER: Final = json.JSONDecoder(parse_int=parse_int)
 
 
 Members = list[tuple[str, Any]]
-"""Members of a JSON object in their order; a name may come twice."""
+"""Members of a JSON object in order; a name may occur twice."""
 
 
 def parse_object(data: bytes) -> Members | None:
-    """Return the members of the JSON object in ``data``; ``None`` where it is none, or is nested too deep."""
+    """Return the members of the JSON object in ``data``; ``None`` if it is not one, or is nested too deep."""
     members: Members = []
 
     def make_object(pairs: Members) -> dict[str, Any]:
         nonlocal members
-        members = pairs  # in the end those of the outermost object, which is made last
+        members = pairs  # finally those of the outermost object, which is made last
         return dict(pairs)
 
     try:
@@ -92,7 +92,7 @@ class JsonArraySplitter:
     """Split a JSON object into the rows of one of its arrays and the members around it, while its bytes arrive.
 
     ``key`` finds the array's key, its colon and its bracket. The time taken is linear in the bytes fed. No row and no
-    head can be longer than ``max_unread`` bytes: the caller gives up where :attr:`unread` is more after a :meth:`feed`.
+    head can be longer than ``max_unread`` bytes: the caller gives up if :attr:`unread` is more after a :meth:`feed`.
     """
 
     def __init__(self, key: re.Pattern[bytes], *, max_unread: int, loads: Loads = json.loads) -> None:
@@ -120,7 +120,7 @@ class JsonArraySplitter:
         return self.head is not None or _strip(bytes(self._buffer[:64]))[:1] in (b"", b"{")
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """Take the next bytes. Return the rows that are complete by now and were not returned before."""
+        """Feed the next bytes. Return the rows that are now complete and were not returned before."""
         self._buffer += chunk
         if self._is_unsplit or (self.head is None and not self._find_array()) or len(self._buffer) < self._retry_at:
             return []
@@ -128,16 +128,16 @@ class JsonArraySplitter:
         if rows is None and len(self._buffer) > _SLICE:
             rows, _ = self._take_rows()
         # Where no row is complete, the next look is at twice as much: a row of a megabyte that arrives in small chunks
-        # would else be parsed hundreds of times.
+        # would otherwise be parsed hundreds of times.
         is_short = rows or len(self._buffer) < _SHORT
         self._retry_at = 0 if is_short else min(2 * len(self._buffer), self._max_unread)
         return rows or []
 
     def finish(self) -> tuple[list[Any], Members | None]:
-        """Return the last rows, and the members behind the array, once all bytes were fed.
+        """Return the last rows, and the members after the array, once all bytes were fed.
 
-        The members are ``None`` where the document is damaged or broke off. Where no array was found to split, there
-        are no rows, and the members are the whole document's.
+        The members are ``None`` if the document is damaged or incomplete. If no array was found to split, there are no
+        rows, and the members are those of the whole document.
         """
         if self.head is None:
             return [], parse_object(bytes(self._buffer))
@@ -149,17 +149,17 @@ class JsonArraySplitter:
         while self._tries and (found := self._key.search(self._buffer, self._searched, _HEAD_LIMIT)):
             self._tries -= 1
             begin, end = found.span()
-            del found  # it holds the buffer, which is to be cut
+            del found  # it refers to the buffer, which is then shortened
             self.head = parse_object(bytes(self._buffer[:end]) + b"]}")
             if self.head is not None:
                 del self._buffer[:end]
                 return True
-            self._searched = begin + 1  # it stood in a text, or in another object
+            self._searched = begin + 1  # it was within a text, or in another object
         self._is_unsplit = not self._tries or len(self._buffer) >= _HEAD_LIMIT
         return False
 
     def _take_slice(self) -> list[Any] | None:
-        """Return the rows up to the last place where one seems to begin; ``None`` where that is not between two."""
+        """Return the rows up to the last place where one seems to begin; ``None`` if that is not between two."""
         if not self._row_prefix:
             first_key = bytes(self._buffer[: max(0, self._buffer.find(b":"))]).strip()
             self._row_prefix = first_key[:_PREFIX]
@@ -184,12 +184,12 @@ class JsonArraySplitter:
             loads = json.loads
         try:
             parsed = loads(data)
-        except Exception:  # parsers raise what they like; the rows are then read one by one
+        except Exception:  # parsers raise anything; the rows are then read one by one
             return None
         return parsed if isinstance(parsed, list) else None
 
     def _take_rows(self, *, is_last: bool = False) -> tuple[list[Any], bytes | None]:
-        """Return the complete rows, sought one by one, and what stands behind the array's end, once that has come."""
+        """Return the complete rows, found one by one, and the text after the array's end, once it has arrived."""
         try:
             text, _ = codecs.utf_8_decode(self._buffer, "surrogatepass", is_last)  # as json.loads decodes bytes
         except UnicodeDecodeError:
@@ -200,7 +200,7 @@ class JsonArraySplitter:
         while True:
             at = _skip(text, at)
             if text.startswith("]", at):
-                # A comma before the end is no JSON: a row is missing there, or somebody has repaired the document.
+                # A comma before the end is invalid JSON: a row is missing there, or the document was edited.
                 tail = None if self._expects_row else text[at + 1 :].encode("utf-8", "surrogatepass")
                 break
             found = _parse_row(text, at)
@@ -216,13 +216,13 @@ class JsonArraySplitter:
         taken = text[:done].encode("utf-8", "surrogatepass")
         del self._buffer[: len(taken)]
         if rows and self._loads is not json.loads:
-            # By the parser of all other slices, so that a value does not depend on where in the document it stands.
+            # By the parser of all other slices, so that a value does not depend on its place in the document.
             rows = self._parse(b"[" + taken.rstrip(b"," + _BLANKS) + b"]") or rows
         return rows, tail
 
 
 def _parse_row(text: str, at: int) -> tuple[Any, int] | None:
-    """Return the row that begins here, and where it ends; ``None`` where it is damaged or not complete yet."""
+    """Return the row that begins here, and its end; ``None`` if it is damaged or not complete yet."""
     try:
         return _ROW_DECODER.raw_decode(text, at)
     except ValueError:

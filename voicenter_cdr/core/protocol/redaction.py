@@ -1,4 +1,4 @@
-"""Redaction of the service's words: no credential and no phone number reaches an error, a log or a trace."""
+"""Redaction of the service's texts: no credential and no phone number reaches an error, a log or a trace."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LONG_DIGITS: Final = re.compile(r"(?<![+(])[+(]*+\d(?:[\s.\-/()]*+\d){6,}")
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
 
 _MAX_LENGTH: Final = 200
-"""Characters of the service's words that are shown."""
+"""Characters of the service's texts that are shown."""
 
 _MAX_READ: Final = 65_536
-"""Characters that are looked at."""
+"""Characters that are searched."""
 
 
 def secret_pattern(secret: str) -> re.Pattern[str] | None:
-    """Return what finds a credential as it is, and as pages, addresses, JSON and programs spell it."""
+    """Return the pattern of a credential, as it is and as pages, addresses, JSON and programs spell it."""
     if not secret:
         return None
     spellings = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), escape(secret)}

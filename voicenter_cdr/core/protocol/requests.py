@@ -28,12 +28,12 @@ class Credentials:
 
     @property
     def secret(self) -> str:
-        """Return the one that is set."""
+        """Return the code or token."""
         return self.code or self.token or ""
 
 
 def parse_credentials(code: str | None, token: str | None) -> Credentials | str:
-    """Return the credential that was given, or what is wrong; raising here would put it into a traceback."""
+    """Return the credential, or the text of an error; raising here would put the credential into a traceback."""
     found: dict[str, str | None] = {}
     for name, value in (("code", code), ("token", token)):
         if value is not None and not isinstance(value, str):
@@ -52,7 +52,7 @@ def parse_credentials(code: str | None, token: str | None) -> Credentials | str:
 
 @frozen
 class ApiRequest:
-    """HTTP request, ready to be sent. Its parts may hold the credential, so that none is shown."""
+    """HTTP request, ready to be sent. Its parts may hold the credential, so none of them is shown."""
 
     method: Literal["GET", "POST"]
     params: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -124,13 +124,13 @@ def encode_query(
     cdr_types: Sequence[int] = (),
     method: Literal["GET", "POST"] = "POST",
 ) -> ApiRequest:
-    """Return the request for ``query``'s records between two seconds (since 1970, UTC), both as the service takes them.
+    """Return the request for ``query``'s records between two seconds (since 1970, UTC), both as the service reads them.
 
     ``cdr_types`` narrows the query's own. A POST has the nested form; a GET has the flat one with repeated keys, and
     carries a code in its URL.
     """
     search = _search(query, first, last, cdr_types)
-    headers = [("accept", "application/json"), ("accept-encoding", "gzip")]  # what can be unpacked a little at a time
+    headers = [("accept", "application/json"), ("accept-encoding", "gzip")]  # can be unpacked in pieces
     if credentials.token:
         headers.append(("authorization", f"Bearer {credentials.token}"))
     if method == "GET":

@@ -41,7 +41,7 @@ class ApiResponse:
     seconds: tuple[int | None, ...] = field(repr=False)
     """The second (since 1970, UTC) of every row, readable or not; ``None`` if it is unknown."""
     total_hits: int | None
-    """TOTAL_HITS; ``None`` where the service sent none, or one that can't be meant."""
+    """TOTAL_HITS; ``None`` if the service sent none, or an impossible one."""
     return_hits: int | None
     """RETURN_HITS, likewise."""
 
@@ -80,10 +80,10 @@ _MAX_BYTES: Final = 134_217_728
 """Bytes of a response, unpacked: a page of 10,000 real records has about 7 million."""
 
 _MAX_COUNT: Final = 10**10
-"""Largest count that is believed. A century of a call a second is a third of it; what is above is an overflow."""
+"""Largest count that is accepted. A century of a call a second is a third of it; anything above is an overflow."""
 
 _MAX_ERROR_NUMBER: Final = 999_999
-"""Largest error number that is one; the API document's have one digit."""
+"""Largest number that is accepted as an error number; the API document's have one digit."""
 
 _MAX_NON_OBJECTS: Final = 1_000
 """Rows that are no objects, or empty ones, in a response. They have no time, so that no shorter period shows fewer of
@@ -95,8 +95,8 @@ _UNKNOWN_FORM: Final = "The service answered in a form that is not known; report
 class ResponseDecoder:
     """Decode one response while its bytes arrive; nothing is returned before :meth:`finish`.
 
-    Rows are decoded as soon as they are complete and their JSON is dropped at once. Whatever arrives, memory is bounded
-    by ``max_rows`` records and 128 MiB of body, and time is linear in the bytes.
+    Rows are decoded as soon as they are complete and their JSON is dropped at once. For any body, memory is bounded by
+    ``max_rows`` records and 128 MiB of body, and time is linear in the bytes.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class ResponseDecoder:
         self._non_objects = 0
         self._bytes = 0
         self._refused = bytearray()
-        """The body of a response whose status is an error: read whole, since it is short or nothing."""
+        """The body of a response whose status is an error: read as a whole, since it is short or empty."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body.
+        """Feed the next bytes of the body.
 
         Raises what :meth:`finish` would as soon as they can't become a response, however many follow.
         """
@@ -135,7 +135,7 @@ class ResponseDecoder:
             if len(self._refused) > _MAX_UNREAD:
                 raise self._not_json()
             return
-        # Rows first: what is left of the bytes after them has a bound of its own.
+        # Rows first: the bytes that are left after them have a bound of their own.
         self._decode(self._splitter.feed(chunk))
         if self._splitter.unread > _MAX_UNREAD:
             raise self._too_long()
@@ -156,7 +156,7 @@ class ResponseDecoder:
         total, returned = self._count(envelope, "TOTAL_HITS"), self._count(envelope, "RETURN_HITS")
         if self._splitter.head is None:
             self._decode(self._whole_list(envelope, total))
-        # Else the empty object of a proxy would pass for a period without calls.
+        # Otherwise the empty object of a proxy would count as a period without calls.
         if not self._rows and total is None and "errornumber" not in envelope:
             text = "An empty list without error number and total proves nothing"
             raise self._decode_error(text, Problem("$.ERROR_NUMBER", "a whole number"))
@@ -181,7 +181,7 @@ class ResponseDecoder:
     # -- the envelope
 
     def _envelope(self) -> dict[str, Any] | None:
-        """Take the last rows, and return the envelope by folded names; ``None`` where it can't be understood."""
+        """Decode the last rows, and return the envelope by folded names; ``None`` if it is unreadable."""
         if not self._is_success:
             members = parse_object(bytes(self._refused))
             return None if members is None else _fold(members)
@@ -196,7 +196,7 @@ class ResponseDecoder:
         rows = envelope.get("cdrlist")
         if isinstance(rows, list):
             return rows
-        # No list at all is believed of an empty period only, and only from the service itself.
+        # A missing list is accepted for an empty period only, and only from the service itself.
         if rows is not None or total != 0 or "errornumber" not in envelope:
             raise self._no_list()
         return []
@@ -210,11 +210,11 @@ class ResponseDecoder:
         except DecodeError:
             if self._is_success:
                 raise
-            return None  # the status says what it is
+            return None  # the status decides
 
     def _count(self, envelope: dict[str, Any], name: str) -> int | None:
         count = self._whole(envelope, name)
-        # A count that no account can have is as good as none: completeness is then proven without it.
+        # An impossible count is ignored: completeness is then proven without it.
         return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
     def _whole(self, envelope: dict[str, Any], name: str) -> int | None:
@@ -227,7 +227,7 @@ class ResponseDecoder:
         description_sent = envelope.get("errordescription")
         description = redact(description_sent, self._secret) if isinstance(description_sent, str) else ""
         status, retry_after = self._status, self._retry_after
-        # The number decides where there is one, since several errors share the status 403.
+        # The number decides if there is one, since several errors share the status 403.
         match number, status:
             case (ErrorNumber.RATE_LIMIT, _) | (None, 429):
                 return RateLimitError(number, description, status, retry_after=retry_after)
@@ -257,7 +257,7 @@ class ResponseDecoder:
         return self._decode_error("The response holds no list of records", Problem("$.CDR_LIST", "an array"))
 
     def _too_long(self) -> ApiError | DecodeError:
-        """Return the error of a response of which too much came without a list, or without the end of a row."""
+        """Return the error of a response that is too long without a list, or without the end of a row."""
         if self._splitter.head is not None:
             bound = f"a record of at most {_MAX_UNREAD:,} bytes"
             return self._too_large(bound, "The response holds a record without end")
@@ -268,13 +268,13 @@ class ResponseDecoder:
 
     def _not_json(self) -> ApiError | DecodeError:
         if not self._is_success:
-            # Of a refusal that broke off, the number still counts: error 1 heals, and its status alone says otherwise.
+            # The number of a truncated refusal still counts: error 1 is transient, and its status alone says otherwise.
             found = _ERROR_NUMBER.match(self._refused, 0, _NUMBER_LIMIT)
             return self._api_error((int(found[1]) or None) if found else None, {})
         kind = re.sub(r"[^\w/.+-].*", "", self._content_type or "") or "of no declared type"
         if self._splitter.begins_like_json:
-            hint = "Run it again; if it stays, a proxy on the way may be cutting large responses."
-            return self._decode_error("The response broke off or is damaged", truncated=True, hint=hint)
+            hint = "Run it again; if it persists, a proxy may be cutting large responses."
+            return self._decode_error("The response is incomplete or damaged", truncated=True, hint=hint)
         hint = "Check base_url, and whether a proxy or a login page answers in its place."
         return self._decode_error(f"The response is no JSON object but {kind}, {self._bytes} bytes", hint=hint)
 
@@ -299,7 +299,7 @@ def _fold_name(name: str) -> str:
 def _fold(members: Members) -> dict[str, Any] | None:
     """Return the envelope by folded names; ``None`` where it is unknown which of two lists counts.
 
-    Of two values the first counts, but an error does in any case: the service may meet it while it writes the list.
+    Of two values the first counts, but an error counts in any case: it may occur while the service writes the list.
     """
     folded: dict[str, Any] = {}
     for name, value in ((_fold_name(name), value) for name, value in members):
@@ -316,7 +316,7 @@ def _fold(members: Members) -> dict[str, Any] | None:
 def decode(
     status: int, headers: Mapping[str, str], body: bytes, *, fields: Sequence[str] | None = None, **options: Any
 ) -> ApiResponse:
-    """Return a whole response, or raise a typed error, whatever the bytes are. ``options``: as of the decoder."""
+    """Return a complete response, or raise a typed error, for any bytes. ``options``: as of the decoder."""
     options = {"content_type": headers.get("content-type"), "record_decoder": RecordDecoder(fields)} | options
     decoder = ResponseDecoder(status=status, **options)
     decoder.feed(body)

@@ -61,12 +61,12 @@ class DecodedRows:
         """Append columns of readable rows."""
         for kept, column in zip(self._columns, columns, strict=True):
             kept += column
-        # Batches of about 1,000 rows: freeing or collecting a whole page's columns at once is felt by the event loop.
+        # Batches of about 1,000 rows: freeing or collecting a whole page's columns at once would block the event loop.
         while len(self._columns[0]) >= BATCH_ROWS:
             self._take_batch()
 
     def table(self) -> RecordTable:
-        """Return the readable rows, once all have come."""
+        """Return the readable rows, once all were decoded."""
         self._take_batch()
         return RecordTable(self._batches)
 
@@ -78,21 +78,21 @@ class DecodedRows:
 
 @frozen
 class KeyMap:
-    """Fields that the keys of some rows mean."""
+    """Fields that the keys of some rows stand for."""
 
     fields: Mapping[CdrField, Sequence[str]]
     """Keys of each wanted field. The first counts: the document's spelling, or else the alphabet's first."""
     unknown: Sequence[str]
-    """Keys that are no field's, in an order that does not depend on the rows around."""
+    """Keys that belong to no field, in an order that does not depend on the other rows."""
 
     @property
     def leftover(self) -> list[str]:
-        """Keys whose values no field takes, in a row that has all of the keys."""
+        """Keys whose values belong to no field, in a row that has all of the keys."""
         return [*self.unknown, *chain.from_iterable(keys[1:] for keys in self.fields.values())]
 
 
 def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> KeyMap:
-    """Return what the requested ones of some keys mean; ``None`` among ``requested`` means keys that are no field."""
+    """Return the fields that keys stand for, among ``requested``; ``None`` in it stands for keys without a field."""
     fields: dict[CdrField, list[str]] = {}
     unknown: list[str] = []
     for key in sorted(keys):
@@ -100,7 +100,7 @@ def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> Key
         if name not in requested:
             continue
         found = unknown if name is None else fields.setdefault(name, [])
-        # The document's own spelling comes first, so that it counts where a row has the field twice.
+        # The document's own spelling comes first, so that it counts if a row has the field twice.
         found.insert(0 if name and key == API_NAMES[name] else len(found), key)
     return KeyMap(fields, unknown)
 
@@ -108,7 +108,7 @@ def _map_keys(requested: Container[CdrField | None], keys: Iterable[str]) -> Key
 def _transpose(rows: Sequence[dict[str, Any]]) -> dict[str, Column] | None:
     """Return the columns of rows by key, if all of these have the same keys."""
     keys = tuple(rows[0])
-    if len(keys) < 2 or {len(keys)} != set(map(len, rows)):  # of one key alone the getter makes no tuple
+    if len(keys) < 2 or {len(keys)} != set(map(len, rows)):  # for a single key the getter returns no tuple
         return None
     try:
         return dict(zip(keys, zip(*map(itemgetter(*keys), rows), strict=True), strict=True))
@@ -117,7 +117,7 @@ def _transpose(rows: Sequence[dict[str, Any]]) -> dict[str, Column] | None:
 
 
 def _collect(rows: Sequence[dict[str, Any]], keys: Sequence[str], fallback_rows: set[int]) -> Column:
-    """Return what rows hold for a field under any of its keys; places of those that have it twice are added."""
+    """Return the rows' values of a field under any of its keys; the places of rows that have it twice are added."""
     if len(keys) == 1:
         return [row.get(keys[0]) for row in rows]
     # A row with two spellings of one field has a leftover value, which only the reading of a single row keeps.
@@ -130,8 +130,8 @@ class RecordDecoder:
     """Decode the service's objects.
 
     The rows of a slice are decoded a field at a time, which does most of the work without a step of Python for each
-    value. A row with anything unusual is decoded by itself. Keep a decoder for as long as records
-    come: texts that repeat are kept once. ``fields`` limits records to the chosen ones and those every record has.
+    value. A row with anything unusual is decoded by itself. Keep a decoder for all records of a client:
+    texts that repeat are kept once. ``fields`` limits records to the chosen ones and those every record has.
     """
 
     def __init__(self, fields: Sequence[str] | None = None) -> None:
@@ -174,11 +174,11 @@ class RecordDecoder:
         return self._remembered_map(keys) if len(keys) < _MANY_KEYS else _map_keys(self._requested_fields, keys)
 
     def _decode_batch(self, rows: Sequence[dict[str, Any]], fallback_rows: set[int]) -> list[Column]:
-        """Decode all rows by column; the places of those that have to be decoded by themselves are added."""
+        """Decode all rows by column; the places of those that have to be decoded one by one are added."""
         table, count = _transpose(rows), len(rows)
         keys = self._keys_of(tuple(table or dict.fromkeys(chain.from_iterable(rows))))
         columns: list[Column] = [[None] * count] * len(FIELD_NAMES)
-        # By column, each row is asked for each spelling: what is cheap for two would be quadratic for a thousand.
+        # By column, each row is tested for each spelling: cheap for two, but quadratic for a thousand.
         is_odd = not table and any(len(found) > _MANY_SPELLINGS for found in keys.fields.values())
         if CdrField.STARTED_AT not in keys.fields or is_odd:
             fallback_rows.update(range(count))
@@ -191,14 +191,14 @@ class RecordDecoder:
         if table and leftover:
             values = [LEFTOVER.decode(table[key], fallback_rows) for key in leftover]
             extra = [(*leftover, *found) for found in zip(*values, strict=True)]
-        elif unknown := frozenset(leftover):  # of rows with different keys: what is unknown differs from row to row
+        elif unknown := frozenset(leftover):  # rows with different keys: unknown keys differ from row to row
             own = [{key: row[key] for key in sorted(unknown.intersection(row))} for row in rows]
             extra = decode_each(freeze_object, own, fallback_rows)
         columns[_INDEX["extra"]] = extra
         return columns
 
     def _decode_row(self, row: Any, path: str) -> list[Any] | InvalidRecord:
-        """Return the atoms of one row where the exceptions to the rules make it readable, or all that is wrong."""
+        """Return the atoms of one row if the exceptions to the rules make it readable, or else all of its problems."""
         if isinstance(row, UnparsedRow):
             return InvalidRecord((Problem(path, f"values nested at most {MAX_DEPTH} deep"),), row.text)
         if type(row) is not dict:
@@ -214,7 +214,7 @@ class RecordDecoder:
             try:
                 atoms[name] = self._decoders[CdrField(name)].scalar(sent[name])
             except UnreadableError as error:
-                # A malformed menu or CustomData is no reason to lose a call: it is kept as it was sent.
+                # A malformed menu or CustomData must not cost the record: it is kept as sent.
                 if name in OPTIONAL_FIELDS:
                     leftover[key] = sent[name]
                 else:

@@ -1,11 +1,11 @@
 """Decoding of values: for each kind of field a scalar decoder, and beside it its twin for a whole column.
 
-A twin reads a column in a few steps of C where all of its values are well formed, as they mostly are, and gives up
-(``None``, or an exception) where they are not; then the scalar decoder reads value by value. Both give the same atoms
-(see :mod:`voicenter_cdr.models.columns`).
+A twin reads a column in a few steps of C if all of its values are well formed, as they mostly are, and otherwise gives
+up (``None``, or an exception); then the scalar decoder reads value by value. Both give the same atoms (see
+:mod:`voicenter_cdr.models.columns`).
 
-Strict where data would be lost (a null is no text, "false" is not true, a number with a leading zero stays text),
-lenient where the service is loose (numbers as text, blanks for "nothing"). Pure: no clock, no network.
+Strict if data would be lost otherwise (a null is not a text, "false" is not true, a number with a leading zero stays
+text), lenient with the service's variants (numbers as text, blanks for "nothing"). Pure: no clock, no network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Column = Sequence[Any]
 """Values of the rows of a slice for one field."""
 
 MAX_DEPTH: Final = 100
-"""Levels that a kept value may be nested: the same everywhere, whatever Python's recursion limit leaves."""
+"""Levels that a kept value may be nested: the same everywhere, independent of Python's recursion limit."""
 
 _POOL_SIZE: Final = 4_096
 
@@ -41,7 +41,7 @@ _POOL_TEXT: Final = 256
 
 
 class UnreadableError(Exception):
-    """A value that is not what its field says; the text is what was expected, and never holds the value."""
+    """A value that does not fit its field; the text is the expected form, and never holds the value."""
 
 
 @frozen
@@ -51,7 +51,7 @@ class FieldDecoder:
     scalar: Callable[[Any], Any]
     """Decodes a value; raises :class:`UnreadableError`."""
     column: Callable[[Column], Column | None]
-    """Decodes all values as ``scalar`` would; ``None``, or an exception, where they are not well formed."""
+    """Decodes all values as ``scalar`` would; ``None``, or an exception, if they are not well formed."""
 
     def decode(self, values: Column, fallback_rows: set[int]) -> Column:
         """Return the atoms of the values; the places of unreadable ones are added to ``fallback_rows``."""
@@ -202,7 +202,7 @@ def decode_instants(column: Column) -> Column | None:
 
 
 def decode_time(date: Any, epoch: Any) -> datetime | None:
-    """Return the instant of a Date, or else of a DateEpoch (seconds since 1970); ``None`` where both are unreadable."""
+    """Return the instant of a Date, or else of a DateEpoch (seconds since 1970); ``None`` if both are unreadable."""
     try:
         return decode_instant(date)
     except UnreadableError:
@@ -266,7 +266,7 @@ def _is_plain_step(parts: tuple[Any, ...]) -> bool:
 
 
 def _menu_decoder() -> FieldDecoder:
-    """Return the decoder of voice menus: equal ones are kept once, if their steps hold the documented keys alone."""
+    """Return the decoder of voice menus: equal ones are kept once, if their steps have only documented keys."""
     parts, pressed = itemgetter(*_STEP_KEYS), itemgetter("DTMF")
     pool: dict[tuple[Any, ...], tuple[Any, ...]] = {(): ()}
 
@@ -292,7 +292,7 @@ def _menu_decoder() -> FieldDecoder:
 
 
 def freeze(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return a JSON value in types that can't be changed. Raises :class:`UnreadableError` where it is too deep."""
+    """Return a JSON value in types that can't be changed. Raises :class:`UnreadableError` if it is nested too deep."""
     if not isinstance(value, dict | list):
         return value
     if not depth:
@@ -308,7 +308,7 @@ def freeze_object(value: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 LEFTOVER: Final = FieldDecoder(freeze, lambda column: column if {dict, list}.isdisjoint(map(type, column)) else None)
-"""Decoder of what no field takes."""
+"""Decoder of values without a field."""
 
 
 def decode_object(value: Any) -> tuple[Any, ...] | None:
@@ -343,7 +343,7 @@ def _interned(scalar: Callable[[Any], Any]) -> FieldDecoder:
         return pool[value] if type(value) is str and value in pool else scalar(value)
 
     def column(values: Column) -> Column:
-        atoms: Column = itemgetter(None, *values)(pool)  # all lookups in one step; of one key alone it is no tuple
+        atoms: Column = itemgetter(None, *values)(pool)  # all lookups in one step; a single key gives no tuple
         return atoms[1:]
 
     return FieldDecoder(intern, column)
@@ -379,7 +379,7 @@ _REPEATING: Final = (
 """Texts with few different values: kept once for many records."""
 
 OPTIONAL_FIELDS: Final = (CdrField.DTMF_DATA, CdrField.CUSTOM_DATA)
-"""Where an unreadable value does not cost the record: it is kept as sent, in ``extra``."""
+"""Fields whose unreadable value does not cost the record: it is kept as sent, in ``extra``."""
 
 
 def field_decoders() -> dict[CdrField, FieldDecoder]:
