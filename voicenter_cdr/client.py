@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -180,7 +181,17 @@ class CdrClient:
 
     @property
     def budget(self) -> Budget:
-        """Permits that are free now, and the seconds to the next one. Read it in the running event loop."""
+        """Permits that are free now, and the seconds to the next one.
+
+        Its clock is that of the running event loop: outside of one it raises :class:`ConfigurationError`.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "The budget needs the clock of the running event loop, and none is running",
+                hint="Read client.budget inside of a coroutine.",
+            ) from None
         return self.session.scheduler.budget()
 
     async def __aenter__(self) -> Self:

@@ -193,6 +193,9 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
         ("postgresql://loader:s3cret-w0rd@127.0.0.1:1/calls", "postgresql://127.0.0.1:1/calls can't be read"),
         ("https://loader:s3cret-w0rd@127.0.0.1:1/calls/", "Records can't be read from https://"),
         ("s3://", "The address s3:// can't be used"),
+        ("s3://calls/year//october.csv", "has an empty part"),
+        ("s3://calls/../october.csv", "has an empty part, or one of dots"),
+        ("file:///calls.csv", "without file://"),
     ],
 )
 def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(
@@ -216,6 +219,10 @@ def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path
     assert json.loads(done.out)["start"] == "2026-07-12T00:00:00+00:00"
     assert "The copy begins at 2026-07-12T00:00:00Z: the period begins there." in done.err
     assert "The copy begins at 2026-07-12T00:00:00Z: it lacks records to compare with." in done.err
+    quiet = run("report", "--from-copy", path, "--month", "2026-07", "--compare", "previous", "--json", "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, done.out, "")
+    logged = run("missed", "--from-copy", path, "--month", "2026-07", "--json-logs").err.splitlines()
+    assert json.loads(logged[0])["message"] == "The copy begins at 2026-07-12T00:00:00Z: the period begins there."
     for command in ("report", "missed"):
         refused = run(command, "--from-copy", path, "--month", "2026-06")
         assert (refused.code, refused.out) == (2, "")

@@ -199,6 +199,19 @@ async def test_rate_limit_after_many_cancellations_is_kept() -> None:
     assert busiest(service.starts) <= 30
 
 
+def test_budget_needs_a_running_event_loop() -> None:
+    """A monitor that reads it elsewhere learns where to read it, by an error of the package."""
+    client = Service([]).client()
+
+    async def read() -> int:
+        async with client:
+            return client.budget.free_permits
+
+    assert run_virtual(read()) == 30
+    with pytest.raises(ConfigurationError, match=r"inside of a coroutine"):
+        client.budget  # noqa: B018  # a property that raises
+
+
 def test_client_in_two_event_loops_keeps_one_limit() -> None:
     """One loop after the other works, and the budget counts over both; two at once are refused."""
     service = Service([])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 from voicenter_cdr._times import format_second
 from voicenter_cdr.analytics.report.provenance import Filter
-from voicenter_cdr.cli.console import echo_err
 from voicenter_cdr.cli.options import ConnectionOptions, Filters
 from voicenter_cdr.cli.periods import Period, parse_instant, parse_zone, resolve_period
 from voicenter_cdr.errors import ConfigurationError
@@ -25,6 +25,8 @@ from voicenter_cdr.export.read import ledger_header, read
 from voicenter_cdr.models import Cdr
 
 __all__ = ["Copy", "open_copy"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
 
 
 @frozen(kw_only=True)
@@ -99,8 +101,8 @@ def open_copy(
 ) -> Copy:
     """Return the part of a copy that a command reads: all of it unless a period is given.
 
-    A period begins where the copy does, and ends where it is no longer proven complete; a line on standard error says
-    so. Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
+    A period begins where the copy does, and ends where it is no longer proven complete; a warning of the log says so.
+    Raises :class:`ConfigurationError` for options that need the service, and for a period outside of the copy.
     """
     _refuse_service_options(connection, filters)
     with _reading(path if scheme_of(path) is None else display_name(path)):
@@ -109,7 +111,7 @@ def open_copy(
     if lacks_records:
         named = "; ".join(f"{name}: {', '.join(values)}" for name, values in made_with or ())
         what = f"filters ({named})" if named else "filters or pseudonyms, which its next sync will name"
-        echo_err(f"The copy was made with {what}: it lacks records that some numbers need.")
+        _LOG.warning("The copy was made with %s: it lacks records that some numbers need.", what)
     bounds = [_instant(header.get(name)) for name in ("start", "expired_before")]
     since = max((bound for bound in bounds if bound is not None), default=None)
     proven = _instant(header.get("watermark"))
@@ -164,7 +166,7 @@ def _start_within(start: datetime | None, end: datetime, since: datetime | None)
             f"The copy begins at {format_second(since)}, after the period ends",
             hint="Run voicenter-cdr sync with an earlier --from, or choose a later period.",
         )
-    echo_err(f"The copy begins at {format_second(since)}: the period begins there.")
+    _LOG.warning("The copy begins at %s: the period begins there.", format_second(since))
     return since
 
 
@@ -178,7 +180,7 @@ def _end_within(start: datetime | None, end: datetime, proven: datetime | None, 
             hint="Run voicenter-cdr sync, or choose an earlier period.",
         )
     if proven < end and is_given:
-        echo_err(f"The copy is complete up to {format_second(proven)}: the period ends there.")
+        _LOG.warning("The copy is complete up to %s: the period ends there.", format_second(proven))
     return min(end, proven)
 
 

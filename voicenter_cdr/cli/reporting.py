@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,8 @@ from voicenter_cdr.export.text import csv_text
 from voicenter_cdr.models.query import describe_filters
 
 __all__ = ["write_report"]
+
+_LOG: Final = logging.getLogger("voicenter_cdr")
 
 _FIELDS: Final = tuple(column.name for column in COLUMNS if not column.is_derived and column.name != "date_epoch")
 """Fields that the numbers are made from; the instant of a call is requested once."""
@@ -139,7 +142,7 @@ def _compute(
         return numbers, None, records
     earlier = earlier_period(start or numbers.start, numbers.end or end, by=compared, zone=options.zone)
     if source.copy is not None and source.copy.since is not None and earlier[0] < source.copy.since:
-        echo_err(f"The copy begins at {format_second(source.copy.since)}: it lacks records to compare with.")
+        _LOG.warning("The copy begins at %s: it lacks records to compare with.", format_second(source.copy.since))
     before, _ = _compute_numbers(source, *earlier, options)
     return numbers, before, records
 

@@ -10,6 +10,7 @@ from typing import Literal
 from attrs import frozen
 
 from voicenter_cdr.cli.clients import read_records
+from voicenter_cdr.cli.console import log_to_stderr
 from voicenter_cdr.cli.copies import Copy, open_copy
 from voicenter_cdr.cli.options import (
     ConnectionOptions,
@@ -84,7 +85,8 @@ def open_source(
     """
     copy, start = None, None
     if from_copy is not None:
-        copy = open_copy(from_copy, period, connection, filters, now=now, zone=LOCAL_ZONE)
+        with log_to_stderr(messages):
+            copy = open_copy(from_copy, period, connection, filters, now=now, zone=LOCAL_ZONE)
         start, end = copy.start, copy.end
     else:
         start, end = resolve_period(period, now=now, demo=connection.demo, call_id=filters.call_id, zone=LOCAL_ZONE)

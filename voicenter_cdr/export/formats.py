@@ -19,6 +19,7 @@ from voicenter_cdr.export.object_store import (
     OBJECT_STORES,
     ObjectDatasetSink,
     ObjectSink,
+    describe_schemes,
     display_name,
     scheme_of,
 )
@@ -76,7 +77,8 @@ def open_sink(
     """
     scheme = scheme_of(target)
     if scheme is not None and scheme not in OBJECT_STORES:
-        hint = "sync keeps a copy there." if scheme in ("postgresql", "postgres") else "Possible are s3, gs and az."
+        is_database = scheme in ("postgresql", "postgres")
+        hint = "sync keeps a copy there." if is_database else describe_schemes(scheme, "s3, gs and az")
         raise ConfigurationError(f"An export can't write to {scheme}://…", hint=hint)
     chosen = format_of(target, format)
     if excel and chosen != "csv":

@@ -29,6 +29,7 @@ __all__ = [
     "ObjectSink",
     "PackedFile",
     "check_object",
+    "describe_schemes",
     "display_name",
     "etag_of",
     "fetch_objects",
@@ -53,6 +54,8 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 """Beginning of an address, also of one that lacks a slash; a drive of Windows has one letter."""
 _PLAIN: Final = re.compile(r"\w+://(?![^/]*@)[^?#]*")
 """Address without a user, a password and options, which obstore would ignore, or take for a part of the name."""
+_DOTS: Final = (".", "..")
+"""Parts of paths that are names to an object store, and that libraries leave out, as they do empty ones."""
 _CREDENTIALS: Final[Mapping[str, str]] = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for temporary ones AWS_SESSION_TOKEN, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or those of gcloud or of the machine",
@@ -79,6 +82,11 @@ def scheme_of(destination: object) -> str | None:
     return found[1].lower() if found else None
 
 
+def describe_schemes(scheme: str, possible: str) -> str:
+    """Return the hint for a scheme that can't be used where these can."""
+    return "Name the file itself, without file://." if scheme == "file" else f"Possible are {possible}."
+
+
 def display_name(destination: str | os.PathLike[str]) -> str:
     """Return the destination for display: without the user, the password and the options of an address."""
     text = os.fspath(destination)
@@ -90,9 +98,15 @@ def display_name(destination: str | os.PathLike[str]) -> str:
 
 
 def _check_address(address: str) -> None:
-    """Raise :class:`ConfigurationError` for an address that could hold a credential, or is none."""
+    """Raise :class:`ConfigurationError` for an address that could hold a credential, or names no object exactly."""
     if _PLAIN.fullmatch(address) is None:
         raise _unusable(address)
+    *parts, last = address.partition("://")[2].split("/")[1:] or [""]
+    if last in _DOTS or any(part in ("", *_DOTS) for part in parts):
+        raise ConfigurationError(
+            f"The address {display_name(address)} has an empty part, or one of dots",
+            hint="Write one slash between the parts of a name; an object store knows no . and no ...",
+        )
 
 
 def _unusable(address: str) -> ConfigurationError:

@@ -30,6 +30,7 @@ from voicenter_cdr.export.formats import format_of, is_folder
 from voicenter_cdr.export.object_store import (
     OBJECT_STORES,
     SYNC_STATE,
+    describe_schemes,
     display_name,
     fetch_objects,
     is_day_object,
@@ -88,7 +89,7 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
     elif scheme is not None:
         raise ConfigurationError(
             f"Records can't be read from {scheme}://…",
-            hint="Possible are postgresql://…, s3://…, gs://…, az://…, a folder and a file.",
+            hint=describe_schemes(scheme, "postgresql://…, s3://…, gs://…, az://…, a folder and a file"),
         )
     elif not os.path.exists(place):  # noqa: PTH110  # answers for names no system has, too
         raise ConfigurationError(f"{place} does not exist")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from voicenter_cdr.core.planning.windows import Window
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.formats import Format, format_of, is_folder
-from voicenter_cdr.export.object_store import OBJECT_STORES, scheme_of
+from voicenter_cdr.export.object_store import OBJECT_STORES, describe_schemes, scheme_of
 from voicenter_cdr.export.postgres import POSTGRES
 from voicenter_cdr.export.schema import Column
 from voicenter_cdr.models import Cdr
@@ -148,7 +148,7 @@ def _open_address(
         return open_object_store(address, wanted or "parquet", columns, is_shared=is_shared)
     raise ConfigurationError(
         f"A sync can't write to {scheme}://…",
-        hint="Possible are postgresql://…, s3://…, gs://…, az://…, a folder and a database file.",
+        hint=describe_schemes(scheme, "postgresql://…, s3://…, gs://…, az://…, a folder and a database file"),
     )
 
 
