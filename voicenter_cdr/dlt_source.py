@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -403,11 +404,13 @@ class _DestinationCheck:
         if table is not None:
             self._is_done = True
             self._check(table)
-            if self.is_first and self._mode == "replace":
-                package = dlt.current.load_package_state()["state"]
-                emptied = [*package.get("dropped_tables", ()), *package.get("truncated_tables", ())]  # by refresh=…
-                if not any(other["name"] == table["name"] for other in emptied):
-                    await asyncio.to_thread(_refuse_foreign_rows, dlt.current.pipeline(), table["name"])
+            package = dlt.current.load_package_state()["state"]
+            emptied = [*package.get("dropped_tables", ()), *package.get("truncated_tables", ())]  # by refresh=…
+            is_emptied = any(other["name"] == table["name"] for other in emptied)
+            can_replace = _STRATEGIES["replace"].intersection(self._capabilities.supported_merge_strategies or ())
+            if self.is_first and can_replace and not is_emptied:
+                refuse = _refuse_foreign_rows if self._mode == "replace" else _refuse_replaced_days
+                await asyncio.to_thread(refuse, dlt.current.pipeline(), self._schema.name, table["name"])
 
     async def _wait_for_table(self) -> dict[str, Any] | None:
         """Return the table as dlt plans it. The rows are handed over to another thread, which plans it."""
@@ -441,12 +444,37 @@ class _DestinationCheck:
         )
 
 
-def _refuse_foreign_rows(pipeline: Any, name: str) -> None:
-    """Raise :class:`ConfigurationError` for a table that another pipeline has filled: its records would be replaced."""
+def _count_rows(pipeline: Any, name: str) -> int:
     rows = 0
     with contextlib.suppress(_exceptions.DatabaseUndefinedRelation), pipeline.sql_client() as client:
         ((rows,),) = client.execute_sql(f"SELECT count(*) FROM {client.make_qualified_table_name(name)}")
-    if rows:
+    return rows
+
+
+def _refuse_replaced_days(pipeline: Any, schema: str, name: str) -> None:
+    """Raise :class:`ConfigurationError` for a table of which another pipeline replaces days."""
+    if not _count_rows(pipeline, name):
+        return
+    with pipeline.sql_client() as client:
+        versions = client.make_qualified_table_name("_dlt_version")
+        content, inserted, owner = map(client.escape_column_name, ("schema", "inserted_at", "schema_name"))
+        ((stored,),) = client.execute_sql(
+            f"SELECT {content} FROM {versions} WHERE {owner} = %s ORDER BY {inserted} DESC LIMIT 1", schema
+        ) or [("{}",)]
+    tables: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):  # destinations of short texts have it compressed
+        tables = json.loads(stored).get("tables", {})
+    if tables.get(name, {}).get("columns", {}).get("day", {}).get("merge_key"):
+        raise ConfigurationError(
+            f"Another pipeline replaces days of the table {name} (mode='replace'), which would remove these records",
+            hint="Load into a dataset of its own, or use mode='merge' in all pipelines that share one.",
+        )
+
+
+def _refuse_foreign_rows(pipeline: Any, schema: str, name: str) -> None:
+    """Raise :class:`ConfigurationError` for a table that another pipeline has filled: its records would be replaced."""
+    del schema
+    if _count_rows(pipeline, name):
         raise ConfigurationError(
             f"The table {name} holds records that this pipeline has not loaded; mode='replace' would remove them",
             hint="Load into a dataset of its own, or use mode='merge' in all pipelines that share one.",

@@ -362,6 +362,20 @@ def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
+@pytest.mark.parametrize("run", sample(["duck", "server"], 2), indirect=True)
+def test_dlt_table_of_which_days_are_replaced_is_not_merged_into(run: Any) -> None:
+    """Records that another pipeline's next run would replace are refused at once."""
+    rows = [row(number, 5 * number, CdrType=8 + number % 2) for number in range(12)]
+    with service(Sandbox(Records(rows))) as url:
+        first = run(url, filters={"cdr_types": [8]}, name="first", mode="replace")
+        with pytest.raises(Exception, match="Another pipeline replaces days") as raised:
+            run(url, filters={"cdr_types": [9]}, name="second")
+        assert any(isinstance(cause, ConfigurationError) for cause in causes_of(raised.value))
+        assert run(url, filters={"cdr_types": [8]}, name="first", mode="replace") == first
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
     """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
     with service(Sandbox(Records([row(1, 1), row(2, 25), row(3, 40)]))) as url:
