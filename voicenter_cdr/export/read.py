@@ -11,6 +11,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import operator
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from typing import Any, BinaryIO, Final, TextIO
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._times import to_iso_utc
-from voicenter_cdr.errors import ConfigurationError
+from voicenter_cdr.errors import CheckpointError, ConfigurationError, VoicenterError
 from voicenter_cdr.export.dataset import DATA_SUFFIXES, data_files, sync_state_path
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.formats import format_of, is_folder
@@ -52,6 +54,9 @@ _BY_NAME: Final[Mapping[str, Column]] = {
 _STARTED_AT: Final = "started_at"
 _LEDGER: Final = "_voicenter_sync"
 """Table with the facts of a copy as a whole."""
+_LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58, tzinfo=UTC)
+"""Last second that another one follows."""
+_EXCEL_HINT: Final = "CSV for Excel (--excel) shows local times without their zone, and can't be read back."
 _FIELD_LIMIT: Final = 2**31 - 1
 """Characters of the longest cell of CSV; the csv module allows 131,072 by default."""
 
@@ -107,11 +112,12 @@ def proven_until(path: str | os.PathLike[str]) -> datetime | None:
 def ledger_header(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Return the header of a copy's ledger, as JSON or text; empty for any other file.
 
-    Raises ``OSError`` if the database or the object store of an address can't be reached, or refuses.
+    Raises ``OSError`` if the database or the object store of an address can't be reached, or refuses, and
+    :class:`CheckpointError` for a ledger that is damaged.
     """
     scheme = scheme_of(path)
     header: Any = {}
-    with contextlib.suppress(ValueError, TypeError, KeyError):  # anything else than a ledger
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # anything else than a ledger
         if scheme in POSTGRES:
             with contextlib.closing(PostgresTable(os.fspath(path), ())) as table:
                 if _LEDGER in table.tables():
@@ -121,7 +127,24 @@ def ledger_header(path: str | os.PathLike[str]) -> Mapping[str, Any]:
                 header = json.loads(file.read_bytes())
         elif scheme is None:
             header = _local_header(Path(path))
-    return header if isinstance(header, dict) else {}
+    if not isinstance(header, dict):
+        return {}
+    _check_header(header, display_name(path))
+    return header
+
+
+def _check_header(header: Mapping[str, Any], place: str) -> None:
+    """Raise :class:`CheckpointError` for a ledger that does not tell what the copy holds."""
+    try:
+        times = [header.get(name) for name in ("start", "watermark", "expired_before")]
+        is_sound = all(time is None or datetime.fromisoformat(time).tzinfo for time in times)
+        named = header.get("filtered_by")
+        named = json.loads(named) if isinstance(named, str) else named
+        is_sound = is_sound and (named is None or all(isinstance(values, list) for values in named.values()))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        is_sound = False
+    if not is_sound:
+        raise CheckpointError(f"The ledger of {place} is damaged", hint="Run sync: it says what can be done.")
 
 
 def _local_header(place: Path) -> Any:
@@ -142,20 +165,32 @@ def _to_pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
         if len(table):
             times = table.column(_STARTED_AT)
             records: Any = table  # a sequence of records, as pages hold
-            end = times[-1].replace(microsecond=0) + timedelta(seconds=1)
+            end = min(times[-1], _LAST_SECOND).replace(microsecond=0) + timedelta(seconds=1)
             yield Page(records=records, start=times[0], end=end, is_complete=False, rows=len(table))
 
 
 def _to_batches(
     tables: Iterator[_Columns], place: str, start: datetime | None, end: datetime | None
 ) -> Iterator[RecordBatch]:
-    for columns in tables:
+    while (columns := _next(tables, place)) is not None:
         batch = _to_batch(columns, place)
         times = batch.column(_STARTED_AT)
         if start is not None or end is not None:
             batch = batch.where([(not start or at >= start) and (not end or at < end) for at in times])
         if len(batch):
             yield batch
+
+
+def _next(tables: Iterator[_Columns], place: str) -> _Columns | None:
+    """Return the next rows of a file, by column; ``None`` behind the last."""
+    try:
+        return next(tables, None)
+    except (OSError, VoicenterError):
+        raise
+    except Exception as error:  # whatever a library says of a damaged file
+        raise ConfigurationError(
+            f"{place} can't be read: it is damaged, or no file of this package ({type(error).__name__})"
+        ) from None
 
 
 def _read_place(place: Path, start: datetime | None, end: datetime | None) -> Iterator[_Columns]:
@@ -238,7 +273,7 @@ def _read_json_lines(place: Path) -> Iterator[_Columns]:
 def _parse_json_row(line: bytes, place: Path) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError(f"{place} holds a line that is no JSON") from None
     if not isinstance(row, dict):
         raise ConfigurationError(f"{place} holds a line that is no record")
@@ -351,9 +386,7 @@ def _connect(place: Path) -> Iterator[Any]:
 def _to_batch(columns: _Columns, place: str) -> RecordBatch:
     """Return values of a file as a batch; fields that the file lacks are absent."""
     found = {_BY_NAME[name.lower()]: values for name, values in columns.items() if name.lower() in _BY_NAME}
-    by_field = {
-        column.name: tuple([_to_atom(column.kind, value) for value in values]) for column, values in found.items()
-    }
+    by_field = {column.name: _to_atoms(column, values, place) for column, values in found.items()}
     times = by_field.get(_STARTED_AT)
     if times is None or None in times:
         raise _no_time_error(place)
@@ -362,15 +395,32 @@ def _to_batch(columns: _Columns, place: str) -> RecordBatch:
     return RecordBatch(tuple([by_field.get(name, absent) for name in FIELD_NAMES]))
 
 
+def _to_atoms(column: Column, values: Sequence[Any], place: str) -> tuple[Any, ...]:
+    try:
+        return tuple([_to_atom(column.kind, value) for value in values])
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise ConfigurationError(
+            f"{place} holds a value in {column.name} that can't be read",
+            hint=_EXCEL_HINT if column.name == _STARTED_AT and ".csv" in place.lower() else None,
+        ) from None
+
+
 def _to_atom(kind: Kind, value: Any) -> Any:
     """Return a value as batches hold it, from any format."""
     if value is None:
         return None
     match kind:
         case Kind.TIMESTAMP:
-            return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+            if time.tzinfo is None:
+                raise ValueError("a time without a zone")
+            return time.astimezone(UTC)
         case Kind.BOOL:
             return bool(value)
+        case Kind.INT16 | Kind.INT32 | Kind.INT64:
+            return value if type(value) is int else _to_whole(value)
+        case Kind.TEXT | Kind.CATEGORY:
+            return value if isinstance(value, str) else _to_text(value)
         case Kind.DECIMAL:
             return _to_price(value)
         case Kind.STEPS:
@@ -379,7 +429,20 @@ def _to_atom(kind: Kind, value: Any) -> Any:
         case Kind.JSON:
             parts = _freeze(json.loads(value) if isinstance(value, str) else value)
             return (*parts, *parts.values())
-    return value
+
+
+def _to_whole(value: Any) -> int | None:
+    """Return a number that a program has stored with a fraction, as pandas does where some are missing."""
+    if not isinstance(value, float) or value.is_integer():
+        return operator.index(int(value) if isinstance(value, float) else value)
+    if math.isnan(value):
+        return None
+    raise ValueError("a number with a fraction")
+
+
+def _to_text(value: Any) -> str:
+    """Return a text that a program has stored as a number."""
+    return str(operator.index(value))
 
 
 _STEP_KEYS: Final = tuple(zip(STEP_NAMES, API_STEP_NAMES, strict=True))

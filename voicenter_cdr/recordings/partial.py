@@ -92,7 +92,8 @@ def _note_path(part: Path) -> Path:
 
 def find_partial(part: Path) -> PartialDownload | None:
     """Return the existing part of a file, if it can be resumed."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # there may be none, or a damaged one
+    # There may be none, or a damaged one.
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
         kept = PartialDownload(**json.loads(_note_path(part).read_bytes()))
         return kept if kept.is_resumable and kept.size == file_size(part) else None
     return None

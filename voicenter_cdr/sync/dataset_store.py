@@ -113,7 +113,7 @@ class DatasetStore:
             return None
         try:
             return Path(json.loads(self._beside.read_bytes())["kept_in"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return self._beside
 
     def inspect(self, state: SyncState, *, thorough: bool = False) -> dict[int, StoredDay]:

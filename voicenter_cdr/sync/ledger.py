@@ -298,7 +298,7 @@ class SyncState:
         """Read a state from its JSON document. Raises :class:`CheckpointError` for anything else."""
         try:
             document = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise corrupt_state(place) from None
         entries = document.get("windows") if isinstance(document, dict) else None
         if not isinstance(entries, list):

@@ -97,7 +97,7 @@ class ObjectStore:
         try:
             lease = json.loads(data)
             return float(lease["until"]) > self._clock() and not has_ended(lease.get("process"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
 
     def _put_lease(self, mark: Any) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from support.examples import examples, sample
 from support.full_records import FULL, MOMENT
 
-from voicenter_cdr import Cdr, ConfigurationError, FrozenMap
+from voicenter_cdr import Cdr, CheckpointError, ConfigurationError, FrozenMap
 from voicenter_cdr.export import committing, open_sink, proven_until, read, select
 from voicenter_cdr.testing import make_record
 
@@ -135,6 +138,68 @@ def test_read_what_holds_no_records_is_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ConfigurationError, match=message):
             records_of(str(tmp_path / name))
+
+
+ODD: dict[str, list[Any]] = {
+    "started_at": ["x", 5, "2026-07-01T00:00:00", "0000-01-01T00:00:00Z", "9999-12-31T23:00:00-05:00"],
+    "duration": ["abc", [1], 1.5],
+    "call_id": [[1], {"a": 1}, 1.5],
+    "price_agorot": ["x", [1]],
+    "dtmf_data": [5, "x", [1]],
+    "custom_data": [5, "x", [1]],
+    "extra": [[1]],
+}
+
+
+@pytest.mark.parametrize(("column", "value"), [(name, value) for name, values in ODD.items() for value in values])
+def test_read_a_value_that_no_export_writes_is_named_by_its_column(tmp_path: Path, column: str, value: Any) -> None:
+    """Whatever somebody wrote into a file is an error of ours, which shows no value, and never a record of its own."""
+    (tmp_path / "a.jsonl").write_text(json.dumps({"started_at": "2026-07-01T00:00:00Z"} | {column: value}))
+    with pytest.raises(ConfigurationError, match=f"a value in {column} that can't be read"):
+        records_of(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b"[" * 100_000),
+        ("a.jsonl.gz", gzip.compress(b'{"started_at": "2026-07-01T00:00:00Z"}\n' * 9)[:-9]),
+        ("a.csv", b"started_at,duration\n2026-07-01T00:00:00Z,abc\n"),
+        ("a.csv", "started_at,queue_name\n2026-07-01T00:00:00Z,\u05e9\n".encode("cp1255")),
+        ("a.csv", b"started_at\n2026-07-01 00:00:00\n"),
+        ("a.parquet", b""),
+        ("a.parquet", b"PAR1"),
+    ],
+)
+def test_read_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    """What the libraries say of it is none of the caller's business."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=name):
+        records_of(str(tmp_path / name))
+
+
+def test_read_numbers_as_other_programs_store_them(tmp_path: Path) -> None:
+    """Whole numbers with a fraction of zero, missing ones as NaN, texts as numbers; and the last second there is."""
+    row = {"started_at": "9999-12-31T23:59:59.5Z", "duration": 5.0, "call_id": 7, "ring_time": float("nan")}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (found,) = records_of(str(tmp_path / "a.jsonl"))
+    assert (found.duration, found.call_id, found.ring_time) == (5, "7", None)
+
+
+@pytest.mark.parametrize(
+    "change", ["watermark = 'x'", "watermark = '2026-07-01'", "filtered_by = '{'", "\"start\" = 'x'"]
+)
+def test_ledger_header_that_is_damaged_is_refused(tmp_path: Path, change: str) -> None:
+    """What a copy holds can't be told from a ledger that somebody has changed."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as base:
+        base.execute('CREATE TABLE _voicenter_sync ("start" TEXT, watermark TEXT, filtered_by TEXT)')
+        base.execute("INSERT INTO _voicenter_sync VALUES ('2026-07-01T00:00:00Z', NULL, '{}')")
+        base.commit()
+        assert proven_until(tmp_path / "a.sqlite") is None
+        base.execute(f"UPDATE _voicenter_sync SET {change}")
+        base.commit()
+    with pytest.raises(CheckpointError, match=r"ledger of .* is damaged"):
+        proven_until(tmp_path / "a.sqlite")
 
 
 def test_read_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
