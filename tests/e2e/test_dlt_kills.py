@@ -20,7 +20,10 @@ HERE = Path(__file__).parents[1]
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_dlt_killed_at_random_moments_ends_with_the_truth(tmp_path: Path, mode: str, kills: int) -> None:
-    """While records come late, change and vanish, the table equals the service once two runs have ended."""
+    """While records come late, change and vanish, the table equals the service once two runs have ended.
+
+    In the mode that merges, records that have vanished stay, as its docstring says.
+    """
     paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     more = {"RUNTIME__DLTHUB_TELEMETRY": "false", "SOURCES__VOICENTER__CODE": "sandbox-code"}
     done = subprocess.run(

@@ -67,6 +67,9 @@ def main() -> None:
     run_in_child(partial(load, folder, now, mode))
     run_in_child(partial(load, folder, now, mode))  # the first one loads what was extracted before the last kill
     found, wanted = stored(folder), truth(now)
+    if mode == "merge":  # which leaves what has vanished
+        shown = {row[:3] for row in wanted}
+        found = [row for row in found if row[:3] in shown]
     sys.stdout.write(
         json.dumps(
             {
