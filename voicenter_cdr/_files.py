@@ -32,6 +32,7 @@ __all__ = [
     "companion",
     "decode_secret",
     "is_mount_point",
+    "is_stream",
     "open_exclusive",
     "open_output",
     "remove",
@@ -103,18 +104,25 @@ def check_file(path: Path, *, in_place: bool = False) -> None:
         in_place: The file is changed where it is, as a database is. Otherwise another file will be renamed to it.
 
     Raises:
-        ConfigurationError: The path is a folder, lies in a folder that is missing or read-only, is too long, or is a
-            mount point that a rename can't replace.
+        ConfigurationError: The path is a folder, a device or a pipe, lies in a folder that is missing or read-only, is
+            too long, or is a mount point that a rename can't replace.
     """
     _check_name(path, _SUFFIX_ROOM if in_place else 0)
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder", hint="Name a file in it.")
     check_folder(path.parent)
+    if is_stream(path):  # a rename would put a file in its place
+        raise ConfigurationError(f"{path} is a device or a pipe, which can't hold this", hint="Name a file.")
     if not in_place and path.exists() and is_mount_point(path):
         raise ConfigurationError(
             f"{path} is a mount point, and a file that is mounted by itself can't be replaced as a whole",
             hint="Mount its folder instead of the file, or name another file.",
         )
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether the path is a device, a pipe or a socket, also through a link."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112, PTH113  # any name gives an answer
 
 
 def check_folder(folder: Path) -> None:
@@ -381,7 +389,7 @@ def open_output(target: Destination) -> StreamOutput | FileOutput:
     if not isinstance(target, str | os.PathLike):
         return StreamOutput(target)
     path = Path(target)
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113  # any name gives an answer
+    if is_stream(path):
         return StreamOutput(path.open("wb"), owned=True)
     return FileOutput(path, pack=path.suffix.lower() == ".gz")
 

@@ -185,3 +185,17 @@ def test_is_mount_point_of_the_root_is_true(tmp_path: Path) -> None:
     """The root of the file system is one, an ordinary folder is none."""
     assert is_mount_point(Path("/"))
     assert not is_mount_point(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
+@pytest.mark.parametrize("name", ["a.sqlite", "a.duckdb", "link.sqlite"])
+def test_export_database_to_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
+    """A device or a pipe is never replaced by a file; text goes into it, a database and a state can't."""
+    pipe = tmp_path / name.replace("link", "real")
+    os.mkfifo(pipe)
+    if name.startswith("link"):
+        (tmp_path / name).symlink_to(pipe)
+    for use in (lambda: open_sink(str(tmp_path / name)), lambda: write_atomic(tmp_path / name, b"state")):
+        with pytest.raises(ConfigurationError, match="a device or a pipe"):
+            use()
+    assert pipe.is_fifo()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from voicenter_cdr._extras import import_extra
-from voicenter_cdr._files import check_file, write_atomic
+from voicenter_cdr._files import check_file, is_stream, write_atomic
 from voicenter_cdr.cli.console import encode_utf8, write_stdout
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.object_store import OBJECT_STORES, check_object, put_object, scheme_of
@@ -20,7 +20,7 @@ def check_output(output: str, *, is_binary: bool) -> None:
         import_extra("xlsxwriter", "excel", "An Excel workbook")
     if scheme_of(output) in OBJECT_STORES:
         check_object(output)
-    elif output != "-":
+    elif output != "-" and not is_stream(Path(output)):
         check_file(Path(output).absolute())
     elif is_binary and sys.stdout.isatty():
         raise ConfigurationError("A workbook can't be shown on a terminal", hint="Name a file: -o calls.xlsx.")
@@ -32,6 +32,8 @@ def write_output(output: str, content: str | bytes) -> None:
         data = content if isinstance(content, bytes) else encode_utf8(content)
         if scheme_of(output) in OBJECT_STORES:
             put_object(output, data)
+        elif is_stream(Path(output)):
+            Path(output).write_bytes(data)
         else:
             write_atomic(Path(output), data)
     elif isinstance(content, str):
