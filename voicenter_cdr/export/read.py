@@ -134,7 +134,7 @@ def ledger_header(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def _check_header(header: Mapping[str, Any], place: str) -> None:
-    """Raise :class:`CheckpointError` for a ledger that does not tell what the copy holds."""
+    """Raise :class:`CheckpointError` for a ledger that is damaged."""
     try:
         times = [header.get(name) for name in ("start", "watermark", "expired_before")]
         is_sound = all(time is None or datetime.fromisoformat(time).tzinfo for time in times)
