@@ -205,6 +205,6 @@ class InvalidRecord:
     problems: tuple[Problem, ...]
     """JSON paths and expected values; never the values received."""
     raw: Any = field(repr=False)
-    """Row as the service sent it. It may hold phone numbers: handle it as you handle records."""
+    """Row as the service sent it, down to 128 levels. It may hold phone numbers: handle it as you handle records."""
     started_at: datetime | None = None
     """Time of the record, if at least that could be read."""

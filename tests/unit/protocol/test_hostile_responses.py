@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import pickle
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from voicenter_cdr import Cdr, DecodeError, InvalidRecord, VoicenterError
 from voicenter_cdr.core.protocol.redaction import redact, secret_pattern
 from voicenter_cdr.core.protocol.responses import ApiResponse, ResponseDecoder
+from voicenter_cdr.core.protocol.rows import RecordDecoder
 
 ROW: dict[str, Any] = {"CallID": "a", "Date": "2026-07-14T08:31:09Z", "CdrType": 8, "Duration": 5, "Type": "Queue"}
 CHUNK = 65_536
@@ -162,6 +164,38 @@ def test_decoder_deep_row_costs_itself_only(depth: int, opened: str, closed: str
             response = read(data, size, loads)
             assert [type(each) for each in response.rows] == [Cdr, InvalidRecord, Cdr]
             assert str(response.invalid[0].problems[0].path) == "$.CDR_LIST[1]"
+
+
+@pytest.mark.parametrize("field", ["CallID", "CustomData", "DTMFData", "Other", "Date"])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ('[ {"a]":[', "]}]")])
+def test_decoder_depth_that_no_parser_takes_reads_as_a_smaller_one(field: str, opened: str, closed: str) -> None:
+    """What is wrong with a row does not depend on the parser, nor on how much Python's recursion limit leaves."""
+    told = set()
+    for depth in (300, 700, 1_000, 5_000):
+        levels = depth // len(closed)
+        deep = {key: json.dumps(value) for key, value in ROW.items()} | {field: opened * levels + "1" + closed * levels}
+        text = ",".join(f'"{key}":{value}' for key, value in deep.items())
+        data = f'{{"ERROR_NUMBER":0,"CDR_LIST":[{{{text}}},{json.dumps(ROW)}]}}'.encode()
+        for loads in parsers():
+            bad = read(data, loads=loads).unreadable[0]
+            told.add((str(bad.problems), bad.started_at, repr(bad.raw)))
+            assert pickle.loads(pickle.dumps(bad)) == bad
+    assert len(told) == 1
+
+
+def test_decoder_deep_value_of_no_requested_field_costs_nothing() -> None:
+    """What a choice of fields leaves out is not looked at, however deep."""
+    deep = json.dumps(ROW).replace("}", ',"Other":' + "[" * 5_000 + "]" * 5_000 + "}")
+    decoder = ResponseDecoder(record_decoder=RecordDecoder(["duration"]))
+    decoder.feed(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{deep}]}}'.encode())
+    assert decoder.finish().records[0].duration == 5
+
+
+@pytest.mark.parametrize("deep", ["[" * 5_000 + "}" * 5_000, "[" * 5_000 + '"' + "]" * 5_000, "[" * 5_000])
+def test_decoder_deep_row_that_is_no_json_is_damage(deep: str) -> None:
+    """Brackets that do not match, or never close, are no row."""
+    with pytest.raises(DecodeError, match="broke off or is damaged"):
+        read(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{json.dumps(ROW)},{deep}]}}'.encode())
 
 
 @given(st.integers(0, 5_000), st.integers(0, 3), st.sampled_from(["CallID", "CallerNumber", "Duration", "Other"]))

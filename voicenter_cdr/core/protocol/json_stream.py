@@ -13,9 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import frozen
-
-__all__ = ["JsonArraySplitter", "Loads", "Members", "UnparsedRow", "parse_object"]
+__all__ = ["KEPT_LEVELS", "JsonArraySplitter", "Loads", "Members", "cut", "parse_object"]
 
 Loads = Callable[[bytes], Any]
 """A JSON parser: ``json.loads``, or a faster one such as ``orjson.loads``."""
@@ -44,17 +42,23 @@ _BLANK: Final = re.compile(r"[ \n\r\t]*+")
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|"|[\[{]++|[\]}]++', re.DOTALL)
 """Tokens that decide where a row ends; a lone quote begins a text that has not ended yet."""
 
+KEPT_LEVELS: Final = 128
+"""Levels that are kept of a row that is nested too deep to be parsed: more than a value may have, so that the row is
+unreadable in the same way whatever the parser, and however much Python's recursion limit leaves."""
+
 _TO_SHAPE: Final = bytes.maketrans(b"123456789:,[ \t\r\n-", b"0" * 9 + b":" * 8)
 _LONG_NUMBER: Final = b":" + b"0" * 16
 """A number of 16 digits or more, once the digits and what can stand before a number are made equal. (Text begins with a
 quote.) Up to 15 digits every parser is exact; beyond 2^53 or 2^64 some round, and which do differs."""
 
 
-@frozen
-class UnparsedRow:
-    """A row that is nested too deep to be parsed, as text."""
-
-    text: str
+def cut(value: Any, levels: int = KEPT_LEVELS) -> Any:
+    """Return a JSON value whose objects and arrays below so many levels are empty."""
+    if isinstance(value, dict):
+        return {key: cut(item, levels - 1) for key, item in value.items()} if levels > 1 else {}
+    if isinstance(value, list):
+        return [cut(item, levels - 1) for item in value] if levels > 1 else []
+    return value
 
 
 def parse_int(digits: str) -> int | str:
@@ -229,16 +233,29 @@ def _parse_row(text: str, at: int) -> tuple[Any, int] | None:
         return None
     except RecursionError:
         pass
-    depth = 0
+    return _parse_deep_row(text, at)
+
+
+def _parse_deep_row(text: str, at: int) -> tuple[Any, int] | None:
+    """Parse a row, :func:`cut` to so many levels that parsers take it."""
+    kept: list[str] = []
+    depth, begin = 0, at
     for token in _TOKEN.finditer(text, at):
-        mark = token[0][0]
+        mark, length = token[0][0], token.end() - token.start()
         if mark in "[{":
-            depth += token.end() - token.start()
+            if depth < KEPT_LEVELS <= depth + length:
+                kept.append(text[begin : token.start() + KEPT_LEVELS - depth])
+            depth += length
         elif mark in "]}":
-            length = token.end() - token.start()
+            if depth - length < KEPT_LEVELS <= depth:
+                begin = token.start() + depth - KEPT_LEVELS
             if length >= depth:
                 end = token.start() + depth
-                return UnparsedRow(text[at:end]), end
+                kept.append(text[begin:end])
+                try:
+                    return _ROW_DECODER.decode("".join(kept)), end
+                except (ValueError, RecursionError):
+                    return None
             depth -= length
         elif token[0] == '"':
             return None

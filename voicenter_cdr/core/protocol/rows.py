@@ -11,10 +11,9 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from voicenter_cdr.core.protocol.fields import API_NAMES, FIELDS_BY_KEY
-from voicenter_cdr.core.protocol.json_stream import UnparsedRow
+from voicenter_cdr.core.protocol.json_stream import cut
 from voicenter_cdr.core.protocol.values import (
     LEFTOVER,
-    MAX_DEPTH,
     OPTIONAL_FIELDS,
     Column,
     UnreadableError,
@@ -146,7 +145,7 @@ class RecordDecoder:
         if not rows:
             return
         first, fallback_rows = len(decoded), set[int]()
-        columns = self._decode_batch([row if type(row) is dict else {} for row in rows], fallback_rows)
+        columns = self._decode_batch([row if isinstance(row, dict) else {} for row in rows], fallback_rows)
         if fallback_rows:
             columns = [list(column) for column in columns]
         for place in sorted(fallback_rows):
@@ -199,10 +198,8 @@ class RecordDecoder:
 
     def _decode_row(self, row: Any, path: str) -> list[Any] | InvalidRecord:
         """Return the atoms of one row if the exceptions to the rules make it readable, or else all of its problems."""
-        if isinstance(row, UnparsedRow):
-            return InvalidRecord((Problem(path, f"values nested at most {MAX_DEPTH} deep"),), row.text)
-        if type(row) is not dict:
-            return InvalidRecord((Problem(path, "an object"),), row)
+        if not isinstance(row, dict):
+            return InvalidRecord((Problem(path, "an object"),), cut(row))
         keys = self._keys_of(tuple(row))
         sent: dict[str, Any] = {name: row[found[0]] for name, found in keys.fields.items()}
         leftover = {key: row[key] for key in keys.leftover}
@@ -223,4 +220,6 @@ class RecordDecoder:
             atoms["extra"] = freeze_object(leftover)
         except UnreadableError as error:
             problems.append(Problem(path, str(error)))
-        return InvalidRecord(tuple(problems), row, instant) if problems else [atoms.get(name) for name in FIELD_NAMES]
+        if problems:
+            return InvalidRecord(tuple(problems), cut(row), instant)
+        return [atoms.get(name) for name in FIELD_NAMES]
