@@ -224,6 +224,42 @@ def test_value_menu_steps_of_no_known_form(sent: Any) -> None:
     assert "DTMFData" in one(DTMFData=sent).extra
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [{"LayerName": "A", "DTMF": 1, "LayerNumber": "0", "dtmf_order": 1}],
+        [{"LayerName": "A", "DTMF": 1, "LayerNumber": "0"}, {"LayerName": "B", "Other": None}],
+        [{"LayerName": "A", "layername": "A", "DTMF": 1}],
+        {"LayerName": "A", "Queue": {"id": 5}},
+        {"main": {"LayerName": "A"}, "second": {"LayerName": "B"}},
+        '[{"LayerName": "A", "Time": 3}]',
+    ],
+)
+def test_value_menu_with_more_than_steps_is_kept_as_sent_too(sent: Any) -> None:
+    """The steps are read, and what they have no name for does not vanish."""
+    cdr = one(DTMFData=sent)
+    assert cdr.dtmf_data is not None
+    assert cdr.dtmf_data[0].layer_name == "A"
+    assert cdr.extra["DTMFData"] == one(Other=sent).extra["Other"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [{"layername": "A", "DTMF": 1}],
+        {"LayerName": "A", "LAYERNUMBER": "0"},
+        {"1": {"LayerName": "A"}, "2": {"DTMF": 2}},
+        '{"LayerName": "A"}',
+    ],
+)
+def test_value_menu_of_steps_alone_leaves_nothing_over(sent: Any) -> None:
+    """In any of the forms that the API document shows."""
+    cdr = one(DTMFData=sent)
+    assert cdr.dtmf_data is not None
+    assert cdr.dtmf_data[0].layer_name == "A"
+    assert not cdr.extra
+
+
 def test_value_equal_values_of_other_types_are_not_mixed_up() -> None:
     """1 and true are equal to Python; what was read of one is not taken for the other."""
     steps = [{"LayerName": "A", "DTMF": value, "LayerNumber": "0"} for value in (1, True)]

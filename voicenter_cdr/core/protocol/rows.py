@@ -213,7 +213,7 @@ class RecordDecoder:
             except UnreadableError as error:
                 # A malformed menu or CustomData must not cost the record: it is kept as sent.
                 if name in OPTIONAL_FIELDS:
-                    leftover[key] = sent[name]
+                    atoms[name], leftover[key] = error.readable, sent[name]
                 else:
                     problems.append(Problem(f"{path}.{key}", str(error)))
         try:

@@ -43,6 +43,11 @@ _POOL_TEXT: Final = 256
 class UnreadableError(Exception):
     """A value that does not fit its field; the text is the expected form, and never holds the value."""
 
+    def __init__(self, expected: str, readable: Any = None) -> None:
+        super().__init__(expected)
+        self.readable = readable
+        """What could be read of it."""
+
 
 @frozen
 class FieldDecoder:
@@ -223,6 +228,9 @@ def to_seconds(instants: Iterable[datetime | None]) -> list[int | None]:
 
 _STEP_KEYS: Final = ("LayerName", "LayerNumber", "DTMF")
 
+_FOLDED_STEP_KEYS: Final = ("layername", "dtmf", "layernumber")
+"""The same in the order of :class:`~voicenter_cdr.models.IvrStep`."""
+
 _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
 
@@ -236,28 +244,32 @@ def _parse_embedded(text: str) -> Any:
     raise UnreadableError("JSON")
 
 
-def _decode_step(item: Any) -> tuple[str | None, str | None, str | None]:
+def _fold_step(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise UnreadableError("steps of a voice menu")
-    folded = {str(key).lower(): value for key, value in item.items()}
-    return (
-        decode_text(folded.get("layername")),
-        decode_text(folded.get("dtmf")),
-        decode_text(folded.get("layernumber")),
-    )
+    return {key.lower(): value for key, value in item.items()}
 
 
 def decode_menu(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
+    """Decode a voice menu. What its steps hold besides is no reason to lose them, but reported as unreadable."""
     if value is None or value == "":
         return None
     if type(value) is str:
         value = _parse_embedded(value)
+    is_numbered = True
     if isinstance(value, dict):
-        steps = list(value.values())
-        value = steps if steps and all(isinstance(step, dict) for step in steps) else [value] if value else []
+        names, steps = list(value), list(value.values())
+        is_several = bool(steps) and all(isinstance(step, dict) for step in steps)
+        is_numbered = not is_several or all(map(str.isdecimal, names))
+        value = steps if is_several else [value] if value else []
     if not isinstance(value, list):
         raise UnreadableError("steps of a voice menu")
-    return tuple([_decode_step(item) for item in value])
+    steps = list(map(_fold_step, value))
+    menu = tuple([tuple([decode_text(step.get(name)) for name in _FOLDED_STEP_KEYS]) for step in steps])
+    are_known = all(map(frozenset(_FOLDED_STEP_KEYS).issuperset, steps))
+    if not (is_numbered and are_known and list(map(len, steps)) == list(map(len, value))):
+        raise UnreadableError("steps of a voice menu alone", menu)
+    return menu
 
 
 def _is_plain_step(parts: tuple[Any, ...]) -> bool:
