@@ -11,15 +11,16 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import attrs
 import duckdb
 import pyarrow.parquet
 
-from voicenter_cdr import Cdr
+from voicenter_cdr import Cdr, IvrStep
 from voicenter_cdr.export import COLUMNS, committing, open_sink
 
 COLUMNS_AS_BEFORE = [column for column in COLUMNS if column.name not in ("customer_number", "direction")]
@@ -32,7 +33,7 @@ _TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?Z?$")
 
 def digests(folder: Path, pages: Sequence[Sequence[Cdr]]) -> dict[str, str]:
     """Digests of the records and of what every format makes of them, with our names and with the API's."""
-    found = {"records": _digest((record.key, record.version) for page in pages for record in page)}
+    found = {"records": _digest((record.key, _content(record)) for page in pages for record in page)}
     for raw_names in (False, True):
         for name in NAMES:
             if raw_names and name.endswith("/"):
@@ -43,6 +44,18 @@ def digests(folder: Path, pages: Sequence[Sequence[Cdr]]) -> dict[str, str]:
             _write(target, pages, name, raw_names=raw_names)
             found[label] = _digest(_held(target, name))
     return found
+
+
+def _content(record: Cdr) -> str:
+    """All values of a record; not its version, which is computed in another way since 0.2.0."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, IvrStep):
+            return [value.layer_name, value.dtmf, value.layer_number]
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    values = {attribute.name: getattr(record, attribute.name) for attribute in attrs.fields(Cdr)}
+    return json.dumps(values, default=plain, sort_keys=True)
 
 
 def _write(target: Path, pages: Sequence[Sequence[Cdr]], name: str, *, raw_names: bool) -> None:

@@ -198,7 +198,7 @@ _SPOILERS = (
             '{"LayerName":"Main","DTMF":1,"LayerNumber":2}',
             '{"0":{"LayerName":"Main"},"1":{"DTMF":"#"}}',
             '"[{LayerName: \\"Main\\", DTMF: 3}]"',
-            '[{"layername":"Main","DTMF":0,"Other":1}]',
+            '[{"layername":"Main","DTMF":0}]',
             '[{"LayerName":"\\ud800","DTMF":"\\u2029"}]',
             '[{"LayerName":["x"]}]',
             '"torn["',

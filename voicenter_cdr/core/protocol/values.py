@@ -46,7 +46,7 @@ class UnreadableError(Exception):
     def __init__(self, expected: str, readable: Any = None) -> None:
         super().__init__(expected)
         self.readable = readable
-        """What could be read of it."""
+        """The part that could be read."""
 
 
 @frozen
