@@ -194,8 +194,9 @@ def test_decoder_deep_value_of_no_requested_field_costs_nothing() -> None:
 @pytest.mark.parametrize("deep", ["[" * 5_000 + "}" * 5_000, "[" * 5_000 + '"' + "]" * 5_000, "[" * 5_000])
 def test_decoder_deep_row_that_is_no_json_is_damage(deep: str) -> None:
     """Brackets that do not match, or never close, are no row."""
-    with pytest.raises(DecodeError, match="broke off or is damaged"):
+    with pytest.raises(DecodeError) as caught:
         read(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{json.dumps(ROW)},{deep}]}}'.encode())
+    assert caught.value.truncated
 
 
 @given(st.integers(0, 5_000), st.integers(0, 3), st.sampled_from(["CallID", "CallerNumber", "Duration", "Other"]))
