@@ -1,4 +1,4 @@
-"""SQL dialects: what DuckDB, SQLite and PostgreSQL say differently."""
+"""SQL dialects: the differences between DuckDB, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _sqlite_offset(seconds: str, zone: ZoneInfo) -> str:
 
 
 def _changes(zone: ZoneInfo) -> list[tuple[int, int]]:
-    """Return from which second on which offset holds; the first one holds before, too."""
+    """Return the offsets and the second from which each holds; the first one holds before, too."""
     at, end = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(_LAST_YEAR + 1, 1, 1, tzinfo=UTC)
     changes = [(0, _offset_at(zone, at))]
     while at < end:

@@ -180,7 +180,7 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
 
 
 def _closest(unknown: Iterable[object], known: Iterable[str]) -> str:
-    """Return the question for what was meant; empty if nothing is close."""
+    """Return a "did you mean" question; empty if nothing is close."""
     close = [
         found for name in sorted(map(str, unknown)) for found in difflib.get_close_matches(name.lower(), known, n=1)
     ]

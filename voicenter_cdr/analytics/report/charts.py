@@ -1,6 +1,6 @@
 """Charts as inline SVG of fixed size: heatmaps of the hours of a week, bars and lines over days. Pure.
 
-Sizes are pixels of the page and depend on nothing but the number of columns, so that a few hours are as readable as
+Sizes are pixels of the page and depend on the number of columns alone, so that a few hours are as readable as
 many. Charts of a language read from right to left run from right to left.
 """
 

@@ -1,4 +1,4 @@
-"""Context of the page's template: where the numbers come from, the key numbers, and the sections. Pure."""
+"""Context of the page's template: provenance, key numbers, and sections. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _USUAL_TARGET: Final = 0.8
 def build_context(
     numbers: Kpis, words: Translations, provenance: Provenance, *, title: str | None, before: Kpis | None = None
 ) -> dict[str, Any]:
-    """Return what the template needs. ``before`` holds the numbers of the period to compare with."""
+    """Return the variables of the template. ``before`` holds the numbers of the period to compare with."""
     head = _Head(numbers, words, provenance, before)
     left_out = (numbers[name].definition for name in numbers.overall if name in provenance.left_out)
     return {

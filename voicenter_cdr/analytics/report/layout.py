@@ -21,7 +21,7 @@ class Cell:
 
 @frozen
 class Table:
-    """Table with its heads; ``more`` says what is not shown."""
+    """Table with its heads; ``more`` describes the rows that are not shown."""
 
     heads: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]

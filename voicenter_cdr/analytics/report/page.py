@@ -1,4 +1,4 @@
-"""Rendering of the report as one HTML page that needs nothing from outside."""
+"""Rendering of the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def render(
     """Return the report as one HTML page: no script, no address, fit for a phone and for paper.
 
     Hebrew is read from right to left. The page holds names of queues and agents and the company's own numbers, and no
-    customer's number. ``provenance`` says where the records come from, ``before`` holds the numbers of the period to
-    compare with. Raises :class:`ConfigurationError` for a language the page does not have, and where Jinja2 (extra
-    ``report``) is not installed.
+    customer's number. ``provenance`` describes the records, ``before`` holds the numbers of the period to
+    compare with. Raises :class:`ConfigurationError` for an unknown language, and if Jinja2 (extra ``report``) is
+    not installed.
     """
     words = load_translations(language)
     jinja2 = import_extra("jinja2", "report", "The report page")
@@ -38,7 +38,7 @@ def render(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(package.joinpath("page.html.jinja").read_text("utf-8"))
     markup = import_extra("markupsafe", "report", "The report page").Markup
-    # Charts and the style sheet are made here and are no text of a record: they are not escaped once more.
+    # Charts and the style sheet hold no text of a record that is not escaped already: they are not escaped again.
     context["sections"] = [_with_markup(section, markup) for section in context["sections"]]
     page: str = template.render(context, style=markup(package.joinpath("style.css").read_text("utf-8")))
     return page + "\n"

@@ -1,4 +1,4 @@
-"""Provenance of a report: its records, and the numbers that they can't show. Pure."""
+"""Provenance of a report: its records, and the numbers that these can't show. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_NEIGHBOURS: Final = frozenset(
 """Numbers of legs that need the other legs of the call."""
 
 _OF_ALL_OUTCOMES: Final = frozenset({"recording_gap", "short_talk_rate"})
-"""Shares that hold whatever outcomes are left out."""
+"""Shares that hold whichever outcomes are left out."""
 
 
 @frozen(kw_only=True)
@@ -90,8 +90,8 @@ def leave_out(
     """Return the numbers without those that filtered records can't show, and the names of those.
 
     The records that a filter leaves out decide who was called back, and whether a call was answered on
-    another leg. A filter by status leaves out the other outcomes, which every share divides by. ``lacks_records`` tells
-    of filters that are not known.
+    another leg. A filter by status leaves out the other outcomes, which every share divides by. ``lacks_records``: the
+    copy has unknown filters.
     """
     names = {name for name, values in filters if values}
     if not names and not lacks_records:

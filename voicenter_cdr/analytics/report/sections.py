@@ -83,13 +83,13 @@ _ORDERED: Final = ("day", "week", "month", "weekday", "hour")
 
 
 def build_sections(numbers: Kpis, words: Translations, left_out: frozenset[str]) -> list[Section]:
-    """Return the sections that have something to show, in their order."""
+    """Return the sections with content, in order."""
     builder = _Sections(numbers, words, left_out)
     return [section for section in builder.all() if section is not None]
 
 
 def format_parts(kpi: Kpi, words: Translations) -> str:
-    """Return what a share was made of: ``412 of 498``."""
+    """Return the parts of a share: ``412 of 498``."""
     if kpi.numerator is None or not kpi.denominator or kpi.definition.unit != "share":
         return ""
     return f"{kpi.numerator:,.0f} {words['of']} {kpi.denominator:,.0f}"
@@ -202,7 +202,7 @@ class _Sections:
     # --- by group
 
     def _cells(self, group: Group | None, columns: Sequence[str], divisor: float | None = None) -> list[Cell]:
-        """Return the cells of a group; counts are divided by how often it came, where that is given."""
+        """Return the cells of a group; counts are divided by ``divisor``, if that is given."""
         if group is None:
             return [Cell(UNKNOWN if name != "inbound_calls" else "0", number=True) for name in columns]
         cells = []
@@ -251,7 +251,7 @@ class _Sections:
         return Section(words[dimension], [[Part(table=table)]], note)
 
     def _named(self, group: Group, dimension: str, names: Mapping[str, int]) -> Cell:
-        """Return the name of a group, with its key below where others bear the same name."""
+        """Return the name of a group, with its key below if others have the same name."""
         name = self._name(group, dimension)
         key = str(group.key)
         return Cell(name, key if names[name] > 1 and group.key is not None and key != name else "")
@@ -449,7 +449,7 @@ def _short(value: float) -> str:
 
 
 def _largest_first(group: Group) -> tuple[bool, tuple[float, ...]]:
-    """Return what groups are sorted by; all that has no name is the last line, however much it is."""
+    """Return the sort key of groups; the group without a name is the last line, however large it is."""
     sizes = (group[name].value or 0 for name in _SIZES if name in group.kpis)
     return group.key is None, tuple(-size for size in sizes)
 

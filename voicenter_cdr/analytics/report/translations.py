@@ -40,7 +40,7 @@ class Translations:
         return self.tables["text"][key]
 
     def lookup(self, table: str, key: str, default: str | None = None) -> str:
-        """Return the text of a key; the default, or the key in words, where the language has none."""
+        """Return the text of a key; the default, or the key in words, if the language has none."""
         found = self.tables.get(table, {}).get(key)
         return found if found is not None else key.replace("_", " ") if default is None else default
 

@@ -1,4 +1,4 @@
-"""The numbers as sheets of a workbook: what the report says, the whole, every dimension, definitions. Pure."""
+"""The numbers as sheets of a workbook: provenance, the whole period, every dimension, definitions. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report_sheets(
 def missed_sheets(
     callers: Sequence[Unreturned], facts: Sequence[tuple[str, str]], *, language: Language = "en"
 ) -> Iterator[Sheet]:
-    """Yield a sheet with whom to call back, times as local dates, and one with what it is made from."""
+    """Yield a sheet of the callers to call back, with times as local dates, and one with its provenance."""
     words = load_translations(language)
     names = ("customer_number", "attempts", "first_attempt", "last_attempt", "open_seconds", "waiting_seconds")
     rows = [
@@ -121,7 +121,7 @@ def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
 
 
 def _label(group: Group, dimension: str, words: Translations) -> str | None:
-    """Return a group as readers know it, where its key alone does not say it."""
+    """Return a group's name for readers, if its key alone does not show it."""
     if group.key is None or dimension not in ("weekday", "weekday_hour"):
         return group.label
     if dimension == "weekday":
@@ -131,7 +131,7 @@ def _label(group: Group, dimension: str, words: Translations) -> str | None:
 
 
 def _details(numbers: Kpis, words: Translations) -> Iterator[Sheet]:
-    """Yield what is no number of a group: targets, waits, ways from queue to queue, and agents' days."""
+    """Yield the sheets besides groups: targets, waits, paths between queues, and agents' days."""
     targets = [tuple(result.to_dict().values()) for result in numbers.targets]
     names = ("queue", "name", "answer_within", "target", "value", "met", "intervals_met", "intervals")
     yield from _sheet(words, "targets", names, targets)
