@@ -22,16 +22,16 @@ from benchmarks import decode, economy, formats, growth, kpis, loop, pace, soak,
 from benchmarks.goals import Goal
 
 COUNTED: dict[str, ModuleType] = {"growth": growth, "economy": economy, "soak": soak, "pace": pace}
-"""What is counted, in virtual time or in bytes: two at a time, the longest first."""
+"""Benchmarks that count, in virtual time or in bytes: two at a time, the longest first."""
 TIMED: dict[str, ModuleType] = {"decode": decode, "loop": loop, "formats": formats, "kpis": kpis}
-"""What the clock tells: one at a time, with the machine for itself."""
+"""Benchmarks that measure time: one at a time, alone on the machine."""
 LONG: dict[str, ModuleType] = {"growth-full": growth, "kpis-full": kpis, "views": views}
-"""What takes longer: only by name."""
+"""Longer benchmarks, by name only."""
 ALL = COUNTED | TIMED | LONG
 
 
 def goals(name: str, found: dict[str, Any]) -> list[Goal]:
-    """What the figures of a benchmark are held to, where there is such a thing."""
+    """Return the goals of the figures of a benchmark, if it has any."""
     told: Callable[[dict[str, Any]], list[Goal]] | None = getattr(ALL[name], "goals", None)
     return [] if told is None else told(found)
 

@@ -1,4 +1,4 @@
-"""What the figures of a benchmark are held to."""
+"""Goals of the figures of a benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether it holds."""
+        """Return ``True`` if the figure meets the goal."""
         return self.got >= self.limit if self.at_least else self.got <= self.limit
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What grows with the work, and what does not: requests, time and memory from 50 thousand records to 10 million.
+"""Growth with the work: requests, time and memory from 50 thousand records to 10 million.
 
 The client runs as it is, in virtual time, with the real cap. The service is a few lines in the same process that make
 up pages quickly, since the sandbox would be what is measured. Each run has a process, and so a peak, of its own.
@@ -45,7 +45,7 @@ class Service(httpx.AsyncBaseTransport):
         return number * self._span // self._records
 
     def _before(self, second: int) -> int:
-        """How many records lie before this second."""
+        """Return the number of records before this second."""
         return min(max(-(-second * self._records // self._span), 0), self._records)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -142,7 +142,7 @@ WAYS = {("time", 1): "one worker", ("time", 4): "in order", ("any", 4): "any ord
 HELD = {4: 12 + 4, 1: 2}
 """Pages of typed records that may be there at once, by concurrency: a buffer and those in flight."""
 SAME = 1.10
-"""How many times the peak of a million records that of more may be."""
+"""Largest ratio of the peak of more records to that of a million."""
 
 COLUMNS = (
     "requests",
@@ -180,7 +180,7 @@ def _own_process(*arguments: Any) -> Any:
 
 
 def _page_mb() -> float:
-    """What ten thousand such records take."""
+    """Return the size of ten thousand such records."""
     body = Service(CAP, 86_400)._page(range(CAP), CAP)
     decode(200, {}, body)
     tracemalloc.start()

@@ -1,7 +1,7 @@
-"""How long a program stands still while pages stream into it over HTTP: longest pause of its event loop.
+"""Longest pause of a program's event loop while pages stream into it over HTTP.
 
 The service runs in a process of its own. Pauses include the garbage collector's; the longest step of work and the
-longest collection are told beside them, in CPU time of the thread.
+longest collection are shown beside them, in CPU time of the thread.
 """
 
 from __future__ import annotations

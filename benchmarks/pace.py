@@ -88,7 +88,7 @@ def finish() -> dict[str, Any]:
 
 
 def jitter() -> dict[str, Any]:
-    """Roads that take up to so many seconds, each way and each time anew: what the service refuses."""
+    """Random times of up to this number of seconds for each way of each request: count the refusals."""
     table = {}
     for most in (0.0, 1.0, 3.0):
         app, rng = sandbox(1.0), random.Random(f"{most}")
@@ -104,7 +104,7 @@ async def _burst(app: Sandbox) -> float:
 
 
 async def _passing(app: Sandbox) -> int:
-    """How many requests of a bulk run, which takes every slot it can get, a single call has to let pass at most."""
+    """Count the requests of a bulk run, which takes every permit it can get, that go before a single call, at most."""
     async with CdrClient(code="sandbox-code", transport=httpx.ASGITransport(app), page_cap=CAP) as client:
         bulk = asyncio.create_task(_drain(client))
         passed = []

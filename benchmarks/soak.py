@@ -39,9 +39,9 @@ PAST = CdrQuery(START, START + timedelta(days=6))
 COPY = NOW - timedelta(days=2)
 CAP = 250
 SETTLED = 600.0
-"""Seconds until everything that is kept for good is there."""
+"""Seconds after which all permanent objects exist."""
 GROWTH = 1.05
-"""How many times the memory blocks of that time there may be at the end."""
+"""Largest ratio of the memory blocks at the end to those of that time."""
 WRONG = (
     Fault.refuse(1),
     Fault.disconnect(),
@@ -58,7 +58,7 @@ WRONG = (
 
 
 class Hour:
-    """One run, and what came of it."""
+    """One run, and its outcome."""
 
     def __init__(self, seconds: float, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -88,7 +88,7 @@ class Hour:
         return fault
 
     def truth(self, query: CdrQuery) -> Counter[str]:
-        """What the service would show of a period by now, without its client's code."""
+        """Return the records that the service would show of a period by now, without its client's code."""
         first, last = query.start.timestamp() * 1_000, query.end.timestamp() * 1_000
         appear = self.centre.appearances
         found: Counter[str] = Counter()
@@ -98,7 +98,7 @@ class Hour:
         return found
 
     async def past(self, client: CdrClient) -> None:
-        """Read the past, stopped and resumed every minute, and compare what came with what is there."""
+        """Read the past, stopped and resumed every minute, and compare the records with the service's."""
         loop = asyncio.get_running_loop()
         while loop.time() < self._length:
             got, checkpoint = Counter[str](), None
@@ -161,7 +161,7 @@ class Hour:
         return False
 
     def weigh(self) -> None:
-        """What the program holds when it has let go of what it can: Python's blocks, and what the system gave it."""
+        """Return the memory of the program after a full collection: Python's blocks, and the memory of the process."""
         hits = self.app.hits  # the service's own list of what it was asked is not what is weighed
         hits[:] = [hit if hit.number is None else Hit(at=hit.at, number=hit.number) for hit in hits]
         gc.collect()
@@ -197,7 +197,7 @@ def run() -> dict[str, Any]:
 
 def virtual(seconds: float = 3_600.0, seed: int = 1) -> dict[str, Any]:
     """The hour."""
-    logging.getLogger("voicenter_cdr").setLevel(logging.ERROR)  # of the faults it is told at the end
+    logging.getLogger("voicenter_cdr").setLevel(logging.ERROR)  # the faults are printed at the end
     hour, began = Hour(seconds, seed), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run_virtual(_hour(hour, Path(folder)))

@@ -29,7 +29,7 @@ RECORDS = 6_000
 CAP = 100
 LIMIT = RateLimit(requests=20, period=1.0, grace=0.3)
 KILLS = 3
-"""How often each is killed."""
+"""Number of kills of each."""
 LIFE = (1.5, 3.5)
 """Seconds until then: between these."""
 
@@ -50,7 +50,7 @@ def mended(path: Path) -> str | None:
 
 
 async def work(url: str, budget: str, path: Path) -> None:
-    """Take every record, one page a line; what is there already is not asked for again."""
+    """Read every record, one page a line; stored pages are not requested again."""
     resume = mended(path)
     async with (
         SqliteLimiter(budget, limit=LIMIT) as limiter,
@@ -71,7 +71,7 @@ async def work(url: str, budget: str, path: Path) -> None:
 
 
 async def _lives(url: str, budget: Path, path: Path, rng: random.Random) -> int:
-    """Start it again and again until it ends by itself; how often it was killed."""
+    """Start it again until it ends without a kill; return the number of kills."""
     killed = 0
     while True:
         process = await asyncio.create_subprocess_exec(
@@ -96,7 +96,7 @@ async def _both(app: Sandbox, folder: Path) -> int:
 
 
 def run() -> dict[str, Any]:
-    """Both, and what came of it."""
+    """Both, and their outcome."""
     rng = random.Random(2)
 
     def faults(_: int, __: Hit) -> Fault | None:

@@ -1,4 +1,4 @@
-"""What every test gets: virtual time in async tests, a clean environment, and no network but loopback."""
+"""Environment of every test: virtual time in async tests, clean variables, and no network but loopback."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ async def test_backfill_worker_is_refused_while_a_sync_is_at_work(account: Accou
 
 
 async def test_backfill_after_a_failure_continues_with_the_days_that_are_missing(account: Account, target: str) -> None:
-    """What a worker has stored before it failed is not fetched again."""
+    """Days that a worker stored before it failed are not fetched again."""
     (part,) = await plan(account, target, step=timedelta(days=30))
     account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
     with pytest.raises(Exception, match="500"):

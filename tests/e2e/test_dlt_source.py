@@ -239,7 +239,7 @@ NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
     ids=["filters", "credential", "account", "mode", "pseudonyms"],
 )
 def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: dict[str, Any]) -> None:
-    """What was loaded with other filters, for another account, by another mode is neither mixed nor skipped."""
+    """Records of other filters, another account or another mode are neither mixed nor skipped."""
     app = Sandbox(Records([row(1, 1), row(2, 30, CdrType=1)]), codes=["sandbox-code", "another-code"])
     with service(app) as url:
         before = run(url, **first)
@@ -295,7 +295,7 @@ def test_dlt_text_that_postgres_refuses_is_escaped(run: Any) -> None:
 
 
 def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, Any]]:
-    """Four records of three days, two of them soon after a midnight; none before so many seconds."""
+    """Four records of three days, two of them soon after a midnight; none before this number of seconds."""
     midnights = [chance.randrange(3) * 86_400 + chance.randrange(90) for _ in range(2)]
     seconds = [*midnights, chance.randrange(259_200), chance.randrange(259_200)]
     return [row(first + n, max(at, since) / 3600, Duration=chance.randrange(600)) for n, at in enumerate(seconds)]

@@ -221,7 +221,7 @@ async def test_logs_of_every_library_show_no_secret_and_no_number(
 
 
 async def test_iter_all_late_records_come_with_the_next_run(centre: CallCentre) -> None:
-    """What the service does not show yet can't be had; the rest is complete."""
+    """Records that the service does not show yet are missing; the rest is complete."""
     clock = [(START + timedelta(days=3, hours=9)).timestamp()]
     app = Sandbox(centre, now=lambda: clock[0], behaviour=Behaviour(cap=100))
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:

@@ -21,7 +21,7 @@ often = pytest.mark.parametrize("kills", [4, pytest.param(100, marks=(pytest.mar
 
 
 def killed(kind: str, folder: Path, kills: int, scheme: str) -> dict[str, Any]:
-    """What is left after so many deaths."""
+    """State after this number of kills."""
     tests = Path(__file__).parents[1]
     with contextlib.ExitStack() as stack:
         environment = os.environ | {

@@ -68,5 +68,5 @@ def test_killed_watch_on_a_disk_that_is_nearly_full_delivers_every_event(tmp_pat
 def test_killed_download_on_a_disk_that_is_nearly_full_leaves_whole_recordings(
     tmp_path: Path, kills: int, seed: int
 ) -> None:
-    """What has its name is whole, and with room again all come."""
+    """A file under its own name is complete, and with room again all files are written."""
     assert killed("recordings", tmp_path / "disk", kills, seed, full=True)["left"] == 24

@@ -79,7 +79,7 @@ def test_limiter_three_processes_share_one_limit(place: str) -> None:
 def test_sqlite_limiter_any_waiting_programs_keep_the_limit(
     tmp_path_factory: pytest.TempPathFactory, programs: int, requests: int, grace: int, leaving: list[bool]
 ) -> None:
-    """In no period more permits than allowed, whoever waits or leaves the line; all of them where none leaves."""
+    """No period has more permits than allowed, whichever callers wait or leave; all of them if none leaves."""
     file = tmp_path_factory.mktemp("rate") / "rate.db"
     limit = RateLimit(requests, 10.0, grace=grace)
 
@@ -145,13 +145,13 @@ async def test_sqlite_limiter_unusable_file_sends_nothing(tmp_path: Path) -> Non
     [
         (1_000.0, 20.0, 44.0),  # the last permits may be 20 seconds old: they count until this run is 64 seconds old
         (1_000.0, 300.0, 0.0),  # they are older than that
-        (1_000.0, 1_010.0, 54.0),  # they can't be told from those of this run
+        (1_000.0, 1_010.0, 54.0),  # they can't be distinguished from those of this run
     ],
 )
 def test_sqlite_limiter_after_a_restart_counts_old_permits(
     tmp_path: Path, before: float, after: float, waits: float
 ) -> None:
-    """What was reserved before counts as long as it may have to, and then holds nobody up."""
+    """Earlier permits count for as long as they may have to, and then delay no program."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -198,7 +198,7 @@ async def test_sqlite_limiter_locked_file_raises_after_a_wait(locked: sqlite3.Co
 
 
 def test_sqlite_limiter_cancelled_at_a_locked_file_leaves_at_once(locked: sqlite3.Connection, tmp_path: Path) -> None:
-    """Who leaves is gone at once, without another error; nothing is left behind."""
+    """A cancelled caller leaves at once, without another error; nothing is left behind."""
 
     async def main() -> None:
         async with SqliteLimiter(tmp_path / "rate.db") as limiter:
@@ -272,7 +272,7 @@ async def test_sqlite_limiter_slow_connections_keep_the_limit(tmp_path: Path, de
 
 
 def test_sqlite_limiter_file_hides_the_account(tmp_path: Path) -> None:
-    """What names the account is kept as a hash; permits that are over are removed."""
+    """The name of the account is stored as a hash; expired permits are removed."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -86,7 +86,7 @@ def test_recipe_fastapi_answers_with_a_count() -> None:
     found = recipes.run(recipes.block("recipes.md", "FastAPI"))
     with TestClient(found["app"]) as web:
         answer = web.get("/calls/last-day/count")
-        assert (answer.status_code, answer.json() >= 0) == (200, True)  # a made-up centre rests on some days
+        assert (answer.status_code, answer.json() >= 0) == (200, True)  # a synthetic centre rests on some days
 
 
 def test_recipe_airflow_task_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

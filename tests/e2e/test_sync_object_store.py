@@ -153,7 +153,7 @@ def _store(target: str, **options: Any) -> ObjectStore:
 async def test_object_store_after_a_failure_resumes_at_the_watermark(
     account: Account, server: ObjectServer, target: str
 ) -> None:
-    """What failed in the middle continues where it was."""
+    """A run that failed midway continues where it was."""
     account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
     with pytest.raises(ServerError):
         await account.sync(target, LATER)

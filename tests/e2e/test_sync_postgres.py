@@ -129,7 +129,7 @@ async def test_postgres_second_writer_is_refused(account: Account, target: str) 
 
 
 async def test_postgres_after_a_failure_resumes_at_the_watermark(account: Account, target: str) -> None:
-    """What failed in the middle continues where it was."""
+    """A run that failed midway continues where it was."""
     account.app.faults = lambda place, _: Fault(status=500) if place > 3 else None
     with pytest.raises(ServerError):
         await account.sync(target, LATER)
@@ -196,7 +196,7 @@ async def test_postgres_unreachable_server_is_reported_with_its_reason(account: 
     ],
 )
 async def test_postgres_password_is_in_no_error(account: Account, address: str) -> None:
-    """What can't be reached, read or written is refused without the password, also in what an error is chained to."""
+    """A server that can't be reached, read or written is refused without the password, also in chained errors."""
     with pytest.raises((OSError, ConfigurationError)) as caught:
         await account.sync(address, NOW)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)

@@ -53,7 +53,7 @@ WORDS = ["export", "--format", "parquet", "report", "fish"]
 
 
 def completed(run: Run, folder: Path, shell: str, script: str) -> list[str]:
-    """What a shell completes, a line each, in a folder with a file ``calls.csv``."""
+    """Return the completions of a shell, one a line, in a folder with a file ``calls.csv``."""
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
     (folder / "script").write_text(run("completion", shell).out, "utf-8")

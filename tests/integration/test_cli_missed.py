@@ -50,7 +50,7 @@ def test_missed_csv_and_table_hold_the_same(run: Run) -> None:
 
 @pytest.mark.usefixtures("service")
 def test_missed_csv_for_spreadsheets_has_local_times(run: Run) -> None:
-    """Who calls back from a spreadsheet reads the clock on the wall; plain CSV is for programs and stays in UTC."""
+    """CSV for spreadsheets shows local times; plain CSV is for programs and stays in UTC."""
     words = ("missed", "--last", "7d", "--format", "csv")
     assert "2026-07-15T11:00:00Z" in run(*words).out
     assert "2026-07-15 14:00:00" in run(*words, "--excel").out

@@ -52,7 +52,7 @@ def test_recordings_of_a_sandbox_need_no_hosts(run: Run, tmp_path: Path, monkeyp
 
 
 def test_recordings_that_fail_are_exit_code_4(service: Service, run: Run, tmp_path: Path) -> None:
-    """What could not be fetched is exit code 4, with its reasons counted; what is missing is none."""
+    """Failed downloads are exit code 4, with their reasons counted; missing recordings are not failures."""
     foreign = {"RecordURL": "https://cdn.example/a.mp3?code=secret", "RecordExpect": True}
     rows = [record(NOW - timedelta(hours=n), **foreign) for n in range(1, 3)]
     rows += [record(NOW - timedelta(hours=5), RecordExpect=True, RecordURL=""), record(NOW - timedelta(hours=6))]

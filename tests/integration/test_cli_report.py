@@ -27,21 +27,21 @@ def test_report_forms_hold_the_same_numbers(run: Run, tmp_path: Path) -> None:
     assert '<html lang="he" dir="rtl">' in page
     assert "33.3%" in page
     assert not list(tmp_path.glob("*.part"))
-    told = json.loads(run("report", "--last", "7d", "--json").out)
-    assert told["overall"]["answer_rate"] == {"value": 1 / 3, "numerator": 1, "denominator": 3}
-    assert (told["zone"], told["start"]) == ("Asia/Jerusalem", "2026-07-08T12:00:00+00:00")
+    result = json.loads(run("report", "--last", "7d", "--json").out)
+    assert result["overall"]["answer_rate"] == {"value": 1 / 3, "numerator": 1, "denominator": 3}
+    assert (result["zone"], result["start"]) == ("Asia/Jerusalem", "2026-07-08T12:00:00+00:00")
     lines = list(csv.DictReader(io.StringIO(run("report", "--last", "7d", "--csv").out)))
     whole = {line["name"]: line["value"] for line in lines if not line["dimension"]}
-    assert whole == {name: "" if kpi["value"] is None else str(kpi["value"]) for name, kpi in told["overall"].items()}
+    assert whole == {name: "" if kpi["value"] is None else str(kpi["value"]) for name, kpi in result["overall"].items()}
     groups = {(line["dimension"], line["key"], line["name"]): line["value"] for line in lines}
     assert groups["queue", "שירות", "inbound_calls"] == "3"
 
 
 def test_report_options_are_checked_before_a_request(service: Service, run: Run, tmp_path: Path) -> None:
     """Seconds and zone are flags; invalid values are refused before a request is spent."""
-    told = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
-    assert told["zone"] == "UTC"
-    assert told["definitions"]["service_level_negative"]["title"] == "Service level, 30 s, negative"
+    result = json.loads(run("report", "--last", "7d", "--json", "--answer-within", "30", "--zone", "UTC").out)
+    assert result["zone"] == "UTC"
+    assert result["definitions"]["service_level_negative"]["title"] == "Service level, 30 s, negative"
     for words in (
         ("--json", "--csv"),
         ("--zone", "Nowhere"),
@@ -70,8 +70,8 @@ def test_report_file_name_decides_its_form(run: Run, tmp_path: Path) -> None:
 def test_report_days_are_local_and_end_now(run: Run) -> None:
     """Dates are read in the zone of the page, unless --tz says otherwise; what is still to come is in no number."""
     words = ("report", "--from", "2026-07-01", "--to", "2026-09-01", "--json")
-    told = json.loads(run(*words).out)
-    assert (told["start"], told["end"]) == ("2026-06-30T21:00:00+00:00", NOW.isoformat())
+    result = json.loads(run(*words).out)
+    assert (result["start"], result["end"]) == ("2026-06-30T21:00:00+00:00", NOW.isoformat())
     assert json.loads(run(*words, "--tz", "UTC").out)["start"] == "2026-07-01T00:00:00+00:00"
     (caller,) = run("missed", "--from", "2026-07-01", "--to", "2026-09-01").records
     assert caller["open_seconds"] == 3600
@@ -103,12 +103,12 @@ def test_report_shows_half_of_a_surrogate_pair_as_its_escape(service: Service, r
 def test_report_filtered_says_so_and_leaves_out_numbers_it_cannot_show(run: Run) -> None:
     """Page, JSON, CSV and standard error name the filters, and no number is reported that needs the other records."""
     words = ("report", "--last", "7d", "--type", "queue", "--phone", "0521234567")
-    told = json.loads(run(*words, "--json").out)
-    assert told["filters"] == {"type": ["queue"], "phone": ["1 number"]}
-    assert told["overall"]["unreturned_callers"]["value"] is None
-    assert "unreturned_callers" in told["left_out"]
-    assert told["overall"]["service_level_negative"]["value"] is not None
-    assert (told["created_at"], told["proven_until"]) == ("2026-07-15T12:00:00Z", "2026-07-15T12:00:00Z")
+    result = json.loads(run(*words, "--json").out)
+    assert result["filters"] == {"type": ["queue"], "phone": ["1 number"]}
+    assert result["overall"]["unreturned_callers"]["value"] is None
+    assert "unreturned_callers" in result["left_out"]
+    assert result["overall"]["service_level_negative"]["value"] is not None
+    assert (result["created_at"], result["proven_until"]) == ("2026-07-15T12:00:00Z", "2026-07-15T12:00:00Z")
     done = run(*words, "--csv")
     facts = {
         line["key"]: line["label"] for line in csv.DictReader(io.StringIO(done.out)) if line["dimension"] == "report"
@@ -124,8 +124,8 @@ def test_report_filtered_says_so_and_leaves_out_numbers_it_cannot_show(run: Run)
 def test_report_compared_holds_the_period_before(run: Run) -> None:
     """--compare reads the period before, or the one a year ago, and holds both numbers and their difference."""
     words = ("report", "--from", "2026-07-14T12:00Z", "--to", "2026-07-15T12:00Z")
-    told = json.loads(run(*words, "--json", "--compare", "previous").out)
-    changes = {change["name"]: change for change in told["comparison"]}
+    result = json.loads(run(*words, "--json", "--compare", "previous").out)
+    changes = {change["name"]: change for change in result["comparison"]}
     assert (changes["inbound_calls"]["current"], changes["inbound_calls"]["previous"]) == (2, 1)
     assert "Compared with" in run(*words, "--compare", "year").out
     rows = csv.DictReader(io.StringIO(run(*words, "--csv", "--compare", "previous").out))
@@ -139,8 +139,8 @@ def test_report_targets_come_from_flags_and_from_a_file(service: Service, run: R
     path.write_text('[queues."שירות"]\nservice_level = 0.9\n', "utf-8")
     words = ("report", "--last", "7d", "--json", "--targets", str(path))
     words += ("--service-level", "80", "--max-abandonment", "5")
-    told = json.loads(run(*words).out)
-    assert [(one["queue"], one["name"], one["target"]) for one in told["targets"]] == [
+    result = json.loads(run(*words).out)
+    assert [(one["queue"], one["name"], one["target"]) for one in result["targets"]] == [
         (None, "service_level", 0.8),
         (None, "abandonment_rate", 0.05),
         ("שירות", "service_level", 0.9),
@@ -177,18 +177,18 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     hits = len(service.app.hits)
     done = run("report", "--from-copy", path, "--last", "7d", "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["overall"] == asked["overall"]
-    assert (told["source"], told["proven_until"]) == (name, None)
+    result = json.loads(done.out)
+    assert result["overall"] == asked["overall"]
+    assert (result["source"], result["proven_until"]) == (name, None)
     assert json.loads(run("report", "--from-copy", path, "--json").out)["overall"]["records"]["value"] == 4
     assert "not known" in run("report", "--from-copy", path).out
     whole = json.loads(run("report", "--from-copy", path, "--json").out)
-    assert whole["end"] < told["end"], "the days after the last record are not days without calls"
+    assert whole["end"] < result["end"], "the days after the last record are not days without calls"
     assert len(service.app.hits) == hits
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "result"),
     [
         ("postgresql://loader:s3cret-w0rd@127.0.0.1:1/calls", "postgresql://127.0.0.1:1/calls can't be read"),
         ("https://loader:s3cret-w0rd@127.0.0.1:1/calls/", "Records can't be read from https://"),
@@ -199,13 +199,13 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     ],
 )
 def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(
-    run: Run, address: str, told: str
+    run: Run, address: str, result: str
 ) -> None:
-    """What can't be read is reported with its reason, by exit code 2, and no password is shown."""
+    """An unreadable copy is reported with its reason, by exit code 2, and no password is shown."""
     for command in (("report", "--json"), ("missed",)):
         done = run(*command, "--from-copy", address)
         assert (done.code, done.out) == (2, "")
-        assert told in done.err
+        assert result in done.err
         assert "s3cret" not in done.err
 
 
@@ -239,12 +239,12 @@ def test_report_from_a_filtered_copy_says_that_records_are_missing(run: Run, tmp
     assert run("sync", path, "--from", "2026-07-12", "--type", "queue", "--phone", PHONE).code == 0
     assert run("sync", whole, "--from", "2026-07-12").code == 0
     text = "The copy was made with filters (type: queue; phone: 1 number)"
-    told = run("report", "--from-copy", path, "--json")
-    assert text in told.err
-    assert PHONE not in told.err + told.out
-    assert json.loads(told.out)["filters"] == {"type": ["queue"], "phone": ["1 number"]}
-    assert json.loads(told.out)["overall"]["unreturned_callers"]["value"] is None
-    assert "unreturned_callers" in json.loads(told.out)["left_out"]
+    result = run("report", "--from-copy", path, "--json")
+    assert text in result.err
+    assert PHONE not in result.err + result.out
+    assert json.loads(result.out)["filters"] == {"type": ["queue"], "phone": ["1 number"]}
+    assert json.loads(result.out)["overall"]["unreturned_callers"]["value"] is None
+    assert "unreturned_callers" in json.loads(result.out)["left_out"]
     assert "type of record: queue; phone: 1 number" in run("report", "--from-copy", path).out
     assert text in run("missed", "--from-copy", path).err
     of_all = run("report", "--from-copy", whole, "--json")
@@ -262,10 +262,10 @@ def test_report_from_a_copy_that_names_no_filters_says_so(run: Run, tmp_path: Pa
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("ALTER TABLE _voicenter_sync DROP COLUMN filtered_by")
         base.commit()
-    told = run("report", "--from-copy", path, "--json")
-    assert "filters or pseudonyms, which its next sync will name" in told.err
-    assert json.loads(told.out)["has_unknown_filters"] is True
-    assert json.loads(told.out)["overall"]["unreturned_callers"]["value"] is None
+    result = run("report", "--from-copy", path, "--json")
+    assert "filters or pseudonyms, which its next sync will name" in result.err
+    assert json.loads(result.out)["has_unknown_filters"] is True
+    assert json.loads(result.out)["overall"]["unreturned_callers"]["value"] is None
     assert "unknown (the copy does not name those it was made with)" in run("report", "--from-copy", path, "--csv").out
     assert run(*words).code == 0
     assert json.loads(run("report", "--from-copy", path, "--json").out)["filters"] == {"type": ["queue"]}
@@ -280,8 +280,8 @@ def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run
     assert run("sync", path, "--from", "2026-07-12").code == 0
     hits = len(service.app.hits)
     done = run("report", "--from-copy", path, "--month", "2026-07", "--json")
-    told = json.loads(done.out)
-    assert told["proven_until"] == told["end"].replace("+00:00", "Z") == "2026-07-15T11:55:00Z"
+    result = json.loads(done.out)
+    assert result["proven_until"] == result["end"].replace("+00:00", "Z") == "2026-07-15T11:55:00Z"
     assert "The copy is complete up to 2026-07-15T11:55:00Z" in done.err
     callers = run("missed", "--from-copy", path)
     assert [caller["customer_number"] for caller in callers.records] == ["972541111111"]

@@ -61,7 +61,7 @@ def test_command_with_a_full_disk_behind_standard_output_is_exit_code_1(words: t
 @POSIX
 @FULL
 def test_command_with_a_full_disk_behind_standard_error_keeps_its_exit_code() -> None:
-    """Whether a message can be read is no part of the work."""
+    """A command succeeds although its messages can't be written."""
     assert shell("2>/dev/full", "views", "--dialect", "nothing").returncode == 2
     assert shell("2>/dev/full", "views").returncode == 0
 

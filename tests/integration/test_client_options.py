@@ -1,4 +1,4 @@
-"""Options, environment variables and arguments that make no sense are refused with a hint."""
+"""Invalid options, environment variables and arguments are refused with a hint."""
 
 from __future__ import annotations
 

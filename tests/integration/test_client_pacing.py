@@ -98,7 +98,7 @@ async def test_client_refused_probe_doubles_the_pause() -> None:
 
 
 async def test_client_cancelled_probe_frees_the_next() -> None:
-    """Whoever probes may go away; the others still get through."""
+    """The caller that probes may be cancelled; the others still get through."""
     service = Service([], latency=5.0)
     service.script[0] = refusal(1)
     async with service.client() as client:
@@ -193,7 +193,7 @@ async def test_limiter_stale_permit_is_asked_for_again(delay: float, asked: int)
 
 
 async def test_limiter_time_to_a_proxy_ages_the_permit() -> None:
-    """What is written to a proxy first is not the request."""
+    """The handshake with a proxy does not count as the request."""
 
     class Proxied(SlowToConnect):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -298,7 +298,7 @@ async def test_queue_turn_given_while_leaving_is_passed_on() -> None:
 
 @pytest.mark.parametrize("limiter", [None, Permits()])
 async def test_permit_unused_serves_the_next_request(monkeypatch: pytest.MonkeyPatch, limiter: Permits | None) -> None:
-    """What there was to ask may be gone when the permit comes; the permit then serves the next one.
+    """If there is nothing left to request when the permit is granted, it serves the next request.
 
     A shared limiter's token is used, too, while it is fresh.
     """

@@ -41,7 +41,7 @@ from voicenter_cdr.testing import in_process, make_row, run_virtual
 
 @given(st.integers(0, 60), st.integers(1, 4), st.sampled_from(["time", "any"]))
 def test_resume_after_any_record_yields_the_rest(taken: int, dense: int, order: Any) -> None:
-    """What was taken before and what comes after the resume are together every record once."""
+    """The records before and after the resume are together every record once."""
     rows = [raw(number, number // dense * 11) for number in range(60)]
 
     async def main() -> None:
@@ -92,7 +92,7 @@ async def azip(numbers: range, records: Any) -> AsyncIterator[tuple[int, Cdr]]:
 
 
 async def test_resume_changed_record_is_not_repeated() -> None:
-    """What was taken of a second before the stop is recognised by its key where its content is another by now."""
+    """Records of a second that were read before the stop are recognised by their key if their content has changed."""
     service = Service([raw(number, 100) for number in range(3)])
     async with service.client() as client:
         async with aclosing(client.iter_all(query())) as first:

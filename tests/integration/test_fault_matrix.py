@@ -1,6 +1,6 @@
-"""The dossier: every fault of a transport and every answer of the API, in every phase of an iteration.
+"""Fault matrix: every fault of a transport and every response of the API, in every phase of an iteration.
 
-What comes is the complete result, or the one error that is documented, with a checkpoint from which a healthy service
+The outcome is the complete result, or the one error that is documented, with a checkpoint from which a healthy service
 brings exactly the rest. Nothing in between, and nothing that hangs.
 """
 
@@ -75,7 +75,7 @@ class Case:
 
     rows: tuple[Row, ...]
     stays: bool
-    """Whether the last of them does."""
+    """Return ``True`` if the last of them persists."""
     phase: Phase
     concurrency: int
 
@@ -86,12 +86,12 @@ class Case:
 
     @property
     def is_uncountable(self) -> bool:
-        """Whether a dense second meets totals that prove nothing."""
+        """Return ``True`` if a dense second meets totals that prove nothing."""
         return self.phase.population is CROWDED and any(row.totals not in (None, "text") for row in self.rows)
 
     @property
     def name(self) -> str:
-        """What ``-k`` finds."""
+        """Name for ``-k``."""
         rows = ", then ".join(row.name for row in self.rows)
         return f"{rows}-{'stays' if self.stays else 'once'}-{self.phase.name}-{self.concurrency} in flight"
 
@@ -125,7 +125,7 @@ _places: dict[tuple[str, str, int], int] = {}
 async def _run(
     way: dict[str, Any], got: list[Cdr], concurrency: int = 1, resume: str | None = None
 ) -> VoicenterError | None:
-    """Take what comes, and the error that ends it."""
+    """Collect the records, and the error that ends the iteration."""
     limit = RateLimit(1_000, 60.0)
     options: dict[str, Any] = {"page_cap": CAP, "max_attempts": 3, "timeout": 30.0, "rate_limit": limit}
     async with (
@@ -143,7 +143,7 @@ async def _run(
 
 @contextlib.asynccontextmanager
 async def _way(app: Sandbox, *, wire: bool) -> AsyncIterator[dict[str, Any]]:
-    """How a client reaches the service: over real HTTP, or in process."""
+    """Transport of a client to the service: over real HTTP, or in process."""
     if not wire:
         yield {"transport": in_process(app)}
         return
@@ -184,7 +184,7 @@ def _failing(case: Case, begin: int) -> tuple[Sandbox, list[Row]]:
 
 
 def _told(error: VoicenterError) -> int:
-    """How many records an error reports; an iteration that continues skips them."""
+    """Return the number of records of an error; an iteration that continues skips them."""
     problems = error.problems if isinstance(error, DecodeError) else ()
     return len({problem.path.partition("]")[0] for problem in problems if "[" in problem.path})
 
@@ -231,7 +231,7 @@ def test_fault_matrix_pairs_every_fault_with_every_answer() -> None:
 
 
 def test_fault_matrix_sample_names_every_fault_and_every_answer() -> None:
-    """What runs by default leaves out no row."""
+    """The default sample covers every row."""
     sampled = {row.name for case in TOGETHER[::SAMPLE] for row in case.rows}
     assert sampled == {row.name for row in ROWS}
     sampled_alone = [case for case in SAMPLED if len(case.rows) == 1]

@@ -59,7 +59,7 @@ def row(number: int, minutes: float, **fields: Any) -> dict[str, Any]:
 
 
 async def test_follow_start_long_ago_is_not_remembered() -> None:
-    """What lies a look-back behind can't change any more: only the look-back and a day are kept, and read again."""
+    """Records older than the look-back can't change: only the look-back and a day are kept, and read again."""
     desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
     query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
     async with desk.following(query) as changes:
@@ -71,7 +71,7 @@ async def test_follow_start_long_ago_is_not_remembered() -> None:
 
 
 async def test_follow_first_sweep_that_broke_off_resumes() -> None:
-    """What was passed of a start long ago is not read again when the look breaks off."""
+    """The read part of a start long ago is not read again after a failure."""
     desk = Desk(*[row(number, -60 * number) for number in range(1, 480)], cap=50)
     query = CdrQuery(NOW - timedelta(days=20), NOW + timedelta(days=2))
     async with desk.following(query) as changes:
@@ -212,7 +212,7 @@ async def test_follow_short_lookback_reads_no_more_than_it() -> None:
 
 
 async def test_follow_begun_after_the_end_reads_once() -> None:
-    """What is there is read once, and that is all."""
+    """A period that has ended is read once."""
     await asyncio.sleep(9 * 3_600)
     async with Desk(row(1, -5)).following(CdrQuery(NOW - timedelta(hours=1), NOW)) as changes:
         assert len([change async for change in changes]) == 1
@@ -260,7 +260,7 @@ def test_follow_hands_out_every_version_once(steps: list[tuple[str, int]]) -> No
 
 
 async def test_follow_memory_is_bounded() -> None:
-    """What can't come again is forgotten."""
+    """Versions that can't appear again are dropped."""
     rows = [row(number, 10 * number) for number in range(6 * 24 * 4)]
     times = [NOW.timestamp() + 600 * number for number in range(len(rows))]
     desk = Desk()

@@ -305,7 +305,7 @@ async def test_sqlite_limiter_file_removed_between_two_steps_is_retried(
 
 
 async def test_sqlite_limiter_failed_commit_grants_nothing(tmp_path: Path) -> None:
-    """What could not be committed is not granted: the next attempt stands in line again."""
+    """A permit that could not be committed is not granted: the next attempt joins the line again."""
 
     class Failing(SqliteLimiter):
         failures = 0

@@ -80,12 +80,12 @@ async def test_download_names_a_file_by_its_first_bytes(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("told", [True, False])
-async def test_download_empty_audio_is_reported_and_fetched_again(tmp_path: Path, suffix: str, told: bool) -> None:
+@pytest.mark.parametrize("announced", [True, False])
+async def test_download_empty_audio_is_reported_and_fetched_again(tmp_path: Path, suffix: str, announced: bool) -> None:
     """A header with no sound behind it is no recording yet; when there is sound, the next run has it."""
     make, _ = FORMATS[suffix]
     server = Server(make(0))
-    if not told:
+    if not announced:
         server.then = httpx.Response(200, stream=Pieces(make(0)))
     for _ in range(2):
         (recording,) = await fetch_all(server, tmp_path, [call()])
@@ -98,7 +98,7 @@ async def test_download_empty_audio_is_reported_and_fetched_again(tmp_path: Path
 
 @pytest.mark.parametrize("suffix", FORMATS)
 async def test_download_truncated_audio_is_reported_and_fetched_again(tmp_path: Path, suffix: str) -> None:
-    """Where the server told no length, another attempt follows; where all it told has come, the next run tries."""
+    """Without an announced length, another attempt follows; with all announced bytes received, the next run tries."""
     make, _ = FORMATS[suffix]
     whole, cut = make(20), make(20)[:-7]
     server = Server(whole, httpx.Response(200, stream=Pieces(cut)))
@@ -118,7 +118,7 @@ async def test_download_truncated_audio_is_reported_and_fetched_again(tmp_path: 
 
 
 async def test_download_file_of_an_earlier_version_is_checked_once(tmp_path: Path) -> None:
-    """What versions before 0.3.0 have stored without looking is fetched again, and half of it kept until then."""
+    """Incomplete files of versions before 0.3.0 are fetched again, and truncated ones kept until then."""
     cdrs, server = [call(1), call(2), call(3)], Server(wav(0))
     folder = tmp_path / "date=2026-07-14"
     folder.mkdir()
@@ -172,7 +172,7 @@ LOGIN = b"\n<!DOCTYPE html><html><body>Log in</body></html>"
     ],
 )
 async def test_download_page_is_refused(tmp_path: Path, body: bytes, content_type: str, what: str) -> None:
-    """What is no sound is refused after one request, though its status is 200, and nothing of it is kept."""
+    """A response that is not audio is refused after one request, although its status is 200, and nothing is kept."""
     answer = httpx.Response(200, headers={"content-type": content_type}, stream=Pieces(body))
     server = Server(SOUND, answer)
     with pytest.raises(RecordingError, match=f"not a recording, but {what}\n") as raised:

@@ -33,7 +33,7 @@ async def test_download_429_is_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("asked", "granted"), [(30, 30), (86_400, 120)])
 async def test_download_429_pauses_new_downloads(tmp_path: Path, asked: int, granted: int) -> None:
-    """What the server asks for is granted by all, within reason: the next download begins after its pause."""
+    """All downloads keep the pause that the server asks for, within limits."""
     refusals = [httpx.Response(429, headers={"retry-after": str(asked)}), httpx.Response(429)]
     server, clock = Server(SOUND, *refusals), asyncio.get_running_loop().time
     begun = clock()

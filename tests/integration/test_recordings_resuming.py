@@ -85,7 +85,7 @@ def test_resume_any_break_stores_the_same_file(cuts: Sequence[int], etag: str | 
 
 
 async def test_resume_part_of_an_earlier_run_is_used(tmp_path: Path) -> None:
-    """What another run left of the same file is not fetched again, but for the bytes that are compared."""
+    """The part that another run left is not fetched again, but for the bytes that are compared."""
     await broken_off(tmp_path, 10_000)
     more = Server()
     rest = more.right(httpx.Request("GET", LINK, headers={"range": "bytes=8976-"}))
@@ -318,8 +318,8 @@ def test_download_killed_leaves_a_part(tmp_path: Path) -> None:
         "        yield SOUND[:9000]\n"
         "        yield SOUND[9000:12000]\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "told = {'etag': '\"v1\"', 'content-length': str(len(SOUND))}\n"
-        "transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=told, stream=Dying()))\n"
+        "headers = {'etag': '\"v1\"', 'content-length': str(len(SOUND))}\n"
+        "transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=headers, stream=Dying()))\n"
         "asyncio.run(download_recording(call(), sys.argv[1], transport=transport))\n"
     )
     here = Path(__file__).parents[1]

@@ -39,7 +39,7 @@ async def test_run_keeps_to_its_concurrency(tmp_path: Path, concurrency: int) ->
 
 
 async def test_run_takes_records_as_needed(tmp_path: Path) -> None:
-    """A source is never read far ahead of what is being fetched and told."""
+    """A source is never read far ahead of the downloads."""
     taken = 0
 
     async def source() -> AsyncIterator[Cdr]:
@@ -132,7 +132,7 @@ async def test_run_left_early_keeps_its_parts(tmp_path: Path) -> None:
 async def test_run_full_disk_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the system does not take is no failure of one recording: it is raised, once, however many meet it."""
+    """A full disk is not the failure of one recording: it is raised once, however many downloads meet it."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Requests to the sandbox that make no sense, many at once, and left by their senders."""
+"""Invalid requests to the sandbox, many at once, and abandoned ones."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_sandbox_other_authorization_scheme_is_no_token() -> None:
 
 
 async def test_sandbox_abandoned_request_counts() -> None:
-    """It counts, and does not disturb what comes after it."""
+    """It counts, and does not disturb later requests."""
     app = Sandbox(ROWS, behaviour=Behaviour(requests=2, latency=lambda _: 100.0 if len(app.hits) == 1 else 0.0))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(post(app, request()), 5)

@@ -64,5 +64,5 @@ async def test_serving_failing_block_raises_its_own_error() -> None:
 
 
 def test_connection_dropped_error_is_a_connection_error() -> None:
-    """It is one to whoever catches the standard library's."""
+    """It can also be caught as the standard library's."""
     assert issubclass(ConnectionDroppedError, ConnectionError)

@@ -122,7 +122,7 @@ async def test_certificate_of_an_added_authority_is_trusted(
 
 
 def test_client_has_no_option_against_verification() -> None:
-    """Whoever must, passes a transport of their own, which shows in the code."""
+    """Another rule needs a transport of one's own, which shows in the code."""
     words = ("verify", "tls", "ssl", "cert", "insecure")
     assert not [name for name in inspect.signature(CdrClient).parameters if any(word in name for word in words)]
     assert BASE_URL.startswith("https://")

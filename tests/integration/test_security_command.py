@@ -1,4 +1,4 @@
-"""What a command leaves behind shows no credential."""
+"""Commands show no credential in their output, files or logs."""
 
 from __future__ import annotations
 

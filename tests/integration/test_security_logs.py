@@ -85,7 +85,7 @@ async def test_error_of_a_failed_connection_shows_no_secret(way: str, logged: Ca
     causes: list[type[BaseException]] = []
 
     def fail(request: httpx.Request) -> httpx.Response:
-        body = request.content  # as in the frames of whoever sends it
+        body = request.content  # as in the frames of the sender
         raise httpx.WriteError(f"broken after {len(body)} bytes") from ConnectionResetError(104, "reset")
 
     async def never(request: httpx.Request) -> httpx.Response:
@@ -130,7 +130,7 @@ async def test_error_of_a_callers_timeout_shows_no_secret(method: Any, sent: byt
 
 
 async def test_error_of_parsing_a_raw_response_shows_no_secret() -> None:
-    """What parse finds wrong with a raw answer shows neither it nor the credential."""
+    """Errors of parsing show neither the response nor the credential."""
     app = Sandbox(Records([ROW | {"Duration": "0521234567"}]), codes=[SECRET], faults={1: Fault.truncate(200)})
     async with CdrClient(code=SECRET, transport=in_process(app)) as client:
         raws = [await client.fetch_raw(QUERY) for _ in range(2)]
@@ -155,7 +155,7 @@ async def test_error_of_parsing_a_raw_response_shows_no_secret() -> None:
     ],
 )
 def test_error_of_a_refused_client_shows_no_secret(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with a client is reported without its credential, also where local variables are shown."""
+    """Invalid options are reported without the credential, also if local variables are shown."""
     with pytest.raises(ConfigurationError) as raised:
         CdrClient(**{"code": SECRET, **options})
     assert not leaks(everything(raised.value))
@@ -201,7 +201,7 @@ class FullDisk(io.BytesIO):
 
 
 async def test_error_of_an_unwritable_file_shows_no_record() -> None:
-    """What the system refuses to write is not in the error's frames."""
+    """Data that the system can't write is not in the error's frames."""
     app = Sandbox(Records([ROW]), codes=[SECRET])
     async with CdrClient(code=SECRET, transport=in_process(app)) as client:
         with pytest.raises(OSError, match="No space") as raised:
@@ -263,11 +263,11 @@ def test_shared_limit_with_a_password_is_refused_as_a_flag(run: Run, service: Se
 
 async def test_logs_of_other_programs_keep_their_headers(logged: Callable[[], str]) -> None:
     """Another program in this process that asks with httpx sees in its log what it always saw."""
-    async with talking(lambda _: answer(told(CDR_LIST=[]), more="x-told: me\r\n")) as (port, _):
+    async with talking(lambda _: answer(told(CDR_LIST=[]), more="x-probe: me\r\n")) as (port, _):
         url = f"http://127.0.0.1:{port}/"
         async with CdrClient(code=SECRET, base_url=url) as client:
             await client.fetch(QUERY)
-            assert "x-told" not in logged()
+            assert "x-probe" not in logged()
             async with httpx.AsyncClient(trust_env=False) as other:
                 await other.get(url)
-            assert "x-told" in logged()
+            assert "x-probe" in logged()

@@ -156,7 +156,7 @@ async def flush(url: str) -> None:
 
 
 def test_redis_limiter_flushed_server_grants_no_more_than_the_limit(tmp_path: Path) -> None:
-    """What programs were granted before the flush still counts, whoever asks first."""
+    """Permits that were granted before the flush still count, for every program."""
 
     async def main() -> None:
         with servers.redis(tmp_path) as (url, _):

@@ -80,7 +80,7 @@ async def test_audit_day_of_more_than_a_page_is_counted(account: Account) -> Non
 
 @everywhere
 async def test_audit_hole_in_the_copy_is_found_without_the_service(account: Account, kind: str) -> None:
-    """What was taken from a copy shows offline; a repair brings it back."""
+    """Records that were removed from a copy are found offline; a repair restores them."""
     await account.sync(kind, LATER)
     if kind.endswith("/"):
         sorted(Path(account.target(kind)).rglob("part-0.parquet"))[0].unlink()  # noqa: ASYNC240

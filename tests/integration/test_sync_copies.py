@@ -86,7 +86,7 @@ async def test_sync_day_that_vanished_is_removed(account: Account, kind: str) ->
 
 @everywhere
 async def test_sync_records_within_the_settle_delay_are_not_fetched(account: Account, kind: str) -> None:
-    """What is younger than the settle delay, or in the future, is not asked for and moves nothing."""
+    """Records younger than the settle delay, or in the future, are not requested and change nothing."""
     edge = NOW - timedelta(minutes=5)
     records = Records([record(edge - timedelta(seconds=1)), record(edge), record(NOW + timedelta(days=3))])
     report = await account.sync(kind, NOW, records=records, settle=timedelta(minutes=5))

@@ -78,8 +78,8 @@ STATEMENTS = {
         "INSERT INTO cdr SELECT * FROM taken",
     ],
     "column renamed": ["ALTER TABLE cdr RENAME COLUMN duration TO seconds"],
-    "column added anew": ["ALTER TABLE cdr DROP COLUMN duration", "ALTER TABLE cdr ADD COLUMN duration INTEGER"],
-    "last column added anew": [
+    "column added again": ["ALTER TABLE cdr DROP COLUMN duration", "ALTER TABLE cdr ADD COLUMN duration INTEGER"],
+    "last column added again": [
         "ALTER TABLE cdr DROP COLUMN _synced_at",
         "ALTER TABLE cdr ADD COLUMN _synced_at TIMESTAMP",
     ],

@@ -127,7 +127,7 @@ async def test_keep_expired_days_stay_away(account: Account, kind: str, file_for
 
 
 async def test_keep_by_a_clock_that_was_ahead_is_undone(account: Account) -> None:
-    """What such a clock let expire is fetched again once it is right, from the first start on."""
+    """Days that expired by such a clock are fetched again once it is right, from the first start on."""
     await account.sync("calls.sqlite", NOW)
     ahead = NOW + timedelta(days=3650)
     await account.sync("calls.sqlite", ahead, records=calls(), keep=timedelta(days=730))

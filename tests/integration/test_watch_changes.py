@@ -48,7 +48,7 @@ async def test_watch_two_rules_get_their_own_versions() -> None:
 
 
 async def test_watch_record_that_no_longer_matches_does_not_fire() -> None:
-    """What a restart finds changed so that it does not meet the rule does not fire; nothing is kept for it."""
+    """A record that no longer matches after a restart does not fire, and nothing is kept for it."""
     desk, told = Desk(row(1, status="ABANDONE")), Told()
     rule = Rule(name="all", handler=Told(lambda _: True), statuses=["ABANDONE"])
     async with desk.watching(rule) as stream:
@@ -78,7 +78,7 @@ async def test_watch_rules_may_be_added_and_removed() -> None:
 
 
 async def test_watch_restart_after_the_end_fires_what_is_left() -> None:
-    """What was under way when the watch was stopped fires, even if nothing can come any more by then."""
+    """An event that was pending when the watch was stopped fires, even after the end of the query."""
     query = CdrQuery(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
     desk, told = Desk(row(1)), Told()
     async with desk.watching(Rule(name="all", handler=Told(lambda _: True)), query=query) as stream:

@@ -85,7 +85,7 @@ def test_watch_command_state_is_synced_to_the_disk(say: Say, tmp_path: Path, mon
 def test_watch_command_webhook_that_was_down_gets_events_later(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it did not take is not in the state, and comes again under the same id."""
+    """Events that it did not read are not in the state, and are sent again under the same id."""
     monkeypatch.setenv("VOICENTER_WEBHOOK", "https://crm.test/hook")
     key, state = tmp_path / "key", str(tmp_path / "state")
     key.write_text("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\n")
@@ -226,7 +226,7 @@ def test_watch_state_that_is_damaged_is_refused(say: Say, tmp_path: Path) -> Non
 
 
 def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was given up goes to the file and does not fire again; a replay delivers it under its id, and empties it."""
+    """Events that were given up go to the file and do not fire again; a replay delivers them and empties it."""
     state, dead = str(tmp_path / "state"), tmp_path / "dead.jsonl"
     with monkeypatch.context() as patch:
         patch.setattr("voicenter_cdr.handlers.JsonLines", failing(OSError(errno.EIO, "Input/output error")))

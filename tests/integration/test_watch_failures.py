@@ -77,7 +77,7 @@ async def test_watch_event_given_up_is_not_called_again_in_its_run() -> None:
 
 
 async def test_watch_event_discarded_is_in_the_checkpoint() -> None:
-    """What the consumer keeps elsewhere does not fire again, whenever that is said."""
+    """A discarded event does not fire again, whenever it is discarded."""
     desk = Desk(row(1), row(2, -60))
     rule = Rule(name="sick", handler=Told(lambda _: True), retry_for=timedelta(0))
     async with desk.watching(rule) as stream:
@@ -237,7 +237,7 @@ async def test_watch_saturated_rule_holds_up_no_other(monkeypatch: pytest.Monkey
 
 
 async def test_watch_rule_with_room_again_is_served_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was skipped is looked for at the next poll, not at the next sweep."""
+    """Skipped records are read again at the next poll, not at the next sweep."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 3)
     told = Told()
     desk = Desk(*(row(number, -60 - number) for number in range(20)))
@@ -289,7 +289,7 @@ async def test_watch_time_between_runs_does_not_count(monkeypatch: pytest.Monkey
 
 
 async def test_watch_idle_consumer_piles_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is settled keeps its place until it is taken, and what has no room is not given up behind its back."""
+    """A settled event keeps its place until it is consumed; one without room is not given up before."""
     monkeypatch.setattr(rules, "MAX_PENDING_EVENTS", 2)
     desk, told = Desk(*(row(number, -number) for number in range(1, 20))), Told()
     async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:

@@ -14,6 +14,10 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "voicenter_cdr"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOT = PACKAGE.parent
+OTHERS = sorted(
+    {path for folder in ("tests", "benchmarks", ".docs") for path in (ROOT / folder).rglob("*.py")} - {Path(__file__)}
+)
+"""Modules of tests, benchmarks and the documentation, but this one, which names what is not said."""
 PAGES = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
@@ -77,7 +81,7 @@ def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
                     yield behind.lineno, str(behind.value.value)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*MODULES, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
     """A docstring that begins with a question word reads like a riddle."""
     odd = [f"line {line}: {text[:60]}" for line, text in _docstrings(path) if _QUESTION.match(text)]
@@ -100,7 +104,7 @@ def test_names_are_those_of_the_field(path: Path) -> None:
     assert [(line, name) for line, name in found if name in _PRIVATE_NAMES] == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*MODULES, *OTHERS, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_prose_has_no_private_turns(path: Path) -> None:
     """Turns that only this package once used do not come back in docstrings, comments, messages or pages."""
     if path.suffix == ".md":

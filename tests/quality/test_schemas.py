@@ -47,7 +47,10 @@ def event_schema() -> dict[str, Any]:
         "id": {"type": "string", "description": "Id of the event: the same for every delivery of it."},
         "type": {"type": "string", "description": "Name of the rule."},
         "timestamp": {"type": "string", "format": "date-time", "description": "When the call began, in UTC."},
-        "is_new": {"type": "boolean", "description": "False for a later version of a record that was told before."},
+        "is_new": {
+            "type": "boolean",
+            "description": "False for a later version of a record that was delivered before.",
+        },
         "data": row_schema() | {"description": "The record, as a line of an export."},
     }
     return {"title": "Event", "type": "object", "properties": properties, "required": list(properties)}

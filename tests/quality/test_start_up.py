@@ -1,4 +1,4 @@
-"""What starting a program costs, counted in modules: a time would differ between machines."""
+"""Cost of starting a program, counted in modules: a time would differ between machines."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def iter_tests(path: Path) -> Iterator[Function]:
 
 
 def fails(node: ast.AST, helpers: set[str]) -> bool:
-    """Tell whether a function holds a statement that can fail a test, or calls a helper that does."""
+    """Return whether a function holds a statement that can fail a test, or calls a helper that does."""
     for part in ast.walk(node):
         if isinstance(part, ast.Assert) or (isinstance(part, ast.Attribute | ast.Name) and is_check(part)):
             return True

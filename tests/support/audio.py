@@ -94,4 +94,4 @@ FORMATS: dict[str, tuple[Make, str]] = {
     ".m4a": (m4a, "audio/mp4"),
     ".amr": (amr, "audio/amr"),
 }
-"""How to make a file of each format, and its media type, by suffix."""
+"""Function that makes a file of each format, and its media type, by suffix."""

@@ -55,7 +55,7 @@ RECORDS = [
 
 @frozen
 class Result:
-    """What a command left behind."""
+    """Result of a command."""
 
     code: int
     out: str

@@ -27,7 +27,7 @@ CAP = 100
 
 @frozen(kw_only=True)
 class Setting:
-    """What every worker has to know."""
+    """Settings of every worker."""
 
     base_url: str
     budget: str

@@ -77,7 +77,7 @@ def _digest(values: Iterable[Any]) -> str:
 
 
 def _held(target: Path, name: str) -> Iterable[Any]:
-    """What a file holds, in the order of its records."""
+    """Return the records of a file, in its order."""
     if name == "calls.csv":
         return [target.read_bytes()]
     if name == "calls.jsonl":

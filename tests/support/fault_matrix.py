@@ -1,4 +1,4 @@
-"""What can go wrong with an answer, and what becomes of an iteration then; run it to print the table.
+"""Faults of responses, and the outcome of an iteration for each; run it to print the table.
 
 tests/test_dossier.py runs each row in every phase of an iteration, one request after the other and several at once, in
 virtual time; over real HTTP where it is about a connection. Then it runs every fault together with every answer.
@@ -28,9 +28,9 @@ class Row:
     once: str = WHOLE
     stays: str = WHOLE
     raises: Callable[[], httpx.TransportError] | None = None
-    """What httpx raises where there is no connection on which a service could fail."""
+    """Errors of httpx without a connection on which a service could fail."""
     totals: str | None = None
-    """What TOTAL_HITS is, from the first answer to the last: how a service is, not what happens to it."""
+    """Form of TOTAL_HITS in all responses: a property of the service, not a fault."""
 
     def strike(self) -> Fault | None:
         """Go wrong."""
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def is_of_the_wire(self) -> bool:
-        """Whether only a real connection can show it."""
+        """Return ``True`` if only a real connection can show it."""
         fault = self.fault
         return fault is not None and bool(
             fault.drop or fault.cut_at is not None or fault.drip or fault.damage_gzip or "connection" in fault.headers
@@ -120,7 +120,7 @@ FAULTS = (
     Row("404 without a number", _page(404), once="ApiError", stays="ApiError"),
     Row("a redirect", _page(302), once="ApiError", stays="ApiError"),
 )
-"""What can become of an answer on its way."""
+"""Faults of a response in transit."""
 
 ANSWERS = (
     *_refused("error 1 (rate)", 1, "RateLimitError", once=WHOLE),
@@ -140,7 +140,7 @@ ANSWERS = (
         for how, totals in TOTALS.items()
     ),
 )
-"""What the API can answer."""
+"""Responses of the API."""
 
 ROWS = FAULTS + ANSWERS
 

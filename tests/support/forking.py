@@ -14,14 +14,14 @@ from support.small_disk import NO_ROOM
 __all__ = ["Ending", "run_in_child"]
 
 Ending = Literal["whole", "killed", "full"]
-"""How a run ended: by itself, by a kill, or with an error that says there is no room."""
+"""End of a run: finished, killed, or with the error of a full disk."""
 
 _NO_ROOM_LEFT = 28
 """Exit code of a run that found no room, and said so."""
 
 
 def run_in_child(work: Callable[[], object], delay: float | None = None) -> Ending:
-    """Work in a child that is killed after so many seconds, if at all; any other failure of it is an error."""
+    """Work in a child that is killed after this number of seconds, if at all; any other failure of it is an error."""
     child = os.fork()
     if not child:
         try:

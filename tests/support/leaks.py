@@ -38,7 +38,7 @@ def leaks(text: str) -> list[str]:
 
 
 def everything(error: BaseException) -> str:
-    """What any tool can show of an error: its text, its parts, its frames with their local variables, its pickle.
+    """Return all that a tool can show of an error: its text, its parts, its frames with local variables, its pickle.
 
     Frames of this file and of its tests are left out: they are the user's own, and may hold what they like.
     """

@@ -40,7 +40,7 @@ class Row:
 
     @property
     def call_id(self) -> str:
-        """What the service breaks ties by."""
+        """Key by which the service breaks ties."""
         return self.key
 
 
@@ -77,7 +77,7 @@ class Semantics:
 
     @property
     def sorts_before_cut(self) -> bool:
-        """Whether a truncated page is a prefix."""
+        """Return ``True`` if a truncated page is a prefix."""
         return self.sort in ("honoured", "ascending")
 
 
@@ -147,12 +147,12 @@ class World:
 
     @property
     def changes(self) -> bool:
-        """Whether anything comes, changes or goes while it is read."""
+        """Return ``True`` if records appear, change or vanish while they are read."""
         return any(stored.since or stored.until != FOREVER for stored in self.rows)
 
     @property
     def is_judged(self) -> bool:
-        """Whether anybody could decide it.
+        """Return ``True`` if completeness can be decided at all.
 
         Left out: pages smaller than configured whose totals don't show it, and counts that change by chance in the same
         two responses in which a lying sort leaves rows out.
@@ -163,7 +163,7 @@ class World:
         return not wavering or self.how.sorts_before_cut
 
     def judge(self, delivered: Sequence[Row]) -> str:
-        """Find what is wrong with what came; empty if every record that was stably there came exactly once."""
+        """Return the faults of the result; empty if every stable record was handed out exactly once."""
         came = Counter(row.key for row in delivered if row.second is not None)
         versions: dict[str, list[StoredRow]] = {}
         for stored in self.rows:
@@ -303,7 +303,7 @@ def drive(
                     planner.record_refusal(request, answer)
                 else:
                     planner.record_page(request, answer)
-            # A window that was taken is open until the next one is: what comes meanwhile must not confuse the two.
+            # A window that was taken is open until the next one is: a response meanwhile must not confuse the two.
             for _ in range(rng.choice([0, 1, 9]) if flying else 10**6):
                 taken = next(complete, None)
                 if taken is None:

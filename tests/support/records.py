@@ -19,7 +19,7 @@ def at(seconds: float, **more: Any) -> Cdr:
 
 
 def records_of(centre: CallCentre) -> list[Cdr]:
-    """What the client would hand out of this population, in order of time."""
+    """Return the records of this population as the client hands them out, in order of time."""
     import json
 
     made: list[Cdr] = []

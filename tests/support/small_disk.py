@@ -16,7 +16,7 @@ from pathlib import Path
 __all__ = ["NO_ROOM", "SmallDisk", "mounting"]
 
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-"""What a system says that has no room; some libraries know no better than EIO."""
+"""Error numbers of a full disk; some libraries only report EIO."""
 
 _PREFIX = ("unshare", "--map-root-user", "--mount")
 

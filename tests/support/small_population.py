@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def in_a_small_world(work: Callable[[], object], limit: int = 100_000) -> str:
-    """What becomes of the work in a process that may write files of so many bytes: the name of its error."""
+    """Run the work in a process with a limit on the size of files; return the name of its error."""
     import resource  # POSIX only
 
     reading, writing = os.pipe()

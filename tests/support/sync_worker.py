@@ -50,7 +50,7 @@ Row = tuple[Any, ...]
 
 
 def world(now: datetime, *, seed: int = 0, days: int = 12) -> Records:
-    """What the service shows at this time."""
+    """Return the records that the service shows at this time."""
     shown = []
     for number in range(days * 36):
         die = random.Random(seed * 100_003 + number)

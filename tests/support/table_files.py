@@ -28,7 +28,7 @@ def save(target: str, records: Sequence[Cdr], **options: Any) -> FileSink:
 
 
 def truth(records: Sequence[Cdr]) -> list[tuple[Any, ...]]:
-    """What every reader should find, column by column."""
+    """Return the contents that every reader should find, column by column."""
     return list(zip(*[column_values(records, column) for column in COLUMNS], strict=True))
 
 
@@ -70,7 +70,7 @@ def from_parquet(pattern: str) -> list[tuple[Any, ...]]:
 
 
 def whole_of(target: str) -> list[tuple[Any, ...]]:
-    """What is in a finished result of any table format."""
+    """Return the contents of a finished result of any table format."""
     if target.endswith("/"):
         return from_parquet(f"{target}**/*.parquet")
     if target.endswith(".parquet"):

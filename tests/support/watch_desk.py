@@ -63,7 +63,7 @@ def row(number: int, minutes: float = -5, status: str = "ANSWER", kind: int = 8,
 
 
 async def until(stream: AsyncIterator[T], moment: float) -> list[T]:
-    """What comes before a virtual second, after which the stream is ended."""
+    """Collect the items before a virtual second, then end the stream."""
     got: list[T] = []
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(moment):

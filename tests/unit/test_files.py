@@ -75,7 +75,7 @@ def test_check_file_mounted_by_itself_is_refused_unless_changed_in_place(mounted
 
 
 def test_companion_of_a_mounted_folder_lies_inside(mounted: Path) -> None:
-    """What is beside a mounted folder is on another disk."""
+    """Files beside a mounted folder are on another disk."""
     assert companion(mounted, ".part") == mounted / ".part"
     assert companion(mounted / "x", ".part") == mounted / "x.part"
 
@@ -124,7 +124,7 @@ def test_check_file_names_no_file_can_have_are_refused(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("name", ["state.gz", "state.json.GZ", "state"])
 def test_write_atomic_any_name_holds_the_bytes(tmp_path: Path, name: str) -> None:
-    """What is written is read back as it was, also under a name that elsewhere means gzip."""
+    """Bytes are written as they are, also under a name that elsewhere means gzip."""
     write_atomic(tmp_path / name, b"state")
     assert (tmp_path / name).read_bytes() == b"state"
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -57,7 +57,7 @@ def test_file_lock_removed_meanwhile_is_taken_again(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("said", "left"), [("", ["a.jsonl"]), ("mine", ["a.jsonl", "a.jsonl.lock"])])
 def test_file_lock_left_by_a_dead_program_is_taken_over(tmp_path: Path, said: str, left: list[str]) -> None:
-    """What a program that died left is taken over and removed; somebody's own file of that name stays as it is."""
+    """The lock file of a dead program is taken over and removed; another file of that name stays as it is."""
     lock = tmp_path / "a.jsonl.lock"
     lock.write_text(said)
     open_sink(tmp_path / "a.jsonl").commit()

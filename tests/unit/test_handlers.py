@@ -109,7 +109,7 @@ async def test_webhook_half_a_surrogate_pair_is_escaped() -> None:
 
 
 async def test_webhook_that_hangs_is_given_its_timeout() -> None:
-    """It has so many seconds."""
+    """It has this number of seconds."""
 
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(1_000)
@@ -239,7 +239,7 @@ async def test_dead_letters_are_kept_in_order_and_by_one_owner(tmp_path: Path) -
 
 @pytest.mark.parametrize("fails", [set(), {"a-2"}, {f"a-{number}" for number in range(20)}])
 async def test_replay_keeps_what_was_not_delivered(tmp_path: Path, fails: set[str]) -> None:
-    """What fails stays, in its order; after five failures in a row nobody is asked any more."""
+    """Failed events stay, in order; after five failures in a row the replay stops."""
     path, sent = tmp_path / "dead.jsonl", list[str]()
     with DeadLetterFile(path) as dead:
         for number in range(20):

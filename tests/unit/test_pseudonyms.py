@@ -344,7 +344,7 @@ def test_record_pieces_of_no_number_stay(data: dict[str, Any]) -> None:
 
 
 def test_record_status_that_is_unknown_hides_a_number() -> None:
-    """What the service may write in place of a known word is a text like any other."""
+    """An unknown word in place of a known one is a text like any other."""
     assert (
         NAMES.record(Cdr(started_at=BEGIN, dial_status="to 052-123 4567")).dial_status
         == f"to {NAMES.number('0521234567')}"

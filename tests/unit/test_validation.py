@@ -51,7 +51,7 @@ def test_validators_bad_value_names_class_and_option(option: str, value: object,
 
 @pytest.mark.parametrize("value", [521234567, 972521234567.5, "0521234567", "c0de"])
 def test_validators_value_that_may_be_a_secret_is_not_shown(value: object) -> None:
-    """What may be a phone number or a credential, given for the wrong option, is in no message."""
+    """A value that may be a phone number or a credential, given for the wrong option, is in no message."""
     for check in (lambda: check_number("x", value, above=10**15), lambda: check_choice("x", value, ("a",))):
         with pytest.raises(ConfigurationError) as raised:
             check()

@@ -164,10 +164,10 @@ def _in_run(
         run, digits = unescaped, digits_of(unescaped)
     parts = _parts(run, dividers[0]) if dividers else [(0, len(run))]
     sizes = [len(digits_of(run[first:last])) for first, last in parts]
-    is_told = any(_is_national(run[first:last]) for first, last in parts)
-    if len(digits) <= MOST_DIGITS and not is_told:
+    is_evident = any(_is_national(run[first:last]) for first, last in parts)
+    if len(digits) <= MOST_DIGITS and not is_evident:
         yield start, end, _of(digits)
-    elif max(sizes) < FEWEST_DIGITS or len(parts) == 1 or (min(sizes) < FEWEST_DIGITS and not is_told):
+    elif max(sizes) < FEWEST_DIGITS or len(parts) == 1 or (min(sizes) < FEWEST_DIGITS and not is_evident):
         if dividers:
             yield from _in_run(scanned, start, end, dividers[1:])
         else:  # numbers can't be separated, so there is one name for all

@@ -154,9 +154,9 @@ def _joined(pieces: Sequence[Scalar]) -> str | None:
     digits = _digits(ordered)
     if _is_whole(ordered):
         return digits
-    is_told = all(piece.is_named for piece in pieces) or _PREFIX_WORD.search(ordered[0].name) is not None
+    is_evident = all(piece.is_named for piece in pieces) or _PREFIX_WORD.search(ordered[0].name) is not None
     lacks_zero = type(ordered[0].value) is int and _NO_TRUNK_ZERO.fullmatch(digits)
-    return f"0{digits}" if is_told and lacks_zero else None
+    return f"0{digits}" if is_evident and lacks_zero else None
 
 
 def _is_whole(pieces: Sequence[Scalar]) -> bool:

@@ -128,7 +128,7 @@ def test_two_legs_of_one_call_id_are_one_call() -> None:
 
 
 def test_agents_are_found_by_the_legs_they_talked_on() -> None:
-    """Who takes a call over has handled it; talk per handling by agent, talk per call of the whole."""
+    """An agent who takes a call over has handled it; talk per handling by agent, talk per call of the whole."""
     made = kpis(
         [
             queue("ANSWER", 10, call_id="first", duration=60, representative_code="A"),

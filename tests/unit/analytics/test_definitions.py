@@ -25,7 +25,7 @@ def test_definitions_are_complete() -> None:
 
 
 def test_rates_are_drawn_from_one_level() -> None:
-    """What is divided and by what are sums over items of one level."""
+    """Numerators and denominators are sums over items of one level."""
     for dimension in ("", *DIMENSIONS):
         for definition in definitions_by(dimension):
             levels = {MEASURES[name].level for name in definition.sets} - {Level.RECORD}

@@ -20,7 +20,7 @@ HOUR = 3600
 
 
 def test_unreturned_by_hand_is_settled_by_a_later_talk_alone() -> None:
-    """Spellings are one person; only a talk later than the last attempt settles it, whoever began."""
+    """Spellings are one person; only a talk later than the last attempt settles it, from either side."""
     them, us = "0501112233", "972721110000"
     lost = [
         queue("ABANDONE", 40, caller_number=them, queue_name="Sales", department_name="North"),

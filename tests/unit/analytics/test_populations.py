@@ -1,4 +1,4 @@
-"""What really happened in a synthetic call centre, recovered exactly from its records."""
+"""The facts of a synthetic call centre, recovered exactly from its records."""
 
 from __future__ import annotations
 

@@ -196,12 +196,12 @@ def test_page_of_a_copy_names_its_filters_in_the_language() -> None:
 
 
 def test_page_names_the_numbers_that_filters_leave_out() -> None:
-    """A number that filtered records can't tell is named, and is no dash that could mean something else."""
+    """A number that filtered records can't show is named, not shown as a dash with another meaning."""
     filters: tuple[Filter, ...] = (("type", ("queue",)),)
     numbers, left_out = leave_out(kpis(TEN), filters)
     text = Page(render(numbers, provenance=Provenance(filters=filters, left_out=left_out))).text
-    assert re.search(r"they are not told: [^.]*Answer rate", text)
-    assert re.search(r"Answer rate not told", text)
+    assert re.search(r"they are not shown: [^.]*Answer rate", text)
+    assert re.search(r"Answer rate not shown", text)
 
 
 def test_page_weekdays_are_means_of_one_day() -> None:

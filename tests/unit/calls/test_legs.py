@@ -126,7 +126,7 @@ def test_outcome_voicemail_is_no_answer() -> None:
 
 
 def test_ended_at_the_end_of_time_is_the_start() -> None:
-    """A record at the last moment a clock can tell ends there."""
+    """A record at the last representable instant ends there."""
     last = Cdr(started_at=datetime.max.replace(tzinfo=UTC), call_id="x", cdr_type=8, duration=9)
     assert ended_at(last) == last.started_at
     assert [call.records for call in stitch([last])] == [(last,)]

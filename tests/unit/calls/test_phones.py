@@ -87,7 +87,7 @@ def test_is_number_short_and_foreign_numbers_stand_for_somebody(text: str) -> No
 
 @given(st.text(alphabet="0123456789+- ().*#aZא", max_size=16) | st.just("p_" + "bcdfghjkmnpqrstvbcdfghjk"))
 def test_identifying_number_is_none_but_for_numbers_and_pseudonyms(text: str) -> None:
-    """What stands for somebody is a number that is not withheld, in its one spelling, or a pseudonym."""
+    """A caller is identified by a number that is not withheld, in its one spelling, or by a pseudonym."""
     normal = normal_number(text)
     stands = normal is not None and (is_number(normal) or is_pseudonym(normal))
     assert identifying_number(text) == (normal if stands else None)
@@ -100,12 +100,12 @@ def test_identifying_number_is_none_but_for_numbers_and_pseudonyms(text: str) ->
     st.sampled_from(["0123456789", "٠١٢٣٤٥٦٧٨٩", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"]),
 )
 def test_normal_number_takes_separators_of_any_script(signs: list[str], digits: str) -> None:
-    """What is neither a letter nor dialled separates digits: by its category in Unicode, not by a list of signs."""
+    """Characters that are neither letters nor dialled separate digits: by Unicode category, not by a list."""
     spelled = "".join(digit + sign for digit, sign in zip("0501234567", [*signs, ""], strict=True))
     assert normal_number(spelled.translate(str.maketrans("0123456789", digits))) == "972501234567"
 
 
 @pytest.mark.parametrize("text", ["0501234567,,12", "0501234567;ext=3", "0501234567#", "0501234567@host"])
 def test_normal_number_leaves_signs_that_are_dialled(text: str) -> None:
-    """What follows a pause, a hash or a host is no part of the number."""
+    """Text after a pause, a hash or a host is not part of the number."""
     assert normal_number(text) == text

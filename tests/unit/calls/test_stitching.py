@@ -234,7 +234,7 @@ def test_stitch_refuses_disorder_and_nothing() -> None:
 
 
 async def test_astitch_gives_the_same_calls() -> None:
-    """What the client iterates can be stitched as it comes."""
+    """Records of a client's iteration can be stitched as they arrive."""
     records = [at(0, cdr_type=9, call_id="x"), at(9, cdr_type=10, call_id="x"), at(9_000, cdr_type=8, call_id="y")]
 
     async def stream() -> Any:

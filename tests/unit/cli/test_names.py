@@ -57,7 +57,7 @@ def test_resolve_names_unknown_name_is_refused_with_a_hint(typed: str, hint: str
 
 
 def test_resolve_names_number_is_not_repeated() -> None:
-    """What looks like a phone number is neither repeated nor listed."""
+    """A text that looks like a phone number is neither repeated nor listed."""
     with pytest.raises(ConfigurationError) as error:
         resolve_names("--queue", ["052-123-4567"], KNOWN)
     assert "123" not in str(error.value)

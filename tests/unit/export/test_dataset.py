@@ -36,7 +36,7 @@ def export(root: Path) -> None:
 
 @pytest.mark.parametrize("name", SYSTEM_NAMES)
 def test_dataset_files_of_the_system_are_passed_over_and_stay(tmp_path: Path, name: str) -> None:
-    """What file managers, network disks and engines leave in a dataset stops no export; beside the days it stays."""
+    """Files that file managers, network disks and engines leave in a dataset stop no export, and stay."""
     root = tmp_path / "lake"
     export(root)
     day = next(root.glob("date=*"))
@@ -62,7 +62,7 @@ def test_dataset_folders_of_the_system_stay(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["letter.txt", "other.parquet", "date=2026-07-14/notes.txt", "date=2026-7-1/x.csv"])
 def test_check_dataset_a_foreign_file_is_named(tmp_path: Path, name: str) -> None:
-    """What an export would lose is refused by name; a sync refuses only what readers would take for records."""
+    """An export refuses foreign files by name; a sync refuses only those that readers would count as records."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=rf"no part of a dataset .*{name.partition('/')[0]}"):
@@ -203,7 +203,7 @@ def test_dataset_folder_beside_it_stays(tmp_path: Path) -> None:
 
 
 def test_dataset_files_added_meanwhile_are_kept(tmp_path: Path) -> None:
-    """What is put into the folder while an export is at work is seen before the folder is replaced."""
+    """Files that are added to the folder during an export are noticed before the folder is replaced."""
     save(f"{tmp_path}/lake/", [FULL])
     sink = open_sink(tmp_path / "lake")
     sink.write([OTHER])

@@ -64,7 +64,7 @@ def test_write_workbook_numbers_excel_would_round_are_text(value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+972", "-1", "@x", "http://h/x", "<r>x</r>", "{=1}", "a\tb", " x "])
 def test_write_workbook_text_is_never_a_formula_or_link(text: str) -> None:
-    """What a customer typed stays text, whatever it looks like."""
+    """Text that a customer typed stays text, whatever it looks like."""
     out = io.BytesIO()
     write_workbook(out, [Sheet(name="A", columns=["c"], rows=[[text]])])
     cell = openpyxl.load_workbook(io.BytesIO(out.getvalue()))["A"]["A2"]

@@ -27,7 +27,7 @@ from voicenter_cdr.export import CsvSink, JsonlSink, committing, open_sink
     ],
 )
 def test_open_sink_impossible_table_target_is_refused(target: Any, options: dict[str, Any], hint: str) -> None:
-    """What no table can be written to is refused when the sink is opened."""
+    """A target that can hold no table is refused when the sink is opened."""
     with pytest.raises(ConfigurationError, match=hint):
         open_sink(target, **options)
 
@@ -85,7 +85,7 @@ def test_open_sink_ending_decides_the_format(tmp_path: Path, name: str, kind: ty
     ],
 )
 def test_open_sink_impossible_name_is_refused(tmp_path: Path, name: str, options: dict[str, Any], hint: str) -> None:
-    """What can't be written is refused when the sink is opened, with what would do; nothing is left behind."""
+    """An unusable target is refused when the sink is opened, with a hint; nothing is left behind."""
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigurationError, match=hint):
         open_sink(tmp_path / name, **options)

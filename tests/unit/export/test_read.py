@@ -43,7 +43,7 @@ def records_of(target: str, *period: datetime | None) -> list[Cdr]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("raw_names", [False, True])
 def test_read_every_format_gives_the_records_back(tmp_path: Path, name: str, raw_names: bool) -> None:
-    """What was written comes back equal, field by field, under our names and the API's."""
+    """Written records are read back equal, field by field, with the package's names and the API's."""
     target = f"{tmp_path}/{name}"
     if raw_names and name == "lake/":
         return

@@ -66,7 +66,7 @@ def test_row_is_plain_json() -> None:
 
 
 def test_row_absent_value_is_null() -> None:
-    """What a record does not have is null, and no key is missing; an empty menu path and map stay what they are."""
+    """Absent values are null, and no key is missing; an empty menu path and map stay as they are."""
     made = row(Cdr(started_at=MOMENT))
     assert list(made) == NAMES
     assert {name for name, value in made.items() if value is not None} == {"started_at", "direction", "outcome"}
@@ -150,7 +150,7 @@ TYPES = {
     ),
     Kind.JSON: ("string", "TEXT", "VARCHAR"),
 }
-"""What a kind is in Arrow, SQLite and DuckDB."""
+"""Types of each kind in Arrow, SQLite and DuckDB."""
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=NAMES)

@@ -165,7 +165,7 @@ def test_iter_decompressed_endless_nothing_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "compress", "nonsense", ", ".join(["gzip"] * 4)])
 def test_iter_decompressed_coding_that_was_not_asked_for_is_refused(encoding: str) -> None:
-    """What can't be unpacked a little at a time is not unpacked at all."""
+    """A coding that can't be unpacked in pieces is not unpacked at all."""
     with pytest.raises(UnknownCodingError):
         read([b"anything"], encoding)
 

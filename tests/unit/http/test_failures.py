@@ -67,7 +67,7 @@ def test_explain_failure_names_the_cause_without_quoting(error: Exception, words
     ],
 )
 def test_find_proxy_loopback_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is for this machine never goes through a proxy."""
+    """Requests to this machine never go through a proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "socks5://proxy.example:1")
     monkeypatch.delenv("NO_PROXY", raising=False)

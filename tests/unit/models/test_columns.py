@@ -101,7 +101,7 @@ def test_table_sort_by_time_of_sorted_rows_copies_nothing() -> None:
 @examples(40)
 @given(some_records, st.integers(1, 5), st.lists(st.sampled_from(FIELD_NAMES)))
 def test_table_project_keeps_chosen_and_required_fields(records: list[Cdr], size: int, fields: list[str]) -> None:
-    """What was not chosen is as if it had not come; time and identity stay."""
+    """Fields that were not chosen are absent; time and identity stay."""
     kept = {*fields, *REQUIRED_FIELDS}
     expected = [Cdr(**{name: getattr(record, name) for name in kept}) for record in records]
     same(split(records, size).project(fields), expected)
@@ -138,7 +138,7 @@ def test_table_travels_and_copies(records: list[Cdr]) -> None:
 
 
 def test_made_records_are_frozen_and_typed() -> None:
-    """What comes out is what a constructor gives: frozen, hashable, with enums and steps."""
+    """Records are as a constructor makes them: frozen, hashable, with enums and steps."""
     record = Cdr(started_at=START, cdr_type=CdrType.QUEUE, dial_status=DialStatus.ANSWER, dtmf_data=(IvrStep("a"),))
     made = RecordTable.of([record])[0]
     assert type(made.cdr_type) is CdrType

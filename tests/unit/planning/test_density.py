@@ -71,7 +71,7 @@ def test_density_hour_of_the_day_knows_no_other_hours() -> None:
 
 
 def test_density_every_row_learnt_and_every_new_count_is_used_at_once() -> None:
-    """What was predicted before is not kept; the last of equally long periods counts."""
+    """Earlier predictions are not kept; the last of equally long periods counts."""
     model = DensityModel()
     model.note_average(100, DAY)
     assert model.predict(0, DAY) == pytest.approx(100)
@@ -117,7 +117,7 @@ def test_density_burst_is_not_usual() -> None:
 
 
 def test_density_learns_parts_of_hours() -> None:
-    """A period that begins and ends within hours counts so many seconds of each, and only its own rows."""
+    """A period that begins and ends within hours counts its seconds of each, and only its own rows."""
     model = DensityModel()
     model.learn(HOUR - 100, HOUR + 100, [HOUR - 200, HOUR - 50, HOUR - 1, HOUR, HOUR + 99, HOUR + 100])
     assert model._seconds[0] == model._seconds[1] == 100

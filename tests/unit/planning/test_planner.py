@@ -408,7 +408,7 @@ def test_planner_too_dense_second_raises_in_few_requests() -> None:
 
 
 def test_planner_expects_what_was_counted() -> None:
-    """The total of the first page, what is left in pages, and in the end what came."""
+    """The total of the first page, the rest in pages, and finally the rows received."""
     world = make_world(list(range(0, 6_000, 6)), Window(0, 6_000), cap=100)
     planner = WindowPlanner([world.window], page_cap=100, buffer_pages=0)
     assert (planner.expected_rows, planner.remaining_pages) == (None, None)

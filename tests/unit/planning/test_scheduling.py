@@ -104,7 +104,7 @@ def test_remaining_pages_unknown_before_the_first_answer() -> None:
 
 
 def test_remaining_pages_of_what_is_not_counted_by_density() -> None:
-    """What a window is expected to bring, less what is counted or expected behind it; nothing of what is held."""
+    """Rows expected of a window, less those counted or expected after it; none of those that are held."""
     schedule = make_schedule(Window(0, 1_000), Window(1_000, 3_000))
     prove(schedule.segments[0], [1])
     prove(schedule.segments[1], [1_001])
@@ -189,7 +189,7 @@ def test_open_remainder_divides_at_the_border() -> None:
 
 
 def test_open_remainder_expects_no_less_than_nothing_and_learns_density() -> None:
-    """What was expected may be less than what came; without any count the density estimates the rest."""
+    """Fewer rows may be expected than arrived; without any count the density estimates the rest."""
     schedule = make_schedule(Window(0, 1_000))
     segment = schedule.segments[0]
     segment.rows_to_end = 2

@@ -73,7 +73,7 @@ def test_splitter_long_record_is_a_record(size: int) -> None:
 
 
 def test_splitter_rows_are_read_as_they_come() -> None:
-    """What stands before the last row is read, whatever stands between the rows, and the rest of it is kept."""
+    """All rows before the last one are read, with any text between rows, and the rest is kept."""
     for gap in ("", " ", "\r\n\t "):
         decoder = ResponseDecoder()
         decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[')

@@ -63,7 +63,7 @@ def test_encode_headers_say_what_is_sent_and_wanted() -> None:
 
 
 def test_encode_types_can_be_narrowed() -> None:
-    """What is asked for by type stands in place of the query's own types."""
+    """The types of a request replace the query's own types."""
     query = CdrQuery(START, END, cdr_types=[1, 8])
     assert json.loads(encode_query(query, 0, 1, CODE).body)["search"]["cdrTypes"] == [1, 8]
     assert json.loads(encode_query(query, 0, 1, CODE, cdr_types=(8,)).body)["search"]["cdrTypes"] == [8]

@@ -147,7 +147,7 @@ def test_response_late_error_number_still_raises() -> None:
     ],
 )
 def test_response_what_is_no_json(data: bytes, truncated: bool) -> None:
-    """What broke off is worth another attempt, what is something else is not; neither is an empty list."""
+    """A truncated response is retried, another kind of response is not; neither counts as an empty list."""
     with pytest.raises(DecodeError) as caught:
         decode(200, {"content-type": "text/html; charset=utf-8"}, data)
     assert caught.value.truncated is truncated
@@ -299,7 +299,7 @@ HINT = "The service answered in a form that is not known; report it."
     ],
 )
 def test_response_text_of_errors(status: int, content_type: str | None, data: bytes, lines: list[str]) -> None:
-    """What is wrong, and what to do; the error carries the status and the declared type."""
+    """The problem and a hint; the error carries the status and the declared type."""
     decoder = ResponseDecoder(status=status, content_type=content_type)
     decoder.feed(data)
     with pytest.raises(VoicenterError) as caught:
@@ -331,12 +331,12 @@ def test_response_text_of_errors(status: int, content_type: str | None, data: by
 def test_response_error_carries_what_came(status: int, number: int | None, kind: type[ApiError]) -> None:
     """Number, words and status of the service; the wait where it asked for one."""
     decoder = ResponseDecoder(status=status, retry_after=7.0)
-    decoder.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "told\tso"}).encode())
+    decoder.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "no\tway"}).encode())
     with pytest.raises(ApiError) as caught:
         decoder.finish()
     error = caught.value
     assert type(error) is kind
-    assert (error.number, error.description, error.status) == (number, "told so", status)
+    assert (error.number, error.description, error.status) == (number, "no way", status)
     assert error.retry_after == (7.0 if kind in (RateLimitError, ServerError) else None)
     silent = ResponseDecoder(status=status)
     silent.feed(json.dumps({"ERROR_NUMBER": number, "ERROR_DESCRIPTION": "x" * 300 if number else 5}).encode())

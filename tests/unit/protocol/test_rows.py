@@ -155,12 +155,12 @@ def test_decoder_epoch_is_a_fallback(date: Any) -> None:
 
 @pytest.mark.parametrize("epoch", [-5, 10**18, 10**400, "x"])
 def test_decoder_epoch_beyond_time_is_no_crash(epoch: Any) -> None:
-    """A number no clock can tell makes the record invalid."""
+    """A number beyond the calendar makes the record invalid."""
     assert one(Date=..., DateEpoch=epoch).problems
 
 
 def test_decoder_unknown_fields_are_kept() -> None:
-    """What the service sends beyond the document stays, by its own key."""
+    """Undocumented fields are kept, by their own key."""
     cdr = one(DialStatus2="BUSY", Nested={"a": [1, {"b": 2}]})
     assert cdr.extra["DialStatus2"] == "BUSY"
     assert cdr.extra["Nested"]["a"][1]["b"] == 2
@@ -196,7 +196,7 @@ def test_decoder_only_chosen_fields_are_filled() -> None:
 
 @pytest.mark.parametrize("date", [RECORD["Date"], ""])
 def test_decoder_fields_that_were_not_chosen_are_not_judged(date: str) -> None:
-    """Whether a row is read by itself or not; of the chosen ones, what can't be read is kept."""
+    """In either way of decoding a row, the unreadable values of chosen fields are kept."""
     row = RECORD | {"Date": date, "QueueName": ["x"], "Price": "free", "DTMFData": "{{", "CustomData": 5, "Other": 1}
     (cdr,) = read(body(row), fields=[CdrField.DURATION, CdrField.CUSTOM_DATA]).records
     assert (cdr.duration, cdr.queue_name, cdr.price_agorot, cdr.extra) == (64, None, None, {"CustomData": 5})
@@ -321,7 +321,7 @@ def as_text(row: Any) -> str:
     st.none() | st.sets(st.sampled_from(list(CdrField)), min_size=1, max_size=4),
 )
 def test_decoder_row_is_read_the_same_in_any_company(slices: list[list[Any]], fields: set[CdrField] | None) -> None:
-    """What else stands in the slice, and what was read before it, makes no difference to a record."""
+    """A record does not depend on the other rows of its slice, or on earlier rows."""
     chosen = None if fields is None else tuple(fields)
     record_decoder = RecordDecoder(chosen)
     together, seconds = decode_rows(record_decoder, *slices, *reversed(slices))

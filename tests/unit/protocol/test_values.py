@@ -269,7 +269,7 @@ def test_value_equal_values_of_other_types_are_not_mixed_up() -> None:
 
 
 def test_value_step_of_other_keys_is_not_taken_for_a_plain_one() -> None:
-    """What was read of a step with two spellings of a part stays its own, in whatever order the two come."""
+    """A step with two spellings of a part keeps its own values, in any order of the two."""
     plain = {"LayerName": "A", "DTMF": 1, "LayerNumber": "0"}
     twice = plain | {"layername": "B"}
     for steps in ([plain, twice, plain], [twice, plain, twice]):
@@ -286,7 +286,7 @@ def test_value_text_that_is_nested_without_end_does_not_cost_the_record(field: s
 
 @pytest.mark.parametrize("value", ["1_000", "١٢", "0x10", "1e3", "9" * 5_000])
 def test_value_only_digits_are_a_number(value: str) -> None:
-    """What Python would read as a number is not one."""
+    """Texts that only Python reads as numbers are not numbers."""
     assert isinstance(one(Duration=value), InvalidRecord)
 
 

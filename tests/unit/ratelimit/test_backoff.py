@@ -78,7 +78,7 @@ def test_breaker_old_success_does_not_close_it() -> None:
 
 @pytest.mark.parametrize(("asked", "obeyed"), [(5.0, 10.0), (30.0, 30.0), (1e9, 120.0), (None, 10.0)])
 def test_breaker_retry_after_is_obeyed_within_bounds(asked: float | None, obeyed: float) -> None:
-    """What the service asks for counts if it is longer than our own pause, up to two periods."""
+    """Retry-After counts if it is longer than the breaker's own pause, up to two periods."""
     breaker = RateLimitBreaker(RateLimit())
     breaker.record_refusal(0.0, 0.0, jitter=0.0, retry_after=asked)
     assert breaker.delay(0.0) == obeyed

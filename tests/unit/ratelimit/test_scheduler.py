@@ -36,7 +36,7 @@ def test_scheduler_any_callers_keep_the_limit_and_leak_nothing(
     requests: int,
     limiter_takes: float | None,
 ) -> None:
-    """Whoever comes, leaves or gives up, and when: no period holds more than the limit, and all permits come back."""
+    """Callers join, leave and give up at any time: no period has more than the limit, and no permit is lost."""
 
     async def main() -> None:
         loop, counted = asyncio.get_running_loop(), list[float]()
@@ -172,7 +172,7 @@ LATENCIES = st.lists(st.floats(0.05, 20.0), min_size=1, max_size=6)
 def test_scheduler_any_crowd_uses_the_budget(
     latencies: list[float], leaving: int, interactive: list[tuple[float, float]]
 ) -> None:
-    """Whatever responses take, whoever leaves the line or passes it: a waiting crowd uses 0.93 of the budget."""
+    """With any response times, and callers that leave or pass: a waiting crowd uses 0.93 of the budget."""
 
     async def main() -> None:
         counted, scheduler = list[float](), RequestScheduler(RateLimit(), None)

@@ -89,7 +89,7 @@ async def test_manifest_damaged_last_line_is_skipped(tmp_path: Path, cut: int) -
 
 
 def test_manifest_foreign_lines_are_passed_over(tmp_path: Path) -> None:
-    """What is no line of a manifest is none; no folder is an empty one."""
+    """Lines that are not a manifest's are skipped; a missing folder counts as an empty one."""
     assert read_manifest(tmp_path / "nowhere") == {}
     (tmp_path / MANIFEST).write_bytes(b'{"key": "a"}\n[1]\nnull\n\xff\xfe\n{"status": "odd"}\n7\n')
     assert read_manifest(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Options and folders of downloads that make no sense."""
+"""Invalid options and folders of downloads."""
 
 from __future__ import annotations
 

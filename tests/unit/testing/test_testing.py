@@ -76,7 +76,7 @@ YEAR = CdrQuery(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UT
 
 
 async def job(client: CdrClient) -> Counter[str]:
-    """What a user might write: calls of a year by how they ended."""
+    """Code as a user might write it: calls of a year by outcome."""
     async with client:
         return Counter([str(cdr.dial_status) async for cdr in client.iter_all(YEAR)])
 
@@ -89,7 +89,7 @@ def test_run_virtual_year_of_windows_takes_no_time(voicenter_sandbox: Sandbox, c
 
 
 def test_in_process_faults_are_scripted(voicenter_sandbox: Sandbox, cdr_client: CdrClient) -> None:
-    """What the service does wrong is said in a line, in process too."""
+    """An error of the application is logged in one line, also in process."""
     voicenter_sandbox.faults = {3: Fault.refuse(1), 5: Fault.disconnect(), 7: Fault(status=503)}
     assert run_virtual(job(cdr_client)).total() == 3_000
     voicenter_sandbox.faults = lambda place, _: Fault.disconnect() if place > 50 else None
