@@ -172,7 +172,7 @@ def test_read_a_value_that_no_export_writes_is_named_by_its_column(tmp_path: Pat
     ],
 )
 def test_read_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
-    """What the libraries say of it is none of the caller's business."""
+    """An error of a library reaches the caller as one of this package."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigurationError, match=name):
         records_of(str(tmp_path / name))
@@ -190,7 +190,7 @@ def test_read_numbers_as_other_programs_store_them(tmp_path: Path) -> None:
     "change", ["watermark = 'x'", "watermark = '2026-07-01'", "filtered_by = '{'", "\"start\" = 'x'"]
 )
 def test_ledger_header_that_is_damaged_is_refused(tmp_path: Path, change: str) -> None:
-    """What a copy holds can't be told from a ledger that somebody has changed."""
+    """A copy whose ledger was edited by hand is refused."""
     with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as base:
         base.execute('CREATE TABLE _voicenter_sync ("start" TEXT, watermark TEXT, filtered_by TEXT)')
         base.execute("INSERT INTO _voicenter_sync VALUES ('2026-07-01T00:00:00Z', NULL, '{}')")
