@@ -169,7 +169,7 @@ def test_decoder_deep_row_costs_itself_only(depth: int, opened: str, closed: str
 @pytest.mark.parametrize("field", ["CallID", "CustomData", "DTMFData", "Other", "Date"])
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ('[ {"a]":[', "]}]")])
 def test_decoder_depth_that_no_parser_takes_reads_as_a_smaller_one(field: str, opened: str, closed: str) -> None:
-    """What is wrong with a row does not depend on the parser, nor on how much Python's recursion limit leaves."""
+    """The problems of a row depend neither on the parser nor on Python's recursion limit."""
     told = set()
     for depth in (300, 700, 1_000, 5_000):
         levels = depth // len(closed)
@@ -184,7 +184,7 @@ def test_decoder_depth_that_no_parser_takes_reads_as_a_smaller_one(field: str, o
 
 
 def test_decoder_deep_value_of_no_requested_field_costs_nothing() -> None:
-    """What a choice of fields leaves out is not looked at, however deep."""
+    """Fields that were not chosen are ignored, however deep they are nested."""
     deep = json.dumps(ROW).replace("}", ',"Other":' + "[" * 5_000 + "]" * 5_000 + "}")
     decoder = ResponseDecoder(record_decoder=RecordDecoder(["duration"]))
     decoder.feed(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{deep}]}}'.encode())
