@@ -11,12 +11,13 @@ text), lenient with the service's variants (numbers as text, blanks for "nothing
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from types import NoneType
 from typing import Any, Final
@@ -38,6 +39,9 @@ _POOL_SIZE: Final = 4_096
 
 _POOL_TEXT: Final = 256
 """Longest text that is interned, in characters, so that a pool stays below a megabyte or so."""
+
+_POOL_BYTES: Final = 1_024
+"""The same for a voice menu."""
 
 
 class UnreadableError(Exception):
@@ -226,10 +230,11 @@ def to_seconds(instants: Iterable[datetime | None]) -> list[int | None]:
 
 # --- steps through the voice menu
 
-_STEP_KEYS: Final = ("LayerName", "LayerNumber", "DTMF")
+_PLAIN: Final = 2
+"""Version of marshal whose bytes are the same for the same JSON value, and differ for 1, True and "1"."""
 
 _FOLDED_STEP_KEYS: Final = ("layername", "dtmf", "layernumber")
-"""The same in the order of :class:`~voicenter_cdr.models.IvrStep`."""
+"""Keys of a step without case, in the order of :class:`~voicenter_cdr.models.IvrStep`."""
 
 _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 
@@ -272,32 +277,23 @@ def decode_menu(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
     return menu
 
 
-def _is_plain_step(parts: tuple[Any, ...]) -> bool:
-    *texts, keys = parts
-    return _hold(texts, str) and _hold([keys], int, str) and len("".join(map(str, parts))) <= _POOL_TEXT
-
-
 def _menu_decoder() -> FieldDecoder:
-    """Return the decoder of voice menus: equal ones are kept once, if their steps have only documented keys."""
-    parts, pressed = itemgetter(*_STEP_KEYS), itemgetter("DTMF")
-    pool: dict[tuple[Any, ...], tuple[Any, ...]] = {(): ()}
+    """Return the decoder of voice menus: equal ones are decoded, and kept, once."""
+    pool: dict[bytes, tuple[tuple[str | None, ...], ...] | None] = {}
 
     def scalar(value: Any) -> tuple[tuple[str | None, ...], ...] | None:
+        try:
+            key = marshal.dumps(value, _PLAIN)
+        except ValueError:  # nested too deep, or of a type that is not JSON's
+            return decode_menu(value)
+        if key in pool:
+            return pool[key]
         menu = decode_menu(value)
-        if menu and type(value) is list and all(item.keys() == {*_STEP_KEYS} for item in value):
-            key = tuple(map(parts, value))
-            if len(pool) < _POOL_SIZE and len(key) < MAX_DEPTH and all(map(_is_plain_step, key)):
-                menu = pool.setdefault(key, menu)
+        if len(pool) < _POOL_SIZE and len(key) <= _POOL_BYTES:
+            pool[key] = menu
         return menu
 
-    def column(values: Column) -> Column | None:
-        steps = list(chain.from_iterable(filter(None, values)))
-        are_plain = _hold(values, list) and {len(_STEP_KEYS)}.issuperset(map(len, steps))
-        if not (are_plain and _hold(list(map(pressed, steps)), int, str)):  # True would be found as 1
-            return None
-        return [None if value is None else pool[tuple(map(parts, value))] for value in values]
-
-    return FieldDecoder(scalar, column)
+    return FieldDecoder(scalar, lambda column: list(map(pool.__getitem__, map(marshal.dumps, column, repeat(_PLAIN)))))
 
 
 # --- objects
@@ -337,9 +333,12 @@ def decode_object(value: Any) -> tuple[Any, ...] | None:
 
 
 def decode_objects(column: Column) -> Column | None:
-    if not {dict}.issuperset(map(type, column)):
+    if not _hold(column, dict):
         return None
-    return [freeze_object(value) if value else () for value in column]
+    values = chain.from_iterable(map(dict.values, filter(None, column)))
+    if {dict, list}.isdisjoint(map(type, values)):
+        return [(*value, *value.values()) if value else value if value is None else () for value in column]
+    return [value if value is None else freeze_object(value) for value in column]
 
 
 # --- which field is read how
