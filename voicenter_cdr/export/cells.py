@@ -6,10 +6,10 @@ Pure. Text formats take text, numbers, truth values and ``None``; tables take va
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
 from voicenter_cdr.export.schema import Column, Kind, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch, RecordTable
+from voicenter_cdr.models.columns import RecordBatch
 from voicenter_cdr.models.serialization import escape_surrogates, json_number, to_jsonable
 
 __all__ = [
@@ -27,11 +27,9 @@ __all__ = [
     "column_values",
     "encodable",
     "encode_each",
-    "encode_lines",
     "escape_steps",
     "exact_prices",
     "iso_times",
-    "iter_large_batches",
     "json_values",
     "map_distinct",
     "menu_json",
@@ -39,7 +37,6 @@ __all__ = [
     "plain_values",
     "step_dicts",
     "to_json",
-    "whole_seconds",
 ]
 
 Values = Sequence[Any]
@@ -68,45 +65,39 @@ to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 _NUMBERS: Final = frozenset({bool, int, float})
 
-_TO_LINES: Final = json.JSONEncoder(ensure_ascii=False, separators=("\n", ":")).encode
-
-_LARGE: Final = 5
-"""Batches of about 1,000 rows that are joined to a large one."""
+_SAMPLE: Final = 64
+"""Values at the beginning of a column that show whether it repeats."""
 
 _CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range(3_600))
 """Minutes and seconds of an hour as text."""
 
 
-def iter_large_batches(records: Sequence[Cdr]) -> Iterator[RecordBatch]:
-    """Yield records in batches of about 5,000: few enough not to block threads, enough to share a batch's costs."""
-    batches = iter(RecordTable.of(records).batches)
-    while group := list(islice(batches, _LARGE)):
-        yield RecordBatch.join(group)
-
-
 def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
-    """Apply a function of many values to each different one once, if they repeat. Equal values must be identical."""
+    """Apply a function of many scalars to each different one once, if they repeat."""
+    sample = values[:_SAMPLE]
+    if len(set(sample)) * 4 > len(sample) * 3:  # hashing many texts that hardly repeat takes longer than it saves
+        return function(values)
     distinct = list(dict.fromkeys(values))
-    if len(distinct) * 3 > len(values):
+    if len(distinct) * 3 > len(values) or _is_ambiguous(distinct, values):
         return function(values)
     made = dict(zip(distinct, function(distinct), strict=True))
     return list(map(made.__getitem__, values))
 
 
-def encode_each(values: Values) -> Values:
-    """Return each scalar as JSON text."""
-    if len(_NUMBERS.intersection(map(type, values))) > 1:
-        return _encode_all(list(values))  # True, 1 and 1.0 are equal, and not the same JSON
-    return map_distinct(_encode_all, list(values))
+def _is_ambiguous(distinct: Values, values: Values) -> bool:
+    """Return true for numbers of several types: True, 1 and 1.0 are equal, and not the same."""
+    return not _NUMBERS.isdisjoint(map(type, distinct)) and len(_NUMBERS.intersection(map(type, values))) > 1
 
 
-def encode_lines(values: Values) -> str:
-    """Return scalars as JSON, one value per line: text in JSON never holds a raw end of line."""
-    return _TO_LINES(values)[1:-1]
+def encode_each(values: Values, prefix: str = "") -> Values:
+    """Return each scalar as JSON text, behind a prefix of one line."""
+    return map_distinct(partial(_encode_all, prefix=prefix), values)
 
 
-def _encode_all(values: Values) -> list[str]:
-    return encode_lines(values).split("\n") if values else []
+def _encode_all(values: Values, prefix: str = "") -> list[str]:
+    # Text in JSON never holds a raw end of line.
+    encode = json.JSONEncoder(ensure_ascii=False, separators=("\n" + prefix, ":")).encode
+    return (prefix + encode(values)[1:-1]).split("\n") if values else []
 
 
 @lru_cache(4_096)
@@ -114,19 +105,12 @@ def _hour(hour: int) -> str:
     return (EPOCH + timedelta(hours=hour)).isoformat()[:14]
 
 
-def whole_seconds(values: Sequence[datetime]) -> list[int] | None:
-    """Return whole seconds since 1970; ``None`` if an instant has a fraction."""
-    if max([value.microsecond for value in values], default=0):
-        return None
-    return [(since := value - EPOCH).days * 86_400 + since.seconds for value in values]
-
-
 def iso_times(values: Sequence[datetime]) -> list[str]:
     """Return each instant as text in UTC (:func:`~voicenter_cdr._times.to_iso_utc`)."""
-    seconds = whole_seconds(values)
-    if seconds is None:
+    if max([value.microsecond for value in values], default=0):
         return list(map(to_iso_utc, values))
-    return [_hour(second // 3_600) + _CLOCK[second % 3_600] for second in seconds]
+    gone = [value - EPOCH for value in values]
+    return [_hour(since.days * 24 + since.seconds // 3_600) + _CLOCK[since.seconds % 3_600] for since in gone]
 
 
 def plain_values(column: Column, batch: RecordBatch, *, raw_names: bool = False) -> tuple[Values, bool]:

@@ -28,8 +28,10 @@ _TARGET: Final = "972500000002"
 """Numbers that stand for any number."""
 _CODE: Final = "SIPSIP01"
 """The code of an extension, which stands for any."""
-_NORMAL: Final = re.compile(r"972(?:[57]\d{8}|[2-489]\d{7})", re.ASCII).fullmatch
+_NORMAL: Final = r"972(?:[57]\d{8}|[2-489]\d{7})"
 """An Israeli number in its one spelling, as most numbers are sent."""
+_is_normal: Final = re.compile(_NORMAL, re.ASCII).fullmatch
+_are_normal: Final = re.compile(rf"(?:{_NORMAL}\n)*+", re.ASCII).fullmatch
 _KINDS: Final = {int(kind): kind for kind in CdrType}
 _STATUSES: Final = {str(status): status for status in DialStatus}
 
@@ -97,10 +99,13 @@ def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
     callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
     found = [
-        None if not number else number if _NORMAL(number) else _identifying_number(number)
+        caller if customer == _CALLER else customer and target
         for (_, customer), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
-        for number in [caller if customer == _CALLER else customer and target]
     ]
+    if not _are_normal("\n".join([*filter(None, found), ""])):
+        found = [
+            None if not number else number if _is_normal(number) else _identifying_number(number) for number in found
+        ]
     own = {did: identifying_number(did) or "" for did in set(dids)}
     for place in compress(range(len(found)), map(eq, found, map(own.__getitem__, dids))):
         found[place] = customer_number(batch[place])  # a caller with the very number that was dialled: the rule decides

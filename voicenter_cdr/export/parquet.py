@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Final
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._files import Destination, open_output
 from voicenter_cdr._times import EPOCH
-from voicenter_cdr.export.cells import WHOLE_NUMBERS, column_values, iter_large_batches, plain_values, step_dicts
+from voicenter_cdr.export.cells import WHOLE_NUMBERS, column_values, plain_values
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.columns import RecordBatch, iter_batches
 
 __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
@@ -58,23 +59,25 @@ def arrow_batch(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, 
 
     Raises :class:`DecodeError` for a number that does not fit its column.
     """
-    pa = _pyarrow("Arrow")
-    schema = arrow_schema(columns, raw_names=raw_names)
-    batch = RecordBatch.of(records)
-    arrays = [
-        _arrow_array(pa, column, kind, batch, raw_names=raw_names)
-        for column, kind in zip(columns, schema.types, strict=True)
-    ]
-    return pa.record_batch(arrays, schema)
+    return _arrow_batch(RecordBatch.of(records), columns, arrow_schema(columns, raw_names=raw_names), raw_names)
 
 
 def arrow_table(records: Sequence[Cdr], columns: Sequence[Column] = COLUMNS, *, raw_names: bool = False) -> Any:
-    """Return records as a ``pyarrow.Table`` of :func:`arrow_schema`, in record batches of about 5,000 rows.
+    """Return records as a ``pyarrow.Table`` of :func:`arrow_schema`, in record batches of about 1,000 rows.
 
     Raises :class:`DecodeError` for a number that does not fit its column.
     """
-    batches = [arrow_batch(batch, columns, raw_names=raw_names) for batch in iter_large_batches(records)]
-    return _pyarrow("Arrow").Table.from_batches(batches, arrow_schema(columns, raw_names=raw_names))
+    schema = arrow_schema(columns, raw_names=raw_names)
+    batches = [_arrow_batch(batch, columns, schema, raw_names) for batch in iter_batches(records)]
+    return _pyarrow("Arrow").Table.from_batches(batches, schema)
+
+
+def _arrow_batch(batch: RecordBatch, columns: Sequence[Column], schema: Any, raw_names: bool) -> Any:
+    pa = _pyarrow("Arrow")
+    kinds = zip(columns, schema.types, strict=True)
+    return pa.record_batch(
+        [_arrow_array(pa, column, kind, batch, raw_names=raw_names) for column, kind in kinds], schema
+    )
 
 
 def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_names: bool) -> Any:
@@ -92,8 +95,7 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
             case Kind.STEPS:  # each different menu once
                 places: dict[Any, int] = {}
                 taken = [places.setdefault(menu, len(places)) for menu in values]
-                names = step_names(raw_names=raw_names)
-                return pa.array([step_dicts(menu, names) for menu in places], kind).take(pa.array(taken, pa.int32()))
+                return _menu_array(pa, list(places), kind).take(pa.array(taken, pa.int32()))
         # pyarrow silently truncates a fraction.
         if WHOLE_NUMBERS.issuperset(map(type, values)):
             if column.kind is not Kind.DECIMAL:
@@ -102,6 +104,16 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
     except (UnicodeEncodeError, TypeError, OverflowError, pa.ArrowException):
         pass
     return pa.array(column_values(batch, column, raw_names=raw_names), kind)
+
+
+def _menu_array(pa: Any, menus: Sequence[Any], kind: Any) -> Any:
+    """Return voice menus as a list array: the texts of all steps, a column for each part, and where a menu begins."""
+    steps = list(chain.from_iterable(filter(None, menus)))
+    parts = zip(*steps, strict=True) if steps else ((),) * kind.value_type.num_fields
+    struct = pa.StructArray.from_arrays([pa.array(texts, pa.string()) for texts in parts], fields=list(kind.value_type))
+    ends = accumulate([len(menu or ()) for menu in menus], initial=0)
+    starts = [None if menu is None else start for menu, start in zip((*menus, ()), ends, strict=True)]
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), struct, type=kind)
 
 
 class _CountingStream(io.RawIOBase):

@@ -19,7 +19,6 @@ from voicenter_cdr.export.cells import (
     encodable,
     escape_steps,
     exact_prices,
-    iter_large_batches,
     map_distinct,
     menu_json,
     misfit_error,
@@ -29,7 +28,7 @@ from voicenter_cdr.export.database import COMPARE_HINT, DatabaseSink, constraint
 from voicenter_cdr.export.ddl import quote_identifier, sqlite_ddl, sqlite_type
 from voicenter_cdr.export.schema import COLUMNS, TABLE, Column, Kind, column_names, select, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.columns import RecordBatch, iter_batches
 from voicenter_cdr.models.serialization import json_number
 
 __all__ = ["SqliteSink", "SqliteTable"]
@@ -99,7 +98,7 @@ class SqliteTable:
         """Add records. Raises :class:`DecodeError` for a number that does not fit its column."""
         names, marks = ", ".join(map(quote_identifier, self._names)), ", ".join("?" * len(self._names))
         statement = f"INSERT INTO {quote_identifier(TABLE)} ({names}) VALUES ({marks})"
-        for batch in iter_large_batches(records):
+        for batch in iter_batches(records):
             values = [_sql_values(column, batch, raw_names=self._raw_names) for column in self._columns]
             with self._translate_errors():
                 self._open.executemany(statement, zip(*values, strict=True))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from voicenter_cdr._files import Destination, open_output
-from voicenter_cdr.export.cells import WHOLE_NUMBERS, encode_each, encode_lines, map_distinct, plain_values, to_json
+from voicenter_cdr.export.cells import encode_each, map_distinct, plain_values, to_json
 from voicenter_cdr.export.local import LOCAL_ZONE
 from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
@@ -89,15 +91,15 @@ def json_lines(batch: RecordBatch, columns: Sequence[Column] = COLUMNS, *, raw_n
     """
     pieces: list[Iterable[str]] = []
     for column, name in zip(columns, column_names(columns, raw_names=raw_names), strict=True):
-        pieces.append(repeat(("," if pieces else "{") + to_json(name) + ":"))
+        prefix = ("," if pieces else "{") + to_json(name) + ":"
         values, is_json = plain_values(column, batch, raw_names=raw_names)
         if is_json:
-            pieces.append(["null" if value is None else value for value in values])
+            pieces.append([prefix + (value or "null") for value in values])
         elif column.kind is Kind.TIMESTAMP:
-            pieces.append(["null" if value is None else f'"{value}"' for value in values])
+            pieces.append([f'{prefix}"{value}"' if value else prefix + "null" for value in values])
         else:
-            pieces.append(encode_each(values))
-    text = "".join(chain.from_iterable(zip(*pieces, repeat("}\n"), strict=False)))  # names and ends are endless
+            pieces.append(encode_each(values, prefix))
+    text = "".join(chain.from_iterable(zip(*pieces, repeat("}\n"), strict=False)))  # the ends are endless
     if "\x85" in text or "\u2028" in text or "\u2029" in text:
         return _escape_lines(text)
     try:
@@ -128,6 +130,8 @@ _NUMBER_OR_DATE: Final = re.compile(
     r"0\d+|\d{12,}|\d+[eE]\d+|\d+[eE][+-]\d+|\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?", re.ASCII
 )
 """Text that a spreadsheet would change: leading zeros and last digits go, and some of it becomes a date."""
+_NUMBERS: Final = frozenset({Kind.INT16, Kind.INT32, Kind.INT64, Kind.BOOL, Kind.DECIMAL})
+"""Kinds whose cells are no texts."""
 
 
 class CsvSink(_TextSink):
@@ -161,32 +165,46 @@ class CsvSink(_TextSink):
 
     def _encode(self, batch: RecordBatch) -> bytes:
         cells = [self._cells(column, batch) for column in self._columns]
+        lines: Iterable[str] = map(",".join, zip(*cells, strict=True))
+        if len(self._columns) == 1:  # a line of one empty cell would be no line at all
+            lines = [line or '""' for line in lines]
         end = "\r\n" if self._excel else "\n"
-        # A line of one empty cell would be no line at all.
-        text = "".join([(",".join(line) or '""') + end for line in zip(*cells, strict=True)])
-        return text.encode("utf-8", "backslashreplace")
+        return (end.join(lines) + end).encode("utf-8", "backslashreplace")
 
     def _cells(self, column: Column, batch: RecordBatch) -> Sequence[str]:
-        if self._excel and column.kind is Kind.TIMESTAMP:
+        if column.kind is Kind.TIMESTAMP and self._excel:
             return [_excel_time(value, self._zone) for value in column.values(batch)]
         values, is_json = plain_values(column, batch, raw_names=self._raw_names)
-        kinds = set(map(type, values))
-        if kinds <= {str, type(None)}:
-            if self._excel:
-                values = map_distinct(_guard_json_texts if is_json else _guard_texts, values)
-            return _text_cells(values)
-        if kinds <= WHOLE_NUMBERS or kinds <= {bool, type(None)}:
-            return encode_lines(values).replace("null", "").split("\n")
         cell = _excel_cell if self._excel else _cell
+        with contextlib.suppress(TypeError):  # of a column of one's own, whose values are not of its kind
+            if column.kind in _NUMBERS:
+                return map_distinct(partial(_number_cells, cell), values)
+            texts = values
+            if self._excel:
+                texts = map_distinct(_guard_json_texts if is_json else _guard_texts, texts)
+            return map_distinct(_json_cells, texts) if is_json else _text_cells(texts)
         return [cell(value) for value in values]
 
 
+def _number_cells(cell: Callable[[Any], str], values: Sequence[Any]) -> Sequence[str]:
+    return list(map(repr, values)) if set(map(type, values)) == {int} else [cell(value) for value in values]
+
+
+def _json_cells(values: Sequence[str | None]) -> Sequence[str]:
+    """Return JSON as cells; quotes are doubled at once for all, since no JSON holds a raw end of line."""
+    lines = "\n".join([value or "" for value in values]).replace('"', '""').split("\n")
+    return [f'"{line}"' if '"' in line or "," in line else line for line in lines]
+
+
 def _text_cells(values: Sequence[str | None]) -> Sequence[str]:
-    """Return texts as cells; whether any needs quotes is seen at once for all."""
-    joined = "".join(filter(None, values))
-    if "" in values or '"' in joined or "," in joined or "\n" in joined or "\r" in joined:
-        return map_distinct(lambda texts: ["" if text is None else _quote(text) for text in texts], values)
-    return ["" if value is None else value for value in values] if None in values else values  # type: ignore[return-value]  # none is None
+    """Return texts as cells; that any needs quotes is seen at once for all. Raises ``TypeError`` for other values."""
+    texts: Sequence[Any] = values
+    if None in values or "" in values:
+        texts = ["" if value is None else '""' if value == "" else value for value in values]
+    joined = "".join(texts)
+    if '"' in joined or "," in joined or "\n" in joined or "\r" in joined:
+        return map_distinct(lambda repeated: ["" if text is None else _quote(text) for text in repeated], values)
+    return texts
 
 
 def _quote(text: str) -> str:

@@ -87,7 +87,23 @@ def test_column_values_of_ones_own_function_are_written_as_any() -> None:
 def test_encode_each_any_scalars_are_json_one_by_one(values: list[Any]) -> None:
     """Encoding a column at once gives the JSON of each value, whatever ends of lines texts hold."""
     for repeated in (values, values * 4):
-        assert list(encode_each(repeated)) == [json.dumps(value, ensure_ascii=False) for value in repeated]
+        texts = [json.dumps(value, ensure_ascii=False) for value in repeated]
+        assert list(encode_each(repeated)) == texts
+        assert list(encode_each(repeated, ',"a":')) == [f',"a":{text}' for text in texts]
+
+
+def test_encode_each_equal_numbers_of_several_types_stay_apart() -> None:
+    """True, 1 and 1.0 are equal to Python, and written in three ways."""
+    assert list(encode_each([True, 1, 1.0, None] * 4)) == ["true", "1", "1.0", "null"] * 4
+
+
+@given(st.lists(st.none() | st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text())))
+def test_objects_as_json_hold_what_each_holds(objects: list[dict[str, Any] | None]) -> None:
+    """Objects that are encoded together are those that were given, in their order."""
+    (column,) = select(["custom_data"])
+    batch = RecordBatch.of([Cdr(started_at=MOMENT, custom_data=value) for value in objects])
+    texts, _ = plain_values(column, batch)
+    assert [text and json.loads(text) for text in texts] == objects
 
 
 def test_map_distinct_repeated_values_are_made_once() -> None:

@@ -16,7 +16,7 @@ from support.full_records import FULL, MOMENT, NAMES, maps, steps, texts
 from support.text_files import written
 
 from voicenter_cdr import Cdr, CdrType, DialStatus, IvrStep
-from voicenter_cdr.export import CsvSink, JsonlSink, rows, select
+from voicenter_cdr.export import Column, CsvSink, JsonlSink, Kind, rows, select
 
 whole = st.none() | st.integers()
 SPECIAL = {
@@ -91,6 +91,20 @@ def test_csv_of_nothing_has_its_header() -> None:
     strip_tracebacks, full = written(CsvSink, [[Cdr(started_at=MOMENT)], [FULL]]), written(CsvSink, [[FULL]])
     assert strip_tracebacks.splitlines()[0] == full.splitlines()[0]
     assert strip_tracebacks.splitlines()[2:] == full.splitlines()[1:]
+
+
+@pytest.mark.parametrize("excel", [False, True])
+def test_csv_own_column_of_other_values_than_its_kind_has_them_as_json(excel: bool) -> None:
+    """Numbers where texts are declared, or texts where numbers are, stand in the file as they are."""
+    values: dict[str, Any] = {"five": 5, "zero": 0, "half": [0.5], "no": False, "none": "", "yes": "a,b"}
+    columns = [
+        Column(name, name, kind, "Own.", derive=lambda cdr, value=value: value if cdr.call_id else None)
+        for kind in (Kind.TEXT, Kind.INT16)
+        for name, value in values.items()
+    ]
+    records = [Cdr(started_at=MOMENT), *[Cdr(started_at=MOMENT, call_id="1")] * 2]
+    lines = written(CsvSink, [records], columns=columns, excel=excel).decode().splitlines()
+    assert lines[1:] == ["," * 11, *[",".join(['5,0,[0.5],false,"","a,b"'] * 2)] * 2]
 
 
 def test_csv_of_one_empty_cell_keeps_its_line() -> None:
