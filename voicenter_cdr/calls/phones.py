@@ -54,8 +54,8 @@ NO_TRUNK_ZERO: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
 Source: libphonenumber's metadata for IL.
 """
 
-_WITHHELD: Final = re.compile(r"0*(?:972)?0*")
-"""Nothing but zeros, with or without the country code."""
+_WITHHELD: Final = frozenset({"", "972"})
+"""Remainders of nothing but zeros, with or without the country code, once the zeros around it are cut off."""
 
 _PLACEHOLDERS: Final = frozenset({"266696687", "7378742833", "2562533", "8656696", "86282452253"})
 """Numbers that carriers send for a withheld one: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on keys."""
@@ -90,7 +90,7 @@ def normal_number(text: str | None) -> str | None:
         return "972" + digits[4:]
     if digits[0] == "0" and len(digits) in (9, 10) and digits[1] != "0":
         return "972" + digits[1:]
-    if star := _STAR.fullmatch(digits):
+    if len(digits) in (4, 7) and (star := _STAR.fullmatch(digits)):
         return f"*{star[1]}"
     return "972" + digits if digits.startswith(NO_TRUNK_ZERO.get(len(digits), ())) else digits
 
@@ -115,7 +115,7 @@ def is_number(normal: str) -> bool:
         and digits.isascii()
         and digits.isdecimal()
         and normal not in _PLACEHOLDERS
-        and not _WITHHELD.fullmatch(digits)
+        and digits.strip("0") not in _WITHHELD
     )
 
 
@@ -132,6 +132,6 @@ def identifying_number(text: str | None) -> str | None:
 
 def is_extension_code(text: str) -> bool:
     """Return ``True`` for the code of an extension: it holds letters, of no pseudonym and no word for "withheld"."""
-    if not _LETTER.search(text) or _WITHHELD_WORDS.search(text):
+    if text.isdigit() or not _LETTER.search(text) or _WITHHELD_WORDS.search(text):
         return False
     return bool(_LETTER.search(_PSEUDONYM.sub("", text)))
