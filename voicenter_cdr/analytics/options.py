@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
 
+from voicenter_cdr._times import LOCAL_ZONE
 from voicenter_cdr.analytics.targets import Target
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr
@@ -61,7 +62,7 @@ class KpiOptions:
     """``True`` if callers who hung up in the voice menu are missed, too."""
     voicemail: bool = False
     """``True`` if callers who left a message are missed, too."""
-    zone: ZoneInfo = field(factory=lambda: ZoneInfo("Asia/Jerusalem"))
+    zone: ZoneInfo = field(factory=lambda: ZoneInfo(LOCAL_ZONE))
     """Time zone of days, weekdays, hours and intervals."""
     wait: WaitSource = RING_TIME
     """Source of the wait in a queue."""
