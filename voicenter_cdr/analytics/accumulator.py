@@ -109,10 +109,11 @@ class Accumulator:
         if wait is RING_TIME or wait == RING_TIME:
             self._store.add(records)
         else:
-            for cdr in records:
-                if cdr.cdr_type in QUEUE_ENTRIES:
-                    self._store.waits[len(self._store)] = wait.seconds(cdr)
-                self._store.add((cdr,))
+            some = list(records)
+            first = len(self._store)
+            waits = {row: wait.seconds(cdr) for row, cdr in enumerate(some, first) if cdr.cdr_type in QUEUE_ENTRIES}
+            self._store.add(some)
+            self._store.waits.update(waits)
         if self._late_by is not None and len(self._store) >= self._settle_at:
             if self._settled is None:
                 self._settled = _Settled(self.options)
@@ -150,22 +151,22 @@ class _Settled:
         self.look_at_new(store)
         border = (self.last or 0) - late_by
         self._peak.sweep(border)
-        calls, kept = find_calls(store).split(store, border)
+        calls, kept = find_calls(store, self._options).split(store, border)
         until = min(border, min(compress(store.starts, kept), default=border))
         waiting = self._callers.waiting_callers()
-        events = caller_events(store, calls, self._options, store.own_lines(), waiting=waiting, until=until)
+        events = caller_events(store, calls, store.own_lines(), waiting=waiting, until=until)
         self._callers.take(events, store, until)
-        self._grouping.take(store, calls)
+        self._grouping.take(store, calls, self._callers)
         store.keep(kept)
         self._counted_until, self._known = border, len(store)
 
     def finish(self, store: RecordStore, start: datetime | None, end: datetime | None, until: int) -> Kpis:
         """Count the rest, and return all numbers."""
         self._peak.sweep(None)
-        calls, own = find_calls(store), store.own_lines()
-        events = caller_events(store, calls, self._options, own, waiting=self._callers.waiting_callers())
+        calls, own = find_calls(store, self._options), store.own_lines()
+        events = caller_events(store, calls, own, waiting=self._callers.waiting_callers())
         self._callers.finish(events, store, until, own)
-        self._grouping.take(store, calls)
+        self._grouping.take(store, calls, self._callers)
         return self._grouping.result(store, start, end, self._callers, self._peak)
 
 

@@ -18,14 +18,13 @@ from voicenter_cdr.analytics.levels import (
     TALK,
     Calls,
     Event,
-    call_events,
+    Shape,
 )
 from voicenter_cdr.analytics.measures import Item, Tag
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import CallerActivity
 from voicenter_cdr.analytics.statistics import QUARTER, local_time
 from voicenter_cdr.analytics.store import Combination, RecordStore
-from voicenter_cdr.calls import Outcome
 
 __all__ = ["CallerItem", "CallerStories", "caller_events", "missed_since"]
 
@@ -41,7 +40,6 @@ _TOP: Final = 20
 def caller_events(
     store: RecordStore,
     calls: Calls,
-    options: KpiOptions,
     own: Collection[int],
     *,
     waiting: Iterable[int] = (),
@@ -54,38 +52,40 @@ def caller_events(
     """
     found: defaultdict[int, list[Event]] = defaultdict(list)
     starts, rings, combinations, callers = store.starts, store.rings, store.combinations, store.callers
-    for call in calls.linked:
-        numbers = [callers[row] for row in (call.rows[call.summary.first], *call.rows)]
-        number = next((number for number in numbers if number >= 0 and number not in own), -1)
-        places = [combinations[row] for row in call.rows]
-        if events := call_events(call.legs, call.rows, places, call.summary, options):
-            found[number] += events
-    alone = [_events_alone(store, place, options) for place in range(len(store.known))]
-    misses = [any(event[1] == MISS for event in events) for events in alone]
-    watched = {callers[row] for row in calls.rows_alone() if misses[combinations[row]]}
-    watched.update(number for number, story in found.items() if any(event[1] == MISS for event in story))
-    watched.update(waiting)
-    forms = [[(kind, at > 0) for at, kind, *_ in events] for events in alone]
-    for row in calls.rows_alone():
-        combination = combinations[row]
-        form = forms[combination]
-        if not form:
+    for shape, linked in calls.linked.items():
+        if not (shape.missed or shape.events or shape.summary.answered):
             continue
-        start, number = starts[row], callers[row]
-        for kind, is_talk in form:
-            at = start + rings[row] * 1_000_000 if is_talk and rings[row] > 0 else start
-            if kind <= ANSWERED_CALL or number in watched or (until is not None and at >= until):
-                found[number].append((at, kind, row, combination, start))
+        first = shape.summary.first
+        for rows in linked:
+            number = callers[rows[first]]
+            if number < 0 or number in own:
+                numbers = (callers[row] for row in rows)
+                number = next((number for number in numbers if number >= 0 and number not in own), -1)
+            shape.add_events(store, rows, found[number])
+    watched = {number for number, story in found.items() if any(event[1] == MISS for event in story)}
+    misses = [bool(shape.missed) for shape in calls.shapes]
+    watched.update(callers[row] for row in calls.rows_alone() if misses[combinations[row]])
+    watched.update(waiting)
+    calling, settling = zip(*map(_list_kinds, calls.shapes), strict=True) if calls.shapes else ((), ())
+    for row in calls.rows_alone():
+        combination, number, start = combinations[row], callers[row], starts[row]
+        for kind in calling[combination]:
+            found[number].append((start, kind, row, combination, start))
+        if settling[combination] and (number in watched or until is not None):
+            for kind in settling[combination]:
+                at = start if kind == ATTEMPT else start + max(0, rings[row]) * 1_000_000
+                if number in watched or (until is not None and at >= until):
+                    found[number].append((at, kind, row, combination, start))
     for number in own:
         found[-1] += found.pop(number, [])
     return found
 
 
-def _events_alone(store: RecordStore, place: int, options: KpiOptions) -> list[Event]:
-    """Return the events of a lone leg that begins at instant 0, its talk at a later one."""
-    combination = store.known[place]
-    leg = combination.leg._replace(at=0, ring=1)
-    return call_events((leg,), (0,), (place,), combination.alone, options)
+def _list_kinds(shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the kinds of the events of a leg that is a call of its own: calls of theirs, and what settles those."""
+    kinds = [*([MISS] if shape.missed else []), *(kind for kind, _ in shape.events)]
+    kinds += [shape.talk] if shape.summary.answered else []
+    return [kind for kind in kinds if kind <= ANSWERED_CALL], [kind for kind in kinds if kind > ANSWERED_CALL]
 
 
 CallerItem = tuple[Item, int, int, int]
@@ -139,10 +139,7 @@ class CallerStories:
         self._certain = 0
         self._is_ended = False
         self._known: Sequence[Combination] = ()
-        self.by_combination: Counter[tuple[Item, int, int]] = Counter()
-        """Number of decided items by kind, combination and tags."""
-        self.by_quarter: Counter[tuple[Item, Outcome, int, int]] = Counter()
-        """Number of decided items by kind, outcome of the leg, quarter of an hour and tags."""
+        self._decided: list[CallerItem] = []
         self.withheld = 0
         """Missed calls of callers who are not known."""
         self.waiting = 0
@@ -199,7 +196,8 @@ class CallerStories:
             self._follow(number, story, last)
             self._close(number, story)
         for number, story in self._histories.items():
-            self._close(number, story)
+            if story.answers or story.since_at is not None:
+                self._close(number, story)
 
     def _close(self, number: int, story: _History) -> None:
         for answer in story.answers or ():
@@ -225,17 +223,20 @@ class CallerStories:
             if not self._is_ended:
                 self._undecided.append(_Undecided(decided_at, item, number, tried, returned))
             return
-        kind, place, quarter, tags = item
-        self.by_combination[kind, place, tags] += 1
-        self.by_quarter[kind, self._known[place].leg.outcome, quarter, tags] += 1
+        self._decided.append(item)
         if tried is not None:
             self.attempt_delays[tried] += 1
         if returned is not None:
             self.delays[returned] += 1
-        if kind is Item.ANSWERED:
+        if item[0] is Item.ANSWERED:
             story = self._histories[number]
             story.is_followed = True
-            story.called_again |= tags != 0
+            story.called_again |= item[3] != 0
+
+    def drain(self) -> list[CallerItem]:
+        """Return the items that were decided since the last time."""
+        decided, self._decided = self._decided, []
+        return decided
 
     @property
     def missed(self) -> int:

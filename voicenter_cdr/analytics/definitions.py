@@ -440,11 +440,25 @@ _INTERVAL: Final = (
 
 def definitions_by(dimension: str) -> tuple[Definition, ...]:
     """Return the definitions of the numbers of a dimension, in their measures."""
-    if dimension == "interval":
-        return tuple(definition for definition in DEFINITIONS if definition.name in _INTERVAL)
-    measures = {"queue": BY_QUEUE, "representative": BY_AGENT, "extension": BY_AGENT}.get(dimension, {})
+    return _BY_DIMENSION.get(dimension, DEFINITIONS)
+
+
+def _replace_measures(measures: Mapping[str, str | None]) -> tuple[Definition, ...]:
     replaced = (definition.replace_measures(measures) for definition in DEFINITIONS)
     return tuple(definition for definition in replaced if definition is not None)
+
+
+_OF_AGENTS: Final = _replace_measures(BY_AGENT)
+
+_BY_DIMENSION: Final[Mapping[str, tuple[Definition, ...]]] = MappingProxyType(
+    {
+        "queue": _replace_measures(BY_QUEUE),
+        "representative": _OF_AGENTS,
+        "extension": _OF_AGENTS,
+        "interval": tuple(definition for definition in DEFINITIONS if definition.name in _INTERVAL),
+    }
+)
+"""Definitions of the dimensions that differ from those of the whole."""
 
 
 def format_text(text: str, options: KpiOptions) -> str:

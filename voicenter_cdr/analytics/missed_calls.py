@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from voicenter_cdr._times import EPOCH, format_second
 from voicenter_cdr.analytics.callers import caller_events, missed_since
-from voicenter_cdr.analytics.levels import MISS, find_calls, is_missed_outcome, missed_places
+from voicenter_cdr.analytics.levels import MISS, find_calls, is_missed_outcome
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.store import RecordStore
 from voicenter_cdr.calls import MISSED, Direction, Outcome, Role, direction, ended_at, outcome, rule
@@ -22,6 +22,8 @@ from voicenter_cdr.models import Cdr, CdrType
 from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["COLUMNS", "MISSED", "MissedCallTracker", "Unreturned", "is_missed", "is_reached", "unreturned"]
+
+_BATCH: Final = 1_000
 
 _CUSTOMER: Final = frozenset({Role.CUSTOMER, Role.TRANSFER})
 
@@ -34,7 +36,7 @@ def is_missed(cdr: Cdr, *, menu: bool = False, voicemail: bool = False) -> bool:
     """
     if direction(cdr) is not Direction.INBOUND or rule(cdr).role not in _CUSTOMER:
         return False
-    return is_missed_outcome(outcome(cdr), cdr.dial_status, KpiOptions(menu=menu, voicemail=voicemail))
+    return is_missed_outcome(outcome(cdr), cdr.dial_status, menu=menu, voicemail=voicemail)
 
 
 def is_reached(cdr: Cdr) -> bool:
@@ -124,34 +126,46 @@ class MissedCallTracker:
     def __init__(self, *, menu: bool = False, voicemail: bool = False) -> None:
         self._options = KpiOptions(menu=menu, voicemail=voicemail)
         self._store = RecordStore()
+        self._batch: list[Cdr] = []
         self._last = EPOCH
 
     def add(self, cdr: Cdr) -> None:
         """Take one record."""
         self._last = max(self._last, ended_at(cdr))
-        self._store.add((cdr,))
+        self._batch.append(cdr)
+        if len(self._batch) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> RecordStore:
+        """Take the records that wait, and return the store."""
+        batch, self._batch = self._batch, []
+        self._store.add(batch)
+        return self._store
 
     @property
     def queues(self) -> frozenset[str]:
         """The names of all queues seen."""
-        return frozenset(one.key.queue for one in self._store.known if one.key.queue is not None)
+        return frozenset(one.key.queue for one in self._flush().known if one.key.queue is not None)
 
     def withheld(self) -> int:
         """Return the number of missed calls of callers who withheld their number: nobody can call them back."""
-        events = caller_events(self._store, find_calls(self._store), self._options, self._store.own_lines())
+        store = self._flush()
+        events = caller_events(store, find_calls(store, self._options), store.own_lines())
         return sum(event[1] == MISS for event in events[-1])
 
     def waiting(self, *, now: datetime | None = None) -> list[Unreturned]:
         """Return the callers who wait by now, the longest waiting first."""
         until = self._last if now is None else to_utc("now", now)
-        calls = find_calls(self._store)
-        events = caller_events(self._store, calls, self._options, self._store.own_lines())
+        store = self._flush()
+        calls = find_calls(store, self._options)
+        events = caller_events(store, calls, store.own_lines())
         events.pop(-1, None)
         missed_rows: dict[int, list[int]] = {}
-        for call in calls.linked:
-            rows = [call.rows[place] for place in missed_places(call.legs, call.summary, self._options)]
-            missed_rows.update(dict.fromkeys(rows[:1], rows))
-        numbers = list(self._store.numbers)
+        for shape, linked in calls.linked.items():
+            for call in linked:
+                rows = shape.find_missed(store, call)
+                missed_rows.update(dict.fromkeys(rows[:1], rows))
+        numbers = list(store.numbers)
         found = []
         for number, story in events.items():
             legs = [missed_rows.get(row, [row]) for _, _, row, _, _ in missed_since(sorted(story))]
@@ -170,9 +184,9 @@ class MissedCallTracker:
             attempts=len(calls),
             first_attempt=first,
             last_attempt=last,
-            waiting=sum(store.ring(row) or 0 for row in rows),
+            waiting=sum(max(0, store.rings[row]) for row in rows),
             queue=next((key.queue for key in keys if key.queue), None),
             department=next((key.department_name for key in keys if key.department_name), None),
-            dial_status=None if keys[0].status is None else str(keys[0].status),
+            dial_status=None if keys[0].form.status is None else str(keys[0].form.status),
             open_for=max(timedelta(0), now - first),
         )

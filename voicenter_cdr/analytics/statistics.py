@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from itertools import accumulate
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from attrs import define, field
-
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.dimensions import WAIT_CLASSES
-from voicenter_cdr.analytics.measures import Measure
-from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import WaitClass
 
 __all__ = [
     "QUARTER",
     "PeakSweep",
-    "Totals",
     "exposure",
     "local_time",
     "rank",
-    "sum_up",
     "to_datetime",
     "wait_classes",
 ]
@@ -37,91 +31,32 @@ _LONGEST: Final = 10**9
 """Largest number of seconds that counts as the length of a record, when lines are counted."""
 
 
-@define(eq=False, slots=True)
-class Totals:
-    """Sums over items of one profile."""
-
-    items: int = 0
-    talk: int = 0
-    talks: int = 0
-    short_talks: int = 0
-    price: int | Decimal = 0
-    prices: int = 0
-    waits: dict[float, int] = field(factory=dict)
-    """Known waits with their number."""
-
-    def add(self, other: Totals) -> None:
-        """Add the sums of others."""
-        self.items += other.items
-        self.talk += other.talk
-        self.talks += other.talks
-        self.short_talks += other.short_talks
-        self.price += other.price
-        self.prices += other.prices
-        for wait, number in other.waits.items():
-            self.waits[wait] = self.waits.get(wait, 0) + number
-
-
-def sum_up(totals: Totals, measure: Measure, options: KpiOptions) -> int | float | Decimal:
-    """Return the sum of a measure over items of its set."""
-    match measure.sums:
-        case "items":
-            return totals.items
-        case "talk":
-            return totals.talk
-        case "talks":
-            return totals.talks
-        case "short_talks":
-            return totals.short_talks
-        case "after_call":
-            return totals.talks * options.after_call
-        case "price":
-            return totals.price
-        case "prices":
-            return totals.prices
-        case "wait":
-            return sum(wait * number for wait, number in totals.waits.items())
-        case "waits":
-            return sum(totals.waits.values())
-        case "within":
-            return sum(number for wait, number in totals.waits.items() if wait <= options.answer_within)
-        case "not_short":
-            if not options.short_abandon:
-                return totals.items
-            return sum(number for wait, number in totals.waits.items() if wait >= options.short_abandon)
-
-
-def rank(values: Iterable[tuple[float, int]], number: int, percent: int) -> float | None:
+def rank(values: Sequence[tuple[float, int]], number: int, percent: int) -> float | None:
     """Return the smallest value, of sorted ones with their number, that is at least as large as this share of all."""
-    place, seen = -(-number * percent // 100), 0
-    for value, times in values:
-        seen += times
-        if seen >= place:
-            return value
-    return None
+    seen = list(accumulate(times for _, times in values))
+    place = bisect_left(seen, -(-number * percent // 100))
+    return values[place][0] if place < len(values) else None
 
 
 def wait_classes(answered: Mapping[float, int], abandoned: Mapping[float, int]) -> tuple[WaitClass, ...]:
     """Return the numbers of queue entries by class of their wait; none without a known wait."""
     if not answered and not abandoned:
         return ()
-    ends = (*WAIT_CLASSES, None)
-    found = []
-    above = 0
-    for end in ends:
-
-        def inside(wait: float, above: int = above, end: int | None = end) -> bool:
-            return (wait > above or (above == 0 and wait <= 0)) and (end is None or wait <= end)
-
-        counts = (sum(n for wait, n in waits.items() if inside(wait)) for waits in (answered, abandoned))
-        found.append(WaitClass(above, end, *counts))
-        above = end or above
-    return tuple(found)
+    counts = []
+    for waits in (answered, abandoned):
+        numbers = [0] * (len(WAIT_CLASSES) + 1)
+        for wait, number in waits.items():
+            numbers[bisect_left(WAIT_CLASSES, wait)] += number
+        counts.append(numbers)
+    return tuple(map(WaitClass, (0, *WAIT_CLASSES), (*WAIT_CLASSES, None), *counts))
 
 
 def to_datetime(microsecond: int | None) -> datetime | None:
-    """Return the instant this number of microseconds after 1970."""
-    return None if microsecond is None else EPOCH + timedelta(microseconds=microsecond)
+    """Return the instant this number of microseconds after 1970; the last one there is for what lies beyond it."""
+    try:
+        return None if microsecond is None else EPOCH + timedelta(microseconds=microsecond)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def local_time(second: int, zone: ZoneInfo) -> datetime:

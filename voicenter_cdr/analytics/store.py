@@ -7,11 +7,12 @@ repeats in many records (type, status, queue, agent, …) is kept once, as a :cl
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
-from itertools import compress
+from itertools import compress, islice
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +21,6 @@ from attrs import define, field
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.calls import (
     RULES,
-    CallSummary,
     Leg,
     Role,
     customer_number,
@@ -28,12 +28,11 @@ from voicenter_cdr.calls import (
     is_number,
     is_pseudonym,
     normal_number,
-    summarize,
     to_leg,
 )
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, RecordTable
-from voicenter_cdr.models.records import is_original_call_id
+from voicenter_cdr.models.records import find_original_call_id, is_original_call_id
 
 __all__ = ["CAMPAIGN_KEYS", "UNKNOWN", "Combination", "RecordStore", "to_microseconds"]
 
@@ -61,7 +60,10 @@ _LARGEST: Final = 2**62
 
 _BATCH: Final = 1_000
 
-_ORIGINAL: Final = len("originalivruniqueid")
+_SPELLINGS: Final = 100_000
+"""Most spellings of combinations that are kept in memory at once."""
+
+_RULED: Final = frozenset(RULES)
 
 _CALLS_OUT: Final = frozenset(kind for kind, known in RULES.items() if known.customer == "target")
 
@@ -76,8 +78,8 @@ def to_microseconds(moment: datetime) -> int:
     return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
-class _Key(NamedTuple):
-    """All of a record that repeats in others."""
+class _Form(NamedTuple):
+    """All of a record that decides about its call, besides its times and lengths."""
 
     kind: int | None
     status: str | None
@@ -86,6 +88,30 @@ class _Key(NamedTuple):
     from_extension: bool
     to_extension: bool
     is_later: bool
+
+
+@lru_cache(maxsize=4_096)
+def _read_form(form: _Form) -> tuple[Leg, bool]:
+    """Return the leg that such records are, and ``True`` if it shows the customer's number."""
+    sample = Cdr(
+        started_at=EPOCH,
+        cdr_type=form.kind,
+        dial_status=form.status,
+        duration=None if form.talked is None else int(form.talked),
+        did="1" if form.has_did else None,
+        caller_number="972500000001",
+        caller_extension="extension" if form.from_extension else None,
+        target_number="extension" if form.to_extension else "972500000001",
+        call_id="this",
+        custom_data={"OriginalIvrUniqueID": "other"} if form.is_later else None,
+    )
+    return to_leg(sample), customer_number(sample) is not None
+
+
+class _Key(NamedTuple):
+    """All of a record that repeats in others."""
+
+    form: _Form
     recording: bool | None
     queue: str | None
     department: int | None
@@ -105,53 +131,80 @@ class Combination(NamedTuple):
 
     key: _Key
     leg: Leg
-    """The leg, without its times and lengths."""
-    alone: CallSummary
-    """The call that it makes if it is the only leg."""
+    """The leg."""
+    has_customer: bool
+    """``True`` if the leg shows the customer's number."""
     agent: str | None
     """Agent: the code, or else the name of the user, or else the extension."""
     agent_name: str | None
     """Name of the agent."""
-    has_customer: bool
-    """``True`` if the leg shows the customer's number."""
-    order: tuple[str, ...]
-    """Place among the legs of one caller that begin together, the same whatever order they came in."""
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Place among the legs of one caller that begin together, the same whatever order they came in."""
+        return tuple("" if value is None else str(value) for value in (*self.key.form, *self.key[1:]))
 
 
 def _combine(key: _Key) -> Combination:
-    sample = Cdr(
-        started_at=EPOCH,
-        cdr_type=key.kind,
-        dial_status=key.status,
-        duration=None if key.talked is None else int(key.talked),
-        did="1" if key.has_did else None,
-        caller_number="972500000001",
-        caller_extension="extension" if key.from_extension else None,
-        target_number="extension" if key.to_extension else "972500000001",
-        call_id="this",
-        custom_data={"OriginalIvrUniqueID": "other"} if key.is_later else None,
-    )
-    leg = to_leg(sample)
-    return Combination(
-        key,
-        leg,
-        summarize((leg,)),
-        key.code or key.user or key.extension,
-        key.name or key.user,
-        customer_number(sample) is not None,
-        tuple("" if value is None else str(value) for value in key),
-    )
+    return Combination(key, *_read_form(key.form), key.code or key.user or key.extension, key.name or key.user)
 
 
-_FIELDS: Final = (
-    "started_at",
-    "call_id",
+class _Spelling(NamedTuple):
+    """The values of a record from which a :class:`_Key` is made; several make the same one."""
+
+    kind: int | None
+    status: str | None
+    did: str | None
+    from_extension: str | None
+    to_extension: str | None
+    queue: str | None
+    department: int | None
+    department_name: str | None
+    code: str | None
+    name: str | None
+    user: str | None
+    country: str | None
+    path: tuple[str, ...] | None
+    talked: bool | None
+    recording: bool | None
+    is_code: bool
+    """``True`` if the customer's number is the code of an extension."""
+    is_later: bool
+    campaign: str | None
+
+    def to_key(self) -> _Key:
+        """Return the key: without what does not matter for records of this type."""
+        kind = self.kind
+        outward = kind in _CALLS_OUT
+        form = _Form(
+            kind,
+            self.status,
+            self.talked,
+            bool(self.did),
+            kind in _BY_CALLER and (self.is_code or bool(self.from_extension)),
+            outward and self.is_code,
+            self.is_later,
+        )
+        return _Key(
+            form,
+            self.recording,
+            self.queue or None,
+            self.department,
+            self.department_name,
+            self.code or None,
+            self.name or None,
+            self.user or None,
+            (self.from_extension if outward else self.to_extension) or None,
+            self.did or None,
+            self.country or None,
+            self.campaign,
+            self.path or (),
+        )
+
+
+_SPELLED: Final = (
     "cdr_type",
     "dial_status",
-    "duration",
-    "ring_time",
-    "caller_number",
-    "target_number",
     "did",
     "caller_extension",
     "target_extension",
@@ -161,42 +214,64 @@ _FIELDS: Final = (
     "representative_code",
     "representative_name",
     "user_name",
+    "target_prefix_name",
+    "dtmf_data",
+)
+"""Fields of a :class:`_Spelling` that are values of the record, in its order."""
+
+_FIELDS: Final = (
+    *_SPELLED,
+    "started_at",
+    "call_id",
+    "duration",
+    "ring_time",
+    "caller_number",
+    "target_number",
     "record_expect",
     "record_url",
     "price_agorot",
-    "target_prefix_name",
-    "dtmf_data",
     "custom_data",
 )
 """Fields that the numbers need."""
 
 _read_fields: Final = attrgetter(*_FIELDS)
 
-
-def _record_row(cdr: Cdr) -> Sequence[Any]:
-    """Return the values of a record."""
-    row = _read_fields(cdr)
-    if not row[-2]:
-        return row
-    return *row[:-2], tuple(step.layer_name for step in row[-2] if step.layer_name), row[-1]
+_Columns = Mapping[str, Sequence[Any]]
+"""Values of some records by field: of menus the names of the layers, and CustomData only where it is asked for."""
 
 
-def _batch_rows(batch: RecordBatch) -> Iterator[Sequence[Any]]:
-    """Return the values of the rows of a batch. Menus and CustomData are atoms there; few of them are asked for."""
-    columns: list[Iterable[Any]] = [batch.column(name) for name in _FIELDS[:-2]]
-    columns.append([steps and tuple(step[0] for step in steps if step[0]) for steps in batch.column("dtmf_data")])
-    columns.append(map(_asked_custom, batch.column("custom_data")))
-    return zip(*columns, strict=True)
+def _read_records(records: Sequence[Cdr]) -> _Columns:
+    columns = dict(zip(_FIELDS, zip(*map(_read_fields, records), strict=True), strict=True))
+    return {
+        **columns,
+        "dtmf_data": [
+            steps and tuple(step.layer_name for step in steps if step.layer_name) for steps in columns["dtmf_data"]
+        ],
+        "custom_data": [custom and _read_custom((*custom, *custom.values())) for custom in columns["custom_data"]],
+    }
 
 
-def _asked_custom(atoms: Sequence[Any] | None) -> dict[str, Any] | None:
-    """Return CustomData, made of its names and values, if the numbers ask for any of it."""
-    if not atoms:
-        return None
-    names = atoms[: len(atoms) // 2]
-    if any(len(name) >= _ORIGINAL or name in _CAMPAIGN for name in names):
-        return dict(zip(names, atoms[len(names) :], strict=True))
-    return None
+def _read_batch(batch: RecordBatch) -> _Columns:
+    """Return the columns of a batch. Menus and CustomData are atoms there; few of them are asked for."""
+    columns = {name: batch.column(name) for name in _FIELDS}
+    return {
+        **columns,
+        "dtmf_data": [steps and tuple(step[0] for step in steps if step[0]) for steps in columns["dtmf_data"]],
+        "custom_data": [atoms and _read_custom(atoms) for atoms in columns["custom_data"]],
+    }
+
+
+def _read_custom(atoms: Sequence[Any]) -> dict[str, Any] | None:
+    """Return what the numbers ask for of CustomData, made of its names and values; ``None`` for nothing."""
+    half = len(atoms) // 2
+    asked = _find_asked(atoms[:half])
+    return {atoms[place]: atoms[half + place] for place in asked} if asked else None
+
+
+@lru_cache(maxsize=4_096)
+def _find_asked(names: Sequence[str]) -> list[int]:
+    """Return the places of the names that the numbers ask for."""
+    return [place for place, name in enumerate(names) if name in _CAMPAIGN or is_original_call_id(name)]
 
 
 @define(eq=False)
@@ -226,6 +301,7 @@ class RecordStore:
     numbers: dict[str, int] = field(factory=dict)
     """Customers' numbers with their place."""
     _places: dict[_Key, int] = field(factory=dict)
+    _spelled: dict[tuple[Any, ...], int] = field(factory=dict)
     _seen: dict[str | None, tuple[int, bool]] = field(factory=lambda: {None: (-1, False)})
 
     def __len__(self) -> int:
@@ -235,91 +311,79 @@ class RecordStore:
         """Take records; batches and tables of records column by column."""
         if isinstance(records, RecordTable):
             for batch in records.batches:
-                self.add_rows(_batch_rows(batch))
+                self._add_columns(_read_batch(batch))
         elif isinstance(records, RecordBatch):
-            self.add_rows(_batch_rows(records))
+            self._add_columns(_read_batch(records))
         else:
-            self.add_rows(map(_record_row, records))
+            waiting = iter(records)
+            while some := list(islice(waiting, _BATCH)):
+                self._add_columns(_read_records(some))
 
-    def add_rows(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Take records as rows of the values of :data:`_FIELDS`, in its order."""
-        places, seen = self._places, self._seen
-        ids, starts, callers, combinations = self.ids, self.starts, self.callers, self.combinations
-        rings, durations, prices = self.rings, self.durations, self.prices
-        for (
-            started_at,
-            call_id,
-            kind,
-            status,
-            duration,
-            ring,
-            caller,
-            target,
-            did,
-            from_extension,
-            to_extension,
-            queue,
-            department,
-            department_name,
-            code,
-            name,
-            user,
-            expected,
-            url,
-            price,
-            country,
-            path,
-            custom,
-        ) in rows:
-            is_later, campaign = False, None
-            if custom:
-                parent = _original(custom, call_id)
-                if parent is not None and kind in RULES:
-                    is_later = True
-                    self.parents[len(ids)] = _hash(parent)
-                if not _CAMPAIGN.isdisjoint(custom):
-                    campaign = _campaign(custom)
-            outward = kind in _CALLS_OUT
-            number = target if outward else caller if kind in _CALLED else None
-            found = seen.get(number)
-            if found is None:
-                found = self._see(number)
-            place, is_code = found
-            length = -1 if duration is None else duration
-            known = length >= 0
-            key = (
-                kind,
-                status,
-                length > 0 if known else None,
-                bool(did),
-                kind in _BY_CALLER and (is_code or bool(from_extension)),
-                outward and is_code,
-                is_later,
-                bool(url) if expected and length > 0 else None,
-                queue or None,
-                department,
-                department_name,
-                code or None,
-                name or None,
-                user or None,
-                (from_extension if outward else to_extension) or None,
-                did or None,
-                country or None,
-                campaign,
-                path or (),
+    def _add_columns(self, columns: _Columns) -> None:
+        kinds, call_ids = columns["cdr_type"], columns["call_id"]
+        is_later, campaigns = self._take_custom(columns)
+        numbers = [
+            target if kind in _CALLS_OUT else caller if kind in _CALLED else None
+            for kind, caller, target in zip(kinds, columns["caller_number"], columns["target_number"], strict=True)
+        ]
+        seen, see = self._seen, self._see
+        found = [seen.get(number) or see(number) for number in numbers]
+        combinations = self._find_combinations(columns, [is_code for _, is_code in found], is_later, campaigns)
+        starts = list(map(to_microseconds, columns["started_at"]))
+        self.starts.extend(starts)
+        self.ids.extend(
+            [_hash(one) if one is not None and kind in _RULED else 0 for one, kind in zip(call_ids, kinds, strict=True)]
+        )
+        shown = [combination.has_customer for combination in self.known]
+        self.callers.extend([place if shown[one] else -1 for (place, _), one in zip(found, combinations, strict=True)])
+        self.combinations.extend(combinations)
+        for known, seconds in ((self.rings, columns["ring_time"]), (self.durations, columns["duration"])):
+            known.extend(
+                [UNKNOWN if one is None or one < 0 else one if one < _LARGEST else _LARGEST for one in seconds]
             )
-            combination = places.get(key)  # type: ignore[call-overload]  # a NamedTuple equals its plain tuple
-            if combination is None:
-                made = _Key(*key)
-                combination = places[made] = len(self.known)
-                self.known.append(_combine(made))
-            ids.append(_hash(call_id) if call_id is not None and kind in RULES else 0)
-            starts.append(to_microseconds(started_at))
-            callers.append(place if self.known[combination].has_customer else -1)
-            combinations.append(combination)
-            rings.append(UNKNOWN if ring is None or ring < 0 else min(ring, _LARGEST))
-            durations.append(min(length, _LARGEST) if known else UNKNOWN)
-            prices.append(price)
+        self.prices.extend(columns["price_agorot"])
+
+    def _take_custom(self, columns: _Columns) -> tuple[Sequence[bool], Sequence[str | None]]:
+        """Note the original calls that CustomData names; return who names one, and the campaigns."""
+        first, kinds, call_ids = len(self), columns["cdr_type"], columns["call_id"]
+        is_later = [False] * len(kinds)
+        campaigns: list[str | None] = [None] * len(kinds)
+        for place, custom in enumerate(columns["custom_data"]):
+            if custom:
+                parent = find_original_call_id(custom.items())
+                if parent is not None and parent != call_ids[place] and kinds[place] in _RULED:
+                    is_later[place] = True
+                    self.parents[first + place] = _hash(parent)
+                campaigns[place] = _find_campaign(custom)
+        return is_later, campaigns
+
+    def _find_combinations(
+        self, columns: _Columns, is_code: Sequence[bool], is_later: Sequence[bool], campaigns: Sequence[str | None]
+    ) -> list[int]:
+        """Return the places of the combinations of records, and keep those that are new."""
+        talked = [None if length is None or length < 0 else length > 0 for length in columns["duration"]]
+        recordings = [
+            bool(url) if expected and has_talk else None
+            for expected, url, has_talk in zip(columns["record_expect"], columns["record_url"], talked, strict=True)
+        ]
+        spelled = [columns[name] for name in _SPELLED]
+        spellings = list(zip(*spelled, talked, recordings, is_code, is_later, campaigns, strict=True))
+        places = list(map(self._spelled.get, spellings))
+        return [
+            self._add_spelling(spelling) if place is None else place
+            for place, spelling in zip(places, spellings, strict=True)
+        ]
+
+    def _add_spelling(self, spelling: tuple[Any, ...]) -> int:
+        """Return the place of a combination that is spelled in a new way."""
+        key = _Spelling(*spelling).to_key()
+        place = self._places.setdefault(key, len(self.known))
+        if place == len(self.known):
+            self.known.append(_combine(key))
+        if len(self._spelled) >= _SPELLINGS:
+            self._spelled.clear()
+        self._spelled[spelling] = place
+        return place
 
     def _see(self, text: str | None) -> tuple[int, bool]:
         """Return the place of a customer's number, -1 if it is none, and ``True`` for the code of an extension."""
@@ -366,19 +430,18 @@ class RecordStore:
         dialled = (normal_number(did) for did in {combination.key.did for combination in self.known})
         return {self.numbers[number] for number in dialled if number in self.numbers}
 
-    def ring(self, row: int) -> int | None:
-        """Return the RingTime of a row."""
-        ring = self.rings[row]
-        return None if ring == UNKNOWN else ring
+    def talk_at(self, row: int) -> int:
+        """Return the instant at which talk began on a row, if it did: the start plus the ringing."""
+        return self.starts[row] + max(0, self.rings[row]) * 1_000_000
 
-    def duration(self, row: int) -> int | None:
-        """Return the Duration of a row."""
-        duration = self.durations[row]
-        return None if duration == UNKNOWN else duration
+    def end_at(self, row: int) -> int:
+        """Return the instant at which a row was over."""
+        return self.starts[row] + (max(0, self.rings[row]) + max(0, self.durations[row])) * 1_000_000
 
     def wait(self, row: int) -> float | None:
         """Return the wait of a row: RingTime, unless another source knows it."""
-        return self.waits[row] if row in self.waits else self.ring(row)
+        wait: float | None = self.waits.get(row, self.rings[row])
+        return None if wait == UNKNOWN else wait
 
     def order(self, row: int) -> tuple[Any, ...]:
         """Return what legs of a call are sorted by, so that no order of the records changes a number.
@@ -389,30 +452,27 @@ class RecordStore:
         known = self.known[self.combinations[row]]
         return (
             self.starts[row],
-            known.key.is_later,
-            known.key.kind or 0,
+            known.leg.is_later,
+            known.leg.kind or 0,
             self.rings[row],
             self.durations[row],
-            known.key.status or "",
+            known.leg.status or "",
             *known.order,
             self.ids[row],
         )
 
 
+_EMPTY_HASH: Final = blake2b(digest_size=8)
+
+
 def _hash(call_id: str) -> int:
     """Return 8 bytes that stand for a CallID, the same in every process; never 0."""
-    return int.from_bytes(blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+    made = _EMPTY_HASH.copy()  # in half the time that a new one takes
+    made.update(call_id.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(made.digest()) or 1
 
 
-def _original(custom: Mapping[str, Any], call_id: str | None) -> str | None:
-    """Return the id of the original call, if it is another one."""
-    if any(len(name) >= _ORIGINAL and is_original_call_id(name) for name in custom):
-        original = Cdr(started_at=EPOCH, call_id=call_id, custom_data=custom).original_call_id
-        return None if original == call_id else original
-    return None
-
-
-def _campaign(custom: Mapping[str, Any]) -> str | None:
+def _find_campaign(custom: Mapping[str, Any]) -> str | None:
     """Return the campaign that CustomData names."""
     for name in CAMPAIGN_KEYS:
         value = custom.get(name)

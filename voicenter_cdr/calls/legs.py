@@ -296,8 +296,6 @@ def ended_at(cdr: Cdr) -> datetime:
 class Leg(NamedTuple):
     """Facts of one leg that decide about its call. Legs in order of time make a call (:func:`summarize`)."""
 
-    at: int
-    """Start, in microseconds since 1970."""
     kind: int | None
     """Type of the record."""
     role: Role
@@ -312,21 +310,13 @@ class Leg(NamedTuple):
     """``True`` if it names an original call."""
     talks: bool
     """``True`` if its Duration is talk (:func:`is_talk`)."""
-    ring: int | None
-    """RingTime in seconds; ``None`` if unknown."""
-    wait: float | None
-    """Seconds of waiting before it was answered or given up; RingTime, unless another source knows better."""
-    duration: int | None
-    """Seconds of conversation; ``None`` if unknown."""
-
-    @property
-    def talk_at(self) -> int:
-        """Instant at which talk began, if it did: the start plus the ringing."""
-        return self.at + (self.ring or 0) * 1_000_000
 
 
 class CallSummary(NamedTuple):
-    """Facts of a whole call. Legs are named by their place in the order that was given."""
+    """Facts of a whole call that follow from what its legs are, whatever their times and lengths.
+
+    Legs are named by their place in the order that was given.
+    """
 
     first: int
     """The leg that the call is known by: the customer's first, or else the first."""
@@ -344,12 +334,12 @@ class CallSummary(NamedTuple):
     """Legs on which a person talked with the customer, in order."""
     customer: tuple[int, ...]
     """Legs the customer was on: their own, and those they were transferred or forwarded by."""
-    missed: tuple[int, ...]
-    """Customer's legs after the last answer, if they called: whom nobody answered on them is to be called back."""
-    wait: float | None
-    """Seconds of waiting up to the first answer, or until they gave up; ``None`` if unknown for one of these legs."""
-    talk: int | None
-    """Seconds of talk; ``None`` if unknown for an answered leg."""
+    lost: tuple[int, ...]
+    """Customer's legs that nobody answered, if they called. They were missed on those after the last talk began."""
+    waited: tuple[int, ...]
+    """Customer's legs up to the first answer, or until they gave up: they waited on each."""
+    talked: tuple[int, ...]
+    """Answered legs whose Duration is talk."""
 
 
 def summarize(legs: Sequence[Leg]) -> CallSummary:
@@ -364,16 +354,6 @@ def summarize(legs: Sequence[Leg]) -> CallSummary:
     side = legs[first].direction
     decisive = answered[0] if answered else _last(customer, own, legs)
     result = Outcome.UNKNOWN if decisive is None else outcomes[decisive]
-    waits = [legs[place].wait for place in (customer if not answered else customer[: customer.index(answered[0]) + 1])]
-    talks = [leg.duration for leg, ended in zip(legs, outcomes, strict=True) if leg.talks and ended is Outcome.ANSWERED]
-    spoken = max((legs[place].talk_at for place in answered), default=None)
-    missed = [
-        place
-        for place in customer
-        if side is Direction.INBOUND
-        and legs[place].direction is not Direction.OUTBOUND
-        and (spoken is None or (place not in answered and legs[place].at > spoken))
-    ]
     return CallSummary(
         first=first,
         direction=side,
@@ -383,9 +363,15 @@ def summarize(legs: Sequence[Leg]) -> CallSummary:
         outcomes=outcomes,
         answered=tuple(answered),
         customer=tuple(customer),
-        missed=tuple(missed),
-        wait=None if not waits or None in waits else sum(wait for wait in waits if wait is not None),
-        talk=None if None in talks else sum(talk for talk in talks if talk is not None),
+        lost=tuple(
+            place
+            for place in customer
+            if side is Direction.INBOUND
+            and legs[place].direction is not Direction.OUTBOUND
+            and outcomes[place] is not Outcome.ANSWERED
+        ),
+        waited=tuple(customer[: customer.index(answered[0]) + 1] if answered else customer),
+        talked=tuple(place for place in places if legs[place].talks and outcomes[place] is Outcome.ANSWERED),
     )
 
 

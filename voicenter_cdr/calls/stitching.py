@@ -11,7 +11,6 @@ from typing import Final
 
 from attrs import define, field, fields, frozen
 
-from voicenter_cdr._times import EPOCH
 from voicenter_cdr.calls.legs import (
     RULES,
     CallSummary,
@@ -37,8 +36,6 @@ __all__ = ["PATIENCE", "Agent", "Call", "Stitcher", "astitch", "stitch"]
 
 PATIENCE: Final = timedelta(hours=1)
 """Time after the end of the last record with an id during which a record with that id still belongs to its call."""
-
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @frozen
@@ -118,6 +115,8 @@ class Call(Serializable):
             raise ConfigurationError("A call has at least one record")
         legs = given if len(given) == 1 else _in_order(given)
         summary = summarize(tuple(map(to_leg, legs)))
+        waits = [_length(legs[place].ring_time) for place in summary.waited]
+        talks = [_length(legs[place].duration) for place in summary.talked]
         prices = [cdr.price_agorot for cdr in legs if cdr.price_agorot is not None]
         numbers = (customer_number(cdr) for cdr in (legs[summary.first], *legs))
         return cls(
@@ -128,8 +127,8 @@ class Call(Serializable):
             dial_status=_status(legs, summary),
             customer_number=next((number for number in numbers if number is not None), None),
             agents=_agents(legs, summary),
-            waiting=summary.wait,
-            talking=summary.talk,
+            waiting=_total(waits) if waits else None,
+            talking=_total(talks),
             recordings=tuple(cdr.record_url for cdr in legs if cdr.record_url),
             cost_agorot=sum(prices) if prices else None,
             queue=next((cdr.queue_name for cdr in legs if cdr.queue_name), None),
@@ -142,22 +141,24 @@ class Call(Serializable):
 
 
 def to_leg(cdr: Cdr) -> Leg:
-    """Return the facts of a record that decide about its call. Lengths below zero are unknown."""
+    """Return the facts of a record that decide about its call."""
     known = rule(cdr)
-    ring, duration = (None if size is None or size < 0 else size for size in (cdr.ring_time, cdr.duration))
-    return Leg(
-        (cdr.started_at - EPOCH) // _MICROSECOND,
-        cdr.cdr_type,
-        known.role,
-        direction(cdr),
-        outcome(cdr),
-        cdr.dial_status,
-        is_later(cdr),
-        is_talk(cdr),
-        ring,
-        ring,
-        duration,
-    )
+    return Leg(cdr.cdr_type, known.role, direction(cdr), outcome(cdr), cdr.dial_status, is_later(cdr), is_talk(cdr))
+
+
+def _length(seconds: int | None) -> int | None:
+    """Return a length; below zero it is unknown."""
+    return None if seconds is None or seconds < 0 else seconds
+
+
+def _total(lengths: Iterable[int | None]) -> int | None:
+    """Return the sum of lengths; ``None`` if one of them is unknown."""
+    total = 0
+    for length in lengths:
+        if length is None:
+            return None
+        total += length
+    return total
 
 
 def _status(legs: tuple[Cdr, ...], summary: CallSummary) -> DialStatus | str | None:

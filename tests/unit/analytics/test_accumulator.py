@@ -235,6 +235,12 @@ def test_waits_of_zero_for_most_abandoned_entries_are_unknown() -> None:
     assert not kpis([*records, queue("ABANDONE", 7)]).lost_waits_unknown
 
 
+def test_duration_that_no_calendar_holds_ends_with_it() -> None:
+    """A length that the service got wrong stops no report."""
+    made = kpis([at(0, cdr_type=4, dial_status="ANSWER", duration=10**15, representative_code="7")])
+    assert made.agent_days[0].last == datetime.max.replace(tzinfo=UTC)
+
+
 def test_kpis_without_records_are_none() -> None:
     """Without records every share is None, never 0, and nothing fails."""
     made = kpis([])

@@ -47,7 +47,9 @@ def test_find_calls_of_any_records_are_those_of_stitch(records: list[Cdr]) -> No
     store = RecordStore()
     store.add(records)
     calls = find_calls(store)
-    found = [sorted(call.rows) for call in calls.linked] + [[row] for row in calls.rows_alone()]
+    found = [sorted(rows) for linked in calls.linked.values() for rows in linked] + [
+        [row] for row in calls.rows_alone()
+    ]
     places = {id(cdr): row for row, cdr in enumerate(records)}
     stitched = [sorted(places[id(cdr)] for cdr in call.records) for call in stitch(records)]
     assert sorted(found) == sorted(stitched)
