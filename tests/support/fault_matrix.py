@@ -1,7 +1,7 @@
 """Faults of responses, and the outcome of an iteration for each; run it to print the table.
 
 tests/test_dossier.py runs each row in every phase of an iteration, one request after the other and several at once, in
-virtual time; over real HTTP where it is about a connection. Then it runs every fault together with every answer.
+virtual time; over real HTTP where it is about a connection. Then it runs every fault together with every response.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import frozen
 
 from voicenter_cdr.sandbox import Fault
 
-WHOLE = "whole"
+WHOLE = "complete"
 OR = " or "
 
 
@@ -61,7 +61,7 @@ def _refused(name: str, number: int, error: str, once: str | None = None) -> tup
 
 
 UNLESS_IT_ADDS_UP = f"{WHOLE}{OR}CountMismatchError"
-"""Other answers can hold what is missing in these, and the counts show it."""
+"""Other responses can hold the rows that are missing in these, and the counts show it."""
 UNLESS_DENSE = f"{WHOLE}{OR}DenseWindowError"
 """Without a count that can be believed nothing proves that all of a second with more than a page was seen."""
 UNLESS_READ_TWICE = f"DecodeError{OR}DenseWindowError"
@@ -83,7 +83,7 @@ FAULTS = (
         raises=lambda: httpx.RemoteProtocolError("Server disconnected without sending a response."),
         stays="ServiceUnreachableError",
     ),
-    Row("connection broken before the answer", Fault.disconnect(), stays="ServiceUnreachableError"),
+    Row("connection broken before the response", Fault.disconnect(), stays="ServiceUnreachableError"),
     Row("connection broken after ten silent seconds", Fault.disconnect(after=10), stays="ServiceUnreachableError"),
     Row(
         "connection broken in the body, length given",
@@ -92,31 +92,31 @@ FAULTS = (
     ),
     Row("connection broken in the body, no length", Fault.truncate(300, hang_up=True), stays="ServiceUnreachableError"),
     Row("connection closed after the body", Fault(headers={"connection": "close"})),
-    Row("body that ends too early, as if whole", Fault.truncate(300), stays="DecodeError"),
+    Row("body that ends too early, as if complete", Fault.truncate(300), stays="DecodeError"),
     Row("body that ends within its envelope", Fault.truncate(20), stays="DecodeError"),
     Row("one byte a second", Fault.trickle(1.0), stays="ServiceUnreachableError"),
-    Row("no answer within the timeout", Fault.silence(1_000), stays="ServiceUnreachableError"),
-    Row("an answer just within the timeout", Fault.silence(25)),
+    Row("no response within the timeout", Fault.silence(1_000), stays="ServiceUnreachableError"),
+    Row("a response just within the timeout", Fault.silence(25)),
     Row("damaged gzip", Fault.corrupt(), stays="DecodeError"),
     Row("HTML with status 200", Fault.page(200), once="DecodeError", stays="DecodeError"),
     Row("nothing with status 200", Fault.empty(), stays="DecodeError"),
     Row("429", _page(429), stays="RateLimitError"),
     Row("429, Retry-After in seconds", _page(429, "7"), stays="RateLimitError"),
     Row("429, Retry-After as a date", _page(429, _LATER), stays="RateLimitError"),
-    Row("429, Retry-After nonsense", _page(429, "soon"), stays="RateLimitError"),
+    Row("429, invalid Retry-After", _page(429, "soon"), stays="RateLimitError"),
     Row("500", _page(500), stays="ServerError"),
     Row("502", _page(502), stays="ServerError"),
     Row("502, Retry-After in seconds", _page(502, "7"), stays="ServerError"),
     Row("502, Retry-After as a date", _page(502, _LATER), stays="ServerError"),
-    Row("502, Retry-After nonsense", _page(502, "7 s"), stays="ServerError"),
+    Row("502, invalid Retry-After", _page(502, "7 s"), stays="ServerError"),
     Row("503", _page(503), stays="ServerError"),
     Row("503, Retry-After in seconds", _page(503, "7"), stays="ServerError"),
     Row("503, Retry-After as a date", _page(503, _LATER), stays="ServerError"),
-    Row("503, Retry-After nonsense", _page(503, "-1"), stays="ServerError"),
+    Row("503, invalid Retry-After", _page(503, "-1"), stays="ServerError"),
     Row("504", _page(504), stays="ServerError"),
     Row("504, Retry-After in seconds", _page(504, "7"), stays="ServerError"),
     Row("504, Retry-After as a date", _page(504, _LATER), stays="ServerError"),
-    Row("504, Retry-After nonsense", _page(504, "nan"), stays="ServerError"),
+    Row("504, invalid Retry-After", _page(504, "nan"), stays="ServerError"),
     Row("404 without a number", _page(404), once="ApiError", stays="ApiError"),
     Row("a redirect", _page(302), once="ApiError", stays="ApiError"),
 )
@@ -127,14 +127,14 @@ ANSWERS = (
     *_refused("error 2 (authorization)", 2, "AuthenticationError"),
     *_refused("error 4 (address)", 4, "UntrustedAddressError"),
     *_refused("error 5 (range), for a day or less", 5, "OutOfRangeError"),
-    *_refused("an error number nobody knows", 17, "ApiError"),
+    *_refused("an unknown error number", 17, "ApiError"),
     Row("an error number behind the list", Fault.late(17), once="ApiError", stays="ApiError"),
     Row("CDR_LIST missing", Fault.no_list(), once="DecodeError", stays="DecodeError"),
     Row("CDR_LIST null", Fault.no_list("null"), once="DecodeError", stays="DecodeError"),
     Row("CDR_LIST an object", Fault.no_list("object"), once="DecodeError", stays="DecodeError"),
     Row("RETURN_HITS that is not the number of rows", Fault.miscount(3), stays=UNLESS_IT_ADDS_UP),
-    Row("rows missing from an answer", Fault.lose(2), stays=UNLESS_IT_ADDS_UP),
-    Row("a row nobody can read", Fault.unreadable(0), once=f"DecodeError{OR}{WHOLE}", stays=UNLESS_READ_TWICE),
+    Row("rows missing from a response", Fault.lose(2), stays=UNLESS_IT_ADDS_UP),
+    Row("an unreadable row", Fault.unreadable(0), once=f"DecodeError{OR}{WHOLE}", stays=UNLESS_READ_TWICE),
     *(
         Row(f"TOTAL_HITS {how}", totals=totals, stays=WHOLE if totals == "text" else UNLESS_DENSE)
         for how, totals in TOTALS.items()
@@ -161,7 +161,7 @@ def _shown(end: str) -> str:
 
 def table() -> list[str]:
     """The table as README shows it."""
-    out = ["| what goes wrong | once | as long as it stays |", "|---|---|---|"]
+    out = ["| fault | once | while it persists |", "|---|---|---|"]
     for row in ROWS:
         once, stays = (OR.join(map(_shown, end.split(OR))) for end in (row.once, row.stays))
         out.append(f"| {row.name} | {once if row.totals is None else ''} | {stays} |")
