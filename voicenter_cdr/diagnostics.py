@@ -120,7 +120,7 @@ async def diagnose(
 async def _ask(
     client: CdrClient, query: CdrQuery, record_decoder: RecordDecoder | None = None
 ) -> tuple[RawResponse | None, ApiResponse | None, VoicenterError | None]:
-    """Return the response as it came and as it was decoded, or the error."""
+    """Return the response, raw and decoded, or the error."""
     raw: RawResponse | None = None
     try:
         raw = await client.fetch_raw(query)

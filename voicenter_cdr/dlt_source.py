@@ -310,7 +310,7 @@ class _Load:
     token: str | None = field(repr=False)
 
     async def pages(self) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the rows of what is missing; dlt's state records the period once the last one is taken."""
+        """Yield the rows of the missing periods; dlt's state records them once the last one is taken."""
         state: dict[str, Any] = dlt.current.resource_state()
         check = _DestinationCheck.current(self.mode)
         check.check_early()

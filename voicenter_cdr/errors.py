@@ -81,7 +81,7 @@ def strip_tracebacks(error: Failure) -> Failure:
 
 
 async def without_frames(work: Awaitable[Result]) -> Result:
-    """Await work whose local variables hold records or secrets; what it raises, it raises without its frames."""
+    """Await work whose local variables hold records or secrets; raise its errors without their frames."""
     try:
         return await work
     except BaseException as error:
@@ -163,7 +163,7 @@ class ConfigurationError(VoicenterError, ValueError):
 
 
 class ServiceUnreachableError(VoicenterError):
-    """No usable response came within the allowed attempts and time. The cause is chained."""
+    """There was no usable response within the allowed attempts and time. The cause is chained."""
 
     hint = "Check the network, base_url and timeout, then run it again; nothing was lost."
 
@@ -224,7 +224,7 @@ class RateLimitError(ApiError):
 
     @classmethod
     def beyond(cls, max_wait: float, retry_after: float) -> RateLimitError:
-        """Return the error for a request that was not sent: no permit comes free within ``max_wait`` seconds."""
+        """Return the error for a request that was not sent: no permit becomes free within ``max_wait`` seconds."""
         error = cls(1, retry_after=retry_after)
         error.message = f"No request may be sent for another {retry_after:.1f} s, and max_wait is {max_wait:g} s"
         return error

@@ -51,7 +51,7 @@ class Direction(enum.StrEnum):
     OUTBOUND = "outbound"
     """The call centre."""
     INTERNAL = "internal"
-    """The call centre, to somebody of its own."""
+    """The call centre, to one of its own people."""
     OTHER = "other"
     """Unknown: calling cards, conferences, the scrubber, fax, and types the document does not describe."""
 
@@ -83,7 +83,7 @@ class Outcome(enum.StrEnum):
     TIMED_OUT = "timed_out"
     """The queue let the caller wait no longer."""
     REFUSED = "refused"
-    """The queue did not take the caller: full, or nobody logged in."""
+    """The queue did not accept the caller: full, or no agent logged in."""
     LEFT_QUEUE = "left_queue"
     """The caller left the queue by a key."""
     ENDED_IN_MENU = "ended_in_menu"
@@ -343,7 +343,7 @@ class CallSummary(NamedTuple):
 
 
 def summarize(legs: Sequence[Leg]) -> CallSummary:
-    """Return what the legs of one call, in order of time, say together."""
+    """Return the summary of the legs of one call, which are in order of time."""
     outcomes = _outcomes(legs)
     places = range(len(legs))
     own = [place for place in places if legs[place].role is Role.CUSTOMER]

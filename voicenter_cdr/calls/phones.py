@@ -108,7 +108,7 @@ def _remove_separators(text: str) -> str:
 
 
 def is_number(normal: str) -> bool:
-    """Return ``True`` for a result of :func:`normal_number` that stands for somebody: a number that is not withheld."""
+    """Return ``True`` for a result of :func:`normal_number` that identifies a caller: a number that is not withheld."""
     digits = normal.removeprefix("*")
     return (
         len(digits) >= _SHORTEST
@@ -125,7 +125,7 @@ def is_pseudonym(text: str) -> bool:
 
 
 def identifying_number(text: str | None) -> str | None:
-    """Return the one spelling of a number that stands for somebody, or its pseudonym; ``None`` for any other text."""
+    """Return the one spelling of a number that identifies a caller, or its pseudonym; ``None`` for any other text."""
     number = normal_number(text)
     return number if number is not None and (is_number(number) or is_pseudonym(number)) else None
 

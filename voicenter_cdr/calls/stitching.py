@@ -185,7 +185,7 @@ def _place(cdr: Cdr) -> tuple[datetime, bool, int, int, int, str]:
 
 
 def _order(cdr: Cdr) -> tuple[object, ...]:
-    """Return the same down to the last field, so that it does not depend on the order the records came in."""
+    """Return the same down to the last field, so that it does not depend on the order of the records."""
     values = (getattr(cdr, name) for name in _FIELDS)
     return *_place(cdr), *(str(dict(value) if isinstance(value, Mapping) else value) for value in values)
 
@@ -233,7 +233,7 @@ class _Open:
 
 
 class Stitcher:
-    """Joins records into calls as they come, in order of time.
+    """Joins records into calls as they arrive, in order of time.
 
     Records are one call if they share an id (:func:`~voicenter_cdr.calls.link_ids`). An id that comes back later than
     ``patience`` after the end of all records with it stands for another call. Memory holds only calls that are not
@@ -272,7 +272,7 @@ class Stitcher:
         return done
 
     def finish(self) -> list[Call]:
-        """Return the calls that are still held; no more records come."""
+        """Return the calls that are still held, after the last record."""
         return self._complete(None)
 
     def _join(self, cdr: Cdr, ids: set[str]) -> None:

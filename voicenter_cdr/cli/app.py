@@ -223,7 +223,7 @@ def _usage_error(error: CycloptsError, words: Sequence[str]) -> ConfigurationErr
 
 
 def _describe_usage(error: CycloptsError) -> str:
-    """Return what is wrong with the command line, as this package says it."""
+    """Return the problem of the command line, in this package's words."""
     if isinstance(error, UnknownCommandError):
         return f'Unknown command "{(error.unused_tokens or [""])[0]}"'
     if isinstance(error, UnusedCliTokensError):

@@ -1,4 +1,4 @@
-"""Work of the command ``missed``, apart from its options: ``--help`` shall not load the numbers."""
+"""The command ``missed`` without its options, in a module of its own so that ``--help`` does not load the numbers."""
 
 from __future__ import annotations
 

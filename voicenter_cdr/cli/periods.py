@@ -296,7 +296,7 @@ def parse_instant(flag: str, text: str, zone: ZoneInfo, now: datetime, *, second
     try:
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-        # A day begins once, whatever its clock does: both ends take the same instant, so that days can be lined up.
+        # A day begins once, also when clocks change: both ends take the same instant, so that days adjoin.
         return moment.replace(tzinfo=zone).astimezone(UTC) if is_date else _localize(flag, moment, zone, second=second)
     except OverflowError:
         raise ConfigurationError(f"{flag} is outside the years 1 to 9999") from None

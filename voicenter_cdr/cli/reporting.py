@@ -1,4 +1,4 @@
-"""Work of the command ``report``, apart from its options: ``--help`` shall not load the numbers."""
+"""The command ``report`` without its options, in a module of its own so that ``--help`` does not load the numbers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def is_harmless(value: str) -> bool:
 
 
 def instead_of(value: str) -> str:
-    """Return the end of a message that says what is accepted: what was given instead, if it may be shown."""
+    """Return the end of a message about accepted values: the value that was given, if it may be shown."""
     return f', not "{value}"' if is_harmless(value) else ""
 
 

@@ -108,7 +108,7 @@ class DatabaseSink:
 
     @property
     def partial_path(self) -> Path | None:
-        """After :meth:`abort`: where the records are that came so far."""
+        """After :meth:`abort`: the file with the records so far."""
         return self._file.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:
@@ -135,7 +135,7 @@ class DatabaseSink:
         self._file.commit()
 
     def abort(self) -> None:
-        """Close without giving the file its name. The ``.part`` file stays, unless there is no record in it."""
+        """Close without renaming the file. The ``.part`` file stays, unless there is no record in it."""
         table, self._table = self._table, None
         readable = table is None  # a commit has closed it, and could not rename it
         if table is not None:

@@ -232,7 +232,7 @@ def _stray(root: Path, file: Path, file_format: FileFormat) -> ConfigurationErro
 
 
 def _carry_over(old: Path, new: Path) -> None:
-    """Move what is not the dataset's own, such as hidden files, from the old folder to the one that replaces it."""
+    """Move foreign files, such as hidden ones, from the old folder to the one that replaces it."""
     for entry in list(old.iterdir()):
         if day_of(entry.name) is None and not os.path.lexists(new / entry.name):
             entry.rename(new / entry.name)

@@ -38,7 +38,7 @@ class _TextSink:
 
     @property
     def partial_path(self) -> Path | None:
-        """After :meth:`abort`: the file that holds the records that came so far."""
+        """After :meth:`abort`: the file with the records so far."""
         return self._output.partial_path
 
     def write(self, records: Sequence[Cdr]) -> None:

@@ -149,7 +149,7 @@ async def _sync(
 
 
 def _report(report: SyncReport, destination: str, seconds: float, messages: OutputOptions) -> None:
-    """Write what was done to standard error. Raises :class:`IncompleteError` for gaps and foreign records."""
+    """Write a summary to standard error. Raises :class:`IncompleteError` for gaps and foreign records."""
     if report.drifted and not messages.quiet:
         days = pluralize(len(report.drifted), "day")
         echo_err(f"{days} of the copy changed since the last sync; fetched again")

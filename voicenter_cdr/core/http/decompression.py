@@ -102,7 +102,7 @@ class _Layer:
         self._barren = 0
 
     def unpack(self, packed: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield what the next compressed chunks hold, in pieces of at most ``size`` bytes."""
+        """Yield the content of the next compressed chunks, in pieces of at most ``size`` bytes."""
         for chunk in packed:
             rest, output = chunk, b""
             # A full piece may leave more behind inside zlib, although no input is left.

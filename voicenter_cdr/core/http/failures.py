@@ -86,7 +86,7 @@ def explain_failure(error: BaseException) -> ConnectionFailure:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all it came from, groups included."""
+    """Yield an error and all of its causes, groups included."""
     todo: list[BaseException | None] = [error]
     seen: list[BaseException] = []
     while todo:

@@ -85,7 +85,8 @@ class RequestScheduler:
         if max_wait is None:
             return await self._acquire(interactive)
         now, ahead = asyncio.get_running_loop().time(), self._callers_ahead(interactive)
-        # Refused at once only if even the soonest responses came too late: permits mostly come before the latest time.
+        # Refused at once only if even the earliest responses would be too late: most permits are free before the latest
+        # time.
         if max(self._breaker.delay(now), self._window.earliest_delay(now, ahead)) > max_wait:
             raise RateLimitError.beyond(max_wait, self.latest_delay(interactive=interactive))
         try:
@@ -131,7 +132,7 @@ class RequestScheduler:
         self._changed.set()
 
     def mark_abandoned(self, permit: Permit) -> None:
-        """Record that nobody waits for the response, so nobody knows if the service refused the request."""
+        """Record that nobody waits for the response, so that a refusal of the request would stay unknown."""
         self._window.mark_abandoned(permit, asyncio.get_running_loop().time())
         if permit.is_probe:
             self._breaker.half_open = False
@@ -262,7 +263,7 @@ class RequestScheduler:
             try:
                 await self._limiter.acquire()
             except asyncio.CancelledError:
-                # Cancelled by close(), and by nobody else: the call ends with an error, its task continues.
+                # Cancelled by close() alone: the call ends with an error, its task continues.
                 if generation != self._generation and task.uncancel() == cancelled_before:
                     raise closed_error() from None
                 raise

@@ -82,7 +82,7 @@ class FollowStats:
     unproven: int = 0
     """Reads that yielded the records shown although the service's counts differ; see the log."""
     remembered: int = 0
-    """Versions kept in mind; bounded by what the look-back holds."""
+    """Versions remembered; bounded by the records of the look-back."""
 
 
 class _Outcome(Enum):
@@ -400,7 +400,7 @@ class FollowStream(ResumableStream[Change]):
         start, end = period.start, period.end
         while start < end:
             page = await self._fetch(attrs.evolve(period, start=start))
-            # The page ends where its last record is: whatever is behind that is on the next one.
+            # The page ends at its last record: later records are on the next page.
             last = max((record.started_at for record in page.records), default=None)
             is_last = page.is_complete or last is None
             if not is_last and last is not None and last < start + _SECOND and page.rows >= self._page_cap:

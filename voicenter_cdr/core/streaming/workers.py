@@ -58,7 +58,7 @@ def _value(row: Cdr | InvalidRecord) -> Any:
 
 
 def to_page_info(response: ApiResponse, rows: Sequence[RowIdentity] = ()) -> PageInfo:
-    """Return what the planner needs of a response; with its rows if they have to be compared."""
+    """Return the planner's view of a response; with its rows if they have to be compared."""
 
     def rows_at(second: int) -> Counter[Any]:
         records, invalid = response.between(second, second + 1)
@@ -213,7 +213,7 @@ class WorkerPool:
         async with cooperative_lock:
             in_order = records.iter_sorted()
         while True:
-            # One batch for each hold of the lock: a response that came in descending order has to be reversed.
+            # One batch for each hold of the lock: a response in descending order has to be reversed.
             async with cooperative_lock:
                 batch = next(in_order, None)
             if batch is None:
