@@ -191,6 +191,8 @@ def test_is_mount_point_of_the_root_is_true(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.sqlite", "a.duckdb", "link.sqlite"])
 def test_export_database_to_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
     """A device or a pipe is never replaced by a file; text goes into it, a database and a state can't."""
+    if name.endswith(".duckdb"):
+        pytest.importorskip("duckdb")
     pipe = tmp_path / name.replace("link", "real")
     os.mkfifo(pipe)
     if name.startswith("link"):
