@@ -208,7 +208,7 @@ def refuse_strays(root: Path, file_format: FileFormat) -> None:
     Raises:
         ConfigurationError: There is one; the error names it.
     """
-    for file in _visible_files(root):
+    for file in _visible_files(root, {root.resolve()}):
         folder = file.parent
         is_of_day = folder.parent == root and day_of(folder.name) is not None and _is_part(file, file_format)
         is_shown_twice = folder.is_symlink() and folder.resolve().is_relative_to(root.resolve())
@@ -216,11 +216,23 @@ def refuse_strays(root: Path, file_format: FileFormat) -> None:
             raise _stray(root, file, file_format)
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, at any depth, but those that readers pass over."""
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not is_passed_over(entry.name):
-            yield from _visible_files(entry) if entry.is_dir() else (entry,)
+def _visible_files(folder: Path, linked: set[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, at any depth, but those that readers pass over, or that can't be seen.
+
+    Links to folders are followed once; ``linked`` holds where they led, so that no circle of them is walked.
+    """
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        if is_passed_over(entry.name):
+            continue
+        if entry.is_symlink() and entry.is_dir():
+            target = entry.resolve()
+            if target in linked or any(other.is_relative_to(target) for other in linked):
+                continue
+            linked.add(target)
+        yield from _visible_files(entry, linked) if entry.is_dir() else (entry,)
 
 
 def _stray(root: Path, file: Path, file_format: FileFormat) -> ConfigurationError:

@@ -114,6 +114,21 @@ def test_refuse_strays_a_link_that_shows_a_day_twice_is_named(tmp_path: Path, na
         refuse_strays(tmp_path / "lake", "parquet")
 
 
+def test_refuse_strays_links_in_circles_end(tmp_path: Path) -> None:
+    """Links that lead back, or into each other, are walked once; so is what can't be read."""
+    root = tmp_path / "lake"
+    export(root)
+    for name, target in {"self": root, "up": tmp_path, "a": tmp_path / "x", "proc": Path("/proc/self")}.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/b").symlink_to(root / "a")
+    (tmp_path / "x/c").symlink_to(tmp_path / "x")
+    refuse_strays(root, "parquet")
+    (tmp_path / "x/part-0.parquet").touch()
+    with pytest.raises(ConfigurationError, match=r"a/part-0\.parquet"):
+        refuse_strays(root, "parquet")
+
+
 def test_check_dataset_a_mount_point_is_refused_for_exports_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
