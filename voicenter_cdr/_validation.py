@@ -7,6 +7,7 @@ be neither a credential nor a phone number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from math import isfinite
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from voicenter_cdr.errors import ConfigurationError
 
 __all__ = [
     "check_choice",
+    "check_duration",
     "check_number",
     "is_callable",
     "is_choice",
@@ -21,6 +23,8 @@ __all__ = [
     "is_number",
     "is_positive",
 ]
+
+_LONGEST: Final = timedelta(days=365_250)
 
 Validator = Callable[[Any, Any, Any], None]
 """An attrs validator: called with the instance, the attribute and the value."""
@@ -52,6 +56,13 @@ def check_number(
         bound = f" above {above:g}" if above is not None else "" if minimum is None else f", {minimum:g} or more"
         bound += "" if maximum is None else f", {maximum:,} at most"
         raise ConfigurationError(f"{name} must be {kind}{bound}{_instead_of(value)}")
+
+
+def check_duration(name: str, value: object, *, minimum: timedelta = timedelta(0)) -> None:
+    """Raise unless ``value`` is a ``timedelta`` from ``minimum``, zero or a day, to a thousand years."""
+    if not isinstance(value, timedelta) or not minimum <= value <= _LONGEST:
+        least = "at least a day" if minimum else "from zero up"
+        raise ConfigurationError(f"{name} is a timedelta, {least}, and at most a thousand years")
 
 
 def _instead_of(value: object) -> str:

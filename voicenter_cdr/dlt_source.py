@@ -30,6 +30,7 @@ from attrs import evolve, field, frozen
 
 from voicenter_cdr._extras import import_extra
 from voicenter_cdr._times import from_epoch_seconds, to_epoch_seconds
+from voicenter_cdr._validation import check_duration
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.ratelimit.policy import Limiter
 from voicenter_cdr.errors import CheckpointError, ConfigurationError
@@ -251,8 +252,8 @@ def voicenter(
     """
     if mode not in ("merge", "replace"):
         raise ConfigurationError(f"mode takes 'merge' or 'replace', not {mode!r}")
-    if lookback < timedelta(0) or settle < timedelta(0):
-        raise ConfigurationError("lookback and settle are lengths of time from zero up")
+    check_duration("lookback", lookback)
+    check_duration("settle", settle)
     if account is not None and not account.strip():
         raise ConfigurationError("The account has no name; leave it out to know it by its credential")
     # An invalid period or filter is refused here, before any request.

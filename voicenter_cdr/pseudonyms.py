@@ -291,6 +291,10 @@ def _make_mac(key: bytes) -> hmac.HMAC | ConfigurationError:
     if not isinstance(key, bytes | bytearray):
         return ConfigurationError("The key for pseudonyms takes bytes, such as Path(…).read_bytes()")
     key = decode_secret(bytes(key))
+    if not any(key) and key:
+        return ConfigurationError(
+            "The key for pseudonyms holds nothing but zeros, as a file does after a power cut", hint="Restore the key."
+        )
     if len(key) < _SHORTEST_KEY:
         return ConfigurationError(
             f"The key for pseudonyms is shorter than {_SHORTEST_KEY} bytes: its numbers could be found by trying",

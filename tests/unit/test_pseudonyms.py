@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from voicenter_cdr import Cdr, FrozenMap, InvalidRecord, IvrStep, Page, Problem
+from voicenter_cdr import Cdr, ConfigurationError, FrozenMap, InvalidRecord, IvrStep, Page, Problem
 from voicenter_cdr.export import COLUMNS, Kind, row
 from voicenter_cdr.pseudonyms import Pseudonymiser
 
@@ -268,6 +268,12 @@ def test_record_number_in_pieces_at_any_depth_is_hidden(data: st.DataObject, num
     made = NAMES.record(Cdr(started_at=BEGIN, custom_data=tree)).to_dict()["custom_data"]
     assert digits_in(json.dumps(made, ensure_ascii=False)) == 0
     assert NAMES.number(number) in json.dumps(made)
+
+
+def test_key_of_zeros_is_refused() -> None:
+    """A file that a power cut has filled with zeros is a key that everybody knows."""
+    with pytest.raises(ConfigurationError, match="nothing but zeros"):
+        Pseudonymiser(bytes(64))
 
 
 @given(numbers, st.sets(st.integers(2, 8), min_size=1), st.booleans())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from attrs import field, frozen
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr._validation import (
     check_choice,
+    check_duration,
     check_number,
     is_callable,
     is_choice,
@@ -70,3 +72,11 @@ def test_check_choice_true_is_not_one() -> None:
     check_choice("sizes", 1, (1, 2))
     with pytest.raises(ConfigurationError, match="sizes must be one of 1, 2"):
         check_choice("sizes", True, (1, 2))
+
+
+@pytest.mark.parametrize("value", [1, 1.5, None, "1d", timedelta(-1), timedelta.max, timedelta(0)])
+def test_check_duration_refuses_anything_but_a_length_of_time(value: object) -> None:
+    """A number could be of seconds or of days, and sums with the longest ones leave the calendar."""
+    with pytest.raises(ConfigurationError, match="keep is a timedelta, at least a day"):
+        check_duration("keep", value, minimum=timedelta(days=1))
+    check_duration("keep", timedelta(days=1), minimum=timedelta(days=1))

@@ -42,6 +42,7 @@ from voicenter_cdr.export.postgres import COLUMNS_QUERY, POSTGRES, PostgresTable
 from voicenter_cdr.export.schema import API_STEP_NAMES, COLUMNS, STEP_NAMES, TABLE, Column, Kind
 from voicenter_cdr.models import FrozenMap, Page
 from voicenter_cdr.models.columns import FIELD_NAMES, RecordBatch, RecordTable
+from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["ledger_header", "proven_until", "read"]
 
@@ -83,9 +84,8 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
         ConfigurationError: There is no such file, it holds no records of this package, or a library is not installed.
         OSError: The database or the object store of an address can't be reached, or refuses.
     """
-    for name, bound in (("start", start), ("end", end)):
-        if bound is not None and bound.utcoffset() is None:
-            raise ConfigurationError(f"{name} has no time zone: write {name}=datetime(…, tzinfo=UTC)")
+    start = None if start is None else to_utc("start", start)
+    end = None if end is None else to_utc("end", end)
     place, scheme = os.fspath(path), scheme_of(path)
     if scheme in POSTGRES:
         tables = _read_postgres(place, start, end)

@@ -14,6 +14,7 @@ import attrs
 from attrs import field, frozen
 
 from voicenter_cdr._times import EPOCH, from_epoch_seconds, parse_http_date, to_epoch_seconds, to_iso_utc
+from voicenter_cdr._validation import check_duration
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.planning.windows import DAY, Window
 from voicenter_cdr.core.streaming.records import OnInvalid
@@ -167,10 +168,10 @@ async def sync(
 
 
 def _check_options(lookback: timedelta, settle: timedelta, keep: timedelta | None, account: str | None) -> None:
-    if min(lookback, settle) < timedelta(0):
-        raise ConfigurationError("lookback and settle are lengths of time from zero up")
-    if keep is not None and keep < timedelta(days=1):
-        raise ConfigurationError("keep is a length of time of at least a day")
+    check_duration("lookback", lookback)
+    check_duration("settle", settle)
+    if keep is not None:
+        check_duration("keep", keep, minimum=timedelta(days=1))
     if account is not None and not account.strip():
         raise ConfigurationError("The account has no name; leave it out to know it by its credential")
 

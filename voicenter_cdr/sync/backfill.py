@@ -20,6 +20,7 @@ from typing import Any, Final
 import attrs
 
 from voicenter_cdr._times import EPOCH, from_epoch_seconds, to_epoch_seconds
+from voicenter_cdr._validation import check_duration
 from voicenter_cdr.client import CdrClient
 from voicenter_cdr.core.planning.windows import DAY
 from voicenter_cdr.core.streaming.records import OnInvalid
@@ -82,7 +83,9 @@ async def plan_backfill(
         OSError: Another program is at work there (``EBUSY``), or the system can't store the ledger.
     """
     now = to_utc("now", now or datetime.now(UTC))
-    if step < _ONE_DAY or step % _ONE_DAY:
+    check_duration("lookback", lookback)
+    check_duration("step", step, minimum=_ONE_DAY)
+    if step % _ONE_DAY:
         raise ConfigurationError("step is a length of whole days, from one up")
     request = parse_request(query, start, end, now)
     open_store(destination, format, (), None, is_shared=True).close()
@@ -166,6 +169,7 @@ async def backfill_part(
     request = parse_request(query, start, end, now)
     if request.start is None or request.stop is None:
         raise ConfigurationError("A part has a start and an end: give a query, or start=… and end=…")
+    check_duration("lookback", lookback)
     first, stop = to_epoch_seconds(request.start), request.stop
     if stop > to_epoch_seconds(now - lookback):
         raise ConfigurationError("The part ends within the lookback, where records still change: leave it to sync")

@@ -20,6 +20,7 @@ import attrs
 from attrs import frozen
 
 from voicenter_cdr._times import DAY, ceil_epoch_seconds, from_epoch_seconds, to_epoch_seconds
+from voicenter_cdr._validation import check_duration
 from voicenter_cdr.core.streaming.base import ResumableStream
 from voicenter_cdr.core.streaming.follow_checkpoint import FollowCheckpoint, PendingVersion
 from voicenter_cdr.core.streaming.records import PageStream
@@ -162,6 +163,8 @@ class FollowStream(ResumableStream[Change]):
         now: Callable[[], datetime],
         resume_from: str | None,
     ) -> None:
+        for name, value in (("lookback", lookback), ("poll", poll), ("sweep", sweep)):
+            check_duration(name, value)
         if not _SECOND <= poll <= sweep <= lookback:
             raise ConfigurationError("follow takes poll <= sweep <= lookback, each a second or more")
         self._query = query
