@@ -96,7 +96,8 @@ def write_missed(
     if shape == "xlsx":
         also = [name for name, is_on in (("menu", menu), ("voicemail", voicemail)) if is_on]
         facts = [
-            ("period", span),
+            *([] if start is None else [("start", format_second(start))]),
+            ("end", format_second(end)),
             ("zone", zone.key),
             ("created_at", format_second(now)),
             *_provenance(copy, until),

@@ -28,7 +28,7 @@ from voicenter_cdr.export.schema import COLUMNS, Column, Kind, column_names
 from voicenter_cdr.models import Cdr
 from voicenter_cdr.models.columns import RecordBatch, iter_batches
 
-__all__ = ["Sheet", "XlsxSink", "write_workbook"]
+__all__ = ["Share", "Sheet", "XlsxSink", "write_workbook"]
 
 _MAX_ROWS: Final = 1_048_576
 """Rows of a sheet, the line of names included."""
@@ -48,6 +48,12 @@ _WIDTHS: Final[Mapping[Kind, int]] = {
 }
 
 
+class Share(float):
+    """Share from 0 to 1 that a workbook shows in percent."""
+
+    __slots__ = ()
+
+
 @frozen(kw_only=True)
 class Sheet:
     """One sheet of a workbook."""
@@ -60,7 +66,8 @@ class Sheet:
     """One sequence of values per line.
 
     Text stays text, also if it is all digits. Aware times become local dates, naive ones and dates stay as they are,
-    numbers are numbers up to fifteen digits, lists and mappings JSON text, ``None`` an empty cell.
+    numbers are numbers up to fifteen digits, shown with two decimals or, a :class:`Share`, in percent; lists and
+    mappings are JSON text, and ``None`` is an empty cell.
     """
     widths: Sequence[float] = ()
     """Widths of the columns in characters; by default about as wide as their names."""
@@ -204,6 +211,8 @@ class _Workbook:
         self.time = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self.day = self._book.add_format({"num_format": "yyyy-mm-dd"})
         self.text = self._book.add_format({"num_format": "@"})
+        self.share = self._book.add_format({"num_format": "0.0%"})
+        self.decimal = self._book.add_format({"num_format": "#,##0.00"})
         self._names: set[str] = set()
 
     def __enter__(self) -> _Workbook:
@@ -288,7 +297,8 @@ class _Lines:
             sheet.write_number(line, place, value.total_seconds())
             return
         elif _is_exact(value):
-            sheet.write_number(line, place, float(value))
+            shape = book.share if isinstance(value, Share) else book.decimal if _has_fraction(value) else None
+            sheet.write_number(line, place, float(value), shape)
             return
         text = _text(value)
         sheet.write_string(line, place, text, book.head if head else book.text if text.isdecimal() else None)
@@ -308,6 +318,11 @@ def _is_exact(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_finite() and abs(value) < _EXACT and Decimal(repr(float(value))) == value
     return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _EXACT
+
+
+def _has_fraction(value: Any) -> bool:
+    """Return ``True`` for a number that Excel would show with as many decimals as fit."""
+    return isinstance(value, float) and not value.is_integer()
 
 
 def _text(value: Any) -> str:

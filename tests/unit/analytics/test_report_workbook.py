@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from support.real_month import TEN
@@ -12,6 +14,7 @@ from voicenter_cdr.analytics import kpis, unreturned
 from voicenter_cdr.analytics.report import Provenance
 from voicenter_cdr.analytics.report.translations import LANGUAGES, Language, load_translations
 from voicenter_cdr.analytics.report.workbook import missed_sheets, report_sheets
+from voicenter_cdr.export.excel import write_workbook
 
 
 def test_report_sheets_hold_every_number_and_dimension() -> None:
@@ -64,9 +67,30 @@ def test_missed_sheets_hold_numbers_as_text_and_times_as_times(language: str, na
     """Numbers to call stay text, times are times with a zone, and Hebrew sheets run from right to left."""
     record = at(0, cdr_type=8, queue_name="Sales", dial_status="ABANDONE", duration=0, caller_number="0521234567")
     callers = unreturned([record], now=datetime(2030, 1, 1, tzinfo=UTC))
-    sheet, facts = missed_sheets(callers, [("zone", "UTC")], language=language)  # type: ignore[arg-type]
+    told = [("zone", "UTC"), ("end", "2026-08-01T00:00:00Z")]
+    sheet, facts = missed_sheets(callers, told, language=language)  # type: ignore[arg-type]
     ((number, attempts, first, last, *_),) = sheet.rows
     assert (sheet.name, number, attempts) == (name, "972521234567", 1)
     assert first == last == record.started_at
     assert sheet.right_to_left is (language == "he")
-    assert [list(row) for row in facts.rows] == [["zone" if language == "en" else "אזור זמן", "UTC"]]
+    first_fact, end = (list(row) for row in facts.rows)
+    assert first_fact == ["zone" if language == "en" else "אזור זמן", "UTC"]
+    assert end[1] == datetime(2026, 8, 1, tzinfo=UTC)
+
+
+def test_report_workbook_shows_percent_dates_and_distinct_heads(tmp_path: Path) -> None:
+    """In Excel shares are percent, facts and days are local dates, and no two heads are the same."""
+    openpyxl = pytest.importorskip("openpyxl")
+    talk = at(0, cdr_type=8, did="0722776700", dial_status="ANSWER", duration=60, user_name="Noa")
+    numbers = kpis([*TEN, talk], start=datetime(2026, 7, 13, 21, tzinfo=UTC))
+    sheets = list(report_sheets(numbers, Provenance(), language="he"))
+    write_workbook(tmp_path / "numbers.xlsx", sheets, zone=ZoneInfo("Asia/Jerusalem"))
+    words, book = load_translations("he"), openpyxl.load_workbook(tmp_path / "numbers.xlsx")
+    assert book[words["title"]]["B2"].value == datetime(2026, 7, 14)
+    whole = {row[6].value: row[1] for row in book[words["key_numbers"]].iter_rows(min_row=2)}
+    assert whole["answer_rate"].number_format == "0.0%"
+    assert whole["answer_rate"].value == pytest.approx(numbers["answer_rate"].value)
+    assert whole["abandon_time"].number_format in ("General", "#,##0.00")
+    assert book[words["agents_by_day"]]["A2"].is_date
+    for sheet in sheets:
+        assert len(set(sheet.columns)) == len(sheet.columns), sheet.name

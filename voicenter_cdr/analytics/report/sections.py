@@ -118,7 +118,7 @@ class _Sections:
 
     # --- over time
 
-    def _hours(self) -> Section:
+    def _hours(self) -> Section | None:
         groups = self._numbers.groups["weekday_hour"]
         means = {
             int(group.key or 0): (group["inbound_calls"].value or 0) / group.hours
@@ -130,6 +130,8 @@ class _Sections:
             for group in groups
             if group["abandonment_rate"].value is not None
         }
+        if not means and not lost:
+            return None
         words, weekdays = self._words, self._words.weekdays
         title = words["by_hour_of_week"]
         picture = heatmap(means, weekdays, title, _short, mirrored=self._mirrored)
@@ -177,7 +179,7 @@ class _Sections:
     def _day(self, name: str, dimension: str) -> Cell:
         day = date.fromisoformat(name)
         if dimension != "day":
-            return Cell(name)
+            return Cell(f"{day:%d.%m.%Y}")
         return Cell(f"{day:%d.%m}", self._words.weekdays[(day.weekday() + 1) % 7])
 
     def _intervals(self) -> Section | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from voicenter_cdr.analytics.missed_calls import Unreturned
 from voicenter_cdr.analytics.report.provenance import Provenance
 from voicenter_cdr.analytics.report.translations import Language, Translations, load_translations
-from voicenter_cdr.analytics.results import Group, Kpis
-from voicenter_cdr.export.excel import Sheet
+from voicenter_cdr.analytics.results import Group, Kpi, Kpis
+from voicenter_cdr.export.excel import Share, Sheet
 
 __all__ = ["missed_sheets", "report_sheets"]
 
@@ -17,7 +20,7 @@ __all__ = ["missed_sheets", "report_sheets"]
 def report_sheets(
     numbers: Kpis, provenance: Provenance, *, language: Language = "en", before: Kpis | None = None
 ) -> Iterator[Sheet]:
-    """Yield the sheets of a report. Shares are from 0 to 1, lengths of time in seconds, money in ILS.
+    """Yield the sheets of a report. Shares are shown in percent, lengths of time are in seconds, money in ILS.
 
     ``before`` holds the numbers of the period to compare with.
     """
@@ -64,26 +67,38 @@ def _facts(words: Translations, facts: Sequence[tuple[str, Any]]) -> Sheet:
     return Sheet(
         name=words["title"],
         columns=(words["number"], words["value"]),
-        rows=[
-            [words.lookup("columns", name, name), words.lookup("values", text, text) if isinstance(text, str) else text]
-            for name, text in facts
-        ],
+        rows=[[words.lookup("columns", name, name), _fact(text, words)] for name, text in facts],
         widths=(18, 60),
         right_to_left=_is_rtl(words),
     )
+
+
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def _fact(value: Any, words: Translations) -> Any:
+    """Return a fact as readers know it; an instant as one, which the workbook shows in its zone."""
+    if not isinstance(value, str):
+        return value
+    return datetime.fromisoformat(value) if _INSTANT.fullmatch(value) else words.lookup("values", value, value)
+
+
+def _shown(kpi: Kpi) -> Any:
+    """Return the value of a number; a share as one, which the workbook shows in percent."""
+    return Share(kpi.value) if kpi.value is not None and kpi.definition.unit == "share" else kpi.value
 
 
 def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
     rows = [
         [
             words.title(kpi.definition, numbers.options),
-            kpi.value,
+            _shown(kpi),
             words.lookup("units", kpi.definition.unit, kpi.definition.unit),
             kpi.numerator,
             kpi.denominator,
             words.variant(kpi.definition, numbers.options),
             kpi.name,
-            *([] if before is None else [before[kpi.name].value]),
+            *([] if before is None else [_shown(before[kpi.name])]),
         ]
         for kpi in numbers.overall.values()
     ]
@@ -99,14 +114,21 @@ def _whole(numbers: Kpis, words: Translations, before: Kpis | None) -> Sheet:
 def _dimension(numbers: Kpis, dimension: str, words: Translations) -> Sheet:
     groups = numbers.groups[dimension]
     kpis = {name: kpi for group in groups for name, kpi in group.kpis.items()}
+    titles = {name: words.title(kpi.definition, numbers.options) for name, kpi in kpis.items()}
+    times = Counter(titles.values())
     heads = [
-        words.title(kpi.definition, numbers.options) if "titles" in words.tables else name for name, kpi in kpis.items()
+        name
+        if "titles" not in words.tables
+        else f"{title} ({words.variant(kpis[name].definition, numbers.options)})"
+        if times[title] > 1
+        else title
+        for name, title in titles.items()
     ]
     rows = [
         [
             group.key,
             _label(group, dimension, words),
-            *(group.kpis[name].value if name in group.kpis else None for name in kpis),
+            *(_shown(group.kpis[name]) if name in group.kpis else None for name in kpis),
         ]
         for group in groups
     ]
@@ -132,7 +154,10 @@ def _label(group: Group, dimension: str, words: Translations) -> str | None:
 
 def _details(numbers: Kpis, words: Translations) -> Iterator[Sheet]:
     """Yield the sheets besides groups: targets, waits, paths between queues, and agents' days."""
-    targets = [tuple(result.to_dict().values()) for result in numbers.targets]
+    targets = [
+        (*values[:3], *(value if value is None else Share(value) for value in values[3:5]), *values[5:])
+        for values in (tuple(result.to_dict().values()) for result in numbers.targets)
+    ]
     names = ("queue", "name", "answer_within", "target", "value", "met", "intervals_met", "intervals")
     yield from _sheet(words, "targets", names, targets)
     queues = [(group.key, group.waits) for group in numbers.groups.get("queue", ())]
@@ -144,7 +169,7 @@ def _details(numbers: Kpis, words: Translations) -> Iterator[Sheet]:
     yield from _sheet(words, "waits", ("queue", "above", "up_to", "answered", "abandoned"), waits)
     flow = [tuple(step.to_dict().values()) for step in numbers.flow]
     yield from _sheet(words, "flow", ("source", "target", "answered", "calls"), flow)
-    days = [(one.day.isoformat(), one.agent, one.label, one.first, one.last, one.talk) for one in numbers.agent_days]
+    days = [(one.day, one.agent, one.label, one.first, one.last, one.talk) for one in numbers.agent_days]
     yield from _sheet(words, "agents_by_day", ("day", "agent", "label", "first", "last", "talk"), days)
 
 
