@@ -264,6 +264,19 @@ def test_decoder_list_named_in_a_text_does_not_hide_the_list() -> None:
     assert response.row_count == 4_000
 
 
+@pytest.mark.parametrize("size", [1, 50, CHUNK])
+def test_decoder_half_a_character_reads_the_same_in_any_row(size: int) -> None:
+    """Half of a surrogate pair, as bytes that are no UTF-8 or as an escape, is kept, and costs nothing around it."""
+    sent = [ROW | {"CallID": f"{n}\ud800"} for n in range(3)]
+    told = set()
+    for text in (json.dumps(sent), json.dumps(sent, ensure_ascii=False)):
+        data = b'{"ERROR_NUMBER":0,"CDR_LIST":' + text.encode("utf-8", "surrogatepass") + b',"TOTAL_HITS":3}'
+        for loads in parsers():
+            response = read(data, size, loads)
+            told.add((tuple(record.call_id for record in response.records), response.total_hits))
+    assert told == {(("0\ud800", "1\ud800", "2\ud800"), 3)}
+
+
 # --- words of the service
 
 

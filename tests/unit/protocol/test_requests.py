@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from support.responses import CODE, END, START, TOKEN
@@ -14,7 +15,7 @@ from voicenter_cdr import (
     ConfigurationError,
     Sort,
 )
-from voicenter_cdr.core.protocol.requests import Credentials, call_id_window, encode_query
+from voicenter_cdr.core.protocol.requests import Credentials, call_id_window, encode_query, parse_credentials
 
 
 def test_encode_post_is_nested() -> None:
@@ -150,3 +151,32 @@ def test_call_window_a_call_id_without_a_date_asks_for_one(call_id: str) -> None
         call_id_window(call_id)
     words = "This call_id does not begin with a date and time; say when the call was: get_call(call_id, around=…)"
     assert str(caught.value).splitlines()[0] == words
+
+
+@pytest.mark.parametrize(
+    ("code", "token", "told"),
+    [
+        (None, None, "No credential"),
+        ("", "  ", "No credential"),
+        ("a", "b", "Two credentials"),
+        ("a b", None, "The code"),
+        ("a\nb", None, "The code"),
+        ("a\x7f", None, "The code"),
+        (None, "\u05d0", "The token"),
+        (5, None, "code takes text"),
+        (None, b"x", "token takes text"),
+    ],
+)
+def test_credentials_that_can_not_be_meant_are_refused(code: Any, token: Any, told: str) -> None:
+    """The text says which of the two, and never what it was."""
+    made = parse_credentials(code, token)
+    assert isinstance(made, str)
+    assert made.startswith(told)
+
+
+@pytest.mark.parametrize(("code", "token"), [(" a ", None), ("a", ""), (None, "a"), (" ", "a\n")])
+def test_credentials_are_taken_without_the_space_around(code: str | None, token: str | None) -> None:
+    """Exactly one of the two."""
+    made = parse_credentials(code, token)
+    assert isinstance(made, Credentials)
+    assert made.secret == "a"

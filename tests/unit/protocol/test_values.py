@@ -42,6 +42,11 @@ from voicenter_cdr.errors import Problem
         ("RecordExpect", 1, True),
         ("RecordExpect", "false", False),
         ("RecordExpect", "0", False),
+        ("RecordExpect", 0, False),
+        ("RecordExpect", "No", False),
+        ("RecordExpect", " YES ", True),
+        ("RecordExpect", "1", True),
+        ("RecordExpect", "", None),
         ("RecordExpect", None, None),
         ("Price", "7.5", Decimal("7.5")),
         ("Price", 7.25, Decimal("7.25")),
@@ -262,10 +267,10 @@ def test_value_menu_of_steps_alone_leaves_nothing_over(sent: Any) -> None:
 
 def test_value_equal_values_of_other_types_are_not_mixed_up() -> None:
     """1 and true are equal to Python; what was read of one is not taken for the other."""
-    steps = [{"LayerName": "A", "DTMF": value, "LayerNumber": "0"} for value in (1, True)]
-    good, bad = read(body(RECORD | {"DTMFData": [steps[0]]}, RECORD | {"DTMFData": [steps[1]]})).records
-    assert good.dtmf_data == (IvrStep("A", "1", "0"),)
-    assert bad.dtmf_data is None
+    for part in ("LayerName", "DTMF", "LayerNumber"):
+        steps = [{"LayerName": "1", "DTMF": "1", "LayerNumber": "1"} | {part: value} for value in (1, True, 1.0)]
+        done, _ = decode_rows(RecordDecoder(), *[[RECORD | {"DTMFData": [step]}] * 2 for step in steps])
+        assert [cdr.dtmf_data for cdr in done] == [(IvrStep("1", "1", "1"),)] * 2 + [None] * 4
 
 
 def test_value_step_of_other_keys_is_not_taken_for_a_plain_one() -> None:
