@@ -311,9 +311,9 @@ async def test_sqlite_limiter_failed_commit_grants_nothing(tmp_path: Path) -> No
         failures = 0
 
         @contextlib.contextmanager
-        def _transaction(self) -> Iterator[sqlite3.Connection]:
-            with super()._transaction() as connection:
-                yield connection
+        def _transaction(self) -> Iterator[tuple[sqlite3.Connection, str, float]]:
+            with super()._transaction() as (connection, history, now):
+                yield connection, history, now
                 if self.failures:
                     self.failures -= 1
                     connection.execute("ROLLBACK")

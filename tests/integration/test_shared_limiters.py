@@ -72,8 +72,34 @@ def test_sqlite_limiter_lost_file_grants_no_more_than_the_limit(tmp_path: Path, 
     run_virtual(main())
 
 
+def test_sqlite_limiter_backup_of_an_earlier_file_grants_no_more_than_the_limit(tmp_path: Path) -> None:
+    """A file that was removed, made again, and replaced by what it was at first: the permits since then still count."""
+
+    async def main() -> None:
+        loop, times, path = asyncio.get_running_loop(), list[float](), tmp_path / "rate.db"
+        limiters = [SqliteLimiter(path, clock=loop.time) for _ in range(2)]
+
+        async def use(limiter: SqliteLimiter, count: int) -> None:
+            for _ in range(count):
+                await limiter.acquire()
+                times.append(loop.time())
+
+        await asyncio.gather(*[use(limiter, 1) for limiter in limiters])
+        backup = shutil.copy(path, tmp_path / "backup.db")
+        path.unlink()
+        await asyncio.gather(*[use(limiter, 15) for limiter in limiters])
+        backup.replace(path)
+        await asyncio.gather(*[use(limiter, 15) for limiter in limiters])
+        assert busiest(times, 60.0) <= 30
+        assert loop.time() < 4 * 64
+
+    run_virtual(main())
+
+
 @examples(20)
-@given(st.lists(st.tuples(st.sampled_from(["use", "lose", "leave"]), st.floats(0, 30)), max_size=12))
+@given(
+    st.lists(st.tuples(st.sampled_from(["use", "lose", "leave", "back up", "restore"]), st.floats(0, 30)), max_size=12)
+)
 def test_sqlite_limiter_any_history_keeps_the_limit(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float]]
 ) -> None:
@@ -93,6 +119,10 @@ def test_sqlite_limiter_any_history_keeps_the_limit(
         for kind, pause in steps:
             if kind == "lose":
                 path.unlink(missing_ok=True)
+            elif kind == "back up" and path.exists():
+                shutil.copy(path, path.with_suffix(".bak"))
+            elif kind == "restore" and path.with_suffix(".bak").exists():
+                path.with_suffix(".bak").replace(path)
             elif kind == "leave" and tasks:
                 tasks[-1].cancel()
             else:

@@ -104,6 +104,7 @@ class SqliteLimiter:
         self._inode: tuple[int, int] | None = None
         self._history: str | None = None
         self._is_replaced = False
+        self._seen_at = 0.0
         self._lock = threading.Lock()
         self._cleanups = Cleanups()
 
@@ -155,11 +156,10 @@ class SqliteLimiter:
 
     def _try_acquire(self, place: _Place) -> None:
         """Take a permit if one is free and nobody waits before us; else join the line and return the seconds."""
-        with self._transaction() as connection:
-            now, account = self._clock(), self._account
-            self._check_history(connection, now)
-            if place.history != self._history:  # the row was lost with its file, and another one may have its number
-                place.row, place.granted_at, place.history = None, None, self._history
+        account = self._account
+        with self._transaction() as (connection, history, now):
+            if place.history != history:  # the row was lost with its file, and another one may have its number
+                place.row, place.granted_at, place.history = None, None, history
             connection.execute(
                 "UPDATE reservations SET free = ? WHERE account = ? AND made > ? AND free > 0",
                 (self._permit_seconds, account, now),
@@ -197,13 +197,15 @@ class SqliteLimiter:
         # After the commit: a permit that could not be committed is not granted.
         place.row, place.wait, place.granted_at = row, wait, now if is_granted else None
 
-    def _check_history(self, connection: sqlite3.Connection, now: float) -> None:
-        """Grant nothing for one hold after permits may have been lost with an earlier file."""
+    def _check_history(self, connection: sqlite3.Connection, now: float) -> str:
+        """Return the name of the file's history; grant nothing for one hold where permits may have been lost."""
         for statement in _SCHEMA:  # the file can be emptied in place at any time
             connection.execute(statement)
         found = connection.execute("SELECT name, began FROM history").fetchone()
-        # A restored backup has the known name, in another file: its rows are out of date.
-        is_outdated = found is not None and self._is_replaced and found[0] == self._history
+        # A restored backup has the known name, in another file, or one that came before it: its rows are out of date.
+        is_outdated = found is not None and (
+            self._is_replaced if found[0] == self._history else self._history is not None and found[1] < self._seen_at
+        )
         if found is None or is_outdated:
             found = secrets.token_hex(8), now
             connection.execute("DELETE FROM history")
@@ -214,19 +216,18 @@ class SqliteLimiter:
                 "INSERT INTO reservations (account, made, free) VALUES (?, ?, ?)",
                 [(self._account, began, began + self._permit_seconds)] * self._limit.requests,
             )
-        self._history, self._is_replaced = name, False
+        return str(name)
 
     def _withdraw(self, place: _Place) -> None:
         if place.row is None:
             return
-        with self._transaction() as connection:
-            self._check_history(connection, self._clock())
-            if place.history == self._history:
+        with self._transaction() as (connection, history, _):
+            if place.history == history:
                 connection.execute("DELETE FROM reservations WHERE id = ?", (place.row,))
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open the file that has the name now, and write to it alone."""
+    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, str, float]]:
+        """Open the file that has the name now, and write to it alone; yield its history and the time, too."""
         # An open connection would continue with a removed file, and with pages of one that was emptied.
         with self._lock, contextlib.closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT)) as connection:
             connection.isolation_level = None  # transactions are managed here
@@ -235,8 +236,12 @@ class SqliteLimiter:
             inode = stat.st_dev, stat.st_ino
             self._is_replaced = self._is_replaced or self._inode not in (None, inode)
             self._inode = inode
-            yield connection
+            now = self._clock()
+            history = self._check_history(connection, now)
+            yield connection, history, now
             connection.execute("COMMIT")
+            # Noted now: where the commit fails, the next attempt must find out the same.
+            self._history, self._is_replaced, self._seen_at = history, False, now
 
 
 def _is_busy(error: Exception) -> bool:

@@ -154,7 +154,7 @@ def test_call_window_a_call_id_without_a_date_asks_for_one(call_id: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "token", "told"),
+    ("code", "token", "error"),
     [
         (None, None, "No credential"),
         ("", "  ", "No credential"),
@@ -167,11 +167,11 @@ def test_call_window_a_call_id_without_a_date_asks_for_one(call_id: str) -> None
         (None, b"x", "token takes text"),
     ],
 )
-def test_credentials_that_can_not_be_meant_are_refused(code: Any, token: Any, told: str) -> None:
+def test_credentials_that_can_not_be_meant_are_refused(code: Any, token: Any, error: str) -> None:
     """The text says which of the two, and never what it was."""
     made = parse_credentials(code, token)
     assert isinstance(made, str)
-    assert made.startswith(told)
+    assert made.startswith(error)
 
 
 @pytest.mark.parametrize(("code", "token"), [(" a ", None), ("a", ""), (None, "a"), (" ", "a\n")])
