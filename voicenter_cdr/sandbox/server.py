@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 from voicenter_cdr._extras import missing_extra
 from voicenter_cdr.errors import ConfigurationError
@@ -104,6 +104,10 @@ def _quiet() -> Iterator[None]:
                 logging.getLogger(name).setLevel(_levels[name])
 
 
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d*)?", re.ASCII)
+"""Host header: a name or an address, and perhaps a port. (``inet_aton`` ignores whatever follows a blank.)"""
+
+
 def _guarded(app: Any, names: frozenset[str]) -> Any:
     """Wrap an application so that it answers requests by its own names only."""
 
@@ -122,7 +126,8 @@ def _guarded(app: Any, names: frozenset[str]) -> Any:
 
 def _is_own(header: str, names: frozenset[str]) -> bool:
     """Return ``True`` for a Host header that no web page of another site can send: an own name, or an IP address."""
-    name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    found = _HOST.fullmatch(header)
+    name = found[1].strip("[]").lower().rstrip(".") if found else ""
     with contextlib.suppress(OSError):
         return bool(socket.inet_aton(name))
     with contextlib.suppress(ValueError):

@@ -44,6 +44,9 @@ async def test_serving_answers_until_the_block_is_left() -> None:
         ("calls.test", 200),
         ("evil.example:8000", 421),
         ("127.0.0.1.evil.example", 421),
+        ("127.0.0.1 evil.example", 421),
+        ("evil.example@127.0.0.1", 421),
+        ("[::1].evil.example", 421),
         ("", 421),
     ],
 )
