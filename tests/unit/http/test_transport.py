@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 
 import httpx
 import pytest
 
 from voicenter_cdr import ConfigurationError
-from voicenter_cdr.core.http.transport import Connections, find_proxy, is_loopback, validate_url
+from voicenter_cdr.core.http.transport import Connections, HttpcoreLogFilter, find_proxy, is_loopback, validate_url
 
 EXAMPLE = "https://example.com/"
 
@@ -105,3 +106,20 @@ async def test_connections_closed_send_nothing_any_more() -> None:
         async with connections.stream(httpx.Request("GET", EXAMPLE)):
             pass
     assert len(sent) == 1
+
+
+async def test_connections_log_is_concealed_for_their_own_requests_alone() -> None:
+    """Another user of httpcore in the same program finds its own requests in the log as before."""
+    text = "receive_response_headers.complete return_value=(b'x')"
+
+    def logged() -> str:
+        record = logging.LogRecord("httpcore.http11", logging.DEBUG, "", 0, text, (), None)
+        assert HttpcoreLogFilter().filter(record)
+        return record.getMessage()
+
+    connections = Connections(httpx.MockTransport(lambda _: httpx.Response(200)))
+    assert logged() == text
+    async with connections.stream(httpx.Request("GET", "https://a.example/")):
+        assert logged() == "receive_response_headers.complete"
+    assert logged() == text
+    await connections.aclose()
