@@ -270,16 +270,6 @@ async def test_scheduler_late_caller_waits_for_the_permit_as_well(arrives: float
     assert loop.time() == pytest.approx(60.101, abs=0.005)
 
 
-async def test_scheduler_caller_who_comes_near_the_end_of_a_pause_waits_for_it() -> None:
-    """No probe is sent early, however short the rest of the pause."""
-    loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(30, 60.0), None)
-    refused = await scheduler.acquire(interactive=True, max_wait=None)
-    pause = scheduler.record_refusal(refused, None)
-    await asyncio.sleep(pause - 0.1)
-    assert (await scheduler.acquire(interactive=True, max_wait=None)).is_probe
-    assert loop.time() >= pause
-
-
 async def test_scheduler_refusal_lets_one_caller_probe() -> None:
     """After error 1 everybody waits, then one goes; if its answer is lost, the next one; a success lets all go."""
     loop, scheduler = asyncio.get_running_loop(), RequestScheduler(RateLimit(30, 60.0), None)
