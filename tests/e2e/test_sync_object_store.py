@@ -150,6 +150,17 @@ def _store(target: str, **options: Any) -> ObjectStore:
     return made
 
 
+@pytest.mark.parametrize("until", ["1e18", "NaN", "null", "[" * 99_999])
+async def test_object_store_lease_that_is_not_sound_keeps_nobody_away(
+    account: Account, server: ObjectServer, target: str, until: str
+) -> None:
+    """A lease by a clock that was years ahead, or one that is damaged, would never end."""
+    await account.sync(target, NOW)
+    key = f"{target.removeprefix('s3://')}_voicenter_sync.lock"
+    server.objects[key] = f'{{"owner": "x", "until": {until}}}'.encode()
+    assert (await account.sync(target, NOW)).is_complete
+
+
 async def test_object_store_after_a_failure_resumes_at_the_watermark(
     account: Account, server: ObjectServer, target: str
 ) -> None:

@@ -48,6 +48,8 @@ __all__ = ["LEASE_SECONDS", "ObjectStore", "SharedObjectStore", "open_object_sto
 
 LEASE_SECONDS: Final = 300.0
 """Time after which a silent writer is presumed dead."""
+_LONGEST_LEASE: Final = 86_400.0
+"""Seconds from which on a lease is no sound one: the clock of the machine that wrote it was wrong."""
 _LEASE: Final = "_voicenter_sync.lock"
 _MERGE_ATTEMPTS: Final = 100
 _MERGE_PAUSE: Final = 0.3
@@ -96,7 +98,8 @@ class ObjectStore:
     def _is_held(self, data: bytes) -> bool:
         try:
             lease = json.loads(data)
-            return float(lease["until"]) > self._clock() and not has_ended(lease.get("process"))
+            left = float(lease["until"]) - self._clock()
+            return 0 < left < _LONGEST_LEASE and not has_ended(lease.get("process"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
 
