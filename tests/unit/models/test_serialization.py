@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from hypothesis import given
 from support.any_records import records as any_record
 
-from voicenter_cdr import Cdr, CdrField, CdrType, DialStatus, IvrStep, Page
+from voicenter_cdr import Cdr, CdrField, CdrType, DialStatus, InvalidRecord, IvrStep, Page, Problem
 from voicenter_cdr.analytics import Kpi, kpis
 from voicenter_cdr.calls import Call, stitch
 from voicenter_cdr.core.protocol.values import freeze
-from voicenter_cdr.export import row
+from voicenter_cdr.export import arrow_schema, row
+from voicenter_cdr.models.columns import RecordTable
 from voicenter_cdr.models.serialization import Serializable, to_jsonable
 from voicenter_cdr.testing import make_record
 
@@ -157,6 +159,14 @@ async def test_fastapi_returns_records_and_describes_them() -> None:
         assert json.dumps(described["description"], ensure_ascii=False) in openapi
 
 
+@pytest.mark.parametrize("value", VALUES)
+def test_fastapi_encoder_takes_the_dict(value: Serializable) -> None:
+    """``jsonable_encoder`` changes nothing of ``to_dict``, and takes an object where that is passed as its encoder."""
+    encode = pytest.importorskip("fastapi.encoders").jsonable_encoder
+    assert encode(value.to_dict()) == value.to_dict()
+    assert encode([value], custom_encoder={type(value): type(value).to_dict}) == [value.to_dict()]
+
+
 def test_pydantic_is_not_imported_by_this_package() -> None:
     """The hooks cost nothing where pydantic is not used."""
     code = "import sys, voicenter_cdr.analytics, voicenter_cdr.calls; print('pydantic_core' in sys.modules)"
@@ -179,6 +189,31 @@ IDS = [record.call_id for record in RECORDS]
 def test_pyarrow_reads_a_page() -> None:
     """``pyarrow.table(page)`` needs no adapter."""
     assert pytest.importorskip("pyarrow").table(PAGE).column("call_id").to_pylist() == IDS
+
+
+@pytest.mark.parametrize("records", [[], RECORDS, RecordTable.of(RECORDS).project(["queue_name"])])
+def test_page_of_any_records_leaves_in_the_requested_types(records: Sequence[Cdr]) -> None:
+    """Without records, with unreadable ones or with chosen fields: all columns, in the types asked for."""
+    pyarrow = pytest.importorskip("pyarrow")
+    unreadable = InvalidRecord((Problem("$.CDR_LIST[0]", "an object"),), 5)
+    page = attrs.evolve(PAGE, records=records, invalid=(unreadable,))
+    own = pyarrow.table(page)
+    assert (own.num_rows, own.schema) == (len(records), arrow_schema())
+    wanted = pyarrow.schema(
+        [field.with_type(pyarrow.large_string()) if field.type == pyarrow.string() else field for field in own.schema]
+    )
+    requested = pyarrow.table(page, schema=wanted)
+    assert (requested.schema, requested.num_rows) == (wanted, len(records))
+    assert requested.to_pylist() == own.to_pylist()
+
+
+@pytest.mark.parametrize("records", [[], RECORDS])
+def test_libraries_count_a_page_with_or_without_records(records: Sequence[Cdr]) -> None:
+    """An empty page is a table without rows."""
+    page = attrs.evolve(PAGE, records=records)
+    assert pytest.importorskip("polars").DataFrame(page).height == len(records)
+    assert len(pytest.importorskip("pandas").DataFrame.from_arrow(page)) == len(records)
+    assert pytest.importorskip("duckdb").sql("select count(*) from page").fetchall() == [(len(records),)]
 
 
 def test_polars_reads_a_page() -> None:
