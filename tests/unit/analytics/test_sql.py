@@ -17,12 +17,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.examples import examples
 from support.real_month import TEN, bank, month, with_data
-from support.records import at, cdrs
+from support.records import at, cdrs, records_of
 from support.servers import postgres
 
 from voicenter_cdr import Cdr, ConfigurationError
 from voicenter_cdr.analytics import DIMENSIONS, KpiOptions, Kpis, WaitSource, create_views, kpis, unreturned, views
 from voicenter_cdr.export import COLUMNS, Kind, committing, open_sink, rows
+from voicenter_cdr.sandbox import CallCentre
 
 
 def dialects(default: str) -> pytest.MarkDecorator:
@@ -216,6 +217,50 @@ def test_views_sqlite_never_reads_a_table_for_each_row_of_another(tmp_path: Path
                 if detail.startswith("SCAN ") and detail.split()[1] not in single:
                     loops.setdefault(parent, []).append(detail)
             assert all(len(scans) == 1 for scans in loops.values()), name
+
+
+def work_of_sqlite(connection: Any, view: str) -> int:
+    """Return the instructions, in hundreds, by which SQLite answers for a view."""
+    steps = []
+    connection.set_progress_handler(lambda: steps.append(None), 100)
+    connection.execute(f"SELECT * FROM {view}").fetchall()
+    connection.set_progress_handler(None, 0)
+    return len(steps)
+
+
+def work_of_postgres(connection: Any, view: str) -> int:
+    """Return the rows that PostgreSQL takes in hand for a view, on all nodes of its plan."""
+
+    def visited(node: dict[str, Any]) -> int:
+        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
+        return rows * node["Actual Loops"] + sum(map(visited, node.get("Plans", ())))
+
+    connection.execute("ANALYZE cdr; SET jit = off")
+    ((found,),) = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) SELECT * FROM {view}")
+    return visited(found[0]["Plan"])
+
+
+WORK = {"sqlite": (work_of_sqlite, 500), "postgres": (work_of_postgres, 6_000)}
+"""How work is counted, and the records for it: PostgreSQL reads small tables again and again, since that is quicker."""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("view", ["kpi_leg", "kpi_flow", "kpi_call", "kpi_unreturned", "kpi_by_day", "kpi_overall"])
+@pytest.mark.parametrize("dialect", WORK)
+def test_views_work_grows_with_the_records_not_their_square(
+    dialect: str, view: str, tmp_path: Path, request: Any
+) -> None:
+    """Twice the records are twice the work, as the database counts it, and not four times."""
+    count, number = WORK[dialect]
+    end = datetime(2026, 12, 1, tzinfo=UTC)
+    records = records_of(CallCentre(end - timedelta(days=30), end, varied=True, calls_per_day=number // 25))
+    half, whole = records[: number // 2], records[:number]
+    work = []
+    for some in (half, whole):
+        with connected(dialect, tmp_path, some, request) as connection:
+            work.append(count(connection, view))
+    assert len(whole) == number
+    assert work[1] < 2.4 * work[0]
 
 
 def test_views_impossible_options_are_refused() -> None:
