@@ -25,6 +25,7 @@ from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import CallerActivity
 from voicenter_cdr.analytics.statistics import QUARTER, local_time
 from voicenter_cdr.analytics.store import Combination, RecordStore
+from voicenter_cdr.calls import Outcome
 
 __all__ = ["CallerItem", "CallerStories", "caller_events", "missed_since"]
 
@@ -139,7 +140,8 @@ class CallerStories:
         self._certain = 0
         self._is_ended = False
         self._known: Sequence[Combination] = ()
-        self._decided: list[CallerItem] = []
+        self._by_combination: Counter[tuple[Item, int, int]] = Counter()
+        self._by_quarter: Counter[tuple[Item, Outcome, int, int]] = Counter()
         self.withheld = 0
         """Missed calls of callers who are not known."""
         self.waiting = 0
@@ -223,20 +225,26 @@ class CallerStories:
             if not self._is_ended:
                 self._undecided.append(_Undecided(decided_at, item, number, tried, returned))
             return
-        self._decided.append(item)
+        kind, place, quarter, tags = item
+        self._by_combination[kind, place, tags] += 1
+        self._by_quarter[kind, self._known[place].leg.outcome, quarter, tags] += 1
         if tried is not None:
             self.attempt_delays[tried] += 1
         if returned is not None:
             self.delays[returned] += 1
-        if item[0] is Item.ANSWERED:
+        if kind is Item.ANSWERED:
             story = self._histories[number]
             story.is_followed = True
-            story.called_again |= item[3] != 0
+            story.called_again |= tags != 0
 
-    def drain(self) -> list[CallerItem]:
-        """Return the items that were decided since the last time."""
-        decided, self._decided = self._decided, []
-        return decided
+    def drain(self) -> tuple[Counter[tuple[Item, int, int]], Counter[tuple[Item, Outcome, int, int]]]:
+        """Return the numbers of items decided since the last time.
+
+        By kind, combination of the leg and tags; and by kind, outcome of the leg, quarter of an hour and tags.
+        """
+        found = self._by_combination, self._by_quarter
+        self._by_combination, self._by_quarter = Counter(), Counter()
+        return found
 
     @property
     def missed(self) -> int:

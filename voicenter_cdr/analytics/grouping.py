@@ -9,7 +9,7 @@ from itertools import compress
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from voicenter_cdr.analytics.callers import CallerItem, CallerStories
+from voicenter_cdr.analytics.callers import CallerStories
 from voicenter_cdr.analytics.dimensions import DIMENSIONS, TIMES
 from voicenter_cdr.analytics.figures import Cell, Figures, merge
 from voicenter_cdr.analytics.levels import Calls
@@ -121,9 +121,9 @@ class Grouping:
         legs = self._join_legs(store, [labels[one] for one in combinations], kinds, taken)
         firsts = [rows[shape.summary.first] for shape, linked in calls.linked.items() for rows in linked]
         whole = self._join_linked(store, calls, firsts, labels)
-        decided = self._join_callers(store, callers.drain(), labels)
-        for items in (legs, whole, decided):
+        for items in (legs, whole):
             count(items, self._kinds, self._tables, self._options.short_talk)
+        self._add_callers(store, callers, labels)
         self._count_menu(store, zip(combinations, legs.kinds, strict=True))
         self._count_menu(store, zip([store.combinations[row] for row in firsts], whole.kinds, strict=True))
         self._add_days(store, combinations, legs, compress(zip(store.starts, store.rings, strict=True), taken))
@@ -243,21 +243,21 @@ class Grouping:
             outcome = first[kinds[row]][0].outcome
             self._entries[QueueEntry(queue, _format_interval(local, minutes), outcome, store.wait(row))] += 1
 
-    def _join_callers(self, store: RecordStore, decided: Sequence[CallerItem], labels: Sequence[int]) -> Items:
-        """Return missed callers, and answered ones that were followed, as items."""
+    def _add_callers(self, store: RecordStore, callers: CallerStories, labels: Sequence[int]) -> None:
+        """Add the missed callers, and the answered ones that were followed."""
+        by_combination, by_quarter = callers.drain()
+
+        def place(item: Item, outcome: Outcome, tags: int) -> int:
+            return self._kinds.place((LegProfile(item, None, Direction.INBOUND, outcome, tags),))
+
         outcomes = [one.leg.outcome for one in store.known]
-        places: dict[tuple[Item, Outcome, int], int] = {}
-        kinds = []
-        for item, combination, _, tags in decided:
-            key = (item, outcomes[combination], tags)
-            kind = places.get(key)
-            if kind is None:
-                profile = LegProfile(item, None, Direction.INBOUND, outcomes[combination], tags)
-                kind = places[key] = self._kinds.place((profile,))
-            kinds.append(kind)
-        groups = self._group([labels[one[1]] for one in decided], [one[2] for one in decided])
-        nothing = [None] * len(kinds)
-        return Items(kinds, groups, [UNKNOWN] * len(kinds), nothing, nothing)
+        kinds = [place(item, outcomes[combination], tags) for item, combination, tags in by_combination]
+        groups = [labels[combination] for _, combination, _ in by_combination]
+        self._tables["labels"].add_items(groups, kinds, by_combination.values())
+        kinds = [place(item, outcome, tags) for item, outcome, _, tags in by_quarter]
+        times = self._group([0] * len(kinds), [quarter for _, _, quarter, _ in by_quarter])
+        for name in times.keys() - {"labels"}:
+            self._tables[name].add_items(times[name], kinds, by_quarter.values())
 
     # -- telling
 

@@ -167,6 +167,12 @@ class SumTable:
     _unpriced: Counter[int] = field(factory=Counter)
     _waits: Counter[tuple[int, float]] = field(factory=Counter)
 
+    def add_items(self, groups: Iterable[int], kinds: Iterable[int], numbers: Iterable[int]) -> None:
+        """Add numbers of items that have neither lengths nor prices."""
+        for group, kind, number in zip(groups, kinds, numbers, strict=True):
+            self._items[group * _WIDTH + kind] += number
+            self._unpriced[group * _WIDTH + kind] += number
+
     def add_cells(self, cells: Sequence[int], measured: _Measured) -> None:
         """Add one item for each of these cells."""
         self._items.update(cells)
