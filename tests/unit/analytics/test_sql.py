@@ -241,7 +241,7 @@ def work_of_postgres(connection: Any, view: str) -> int:
 
 
 WORK = {"sqlite": (work_of_sqlite, 500), "postgres": (work_of_postgres, 6_000)}
-"""How work is counted, and the records for it: PostgreSQL reads small tables again and again, since that is quicker."""
+"""Functions that count work, with the records for it: PostgreSQL reads small tables repeatedly, which is quicker."""
 
 
 @pytest.mark.exhaustive
