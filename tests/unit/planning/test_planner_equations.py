@@ -170,7 +170,7 @@ def test_planner_smaller_cap_is_learnt_from_the_second_page_that_shows_it(second
 # --- bounds
 
 
-@pytest.mark.parametrize(("unseen", "is_learnt"), [(5, False), (6, True)])
+@pytest.mark.parametrize(("unseen", "is_learnt"), [(2, False), (3, True)])
 def test_planner_rows_at_a_lower_bound_count_once_each(unseen: int, is_learnt: bool) -> None:
     """Only those of the border, not those before it, show that a lower bound is exclusive."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=unseen + 3, largest_total=99)
@@ -182,7 +182,7 @@ def test_planner_rows_at_a_lower_bound_count_once_each(unseen: int, is_learnt: b
 def test_planner_remainder_from_a_second_earlier_that_fails_takes_back_one_row() -> None:
     """A request that began before the border shows nothing of bounds but that the guess may be wrong."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4, largest_total=99)
-    planner.learn_bounds(6)
+    planner.learn_bounds(3)
     answer_next(planner, make_page([10, 20, 30, 38], 9))
     assert answer_next(planner, make_page([40, 50, 60], 3)).first == 35
     assert not planner.seem_exclusive
@@ -196,7 +196,7 @@ def test_planner_remainder_from_a_second_earlier_is_disjoint_only_where_bounds_a
 ) -> None:
     """When its response comes bounds may be known to be inclusive: then a sum that fits proves nothing."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4, largest_total=99)
-    planner.learn_bounds(6)
+    planner.learn_bounds(3)
     answer_next(planner, make_page(BEFORE, 6))
     remainder = ask(planner)
     assert remainder.first == 37
@@ -215,7 +215,7 @@ def test_planner_bounds_are_inclusive_once_a_request_showed_its_border(
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4, largest_total=99)
     answer_next(planner, make_page(seconds, 5 if is_settled else 6))
     answer_next(planner, make_page(remainder, 3))
-    planner.learn_bounds(6)
+    planner.learn_bounds(3)
     assert planner.seem_exclusive is not is_settled
 
 

@@ -225,10 +225,10 @@ def test_split_sets_a_crowd_apart(seconds: list[int], is_ordered: bool, expected
     assert bounds(schedule) == expected
 
 
-def test_bounds_seem_exclusive_after_six_unseen_rows() -> None:
+def test_bounds_seem_exclusive_after_three_unseen_rows() -> None:
     """Never again once a request showed rows at its bound."""
     schedule = make_schedule(Window(0, 100))
-    schedule.learn_bounds(5)
+    schedule.learn_bounds(2)
     assert not schedule.seem_exclusive
     schedule.learn_bounds(1)
     assert schedule.seem_exclusive

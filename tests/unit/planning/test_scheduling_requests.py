@@ -20,8 +20,8 @@ def test_take_segment_after_a_complete_page_reaches_to_the_end() -> None:
     assert (taken.stop, taken.end) == (100_000, 100_000)
 
 
-def test_take_segment_in_order_cuts_blocks_that_end_one_after_another() -> None:
-    """With four workers and twelve pages held, blocks of 2, 4 and 5 pages follow the first; then there is no more."""
+def test_take_segment_in_order_cuts_as_much_as_the_buffer_is_good_for() -> None:
+    """Four workers and eleven pages: 4, 5 and 7 follow the first, as its end makes room; then there is no more."""
     schedule = make_schedule(Window(0, 100_000))
     take_counted(schedule, 1_000)
     assert not schedule.is_finished
@@ -29,22 +29,53 @@ def test_take_segment_in_order_cuts_blocks_that_end_one_after_another() -> None:
         assert schedule.has_request
         assert schedule.take_segment() is not None
     stops = [stop for _, stop, _ in bounds(schedule)]
-    assert stops == pytest.approx([1_900, 5_800, 10_700, 100_000], abs=20)
+    assert stops == pytest.approx([3_900, 8_800, 15_700, 100_000], abs=20)
     assert {end for _, _, end in bounds(schedule)} == {100_000}
     assert [segment.is_settled for segment in schedule.segments] == [True, False, False, False]
 
 
+def test_take_segment_in_order_pages_held_behind_leave_less_room() -> None:
+    """Of eleven pages, five are held: two pages for each of the other three workers."""
+    schedule = make_schedule(Window(0, 100_000), Window(100_000, 200_000))
+    take_counted(schedule, 1_000)
+    prove(schedule.segments[1], [150_000] * 50)
+    schedule.take_segment()
+    assert schedule.segments[0].stop == pytest.approx(1_900, abs=20)
+
+
+@pytest.mark.parametrize(("rows", "is_cut"), [(54, False), (56, True)])
+def test_take_segment_in_order_what_keeps_others_waiting_is_cut_before_anything_else_is_asked(
+    rows: int, is_cut: bool
+) -> None:
+    """More than one and a half times what eleven pages are good for, among four workers; the last is never late."""
+    schedule = make_schedule(Window(0, 1_000), Window(1_000, 2_000), Window(2_000, 3_000))
+    take_counted(schedule, rows)
+    schedule.segments[0].rows_to_end = rows
+    schedule.segments[1].rows_to_end = schedule.segments[2].rows_to_end = 10
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert (taken.start < 1_000) is is_cut
+
+
+def test_take_segment_in_order_the_last_is_never_late() -> None:
+    """However long it is, what can be asked before it is asked first."""
+    schedule = make_schedule(Window(0, 1_000), Window(1_000, 2_000), Window(2_000, 3_000))
+    first, last = take_counted(schedule, 10), schedule.segments[2]
+    first.rows_to_end, last.rows_to_end, last.in_flight = 10, 10_000, True
+    assert schedule.take_segment() is schedule.segments[1]
+
+
 def test_take_segment_in_any_order_halves_the_largest() -> None:
-    """The middle of the largest segment in flight, after whole pages."""
+    """The middle of the largest segment in flight, less half of the room in its last page."""
     schedule = make_schedule(Window(0, 100_000), in_order=False)
     take_counted(schedule, 1_000)
     schedule.take_segment()
     schedule.take_segment()
-    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([49_900, 74_900, 100_000], abs=150)
+    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([49_500, 75_250, 100_000], abs=150)
 
 
 def test_take_segment_small_segments_are_not_cut() -> None:
-    """A segment of five pages, or of eight seconds, is not worth another place to work at."""
+    """A segment of three pages, or of eight seconds, is not worth another place to work at."""
     for window, rows, is_worth in (
         (Window(0, 9), 1_000, True),
         (Window(0, 8), 1_000, False),
@@ -55,30 +86,21 @@ def test_take_segment_small_segments_are_not_cut() -> None:
         assert schedule.has_request is is_worth
 
 
-@pytest.mark.parametrize(("rows", "is_worth"), [(50, False), (51, True)])
-def test_take_segment_in_any_order_more_than_five_pages_are_cut(rows: int, is_worth: bool) -> None:
+@pytest.mark.parametrize(("rows", "is_worth"), [(30, False), (31, True)])
+def test_take_segment_in_any_order_more_than_three_pages_are_cut(rows: int, is_worth: bool) -> None:
     """A part of a page is lost at each cut."""
     schedule = make_schedule(Window(0, 100_000), in_order=False)
     take_counted(schedule, rows)
     assert schedule.has_request is is_worth
 
 
-def test_take_segment_in_order_two_workers_leave_a_whole_block_each_time() -> None:
-    """Blocks of 13 pages, less a tenth of a page, at whatever place; from a block and a half on, not in halves."""
-    for rows, stop in ((1_000, 12_900), (250, 51_600)):
+def test_take_segment_in_order_two_workers_leave_a_whole_block() -> None:
+    """Blocks of eleven pages, less a tenth of a page."""
+    for rows, stop in ((1_000, 10_900), (250, 43_600)):
         schedule = make_schedule(Window(0, 100_000), concurrency=2)
         take_counted(schedule, rows)
         schedule.take_segment()
         assert schedule.segments[0].stop == pytest.approx(stop, abs=20)
-    schedule = make_schedule(Window(0, 100_000), Window(100_000, 200_000), concurrency=2)
-    first, second = schedule.take_segment(), schedule.take_segment()
-    assert first is not None
-    assert second is not None
-    second.rows_to_end = 1_000
-    schedule.learn_truncated(second, PageInfo([0, 1]), 1_000)
-    first.rows_to_end = 10
-    schedule.take_segment()
-    assert second.stop == pytest.approx(112_900, abs=20)
 
 
 def test_take_segment_in_order_small_buffer_cuts_after_one_page() -> None:
@@ -87,39 +109,23 @@ def test_take_segment_in_order_small_buffer_cuts_after_one_page() -> None:
     take_counted(schedule, 1_000)
     schedule.take_segment()
     assert schedule.segments[0].stop == pytest.approx(900, abs=2)
-    schedule = make_schedule(Window(0, 100_000), buffer_pages=2)
-    take_counted(schedule, 5).rows_to_end = 5
-    behind = schedule.take_segment()
-    assert behind is not None
-    assert behind.rows_to_end == 0.0  # fewer rows than a part: none is expected behind it
 
 
-def test_take_segment_in_order_the_earliest_is_cut_even_if_a_later_one_is_larger() -> None:
-    """Its pages are wanted first."""
-    schedule = make_schedule(Window(0, 1_000), Window(1_000, 2_000))
-    take_counted(schedule, 60)
-    schedule.segments[1].rows_to_end = 70
-    schedule.take_segment()
-    assert [stop for _, stop, _ in bounds(schedule)] == pytest.approx([483, 1_000, 2_000], abs=2)
-
-
-@pytest.mark.parametrize(("in_order", "counted", "stop"), [(True, 2_000, 1_900), (False, 51, 56_862)])
-def test_take_segment_rows_that_are_not_usual_lie_anywhere_in_what_is_far_from_its_end(
-    in_order: bool, counted: int, stop: int
-) -> None:
-    """Up to the middle of the last part only usual rows are expected; beyond it all that were counted."""
+@pytest.mark.parametrize(("in_order", "counted", "stop"), [(True, 2_000, 1_950), (False, 51, 50_000)])
+def test_take_segment_rows_that_are_not_usual_lie_anywhere(in_order: bool, counted: int, stop: int) -> None:
+    """Without a burst, the part of the count that comes up to a second is the part of what is usual."""
     schedule = make_schedule(Window(0, 100_000), in_order=in_order)
     take_counted(schedule, 1_000).rows_to_end = counted
     schedule.take_segment()
     assert schedule.segments[0].stop == pytest.approx(stop, abs=2)
 
 
-def test_take_segment_expected_beyond_its_stop_is_cut_four_seconds_before_it() -> None:
-    """Density may know of fewer rows than were counted; both parts keep some seconds."""
-    schedule = make_schedule(Window(0, 100_000))
-    take_counted(schedule, 10).rows_to_end = 1_000
+def test_take_segment_short_is_cut_four_seconds_from_its_ends() -> None:
+    """Both parts keep some seconds, whatever density says."""
+    schedule = make_schedule(Window(0, 9))
+    take_counted(schedule, 1_000)
     schedule.take_segment()
-    assert schedule.segments[0].stop == 99_996
+    assert schedule.segments[0].stop == 4
 
 
 def test_has_request_nothing_in_flight_is_cut_by_density_or_without_a_count() -> None:
@@ -135,29 +141,43 @@ def test_has_request_nothing_in_flight_is_cut_by_density_or_without_a_count() ->
 
 
 @pytest.mark.parametrize(
-    ("usual", "rate", "seconds"),
+    ("rate", "burst", "largest", "seconds", "goes_on"),
     [
-        (100, None, 49_916),
-        (100, 0.024, 49_916),
-        (100, 0.025, 23_960),
-        (100, 10.0, 59),
-        (100, 1_000.0, 4),
-        (1_000, 1.0, 200 + 39_900),
-        (1_195, 1.0, 49_916),
+        (0.0, 900.0, 900.0, 49_583, 0.0),
+        (1.0, 0.0, 900.0, 49_583, 0.0),
+        (1.0, 700.0, 0.0, 600, 1_300.0),
+        (1.0, 100.0, 900.0, 600, 700.0),
+        (10.0, 100.0, 900.0, 60, 700.0),
+        (1.0, 100.0, 100.0, 100 + 45_000, 0.0),
     ],
-    ids=["no rate", "twice the average", "burst", "fast burst", "a second", "burst that ends", "less than a page"],
+    ids=["no rate", "no burst", "as many again", "as the largest", "faster", "burst that ends"],
 )
-def test_take_segment_burst_is_cut_where_it_is(usual: int, rate: float | None, seconds: int) -> None:
-    """Rows beyond the usual come next, as fast as those before, if that is fast; else they lie anywhere."""
+def test_take_segment_burst_is_cut_where_it_is(
+    rate: float, burst: float, largest: float, seconds: int, goes_on: float
+) -> None:
+    """A burst brings as many rows as the largest did, or as many again as before; the others lie anywhere."""
     schedule = make_schedule(Window(200_000, 300_000), Window(900_000, 900_100), in_order=False)
-    first = take_counted(schedule, usual)
+    first = take_counted(schedule, 100)
     schedule.take_segment()
     schedule.segments[1].rows_to_end = 1
-    first.rows_to_end = 1_200
-    if rate is not None:
-        first.rate = rate
+    first.rows_to_end, first.rate, first.burst, schedule.largest_burst = 1_200, rate, burst, largest
     schedule.take_segment()
-    assert first.span == pytest.approx(seconds, abs=0.5)
+    assert first.span == pytest.approx(seconds, abs=6)
+    assert schedule.segments[1].burst == pytest.approx(goes_on, abs=6)
+
+
+def test_open_remainder_counts_the_rows_of_a_burst() -> None:
+    """Rows as fast as those before the border, over pages that hold nothing else; none where that is usual."""
+    schedule = make_schedule(Window(0, 100_000))
+    first = schedule.segments[0]
+    first.rows_to_end = 1_000
+    schedule.open_remainder(first, 5_011, PageInfo([*range(0, 5_000, 500), *range(5_000, 5_010), 5_020]))
+    second = schedule.segments[1]
+    assert (second.rate, second.burst) == (pytest.approx(5 / 6), 10)
+    schedule.open_remainder(second, 5_022, PageInfo([*range(5_012, 5_022), 5_030]))
+    assert schedule.segments[2].burst == 20
+    schedule.open_remainder(schedule.segments[2], 90_000, PageInfo([*range(6_000, 90_000, 1_000), 90_001]))
+    assert schedule.segments[3].burst == 0
 
 
 @pytest.mark.parametrize(("end", "expected"), [(25 * DAY, 25 * DAY), (25 * DAY + 1, 21 * DAY)])

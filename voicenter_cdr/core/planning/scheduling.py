@@ -19,11 +19,11 @@ _LARGEST_FILL: Final = 0.94
 """Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_BLOCK: Final = 2.4
-"""Part of the held pages, for each worker, after which another place to work at is cut off ahead."""
-_FEWEST_PAGES: Final = 5
+_PATIENCE: Final = 1.5
+"""Times the rows that a segment should have, from which on it is cut rather than to go on elsewhere."""
+_FEWEST_PAGES: Final = 3
 """Pages a segment must hold to be worth another place to work at."""
-_ENOUGH_UNSEEN: Final = 6
+_ENOUGH_UNSEEN: Final = 3
 """Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
 _BURST: Final = 2
 """Times the average rate of a segment at which its rows are taken to come in a burst that began before it."""
@@ -64,6 +64,8 @@ class Segment:
     """A prefix that no equation proved."""
     rate: float = 0.0
     """Rows a second just before it; a choice of where to cut."""
+    burst: float = 0.0
+    """Rows that came about as fast just before it; 0 unless that is fast."""
     mismatches: int = 0
     enumeration: Generator[WindowRequest, PageInfo, PageInfo] | None = None
     step: WindowRequest | None = None
@@ -122,6 +124,7 @@ class Schedule:
         self._concurrency = concurrency
         self._fill = 0.8
         self._least_span = 1
+        self.largest_burst = 0.0  # rows
 
     # --- what is left
 
@@ -254,7 +257,13 @@ class Schedule:
         left = None if segment.rows_to_end is None else max(0.0, segment.rows_to_end - before)
         late = before * 3 // 4
         rate = (before - late) / max(1, border - seconds[late])
-        rest = Segment(border + 1, segment.stop, segment.end, left, is_settled=False, rate=rate)
+        burst = 0.0
+        if left is not None and rate * (segment.end - border) > _BURST * left:
+            burst = before - bisect_left(seconds, border - before / rate)
+            # A page that is all burst goes on with the one before it.
+            burst += segment.burst if burst > 0.9 * before else 0.0
+        self.largest_burst = max(self.largest_burst, burst)
+        rest = Segment(border + 1, segment.stop, segment.end, left, is_settled=False, rate=rate, burst=burst)
         self._density.learn(segment.start, border, seconds)
         segment.stop = border + 1
         self.insert_after(segment, rest)
@@ -278,23 +287,6 @@ class Schedule:
         """True if there is a request to send, and room for its response."""
         return self._choose() is not None
 
-    def _choose(self) -> Segment | None:
-        """Find the earliest open segment; while there is room, a later one, or one in flight that is worth a cut."""
-        waiting = self._waiting
-        if not waiting:
-            return None
-        held = sum(len(s.page.seconds) for s in self.segments if s.page is not None) / self.page_cap
-        room = self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:])
-        if not waiting[0].in_flight and self._find_ready() is None:
-            return waiting[0]  # all held pages may depend on it: without it nothing could continue
-        if room < 1:
-            return None
-        if not self._in_order:
-            idle = next((segment for segment in waiting if not segment.in_flight), None)
-            if idle is not None:
-                return idle
-        return next((s for k, s in enumerate(waiting, 1) if not s.in_flight or self._find_share(s, waiting, k)), None)
-
     def take_segment(self) -> Segment | None:
         """Choose a segment, cut off the part for another worker, and mark it as in flight."""
         segment = self._choose()
@@ -306,45 +298,81 @@ class Schedule:
         segment.in_flight = True
         return segment
 
-    def _find_share(self, segment: Segment, waiting: list[Segment], place: int) -> float:
-        """Find the pages after which to cut a segment in flight; 0 where that is not worth it."""
+    def _choose(self) -> Segment | None:
+        """Find the segment to ask next, or one in flight that is worth a cut; ``None`` while there is no room."""
+        waiting = self._waiting
+        if not waiting:
+            return None
+        if not waiting[0].in_flight and self._find_ready() is None:
+            return waiting[0]  # all held pages may depend on it: without it nothing could continue
+        held = sum(len(s.page.seconds) for s in self.segments if s.page is not None) / self.page_cap
+        if self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:]) < 1:
+            return None
+        # What would keep the others waiting comes first; else the earliest, whose page can be handed out first.
+        late = self._find_late(waiting) if self._in_order else None
+        idle = next((segment for segment in waiting if not segment.in_flight), None)
+        if late is not None or idle is not None:
+            return late or idle
+        largest = max(waiting, key=self._estimate_rows)
+        return largest if self._is_worth_cut(largest) else None
+
+    def _is_worth_cut(self, segment: Segment) -> bool:
+        """Return ``True`` if a segment is known to hold enough pages; on average half a page is lost at a cut."""
         if self._by_density or segment.rows_to_end is None or segment.span <= 8:
-            return 0.0
-        pages = self._estimate_rows(segment) / self.page_cap
-        if self._in_order and segment is waiting[-1]:
-            # Chains should end one after another, so that the pages of later ones can be held until then.
-            workers = self._concurrency
-            block = _BLOCK * max(1, self._buffer_pages - workers + 1) / workers * min(1.0, place / max(1, workers - 1))
-            if pages > 1.5 * block:
-                return block
-        is_worth = pages > _FEWEST_PAGES and (self._in_order or segment is max(waiting, key=self._estimate_rows))
-        return pages / 2 if is_worth else 0.0
+            return False
+        return self._estimate_rows(segment) > _FEWEST_PAGES * self.page_cap
+
+    def _find_late(self, waiting: list[Segment]) -> Segment | None:
+        """Find the first segment for which the buffer is far too small, save the last, which is never done anyway."""
+        long = filter(self._is_worth_cut, waiting[:-1])
+        return next((s for s in long if self._estimate_rows(s) > _PATIENCE * self._find_limit(s)), None)
+
+    def _find_limit(self, segment: Segment) -> float:
+        """Find the rows that a segment should have, so that the buffer is not full before it is done.
+
+        Its pages come one after another, and meanwhile as many from each other worker. What lies before its end is
+        handed out by then. The rest must find room, besides what is held behind it, and the first segment's last page.
+        """
+        at = self.segments.index(segment)
+        before = sum(self._estimate_rows(s) for s in self.segments[:at] if s.page is None)
+        behind = sum(len(s.page.seconds) for s in self.segments[at:] if s.page is not None)
+        room = max(0.0, (self._buffer_pages - 1) * self.page_cap - behind)
+        return (before + room) / max(1, self._concurrency - 1)
 
     def _cut(self, segment: Segment) -> Segment:
-        """Cut off the part behind, after whole pages if density is right, so that no chain ends with a small one."""
-        waiting = self._waiting
-        share = max(1.0, round(self._find_share(segment, waiting, waiting.index(segment) + 1))) - _CUT_MARGIN
-        rows = share * self.page_cap
+        """Cut off the part behind: in halves, or in order after as much as the buffer is good for."""
+        pages = self._estimate_rows(segment) / self.page_cap
+        limit = self._find_limit(segment) / self.page_cap if self._in_order else pages
+        # A cut somewhat below whole pages costs no further request, if density is right. Of a part whose end is fixed,
+        # so does any cut that leaves the room of its last page to both parts: aim at the middle of it.
+        margin = (1 - pages % 1) / 2 if pages / 2 <= limit else _CUT_MARGIN
+        rows = (max(1, round(min(pages / 2, limit) + margin)) - margin) * self.page_cap
         middle = min(max(self._reach(segment, rows), segment.start + 4), segment.stop - 4)
         behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
         behind.is_settled = False
+        if rows < self._expect_burst(segment):
+            behind.burst = segment.burst + rows
         segment.stop = middle
         self.insert_after(segment, behind)
         return behind
 
+    def _expect_burst(self, segment: Segment) -> float:
+        """Estimate the rows of a burst that goes on: up to the largest one seen, or as many again as came already."""
+        # In order, the last segment is too long for its count to say anything of its beginning.
+        if not segment.rate or not segment.burst or (self._in_order and segment is self._waiting[-1]):
+            return 0.0
+        unusual = self._estimate_rows(segment) - self._density.predict(segment.start, segment.stop)
+        return max(0.0, min(unusual, max(self.largest_burst - segment.burst, segment.burst)))
+
     def _reach(self, segment: Segment, rows: float) -> int:
         """Find the second of a segment up to which this number of rows is expected."""
-        start, stop, density = segment.start, segment.stop, self._density
-        counted, usual = self._estimate_rows(segment), density.predict(start, stop)
-        # Far from the end, bursts may lie anywhere: up to here none is to be expected.
-        if rows < counted / 2 and segment is self._waiting[-1]:
-            return density.reach(start, stop, rows)
-        # Within a burst, more rows of it follow.
-        burst = counted - usual
-        if burst > self.page_cap and segment.rate * (stop - start) > _BURST * counted:
-            after = start + int(min(rows, burst) / segment.rate)
-            return density.reach(after, stop, rows - burst) if rows > burst else after
-        return density.reach(start, stop, usual * rows / counted)
+        start, stop, burst = segment.start, segment.stop, self._expect_burst(segment)
+        after = start + int(min(rows, burst) / segment.rate) if burst else start
+        if rows <= burst:
+            return after
+        # Beyond the burst, other unusual rows may lie anywhere.
+        usual, counted = self._density.predict(start, stop), self._estimate_rows(segment)
+        return self._density.reach(after, stop, (rows - burst) * usual / (counted - burst))
 
     def _shorten(self, segment: Segment) -> None:
         """Keep to periods that are not refused and, where totals prove nothing, to part of a page."""
