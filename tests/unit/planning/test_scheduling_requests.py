@@ -34,6 +34,17 @@ def test_take_segment_in_order_cuts_as_much_as_the_buffer_is_good_for() -> None:
     assert [segment.is_settled for segment in schedule.segments] == [True, False, False, False]
 
 
+def test_take_segment_in_order_pages_held_before_leave_all_room() -> None:
+    """They are handed out once what they wait for has come."""
+    schedule = make_schedule(Window(0, 1_000), Window(1_000, 101_000))
+    prove(schedule.segments[0], [500] * 50)
+    schedule.segments[0].is_settled = False
+    take_counted(schedule, 1_000)
+    schedule.segments[1].rows_to_end = 1_000
+    schedule.take_segment()
+    assert schedule.segments[1].stop == pytest.approx(4_900, abs=20)
+
+
 def test_take_segment_in_order_pages_held_behind_leave_less_room() -> None:
     """Of eleven pages, five are held: two pages for each of the other three workers."""
     schedule = make_schedule(Window(0, 100_000), Window(100_000, 200_000))
@@ -148,9 +159,10 @@ def test_has_request_nothing_in_flight_is_cut_by_density_or_without_a_count() ->
         (1.0, 700.0, 0.0, 600, 1_300.0),
         (1.0, 100.0, 900.0, 600, 700.0),
         (10.0, 100.0, 900.0, 60, 700.0),
+        (1.0, 500.0, 900.0, 500 + 13_571, 0.0),
         (1.0, 100.0, 100.0, 100 + 45_000, 0.0),
     ],
-    ids=["no rate", "no burst", "as many again", "as the largest", "faster", "burst that ends"],
+    ids=["no rate", "no burst", "as many again", "as the largest", "faster", "rest of the largest", "burst that ends"],
 )
 def test_take_segment_burst_is_cut_where_it_is(
     rate: float, burst: float, largest: float, seconds: int, goes_on: float
@@ -176,8 +188,30 @@ def test_open_remainder_counts_the_rows_of_a_burst() -> None:
     assert (second.rate, second.burst) == (pytest.approx(5 / 6), 10)
     schedule.open_remainder(second, 5_022, PageInfo([*range(5_012, 5_022), 5_030]))
     assert schedule.segments[2].burst == 20
-    schedule.open_remainder(schedule.segments[2], 90_000, PageInfo([*range(6_000, 90_000, 1_000), 90_001]))
-    assert schedule.segments[3].burst == 0
+    third = schedule.segments[2]
+    schedule.open_remainder(third, 6_010, PageInfo([*range(5_100, 6_000, 300), *range(6_000, 6_010), 6_020]))
+    assert schedule.segments[3].burst == 10
+    schedule.open_remainder(schedule.segments[3], 90_000, PageInfo([*range(7_000, 90_000, 1_000), 90_001]))
+    assert schedule.segments[4].burst == 0
+    assert schedule.largest_burst == 20
+
+
+@pytest.mark.parametrize(("rows", "burst"), [(410, 10), (510, 0)])
+def test_open_remainder_twice_the_average_is_a_burst(rows: int, burst: int) -> None:
+    """Of what is left; below it, no burst."""
+    schedule = make_schedule(Window(0, 100_000))
+    schedule.segments[0].rows_to_end = rows
+    schedule.open_remainder(schedule.segments[0], 1_000, PageInfo([*range(0, 1_000, 100), 1_003]))
+    assert schedule.segments[1].burst == burst
+
+
+def test_take_segment_in_order_burst_says_nothing_of_the_last() -> None:
+    """What is not usual lies anywhere in it."""
+    schedule = make_schedule(Window(0, 100_000))
+    first = take_counted(schedule, 1_000)
+    first.rate, first.burst, first.rows_to_end = 1.0, 100.0, 2_000
+    schedule.take_segment()
+    assert schedule.segments[0].stop == pytest.approx(1_950, abs=20)
 
 
 @pytest.mark.parametrize(("end", "expected"), [(25 * DAY, 25 * DAY), (25 * DAY + 1, 21 * DAY)])
