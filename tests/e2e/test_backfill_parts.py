@@ -194,8 +194,8 @@ async def test_backfill_after_a_failure_continues_with_the_days_that_are_missing
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({"step": timedelta(hours=5)}, ConfigurationError, "whole days"),
-        ({"step": timedelta(0)}, ConfigurationError, "whole days"),
+        ({"step": timedelta(hours=5)}, ConfigurationError, "at least a day"),
+        ({"step": timedelta(0)}, ConfigurationError, "at least a day"),
         ({"start": None}, ConfigurationError, "no start"),
         ({"format": "csv"}, ConfigurationError, "format"),
     ],

@@ -263,7 +263,7 @@ def test_export_with_leave_to_write_only_is_possible(server: ObjectServer, targe
         ("ftp://u:s3cret@host/calls.csv", "s3, gs and az"),
         ("ftp://u:s3cret@host/calls/", "s3, gs and az"),
         ("https://u:s3cret@host/calls.csv", "s3, gs and az"),
-        ("file:///tmp/calls.csv", "s3, gs and az"),
+        ("file:///tmp/calls.csv", "without file://"),
         ("s3:/bucket/calls.csv", "Write s3://BUCKET/FOLDER/"),
         ("s3:///calls.csv", "Write s3://BUCKET/FOLDER/"),
         ("s3://u:s3cret@bucket/calls.csv", "without a user and options"),
