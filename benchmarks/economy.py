@@ -124,7 +124,6 @@ def simulate(
         page_cap=CAP,
         in_order=in_order,
         buffer_pages=buffer_pages,
-        concurrency=concurrency,
     )
     flying: list[tuple[float, int, Any, WindowRequest]] = []
     order = itertools.count()

@@ -276,7 +276,6 @@ def drive(
             cdr_types=world.cdr_types,
             in_order=in_order,
             buffer_pages=buffer_pages,
-            concurrency=concurrency,
             largest_total=largest_total,
         )
         flying: list[tuple[WindowRequest, PageInfo | OutOfRangeError]] = []

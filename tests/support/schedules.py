@@ -7,11 +7,9 @@ from voicenter_cdr.core.planning.scheduling import Schedule, Segment
 from voicenter_cdr.core.planning.windows import Window
 
 
-def make_schedule(
-    *windows: Window, page_cap: int = 10, in_order: bool = True, buffer_pages: int = 12, concurrency: int = 4
-) -> Schedule:
+def make_schedule(*windows: Window, page_cap: int = 10, in_order: bool = True, buffer_pages: int = 12) -> Schedule:
     """Make a schedule of windows."""
-    return Schedule(windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency)
+    return Schedule(windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages)
 
 
 def bounds(schedule: Schedule) -> list[tuple[int, int, int]]:

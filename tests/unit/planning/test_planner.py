@@ -196,7 +196,7 @@ def test_planner_requests_are_bounded(seed: int) -> None:
 def test_planner_buffer_holds_no_more_pages_than_configured() -> None:
     """Besides those in flight, at most ``buffer_pages`` wait for the earliest."""
     world = make_world(list(range(0, 60_000, 6)), Window(0, 60_000), cap=100)
-    planner = WindowPlanner([world.window], page_cap=100, buffer_pages=6, concurrency=4)
+    planner = WindowPlanner([world.window], page_cap=100, buffer_pages=6)
     flying: list[WindowRequest] = []
     popped = 0
     while not planner.is_finished:
@@ -230,7 +230,7 @@ def test_planner_without_a_buffer_asks_nothing_ahead() -> None:
 def test_planner_open_windows_tile_what_is_not_handed_out() -> None:
     """At every moment, so that a checkpoint can be made of them."""
     world = make_world(list(range(0, 6_000, 7)), Window(0, 6_000), cap=20)
-    planner = WindowPlanner([world.window], page_cap=20, concurrency=3)
+    planner = WindowPlanner([world.window], page_cap=20)
     handed: list[Window] = []
     flying: list[WindowRequest] = []
     rng = random.Random(2)

@@ -53,7 +53,7 @@ class WindowPlanner(Schedule):
     """Plan windows to the end: send :meth:`next_request`, :meth:`record_page`, hand out :meth:`pop_complete`.
 
     ``page_cap``: rows a response can hold. ``cdr_types``: call types the query names. ``in_order``: hand out in order
-    of time. ``buffer_pages``: pages held besides those in flight. ``concurrency``: requests in flight at once.
+    of time. ``buffer_pages``: pages held besides those in flight.
     ``largest_total``: the largest that an earlier run of the same query saw (rule 4). Raises :class:`IncompleteError`,
     or a subclass, if completeness can't be proven.
     """
@@ -66,12 +66,9 @@ class WindowPlanner(Schedule):
         cdr_types: tuple[int, ...] = (),
         in_order: bool = True,
         buffer_pages: int = 12,
-        concurrency: int = 1,
         largest_total: int = 0,
     ) -> None:
-        super().__init__(
-            windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages, concurrency=concurrency
-        )
+        super().__init__(windows, page_cap=page_cap, in_order=in_order, buffer_pages=buffer_pages)
         self.largest_total, self._cdr_types = largest_total, cdr_types
         self._ceiling: int | None = None
         self._largest_page, self._do_totals_waver = 0, False

@@ -19,10 +19,10 @@ _LARGEST_FILL: Final = 0.94
 """Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_PATIENCE: Final = 1.5
-"""Times the rows that a segment should have, from which on it is cut rather than to go on elsewhere."""
-_FEWEST_PAGES: Final = 3
-"""Pages a segment must hold to be worth another place to work at."""
+_PATIENCE: Final = 1.9
+"""Times the rows that a segment should have; beyond that, it is cut before anything else is asked."""
+_FEWEST_PAGES: Final = 4
+"""Pages a segment must hold to be worth a cut."""
 _ENOUGH_UNSEEN: Final = 3
 """Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
 _BURST: Final = 2
@@ -102,13 +102,10 @@ class Segment:
 class Schedule:
     """Segments in order of time, the facts known of them, and every choice of where to continue.
 
-    ``in_order``, ``buffer_pages`` and ``concurrency`` as the planner takes them; ``page_cap`` is the value known by
-    now.
+    ``in_order`` and ``buffer_pages`` as the planner takes them; ``page_cap`` is the value known by now.
     """
 
-    def __init__(
-        self, windows: Iterable[Window], *, page_cap: int, in_order: bool, buffer_pages: int, concurrency: int
-    ) -> None:
+    def __init__(self, windows: Iterable[Window], *, page_cap: int, in_order: bool, buffer_pages: int) -> None:
         self.segments = [Segment(w.start, w.stop, w.stop) for w in windows if w.span > 0]
         self.page_cap = page_cap
         self.windows_done = 0
@@ -121,7 +118,6 @@ class Schedule:
         self._misled = 0
         self._unseen = 0.0  # rows at lower bounds that requests did not show; minus infinity once one showed them
         self._buffer_pages = buffer_pages
-        self._concurrency = concurrency
         self._fill = 0.8
         self._least_span = 1
         self.largest_burst = 0.0  # rows
@@ -330,14 +326,15 @@ class Schedule:
     def _find_limit(self, segment: Segment) -> float:
         """Find the rows that a segment should have, so that the buffer is not full before it is done.
 
-        Its pages come one after another, and meanwhile as many from each other worker. What lies before its end is
-        handed out by then. The rest must find room, besides what is held behind it, and the first segment's last page.
+        Its pages come one after another, and each other request in flight brings as many meanwhile. Rows before its end
+        are handed out by then. The rest must find room, besides the pages held behind it, and the first segment's last
+        page. Where the rate limit keeps requests apart, fewer are in flight, and a segment may be longer.
         """
         at = self.segments.index(segment)
         before = sum(self._estimate_rows(s) for s in self.segments[:at] if s.page is None)
         behind = sum(len(s.page.seconds) for s in self.segments[at:] if s.page is not None)
         room = max(0.0, (self._buffer_pages - 1) * self.page_cap - behind)
-        return (before + room) / max(1, self._concurrency - 1)
+        return (before + room) / max(1, sum(s.in_flight for s in self.segments))
 
     def _cut(self, segment: Segment) -> Segment:
         """Cut off the part behind: in halves, or in order after as much as the buffer is good for."""

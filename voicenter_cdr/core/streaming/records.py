@@ -175,7 +175,6 @@ class _Stream(ResumableStream[T]):
             cdr_types=tuple(map(int, query.cdr_types)),
             in_order=order == "time",
             buffer_pages=buffer_pages,
-            concurrency=concurrency,
             largest_total=largest_total,
         )
         fields = None if query.fields == "*" else query.fields
