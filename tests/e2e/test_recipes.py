@@ -142,6 +142,7 @@ def test_recipe_systemd_units_are_valid(tmp_path: Path, monkeypatch: pytest.Monk
     _runs(here(command, tmp_path), tmp_path, monkeypatch)
 
 
+@pytest.mark.exhaustive
 def test_recipe_spark_fills_a_copy(
     workers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +156,7 @@ def test_recipe_spark_fills_a_copy(
     assert workers.is_dir()
 
 
+@pytest.mark.exhaustive
 def test_recipe_airflow_fills_a_copy_by_mapped_tasks(workers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Periods travel as text, each task fetches one, and the last proves the copy."""
     made = recipes.airflow(monkeypatch)

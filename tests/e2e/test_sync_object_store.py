@@ -79,6 +79,7 @@ async def test_object_store_late_changed_and_vanished_records_come_out_right(
 
 
 @pytest.mark.parametrize("harm", ["removed", "emptied", "truncated", "doubled"])
+@pytest.mark.exhaustive
 async def test_object_store_changed_object_is_fetched_again(
     account: Account, server: ObjectServer, target: str, harm: str
 ) -> None:
@@ -98,6 +99,7 @@ async def test_object_store_changed_object_is_fetched_again(
 
 
 @pytest.mark.parametrize("name", ["date=2026-07-02x/part-0.parquet", "date=2026-07-02/calls copy.parquet"])
+@pytest.mark.exhaustive
 async def test_object_store_object_that_readers_would_count_is_named(
     account: Account, server: ObjectServer, target: str, name: str
 ) -> None:
@@ -251,6 +253,7 @@ async def test_object_store_lease_of_a_killed_process_is_taken_over(
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+@pytest.mark.exhaustive
 async def test_object_store_copy_is_read_back_as_it_was_written(
     account: Account, server: ObjectServer, target: str, file_format: str
 ) -> None:

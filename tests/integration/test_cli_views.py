@@ -39,6 +39,7 @@ THRESHOLDS = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", 
         3,
     ),
 )
+@pytest.mark.exhaustive
 def test_views_to_the_end_of_a_period_hold_the_numbers_of_its_report(
     run: Run, tmp_path: Path, views: tuple[str, ...], report: tuple[str, ...], both: tuple[str, ...]
 ) -> None:

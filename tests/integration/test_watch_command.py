@@ -259,6 +259,7 @@ def test_watch_dead_letters_are_replayed(say: Say, tmp_path: Path, monkeypatch: 
     assert {request.headers["webhook-id"] for request in got} == {buried["id"]}
 
 
+@pytest.mark.exhaustive
 def test_watch_command_webhook_down_for_days_fills_the_dead_letter_file(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

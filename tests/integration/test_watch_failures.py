@@ -247,6 +247,7 @@ async def test_watch_rule_with_room_again_is_served_soon(monkeypatch: pytest.Mon
     assert numbers(told.done) == [*range(20)]
 
 
+@pytest.mark.exhaustive
 async def test_watch_event_without_room_in_a_day_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

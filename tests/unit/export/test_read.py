@@ -75,6 +75,7 @@ def many() -> list[Cdr]:
 
 
 @pytest.mark.parametrize("name", sample(NAMES, len(NAMES), first=NAMES.index("a.parquet")))
+@pytest.mark.exhaustive
 def test_read_many_records_are_pages(many: list[Cdr], tmp_path: Path, name: str) -> None:
     """Pages hold at most 10,000 records, each in order of time."""
     target = f"{tmp_path}/{name}"
