@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -52,6 +53,14 @@ settings.register_profile("suite", settings.get_profile("full"), max_examples=FU
 settings.register_profile("deep", settings.get_profile("full"), derandomize=False, max_examples=50 * FULL)
 settings.register_profile("mutation", settings.get_profile("full"), max_examples=FULL // 5)
 settings.load_profile("suite")
+
+gc.set_threshold(50_000, 20, 20)  # collecting tests makes millions of objects that live on
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves, which live to the end, out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories(
