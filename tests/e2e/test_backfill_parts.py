@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from support.fingerprints import cheap_scrypt
 from support.object_server import ObjectServer, object_server
 from support.servers import postgres
 from support.sync_account import CODE, NOW, Account, record
-from support.sync_worker import BEGIN, cheap_scrypt, stored, truth, world
+from support.sync_worker import BEGIN, stored, truth, world
 
 from voicenter_cdr import CdrClient, CdrQuery, CheckpointError, ConfigurationError
 from voicenter_cdr.sandbox import Fault, Records

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from support import recipes
+from support.fingerprints import cheap_scrypt
 from support.object_server import object_server
 from support.servers import redis, service
-from support.sync_worker import cheap_scrypt, stored_objects
+from support.sync_worker import stored_objects
 
 from voicenter_cdr import cli
 from voicenter_cdr.export import read

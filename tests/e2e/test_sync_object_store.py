@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import polars
 import pytest
+from support.fingerprints import cheap_scrypt
 from support.object_server import SCHEMES, ObjectServer, object_server
 from support.sync_account import CODE, NOW, Account, record
-from support.sync_worker import BEGIN, NAMES, Row, cheap_scrypt, truth
+from support.sync_worker import BEGIN, NAMES, Row, truth
 
 from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError
 from voicenter_cdr.export import committing, open_sink, proven_until, read

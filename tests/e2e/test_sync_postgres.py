@@ -15,9 +15,10 @@ import httpx
 import psycopg
 import pytest
 from support.examples import sample
+from support.fingerprints import cheap_scrypt
 from support.servers import postgres
 from support.sync_account import CODE, NOW, PHONE, Account, record
-from support.sync_worker import BEGIN, cheap_scrypt, stored, truth, watermark
+from support.sync_worker import BEGIN, stored, truth, watermark
 
 from voicenter_cdr import CdrClient, CheckpointError, ConfigurationError, ServerError, cli
 from voicenter_cdr.export import proven_until, read

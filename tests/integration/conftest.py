@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.fingerprints import cheap_scrypt
 from support.servers import self_signed_certificate
 
 if TYPE_CHECKING:  # they need the libraries of some extras
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # they need the libraries of some extras
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A service and copies of it, with fingerprints that cost nothing."""
     from support.sync_account import Account
-    from support.sync_worker import cheap_scrypt
 
     monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
     return Account(tmp_path)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.command_line import NOW, RECORDS, Run, Service, process, record
+from support.examples import sample
 from support.table_files import TABLES, whole_of
 
 from voicenter_cdr import cli
@@ -129,8 +130,8 @@ def test_export_call_id_needs_no_period(service: Service, run: Run) -> None:
 
 def test_export_of_many_pages_is_complete_and_paced(service: Service, run: Run, tmp_path: Path) -> None:
     """More than one answer can hold is split, paced and put together again."""
-    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
-    service.holds(Bulk(times), behaviour=Behaviour(cap=300))
+    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 21_000 * n for n in range(4_000)]
+    service.holds(Bulk(times), behaviour=Behaviour(cap=100))
     done = run("export", "--last", "1d", "-o", str(tmp_path / "a.csv"), "--fields", "date_epoch", "--concurrency", "8")
     assert done.code == 0
     assert (tmp_path / "a.csv").read_text().split() == ["date_epoch", *(str(at // 1000) for at in times)]
@@ -178,14 +179,14 @@ def test_export_interrupted_keeps_a_partial_file(
     service: Service, run: Run, tmp_path: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
     """Ctrl-C ends with 130, SIGTERM with 143; both keep the records so far and print a hint."""
-    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 7_000 * n for n in range(12_000)]
+    times = [round((NOW - timedelta(days=1)).timestamp() * 1000) + 70_000 * n for n in range(1_200)]
 
     def interrupt(_: Any) -> float:
         if len(service.app.hits) == 6:
             signal.raise_signal(sent)
         return 0.1
 
-    service.holds(Bulk(times), behaviour=Behaviour(cap=300, latency=interrupt))
+    service.holds(Bulk(times), behaviour=Behaviour(cap=60, latency=interrupt))
     path = tmp_path / "a.csv"
     done = run("export", "--last", "1d", "-o", str(path), "--concurrency", "1")
     assert done.code == code
@@ -234,6 +235,7 @@ def test_export_with_no_color_has_no_colour(service: Service, run: Run, monkeypa
     assert not re.search(r"\x1b\[\d*;?3\d", run("export", "--last", "7d").err)
 
 
+@pytest.mark.usefixtures("small_demo")
 def test_export_demo_needs_no_account(run: Run, tmp_path: Path) -> None:
     """--demo exports a whole call centre without an account, over real HTTP."""
     path = tmp_path / "calls.csv"
@@ -251,7 +253,7 @@ def test_export_demo_needs_no_account(run: Run, tmp_path: Path) -> None:
 
 def test_export_in_a_pipe_whose_reader_leaves_is_exit_code_0() -> None:
     """``… | head -1`` ends quietly, with exit code 0 and nothing on standard error."""
-    with process("export", "--demo", "--last", "7d") as command:
+    with process("export", "--demo", "--last", "2d") as command:
         assert command.stdout is not None
         assert command.stderr is not None
         assert json.loads(command.stdout.readline())["call_id"]
@@ -269,22 +271,24 @@ def test_count_writes_one_number(run: Run) -> None:
     assert run("count", "--last", "48h", "--quiet").err == ""
 
 
+@pytest.mark.usefixtures("small_demo")
 def test_plan_writes_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     """One JSON object on standard output, a line for people on standard error."""
     assert cli.main(["plan", "--demo", "--last", "7d"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert set(told) == {"records", "is_exact", "requests", "seconds", "finish_at"}
-    assert told["records"] > 1_000
+    assert told["records"] > 100
     assert told["is_exact"] is True
     assert "request" in err
 
 
+@pytest.mark.usefixtures("small_demo")
 def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A line of JSON for every request, on standard error, and none any more when the command is over."""
     assert cli.main(["count", "--demo", "--last", "7d", "--json-logs", "--quiet"]) == 0
     out, err = capsys.readouterr()
-    assert int(out) > 1_000
+    assert int(out) > 100
     lines = [json.loads(line) for line in err.splitlines()]
     assert lines
     assert all(set(line) >= {"time", "level", "message"} for line in lines)
@@ -296,7 +300,7 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", sample(TABLES, 2))
 def test_export_table_holds_the_lines_of_the_same_export(run: Run, tmp_path: Path, name: str) -> None:
     """The command's export knows the formats by their names, and brings what the lines of the same export hold."""
     assert run("export", "--last", "7d", "-o", f"{tmp_path}/{name}").code == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import NOW, PHONE, Run, Service, record
+from support.examples import sample
 
 from voicenter_cdr.sandbox import Records
 
@@ -168,7 +169,7 @@ def test_workbooks_hold_numbers_as_text_and_local_times(run: Run, tmp_path: Path
     assert openpyxl.load_workbook(tmp_path / "b.xlsx").worksheets[0].sheet_view.rightToLeft
 
 
-@pytest.mark.parametrize("name", ["calls.sqlite", "calls.jsonl", "calls.csv"])
+@pytest.mark.parametrize("name", sample(["calls.sqlite", "calls.jsonl", "calls.csv"], 2))
 def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp_path: Path, name: str) -> None:
     """The numbers of an exported file are those of the service; that nothing proves it complete is said."""
     path = str(tmp_path / name)
@@ -180,9 +181,9 @@ def test_report_from_an_export_spends_no_request(service: Service, run: Run, tmp
     result = json.loads(done.out)
     assert result["overall"] == asked["overall"]
     assert (result["source"], result["proven_until"]) == (name, None)
-    assert json.loads(run("report", "--from-copy", path, "--json").out)["overall"]["records"]["value"] == 4
-    assert "not known" in run("report", "--from-copy", path).out
     whole = json.loads(run("report", "--from-copy", path, "--json").out)
+    assert whole["overall"]["records"]["value"] == 4
+    assert "not known" in run("report", "--from-copy", path).out
     assert whole["end"] < result["end"], "the days after the last record are not days without calls"
     assert len(service.app.hits) == hits
 
@@ -210,7 +211,7 @@ def test_report_from_an_address_that_has_no_copy_names_it_without_its_password(
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("name", ["calls.sqlite", "calls.duckdb", "lake/"])
+@pytest.mark.parametrize("name", sample(["calls.sqlite", "calls.duckdb", "lake/"], 3))
 def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path: Path, name: str) -> None:
     """Days before the copy are no days without calls: the period begins later, or is refused, and a line says so."""
     path = f"{tmp_path}/{name}"
@@ -232,7 +233,7 @@ def test_report_from_a_synced_copy_begins_where_the_copy_does(run: Run, tmp_path
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("name", ["calls.sqlite", "lake/"])
+@pytest.mark.parametrize("name", sample(["calls.sqlite", "lake/"], 2, first=1))
 def test_report_from_a_filtered_copy_says_that_records_are_missing(run: Run, tmp_path: Path, name: str) -> None:
     """A copy of some types can't show who was reached: its filters are named, and such numbers are left out."""
     path, whole = f"{tmp_path}/{name}", f"{tmp_path}/whole-{name}"

@@ -6,19 +6,24 @@ import io
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import pytest
 from support.command_line import CODE, PHONE, Run, Service
+from support.examples import sample
 
 import voicenter_cdr
 from voicenter_cdr import CdrField, CdrQuery, CdrType, IdentityCriteria
+from voicenter_cdr.cli.app import COMMANDS
 from voicenter_cdr.cli.commands import count as counting
 from voicenter_cdr.sandbox import Fault
 
 
-@pytest.mark.parametrize("flag", ["--phone", "--extension", "--type", "--status", "--fields"])
-@pytest.mark.parametrize("value", ["", " ", "a,,b", ","])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    sample(product(["--phone", "--extension", "--type", "--status", "--fields"], ["", " ", "a,,b", ","]), 3),
+)
 def test_options_empty_value_is_refused(service: Service, run: Run, flag: str, value: str) -> None:
     """A variable of the shell that is not set never asks for everything."""
     done = run("export", "--last", "7d", flag, value)
@@ -68,24 +73,27 @@ def test_options_cover_every_filter_of_a_query(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     ("flags", "hint"),
-    [
-        ("export --nope --last 7d", "--nope"),
-        ("exprt", "exprt"),
-        ("export --last 7d --type quee", "Did you mean queue?"),
-        ("export --last 7d --status ANSWERD", "Did you mean ANSWER?"),
-        ("export --last 7d --identity nobody", "Unknown identity"),
-        ("export --last 7d --fields durration", "Did you mean 'duration'"),
-        ("export --last 7d --order up", "--order"),
-        ("export --last 7d --queue-id abc", "--queue-id"),
-        ("export --last 7d --concurrency 0", "concurrency must be"),
-        ("export --last 7d -o x.json", "name it .jsonl"),
-        ("export --last 7d -o /nowhere/at/all.csv", "does not exist"),
-        ("export --last 7d --base-url http://example.com/", "must be https"),
-        ("export --last 7d --code-file /nowhere/at/all", "can't be read"),
-        ("export --demo --base-url https://example.com/", "leave out"),
-        ("sandbox --days 0", "--days takes"),
-        ("sandbox --data /nowhere/at/all", "can't be read"),
-    ],
+    sample(
+        [
+            ("export --nope --last 7d", "--nope"),
+            ("exprt", "exprt"),
+            ("export --last 7d --type quee", "Did you mean queue?"),
+            ("export --last 7d --status ANSWERD", "Did you mean ANSWER?"),
+            ("export --last 7d --identity nobody", "Unknown identity"),
+            ("export --last 7d --fields durration", "Did you mean 'duration'"),
+            ("export --last 7d --order up", "--order"),
+            ("export --last 7d --queue-id abc", "--queue-id"),
+            ("export --last 7d --concurrency 0", "concurrency must be"),
+            ("export --last 7d -o x.json", "name it .jsonl"),
+            ("export --last 7d -o /nowhere/at/all.csv", "does not exist"),
+            ("export --last 7d --base-url http://example.com/", "must be https"),
+            ("export --last 7d --code-file /nowhere/at/all", "can't be read"),
+            ("export --demo --base-url https://example.com/", "leave out"),
+            ("sandbox --days 0", "--days takes"),
+            ("sandbox --data /nowhere/at/all", "can't be read"),
+        ],
+        2,
+    ),
 )
 def test_usage_error_is_exit_code_2_with_a_hint(service: Service, run: Run, flags: str, hint: str) -> None:
     """Invalid usage is refused with exit code 2 and a hint; nothing is sent."""
@@ -95,31 +103,41 @@ def test_usage_error_is_exit_code_2_with_a_hint(service: Service, run: Run, flag
     assert service.app.hits == []
 
 
+CREDENTIALS = [
+    ("export", "--last", "7d", "--code", CODE),
+    ("export", "--last", "7d", f"--token={CODE}"),
+    ("export", "--last", "7d", "--api-code", CODE),
+    ("export", "--last", "7d", f"--bearer-token={CODE}"),
+    ("export", "--last", "7d", "--API_KEY", CODE),
+    ("export", CODE, "--last", "7d"),
+    ("export", "--last", "7d", "--auth", CODE),
+    ("export", "--last", "7d", f"--auth={CODE}"),
+    ("export", "--last", "7d", "--queue-id", CODE),
+    ("export", "--last", CODE),
+    ("export", "--last", "7d", "--type", CODE),
+    ("export", "--last", "7d", "--status", CODE),
+    ("export", "--last", "7d", "--code-file", CODE),
+    ("export", "--from", CODE),
+    ("export", "--last", "7d", "--tz", CODE),
+    ("export", "--last", "7d", "--order", CODE),
+    (CODE,),
+]
+"""Commands with a credential where none belongs."""
+
+
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("export", "--last", "7d", "--code", CODE),
-        ("export", "--last", "7d", f"--token={CODE}"),
-        ("export", "--last", "7d", "--api-code", CODE),
-        ("export", "--last", "7d", f"--bearer-token={CODE}"),
-        ("export", "--last", "7d", "--API_KEY", CODE),
-        ("export", CODE, "--last", "7d"),
-        ("export", "--last", "7d", "--auth", CODE),
-        ("export", "--last", "7d", f"--auth={CODE}"),
-        ("export", "--last", "7d", "--queue-id", CODE),
-        ("export", "--last", CODE),
-        ("export", "--last", "7d", "--type", CODE),
-        ("export", "--last", "7d", "--status", CODE),
-        ("export", "--last", "7d", "--code-file", CODE),
-        ("export", "--from", CODE),
-        ("export", "--last", "7d", "--tz", CODE),
-        ("export", "--last", "7d", "--order", CODE),
-        (CODE,),
-    ],
+    ("form", "words"),
+    sample(
+        [
+            (form, words)
+            for number, words in enumerate(CREDENTIALS)
+            for form in (["text", "json"] if number % 2 else ["json", "text"])
+        ],
+        2,
+    ),
 )
-@pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.usefixtures("service")
-def test_usage_error_never_repeats_a_credential(run: Run, words: tuple[str, ...], form: str) -> None:
+def test_usage_error_never_repeats_a_credential(run: Run, form: str, words: tuple[str, ...]) -> None:
     """Whatever is typed where, an error never repeats a credential; a flag for one is refused."""
     extra = ("--error-format", form) if words[0] == "export" else ()
     done = run(*words, *extra)
@@ -171,16 +189,22 @@ def test_credentials_come_from_files_or_standard_input(
     assert run("count", "--last", "7d", "--code-file", str(file)).code == 2
 
 
-def test_help_shows_every_flag_and_version_the_version(run: Run) -> None:
-    """Help shows every flag with examples; --version shows the version; both are data."""
+def test_help_names_the_commands_and_version_the_version(run: Run) -> None:
+    """Help names every command, also by its command; --version shows the version; both are data."""
     assert run("--version").out.strip() == voicenter_cdr.__version__
-    assert all(name in run("--help").out for name in ("export", "count", "missed", "report", "recordings", "sandbox"))
-    for command in ("export", "count", "report", "recordings"):
-        text = run(command, "--help").out
-        assert all(
-            flag in text for flag in ("--from", "--tz", "--type", "--demo", "Examples:", f"voicenter-cdr {command}")
-        )
-        assert max(map(len, text.splitlines())) <= 80
+    text = run("--help").out
+    assert all(name in text for name in ("export", "count", "missed", "report", "recordings", "sandbox"))
+    assert run("help").out == text
+    assert run("help", "nonsense").code == 2
+
+
+@pytest.mark.parametrize("command", sample(["export", "count", "report", "recordings"], 4))
+def test_help_of_a_command_shows_every_flag(run: Run, command: str) -> None:
+    """Help shows every flag with examples, as wide as a terminal; help is a command, too."""
+    text = run(command, "--help").out
+    assert all(flag in text for flag in ("--from", "--tz", "--type", "--demo", "Examples:", f"voicenter-cdr {command}"))
+    assert max(map(len, text.splitlines())) <= 80
+    assert run("help", command).out == text
 
 
 def test_command_without_the_extra_names_it() -> None:
@@ -195,32 +219,38 @@ def test_command_without_the_extra_names_it() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "hint"),
-    [
-        ("--tz Asia/Jerusalem --from 2026-03-27T02:30", "Use 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00."),
-        ("--from yesterdy", "Did you mean yesterday?"),
-        ("--from 01/11/2026", "Did you mean 2026-11-01?"),
-        ("--period lastmonth", "Did you mean last-month?"),
-        ("--month 2026-13", "--month takes a year and a month"),
-        ("--month 2026-08", "has not begun"),
-        ("--last month", "use --period last-month"),
-        ("--month 2026-06 --last 7d", "leave out --month"),
-        ("--period today --to 1d", "is a whole period"),
-        ("--from 1d --tz IST", "Did you mean Asia/Jerusalem?"),
-        ("--from 2026-02-30", "--from takes a date"),
-        ("--from 1d --to 5", "--to takes a date"),
-        ("--last 5", "--last takes a length of time"),
-        ("--last 999999999w", "outside the years"),
-        ("--last 99999999999999999999w", "outside the years"),
-        ("--tz Asia/Jerusalem --from 0001-01-01", "outside the years"),
-        ("--last 7d --from 2026-07-01", "--last is a whole period"),
-        ("--last 7d --to 1d", "--last is a whole period"),
-        ("--from 1d --to 2d", "--from must lie before --to"),
-        ("--from 2027-01-01", "--from must lie before now"),
-        ("--from 1d --tz Mars/Olympus", "--tz (VOICENTER_TZ) takes"),
-        ("--from 1d --tz ../etc", "--tz (VOICENTER_TZ) takes"),
-        ("", "No period"),
-        ("--to 2026-07-01", "No period"),
-    ],
+    sample(
+        [
+            (
+                "--tz Asia/Jerusalem --from 2026-03-27T02:30",
+                "Use 2026-03-27T01:30:00+02:00 or 2026-03-27T03:30:00+03:00.",
+            ),
+            ("--from yesterdy", "Did you mean yesterday?"),
+            ("--from 01/11/2026", "Did you mean 2026-11-01?"),
+            ("--period lastmonth", "Did you mean last-month?"),
+            ("--month 2026-13", "--month takes a year and a month"),
+            ("--month 2026-08", "has not begun"),
+            ("--last month", "use --period last-month"),
+            ("--month 2026-06 --last 7d", "leave out --month"),
+            ("--period today --to 1d", "is a whole period"),
+            ("--from 1d --tz IST", "Did you mean Asia/Jerusalem?"),
+            ("--from 2026-02-30", "--from takes a date"),
+            ("--from 1d --to 5", "--to takes a date"),
+            ("--last 5", "--last takes a length of time"),
+            ("--last 999999999w", "outside the years"),
+            ("--last 99999999999999999999w", "outside the years"),
+            ("--tz Asia/Jerusalem --from 0001-01-01", "outside the years"),
+            ("--last 7d --from 2026-07-01", "--last is a whole period"),
+            ("--last 7d --to 1d", "--last is a whole period"),
+            ("--from 1d --to 2d", "--from must lie before --to"),
+            ("--from 2027-01-01", "--from must lie before now"),
+            ("--from 1d --tz Mars/Olympus", "--tz (VOICENTER_TZ) takes"),
+            ("--from 1d --tz ../etc", "--tz (VOICENTER_TZ) takes"),
+            ("", "No period"),
+            ("--to 2026-07-01", "No period"),
+        ],
+        3,
+    ),
 )
 def test_period_that_cannot_be_is_refused_before_a_request(service: Service, run: Run, flags: str, hint: str) -> None:
     """A time that is none, or never was, is refused before anything is sent, with what would do."""
@@ -238,11 +268,8 @@ def test_period_zone_comes_from_the_environment(run: Run, monkeypatch: pytest.Mo
     assert "2026-07-01T00:00:00Z to " in run("count", "--from", "2026-07-01", "--tz", "UTC").err
 
 
-def test_help_leads_with_examples(run: Run) -> None:
-    """Examples come before the flags; help is a command, too."""
-    for command in ("export", "report", "missed", "sync", "watch", "recordings", "views", "count", "plan", "doctor"):
-        text = run("help", command).out
-        assert text == run(command, "--help").out
-        assert text.index("Examples:") < text.index("Usage:") < text.index("╭")
-    assert run("help").out == run("--help").out
-    assert run("help", "nonsense").code == 2
+@pytest.mark.parametrize("command", sample([name for name in COMMANDS if name != "export"], 4))
+def test_help_leads_with_examples(run: Run, command: str) -> None:
+    """Examples come before the flags."""
+    text = run("help", command).out
+    assert text.index("Examples:") < text.index("Usage:") < text.index("╭")

@@ -168,6 +168,7 @@ async def test_diagnose_rows_without_a_time_are_a_problem() -> None:
     assert "sort" not in {finding.subject for finding in found.findings}
 
 
+@pytest.mark.usefixtures("small_demo")
 def test_doctor_prints_one_screen_or_one_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

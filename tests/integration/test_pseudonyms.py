@@ -23,7 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.command_line import NOW, PHONE, RECORDS, Run, Service, record
-from support.sync_worker import cheap_scrypt, stored
+from support.fingerprints import cheap_scrypt
+from support.sync_worker import stored
 
 from voicenter_cdr import Cdr, CdrClient, CdrType, CheckpointError, ConfigurationError, InvalidRecord, Page, Problem
 from voicenter_cdr.analytics import unreturned

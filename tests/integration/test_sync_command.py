@@ -15,7 +15,7 @@ from voicenter_cdr.sandbox import Fault
 @pytest.mark.usefixtures("service")
 def test_sync_command_makes_and_updates_a_copy(run: Run, tmp_path: Path) -> None:
     """The command makes a copy, brings it up to date without a period, and shows what it did on standard error."""
-    target = str(tmp_path / "calls.duckdb")
+    target = str(tmp_path / "calls.sqlite")
     planned = run("sync", target, "--last", "7d", "--dry-run")
     assert (planned.code, planned.out) == (0, "")
     assert planned.err == "would fetch 2026-07-08T12:00:00Z to 2026-07-15T11:55:00Z\n"

@@ -50,7 +50,7 @@ async def test_watch_rules_of_the_api_document_fire_once() -> None:
         ),
         Rule(name="task", handler=task, types=[CdrType.QUEUE], statuses=[DialStatus.ABANDONED, DialStatus.FULL]),
     )
-    async with desk.watching(*chosen) as stream:
+    async with desk.watching(*chosen, poll=timedelta(minutes=5)) as stream:
         settled = await until(stream, 3_600)
         stats = stream.stats
     assert (numbers(lead.calls), numbers(task.calls)) == ([5, 7], [1, 2])
@@ -155,12 +155,12 @@ async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:
 
 async def test_watch_memory_is_bounded() -> None:
     """Records that can't come again are forgotten, also by the rules that saw to them."""
-    rows = [row(number, 30 * number) for number in range(48 * 2)]
+    rows, hour = [row(number, 60 * number) for number in range(24 * 2)], timedelta(hours=1)
     desk = Desk()
-    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 1_800 * number for number in range(len(rows))]))
+    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 3_600 * number for number in range(len(rows))]))
     told = Told()
-    async with desk.watching(Rule(name="all", handler=told), poll=timedelta(minutes=15)) as stream:
+    async with desk.watching(Rule(name="all", handler=told), poll=hour, sweep=hour) as stream:
         await until(stream, 2 * 86_400)
         kept = json.loads(stream.checkpoint)["done"]
     assert len(told.done) == len(rows)
-    assert len(kept) <= 2 * (24 + 6) + 2
+    assert len(kept) <= 24 + 6 + 1

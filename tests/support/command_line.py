@@ -9,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from attrs import frozen
+from support.fingerprints import cheap_scrypt
 
 from voicenter_cdr import CdrClient, cli
-from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox
+from voicenter_cdr.sandbox import Behaviour, CallCentre, Fault, Records, Sandbox
 from voicenter_cdr.testing import run_virtual
 
 NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
@@ -91,6 +93,7 @@ class Service:
         monkeypatch.setattr(CdrClient, "from_env", from_env)
         monkeypatch.setattr(periods, "now", lambda: NOW)
         monkeypatch.setattr(asyncio, "run", run_virtual)
+        monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
         monkeypatch.setenv("VOICENTER_API_CODE", CODE)
 
     def holds(self, population: Any, **options: Any) -> Sandbox:
@@ -107,6 +110,12 @@ class Service:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return Service(monkeypatch)
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo in this process with a tenth of its calls, where their number is not what is tried."""
+    monkeypatch.setattr("voicenter_cdr.sandbox.CallCentre", partial(CallCentre, calls_per_day=80))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import frozen
 from dask.distributed import Client, LocalCluster, wait
-from support.sync_worker import cheap_scrypt
+from support.fingerprints import cheap_scrypt
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter

@@ -20,8 +20,9 @@ from typing import Any
 import httpx
 import psycopg
 import pyarrow
+from support.fingerprints import cheap_scrypt
 from support.forking import run_in_child
-from support.sync_worker import BEGIN, BEHAVIOUR, FAST, Row, cheap_scrypt, stored, truth, world
+from support.sync_worker import BEGIN, BEHAVIOUR, FAST, Row, stored, truth, world
 
 from voicenter_cdr import CdrClient
 from voicenter_cdr.sandbox import Records, Sandbox

@@ -23,8 +23,9 @@ from typing import Any
 import httpx
 import polars
 import psycopg
+from support.fingerprints import cheap_scrypt
 from support.forking import run_in_child
-from support.sync_worker import cheap_scrypt, stored, stored_objects
+from support.sync_worker import stored, stored_objects
 
 from voicenter_cdr import CdrClient, CdrQuery, RateLimit
 from voicenter_cdr.export import open_sink, write_pages

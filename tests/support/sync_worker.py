@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import httpx
 import polars
 import psycopg
 import pyarrow.parquet
+from support.fingerprints import cheap_scrypt
 from support.forking import run_in_child
 from support.small_disk import SmallDisk
 
@@ -49,6 +50,7 @@ BEHAVIOUR = Behaviour(cap=40, requests=100_000, period=1.0)
 Row = tuple[Any, ...]
 
 
+@cache
 def world(now: datetime, *, seed: int = 0, days: int = 12) -> Records:
     """Return the records that the service shows at this time."""
     shown = []
@@ -204,11 +206,6 @@ def ordeal(target: str, folder: Path, kills: int, seed: int, disk: SmallDisk | N
         "equal": at_once and stored(target) == truth(late),
         "rows": len(stored(target)),
     }
-
-
-def cheap_scrypt(text: bytes, *, salt: bytes, dklen: int, **_: Any) -> bytes:
-    """A fingerprint that costs nothing, where its cost is not what is tried."""
-    return hashlib.sha256(salt + text).digest()[:dklen]
 
 
 def main() -> None:
