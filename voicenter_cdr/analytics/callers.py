@@ -23,8 +23,8 @@ from voicenter_cdr.analytics.levels import (
 from voicenter_cdr.analytics.measures import Item, Tag
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import CallerActivity
-from voicenter_cdr.analytics.statistics import QUARTER, local_time
 from voicenter_cdr.analytics.store import Combination, RecordStore
+from voicenter_cdr.analytics.zones import QUARTER, local_time
 from voicenter_cdr.calls import Outcome
 
 __all__ = ["CallerItem", "CallerStories", "caller_events", "missed_since"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from attrs import field, frozen
 
 from voicenter_cdr._times import to_epoch_seconds
+from voicenter_cdr.analytics.zones import find_offsets
 from voicenter_cdr.errors import ConfigurationError
 
 __all__ = ["Dialect", "SqlDialect", "dialect_named", "quote_text"]
@@ -88,28 +89,9 @@ def _sqlite_offset(seconds: str, zone: ZoneInfo) -> str:
 
 def _changes(zone: ZoneInfo) -> list[tuple[int, int]]:
     """Return the offsets and the second from which each holds; the first one holds before, too."""
-    at, end = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(_LAST_YEAR + 1, 1, 1, tzinfo=UTC)
-    changes = [(0, _offset_at(zone, at))]
-    while at < end:
-        later = at + timedelta(days=1)
-        if _offset_at(zone, later) != changes[-1][1]:
-            changes.append((to_epoch_seconds(_change(zone, at, later)), _offset_at(zone, later)))
-        at = later
-    return changes
-
-
-def _offset_at(zone: ZoneInfo, at: datetime) -> int:
-    offset = at.astimezone(zone).utcoffset()
-    return 0 if offset is None else int(offset.total_seconds())
-
-
-def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """Return the first second with the later offset."""
-    new = _offset_at(zone, after)
-    while after - before > timedelta(seconds=1):
-        middle = before + (after - before) // 2 // timedelta(seconds=1) * timedelta(seconds=1)
-        before, after = (before, middle) if _offset_at(zone, middle) == new else (middle, after)
-    return after
+    years = (datetime(year, 1, 1, tzinfo=UTC) for year in (_FIRST_YEAR, _LAST_YEAR + 1))
+    first, last = map(to_epoch_seconds, years)
+    return find_offsets(first, last, zone)
 
 
 def _search(changes: Sequence[tuple[int, int]], seconds: str) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import compress
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from voicenter_cdr.analytics.callers import CallerStories
-from voicenter_cdr.analytics.dimensions import DIMENSIONS, TIMES
+from voicenter_cdr.analytics.dimensions import DIMENSIONS
+from voicenter_cdr.analytics.exposure import Exposure
 from voicenter_cdr.analytics.figures import Cell, Figures, merge
 from voicenter_cdr.analytics.levels import Calls
 from voicenter_cdr.analytics.measures import Item, LegProfile
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.results import AgentDay, Group, Kpis, MenuPath, QueueFlow
-from voicenter_cdr.analytics.statistics import QUARTER, PeakSweep, exposure, local_time, to_datetime
+from voicenter_cdr.analytics.statistics import PeakSweep, to_datetime
 from voicenter_cdr.analytics.store import UNKNOWN, Combination, RecordStore
 from voicenter_cdr.analytics.sums import Items, Kinds, Sums, SumTable, count, is_inbound_call
 from voicenter_cdr.analytics.targets import QueueEntry, evaluate_target
+from voicenter_cdr.analytics.zones import QUARTER, local_time
 from voicenter_cdr.calls import Direction, Outcome
 
 __all__ = ["Grouping"]
@@ -69,6 +72,26 @@ _TIME_KEYS: Final[Mapping[str, Mapping[str, Callable[[int], Any]]]] = MappingPro
     }
 )
 """Keys of a local day, by its ordinal, and of an hour of the week in the dimensions of time."""
+
+
+def _find_days_of_week(key: str) -> tuple[int, int]:
+    first = date.fromisoformat(key).toordinal()
+    return first, 7 - first % 7
+
+
+def _find_days_of_month(key: str) -> tuple[int, int]:
+    first = date.fromisoformat(f"{key}-01")
+    return first.toordinal(), monthrange(first.year, first.month)[1]
+
+
+_DAYS_OF: Final[Mapping[str, Callable[[str], tuple[int, int]]]] = MappingProxyType(
+    {
+        "day": lambda key: (date.fromisoformat(key).toordinal(), 1),
+        "week": _find_days_of_week,
+        "month": _find_days_of_month,
+    }
+)
+"""Ordinal of the first day, and number of days, of a group by its key."""
 
 
 class _LocalTime(NamedTuple):
@@ -279,7 +302,8 @@ class Grouping:
         made |= self._group_times(report)
         overall, waits = report.work_out(merge(made["queue"].values()))
         overall |= report.of_callers(callers, peak.most)
-        labels, seconds = _find_labels(store), self._expose(start, end)
+        labels = _find_labels(store)
+        seconds = {} if start is None or end is None else self._expose(Exposure(start, end, options.zone), made)
         return Kpis(
             start=start,
             end=end,
@@ -341,15 +365,20 @@ class Grouping:
                 made[name] = _gather((key_of(place), cell) for place, cell in finest.items())
         return made
 
-    def _expose(self, start: datetime | None, end: datetime | None) -> dict[str, Counter[Any]]:
+    def _expose(self, exposure: Exposure, made: Mapping[str, _Grouped]) -> dict[str, Mapping[Any, int]]:
         """Return the seconds of the period in each group of the dimensions of time."""
-        zone, minutes = self._options.zone, self._options.interval
-        found: dict[str, Counter[Any]] = {name: Counter() for name in (*TIMES, "interval")}
-        for local, seconds in exposure(start, end, zone, lambda moment: _find_local_time(moment, minutes)).items():
-            for source, place in (("day", local.day), ("hour", local.hour)):
-                for name, key_of in _TIME_KEYS[source].items():
-                    found[name][key_of(place)] += seconds
-            found["interval"][local.interval] += seconds
+        hours = exposure.by_hour_of_week()
+        by_hour = {name: Counter[int]() for name in ("weekday", "hour", "weekday_hour")}
+        for hour, seconds in hours.items():
+            for name, key in (("weekday", hour // 24), ("hour", hour % 24), ("weekday_hour", hour)):
+                by_hour[name][key] += seconds
+        found: dict[str, Mapping[Any, int]] = dict(by_hour)
+        for name, days_of in _DAYS_OF.items():
+            found[name] = {key: exposure.of_days(*days_of(key)) for key in made[name]}
+        step = timedelta(minutes=self._options.interval or 0)
+        found["interval"] = {
+            key: exposure.of_interval(datetime.fromisoformat(key), step) for key in made["interval"] if key is not None
+        }
         return found
 
     def _make_groups(
@@ -366,7 +395,7 @@ class Grouping:
             for quarter, local in self._times.items():
                 firsts[local.interval] = min(firsts.get(local.interval, quarter), quarter)
         for key in sorted(grouped, key=firsts.__getitem__ if is_interval else _put_none_last):
-            length = None if seconds is None else seconds[key]
+            length = None if seconds is None else seconds.get(key, 0)
             figures, waits = report.work_out(grouped[key], name)
             if is_interval:
                 figures["offered_load"] = report.offered_load(figures, length or 0)

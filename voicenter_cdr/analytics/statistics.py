@@ -1,31 +1,23 @@
-"""Sums, percentiles, classes, exposure and peaks."""
+"""Percentiles, classes of waits and peaks."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.analytics.dimensions import WAIT_CLASSES
 from voicenter_cdr.analytics.results import WaitClass
 
 __all__ = [
-    "QUARTER",
     "PeakSweep",
-    "exposure",
-    "local_time",
     "rank",
     "to_datetime",
     "wait_classes",
 ]
-
-QUARTER: Final = 900
-"""Seconds within which no time zone changes its offset, and no local interval begins."""
 
 _LONGEST: Final = 10**9
 """Largest number of seconds that counts as the length of a record, when lines are counted."""
@@ -57,30 +49,6 @@ def to_datetime(microsecond: int | None) -> datetime | None:
         return None if microsecond is None else EPOCH + timedelta(microseconds=microsecond)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
-
-
-def local_time(second: int, zone: ZoneInfo) -> datetime:
-    """Return the local time this number of seconds after 1970."""
-    try:
-        return datetime.fromtimestamp(second, zone)
-    except (OverflowError, ValueError):  # a day at the end of time
-        return datetime.fromtimestamp(second, UTC)
-
-
-def exposure(
-    start: datetime | None, end: datetime | None, zone: ZoneInfo, key: Callable[[datetime], Any]
-) -> Counter[Any]:
-    """Return the seconds of the period in each group of local times; ``key`` names the group of a local time."""
-    found: Counter[Any] = Counter()
-    if start is None or end is None:
-        return found
-    first, last = (int((moment - EPOCH) // timedelta(seconds=1)) for moment in (start, end))
-    second = first
-    while second < last:
-        following = min(last, second // QUARTER * QUARTER + QUARTER)
-        found[key(local_time(second, zone))] += following - second
-        second = following
-    return found
 
 
 class PeakSweep:

@@ -1,16 +1,13 @@
-"""Percentiles, classes of waits, exposure and peaks."""
+"""Percentiles, classes of waits and peaks."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
 from support.records import at
 
 from voicenter_cdr.analytics import kpis
-from voicenter_cdr.analytics.statistics import exposure, rank, wait_classes
+from voicenter_cdr.analytics.statistics import rank, wait_classes
 
 
 def test_peak_concurrency_ends_where_the_next_begins() -> None:
@@ -37,12 +34,3 @@ def test_wait_classes_include_their_upper_end() -> None:
         (360, 0, 3),
         (None, 1, 0),
     ]
-
-
-@given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_exposure_adds_up_to_the_period(first: int, length: int) -> None:
-    """Every second of the period lies in one hour of the week, whatever the clock does."""
-    start = datetime(2026, 3, 20, tzinfo=UTC) + timedelta(seconds=first)
-    end = start + timedelta(seconds=length)
-    found = exposure(start, end, ZoneInfo("Australia/Lord_Howe"), lambda local: (local.weekday(), local.hour))
-    assert found.total() == length
