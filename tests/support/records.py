@@ -60,3 +60,24 @@ cdrs = st.builds(
     ring_time=st.sampled_from([None, 0, 12]),
     caller_number=st.sampled_from(["0501112233", "972501112233", None]),
 )
+
+
+twins = st.builds(
+    lambda second, **more: at(second, **more),
+    st.sampled_from([0, 0, 0, 60, 90]),
+    cdr_type=st.sampled_from([8, 8, 4, 13]),
+    call_id=st.sampled_from(["a", "a", "b"]),
+    custom_data=st.sampled_from([{}, {"var_campaign": "spring"}, {"var_campaign": "autumn"}]),
+    dial_status=st.sampled_from(["ANSWER", "ABANDONE"]),
+    duration=st.sampled_from([0, 30]),
+    ring_time=st.sampled_from([0, 30]),
+    did=st.sampled_from(["0722776700", "0722776701"]),
+    caller_number=st.sampled_from(["0501112233", "0504445566"]),
+    target_number=st.just("0501112233"),
+    queue_name=st.sampled_from(["a", "B", "é", None]),
+    representative_code=st.sampled_from(["1", "10", "2", None]),
+    user_name=st.sampled_from(["noa", "Dan", None]),
+    department_id=st.sampled_from([9, 10, None]),
+    department_name=st.sampled_from(["sales", "Support"]),
+)
+"""Legs that begin together, of which many are equal but for their groups."""

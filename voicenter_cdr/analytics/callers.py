@@ -71,12 +71,12 @@ def caller_events(
     for row in calls.rows_alone():
         combination, number, start = combinations[row], callers[row], starts[row]
         for kind in calling[combination]:
-            found[number].append((start, kind, row, combination, start))
+            found[number].append((start, kind, start, row, combination))
         if settling[combination] and (number in watched or until is not None):
             for kind in settling[combination]:
                 at = start if kind == ATTEMPT else start + max(0, rings[row]) * 1_000_000
                 if number in watched or (until is not None and at >= until):
-                    found[number].append((at, kind, row, combination, start))
+                    found[number].append((at, kind, start, row, combination))
     for number in own:
         found[-1] += found.pop(number, [])
     return found
@@ -268,7 +268,7 @@ class CallerStories:
         return tuple(CallerActivity(numbers[place], one.calls, one.answered, one.missed) for place, one in most)
 
     def _follow(self, number: int, story: _History, events: Sequence[Event]) -> None:
-        for at, kind, _, place, start in events:
+        for at, kind, start, _, place in events:
             if kind == MISS:
                 story.missed += 1
                 if story.since_at is None:

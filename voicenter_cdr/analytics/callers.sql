@@ -11,9 +11,22 @@ history AS {once} (
     FROM calls WHERE customer IS NOT NULL AND spoken_us IS NOT NULL
 ),
 counted AS (
-    SELECT *, coalesce(sum(CASE WHEN what >= 4 THEN 1 ELSE 0 END) OVER (PARTITION BY customer ORDER BY at_us, what
+    SELECT *, coalesce(sum(CASE WHEN what >= 4 THEN 1 ELSE 0 END) OVER (PARTITION BY customer ORDER BY at_us, what, ref_us
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS episode
     FROM history WHERE customer IN (SELECT customer FROM calls WHERE customer IS NOT NULL AND missed_leg IS NOT NULL)
+),
+twin AS {once} (
+    SELECT customer AS caller, missed_us FROM calls WHERE customer IS NOT NULL AND missed_leg IS NOT NULL
+    GROUP BY customer, missed_us HAVING count(*) > 1
+),
+later_twin AS {once} (
+    SELECT leg_id FROM (
+        SELECT leg_id, row_number() OVER (PARTITION BY caller, start_us ORDER BY {twins}) AS place FROM (
+            SELECT twin.caller, leg.* FROM twin
+            JOIN calls ON calls.customer = twin.caller AND calls.missed_us = twin.missed_us
+            JOIN leg ON leg.leg_id = calls.missed_leg
+        ) AS twins
+    ) AS placed_twins WHERE place > 1
 ),
 placed AS (
     SELECT *,
@@ -22,7 +35,8 @@ placed AS (
 ),
 episode AS {once} (
     SELECT customer, episode, min(since_us) AS since_us,
-        min(CASE WHEN what = 0 AND at_us = since_us THEN leg_id END) AS leg_id,
+        min(CASE WHEN what = 0 AND at_us = since_us AND leg_id NOT IN (SELECT leg_id FROM later_twin) THEN leg_id END)
+            AS leg_id,
         sum(CASE WHEN what = 0 THEN 1 ELSE 0 END) AS attempts,
         min(CASE WHEN what = 3 AND at_us >= since_us THEN at_us END) AS tried_us,
         min(CASE WHEN what = 4 THEN at_us END) AS talked_us,

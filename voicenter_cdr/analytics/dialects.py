@@ -41,6 +41,8 @@ class SqlDialect:
     """Operator of the division of whole numbers."""
     micro: str
     """Microseconds since 1970 of the start."""
+    by_code: str
+    """Clause behind a text by which it is ordered by code points, as in Python."""
     path: str
     """The names of the menu's layers, with an arrow between."""
     _offset: Callable[[str, ZoneInfo], str] = field(alias="offset")
@@ -112,6 +114,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 once="MATERIALIZED",
                 div="//",
                 micro="epoch_us(started_at)",
+                by_code="",
                 path="array_to_string([step.layer_name for step in dtmf_data if step.layer_name <> ''], ' > ')",
                 offset=_duckdb_offset,
                 time="strftime(make_timestamp(({seconds}) * 1000000), '%Y-%m-%dT%H:%M:%S')",
@@ -124,6 +127,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 div="/",
                 micro="CAST(strftime('%s', substr(started_at, 1, 19)) AS INTEGER) * 1000000"
                 " + CAST(substr(substr(started_at, 21) || '000000', 1, 6) AS INTEGER)",
+                by_code="",
                 path="(SELECT group_concat(nullif(json_extract(value, '$.layer_name'), ''), ' > ')"
                 " FROM json_each(dtmf_data))",
                 offset=_sqlite_offset,
@@ -136,6 +140,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 once="MATERIALIZED",
                 div="/",
                 micro="CAST(extract(epoch FROM started_at) * 1000000 AS BIGINT)",
+                by_code=' COLLATE "C"',
                 path="(SELECT string_agg(step ->> 'layer_name', ' > ' ORDER BY place) FROM"
                 " jsonb_array_elements(CAST(dtmf_data AS jsonb)) WITH ORDINALITY AS steps(step, place)"
                 " WHERE step ->> 'layer_name' <> '')",

@@ -52,7 +52,7 @@ def is_missed_outcome(outcome: Outcome, status: str | None, *, menu: bool, voice
 
 
 Event = tuple[int, int, int, int, int]
-"""Event in the history of a caller: instant, kind, and row, combination and start of a leg.
+"""Event in the history of a caller: instant, kind, and start, row and combination of a leg.
 
 Times are microseconds since 1970. The instant is the start of a missed leg, of a call or of an attempt, or the
 beginning of a talk. The kind is one of the constants below; at one instant a talk sorts after a miss, and settles it.
@@ -113,14 +113,14 @@ class Shape:
         begun = starts[rows[self.summary.first]]
         for kind, place in self.events:
             row = rows[place]
-            story.append((begun, kind, row, combinations[row], starts[row]))
+            story.append((begun, kind, starts[row], row, combinations[row]))
         if self.missed:
             for row in self.find_missed(store, rows)[:1]:
-                story.append((starts[row], MISS, row, combinations[row], starts[row]))
+                story.append((starts[row], MISS, starts[row], row, combinations[row]))
         spoken = self._find_spoken(store, rows)
         if spoken is not None:
             row = rows[self.summary.answered[0]]
-            story.append((spoken, self.talk, row, combinations[row], starts[row]))
+            story.append((spoken, self.talk, starts[row], row, combinations[row]))
 
 
 @define(eq=False)

@@ -168,7 +168,7 @@ class MissedCallTracker:
         numbers = list(store.numbers)
         found = []
         for number, story in events.items():
-            legs = [missed_rows.get(row, [row]) for _, _, row, _, _ in missed_since(sorted(story))]
+            legs = [missed_rows.get(row, [row]) for _, _, _, row, _ in missed_since(sorted(story))]
             if legs:
                 found.append(self._waiting(numbers[number], legs, until))
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))

@@ -58,22 +58,47 @@ _ATTRIBUTES: Final = {
 }
 """Columns that items are grouped by, with their SQL; ``local_s`` is made of the last one. Views make what they need."""
 
+_TIE_BREAK: Final = (
+    "queue",
+    "department_label",
+    "did",
+    "agent",
+    "extension",
+    "department",
+    "country",
+    "path",
+    "campaign",
+)
+"""Attributes that order legs which are equal otherwise, in the order of :meth:`RecordStore.order`.
+
+A view needs those up to the last one that it groups by: where these are equal, too, the order changes no number.
+"""
+
 _BASE: Final = (
     "leg_id, kind, status, direction, alone, start_us, ring, duration, wait, price, customer, is_own, "
-    "is_on_line, is_apart, can_talk, recording"
+    "is_on_line, is_apart, is_later, can_talk, recording"
 )
 
-_ORDER: Final = ", ".join(
-    (
-        "start_us",
-        "is_later",
-        "CASE WHEN kind < 0 THEN 0 ELSE kind END",
-        "coalesce(ring, -1)",
-        "coalesce(duration, -1)",
-        "coalesce(status, '')",
-    )
+_ORDER: Final = (
+    "start_us",
+    "is_later",
+    "CASE WHEN kind < 0 THEN 0 ELSE kind END",
+    "coalesce(ring, -1)",
+    "coalesce(duration, -1)",
+    "coalesce(status, ''){by_code}",
+    "direction{by_code}",
+    "coalesce(customer, ''){by_code}",
+    "coalesce(wait, -1)",
 )
-"""Order of the legs of a call, as in :meth:`RecordStore.order`."""
+"""Order of legs, as in :meth:`RecordStore.order`; :data:`_TIE_BREAK` goes on."""
+
+_TWINS: Final = (
+    "is_later",
+    "CASE WHEN kind < 0 THEN 0 ELSE kind END",
+    "coalesce(status, ''){by_code}",
+    "direction{by_code}",
+)
+"""Order of legs that begin together, as in :attr:`Combination.order`; :data:`_TIE_BREAK` goes on."""
 
 _KEYS: Final = {
     "queue": ("queue", "NULL"),
@@ -148,7 +173,7 @@ def views(
     for name in DIMENSIONS:
         made[f"kpi_by_{name}"] = text.grouped(name, *_KEYS[name])
     made["kpi_by_interval"] = text.intervals()
-    made["kpi_unreturned"] = text.query(_template("unreturned"), "callers", ("queue", "department_label"))
+    made["kpi_unreturned"] = text.unreturned()
     made["kpi_menu"] = text.query(_MENU.format(counted=int(Tag.COUNTED)), "calls", ("path",))
     made["kpi_flow"] = text.query(_FLOW, "legs", ("queue",))
     made["kpi_wait_class"] = text.wait_classes()
@@ -196,7 +221,6 @@ class _Text:
             "agent_later": ", ".join(str(int(kind)) for kind in sorted(AGENT_LATER)),
             "by_hand": ", ".join(str(int(kind)) for kind in sorted(BY_HAND)),
             "patience": PATIENCE // _MICROSECOND,
-            "order": _ORDER,
             "missed": _missed(options),
             "tried": _list((*QUEUED, Outcome.REFUSED)),
             "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
@@ -208,11 +232,16 @@ class _Text:
 
     def query(self, select: str, part: str, attributes: Collection[str] = ()) -> str:
         """Return a query over the tables of a part, legs, calls or callers, with these attributes of the items."""
-        names = [name for name in _ATTRIBUTES if name in attributes or (name == "offset_s" and "local_s" in attributes)]
-        items = [*names, *(["local_s"] if "local_s" in attributes else [])]
+        tied = _find_tie_break(attributes)
+        wanted = {*attributes, *(["offset_s"] if "local_s" in attributes else [])}
+        names = [name for name in _ATTRIBUTES if name in wanted or name in tied]
+        items = [name for name in (*names, "local_s") if name in wanted]
+        kept = [name for name in names if name in wanted or part == "callers"]
         slots = self._slots | {
             "made": "".join(f",\n        {_ATTRIBUTES[name].format_map(self._slots)} AS {name}" for name in names),
-            "columns": ", ".join((_BASE, *names)),
+            "columns": ", ".join((_BASE, *kept)),
+            "order": ", ".join(self._order(_ORDER, attributes)),
+            "twins": ", ".join(self._order(_TWINS, attributes)),
             "local": f", start_us {self._dialect.div} 1000000 + offset_s AS local_s" if "local_s" in items else "",
             "attributes": "".join(f", {name}" for name in items),
             "first_attributes": "".join(f",\n        max(CASE WHEN ord = first_ord THEN {name} END)" for name in items),
@@ -220,6 +249,18 @@ class _Text:
         parts = ("legs", "calls", "callers")
         tables = ",\n".join(_template(name).format_map(slots).strip() for name in parts[: parts.index(part) + 1])
         return f"WITH RECURSIVE {tables}\n{select}"
+
+    def _order(self, facts: Sequence[str], attributes: Collection[str]) -> list[str]:
+        """Return the expressions of an order of legs in a view with these attributes."""
+        by_code = self._dialect.by_code
+        order = [one.format(by_code=by_code) for one in facts]
+        return order + [f"coalesce(CAST({name} AS VARCHAR), ''){by_code}" for name in _find_tie_break(attributes)]
+
+    def unreturned(self) -> str:
+        """Return the callers to call back."""
+        attributes = ("queue", "department_label")
+        backwards = ", ".join(f"{one} DESC" for one in self._order(_ORDER, attributes))
+        return self.query(_template("unreturned").format(backwards=backwards), "callers", attributes)
 
     def grouped(self, dimension: str, key: str, label: str) -> str:
         """Return the numbers by group."""
@@ -287,14 +328,15 @@ class _Text:
     {" UNION ALL ".join(parts)}
 ),
 sums AS (
-    SELECT key, min(label) AS label, item, kind, direction, outcome, tags, count(*) AS items, sum(talk) AS talk,
-        count(talk) AS talks, sum(CASE WHEN talk < {options.short_talk} THEN 1 ELSE 0 END) AS short_talks,
+    SELECT key, min(label{self._dialect.by_code}) AS label, item, kind, direction, outcome, tags, count(*) AS items,
+        sum(talk) AS talk, count(talk) AS talks,
+        sum(CASE WHEN talk < {options.short_talk} THEN 1 ELSE 0 END) AS short_talks,
         sum(price) AS price, count(price) AS prices, sum(wait) AS wait, count(wait) AS waits,
         sum(CASE WHEN wait <= {within} THEN 1 ELSE 0 END) AS within, {not_short} AS not_short
     FROM item GROUP BY key, item, kind, direction, outcome, tags
 ),
 measured AS (
-    SELECT {"key, " if group else ""}min(label) AS label,
+    SELECT {"key, " if group else ""}min(label{self._dialect.by_code}) AS label,
         {sums}
     FROM sums {"GROUP BY key" if group else ""}
 ),
@@ -355,6 +397,11 @@ GROUP BY 1, 2""",
 
 
 _MARK: Final = "/* */"
+
+
+def _find_tie_break(attributes: Collection[str]) -> tuple[str, ...]:
+    """Return the attributes that order equal legs in a view with these attributes."""
+    return _TIE_BREAK[: max((place for place, name in enumerate(_TIE_BREAK, 1) if name in attributes), default=0)]
 
 
 def _offset_text(dialect: SqlDialect) -> str:

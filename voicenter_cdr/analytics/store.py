@@ -140,9 +140,13 @@ class Combination(NamedTuple):
     """Name of the agent."""
 
     @property
-    def order(self) -> tuple[str, ...]:
-        """Place among the legs of one caller that begin together, the same whatever order they came in."""
-        return tuple("" if value is None else str(value) for value in (*self.key.form, *self.key[1:]))
+    def order(self) -> tuple[Any, ...]:
+        """Place among legs that begin together, the same whatever order they came in, and in SQL."""
+        key, leg = self.key, self.leg
+        shared = (key.queue, key.department_name, key.did, self.agent, key.extension, key.department, key.country)
+        values = (leg.direction, *shared, " > ".join(key.path), key.campaign, *key.form, *key[1:])
+        texts = ("" if value is None else str(value) for value in values)
+        return leg.is_later, leg.kind or 0, leg.status or "", *texts
 
 
 def _combine(key: _Key) -> Combination:
@@ -300,6 +304,7 @@ class RecordStore:
     """The combinations, in order of their first appearance."""
     numbers: dict[str, int] = field(factory=dict)
     """Customers' numbers with their place."""
+    _texts: list[str] = field(factory=list)
     _places: dict[_Key, int] = field(factory=dict)
     _spelled: dict[tuple[Any, ...], int] = field(factory=dict)
     _seen: dict[str | None, tuple[int, bool]] = field(factory=lambda: {None: (-1, False)})
@@ -450,6 +455,9 @@ class RecordStore:
         the one that takes the caller.
         """
         known = self.known[self.combinations[row]]
+        if len(self._texts) < len(self.numbers):
+            self._texts = list(self.numbers)
+        caller, wait = self.callers[row], self.wait(row)
         return (
             self.starts[row],
             known.leg.is_later,
@@ -457,6 +465,9 @@ class RecordStore:
             self.rings[row],
             self.durations[row],
             known.leg.status or "",
+            str(known.leg.direction),
+            self._texts[caller] if caller >= 0 else "",
+            -1 if wait is None else wait,
             *known.order,
             self.ids[row],
         )

@@ -185,9 +185,28 @@ def _place(cdr: Cdr) -> tuple[datetime, bool, int, int, int, str]:
 
 
 def _order(cdr: Cdr) -> tuple[object, ...]:
-    """Return the same down to the last field, so that it does not depend on the order of the records."""
+    """Return the same down to the last field, so that it does not depend on the order of the records.
+
+    The numbers, in Python and in SQL, order legs by the same facts first.
+    """
+    extension = cdr.caller_extension if cdr.cdr_type in _CALLS_OUT else cdr.target_extension
+    facts = (
+        direction(cdr),
+        customer_number(cdr),
+        cdr.queue_name,
+        cdr.department_name,
+        cdr.did,
+        cdr.representative_code or cdr.user_name or extension,
+        extension,
+        cdr.department_id,
+        cdr.target_prefix_name,
+    )
     values = (getattr(cdr, name) for name in _FIELDS)
-    return *_place(cdr), *(str(dict(value) if isinstance(value, Mapping) else value) for value in values)
+    return (
+        *_place(cdr),
+        *("" if fact is None else str(fact) for fact in facts),
+        *(str(dict(value) if isinstance(value, Mapping) else value) for value in values),
+    )
 
 
 def _in_order(records: tuple[Cdr, ...]) -> tuple[Cdr, ...]:

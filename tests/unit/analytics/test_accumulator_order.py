@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.examples import examples
-from support.records import at, cdrs
+from support.records import at, cdrs, twins
 
-from voicenter_cdr import Cdr, ConfigurationError
+from voicenter_cdr import Cdr, CdrType, ConfigurationError
 from voicenter_cdr.analytics import Accumulator, KpiOptions, Target, kpis
 from voicenter_cdr.analytics.levels import find_calls
 from voicenter_cdr.analytics.store import RecordStore
@@ -53,6 +55,27 @@ def test_find_calls_of_any_records_are_those_of_stitch(records: list[Cdr]) -> No
     places = {id(cdr): row for row, cdr in enumerate(records)}
     stitched = [sorted(places[id(cdr)] for cdr in call.records) for call in stitch(records)]
     assert sorted(found) == sorted(stitched)
+
+
+CROSSED = [
+    at(0, cdr_type=8, call_id="a", dial_status="ANSWER", ring_time=5, duration=30, queue_name=queue, did=did)
+    for queue, did in (("Sales", "0722776701"), ("Support", "0722776700"))
+]
+
+
+@examples(60)
+@example(records=CROSSED)
+@given(records=st.lists(twins, min_size=4, max_size=16))
+def test_flow_of_legs_that_begin_together_is_that_of_stitched_calls(records: list[Cdr]) -> None:
+    """Numbers and stitched calls put equal legs in one order, so callers go from the same queue to the same one."""
+    steps: Counter[tuple[str | None, str | None]] = Counter()
+    for call in stitch(records):
+        entries = [cdr.queue_name for cdr in call.records if cdr.cdr_type == CdrType.QUEUE]
+        steps.update(pairwise(entries))
+    flow: Counter[tuple[str | None, str | None]] = Counter()
+    for one in kpis(records).flow:
+        flow[one.source, one.target] += one.calls
+    assert flow == steps
 
 
 def test_accumulator_in_order_of_time_holds_open_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
