@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final, Literal
@@ -14,7 +14,7 @@ from voicenter_cdr._times import to_epoch_seconds
 from voicenter_cdr.analytics.zones import find_offsets
 from voicenter_cdr.errors import ConfigurationError
 
-__all__ = ["Dialect", "SqlDialect", "dialect_named", "quote_text"]
+__all__ = ["Dialect", "SqlDialect", "dialect_named", "quote_list", "quote_text"]
 
 Dialect = Literal["duckdb", "sqlite", "postgres"]
 
@@ -27,6 +27,11 @@ _LAST_YEAR: Final = 2050
 def quote_text(value: str) -> str:
     """Return a text as SQL writes it."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def quote_list(values: Iterable[str]) -> str:
+    """Return texts as SQL writes them, with commas between."""
+    return ", ".join(quote_text(str(value)) for value in values)
 
 
 @frozen
@@ -73,6 +78,12 @@ class SqlDialect:
     def pad(self, number: str) -> str:
         """Return a number below 100 as text of two digits."""
         return self._pad.format(number=number)
+
+    def offset_text(self, offset: str) -> str:
+        """Return the offset of a local time, in seconds, as text such as +02:00."""
+        size = f"abs({offset})"
+        hours, minutes = self.pad(f"{size} {self.div} 3600"), self.pad(f"{size} % 3600 {self.div} 60")
+        return f"CASE WHEN {offset} < 0 THEN '-' ELSE '+' END || {hours} || ':' || {minutes}"
 
 
 def _duckdb_offset(seconds: str, zone: ZoneInfo) -> str:

@@ -26,14 +26,15 @@ from voicenter_cdr.analytics.definitions import (
     all_definitions,
     definitions_by,
 )
-from voicenter_cdr.analytics.dialects import Dialect, SqlDialect, dialect_named, quote_text
+from voicenter_cdr.analytics.dialects import Dialect, SqlDialect, dialect_named, quote_list, quote_text
 from voicenter_cdr.analytics.dimensions import DIMENSIONS, WAIT_CLASSES
 from voicenter_cdr.analytics.figures import LOST
 from voicenter_cdr.analytics.levels import BY_HAND
 from voicenter_cdr.analytics.measures import MEASURES, QUEUED, Item, LegFilter, Measure, Tag
 from voicenter_cdr.analytics.options import RING_TIME, KpiOptions
+from voicenter_cdr.analytics.own_lines import list_own_lines
 from voicenter_cdr.analytics.store import CAMPAIGN_KEYS
-from voicenter_cdr.calls import AGENT_LATER, MISSED, NO_TRUNK_ZERO, PATIENCE, RULES, SEPARATORS, LegRule, Outcome, Role
+from voicenter_cdr.calls import AGENT_LATER, MISSED, PATIENCE, RULES, LegRule, Outcome, Role
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.ddl import quote_identifier
 from voicenter_cdr.export.schema import TABLE
@@ -222,9 +223,9 @@ class _Text:
             "by_hand": ", ".join(str(int(kind)) for kind in sorted(BY_HAND)),
             "patience": PATIENCE // _MICROSECOND,
             "missed": _missed(options),
-            "tried": _list((*QUEUED, Outcome.REFUSED)),
+            "tried": quote_list((*QUEUED, Outcome.REFUSED)),
             "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
-            "own": _normal_dids(),
+            "own": list_own_lines(),
             "until": until,
             "horizon": options.callback_within // _MICROSECOND,
             "soon": options.repeat_within // _MICROSECOND,
@@ -343,7 +344,7 @@ measured AS (
 lost AS (
     SELECT CASE WHEN coalesce(sum(CASE WHEN wait = 0 THEN 1 ELSE 0 END), 0) * 2 > count(*) THEN 1 ELSE 0 END
         AS is_unknown
-    FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND outcome IN ({_list(LOST)})
+    FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND outcome IN ({quote_list(LOST)})
 )"""
 
     def _value(self, definition: Definition) -> str:
@@ -365,7 +366,7 @@ lost AS (
         dialect = self._dialect
         step = (self._options.interval or 30) * 60
         begin = f"(local_s - local_s % {step})"
-        key = f"{dialect.time(begin)} || {_offset_text(dialect)}"
+        key = f"{dialect.time(begin)} || {dialect.offset_text('offset_s')}"
         return self.grouped("interval", key, "NULL")
 
     def wait_classes(self) -> str:
@@ -404,16 +405,9 @@ def _find_tie_break(attributes: Collection[str]) -> tuple[str, ...]:
     return _TIE_BREAK[: max((place for place, name in enumerate(_TIE_BREAK, 1) if name in attributes), default=0)]
 
 
-def _offset_text(dialect: SqlDialect) -> str:
-    """Return the offset of a local time as text, such as +02:00; the column is ``offset_s``."""
-    size = "abs(offset_s)"
-    hours, minutes = dialect.pad(f"{size} {dialect.div} 3600"), dialect.pad(f"{size} % 3600 {dialect.div} 60")
-    return f"CASE WHEN offset_s < 0 THEN '-' ELSE '+' END || {hours} || ':' || {minutes}"
-
-
 def _missed(options: KpiOptions) -> str:
     """Return the condition for a leg whose caller is to be called back."""
-    missed = [f"outcome IN ({_list(MISSED)})"]
+    missed = [f"outcome IN ({quote_list(MISSED)})"]
     missed += ["(outcome = 'ended_in_menu' AND status = 'VOEND')"] if options.menu else []
     missed += ["outcome = 'voicemail'"] if options.voicemail else []
     return " OR ".join(missed)
@@ -434,35 +428,6 @@ def _types(wanted: Callable[[LegRule], bool]) -> str:
     return ", ".join(str(int(kind)) for kind, rule in RULES.items() if wanted(rule))
 
 
-def _list(values: Iterable[str]) -> str:
-    return ", ".join(quote_text(str(value)) for value in values)
-
-
-def _normal_dids() -> str:
-    """Return the query of the company's own lines, each number in its one spelling."""
-    plain = "did"
-    for sign in SEPARATORS:
-        if sign.isprintable():
-            plain = f"replace({plain}, {quote_text(sign)}, '')"
-    free = " OR ".join(
-        f"(length(text) = {length} AND substr(text, 1, 4) IN ({_list(beginnings)}))"
-        for length, beginnings in NO_TRUNK_ZERO.items()
-    )
-    no_star = "'0', '1', '7', '*'"
-    return f"""SELECT DISTINCT CASE
-        WHEN text LIKE '9720%' AND length(text) IN (12, 13) THEN '972' || substr(text, 5)
-        WHEN text LIKE '0%' AND length(text) IN (9, 10) AND substr(text, 2, 1) <> '0' THEN '972' || substr(text, 2)
-        WHEN {free} THEN '972' || text
-        WHEN length(text) = 4 AND substr(text, 1, 1) NOT IN ({no_star}) THEN '*' || text
-        WHEN length(text) = 7 AND text LIKE '972%' AND substr(text, 4, 1) NOT IN ({no_star}) THEN '*' || substr(text, 4)
-        WHEN text LIKE '972*____' THEN substr(text, 4)
-        ELSE text END
-    FROM (
-        SELECT CASE WHEN plain LIKE '00%' AND length(plain) > 10 THEN substr(plain, 3) ELSE plain END AS text
-        FROM (SELECT {plain} AS plain FROM (SELECT DISTINCT did FROM timed WHERE did <> '') AS dialled) AS plains
-    ) AS texts"""
-
-
 def _measure(measure: Measure, options: KpiOptions) -> str:
     where = _where(measure.filter)
     if measure.sums == "after_call":
@@ -474,9 +439,9 @@ def _where(chosen: LegFilter) -> str:
     parts = [f"item = '{chosen.item}'"]
     parts += [f"(tags & {int(chosen.tags)}) = {int(chosen.tags)}"] if chosen.tags else []
     parts += [f"(tags & {int(chosen.without)}) = 0"] if chosen.without else []
-    parts += [f"direction IN ({_list(chosen.directions)})"] if chosen.directions else []
+    parts += [f"direction IN ({quote_list(chosen.directions)})"] if chosen.directions else []
     parts += [f"kind IN ({', '.join(str(int(kind)) for kind in chosen.types)})"] if chosen.types else []
-    parts += [f"outcome IN ({_list(chosen.outcomes)})"] if chosen.outcomes else []
+    parts += [f"outcome IN ({quote_list(chosen.outcomes)})"] if chosen.outcomes else []
     return " AND ".join(parts)
 
 
