@@ -43,7 +43,7 @@ def database() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.exhaustive), "postgresql"])
+@pytest.fixture(params=["s3", pytest.param("postgresql", marks=pytest.mark.exhaustive)])
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place of its own in each kind of destination."""
     name = f"copy{next(_numbers)}"

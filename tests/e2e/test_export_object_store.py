@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.examples import sample
 from support.object_server import SCHEMES, ObjectServer, object_server
 
 from voicenter_cdr import Cdr, ConfigurationError, cli
@@ -28,7 +29,7 @@ def server() -> Iterator[ObjectServer]:
         yield running
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture(params=sample(SCHEMES, len(SCHEMES)))
 def target(
     request: pytest.FixtureRequest, server: ObjectServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> str:
@@ -89,7 +90,8 @@ def test_export_of_a_file_that_needs_several_uploads_is_whole(
     assert objects(server, target) == {"big.jsonl": (tmp_path / "big.jsonl").read_bytes()}
 
 
-@pytest.mark.parametrize("options", [{}, {"format": "jsonl"}])
+@pytest.mark.parametrize("target", SCHEMES, indirect=True)
+@pytest.mark.parametrize("options", sample([{}, {"format": "jsonl"}], 2))
 def test_export_of_a_folder_equals_one_on_a_disk(
     server: ObjectServer, target: str, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -280,20 +282,32 @@ def test_export_to_an_address_that_makes_no_sense_is_refused(address: str, words
     assert "s3cret" not in str(caught.value)
 
 
-def test_commands_write_what_they_make_to_an_object(
-    server: ObjectServer, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "name", "begin"),
+    sample(
+        [
+            ("export --demo --last 1d", "calls.csv", b"call_id,"),
+            ("export --demo --last 2d", "lake/", b""),
+            ("missed --demo --last 1d", "missed.csv", b"caller"),
+            ("report --demo --last 1d", "report.xlsx", b"PK"),
+        ],
+        4,
+    ),
+)
+def test_command_writes_what_it_makes_to_an_object(
+    server: ObjectServer,
+    target: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    name: str,
+    begin: bytes,
 ) -> None:
     """Export, missed and report take an address where they take a file; what was written is what a file would hold."""
-    for words, name in (
-        ("export --demo --last 1d", "calls.csv"),
-        ("export --demo --last 2d", "lake/"),
-        ("missed --demo --last 1d", "missed.csv"),
-        ("report --demo --last 1d", "report.xlsx"),
-    ):
-        assert cli.main([*words.split(), "--quiet", "-o", target + name]) == 0, capsys.readouterr().err
-    names = objects(server, target)
-    assert {name.partition("/")[0] for name in names} == {"calls.csv", "lake", "missed.csv", "report.xlsx"}
-    assert names["missed.csv"].startswith(b"caller") or b"," in names["missed.csv"]
+    assert cli.main([*words.split(), "--quiet", "-o", target + name]) == 0, capsys.readouterr().err
+    found = objects(server, target)
+    assert {key.partition("/")[0] for key in found} == {name.rstrip("/")}
+    assert all(data.startswith(begin) for data in found.values())
     assert left_behind(tmp_path) == []
 
 

@@ -16,7 +16,11 @@ from support.small_disk import mounting
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals of POSIX")
 
 LONG = (pytest.mark.exhaustive, pytest.mark.long)
-KILLS = [pytest.param(3, 0), *(pytest.param(200, seed, marks=LONG) for seed in (1, 2))]
+KILLS = [
+    pytest.param(1, 0),
+    pytest.param(3, 0, marks=pytest.mark.exhaustive),
+    *(pytest.param(200, seed, marks=LONG) for seed in (1, 2)),
+]
 
 
 def killed(kind: str, folder: Path, kills: int, seed: int, *, full: bool = False) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def check_watch(found: dict[str, Any]) -> None:
     assert len(found["events"]) <= killed_runs.CALLS + 8 * (found["killed"] + found.get("full", 0))
 
 
-@pytest.mark.parametrize(("kills", "seed"), KILLS)
+@pytest.mark.parametrize(("kills", "seed"), KILLS[1:])
 def test_killed_download_leaves_whole_recordings(tmp_path: Path, kills: int, seed: int) -> None:
     """A file with its name is the server's, byte for byte, after every death; in the end all are there."""
     found = killed("recordings", tmp_path, kills, seed)

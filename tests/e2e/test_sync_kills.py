@@ -33,13 +33,20 @@ LONG = (pytest.mark.exhaustive, pytest.mark.long)
 often = pytest.mark.parametrize("kills", [2, pytest.param(100, marks=LONG)])
 
 
-@often
-def test_sync_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("kills", "targets"),
+    [
+        (2, FILES[:1]),
+        pytest.param(2, FILES[1:], marks=pytest.mark.exhaustive),
+        pytest.param(100, FILES, marks=LONG),
+    ],
+)
+def test_sync_killed_at_random_moments_stays_exact(tmp_path: Path, kills: int, targets: tuple[str, ...]) -> None:
     """While records come late, change and vanish, files and databases equal the service after the next run.
 
     No day is a gap then, and no run asked for a day outside of the look-back from its watermark.
     """
-    kill(tmp_path, kills, FILES)
+    kill(tmp_path, kills, targets)
 
 
 @pytest.mark.exhaustive

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.sources import MODULES, PACKAGE, ROOT, nodes_of, text_of, tokens_of
 
-PACKAGE = Path(__file__).parents[2] / "voicenter_cdr"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOT = PACKAGE.parent
 OTHERS = sorted(
     {path for folder in ("tests", "benchmarks", ".docs") for path in (ROOT / folder).rglob("*.py")} - {Path(__file__)}
 )
@@ -68,10 +65,9 @@ _LONGEST = 500
 
 def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Docstrings of modules, classes and functions, and the strings below attributes."""
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+            yield getattr(node, "lineno", 1), (ast.get_docstring(node, clean=False) or "").lstrip()
             for line, behind in zip(node.body, node.body[1:], strict=False):
                 if (
                     isinstance(line, ast.Assign | ast.AnnAssign)
@@ -81,47 +77,65 @@ def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
                     yield behind.lineno, str(behind.value.value)
 
 
-@pytest.mark.parametrize("path", [*MODULES, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
+def _place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     """A docstring that begins with a question word reads like a riddle."""
-    odd = [f"line {line}: {text[:60]}" for line, text in _docstrings(path) if _QUESTION.match(text)]
+    odd = [
+        f"{_place(path, line)}: {text[:60]}"
+        for path in [*MODULES, *OTHERS]
+        for line, text in _docstrings(path)
+        if _QUESTION.match(text)
+    ]
     assert odd == []
 
 
 def _prose(path: Path) -> Iterator[tuple[int, str]]:
     """Comments and texts of a module; f-strings without their fields."""
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+    for token in tokens_of(path):
         if token.type in _TEXTS:
             plain = re.sub(r"\{[^{}]*\}", "", token.string)
             yield token.start[0], re.sub(r"``[^`]*``", "", plain)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_names_are_those_of_the_field(path: Path) -> None:
+def test_names_are_those_of_the_field() -> None:
     """A private word for a thing that the field names does not come back as an identifier."""
-    tokens = tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
-    found = [(token.start[0], token.string) for token in tokens if token.type == tokenize.NAME]
-    assert [(line, name) for line, name in found if name in _PRIVATE_NAMES] == []
+    suspects = [path for path in MODULES if not _PRIVATE_NAMES.isdisjoint(re.findall(r"\w+", text_of(path)))]
+    found = [
+        f"{_place(path, token.start[0])}: {token.string}"
+        for path in suspects
+        for token in tokens_of(path)
+        if token.type == tokenize.NAME and token.string in _PRIVATE_NAMES
+    ]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *OTHERS, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_prose_has_no_private_turns(path: Path) -> None:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Prose of a module, or of a page without its code."""
+    if path.suffix != ".md":
+        return _prose(path)
+    text = _CODE.sub(lambda code: "\n" * code[0].count("\n"), text_of(path))
+    return iter(enumerate(text.splitlines(), start=1))
+
+
+def test_prose_has_no_private_turns() -> None:
     """Turns that only this package once used do not come back in docstrings, comments, messages or pages."""
-    if path.suffix == ".md":
-        text = re.sub(
-            r"^```.*?^```|`[^`\n]*`", lambda code: "\n" * code[0].count("\n"), path.read_text(), flags=re.S | re.M
-        )
-        lines = list(enumerate(text.splitlines(), start=1))
-    else:
-        lines = list(_prose(path))
-    odd = [f"line {line}: {turn[0]!r}" for line, text in lines for turn in [_TURN.search(text)] if turn]
+    odd = [
+        f"{_place(path, line)}: {turn[0]!r}"
+        for path in [*MODULES, *OTHERS, *PAGES]
+        for line, text in _lines(path)
+        for turn in [_TURN.search(text)]
+        if turn
+    ]
     assert odd == []
 
 
 def test_files_fit_five_hundred_lines() -> None:
     """A file that needs more holds two subjects; generators of data are exempt."""
     exempt = {"call_centre.py"}
-    sizes = {path.name: len(path.read_text("utf-8").splitlines()) for path in MODULES if path.name not in exempt}
+    sizes = {path.name: len(text_of(path).splitlines()) for path in MODULES if path.name not in exempt}
     assert {name: lines for name, lines in sizes.items() if lines > _LONGEST} == {}
 
 
@@ -136,6 +150,6 @@ def test_files_fit_five_hundred_lines() -> None:
 )
 def test_dense_modules_say_why(name: str) -> None:
     """At least four percent of the lines of dense code are comments."""
-    lines = [line.strip() for line in (PACKAGE / name).read_text("utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in text_of(PACKAGE / name).splitlines() if line.strip()]
     comments = [line for line in lines if "# " in line and not line.startswith(('"', "'"))]
     assert len(comments) >= 0.04 * len(lines)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-import pytest
+from support.sources import PACKAGE, nodes_of, text_of
 
 TESTS = Path(__file__).parents[1]
-PACKAGE = TESTS.parent / "voicenter_cdr"
 MODULES = sorted(TESTS.rglob("test_*.py"))
 CORE = {"http", "planning", "protocol", "ratelimit", "streaming"}
 NO_UNIT = re.compile(
@@ -22,13 +20,10 @@ CHECKS = re.compile(r"\b(assert_\w+|check_\w+|pytest\.(fail|raises|warns)|raises
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@cache
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
 def iter_functions(path: Path) -> Iterator[Function]:
-    return (node for node in parse(path).body if isinstance(node, Function))
+    module = nodes_of(path)[0]
+    assert isinstance(module, ast.Module)
+    return (node for node in module.body if isinstance(node, Function))
 
 
 def iter_tests(path: Path) -> Iterator[Function]:
@@ -49,25 +44,38 @@ def is_check(name: ast.expr) -> bool:
     return CHECKS.fullmatch(ast.unparse(name)) is not None
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_module_of_tests_names_units_states_rules_and_can_fail(path: Path) -> None:
-    """A test names its unit, has a docstring with its rule, and asserts something."""
+def faults(path: Path) -> Iterator[str]:
+    """Sentences on the tests of a module that name no unit, state no rule, or can't fail."""
     asserting: set[str] = set()
     for helper in iter_functions(path):
         if not helper.name.startswith("test_") and fails(helper, asserting):
             asserting.add(helper.name)
     for test in iter_tests(path):
-        assert not NO_UNIT.match(test.name), f"{test.name} names no unit"
-        assert ast.get_docstring(test), f"{test.name} states no rule"
-        assert fails(test, asserting), f"{test.name} asserts nothing"
+        name = f"{path.relative_to(TESTS)}: {test.name}"
+        if NO_UNIT.match(test.name):
+            yield f"{name} names no unit"
+        if not ast.get_docstring(test):
+            yield f"{name} states no rule"
+        if not fails(test, asserting):
+            yield f"{name} asserts nothing"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_module_of_tests_is_short_and_imported_by_none(path: Path) -> None:
+def test_modules_of_tests_name_units_state_rules_and_can_fail() -> None:
+    """A test names its unit, has a docstring with its rule, and asserts something."""
+    assert [fault for path in MODULES for fault in faults(path)] == []
+
+
+def test_modules_of_tests_are_short_and_imported_by_none() -> None:
     """A file of tests is about one subject; what several need lies in ``support``."""
-    assert len(path.read_text("utf-8").splitlines()) <= 450
-    imported = [node.module or "" for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)]
-    assert not [name for name in imported if re.search(r"(^|\.)test_|^tests\b|\bshared\b", name)]
+    assert [path.name for path in MODULES if len(text_of(path).splitlines()) > 450] == []
+    imported = [
+        f"{path.relative_to(TESTS)}: {node.module}"
+        for path in MODULES
+        for node in nodes_of(path)
+        if isinstance(node, ast.ImportFrom)
+        if re.search(r"(^|\.)test_|^tests\b|\bshared\b", node.module or "")
+    ]
+    assert imported == []
 
 
 def test_folders_of_unit_tests_mirror_the_package() -> None:

@@ -81,6 +81,7 @@ def _etag(data: bytes) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets, and the second would wait for a receipt
     server: ObjectServer
 
     def log_message(self, *_: Any) -> None:

@@ -29,6 +29,7 @@ WITH read AS (
         CdrType: 'INT', DialStatus: 'VARCHAR', QueueName: 'VARCHAR', RingTime: 'INT', DID: 'VARCHAR',
         RepresentativeCode: 'VARCHAR', RepresentativeName: 'VARCHAR', UserName: 'VARCHAR', TargetExtension: 'VARCHAR',
         RecordURL: 'VARCHAR', RecordExpect: 'BOOL', Price: 'INT', DepartmentId: 'BIGINT', TargetPrefixName: 'VARCHAR'})
+    LIMIT ?
 )
 SELECT *, max(CASE WHEN heard THEN s + RingTime END) OVER story AS last_talk,
     (SELECT max(s) FROM read) AS until_s,
@@ -143,16 +144,23 @@ GROUPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def made() -> Kpis:
-    return kpis(bank(), options=KpiOptions(interval=30))
+@pytest.fixture(scope="module", params=[8_000, pytest.param(None, marks=pytest.mark.exhaustive)])
+def count(request: pytest.FixtureRequest) -> int | None:
+    """The number of calls that are compared: those of a week, or all."""
+    number: int | None = request.param
+    return number
 
 
 @pytest.fixture(scope="module")
-def raw() -> Iterator[duckdb.DuckDBPyConnection]:
+def made(count: int | None) -> Kpis:
+    return kpis(bank(count), options=KpiOptions(interval=30))
+
+
+@pytest.fixture(scope="module")
+def raw(count: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(RAW, [str(DATA)])
+        connection.execute(RAW, [str(DATA), count])
         connection.execute(DUE)
         yield connection
 

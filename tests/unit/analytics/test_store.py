@@ -22,14 +22,18 @@ MENU = Cdr(
     dtmf_data=(IvrStep("Main", "2", "0"), IvrStep()),
     custom_data=FrozenMap({"var_campaign": " Spring ", "other": "x"}),
 )
-RECORDS = [*TEN, MENU, *month()[1][:200]]
+
+
+def some_records() -> list[Cdr]:
+    return [*TEN, MENU, *month()[1][:200]]
 
 
 @pytest.mark.parametrize("make", [RecordTable.of, RecordBatch.of], ids=["table", "batch"])
 def test_store_of_columns_counts_what_it_does_of_records(make: object) -> None:
     """Tables and batches are taken column by column, and every number is the same."""
     assert callable(make)
-    expected, made = kpis(RECORDS), kpis(make(RECORDS))
+    records = some_records()
+    expected, made = kpis(records), kpis(make(records))
     assert made.overall == expected.overall
     assert made.groups == expected.groups
     assert made.menu == expected.menu
@@ -38,9 +42,10 @@ def test_store_of_columns_counts_what_it_does_of_records(make: object) -> None:
 
 def test_spellings_that_are_forgotten_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many spellings of what records have in common are remembered; the numbers don't depend on it."""
-    expected = kpis(RECORDS)
+    records = some_records()
+    expected = kpis(records)
     monkeypatch.setattr(records_store, "_SPELLINGS", 2)
-    made = kpis(RECORDS)
+    made = kpis(records)
     assert (made.overall, made.groups) == (expected.overall, expected.groups)
 
 
