@@ -49,7 +49,7 @@ settings.register_profile(
     max_examples=FULL,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-settings.register_profile("suite", settings.get_profile("full"), max_examples=FULL // 6)
+settings.register_profile("suite", settings.get_profile("full"), max_examples=FULL // 10)
 settings.register_profile("deep", settings.get_profile("full"), derandomize=False, max_examples=50 * FULL)
 settings.register_profile("mutation", settings.get_profile("full"), max_examples=FULL // 5)
 settings.load_profile("suite")

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from voicenter_cdr import CdrQuery, RateLimit
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.testing import make_row
 
-pytest.importorskip("distributed")
 pytestmark = [
+    pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX"),
     pytest.mark.filterwarnings("ignore"),  # of Dask's own libraries
 ]

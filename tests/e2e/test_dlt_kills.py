@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("dlt")
+pytestmark = pytest.mark.skipif(find_spec("dlt") is None, reason="dlt is not installed")
 HERE = Path(__file__).parents[1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -23,7 +23,10 @@ from voicenter_cdr.pseudonyms import Pseudonymiser
 from voicenter_cdr.sandbox import Records, Sandbox
 from voicenter_cdr.testing import make_row
 
-dlt: Any = pytest.importorskip("dlt")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("dlt") is None, reason="dlt is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # of dlt's own libraries
+]
 START = datetime(2026, 7, 1, tzinfo=UTC)
 END = START + timedelta(days=3)
 COLUMNS = "call_id, started_at AT TIME ZONE 'UTC', duration, CAST(dtmf_data AS text), direction, price_agorot"
@@ -36,6 +39,11 @@ def row(number: int, hours: float, **fields: Any) -> dict[str, Any]:
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
+def load_dlt() -> Any:
+    """Import dlt where it is used: it takes a second."""
+    return importlib.import_module("dlt")
+
+
 @pytest.fixture
 def duck(tmp_path: Path) -> tuple[Any, Query]:
     """A DuckDB file: where dlt loads to, and a way to ask it."""
@@ -45,7 +53,7 @@ def duck(tmp_path: Path) -> tuple[Any, Query]:
         with duckdb.connect(file) as base:
             return base.execute(query).fetchall()
 
-    return dlt.destinations.duckdb(file), ask
+    return load_dlt().destinations.duckdb(file), ask
 
 
 @pytest.fixture
@@ -59,16 +67,16 @@ def server() -> Iterator[tuple[Any, Query]]:
                 cursor.execute(query)
                 return list(cursor.fetchall())
 
-        yield dlt.destinations.postgres(url), ask
+        yield load_dlt().destinations.postgres(url), ask
 
 
 def lake(kind: str, table_format: str | None, tmp_path: Path) -> tuple[Any, Query, dict[str, Any]]:
     """A folder that dlt loads to in a table format, and a way to ask it."""
     pytest.importorskip({"delta": "deltalake", "iceberg": "pyiceberg"}.get(kind, "dlt"))
-    destination = dlt.destinations.filesystem(str(tmp_path / "lake"))
+    destination = load_dlt().destinations.filesystem(str(tmp_path / "lake"))
 
     def ask(query: str) -> list[tuple[Any, ...]]:
-        pipeline = dlt.attach("calls", pipelines_dir=str(tmp_path / "pipelines"), destination=destination)
+        pipeline = load_dlt().attach("calls", pipelines_dir=str(tmp_path / "pipelines"), destination=destination)
         if kind == "delta":
             table = importlib.import_module("dlt.common.libs.deltalake").get_delta_tables(pipeline)["cdr"]
             stored = table.to_pyarrow_table()
@@ -109,7 +117,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     source = importlib.import_module("voicenter_cdr.dlt_source")
 
     def once(url: str | None, *, columns: str = COLUMNS, name: str = "calls", **options: Any) -> list[tuple[Any, ...]]:
-        pipeline = dlt.pipeline(
+        pipeline = load_dlt().pipeline(
             name, destination=destination, dataset_name="telephony", pipelines_dir=str(tmp_path / "pipelines")
         )
         options = {"start": START, "end": END} | options
@@ -120,7 +128,6 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("name", ["SOURCES__VOICENTER__BASE_URL", "VOICENTER_BASE_URL"])
 def test_dlt_address_may_come_from_the_configuration(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From dlt's configuration or from the environment: who sets it for a sandbox asks no other service."""
@@ -129,7 +136,6 @@ def test_dlt_address_may_come_from_the_configuration(run: Any, name: str, monkey
         assert len(run(None)) == 1
 
 
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(
     ("run", "mode"),
     sample([("duck", "merge"), ("duck", "replace"), ("server", "merge"), ("server", "replace")], 4),
@@ -162,7 +168,6 @@ def test_dlt_late_changed_and_vanished_records_come_out_right(run: Any, mode: st
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("run", ["delta", "iceberg"], indirect=True)
 def test_dlt_lake_with_a_table_format_is_merged(run: Any) -> None:
     """On disk, too, a record that changed takes the place of itself, and a late one comes."""
@@ -185,7 +190,6 @@ def causes_of(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(("run", "mode"), sample([("plain_files", "merge"), ("delta", "replace")], 2), indirect=["run"])
 def test_dlt_destination_that_can_not_merge_is_refused(run: Any, mode: str, tmp_path: Path) -> None:
     """Where rows could only be appended, or days not be replaced, nothing is loaded, and the error says what to do."""
@@ -198,7 +202,6 @@ def test_dlt_destination_that_can_not_merge_is_refused(run: Any, mode: str, tmp_
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_dlt_changed_period_is_loaded(run: Any, mode: str) -> None:
     """An earlier start, a period of its own, an end that was moved back, a start that moved on: all of it is there."""
@@ -219,7 +222,6 @@ def test_dlt_changed_period_is_loaded(run: Any, mode: str) -> None:
 NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
 
 
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -247,7 +249,6 @@ def test_dlt_changed_source_is_refused(run: Any, first: dict[str, Any], second: 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
     """A token that is renewed each month belongs to the same account."""
     app = Sandbox(Records([row(1, 1), row(2, 30)]), codes=["sandbox-code", "another-code"])
@@ -257,7 +258,6 @@ def test_dlt_account_with_a_name_may_change_its_credential(run: Any) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_day_is_replaced_by_the_whole_of_it(run: Any) -> None:
     """A run that ends within a day that is stored as a whole reads all of the day, so that it loses none of it."""
     rows = [row(number, 5 * number) for number in range(1, 12)]
@@ -271,7 +271,6 @@ def test_dlt_day_is_replaced_by_the_whole_of_it(run: Any) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("run", ["server"], indirect=True)
 def test_dlt_text_that_postgres_refuses_is_escaped(run: Any) -> None:
     """A NUL or half a surrogate pair in a JSON value, a key or a step stops no load, and no later one."""
@@ -297,7 +296,6 @@ def some(chance: random.Random, first: int, since: int = 0) -> list[dict[str, An
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(("mode", "seed"), [("replace", 1), ("merge", 0), ("merge", 1), ("replace", 0)])
 def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
     """Wherever in its day the newest record lies, and whatever came, changed or vanished in the look-back before it."""
@@ -319,7 +317,6 @@ def test_dlt_every_run_leaves_the_truth(run: Any, mode: str, seed: int) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_dlt_record_that_claims_to_be_of_the_future_hides_no_other(run: Any, mode: str) -> None:
     """With an end ahead of now, a telephone's wrong clock makes nothing before its record final."""
@@ -338,7 +335,6 @@ def test_dlt_record_that_claims_to_be_of_the_future_hides_no_other(run: Any, mod
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("run", ["duck", "server"], indirect=True)
 def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
     """Pipelines with other filters may merge into one table; none replaces days that hold another's records."""
@@ -354,7 +350,6 @@ def test_dlt_records_of_another_pipeline_are_not_replaced(run: Any) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("run", ["duck", "server"], indirect=True)
 def test_dlt_table_of_which_days_are_replaced_is_not_merged_into(run: Any) -> None:
     """Records that another pipeline's next run would replace are refused at once."""
@@ -368,7 +363,6 @@ def test_dlt_table_of_which_days_are_replaced_is_not_merged_into(run: Any) -> No
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
     """Where days are replaced, the one that ``start`` lies in is read from its midnight."""
     with service(Sandbox(Records([row(1, 1), row(2, 25), row(3, 40)]))) as url:
@@ -378,7 +372,6 @@ def test_dlt_start_that_moves_on_leaves_its_day_whole(run: Any) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_dlt_twins_stay_two(run: Any, mode: str) -> None:
     """Records that differ in nothing their key is made from are all loaded, and once, in every run."""
@@ -390,7 +383,6 @@ def test_dlt_twins_stay_two(run: Any, mode: str) -> None:
             assert len(loaded) == 4
 
 
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 @pytest.mark.parametrize(
     ("odd", "column"), sample([({"DepartmentId": 2**64}, "department_id"), ({"Price": 1e40}, "price")], 2)
 )
@@ -405,7 +397,6 @@ def test_dlt_value_that_fits_no_column_is_refused_by_name(run: Any, odd: dict[st
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_json_values_are_kept_or_escaped(run: Any) -> None:
     """A whole number beyond 64 bits is text there, half a surrogate pair its escape; nothing else changes."""
     data = {"big": 2**70, "deep": [{"least": -(2**63)}, -(2**63) - 1], "half": "\ud83d", "sure": True, "none": None}
@@ -416,7 +407,6 @@ def test_dlt_json_values_are_kept_or_escaped(run: Any) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) -> None:
     """It lives as long as a run; one that has nothing to close will do, too."""
     closed = list[bool]()
@@ -436,7 +426,6 @@ def test_dlt_limiter_is_made_and_closed_in_the_worker(run: Any, tmp_path: Path) 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.filterwarnings("ignore")  # of dlt's own libraries
 def test_dlt_pseudonyms_replace_numbers(run: Any) -> None:
     """The numbers of what is loaded have names, and a record takes the place of itself in the next run."""
     names = Pseudonymiser(b"a key of thirty-two bytes, no le")

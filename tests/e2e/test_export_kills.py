@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.export_worker import NAMES
+from support.export_names import NAMES
 from support.small_disk import mounting
 from support.workers import run_worker
 

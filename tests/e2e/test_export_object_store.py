@@ -288,7 +288,7 @@ def test_export_to_an_address_that_makes_no_sense_is_refused(address: str, words
         [
             ("export --demo --last 1d", "calls.csv", b"call_id,"),
             ("export --demo --last 2d", "lake/", b""),
-            ("missed --demo --last 1d", "missed.csv", b"caller"),
+            ("missed --demo --last 1d", "missed.csv", b"customer_number,"),
             ("report --demo --last 1d", "report.xlsx", b"PK"),
         ],
         4,

@@ -29,7 +29,7 @@ from voicenter_cdr.sandbox import Behaviour, Bulk, Sandbox, serving
 from voicenter_cdr.testing import in_process, run_virtual
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
-SECONDS = 6.0
+SECONDS = 9.0
 
 
 @pytest.fixture(scope="module")

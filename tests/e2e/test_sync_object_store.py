@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import polars
 import pytest
 from support.examples import sample
 from support.fingerprints import cheap_scrypt
@@ -58,6 +57,8 @@ def objects(server: ObjectServer, target: str) -> dict[str, bytes]:
 
 
 def stored(server: ObjectServer, target: str) -> list[Row]:
+    import polars
+
     files = [data for key, data in objects(server, target).items() if key.endswith(".parquet")]
     return sorted(row for data in files for row in polars.read_parquet(io.BytesIO(data)).select(NAMES).rows())
 

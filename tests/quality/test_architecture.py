@@ -176,7 +176,7 @@ def test_changelog_top_version_is_the_packages() -> None:
 def test_iterators_yield_outside_cancel_scopes() -> None:
     """An iterator that hands out records inside of a timeout or a task group would cancel its consumer."""
     for path in MODULES:
-        for node in nodes_of(path):
+        for node in nodes_of(path) if re.search(r"\basync with\b", text_of(path)) else ():
             if isinstance(node, ast.AsyncWith) and re.search(r"timeout|TaskGroup", ast.dump(node.items[0])):
                 inside = [child for line in node.body for child in ast.walk(line)]
                 assert not any(isinstance(child, ast.Yield) for child in inside), path.name

@@ -54,9 +54,9 @@ def _id(block: Block) -> str:
 
 @pytest.fixture(scope="module")
 def sandbox_url() -> Iterator[str]:
-    """The address of a service with a month of synthetic calls that ended an hour ago."""
+    """The address of a service with forty days of synthetic calls that ended an hour ago."""
     end = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-    centre = CallCentre(end - timedelta(days=40), end, seed=1, calls_per_day=40)
+    centre = CallCentre(end - timedelta(days=40), end, seed=1, calls_per_day=15)
     app = Sandbox(centre, behaviour=Behaviour(requests=100_000, recordings="here"))
     with service(app) as url:
         yield url

@@ -60,6 +60,7 @@ _TURN = re.compile(rf"\b(?:{'|'.join(_TURNS)})\b", re.I)
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.S | re.M)
 _TEXTS = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 _QUESTION = re.compile(r"(What|Whether|How|Which|Who)\b")
+_QUOTED_QUESTION = re.compile(rf"""["'](?:\\?\s)*{_QUESTION.pattern}""")
 _LONGEST = 500
 
 
@@ -86,6 +87,7 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     odd = [
         f"{_place(path, line)}: {text[:60]}"
         for path in [*MODULES, *OTHERS]
+        if _QUOTED_QUESTION.search(text_of(path))  # parsing all would take seconds
         for line, text in _docstrings(path)
         if _QUESTION.match(text)
     ]

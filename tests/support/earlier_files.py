@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,14 +31,14 @@ NAMES = ("calls.jsonl", "calls.csv", "excel.csv", "calls.parquet", "calls.sqlite
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?Z?$")
 
 
-def digests(folder: Path, pages: Sequence[Sequence[Cdr]]) -> dict[str, str]:
-    """Digests of the records and of what every format makes of them, with our names and with the API's."""
+def digests(folder: Path, pages: Sequence[Sequence[Cdr]], labels: Container[str]) -> dict[str, str]:
+    """Digests of the records and of what formats make of them, with our names and with the API's, by these labels."""
     found = {"records": _digest((record.key, _content(record)) for page in pages for record in page)}
     for raw_names in (False, True):
         for name in NAMES:
-            if raw_names and name.endswith("/"):
-                continue  # days are called by our names alone
             label = f"raw {name}" if raw_names else name
+            if label not in labels:
+                continue
             target = folder / ("raw" if raw_names else "ours") / name
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(target, pages, name, raw_names=raw_names)

@@ -34,8 +34,6 @@ from voicenter_cdr.testing import make_record, run_virtual
 
 BEGIN = datetime(2026, 7, 1, 5, tzinfo=UTC)
 PAGES, PER_PAGE = 4, 60
-SUFFIXES = (".jsonl", ".csv", ".parquet", ".xlsx", ".sqlite", ".duckdb", ".jsonl.gz", ".csv.gz")
-NAMES = (*(f"calls{suffix}" for suffix in SUFFIXES), "calls/", "lines/")
 
 
 def ids(version: int) -> list[str]:

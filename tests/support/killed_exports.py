@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import polars
 import psycopg
 from support.fingerprints import cheap_scrypt
 from support.forking import run_in_child
@@ -74,6 +73,8 @@ def in_file(destination: str) -> int:
 
 def in_folder(destination: str) -> int:
     """Records of a dataset that says it is whole; none of any other."""
+    import polars
+
     found = stored_objects(destination)
     if "lake/_SUCCESS" not in found:
         return 0

@@ -28,7 +28,6 @@ from typing import Any
 
 import duckdb
 import httpx
-import polars
 import psycopg
 import pyarrow.parquet
 from support.fingerprints import cheap_scrypt
@@ -85,6 +84,8 @@ def truth(now: datetime, settle: timedelta = timedelta(0), **options: Any) -> li
 
 def stored(target: str) -> list[Row]:
     """The rows a copy has."""
+    import polars
+
     if target.startswith("postgresql://"):
         with psycopg.connect(target) as base:
             found = base.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()

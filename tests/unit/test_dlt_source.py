@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import itertools
 import sys
 from datetime import UTC, datetime
@@ -15,7 +15,10 @@ from support.examples import examples
 
 from voicenter_cdr import ConfigurationError
 
-pytest.importorskip("dlt")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("dlt") is None, reason="dlt is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # of dlt's own libraries
+]
 START = datetime(2026, 7, 1, tzinfo=UTC)
 
 RUNS = st.lists(

@@ -6,7 +6,6 @@ import html
 import itertools
 import json
 import re
-import sys
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
@@ -49,7 +48,7 @@ gaps = st.lists(separators | escapes, max_size=6).map("".join)
 plain_gaps = st.lists(separators, max_size=4).map("".join)
 ZEROS = "".join(
     char
-    for char in map(chr, range(sys.maxunicode))
+    for char in map(chr, range(0x20000))  # what lies behind has no digits
     if unicodedata.category(char) == "Nd" and not unicodedata.digit(char)
 )
 """The zeros of every script."""
@@ -224,7 +223,7 @@ def test_page_problems_of_unreadable_records_show_no_number() -> None:
 def test_text_long_gaps_take_no_longer_than_they_are() -> None:
     """A text made to slow a pattern down takes time in proportion to its length."""
     for part in ("1 ", "1<", "&#1;", "\\n", "%2", "1\u0301", "<a<", "0" * 30 + " "):
-        assert isinstance(NAMES._text(part * 20_000), str)
+        assert isinstance(NAMES._text(part * 8_000), str)
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])

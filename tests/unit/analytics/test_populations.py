@@ -22,7 +22,7 @@ every = pytest.mark.parametrize("varied", [False, True])
 @cache
 def population(varied: bool) -> tuple[list[CallFact], list[Cdr], Kpis]:
     """The truth of two weeks, its records, and their numbers."""
-    centre = CallCentre(START, START + timedelta(days=14), calls_per_day=150, varied=varied)
+    centre = CallCentre(START, START + timedelta(days=14), calls_per_day=80, varied=varied)
     records = records_of(centre)
     facts = [fact for fact in centre.truth if fact.legs]
     assert all(len(fact.legs) == len(fact.cdr_types) for fact in facts)

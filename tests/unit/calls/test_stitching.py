@@ -247,7 +247,7 @@ async def test_astitch_gives_the_same_calls() -> None:
 def test_stitch_synthetic_month_is_recovered_exactly() -> None:
     """Calls, customers, outcomes, agents, transfers and dialer legs are what really happened."""
     start = datetime(2026, 6, 1, tzinfo=UTC)
-    centre = CallCentre(start, start + timedelta(days=30), calls_per_day=120)
+    centre = CallCentre(start, start + timedelta(days=30), calls_per_day=50)
     records = records_of(centre)
     calls = {id(call.records[0]): call for call in stitch(records)}
     assert len(calls) == sum(bool(fact.legs) for fact in centre.truth)

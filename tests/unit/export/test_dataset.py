@@ -9,7 +9,6 @@ from pathlib import Path
 
 import attrs
 import duckdb
-import polars
 import pyarrow.parquet as pq
 import pytest
 from support.full_records import FULL, MOMENT
@@ -233,6 +232,8 @@ def test_dataset_files_added_meanwhile_are_kept(tmp_path: Path) -> None:
 def test_dataset_of_json_lines_is_packed(tmp_path: Path) -> None:
     """A folder of JSON Lines is the same dataset, packed with gzip."""
     save(f"{tmp_path}/lines/", [FULL, OTHER], format="jsonl")
+    import polars
+
     found = polars.concat([polars.read_ndjson(path) for path in sorted((tmp_path / "lines").rglob("*.gz"))])
     assert found["call_id"].to_list() == [FULL.call_id, "another"]
 

@@ -41,16 +41,22 @@ DIGESTS: Mapping[str, tuple[str, str]] = {
 """Digests of what 0.2.0 made of 1,620 and of 16,200 rows: 1,506 and 15,112 records, and the rest can't be read."""
 
 
+SOME = ("records", "calls.jsonl", "raw calls.csv", "calls.parquet", "calls.sqlite")
+
+
 @pytest.mark.parametrize(
-    ("plain", "nasty", "readable"),
+    ("plain", "nasty", "readable", "labels"),
     [
-        pytest.param(1_200, 420, 1_506, id="small"),
-        pytest.param(12_000, 4_200, 15_112, id="whole", marks=pytest.mark.exhaustive),
+        pytest.param(1_200, 420, 1_506, SOME, id="some"),
+        pytest.param(1_200, 420, 1_506, tuple(DIGESTS), id="small", marks=pytest.mark.exhaustive),
+        pytest.param(12_000, 4_200, 15_112, tuple(DIGESTS), id="whole", marks=pytest.mark.exhaustive),
     ],
 )
-def test_files_hold_what_earlier_version_wrote(tmp_path: Path, plain: int, nasty: int, readable: int) -> None:
+def test_files_hold_what_earlier_version_wrote(
+    tmp_path: Path, plain: int, nasty: int, readable: int, labels: tuple[str, ...]
+) -> None:
     """Records, and every format made of them, are as in 0.2.0; CSV byte for byte, the others value for value."""
     pages = [decode(200, {}, body).records for body in responses(plain, nasty)]
     assert sum(map(len, pages)) == readable
     size = 0 if plain == 1_200 else 1
-    assert digests(tmp_path, pages) == {name: both[size] for name, both in DIGESTS.items()}
+    assert digests(tmp_path, pages, labels) == {label: DIGESTS[label][size] for label in labels}

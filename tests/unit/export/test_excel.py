@@ -6,6 +6,7 @@ import io
 import os
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,12 +23,18 @@ from voicenter_cdr.export import COLUMNS, committing, open_sink, select
 from voicenter_cdr.export import excel as excel_module
 from voicenter_cdr.export.excel import Sheet, write_workbook
 
-openpyxl = pytest.importorskip("openpyxl")
+pytestmark = pytest.mark.skipif(find_spec("openpyxl") is None, reason="openpyxl is not installed")
+
+
+def load(target: Any) -> Any:
+    import openpyxl
+
+    return openpyxl.load_workbook(target)
 
 
 def cells(target: Any, sheet: str | None = None) -> list[tuple[Any, ...]]:
     """The values of a sheet."""
-    book = openpyxl.load_workbook(target)
+    book = load(target)
     found = book[sheet or book.sheetnames[0]]
     return [tuple(cell.value for cell in line) for line in found.iter_rows()]
 
@@ -67,7 +74,7 @@ def test_write_workbook_text_is_never_a_formula_or_link(text: str) -> None:
     """Text that a customer typed stays text, whatever it looks like."""
     out = io.BytesIO()
     write_workbook(out, [Sheet(name="A", columns=["c"], rows=[[text]])])
-    cell = openpyxl.load_workbook(io.BytesIO(out.getvalue()))["A"]["A2"]
+    cell = load(io.BytesIO(out.getvalue()))["A"]["A2"]
     assert (cell.data_type, cell.hyperlink) in (("s", None), ("inlineStr", None))
     assert cell.value.strip() == text.strip()
 
@@ -94,7 +101,7 @@ def test_write_workbook_sheet_names_that_excel_refuses_are_changed() -> None:
     out = io.BytesIO()
     names = ["a/b:c", "A B C", "x" * 40, "x" * 40, "", "'"]
     write_workbook(out, [Sheet(name=name, columns=["c"], rows=[]) for name in names])
-    made = openpyxl.load_workbook(io.BytesIO(out.getvalue())).sheetnames
+    made = load(io.BytesIO(out.getvalue())).sheetnames
     assert len({name.lower() for name in made}) == len(names)
 
 

@@ -26,8 +26,8 @@ def test_parquet_to_a_stream_leaves_it_open() -> None:
 
 def test_parquet_memory_is_one_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Parquet file holds a row group at a time, however many records there are."""
-    monkeypatch.setattr(parquet_room, "_GROUP", 5_000)
-    page = [attrs.evolve(FULL, call_id=f"{number:032}") for number in range(1_000)]
+    monkeypatch.setattr(parquet_room, "_GROUP", 2_000)
+    page = [attrs.evolve(FULL, call_id=f"{number:032}") for number in range(400)]
     before, most = pa.total_allocated_bytes(), 0
     with committing(open_sink(tmp_path / "a.parquet")) as sink:
         for _ in range(30):

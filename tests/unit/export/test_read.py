@@ -217,7 +217,7 @@ def test_read_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None
 
 def test_read_prices_are_exact(tmp_path: Path) -> None:
     """A price comes back as the number it was, whole or with its digits behind the point."""
-    for price in (7, Decimal("7.25"), Decimal("0.1"), Decimal("12345678901.2345")):
-        for name in NAMES:
-            export(f"{tmp_path}/{name}", [Cdr(started_at=MOMENT, price_agorot=price)])
-            assert records_of(f"{tmp_path}/{name}")[0].price_agorot == price
+    prices = [7, Decimal("7.25"), Decimal("0.1"), Decimal("12345678901.2345")]
+    for name in NAMES:
+        export(f"{tmp_path}/{name}", [Cdr(started_at=MOMENT, price_agorot=price) for price in prices])
+        assert [record.price_agorot for record in records_of(f"{tmp_path}/{name}")] == prices

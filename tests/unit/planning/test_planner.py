@@ -150,7 +150,7 @@ def test_planner_a_day_refused_raises(span: int, is_last: bool) -> None:
 )
 def test_planner_without_totals_pays_little(totals: str, concurrency: int) -> None:
     """Windows aimed at less than a page: at most 1.6 requests for each page of rows that come evenly."""
-    world = make_world(list(range(0, 240_000, 6)), Window(0, 240_000), cap=400, totals=totals)
+    world = make_world(list(range(0, 60_000, 6)), Window(0, 60_000), cap=100, totals=totals)
     run = complete(world, concurrency=concurrency)
     assert run.requests <= 1.6 * 100
 
@@ -158,8 +158,8 @@ def test_planner_without_totals_pays_little(totals: str, concurrency: int) -> No
 @pytest.mark.parametrize("in_order", [True, False])
 def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bool) -> None:
     """Once bounds are seen to be exclusive, remainders begin where they see their border."""
-    seconds = [second for second in range(5_000) for _ in range(4)]
-    world = make_world(seconds, Window(0, 5_000), cap=200, lower_inclusive=False)
+    seconds = [second for second in range(2_500) for _ in range(4)]
+    world = make_world(seconds, Window(0, 2_500), cap=100, lower_inclusive=False)
     run = complete(world, concurrency=4, in_order=in_order)
     assert run.requests <= 1.4 * 100
 
@@ -175,7 +175,7 @@ def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bo
 )
 def test_planner_honest_totals_cost_a_request_a_page(concurrency: int, in_order: bool, most: int) -> None:
     """Chains of equations cost no request; each place cut off to work at costs a part of one."""
-    world = make_world(list(range(0, 240_000, 6)), Window(0, 240_000), cap=400)
+    world = make_world(list(range(0, 60_000, 6)), Window(0, 60_000), cap=100)
     run = complete(world, concurrency=concurrency, in_order=in_order)
     assert run.requests <= most
 

@@ -15,16 +15,16 @@ from voicenter_cdr.sandbox import CallCentre, Sandbox
 
 @pytest.fixture(scope="module")
 def centre() -> CallCentre:
-    return CallCentre(DAY, DAY + timedelta(days=14), seed=3, calls_per_day=500)
+    return CallCentre(DAY, DAY + timedelta(days=14), seed=3, calls_per_day=250)
 
 
 def test_call_centre_of_one_seed_is_one_history(centre: CallCentre) -> None:
     """One seed, one history; periods that overlap agree."""
-    part = CallCentre(DAY + timedelta(days=3), DAY + timedelta(days=5), seed=3, calls_per_day=500)
+    part = CallCentre(DAY + timedelta(days=3), DAY + timedelta(days=5), seed=3, calls_per_day=250)
     low, high = (int((DAY + timedelta(days=days)).timestamp() * 1000) for days in (3, 5))
     whole = [centre.record(n) for n, at in enumerate(centre.times) if low <= at < high]
     assert Counter(json.dumps(row) for row in whole) == Counter(json.dumps(part.record(n)) for n in range(len(part)))
-    other = CallCentre(DAY + timedelta(days=3), DAY + timedelta(days=5), seed=4, calls_per_day=500)
+    other = CallCentre(DAY + timedelta(days=3), DAY + timedelta(days=5), seed=4, calls_per_day=250)
     assert [other.record(n) for n in range(3)] != [part.record(n) for n in range(3)]
 
 

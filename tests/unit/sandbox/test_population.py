@@ -28,10 +28,10 @@ def test_load_jsonl_reads_plain_and_packed_files(tmp_path: Any) -> None:
     assert len(load_jsonl(tmp_path / "a.jsonl")) == len(load_jsonl(str(tmp_path / "a.jsonl.gz"))) == 3
 
 
-async def test_bulk_of_millions_is_made_when_asked_for() -> None:
+async def test_bulk_of_a_million_is_made_when_asked_for() -> None:
     """Only their times are kept; a page of any window is made when it is asked for."""
     start = int(DAY.timestamp() * 1000)
-    app = Sandbox(Bulk(range(start, start + 2_000_000 * 1000, 1000)))
+    app = Sandbox(Bulk(range(start, start + 1_000_000 * 1000, 1000)))
     body = (await ask(app, 0, 3_000_000, sort=[{"field": "date", "order": "desc"}])).json()
-    assert (body["TOTAL_HITS"], len(body["CDR_LIST"])) == (2_000_000, 10_000)
-    assert len(app.population) == 2_000_000  # type: ignore[arg-type]
+    assert (body["TOTAL_HITS"], len(body["CDR_LIST"])) == (1_000_000, 10_000)
+    assert len(app.population) == 1_000_000  # type: ignore[arg-type]
