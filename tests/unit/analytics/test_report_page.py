@@ -6,6 +6,7 @@ import html as markup
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from support.records import at
 from voicenter_cdr import ConfigurationError
 from voicenter_cdr.analytics import MEASURES, KpiOptions, Target, kpis
 from voicenter_cdr.analytics.report import Provenance, render
+from voicenter_cdr.analytics.report.charts import bar_chart
 from voicenter_cdr.analytics.report.provenance import Filter, leave_out
 from voicenter_cdr.analytics.report.translations import load_translations
 from voicenter_cdr.calls import customer_number
@@ -160,6 +162,15 @@ def test_page_charts_have_the_same_scale_for_few_hours_as_for_many(count: int) -
         assert width <= 800
 
 
+@pytest.mark.parametrize("count", [2, 11, 12, 14, 31, 62])
+def test_bar_chart_labels_of_any_number_of_columns_do_not_touch(count: int) -> None:
+    """Dates such as 30.08 below the columns keep the distance that they need, with weeks as with days."""
+    chart = bar_chart(["30.08"] * count, [1.0] * count, [0.0] * count, "Weeks", mirrored=True)
+    places = sorted(float(place) for place in re.findall(r'<text x="([\d.]+)" y="[\d.]+">30', chart))
+    assert len(places) > min(count, 6) / 2
+    assert all(after - before >= 37 for before, after in pairwise(places))
+
+
 def test_page_says_where_its_records_come_from() -> None:
     """Period, zone, filters, source, creation and the instant of completeness stand at the top, in local time."""
     provenance = Provenance(
@@ -223,11 +234,13 @@ def test_page_weekdays_are_means_of_one_day() -> None:
 
 
 def test_page_compared_with_a_period_before_shows_the_change() -> None:
-    """Shares change by points, all else by percent."""
+    """Shares change by points, all else by percent, with a comma in thousands."""
     now, before = kpis(TEN, start=START, end=START + timedelta(days=1)), kpis(TEN[:5], start=START, end=START)
     text = Page(render(now, before=before)).text
     assert "Compared with" in text
     assert re.search(r"(up|down) \d+\.\d points", text)
+    many = render(kpis(TEN * 200), before=kpis(TEN[:1]))
+    assert re.search(r"up \d+,\d{3}\.\d%", Page(many).text)
     assert re.search(r"up \d+\.\d%", text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from math import ceil
 from typing import Final
 
 __all__ = ["bar_chart", "heatmap", "line_chart"]
@@ -22,6 +23,8 @@ _HEIGHT: Final = 170
 _FOOT: Final = 22
 _AXIS: Final = 45
 _WIDTH: Final = 450
+_LABEL: Final = 38
+"""Least distance of two labels below a chart."""
 _STEPS: Final = (9.5, 40.0)
 """Least and largest width of a column."""
 
@@ -89,7 +92,7 @@ def _columns(count: int, *, mirrored: bool) -> tuple[float, float, list[float]]:
 
 def _frame(width: float, step: float, lefts: Sequence[float], top_label: str, labels: Sequence[str]) -> list[str]:
     """Return the largest value, the ground line, and as many labels as fit."""
-    every = max(1, round(44 / step))
+    every = ceil(_LABEL / step)
     top, ground = 12, _HEIGHT - _FOOT
     parts = [f'<path class="grid" d="M{_AXIS} {top}H{width - 5:.0f}M{_AXIS} {ground}H{width - 5:.0f}"/>']
     parts += [

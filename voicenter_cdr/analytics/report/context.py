@@ -155,5 +155,5 @@ class _Head:
         elif pair.relative is None:
             return Note("")
         else:
-            size = f"{abs(pair.relative):.1%}"
+            size = f"{abs(pair.relative):,.1%}"
         return Note(f"{words['change_up' if pair.change > 0 else 'change_down']} {size}")
