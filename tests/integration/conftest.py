@@ -15,13 +15,19 @@ if TYPE_CHECKING:  # they need the libraries of some extras
     from support.sync_account import Account
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for copies with which many tests begin."""
+    return tmp_path_factory.mktemp("shelf")
+
+
 @pytest.fixture
-def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
+def account(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A service and copies of it, with fingerprints that cost nothing."""
     from support.sync_account import Account
 
     monkeypatch.setattr("hashlib.scrypt", cheap_scrypt)
-    return Account(tmp_path)
+    return Account(tmp_path, shelf)
 
 
 @pytest.fixture

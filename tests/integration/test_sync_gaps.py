@@ -114,7 +114,7 @@ async def test_sync_service_too_slow_for_many_days_is_asked_day_by_day(account: 
 @everywhere
 async def test_sync_outage_raises_and_leaves_no_gap(account: Account, kind: str) -> None:
     """It ends the run after all days, the first and the last; what is stored stays, and no day becomes a gap."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     account.app.faults = lambda *_: Fault(status=503)
     with pytest.raises(ServerError):
         await account.sync(kind, NOW + timedelta(days=3))

@@ -15,6 +15,7 @@ from unittest.mock import Mock
 import duckdb
 import httpx
 import pytest
+from support.examples import sample
 from support.sync_account import CODE, KINDS, NOW, PHONE, Account, everywhere
 from support.sync_worker import BEGIN, stored, truth
 
@@ -36,22 +37,23 @@ from voicenter_cdr.models.records import fingerprint
 from voicenter_cdr.sandbox import Fault, Records
 from voicenter_cdr.sync import SyncWindow, sync
 
+NOTHING = (
+    (Fault.refuse(2), AuthenticationError),
+    (Fault(status=500), ServerError),
+    (Fault.disconnect(), ServiceUnreachableError),
+    (Fault.lose(1_000), None),
+)
 
-@everywhere
+
 @pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (Fault.refuse(2), AuthenticationError),
-        (Fault(status=500), ServerError),
-        (Fault.disconnect(), ServiceUnreachableError),
-        (Fault.lose(1_000), None),
-    ],
+    ("kind", "fault", "error"),
+    sample([(KINDS[(place + turn) % 3], *way) for place, way in enumerate(NOTHING) for turn in range(3)], 3),
 )
 async def test_full_refresh_that_brings_nothing_keeps_the_copy(
     account: Account, kind: str, fault: Fault, error: type[Exception] | None
 ) -> None:
     """Where no day comes, by an error or by gaps, the copy stays as it was, and the next run continues with it."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     account.app.faults = lambda *_: fault
     options = {"full_refresh": True, "start": None, "filters": {"cdr_types": [9]}}
     if error is None:
@@ -69,7 +71,7 @@ async def test_full_refresh_that_brings_nothing_keeps_the_copy(
 @everywhere
 async def test_full_refresh_keeps_start_and_gaps(account: Account, kind: str) -> None:
     """It begins where the copy began, if no start is named; gaps before the first day that comes are known after it."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     first = int((BEGIN + timedelta(days=1)).replace(hour=0).timestamp())
     account.app.faults = lambda _, hit: Fault.lose(1_000) if hit.window and hit.window[0] < first - 1 else None
     report = await account.sync(kind, NOW, start=None, full_refresh=True)
@@ -83,7 +85,7 @@ async def test_full_refresh_keeps_start_and_gaps(account: Account, kind: str) ->
 @everywhere
 async def test_full_refresh_without_a_day_leaves_an_empty_copy(account: Account, kind: str) -> None:
     """From a start that is yet to come it leaves an empty copy."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     report = await account.sync(kind, NOW, start=NOW + timedelta(days=1), full_refresh=True)
     assert (report.windows, account.app.hits, stored(account.target(kind))) == ((), [], [])
 
@@ -91,7 +93,7 @@ async def test_full_refresh_without_a_day_leaves_an_empty_copy(account: Account,
 @everywhere
 async def test_sync_other_account_or_filters_are_refused(account: Account, kind: str) -> None:
     """A copy is of one account and one choice; another is refused before any request, and taken by a full refresh."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     before = stored(account.target(kind))
     for options, what in (
         ({"code": "another"}, "another account"),
@@ -122,7 +124,7 @@ async def test_sync_account_by_name_takes_any_credential(account: Account, kind:
 @everywhere
 async def test_sync_adopt_takes_over_another_account(account: Account, kind: str) -> None:
     """On request a copy is taken over by another name or credential, with all that is stored; other filters are not."""
-    await account.sync(kind, NOW)
+    await account.begin(kind, NOW)
     with pytest.raises(CheckpointError, match="other filters"):
         await account.sync(kind, NOW, adopt=True, filters={"cdr_types": [9]})
     for options in ({"code": "another"}, {"account": "main"}):
@@ -159,7 +161,7 @@ def test_fingerprint_of_any_text_is_four_digits() -> None:
 
 async def test_sync_corrupt_state_is_refused_and_kept(account: Account) -> None:
     """A state that can't be read stops the run, stays as it is, and is replaced by a full refresh."""
-    await account.sync("calls/", NOW)
+    await account.begin("calls/", NOW)
     state = account.folder / "calls.state.json"
     whole = json.loads(state.read_text())
     torn = [state.read_text()[:-9], "[]", '{"version": 1}', json.dumps(whole | {"start": "2026-01-01"})]
@@ -191,7 +193,7 @@ async def test_sync_state_elsewhere_is_named_beside_the_folder(account: Account)
 async def test_export_into_a_copy_is_refused(account: Account) -> None:
     """An export never replaces a copy, wherever its state is."""
     for kind, state in (("a/", None), ("b/", account.folder / "mine.json"), ("c.sqlite", None), ("d.duckdb", None)):
-        await account.sync(kind, NOW, state=state)
+        await account.sync(kind, BEGIN + timedelta(days=1), state=state)
         with pytest.raises(ConfigurationError, match=r"kept by a sync|more than records \(.*_voicenter_sync"):
             open_sink(account.target(kind))
 
@@ -225,7 +227,7 @@ async def test_sync_folder_in_place_of_a_file_is_refused(account: Account, targe
     assert [path.name for path in account.folder.iterdir()] == ["folder.sqlite"]
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("kind", sample(KINDS[:2], 2))
 async def test_sync_database_of_somebody_else_is_refused(account: Account, kind: str) -> None:
     """A table of that name made by somebody else is not touched, nor is a state of another version."""
     with committing(open_sink(account.target(kind))) as sink:

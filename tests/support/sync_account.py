@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,7 @@ import httpx
 import pytest
 from support.sync_worker import BEGIN, world
 
-from voicenter_cdr import (
-    CdrClient,
-)
+from voicenter_cdr import CdrClient
 from voicenter_cdr.sandbox import Behaviour, Records, Sandbox
 from voicenter_cdr.sync import SyncReport, sync
 
@@ -32,14 +31,31 @@ everywhere = pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], m
 
 
 class Account:
-    """A service whose records and clock can be moved, and a copy of them."""
+    """A service whose records and clock can be moved, and a copy of them.
 
-    def __init__(self, folder: Path) -> None:
+    Copies that :meth:`begin` has made are kept in ``shelf``, for other accounts that begin with the same.
+    """
+
+    def __init__(self, folder: Path, shelf: Path | None = None) -> None:
         self.folder = folder
+        self.shelf = shelf
         self.app = Sandbox(Records([]), codes=[CODE, "another"], behaviour=Behaviour(cap=40))
 
     def target(self, kind: str) -> str:
         return kind if "://" in kind else f"{self.folder}/{kind}"
+
+    async def begin(self, kind: str, at: datetime, *, format: str | None = None) -> None:
+        """Have a copy of the world at this time, for tests of what comes after its first run."""
+        name = kind.rstrip("/")
+        kept = None if self.shelf is None else self.shelf / f"{name}-{format}-{at:%Y%m%dT%H%M}"
+        if kept is not None and kept.exists():
+            shutil.copytree(kept, self.folder, dirs_exist_ok=True)
+            self.app.replace(world(at))
+            return
+        await self.sync(kind, at, format=format)
+        if kept is not None:
+            others = [path.name for path in self.folder.iterdir() if not path.name.startswith(name)]
+            shutil.copytree(self.folder, kept, ignore=shutil.ignore_patterns(*others))
 
     async def sync(self, kind: str, at: datetime, *, records: Records | None = None, **options: Any) -> SyncReport:
         """One run at this time; what it asked is in ``app.hits``."""
