@@ -20,8 +20,10 @@ from voicenter_cdr import RateLimit
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 from voicenter_cdr.testing import run_virtual
 
-LIMIT = RateLimit(30, 2.0, grace=0.5)
+LIMIT = RateLimit(30, 1.0, grace=0.5)
 HOLD = LIMIT.period + LIMIT.grace
+TEN = RateLimit(10, 20.0, grace=2.0)
+"""Of virtual time, with few permits, since each is written to a disk."""
 
 
 def busiest(times: list[float], period: float) -> int:
@@ -53,19 +55,19 @@ def test_sqlite_limiter_lost_file_grants_no_more_than_the_limit(tmp_path: Path, 
 
     async def main() -> None:
         loop, times, path = asyncio.get_running_loop(), list[float](), tmp_path / "rate.db"
-        limiters = [SqliteLimiter(path, clock=loop.time) for _ in range(3)]
+        limiters = [SqliteLimiter(path, limit=TEN, clock=loop.time) for _ in range(3)]
 
         async def use(limiter: SqliteLimiter, count: int) -> None:
             for _ in range(count):
                 await limiter.acquire()
                 times.append(loop.time())
 
-        await asyncio.gather(use(limiters[0], 20), use(limiters[1], 9), use(limiters[2], 1))
+        await asyncio.gather(use(limiters[0], 6), use(limiters[1], 3), use(limiters[2], 1))
         lose(path)
         before = loop.time()
-        await asyncio.gather(*[use(limiter, 15) for limiter in reversed(limiters)])
-        assert busiest(times, 60.0) <= 30
-        assert loop.time() - before < 2 * 64 + 5
+        await asyncio.gather(*[use(limiter, 5) for limiter in reversed(limiters)])
+        assert busiest(times, TEN.period) <= TEN.requests
+        assert loop.time() - before < 2 * (TEN.period + TEN.grace) + 5
         for limiter in limiters:
             await limiter.aclose()
 
@@ -77,7 +79,7 @@ def test_sqlite_limiter_backup_of_an_earlier_file_grants_no_more_than_the_limit(
 
     async def main() -> None:
         loop, times, path = asyncio.get_running_loop(), list[float](), tmp_path / "rate.db"
-        limiters = [SqliteLimiter(path, clock=loop.time) for _ in range(2)]
+        limiters = [SqliteLimiter(path, limit=TEN, clock=loop.time) for _ in range(2)]
 
         async def use(limiter: SqliteLimiter, count: int) -> None:
             for _ in range(count):
@@ -87,11 +89,11 @@ def test_sqlite_limiter_backup_of_an_earlier_file_grants_no_more_than_the_limit(
         await asyncio.gather(*[use(limiter, 1) for limiter in limiters])
         backup = shutil.copy(path, tmp_path / "backup.db")
         path.unlink()
-        await asyncio.gather(*[use(limiter, 15) for limiter in limiters])
+        await asyncio.gather(*[use(limiter, 5) for limiter in limiters])
         backup.replace(path)
-        await asyncio.gather(*[use(limiter, 15) for limiter in limiters])
-        assert busiest(times, 60.0) <= 30
-        assert loop.time() < 4 * 64
+        await asyncio.gather(*[use(limiter, 5) for limiter in limiters])
+        assert busiest(times, TEN.period) <= TEN.requests
+        assert loop.time() < 4 * (TEN.period + TEN.grace)
 
     run_virtual(main())
 
@@ -233,9 +235,10 @@ def test_redis_limiter_server_with_another_run_id_counts_as_restarted(tmp_path: 
     asyncio.run(main())
 
 
-def test_redis_limiter_killed_waiters_are_passed_over(tmp_path: Path) -> None:
+def test_redis_limiter_killed_waiters_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Children that are killed while they wait do not make the next one wait for their permits."""
-    limit = RateLimit(1, 1.0, grace=0.2)
+    monkeypatch.setattr("voicenter_cdr.limiters.redis._DEAD_AFTER", 1.0)
+    limit = RateLimit(1, 0.5, grace=0.2)
     with servers.redis(tmp_path) as (url, _):
 
         async def use() -> None:
@@ -253,4 +256,4 @@ def test_redis_limiter_killed_waiters_are_passed_over(tmp_path: Path) -> None:
             os.waitpid(child, 0)
         before = time.monotonic()
         asyncio.run(use())
-        assert time.monotonic() - before < 5.0
+        assert time.monotonic() - before < 3.0

@@ -45,7 +45,7 @@ class Account:
         return kind if "://" in kind else f"{self.folder}/{kind}"
 
     async def begin(self, kind: str, at: datetime, *, format: str | None = None) -> None:
-        """Have a copy of the world at this time, for tests of what comes after its first run."""
+        """Have a copy of the world at this time, for tests of the runs after its first one."""
         name = kind.rstrip("/")
         kept = None if self.shelf is None else self.shelf / f"{name}-{format}-{at:%Y%m%dT%H%M}"
         if kept is not None and kept.exists():
