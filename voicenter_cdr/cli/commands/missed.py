@@ -47,7 +47,7 @@ def missed(
         from_copy: Read a copy that sync or export wrote instead of the service: a file, a folder, postgresql://…, s3://…,
             gs://… or az://…. Spends no request. Without a period, all of it.
     """
-    from voicenter_cdr.cli.calling_back import write_missed  # --help needs no numbers, which take long to load
+    from voicenter_cdr.cli.commands.calling_back import write_missed  # --help needs no numbers, which take long to load
 
     write_missed(
         output=output,

@@ -78,7 +78,7 @@ def report(
         menu: Count callers who hung up in the voice menu as missed.
         voicemail: Count callers who left a message as missed.
     """
-    from voicenter_cdr.cli.reporting import write_report  # --help needs no numbers, which take long to load
+    from voicenter_cdr.cli.commands.reporting import write_report  # --help needs no numbers, which take long to load
 
     write_report(
         output=output,
