@@ -313,11 +313,11 @@ class CallerStories:
         if tried is None and returned is not None:
             tried = since + returned  # the agent's call was under way when they called
         first = None if tried is None or tried - since > horizon else tried - since
-        tags = int(Tag.DUE) | self._tags(since, first, _TRIED) | self._tags(since, returned, _RETURNED)
+        tags = int(Tag.DUE) | self._find_tags(since, first, _TRIED) | self._find_tags(since, returned, _RETURNED)
         item = (Item.MISSED, story.since_place, since // _QUARTER, tags)
         self._note(since + horizon, item, number, first, returned)
 
-    def _tags(self, since: int, delay: int | None, tags: tuple[int, int, int]) -> int:
+    def _find_tags(self, since: int, delay: int | None, tags: tuple[int, int, int]) -> int:
         """Return the tags of a delay: within an hour, within three, on the same local day."""
         if delay is None:
             return 0

@@ -69,10 +69,10 @@ class Definition:
         """The formula, in the names of the measures."""
         if self.formula_text:
             return self.formula_text
-        over = f" / {_sum(self.denominator)}" if self.denominator else ""
+        over = f" / {_spell_sum(self.denominator)}" if self.denominator else ""
         times = f" * {self.scale[0]}" if self.scale[0] != 1 else ""
         by = f" / {self.scale[1]}" if self.scale[1] != 1 else ""
-        return _sum(self.numerator) + over + times + by
+        return _spell_sum(self.numerator) + over + times + by
 
     @property
     def level(self) -> Level:
@@ -103,7 +103,7 @@ class Definition:
         )
 
 
-def _sum(names: tuple[str, ...]) -> str:
+def _spell_sum(names: tuple[str, ...]) -> str:
     text = names[0] + "".join(f" - {name[1:]}" if name.startswith("-") else f" + {name}" for name in names[1:])
     return f"({text})" if len(names) > 1 else text
 
@@ -114,15 +114,15 @@ _CCAI: Final = "Google CCAI, queue reports"
 _LAW: Final = "Israel, Consumer Protection regulations of 2012 (a message is returned within 3 hours)"
 
 
-def _count(name: str, title: str, unit: Unit, measure: str, **more: Any) -> Definition:
+def _define_count(name: str, title: str, unit: Unit, measure: str, **more: Any) -> Definition:
     return Definition(name=name, title=title, unit=unit, numerator=(measure,), **more)
 
 
-def _share(name: str, title: str, top: tuple[str, ...], bottom: tuple[str, ...], **more: Any) -> Definition:
+def _define_share(name: str, title: str, top: tuple[str, ...], bottom: tuple[str, ...], **more: Any) -> Definition:
     return Definition(name=name, title=title, unit="share", numerator=top, denominator=bottom, **more)
 
 
-def _mean(name: str, title: str, top: tuple[str, ...], bottom: tuple[str, ...], **more: Any) -> Definition:
+def _define_mean(name: str, title: str, top: tuple[str, ...], bottom: tuple[str, ...], **more: Any) -> Definition:
     return Definition(name=name, title=title, unit="seconds", numerator=top, denominator=bottom, **more)
 
 
@@ -131,12 +131,12 @@ _UNKNOWN_ANSWERS: Final = ("-queue_answered", "waits_of_answered")
 _KNOWN_LOSSES: Final = ("-abandoned", "waits_of_abandoned")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
-    _count("records", "Records", "records", "records"),
-    _count("inbound_calls", "Calls from customers", "calls", "inbound"),
-    _count("answered_calls", "Calls from customers, answered", "calls", "answered"),
-    _count("outbound_calls", "Calls to customers", "calls", "outbound"),
-    _count("reached_calls", "Calls to customers, reached", "calls", "reached"),
-    _share(
+    _define_count("records", "Records", "records", "records"),
+    _define_count("inbound_calls", "Calls from customers", "calls", "inbound"),
+    _define_count("answered_calls", "Calls from customers, answered", "calls", "answered"),
+    _define_count("outbound_calls", "Calls to customers", "calls", "outbound"),
+    _define_count("reached_calls", "Calls to customers, reached", "calls", "reached"),
+    _define_share(
         "answer_rate",
         "Answer rate",
         ("answered",),
@@ -144,8 +144,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="without calls that ended in the menu",
         source=f"nearest: {_CONNECT} (contacts handled incoming / contacts incoming)",
     ),
-    _share("answer_rate_of_all", "Answer rate", ("answered",), ("inbound",), variant="of all calls"),
-    _share(
+    _define_share("answer_rate_of_all", "Answer rate", ("answered",), ("inbound",), variant="of all calls"),
+    _define_share(
         "abandonment_rate",
         "Abandonment rate",
         ("long_abandons",),
@@ -153,19 +153,19 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="without waits below {short_abandon} s",
         source=f"{_CONNECT}; {_CCAI} (short ones left out)",
     ),
-    _share(
+    _define_share(
         "exit_rate", "Left the queue by a key", ("left_queue",), ("queued",), variant="not abandoned: the caller chose"
     ),
-    _share(
+    _define_share(
         "lost_before_agent",
         "Lost before an agent",
         ("call_abandoned", "call_timed_out", "call_refused"),
         ("tried",),
         source=f"the API document; {_CCAI} (failed calls are not abandoned)",
     ),
-    _share("lost_customer_left", "Lost: the customer left", ("call_abandoned",), ("tried",)),
-    _share("lost_we_refused", "Lost: we let go", ("call_timed_out", "call_refused"), ("tried",)),
-    _share(
+    _define_share("lost_customer_left", "Lost: the customer left", ("call_abandoned",), ("tried",)),
+    _define_share("lost_we_refused", "Lost: we let go", ("call_timed_out", "call_refused"), ("tried",)),
+    _define_share(
         "service_level_negative",
         f"{_LEVEL}, negative",
         ("answered_in_time",),
@@ -173,7 +173,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="abandoned entries count against it",
         source=_CISCO,
     ),
-    _share(
+    _define_share(
         "service_level_ignored",
         f"{_LEVEL}, ignored",
         ("answered_in_time",),
@@ -181,7 +181,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="entries abandoned in time are left out",
         source=_CISCO,
     ),
-    _share(
+    _define_share(
         "service_level_positive",
         f"{_LEVEL}, positive",
         ("answered_in_time", "abandoned_in_time"),
@@ -189,7 +189,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="entries abandoned in time count for it",
         source=f"{_CISCO}; {_CONNECT} (service level)",
     ),
-    _mean(
+    _define_mean(
         "speed_of_answer",
         "Average speed of answer",
         ("wait_of_answered",),
@@ -197,7 +197,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         source=f"{_CONNECT} (average queue answer time); Cisco ASA",
         known=("waits_of_answered", "queue_answered"),
     ),
-    _mean(
+    _define_mean(
         "abandon_time",
         "Average time to abandon",
         ("wait_of_abandoned",),
@@ -205,7 +205,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         source=f"{_CONNECT} (average queue abandon time)",
         known=("waits_of_abandoned", "abandoned"),
     ),
-    _mean(
+    _define_mean(
         "wait_of_answered_calls",
         "Average wait of answered calls",
         ("wait_of_calls",),
@@ -214,7 +214,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="all waits of the call up to the first answer",
         source="QueueMetrics, multi-stint calls",
     ),
-    _mean(
+    _define_mean(
         "handle_time",
         "Average handle time",
         ("talk_inbound", "talk_outbound", "after_inbound", "after_outbound"),
@@ -222,7 +222,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="talk on all legs, and {after_call} s of work after the call, which no record shows",
         source=f"{_CONNECT} (talk, hold and after-contact work)",
     ),
-    _mean(
+    _define_mean(
         "handle_time_inbound",
         "Average handle time, from customers",
         ("talk_inbound", "after_inbound"),
@@ -231,7 +231,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="talk on all legs, and {after_call} s of work after the call",
         source=_CONNECT,
     ),
-    _mean(
+    _define_mean(
         "handle_time_outbound",
         "Average handle time, to customers",
         ("talk_outbound", "after_outbound"),
@@ -240,18 +240,20 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="talk on all legs, and {after_call} s of work after the call",
         source=_CONNECT,
     ),
-    _count("talk_time", "Talk", "seconds", "talk", known=("talks", "talk_legs")),
-    _share("voicemail_rate", "Voicemail rate", ("voicemail",), ("inbound",)),
-    _share("menu_rate", "Ended in the menu", ("ended_in_menu",), ("inbound",)),
-    _share(
+    _define_count("talk_time", "Talk", "seconds", "talk", known=("talks", "talk_legs")),
+    _define_share("voicemail_rate", "Voicemail rate", ("voicemail",), ("inbound",)),
+    _define_share("menu_rate", "Ended in the menu", ("ended_in_menu",), ("inbound",)),
+    _define_share(
         "reach_rate",
         "Customers reached",
         ("reached",),
         ("outbound",),
         variant="of those dialled; Duration above 0, since ANSWER may be that of the agent's leg",
     ),
-    _share("dialer_reach", "Dialers: customers reached", ("dialer_reached",), ("dialed",), variant="both dialers"),
-    _share(
+    _define_share(
+        "dialer_reach", "Dialers: customers reached", ("dialer_reached",), ("dialed",), variant="both dialers"
+    ),
+    _define_share(
         "dialer_abandonment",
         "Dialers: calls picked up without an agent",
         ("abandoned_by_dialer",),
@@ -259,37 +261,41 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="predictive dialer, of the calls that customers picked up",
         source="Genesys Cloud glossary (true abandon); the rate that regulators ask of dialers",
     ),
-    _count("queue_entries", "Queue entries", "entries", "entered", source=f"{_CCAI} (every entry into a queue)"),
-    _count("entries_answered", "Queue entries, answered", "entries", "queue_answered", source=_CCAI),
-    _count("entries_abandoned", "Queue entries, abandoned", "entries", "abandoned", source=_CCAI),
-    _count("overflow_in", "Overflow in", "entries", "overflow_in", source="Aliyun, interval reports"),
-    _count("overflow_out", "Overflow out", "entries", "overflow_out", source="Aliyun, interval reports"),
-    _count("transferred_in", "Transferred in", "entries", "transferred_in", source=_CONNECT),
-    _count("transferred_out", "Transferred out", "entries", "transferred_out", source=_CONNECT),
-    _count("handled", "Handled by agents", "legs", "handled", source=f"{_CONNECT} (contacts handled)"),
-    _count("taken_over", "Taken over by agents", "legs", "taken_over", source=f"{_CONNECT} (contacts transferred in)"),
-    _count("outgoing_attempts", "Agents' calls to customers", "legs", "attempts", source=_CONNECT),
-    _share(
+    _define_count("queue_entries", "Queue entries", "entries", "entered", source=f"{_CCAI} (every entry into a queue)"),
+    _define_count("entries_answered", "Queue entries, answered", "entries", "queue_answered", source=_CCAI),
+    _define_count("entries_abandoned", "Queue entries, abandoned", "entries", "abandoned", source=_CCAI),
+    _define_count("overflow_in", "Overflow in", "entries", "overflow_in", source="Aliyun, interval reports"),
+    _define_count("overflow_out", "Overflow out", "entries", "overflow_out", source="Aliyun, interval reports"),
+    _define_count("transferred_in", "Transferred in", "entries", "transferred_in", source=_CONNECT),
+    _define_count("transferred_out", "Transferred out", "entries", "transferred_out", source=_CONNECT),
+    _define_count("handled", "Handled by agents", "legs", "handled", source=f"{_CONNECT} (contacts handled)"),
+    _define_count(
+        "taken_over", "Taken over by agents", "legs", "taken_over", source=f"{_CONNECT} (contacts transferred in)"
+    ),
+    _define_count("outgoing_attempts", "Agents' calls to customers", "legs", "attempts", source=_CONNECT),
+    _define_share(
         "handed_on_rate",
         "Handed on",
         ("handed_on",),
         ("handled",),
         variant="talks after which the customer went on to another leg",
     ),
-    _share(
+    _define_share(
         "short_talk_rate",
         "Talks below {short_talk} s",
         ("short_talks",),
         ("talks",),
         source="Brown et al., JASA 2005 (agents who hang up)",
     ),
-    _share("tried_within_1h", "Missed callers called within 1 hour", ("tried_1h",), ("due",)),
-    _share("tried_within_3h", "Missed callers called within 3 hours", ("tried_3h",), ("due",), source=_LAW),
-    _share("tried_same_day", "Missed callers called on the same day", ("tried_same_day",), ("due",)),
-    _share("returned_within_1h", "Missed callers reached within 1 hour", ("returned_1h",), ("due",)),
-    _share("returned_within_3h", "Missed callers reached within 3 hours", ("returned_3h",), ("due",), source=_LAW),
-    _share("returned_same_day", "Missed callers reached on the same day", ("returned_same_day",), ("due",)),
-    _share(
+    _define_share("tried_within_1h", "Missed callers called within 1 hour", ("tried_1h",), ("due",)),
+    _define_share("tried_within_3h", "Missed callers called within 3 hours", ("tried_3h",), ("due",), source=_LAW),
+    _define_share("tried_same_day", "Missed callers called on the same day", ("tried_same_day",), ("due",)),
+    _define_share("returned_within_1h", "Missed callers reached within 1 hour", ("returned_1h",), ("due",)),
+    _define_share(
+        "returned_within_3h", "Missed callers reached within 3 hours", ("returned_3h",), ("due",), source=_LAW
+    ),
+    _define_share("returned_same_day", "Missed callers reached on the same day", ("returned_same_day",), ("due",)),
+    _define_share(
         "first_call_resolution",
         "First-call resolution",
         ("resolved",),
@@ -297,7 +303,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         variant="no other call of the caller within {repeat_within}",
         source="SQM (no call back within days)",
     ),
-    _count("cost", "Cost", "ILS", "price", scale=(1, 100), known=("prices", "records")),
+    _define_count("cost", "Cost", "ILS", "price", scale=(1, 100), known=("prices", "records")),
     Definition(
         name="cost_per_answered_call",
         title="Cost per call with a customer",
@@ -315,7 +321,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         scale=(60, 100),
         known=("prices", "records"),
     ),
-    _share(
+    _define_share(
         "recording_gap",
         "Recordings that are missing",
         ("unrecorded",),

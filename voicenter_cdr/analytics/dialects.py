@@ -86,21 +86,21 @@ class SqlDialect:
         return f"CASE WHEN {offset} < 0 THEN '-' ELSE '+' END || {hours} || ':' || {minutes}"
 
 
-def _duckdb_offset(seconds: str, zone: ZoneInfo) -> str:
+def _make_duckdb_offset(seconds: str, zone: ZoneInfo) -> str:
     local = f"make_timestamptz(({seconds}) * 1000000) AT TIME ZONE {quote_text(zone.key)}"
     return f"epoch_us({local}) // 1000000 - ({seconds})"
 
 
-def _postgresql_offset(seconds: str, zone: ZoneInfo) -> str:
+def _make_postgresql_offset(seconds: str, zone: ZoneInfo) -> str:
     local = f"to_timestamp({seconds}) AT TIME ZONE {quote_text(zone.key)}"
     return f"CAST(extract(epoch FROM {local}) AS BIGINT) - ({seconds})"
 
 
-def _sqlite_offset(seconds: str, zone: ZoneInfo) -> str:
-    return _search(_changes(zone), f"({seconds})")
+def _make_sqlite_offset(seconds: str, zone: ZoneInfo) -> str:
+    return _search(_find_changes(zone), f"({seconds})")
 
 
-def _changes(zone: ZoneInfo) -> list[tuple[int, int]]:
+def _find_changes(zone: ZoneInfo) -> list[tuple[int, int]]:
     """Return the offsets and the second from which each holds; the first one holds before, too."""
     years = (datetime(year, 1, 1, tzinfo=UTC) for year in (_FIRST_YEAR, _LAST_YEAR + 1))
     first, last = map(to_epoch_seconds, years)
@@ -127,7 +127,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 micro="epoch_us(started_at)",
                 by_code="",
                 path="array_to_string([step.layer_name for step in dtmf_data if step.layer_name <> ''], ' > ')",
-                offset=_duckdb_offset,
+                offset=_make_duckdb_offset,
                 time="strftime(make_timestamp(({seconds}) * 1000000), '%Y-%m-%dT%H:%M:%S')",
                 custom="json_extract_string(custom_data, '$.{key}')",
                 pad="right('0' || ({number}), 2)",
@@ -141,7 +141,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 by_code="",
                 path="(SELECT group_concat(nullif(json_extract(value, '$.layer_name'), ''), ' > ')"
                 " FROM json_each(dtmf_data))",
-                offset=_sqlite_offset,
+                offset=_make_sqlite_offset,
                 time="strftime('%Y-%m-%dT%H:%M:%S', {seconds}, 'unixepoch')",
                 custom="json_extract(custom_data, '$.{key}')",
                 pad="substr('0' || ({number}), -2)",
@@ -155,7 +155,7 @@ _DIALECTS: Final[Mapping[str, SqlDialect]] = MappingProxyType(
                 path="(SELECT string_agg(step ->> 'layer_name', ' > ' ORDER BY place) FROM"
                 " jsonb_array_elements(CAST(dtmf_data AS jsonb)) WITH ORDINALITY AS steps(step, place)"
                 " WHERE step ->> 'layer_name' <> '')",
-                offset=_postgresql_offset,
+                offset=_make_postgresql_offset,
                 time="to_char(to_timestamp({seconds}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS')",
                 custom="CAST(custom_data AS jsonb) ->> '{key}'",
                 pad="right('0' || ({number}), 2)",

@@ -55,8 +55,8 @@ class _Table:
 
     def work_out(self, sums: Sequence[Any]) -> list[Kpi]:
         """Return the numbers that follow from the sums of all measures, with a reason where one is unknown."""
-        tops = [_total(sums, addends) for addends in self._numerators]
-        bottoms = [_total(sums, addends) if addends else None for addends in self._denominators]
+        tops = [_add_up(sums, addends) for addends in self._numerators]
+        bottoms = [_add_up(sums, addends) if addends else None for addends in self._denominators]
         reasons = [
             self._find_reason(place, sums) if self._is_unknown[place] or self._known[place] or bottom == 0 else None
             for place, bottom in enumerate(bottoms)
@@ -65,7 +65,7 @@ class _Table:
             None if reason else _divide(top, bottom, scale)
             for top, bottom, scale, reason in zip(tops, bottoms, self._scales, reasons, strict=True)
         ]
-        return make_kpis(self._definitions, values, list(map(_plain, tops)), list(map(_plain, bottoms)), reasons)
+        return make_kpis(self._definitions, values, list(map(_to_float, tops)), list(map(_to_float, bottoms)), reasons)
 
     def _find_reason(self, place: int, sums: Sequence[Any]) -> str | None:
         """Return why a number is unknown; ``None`` if it is known."""
@@ -75,7 +75,7 @@ class _Table:
         if known and not sums[known[0]] and sums[known[1]]:
             return NOT_KNOWN
         addends = self._denominators[place]
-        if not addends or _total(sums, addends):
+        if not addends or _add_up(sums, addends):
             return None
         return NOT_KNOWN if any(sums[measure] for measure in self._sets[place]) else NOTHING
 
@@ -114,7 +114,7 @@ class Figures:
                 entries += sums[0]
         self.lost_waits_unknown = zeros * 2 > entries
         """``True`` if more than half of the unanswered queue entries have a wait of 0."""
-        self._unranked = {name: _kpi(with_options(one, options), None, 0) for name, (_, one) in RANKED.items()}
+        self._unranked = {name: _make_kpi(with_options(one, options), None, 0) for name, (_, one) in RANKED.items()}
         self._ranked = [(percent, with_options(definition, options)) for percent, definition in RANKED.values()]
 
     def measure(self, kind: int, sums: Sums) -> Cell:
@@ -141,7 +141,7 @@ class Figures:
             return self._unranked
         ordered, number = sorted(waits.items()), sum(waits.values())
         return {
-            definition.name: _kpi(definition, rank(ordered, number, percent), number)
+            definition.name: _make_kpi(definition, rank(ordered, number, percent), number)
             for percent, definition in self._ranked
         }
 
@@ -156,13 +156,13 @@ class Figures:
 
     def of_callers(self, callers: CallerStories, lines: int) -> dict[str, Kpi]:
         """Return the numbers that only the whole has."""
-        delays, attempts = (_ranked(found) for found in (callers.delays, callers.attempt_delays))
+        delays, attempts = (_sort_delays(found) for found in (callers.delays, callers.attempt_delays))
         seconds = sum(delay * times for delay, times in delays)
         number, tried = callers.delays.total(), callers.attempt_delays.total()
         found: dict[str, tuple[float | None, float | None, float | None]] = {
-            "repeat_callers": _ratio(callers.repeated, callers.answered),
-            "unreturned_callers": _ratio(callers.waiting, callers.missed),
-            "time_to_callback": _ratio(seconds, number),
+            "repeat_callers": _work_out_ratio(callers.repeated, callers.answered),
+            "unreturned_callers": _work_out_ratio(callers.waiting, callers.missed),
+            "time_to_callback": _work_out_ratio(seconds, number),
             "time_to_callback_p50": (rank(delays, number, 50), rank(delays, number, 50), number),
             "time_to_attempt_p50": (rank(attempts, tried, 50), rank(attempts, tried, 50), tried),
             "peak_concurrency": (lines, lines, None),
@@ -179,16 +179,16 @@ class Figures:
         }
 
 
-def _ranked(delays: Counter[int]) -> list[tuple[float, int]]:
+def _sort_delays(delays: Counter[int]) -> list[tuple[float, int]]:
     """Return delays in seconds, sorted, with their number."""
     return [(delay / 1_000_000, times) for delay, times in sorted(delays.items())]
 
 
-def _ratio(top: float, bottom: float) -> tuple[float | None, float | None, float | None]:
+def _work_out_ratio(top: float, bottom: float) -> tuple[float | None, float | None, float | None]:
     return (top / bottom if bottom else None), top, bottom
 
 
-def _kpi(definition: Definition, value: float | None, number: int) -> Kpi:
+def _make_kpi(definition: Definition, value: float | None, number: int) -> Kpi:
     reason = NOTHING if value is None else None
     return Kpi(definition=definition, value=value, numerator=value, denominator=number, reason=reason)
 
@@ -239,7 +239,7 @@ def _find_matching(kinds: Kinds, chosen: LegFilter) -> frozenset[int]:
     return frozenset(place for place, kind in enumerate(kinds.first) if any(map(chosen.matches, kind)))
 
 
-def _total(sums: Sequence[Any], addends: Sequence[tuple[int, int]]) -> Any:
+def _add_up(sums: Sequence[Any], addends: Sequence[tuple[int, int]]) -> Any:
     """Return the sum of some sums, each with its sign."""
     if len(addends) == 1:
         return sums[addends[0][0]] * addends[0][1]
@@ -253,5 +253,5 @@ def _divide(top: Any, bottom: Any, scale: tuple[int, int] | None) -> float:
     return float(top * scale[0] / ((1 if bottom is None else bottom) * scale[1]))
 
 
-def _plain(value: Number | None) -> float | None:
+def _to_float(value: Number | None) -> float | None:
     return float(value) if isinstance(value, Decimal) else value

@@ -196,7 +196,7 @@ QUEUED: Final = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.TIMED_OUT, Outcome
 _NOT_IN_MENU: Final = tuple(word for word in Outcome if word is not Outcome.ENDED_IN_MENU)
 
 
-def _calls(
+def _select_calls(
     directions: tuple[Direction, ...], *outcomes: Outcome, types: tuple[CdrType, ...] = (), tags: int = 0
 ) -> LegFilter:
     return LegFilter(
@@ -204,21 +204,21 @@ def _calls(
     )
 
 
-def _entries(*outcomes: Outcome, tags: int = 0) -> LegFilter:
+def _select_entries(*outcomes: Outcome, tags: int = 0) -> LegFilter:
     return LegFilter(tags=Tag.ENTRY | tags, outcomes=tuple(outcomes))
 
 
-def _legs(tags: int) -> LegFilter:
+def _select_legs(tags: int) -> LegFilter:
     return LegFilter(tags=tags)
 
 
-def _missed(tags: int) -> LegFilter:
+def _select_missed(tags: int) -> LegFilter:
     return LegFilter(item=Item.MISSED, tags=Tag.DUE | tags)
 
 
 _C, _Q, _A, _R, _P = Level.CALL, Level.QUEUE, Level.AGENT, Level.RECORD, Level.CALLER
-_REACHED_OUT: Final = _calls(_OUT, *_ANSWERED)
-_ANSWERED_IN: Final = _calls(_IN, *_ANSWERED)
+_REACHED_OUT: Final = _select_calls(_OUT, *_ANSWERED)
+_ANSWERED_IN: Final = _select_calls(_IN, *_ANSWERED)
 _TRIED: Final = Tag.TRIED_QUEUE
 
 MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
@@ -226,34 +226,38 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
         measure.name: measure
         for measure in (
             Measure("records", "all records", _R, LegFilter()),
-            Measure("inbound", "calls from customers: all legs together are one call", _C, _calls(_IN)),
-            Measure("offered", "calls from customers that did not end in the menu", _C, _calls(_IN, *_NOT_IN_MENU)),
+            Measure("inbound", "calls from customers: all legs together are one call", _C, _select_calls(_IN)),
+            Measure(
+                "offered", "calls from customers that did not end in the menu", _C, _select_calls(_IN, *_NOT_IN_MENU)
+            ),
             Measure("answered", "calls from customers of which a person answered any leg", _C, _ANSWERED_IN),
-            Measure("ended_in_menu", "calls that ended with VOEND or TE", _C, _calls(_IN, Outcome.ENDED_IN_MENU)),
-            Measure("voicemail", "calls that ended at voicemail", _C, _calls(_IN, Outcome.VOICEMAIL)),
+            Measure(
+                "ended_in_menu", "calls that ended with VOEND or TE", _C, _select_calls(_IN, Outcome.ENDED_IN_MENU)
+            ),
+            Measure("voicemail", "calls that ended at voicemail", _C, _select_calls(_IN, Outcome.VOICEMAIL)),
             Measure(
                 "tried",
                 "calls from customers that entered a queue, or were refused by it",
                 _C,
-                _calls(_IN, tags=_TRIED),
+                _select_calls(_IN, tags=_TRIED),
             ),
             Measure(
                 "call_abandoned",
                 "of those, the ones that ended with ABANDONE",
                 _C,
-                _calls(_IN, *_ABANDONED, tags=_TRIED),
+                _select_calls(_IN, *_ABANDONED, tags=_TRIED),
             ),
             Measure(
                 "call_timed_out",
                 "of those, the ones that ended with TIMEOUT",
                 _C,
-                _calls(_IN, *_TIMED_OUT, tags=_TRIED),
+                _select_calls(_IN, *_TIMED_OUT, tags=_TRIED),
             ),
             Measure(
                 "call_refused",
                 "of those, the ones that ended with FULL or JOINEMPTY",
                 _C,
-                _calls(_IN, *_REFUSED, tags=_TRIED),
+                _select_calls(_IN, *_REFUSED, tags=_TRIED),
             ),
             Measure(
                 "wait_of_calls",
@@ -267,107 +271,134 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
             Measure("talks_inbound", "answered calls whose talk is known", _C, _ANSWERED_IN, "talks"),
             Measure("after_inbound", "{after_call} s for each of those", _C, _ANSWERED_IN, "after_call"),
             Measure(
-                "outbound", "calls to customers whose number was dialled: types 4, 10, 15 and 17", _C, _calls(_OUT)
+                "outbound",
+                "calls to customers whose number was dialled: types 4, 10, 15 and 17",
+                _C,
+                _select_calls(_OUT),
             ),
             Measure("reached", "calls to customers with whom an agent talked", _C, _REACHED_OUT),
             Measure("talk_outbound", "seconds of talk of reached calls, on all legs", _C, _REACHED_OUT, "talk"),
             Measure("talks_outbound", "reached calls whose talk is known", _C, _REACHED_OUT, "talks"),
             Measure("after_outbound", "{after_call} s for each of those", _C, _REACHED_OUT, "after_call"),
-            Measure("dialed", "calls of the dialers: types 15 and 17", _C, _calls(_OUT, types=_DIALERS)),
-            Measure("dialer_reached", "of those, the reached ones", _C, _calls(_OUT, *_ANSWERED, types=_DIALERS)),
-            Measure("predictive_reached", "reached calls of type 17", _C, _calls(_OUT, *_ANSWERED, types=_PREDICTIVE)),
+            Measure("dialed", "calls of the dialers: types 15 and 17", _C, _select_calls(_OUT, types=_DIALERS)),
+            Measure(
+                "dialer_reached", "of those, the reached ones", _C, _select_calls(_OUT, *_ANSWERED, types=_DIALERS)
+            ),
+            Measure(
+                "predictive_reached", "reached calls of type 17", _C, _select_calls(_OUT, *_ANSWERED, types=_PREDICTIVE)
+            ),
             Measure(
                 "abandoned_by_dialer",
                 "calls of type 17 that the customer picked up and no agent took",
                 _C,
-                _calls(_OUT, *_ABANDONED, types=_PREDICTIVE),
+                _select_calls(_OUT, *_ABANDONED, types=_PREDICTIVE),
             ),
             Measure("priced_inbound", "answered calls whose price is known", _C, _ANSWERED_IN, "prices"),
             Measure("priced_outbound", "reached calls whose price is known", _C, _REACHED_OUT, "prices"),
-            Measure("entered", "queue entries: legs of type 8 and 19, the later ones of a call too", _Q, _entries()),
-            Measure("queued", "queue entries with ANSWER, ABANDONE, TIMEOUT or EXIT", _Q, _entries(*QUEUED)),
-            Measure("refused", "queue entries with FULL or JOINEMPTY", _Q, _entries(*_REFUSED)),
-            Measure("queued_or_refused", "both together", _Q, _entries(*QUEUED, *_REFUSED)),
-            Measure("queue_answered", "queue entries with ANSWER", _Q, _entries(*_ANSWERED)),
-            Measure("abandoned", "queue entries with ABANDONE", _Q, _entries(*_ABANDONED)),
-            Measure("timed_out", "queue entries with TIMEOUT", _Q, _entries(*_TIMED_OUT)),
-            Measure("left_queue", "queue entries with EXIT", _Q, _entries(Outcome.LEFT_QUEUE)),
+            Measure(
+                "entered", "queue entries: legs of type 8 and 19, the later ones of a call too", _Q, _select_entries()
+            ),
+            Measure("queued", "queue entries with ANSWER, ABANDONE, TIMEOUT or EXIT", _Q, _select_entries(*QUEUED)),
+            Measure("refused", "queue entries with FULL or JOINEMPTY", _Q, _select_entries(*_REFUSED)),
+            Measure("queued_or_refused", "both together", _Q, _select_entries(*QUEUED, *_REFUSED)),
+            Measure("queue_answered", "queue entries with ANSWER", _Q, _select_entries(*_ANSWERED)),
+            Measure("abandoned", "queue entries with ABANDONE", _Q, _select_entries(*_ABANDONED)),
+            Measure("timed_out", "queue entries with TIMEOUT", _Q, _select_entries(*_TIMED_OUT)),
+            Measure("left_queue", "queue entries with EXIT", _Q, _select_entries(Outcome.LEFT_QUEUE)),
             Measure(
                 "answered_in_time",
                 "answered entries with a wait of at most {answer_within} s",
                 _Q,
-                _entries(*_ANSWERED),
+                _select_entries(*_ANSWERED),
                 "within",
             ),
             Measure(
                 "abandoned_in_time",
                 "abandoned entries with a wait of at most {answer_within} s",
                 _Q,
-                _entries(*_ABANDONED),
+                _select_entries(*_ABANDONED),
                 "within",
             ),
             Measure(
                 "long_abandons",
                 "abandoned entries, without waits below {short_abandon} s and unknown ones if that is above 0",
                 _Q,
-                _entries(*_ABANDONED),
+                _select_entries(*_ABANDONED),
                 "not_short",
             ),
-            Measure("wait_of_answered", "seconds of wait of answered entries", _Q, _entries(*_ANSWERED), "wait"),
-            Measure("waits_of_answered", "answered entries whose wait is known", _Q, _entries(*_ANSWERED), "waits"),
-            Measure("wait_of_abandoned", "seconds of wait of abandoned entries", _Q, _entries(*_ABANDONED), "wait"),
-            Measure("waits_of_abandoned", "abandoned entries whose wait is known", _Q, _entries(*_ABANDONED), "waits"),
-            Measure("queue_talk", "seconds of talk on answered entries", _Q, _entries(*_ANSWERED), "talk"),
-            Measure("queue_talks", "answered entries whose talk is known", _Q, _entries(*_ANSWERED), "talks"),
-            Measure("queue_after", "{after_call} s for each of those", _Q, _entries(*_ANSWERED), "after_call"),
-            Measure("queue_priced", "answered entries whose price is known", _Q, _entries(*_ANSWERED), "prices"),
-            Measure("overflow_in", "entries after a leg that nobody answered", _Q, _entries(tags=Tag.OVERFLOW_IN)),
-            Measure("transferred_in", "entries after a talk", _Q, _entries(tags=Tag.TRANSFERRED_IN)),
-            Measure("overflow_out", "unanswered entries whose call went on", _Q, _entries(tags=Tag.OVERFLOW_OUT)),
-            Measure("transferred_out", "answered entries whose call went on", _Q, _entries(tags=Tag.TRANSFERRED_OUT)),
-            Measure("handled", "legs on which an agent talked with a customer who called", _A, _legs(Tag.HANDLED)),
+            Measure("wait_of_answered", "seconds of wait of answered entries", _Q, _select_entries(*_ANSWERED), "wait"),
+            Measure(
+                "waits_of_answered", "answered entries whose wait is known", _Q, _select_entries(*_ANSWERED), "waits"
+            ),
+            Measure(
+                "wait_of_abandoned", "seconds of wait of abandoned entries", _Q, _select_entries(*_ABANDONED), "wait"
+            ),
+            Measure(
+                "waits_of_abandoned", "abandoned entries whose wait is known", _Q, _select_entries(*_ABANDONED), "waits"
+            ),
+            Measure("queue_talk", "seconds of talk on answered entries", _Q, _select_entries(*_ANSWERED), "talk"),
+            Measure("queue_talks", "answered entries whose talk is known", _Q, _select_entries(*_ANSWERED), "talks"),
+            Measure("queue_after", "{after_call} s for each of those", _Q, _select_entries(*_ANSWERED), "after_call"),
+            Measure("queue_priced", "answered entries whose price is known", _Q, _select_entries(*_ANSWERED), "prices"),
+            Measure(
+                "overflow_in", "entries after a leg that nobody answered", _Q, _select_entries(tags=Tag.OVERFLOW_IN)
+            ),
+            Measure("transferred_in", "entries after a talk", _Q, _select_entries(tags=Tag.TRANSFERRED_IN)),
+            Measure(
+                "overflow_out", "unanswered entries whose call went on", _Q, _select_entries(tags=Tag.OVERFLOW_OUT)
+            ),
+            Measure(
+                "transferred_out", "answered entries whose call went on", _Q, _select_entries(tags=Tag.TRANSFERRED_OUT)
+            ),
+            Measure(
+                "handled", "legs on which an agent talked with a customer who called", _A, _select_legs(Tag.HANDLED)
+            ),
             Measure(
                 "taken_over",
                 "of those, the ones after another talk of the call",
                 _A,
-                _legs(Tag.HANDLED | Tag.TAKEN_OVER),
+                _select_legs(Tag.HANDLED | Tag.TAKEN_OVER),
             ),
             Measure(
                 "handed_on",
                 "of those, the ones after which the customer went on to another leg",
                 _A,
-                _legs(Tag.HANDLED | Tag.HANDED_ON),
+                _select_legs(Tag.HANDLED | Tag.HANDED_ON),
             ),
-            Measure("handled_talk", "seconds of talk on those legs", _A, _legs(Tag.HANDLED), "talk"),
-            Measure("handled_talks", "those legs whose talk is known", _A, _legs(Tag.HANDLED), "talks"),
-            Measure("handled_after", "{after_call} s for each of those", _A, _legs(Tag.HANDLED), "after_call"),
-            Measure("handled_priced", "those legs whose price is known", _A, _legs(Tag.HANDLED), "prices"),
-            Measure("attempts", "agents' calls to customers", _A, _legs(Tag.ATTEMPT)),
-            Measure("agent_reached", "of those, the ones with a talk", _A, _legs(Tag.REACHED)),
-            Measure("reached_talk", "seconds of talk on those legs", _A, _legs(Tag.REACHED), "talk"),
-            Measure("reached_talks", "those legs whose talk is known", _A, _legs(Tag.REACHED), "talks"),
-            Measure("reached_after", "{after_call} s for each of those", _A, _legs(Tag.REACHED), "after_call"),
-            Measure("reached_priced", "those legs whose price is known", _A, _legs(Tag.REACHED), "prices"),
-            Measure("talk", "seconds of talk on all answered legs with a customer", _A, _legs(Tag.TALKS), "talk"),
-            Measure("talks", "those legs whose talk is known", _A, _legs(Tag.TALKS), "talks"),
-            Measure("talk_legs", "answered legs with a customer", _A, _legs(Tag.TALKS)),
-            Measure("short_talks", "of those, talks below {short_talk} s", _A, _legs(Tag.TALKS), "short_talks"),
+            Measure("handled_talk", "seconds of talk on those legs", _A, _select_legs(Tag.HANDLED), "talk"),
+            Measure("handled_talks", "those legs whose talk is known", _A, _select_legs(Tag.HANDLED), "talks"),
+            Measure("handled_after", "{after_call} s for each of those", _A, _select_legs(Tag.HANDLED), "after_call"),
+            Measure("handled_priced", "those legs whose price is known", _A, _select_legs(Tag.HANDLED), "prices"),
+            Measure("attempts", "agents' calls to customers", _A, _select_legs(Tag.ATTEMPT)),
+            Measure("agent_reached", "of those, the ones with a talk", _A, _select_legs(Tag.REACHED)),
+            Measure("reached_talk", "seconds of talk on those legs", _A, _select_legs(Tag.REACHED), "talk"),
+            Measure("reached_talks", "those legs whose talk is known", _A, _select_legs(Tag.REACHED), "talks"),
+            Measure("reached_after", "{after_call} s for each of those", _A, _select_legs(Tag.REACHED), "after_call"),
+            Measure("reached_priced", "those legs whose price is known", _A, _select_legs(Tag.REACHED), "prices"),
+            Measure(
+                "talk", "seconds of talk on all answered legs with a customer", _A, _select_legs(Tag.TALKS), "talk"
+            ),
+            Measure("talks", "those legs whose talk is known", _A, _select_legs(Tag.TALKS), "talks"),
+            Measure("talk_legs", "answered legs with a customer", _A, _select_legs(Tag.TALKS)),
+            Measure("short_talks", "of those, talks below {short_talk} s", _A, _select_legs(Tag.TALKS), "short_talks"),
             Measure("price", "Price of all records, in agorot", _R, LegFilter(), "price"),
             Measure("prices", "records whose price is known", _R, LegFilter(), "prices"),
-            Measure("recorded", "records with RecordExpect and Duration above 0", _R, _legs(Tag.RECORDED)),
-            Measure("unrecorded", "of those, without RecordURL", _R, _legs(Tag.UNRECORDED)),
+            Measure("recorded", "records with RecordExpect and Duration above 0", _R, _select_legs(Tag.RECORDED)),
+            Measure("unrecorded", "of those, without RecordURL", _R, _select_legs(Tag.UNRECORDED)),
             Measure(
                 "due",
                 "missed callers, at least {callback_within} before the end, who did not get through by themselves",
                 _P,
-                _missed(0),
+                _select_missed(0),
             ),
-            Measure("tried_1h", "of those, called within one hour", _P, _missed(Tag.TRIED_1H)),
-            Measure("tried_3h", "of those, called within three hours", _P, _missed(Tag.TRIED_3H)),
-            Measure("tried_same_day", "of those, called on the same day", _P, _missed(Tag.TRIED_SAME_DAY)),
-            Measure("returned_1h", "of those, reached within one hour", _P, _missed(Tag.RETURNED_1H)),
-            Measure("returned_3h", "of those, reached within three hours", _P, _missed(Tag.RETURNED_3H)),
-            Measure("returned_same_day", "of those, reached on the same day", _P, _missed(Tag.RETURNED_SAME_DAY)),
+            Measure("tried_1h", "of those, called within one hour", _P, _select_missed(Tag.TRIED_1H)),
+            Measure("tried_3h", "of those, called within three hours", _P, _select_missed(Tag.TRIED_3H)),
+            Measure("tried_same_day", "of those, called on the same day", _P, _select_missed(Tag.TRIED_SAME_DAY)),
+            Measure("returned_1h", "of those, reached within one hour", _P, _select_missed(Tag.RETURNED_1H)),
+            Measure("returned_3h", "of those, reached within three hours", _P, _select_missed(Tag.RETURNED_3H)),
+            Measure(
+                "returned_same_day", "of those, reached on the same day", _P, _select_missed(Tag.RETURNED_SAME_DAY)
+            ),
             Measure(
                 "followed",
                 "answered calls of known callers, at least {repeat_within} before the end",

@@ -170,10 +170,10 @@ class MissedCallTracker:
         for number, story in events.items():
             legs = [missed_rows.get(row, [row]) for _, _, _, row, _ in missed_since(sorted(story))]
             if legs:
-                found.append(self._waiting(numbers[number], legs, until))
+                found.append(self._describe_waiting(numbers[number], legs, until))
         return sorted(found, key=lambda caller: (caller.first_attempt, caller.customer_number))
 
-    def _waiting(self, number: str, calls: list[list[int]], now: datetime) -> Unreturned:
+    def _describe_waiting(self, number: str, calls: list[list[int]], now: datetime) -> Unreturned:
         """Describe a caller by the rows of their missed calls, in order of time."""
         store = self._store
         rows = sorted((row for call in calls for row in call), key=store.order)

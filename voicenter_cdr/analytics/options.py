@@ -27,12 +27,12 @@ class WaitSource:
     """Source of the wait, for people."""
 
 
-def _ring_time(cdr: Cdr) -> int | None:
+def _read_ring_time(cdr: Cdr) -> int | None:
     return cdr.ring_time
 
 
 RING_TIME: Final = WaitSource(
-    _ring_time,
+    _read_ring_time,
     "RingTime of the record. Whether it holds all of the wait in the queue is not documented: compare it once with "
     "CPanel.",
 )

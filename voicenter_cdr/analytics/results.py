@@ -261,11 +261,11 @@ class Kpis:
     def to_rows(self) -> Iterator[dict[str, Any]]:
         """Yield the numbers as rows of one table: of the whole first (no dimension), then of every group."""
         for kpi in self.overall.values():
-            yield _row(None, None, None, kpi)
+            yield _make_row(None, None, None, kpi)
         for dimension, groups in self.groups.items():
             for group in groups:
                 for kpi in group.kpis.values():
-                    yield _row(dimension, group.key, group.label, kpi)
+                    yield _make_row(dimension, group.key, group.label, kpi)
 
     def detail_rows(self) -> Iterator[dict[str, Any]]:
         """Yield what is no number of a definition as rows of that table.
@@ -275,32 +275,32 @@ class Kpis:
         for one in self.targets:
             met = {"numerator": one.intervals_met, "denominator": one.intervals, "unit": "share"}
             limit = f"{'at least' if one.name == 'service_level' else 'at most'} {one.target:g}"
-            yield _detail("target", one.queue, None, one.name, one.value, variant=limit, **met)
+            yield _make_detail("target", one.queue, None, one.name, one.value, variant=limit, **met)
         queues = [("queue_wait", group.key, group.waits) for group in self.groups.get("queue", ())]
         for dimension, queue, waits in [("wait", None, self.waits), *queues]:
             for wait in waits:
                 bound = f"above {wait.above} s" if wait.up_to is None else f"up to {wait.up_to} s"
                 for name, number in (("answered", wait.answered), ("abandoned", wait.abandoned)):
-                    yield _detail(dimension, queue, bound, name, number, unit="entries")
+                    yield _make_detail(dimension, queue, bound, name, number, unit="entries")
         for step in self.flow:
             name = "transferred" if step.answered else "overflowed"
-            yield _detail("flow", step.source, step.target, name, step.calls, unit="calls")
+            yield _make_detail("flow", step.source, step.target, name, step.calls, unit="calls")
         for path in self.menu:
             for outcome, calls in path.outcomes.items():
-                yield _detail("menu", " > ".join(path.layers), None, outcome, calls, unit="calls")
+                yield _make_detail("menu", " > ".join(path.layers), None, outcome, calls, unit="calls")
         for day in self.agent_days:
             for name, at in (("first_call", day.first), ("last_call", day.last)):
                 local = at.astimezone(self.options.zone).isoformat(timespec="seconds")
-                yield _detail("agent_day", day.agent, day.label, name, local, variant=day.day.isoformat())
-            yield _detail(
+                yield _make_detail("agent_day", day.agent, day.label, name, local, variant=day.day.isoformat())
+            yield _make_detail(
                 "agent_day", day.agent, day.label, "talk", day.talk, unit="seconds", variant=day.day.isoformat()
             )
 
 
-def _detail(
+def _make_detail(
     dimension: str, key: str | int | None, label: str | None, name: str, value: Any, **more: Any
 ) -> dict[str, Any]:
-    """Return a row of what is no number of a definition: in the columns of :func:`_row`."""
+    """Return a row of what is no number of a definition: in the columns of :func:`_make_row`."""
     return (
         dict.fromkeys(_COLUMNS)
         | {"dimension": dimension, "key": key, "label": label, "name": name, "value": value}
@@ -324,7 +324,7 @@ _COLUMNS: Final = (
 )
 
 
-def _row(dimension: str | None, key: str | int | None, label: str | None, kpi: Kpi) -> dict[str, Any]:
+def _make_row(dimension: str | None, key: str | int | None, label: str | None, kpi: Kpi) -> dict[str, Any]:
     definition = kpi.definition
     return {
         "dimension": dimension,

@@ -179,12 +179,12 @@ def views(
     made["kpi_flow"] = text.query(_FLOW, "legs", ("queue",))
     made["kpi_wait_class"] = text.wait_classes()
     made["kpi_overall"] = text.overall()
-    made["kpi"] = _tall(options)
+    made["kpi"] = _make_tall(options)
     return made
 
 
 @cache
-def _template(name: str) -> str:
+def _read_template(name: str) -> str:
     lines = (files("voicenter_cdr.analytics") / f"{name}.sql").read_text("utf-8").splitlines()
     return "\n".join(line for line in lines if not line.startswith("--"))
 
@@ -201,7 +201,7 @@ class _Text:
         self._slots: dict[str, object] = {
             **tags,
             **days,
-            "extension": f"nullif(CASE WHEN cdr_type IN ({_types(lambda rule: rule.customer == 'target')}) "
+            "extension": f"nullif(CASE WHEN cdr_type IN ({_list_types(lambda rule: rule.customer == 'target')}) "
             "THEN caller_extension ELSE target_extension END, '')",
             "path": dialect.path,
             "offset": dialect.offset("start_s", zone),
@@ -213,16 +213,16 @@ class _Text:
             "micro": dialect.micro,
             "wait": wait or "CASE WHEN ring_time >= 0 THEN ring_time END",
             "table": table,
-            "ruled": _types(lambda _: True),
-            "customers": _types(lambda rule: rule.role is Role.CUSTOMER),
-            "on_line": _types(lambda rule: rule.role in (Role.CUSTOMER, Role.TRANSFER)),
-            "transfers": _types(lambda rule: rule.role is Role.TRANSFER),
-            "apart": _types(lambda rule: rule.role is Role.OTHER),
-            "talking": _types(lambda rule: rule.talks and rule.role is not Role.OTHER),
+            "ruled": _list_types(lambda _: True),
+            "customers": _list_types(lambda rule: rule.role is Role.CUSTOMER),
+            "on_line": _list_types(lambda rule: rule.role in (Role.CUSTOMER, Role.TRANSFER)),
+            "transfers": _list_types(lambda rule: rule.role is Role.TRANSFER),
+            "apart": _list_types(lambda rule: rule.role is Role.OTHER),
+            "talking": _list_types(lambda rule: rule.talks and rule.role is not Role.OTHER),
             "agent_later": ", ".join(str(int(kind)) for kind in sorted(AGENT_LATER)),
             "by_hand": ", ".join(str(int(kind)) for kind in sorted(BY_HAND)),
             "patience": PATIENCE // _MICROSECOND,
-            "missed": _missed(options),
+            "missed": _select_missed(options),
             "tried": quote_list((*QUEUED, Outcome.REFUSED)),
             "not_own": "AND customer NOT IN (SELECT customer FROM own WHERE customer IS NOT NULL)",
             "own": list_own_lines(),
@@ -241,17 +241,17 @@ class _Text:
         slots = self._slots | {
             "made": "".join(f",\n        {_ATTRIBUTES[name].format_map(self._slots)} AS {name}" for name in names),
             "columns": ", ".join((_BASE, *kept)),
-            "order": ", ".join(self._order(_ORDER, attributes)),
-            "twins": ", ".join(self._order(_TWINS, attributes)),
+            "order": ", ".join(self._list_order(_ORDER, attributes)),
+            "twins": ", ".join(self._list_order(_TWINS, attributes)),
             "local": f", start_us {self._dialect.div} 1000000 + offset_s AS local_s" if "local_s" in items else "",
             "attributes": "".join(f", {name}" for name in items),
             "first_attributes": "".join(f",\n        max(CASE WHEN ord = first_ord THEN {name} END)" for name in items),
         }
         parts = ("legs", "calls", "callers")
-        tables = ",\n".join(_template(name).format_map(slots).strip() for name in parts[: parts.index(part) + 1])
+        tables = ",\n".join(_read_template(name).format_map(slots).strip() for name in parts[: parts.index(part) + 1])
         return f"WITH RECURSIVE {tables}\n{select}"
 
-    def _order(self, facts: Sequence[str], attributes: Collection[str]) -> list[str]:
+    def _list_order(self, facts: Sequence[str], attributes: Collection[str]) -> list[str]:
         """Return the expressions of an order of legs in a view with these attributes."""
         by_code = self._dialect.by_code
         order = [one.format(by_code=by_code) for one in facts]
@@ -260,15 +260,15 @@ class _Text:
     def unreturned(self) -> str:
         """Return the callers to call back."""
         attributes = ("queue", "department_label")
-        backwards = ", ".join(f"{one} DESC" for one in self._order(_ORDER, attributes))
-        return self.query(_template("unreturned").format(backwards=backwards), "callers", attributes)
+        backwards = ", ".join(f"{one} DESC" for one in self._list_order(_ORDER, attributes))
+        return self.query(_read_template("unreturned").format(backwards=backwards), "callers", attributes)
 
     def grouped(self, dimension: str, key: str, label: str) -> str:
         """Return the numbers by group."""
         definitions = definitions_by(dimension)
-        key = self._key(key)
-        measures = _measures_of(definitions)
-        numbers = [f"{self._value(definition)} AS {definition.name}" for definition in definitions]
+        key = self._fill_key(key)
+        measures = _list_measures(definitions)
+        numbers = [f"{self._make_value(definition)} AS {definition.name}" for definition in definitions]
         columns = ",\n    ".join(
             ["measured.key AS key", "measured.label AS label"]
             + [f"measured.{name} AS {name}" for name in measures if name not in {one.name for one in definitions}]
@@ -281,10 +281,10 @@ class _Text:
             f"LEFT JOIN ({ranked}) AS ranked ON ranked.key IS NOT DISTINCT FROM measured.key"
         )
         attributes = re.findall(r"\w+", f"{key} {label}")
-        sums = f"{self._sums(measures, key, label)}\n{select}".lstrip()
+        sums = f"{self._make_sums(measures, key, label)}\n{select}".lstrip()
         return self.query(sums, "callers", attributes).replace(f"\n{_MARK}", ",\n", 1)
 
-    def _key(self, key: str) -> str:
+    def _fill_key(self, key: str) -> str:
         dialect = self._dialect
         day = f"local_s {dialect.div} 86400"
         week = dialect.date(f"(({day}) - (({day}) + 4) % 7) * 86400")
@@ -295,7 +295,7 @@ class _Text:
             .replace("{month}", f"substr({dialect.date('local_s')}, 1, 7)")
         )
 
-    def _sums(self, measures: Sequence[str], key: str, label: str, *, group: bool = True) -> str:
+    def _make_sums(self, measures: Sequence[str], key: str, label: str, *, group: bool = True) -> str:
         """Return the tables of sums: items, their sums by profile, and the measures by key."""
         options = self._options
         items = {MEASURES[name].filter.item for name in measures}
@@ -347,12 +347,12 @@ lost AS (
     FROM leg WHERE (tags & {int(Tag.ENTRY)}) <> 0 AND outcome IN ({quote_list(LOST)})
 )"""
 
-    def _value(self, definition: Definition) -> str:
+    def _make_value(self, definition: Definition) -> str:
         """Return the SQL of a number; NULL where it is unknown."""
-        (up, down), top = definition.scale, _sum(definition.numerator)
+        (up, down), top = definition.scale, _add_up(definition.numerator)
         value = top
         if definition.denominator or up != down:
-            under = _sum(definition.denominator) if definition.denominator else "1"
+            under = _add_up(definition.denominator) if definition.denominator else "1"
             value = f"CAST({top} AS DOUBLE PRECISION) * {up} / nullif(CAST({under} AS DOUBLE PRECISION) * {down}, 0)"
         unknown = []
         if definition.known is not None:
@@ -384,17 +384,17 @@ GROUP BY 1, 2""",
 
     def overall(self) -> str:
         """Return the numbers of the whole as one row."""
-        measures = _measures_of(DEFINITIONS)
-        numbers = [f"{self._value(definition)} AS {definition.name}" for definition in DEFINITIONS]
+        measures = _list_measures(DEFINITIONS)
+        numbers = [f"{self._make_value(definition)} AS {definition.name}" for definition in DEFINITIONS]
         others = {definition.name for definition in DEFINITIONS}
         columns = ",\n    ".join([*(name for name in measures if name not in others), *numbers, *RANKED, *OVERALL])
         ranked = _RANKED.format(key="1", entry=int(Tag.ENTRY))
-        sums = self._sums(measures, "1", "NULL", group=False)
+        sums = self._make_sums(measures, "1", "NULL", group=False)
         select = (
             f"SELECT {columns}\nFROM measured CROSS JOIN lost CROSS JOIN repeats CROSS JOIN returns CROSS JOIN delays "
             f"CROSS JOIN peak\nLEFT JOIN ({ranked}) AS ranked ON ranked.key = 1"
         )
-        return self.query(f"{sums}{_template('overall')}\n{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
+        return self.query(f"{sums}{_read_template('overall')}\n{select}", "callers").replace(f"\n{_MARK}", ",\n", 1)
 
 
 _MARK: Final = "/* */"
@@ -405,7 +405,7 @@ def _find_tie_break(attributes: Collection[str]) -> tuple[str, ...]:
     return _TIE_BREAK[: max((place for place, name in enumerate(_TIE_BREAK, 1) if name in attributes), default=0)]
 
 
-def _missed(options: KpiOptions) -> str:
+def _select_missed(options: KpiOptions) -> str:
     """Return the condition for a leg whose caller is to be called back."""
     missed = [f"outcome IN ({quote_list(MISSED)})"]
     missed += ["(outcome = 'ended_in_menu' AND status = 'VOEND')"] if options.menu else []
@@ -418,24 +418,24 @@ def _needs_lost_waits(definition: Definition, options: KpiOptions) -> bool:
     return any(one.needs_lost_waits or (one.sums == "not_short" and options.short_abandon > 0) for one in measures)
 
 
-def _measures_of(definitions: Iterable[Definition]) -> list[str]:
+def _list_measures(definitions: Iterable[Definition]) -> list[str]:
     """Return the measures of these definitions, each once, in the order of the table."""
     used = {name for definition in definitions for name in (*definition.sets, *(definition.known or ()))}
     return [name for name in MEASURES if name in used]
 
 
-def _types(wanted: Callable[[LegRule], bool]) -> str:
+def _list_types(wanted: Callable[[LegRule], bool]) -> str:
     return ", ".join(str(int(kind)) for kind, rule in RULES.items() if wanted(rule))
 
 
 def _measure(measure: Measure, options: KpiOptions) -> str:
-    where = _where(measure.filter)
+    where = _make_condition(measure.filter)
     if measure.sums == "after_call":
         return f"{options.after_call} * coalesce(sum(CASE WHEN {where} THEN talks END), 0)"
     return f"coalesce(sum(CASE WHEN {where} THEN {measure.sums} END), 0)"
 
 
-def _where(chosen: LegFilter) -> str:
+def _make_condition(chosen: LegFilter) -> str:
     parts = [f"item = '{chosen.item}'"]
     parts += [f"(tags & {int(chosen.tags)}) = {int(chosen.tags)}"] if chosen.tags else []
     parts += [f"(tags & {int(chosen.without)}) = 0"] if chosen.without else []
@@ -445,7 +445,7 @@ def _where(chosen: LegFilter) -> str:
     return " AND ".join(parts)
 
 
-def _sum(names: Sequence[str]) -> str:
+def _add_up(names: Sequence[str]) -> str:
     text = names[0] + "".join(f" - {name[1:]}" if name.startswith("-") else f" + {name}" for name in names[1:])
     return f"({text})"
 
@@ -479,7 +479,7 @@ SELECT source, target, answered, count(*) AS calls FROM (
 ) AS steps WHERE next_ord IS NOT NULL GROUP BY source, target, answered"""
 
 
-def _tall(options: KpiOptions) -> str:
+def _make_tall(options: KpiOptions) -> str:
     definitions = all_definitions(options)
     lines = [
         f"SELECT {place} AS place, {quote_text(definition.name)} AS name, {quote_text(definition.title)} AS title, "

@@ -117,9 +117,9 @@ def evaluate_target(
         losses.clear()
     found = []
     if target.service_level is not None:
-        found.append(_result(target, "service_level", target.service_level, levels))
+        found.append(_make_result(target, "service_level", target.service_level, levels))
     if target.abandonment_rate is not None:
-        found.append(_result(target, "abandonment_rate", target.abandonment_rate, losses))
+        found.append(_make_result(target, "abandonment_rate", target.abandonment_rate, losses))
     return found
 
 
@@ -129,7 +129,7 @@ def _count(pair: list[int], number: int, *, is_part: bool) -> None:
     pair[1] += number if is_part else 0
 
 
-def _result(target: Target, name: str, share: float, counts: Mapping[str, list[int]]) -> TargetResult:
+def _make_result(target: Target, name: str, share: float, counts: Mapping[str, list[int]]) -> TargetResult:
     is_level = name == "service_level"
     values = [part / whole for whole, part in counts.values()]
     whole, part = (sum(pair[place] for pair in counts.values()) for place in (0, 1))
@@ -176,7 +176,7 @@ def read_targets(path: str | Path) -> tuple[Target, ...]:
     named = [(None, content["all"])] if "all" in content else []
     if not named and not queues:
         raise ConfigurationError(f"{path} holds no targets", hint='Write [all], or [queues."Name"] for one queue.')
-    return tuple(_target(queue, table, path) for queue, table in [*named, *queues.items()])
+    return tuple(_make_target(queue, table, path) for queue, table in [*named, *queues.items()])
 
 
 def _closest(unknown: Iterable[object], known: Iterable[str]) -> str:
@@ -187,7 +187,7 @@ def _closest(unknown: Iterable[object], known: Iterable[str]) -> str:
     return f"Did you mean {', '.join(close)}?" if close else ""
 
 
-def _target(queue: str | None, table: object, path: str | Path) -> Target:
+def _make_target(queue: str | None, table: object, path: str | Path) -> Target:
     name = "[all]" if queue is None else f'[queues."{queue}"]'
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{name} in {path} is no table")

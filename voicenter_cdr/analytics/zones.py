@@ -31,26 +31,26 @@ def local_time(second: int, zone: ZoneInfo) -> datetime:
 
 def find_offsets(first: int, last: int, zone: ZoneInfo) -> list[tuple[int, int]]:
     """Return the offsets of a zone between two seconds after 1970, each with the second from which it holds."""
-    found = [(first, _offset_at(first, zone))]
+    found = [(first, _find_offset(first, zone))]
     while first < last:
         is_ruled = first not in _HISTORY and first + _LONG_STEP not in _HISTORY
         later = min(last, first + (_LONG_STEP if is_ruled else _STEP))
-        offset = _offset_at(later, zone)
+        offset = _find_offset(later, zone)
         if offset != found[-1][1]:
             found.append((_find_change(first, later, zone), offset))
         first = later
     return found
 
 
-def _offset_at(second: int, zone: ZoneInfo) -> int:
+def _find_offset(second: int, zone: ZoneInfo) -> int:
     offset = local_time(second, zone).utcoffset()
     return 0 if offset is None else int(offset.total_seconds())
 
 
 def _find_change(before: int, after: int, zone: ZoneInfo) -> int:
     """Return the first second with the later offset."""
-    new = _offset_at(after, zone)
+    new = _find_offset(after, zone)
     while after - before > 1:
         middle = (before + after) // 2
-        before, after = (before, middle) if _offset_at(middle, zone) == new else (middle, after)
+        before, after = (before, middle) if _find_offset(middle, zone) == new else (middle, after)
     return after

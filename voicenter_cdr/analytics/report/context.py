@@ -68,19 +68,19 @@ class _Head:
     def facts(self) -> Iterator[tuple[str, str]]:
         words, numbers, provenance = self._words, self._numbers, self._provenance
         if numbers.start is not None and numbers.end is not None:
-            yield words["period"], self._period(numbers.start, numbers.end)
+            yield words["period"], self._format_period(numbers.start, numbers.end)
         yield words["zone"], numbers.options.zone.key
-        yield words["filters"], self._filters() or words["no_filters"]
+        yield words["filters"], self._describe_filters() or words["no_filters"]
         if self._before is not None and self._before.start is not None and self._before.end is not None:
             nothing = "" if self._before["records"].value else f": {words['no_records']}"
-            yield words["compared"], self._period(self._before.start, self._before.end) + nothing
+            yield words["compared"], self._format_period(self._before.start, self._before.end) + nothing
         yield words["records"], format_count(numbers["records"].value or 0)
         yield words["source"], provenance.source or words["service"]
         if provenance.created_at is not None:
             proven = provenance.proven_until
-            yield words["proven"], words["unknown"] if proven is None else self._moment(proven)
+            yield words["proven"], words["unknown"] if proven is None else self._format_moment(proven)
         if provenance.created_at is not None:
-            yield words["created"], self._moment(provenance.created_at)
+            yield words["created"], self._format_moment(provenance.created_at)
 
     def warnings(self) -> Iterator[str]:
         if not self._numbers["records"].value:
@@ -88,7 +88,7 @@ class _Head:
         if self._numbers.lost_waits_unknown:
             yield self._words["lost_waits_unknown"]
 
-    def _filters(self) -> str:
+    def _describe_filters(self) -> str:
         words, provenance = self._words, self._provenance
         named = [
             f"{words.lookup('filters', name)}: " + ", ".join(words.filter_value(name, value) for value in values)
@@ -96,40 +96,40 @@ class _Head:
         ]
         return "; ".join([*named, words["unknown_filters"]] if provenance.has_unknown_filters else named)
 
-    def _period(self, start: datetime, end: datetime) -> str:
+    def _format_period(self, start: datetime, end: datetime) -> str:
         """Return whole days as first and last day, anything else as instants."""
         words, zone = self._words, self._numbers.options.zone
         first, after = start.astimezone(zone), end.astimezone(zone)
         if first < after and not any((first.hour, first.minute, first.second, after.hour, after.minute, after.second)):
             last = after.date() - timedelta(days=1)
             days = (after.date() - first.date()).days
-            return f"{words.local_date(first)} {words['to']} {self._date(last)} ({words.count('day', days)})"
-        return f"{self._moment(start)} {words['to']} {self._moment(end)}"
+            return f"{words.local_date(first)} {words['to']} {self._format_date(last)} ({words.count('day', days)})"
+        return f"{self._format_moment(start)} {words['to']} {self._format_moment(end)}"
 
-    def _date(self, day: date) -> str:
+    def _format_date(self, day: date) -> str:
         return self._words.local_date(datetime(day.year, day.month, day.day, tzinfo=self._numbers.options.zone))
 
-    def _moment(self, instant: datetime) -> str:
+    def _format_moment(self, instant: datetime) -> str:
         local = instant.astimezone(self._numbers.options.zone)
         return f"{self._words.local_date(local)}, {local:%H:%M}"
 
     def cards(self) -> Iterator[Card]:
-        yield self._card(SERVICE_LEVEL, main=True)
-        yield from (self._card(name) for name in _CARDS if name in self._numbers.overall)
+        yield self._make_card(SERVICE_LEVEL, main=True)
+        yield from (self._make_card(name) for name in _CARDS if name in self._numbers.overall)
 
-    def _card(self, name: str, *, main: bool = False) -> Card:
+    def _make_card(self, name: str, *, main: bool = False) -> Card:
         kpi, words, options = self._numbers[name], self._words, self._numbers.options
-        notes = [self._target(kpi)] if main else []
+        notes = [self._describe_target(kpi)] if main else []
         notes += [self._change(kpi)] if self._before is not None else []
         notes += [Note(text) for text in (format_parts(kpi, words), words.variant(kpi.definition, options))]
         text = format_kpi(kpi, left_out=words["left_out"])
         title = words.main_title(options) if main else words.title(kpi.definition, options)
         return Card(title, text, [note for note in notes if note.text], main)
 
-    def _target(self, kpi: Kpi) -> Note:
+    def _describe_target(self, kpi: Kpi) -> Note:
         """Return the target of all queues together, or else the usual one, and whether it was met."""
         words = self._words
-        result = self._result_of_all()
+        result = self._find_result_of_all()
         target = _USUAL_TARGET if result is None else result.target
         text = f"{words['usual_target' if result is None else 'target']}: {target:.0%}"
         met = (None if kpi.value is None else kpi.value >= target) if result is None else result.met
@@ -137,7 +137,7 @@ class _Head:
             return Note(text)
         return Note(f"{text}, {words['met' if met else 'missed']}", "met" if met else "unmet")
 
-    def _result_of_all(self) -> TargetResult | None:
+    def _find_result_of_all(self) -> TargetResult | None:
         seconds = self._numbers.options.answer_within
         results = (result for result in self._numbers.targets if result.queue is None)
         return next((one for one in results if one.name == "service_level" and one.answer_within == seconds), None)

@@ -54,8 +54,8 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; times in UTC."""
         return {
-            "created_at": _spelled(self.created_at),
-            "proven_until": _spelled(self.proven_until),
+            "created_at": _format_instant(self.created_at),
+            "proven_until": _format_instant(self.proven_until),
             "source": self.source or "service",
             "filters": {name: list(values) for name, values in self.filters},
             "has_unknown_filters": self.has_unknown_filters,
@@ -67,11 +67,11 @@ class Provenance:
         filters = [f"{name}: {', '.join(values)}" for name, values in self.filters]
         filters += ["unknown (the copy does not name those it was made with)"] if self.has_unknown_filters else []
         facts: Mapping[str, str | None] = {
-            "start": _spelled(numbers.start),
-            "end": _spelled(numbers.end),
+            "start": _format_instant(numbers.start),
+            "end": _format_instant(numbers.end),
             "zone": numbers.options.zone.key,
-            "created_at": _spelled(self.created_at),
-            "proven_until": _spelled(self.proven_until),
+            "created_at": _format_instant(self.created_at),
+            "proven_until": _format_instant(self.proven_until),
             "source": self.source or "service",
             "filters": "; ".join(filters) or "none",
             "left_out": ", ".join(sorted(self.left_out)) or "none",
@@ -80,7 +80,7 @@ class Provenance:
             yield {"dimension": "report", "key": name, "label": text, "name": name}
 
 
-def _spelled(instant: datetime | None) -> str | None:
+def _format_instant(instant: datetime | None) -> str | None:
     return None if instant is None else format_second(instant)
 
 
@@ -97,9 +97,11 @@ def leave_out(
     if not names and not lacks_records:
         return numbers, frozenset()
     by_status = "status" in names
-    overall = _without(numbers.overall, by_status=by_status)
+    overall = _leave_out_numbers(numbers.overall, by_status=by_status)
     groups = {
-        dimension: tuple(attrs.evolve(group, kpis=_without(group.kpis, by_status=by_status)) for group in members)
+        dimension: tuple(
+            attrs.evolve(group, kpis=_leave_out_numbers(group.kpis, by_status=by_status)) for group in members
+        )
         for dimension, members in numbers.groups.items()
     }
     left_out = frozenset(name for name, kpi in overall.items() if kpi.reason == FILTERED)
@@ -108,7 +110,7 @@ def leave_out(
     ), left_out
 
 
-def _without(kpis: Mapping[str, Kpi], *, by_status: bool) -> dict[str, Kpi]:
+def _leave_out_numbers(kpis: Mapping[str, Kpi], *, by_status: bool) -> dict[str, Kpi]:
     return {
         name: attrs.evolve(kpi, value=None, numerator=None, denominator=None, reason=FILTERED)
         if _needs_other_records(kpi.definition, by_status=by_status)

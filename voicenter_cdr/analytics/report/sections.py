@@ -104,21 +104,21 @@ class _Sections:
 
     def all(self) -> Iterator[Section | None]:
         """Yield every section."""
-        yield self._targets()
-        yield self._hours()
-        yield self._over_time()
-        yield self._intervals()
-        yield self._groups("queue", _TABLES["queue"])
-        yield self._waits()
-        yield self._flow()
-        yield from (self._groups(name, columns) for name, columns in _TABLES.items() if name != "queue")
-        yield self._callbacks()
-        yield self._menu()
-        yield self._definitions()
+        yield self._make_targets()
+        yield self._make_hours()
+        yield self._make_course()
+        yield self._make_intervals()
+        yield self._make_groups("queue", _TABLES["queue"])
+        yield self._make_waits()
+        yield self._make_flow()
+        yield from (self._make_groups(name, columns) for name, columns in _TABLES.items() if name != "queue")
+        yield self._make_callbacks()
+        yield self._make_menu()
+        yield self._make_definitions()
 
     # --- over time
 
-    def _hours(self) -> Section | None:
+    def _make_hours(self) -> Section | None:
         groups = self._numbers.groups["weekday_hour"]
         means = {
             int(group.key or 0): (group["inbound_calls"].value or 0) / group.hours
@@ -134,7 +134,7 @@ class _Sections:
             return None
         words, weekdays = self._words, self._words.weekdays
         title = words["by_hour_of_week"]
-        picture = heatmap(means, weekdays, title, _short, mirrored=self._mirrored)
+        picture = heatmap(means, weekdays, title, _format_short, mirrored=self._mirrored)
         columns = [[Part(title, words["by_hour_of_week_note"], picture)]]
         if lost:
             title = words["lost_by_hour"]
@@ -142,9 +142,9 @@ class _Sections:
             columns.append([Part(title, words["lost_by_hour_note"], picture)])
         return Section(words["weekday_hour"], columns, kind="short")
 
-    def _over_time(self) -> Section | None:
+    def _make_course(self) -> Section | None:
         """Return the charts and the table of the days; of a long period, of its weeks."""
-        groups = _every_day(self._numbers)
+        groups = _list_days(self._numbers)
         dimension = "day"
         if len(groups) > _DAYS and self._numbers.groups.get("week"):
             dimension = "week"
@@ -164,7 +164,7 @@ class _Sections:
             for name in (SERVICE_LEVEL, "abandonment_rate")
         ]
         earlier = len(groups) - len(shown)
-        rows = [[self._day(name, dimension), *self._cells(group, _BY_TIME)] for name, group in shown]
+        rows = [[self._make_day(name, dimension), *self._make_cells(group, _BY_TIME)] for name, group in shown]
         more = words["earlier"].format(f"{earlier:,}") if earlier else ""
         bars = bar_chart(labels, answered, others, words["days_chart"], mirrored=self._mirrored)
         lines = line_chart(labels, shares, words["levels_chart"], mirrored=self._mirrored)
@@ -172,17 +172,17 @@ class _Sections:
             words[dimension],
             [
                 [Part(words["days_chart"], svg=bars), Part(words["levels_chart"], svg=lines)],
-                [Part(table=Table(self._heads(dimension, _BY_TIME), rows, more), style="inline")],
+                [Part(table=Table(self._make_heads(dimension, _BY_TIME), rows, more), style="inline")],
             ],
         )
 
-    def _day(self, name: str, dimension: str) -> Cell:
+    def _make_day(self, name: str, dimension: str) -> Cell:
         day = date.fromisoformat(name)
         if dimension != "day":
             return Cell(f"{day:%d.%m.%Y}")
         return Cell(f"{day:%d.%m}", self._words.weekdays[(day.weekday() + 1) % 7])
 
-    def _intervals(self) -> Section | None:
+    def _make_intervals(self) -> Section | None:
         """Return the busiest intervals; the part of the period that lies in one may be less than the whole of it."""
         groups = [group for group in self._numbers.groups.get("interval", ()) if group["inbound_calls"].value]
         if not groups:
@@ -192,18 +192,18 @@ class _Sections:
         columns = [
             name for name in (*_BY_TIME, "talk_time", "offered_load") if all(name in group.kpis for group in busiest)
         ]
-        rows = [[self._interval(str(group.key)), *self._cells(group, columns)] for group in busiest]
+        rows = [[self._make_interval(str(group.key)), *self._make_cells(group, columns)] for group in busiest]
         note = words["interval_note"].format(minutes=minutes)
-        table = Table(self._heads("interval", columns, busiest[0]), rows)
+        table = Table(self._make_heads("interval", columns, busiest[0]), rows)
         return Section(words["interval"], [[Part(table=table, style="inline")]], note)
 
-    def _interval(self, key: str) -> Cell:
+    def _make_interval(self, key: str) -> Cell:
         begin = datetime.fromisoformat(key)
         return Cell(f"{begin:%d.%m %H:%M}", self._words.weekdays[(begin.weekday() + 1) % 7])
 
     # --- by group
 
-    def _cells(self, group: Group | None, columns: Sequence[str], divisor: float | None = None) -> list[Cell]:
+    def _make_cells(self, group: Group | None, columns: Sequence[str], divisor: float | None = None) -> list[Cell]:
         """Return the cells of a group; counts are divided by ``divisor``, if that is given."""
         if group is None:
             return [Cell(UNKNOWN if name != "inbound_calls" else "0", number=True) for name in columns]
@@ -217,16 +217,16 @@ class _Sections:
             cells.append(Cell(text, number=True))
         return cells
 
-    def _heads(self, first: str, columns: Iterable[str], group: Group | None = None) -> list[Cell]:
+    def _make_heads(self, first: str, columns: Iterable[str], group: Group | None = None) -> list[Cell]:
         words, options = self._words, self._numbers.options
         kpis = self._numbers.overall if group is None else group.kpis
         titles = [words.short_title(kpis[name].definition, options) for name in columns]
         return [Cell(words[first]), *(Cell(title, number=True) for title in titles)]
 
-    def _groups(self, dimension: str, wanted: Sequence[str]) -> Section | None:
+    def _make_groups(self, dimension: str, wanted: Sequence[str]) -> Section | None:
         groups = list(self._numbers.groups.get(dimension, ()))
         if dimension not in _ORDERED:
-            groups.sort(key=_largest_first)
+            groups.sort(key=_order_by_size)
         words = self._words
         columns = [name for name in wanted if all(name in group.kpis for group in groups)]
         if dimension not in _ORDERED:
@@ -234,13 +234,13 @@ class _Sections:
             groups = [group for group in groups if any(group[name].value for name in shown)]
         if not groups or (dimension not in _ORDERED and all(group.key is None for group in groups)):
             return None
-        days = self._days_by_weekday() if dimension == "weekday" else {}
-        more_heads, more_cells = self._agent_times() if dimension == "representative" else ([], {})
-        names = Counter(self._name(group, dimension) for group in groups)
+        days = self._count_days_by_weekday() if dimension == "weekday" else {}
+        more_heads, more_cells = self._list_agent_times() if dimension == "representative" else ([], {})
+        names = Counter(self._find_name(group, dimension) for group in groups)
         rows = [
             [
-                self._named(group, dimension, names),
-                *self._cells(group, columns, days.get(group.key)),
+                self._make_name(group, dimension, names),
+                *self._make_cells(group, columns, days.get(group.key)),
                 *more_cells.get(group.key, [Cell(UNKNOWN, number=True)] * len(more_heads)),
             ]
             for group in groups[:_ROWS]
@@ -249,16 +249,16 @@ class _Sections:
         note = words.lookup("text", f"{dimension}_note", "")
         if dimension == "weekday":
             note = note.format(words.count("day", round(sum(days.values())))) if days else ""
-        table = Table([*self._heads(dimension, columns, groups[0]), *more_heads], rows, more)
+        table = Table([*self._make_heads(dimension, columns, groups[0]), *more_heads], rows, more)
         return Section(words[dimension], [[Part(table=table)]], note)
 
-    def _named(self, group: Group, dimension: str, names: Mapping[str, int]) -> Cell:
+    def _make_name(self, group: Group, dimension: str, names: Mapping[str, int]) -> Cell:
         """Return the name of a group, with its key below if others have the same name."""
-        name = self._name(group, dimension)
+        name = self._find_name(group, dimension)
         key = str(group.key)
         return Cell(name, key if names[name] > 1 and group.key is not None and key != name else "")
 
-    def _agent_times(self) -> tuple[list[Cell], dict[str | int | None, list[Cell]]]:
+    def _list_agent_times(self) -> tuple[list[Cell], dict[str | int | None, list[Cell]]]:
         """Return the columns of agents' days: their number, and the usual time of the first and the last call."""
         zone, days = self._numbers.options.zone, defaultdict[str | int | None, list[AgentDay]](list)
         for day in self._numbers.agent_days:
@@ -268,15 +268,15 @@ class _Sections:
         cells = {
             agent: [
                 Cell(f"{len(found):,}", number=True),
-                Cell(_usual_time((day.first for day in found), zone), number=True),
-                Cell(_usual_time((day.last for day in found), zone), number=True),
+                Cell(_find_usual_time((day.first for day in found), zone), number=True),
+                Cell(_find_usual_time((day.last for day in found), zone), number=True),
             ]
             for agent, found in days.items()
         }
         heads = [Cell(self._words[name], number=True) for name in ("agent_days", "first_call", "last_call")]
         return heads, cells
 
-    def _days_by_weekday(self) -> dict[str | int | None, float]:
+    def _count_days_by_weekday(self) -> dict[str | int | None, float]:
         """Return how many days of each weekday lie in the period; a day that it cuts counts by its part."""
         start, end, zone = self._numbers.start, self._numbers.end, self._numbers.options.zone
         found: dict[str | int | None, float] = {}
@@ -294,7 +294,7 @@ class _Sections:
             day += timedelta(days=1)
         return found
 
-    def _name(self, group: Group, dimension: str) -> str:
+    def _find_name(self, group: Group, dimension: str) -> str:
         words = self._words
         if group.key is None:
             return words["none"]
@@ -306,7 +306,7 @@ class _Sections:
 
     # --- queues
 
-    def _targets(self) -> Section | None:
+    def _make_targets(self) -> Section | None:
         words, results = self._words, self._numbers.targets
         if not results:
             return None
@@ -332,7 +332,7 @@ class _Sections:
         ]
         return Section(words["targets"], [[Part(table=Table(heads, rows))]], kind="short")
 
-    def _waits(self) -> Section | None:
+    def _make_waits(self) -> Section | None:
         """Return queue entries by class of wait, for all queues and for each."""
         words, numbers = self._words, self._numbers
         if not any(one.answered + one.abandoned for one in numbers.waits):
@@ -340,8 +340,8 @@ class _Sections:
         classes = [words["up_to"].format(format_value(one.up_to, "seconds")) for one in numbers.waits if one.up_to]
         heads = [Cell(words["queue"])] + [Cell(text, number=True) for text in (*classes, words["more_than"])]
         whole = [(words["all_queues"], numbers.waits)]
-        by_size = sorted(numbers.groups["queue"], key=_largest_first)
-        queues = [(self._name(group, "queue"), group.waits) for group in by_size if group.waits]
+        by_size = sorted(numbers.groups["queue"], key=_order_by_size)
+        queues = [(self._find_name(group, "queue"), group.waits) for group in by_size if group.waits]
         rows = [
             [
                 Cell(name),
@@ -355,7 +355,7 @@ class _Sections:
         ]
         return Section(words["waits"], [[Part(table=Table(heads, rows))]], words["waits_note"])
 
-    def _flow(self) -> Section | None:
+    def _make_flow(self) -> Section | None:
         words, flow = self._words, self._numbers.flow
         if not flow:
             return None
@@ -374,7 +374,7 @@ class _Sections:
 
     # --- callers, menu, definitions
 
-    def _callbacks(self) -> Section | None:
+    def _make_callbacks(self) -> Section | None:
         words, numbers, options = self._words, self._numbers, self._numbers.options
         waiting = numbers["unreturned_callers"]
         if waiting.denominator is None and waiting.name not in self._left_out:
@@ -396,7 +396,7 @@ class _Sections:
         table = Table([Cell(words["number"]), Cell(words["value"], number=True)], rows)
         return Section(words["callbacks"], [[Part(table=table)]], words["callbacks_note"], "short")
 
-    def _menu(self) -> Section | None:
+    def _make_menu(self) -> Section | None:
         words, paths = self._words, self._numbers.menu
         if not paths:
             return None
@@ -412,7 +412,7 @@ class _Sections:
         heads = [Cell(words["path"]), Cell(words["calls"], number=True), Cell(words["ended"])]
         return Section(words["menu"], [[Part(table=Table(heads, rows, more))]])
 
-    def _definitions(self) -> Section:
+    def _make_definitions(self) -> Section:
         words, numbers, options = self._words, self._numbers, self._numbers.options
         rows = [
             [
@@ -440,23 +440,23 @@ class _Sections:
         return Section(words["definitions"], [parts], words["definitions_note"])
 
 
-def _usual_time(moments: Iterable[datetime], zone: ZoneInfo) -> str:
+def _find_usual_time(moments: Iterable[datetime], zone: ZoneInfo) -> str:
     """Return the local time of day in the middle of these."""
     times = sorted(moment.astimezone(zone).strftime("%H:%M") for moment in moments)
     return times[(len(times) - 1) // 2]
 
 
-def _short(value: float) -> str:
+def _format_short(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
-def _largest_first(group: Group) -> tuple[bool, tuple[float, ...]]:
+def _order_by_size(group: Group) -> tuple[bool, tuple[float, ...]]:
     """Return the sort key of groups; the group without a name is the last line, however large it is."""
     sizes = (group[name].value or 0 for name in _SIZES if name in group.kpis)
     return group.key is None, tuple(-size for size in sizes)
 
 
-def _every_day(numbers: Kpis) -> list[tuple[str, Group | None]]:
+def _list_days(numbers: Kpis) -> list[tuple[str, Group | None]]:
     """Return the days of the period, those without records, too; none if no day has any."""
     found = {str(group.key): group for group in numbers.groups["day"] if group.key is not None}
     if not found:

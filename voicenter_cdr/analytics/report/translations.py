@@ -46,11 +46,11 @@ class Translations:
 
     def title(self, definition: Definition, options: KpiOptions) -> str:
         """Return the name of a number."""
-        return self._filled(self.lookup("titles", definition.name, definition.title), options)
+        return self._fill(self.lookup("titles", definition.name, definition.title), options)
 
     def main_title(self, options: KpiOptions) -> str:
         """Return the name of the main service level, whose variant stands below it."""
-        return self._filled(self["service_level"], options)
+        return self._fill(self["service_level"], options)
 
     def short_title(self, definition: Definition, options: KpiOptions) -> str:
         """Return the name of a number in the head of a column."""
@@ -60,18 +60,18 @@ class Translations:
         """Return the label that says which of several usual definitions a number follows."""
         if not definition.variant or (definition.name == "abandonment_rate" and not options.short_abandon):
             return ""  # nothing is left out
-        return self._filled(self.lookup("variants", definition.name, definition.variant), options)
+        return self._fill(self.lookup("variants", definition.name, definition.variant), options)
 
     def formula(self, definition: Definition) -> str:
         """Return the formula of a number, in words."""
         if definition.formula_text:
             return self.lookup("formulas", definition.name, definition.formula_text)
-        over = f" ÷ {self._sum(definition.denominator)}" if definition.denominator else ""
+        over = f" ÷ {self._translate_sum(definition.denominator)}" if definition.denominator else ""
         factor, divisor = definition.scale
         scale = (f" * {factor}" if factor != 1 else "") + (f" ÷ {divisor}" if divisor != 1 else "")
-        return self._sum(definition.numerator) + over + scale
+        return self._translate_sum(definition.numerator) + over + scale
 
-    def _sum(self, names: tuple[str, ...]) -> str:
+    def _translate_sum(self, names: tuple[str, ...]) -> str:
         parts = [("- " if name.startswith("-") else "+ ") + self.measure(name.removeprefix("-")) for name in names]
         text = " ".join(parts).removeprefix("+ ")
         return f"({text})" if len(names) > 1 else text
@@ -82,7 +82,7 @@ class Translations:
 
     def measure_text(self, name: str, options: KpiOptions) -> str:
         """Return the meaning of a measure."""
-        return self._filled(self.lookup("sets", name, MEASURES[name].doc), options)
+        return self._fill(self.lookup("sets", name, MEASURES[name].doc), options)
 
     def count(self, kind: str, number: int) -> str:
         """Return a number with its noun; ``kind`` is ``day`` or ``hour``."""
@@ -106,7 +106,7 @@ class Translations:
         """Return the date of a moment that is local already."""
         return self.date.format(day=moment.day, month=self.months[moment.month - 1], year=moment.year)
 
-    def _filled(self, text: str, options: KpiOptions) -> str:
+    def _fill(self, text: str, options: KpiOptions) -> str:
         """Return a text with the options in place of their names."""
         return text.format(
             answer_within=options.answer_within,
