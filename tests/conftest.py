@@ -7,8 +7,10 @@ import gc
 import importlib.util
 import ipaddress
 import os
+import shutil
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,11 @@ settings.register_profile("suite", settings.get_profile("full"), max_examples=FU
 settings.register_profile("deep", settings.get_profile("full"), derandomize=False, max_examples=50 * FULL)
 settings.register_profile("mutation", settings.get_profile("full"), max_examples=FULL // 5)
 settings.load_profile("suite")
+
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    # A disk lets each of thousands of commits and permits wait until it is written.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 gc.set_threshold(50_000, 20, 20)  # collecting tests makes millions of objects that live on
 

@@ -175,7 +175,7 @@ def test_planner_exclusive_bounds_without_empty_seconds_pays_little(in_order: bo
 )
 def test_planner_honest_totals_cost_a_request_a_page(concurrency: int, in_order: bool, most: int) -> None:
     """Chains of equations cost no request; each place cut off to work at costs a part of one."""
-    world = make_world(list(range(0, 60_000, 6)), Window(0, 60_000), cap=100)
+    world = make_world(list(range(0, 120_000, 6)), Window(0, 120_000), cap=200)
     run = complete(world, concurrency=concurrency, in_order=in_order)
     assert run.requests <= most
 
