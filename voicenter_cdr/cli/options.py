@@ -19,15 +19,20 @@ from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.models import Cdr, CdrField, CdrQuery, CdrType, DialStatus
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from voicenter_cdr.analytics import KpiOptions, Target
     from voicenter_cdr.export import Column
 
 __all__ = [
     "CONNECTION",
+    "COUNTING",
     "FILTERS",
     "MESSAGES",
     "OUTPUT",
     "PERIOD",
     "ConnectionOptions",
+    "CountingOptions",
     "Filters",
     "OutputOptions",
     "build_query",
@@ -38,9 +43,9 @@ __all__ = [
     "type_filter",
 ]
 
-OUTPUT, PERIOD, FILTERS, CONNECTION, MESSAGES = (
+OUTPUT, PERIOD, FILTERS, COUNTING, CONNECTION, MESSAGES = (
     Group(name, sort_key=place)
-    for place, name in enumerate(("Output", "Period", "Filters", "Connection", "Messages"), start=1)
+    for place, name in enumerate(("Output", "Period", "Filters", "Counting", "Connection", "Messages"), start=1)
 )
 
 
@@ -67,6 +72,45 @@ class Filters:
     ] = None
     queue_id: Annotated[tuple[int, ...], Parameter(help="Id of a queue. May be repeated.")] = ()
     campaign_id: Annotated[tuple[int, ...], Parameter(help="Id of a campaign. May be repeated.")] = ()
+
+
+@frozen(kw_only=True)
+class CountingOptions:
+    """Thresholds of the numbers, and who counts as missed."""
+
+    answer_within: Annotated[
+        int, Parameter(help="Seconds within which an answer meets the service level. Default: 20.")
+    ] = 20
+    short_abandon: Annotated[
+        int,
+        Parameter(
+            help="Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0."
+        ),
+    ] = 0
+    short_talk: Annotated[int, Parameter(help="Seconds of talk below which a talk counts as short. Default: 10.")] = 10
+    after_call: Annotated[
+        int, Parameter(help="Seconds of work after each talk, added to the handle time. Default: 0.")
+    ] = 0
+    menu: Annotated[bool, Parameter(help="Count callers who hung up in the voice menu as missed.")] = False
+    voicemail: Annotated[bool, Parameter(help="Count callers who left a message as missed.")] = False
+
+    def to_kpi_options(
+        self, *, zone: ZoneInfo, interval: Literal[15, 30, 60] | None, targets: Sequence[Target] = ()
+    ) -> KpiOptions:
+        """Return the options of the numbers in a zone."""
+        from voicenter_cdr.analytics import KpiOptions  # --help needs no numbers, which take long to load
+
+        return KpiOptions(
+            answer_within=self.answer_within,
+            short_abandon=self.short_abandon,
+            short_talk=self.short_talk,
+            after_call=self.after_call,
+            menu=self.menu,
+            voicemail=self.voicemail,
+            zone=zone,
+            interval=interval,
+            targets=tuple(targets),
+        )
 
 
 @frozen(kw_only=True)

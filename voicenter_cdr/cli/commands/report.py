@@ -8,10 +8,12 @@ from cyclopts import Parameter
 
 from voicenter_cdr.cli.options import (
     CONNECTION,
+    COUNTING,
     FILTERS,
     MESSAGES,
     PERIOD,
     ConnectionOptions,
+    CountingOptions,
     Filters,
     OutputOptions,
 )
@@ -36,14 +38,9 @@ def report(
     service_level: float | None = None,
     max_abandonment: float | None = None,
     zone: str | None = None,
-    answer_within: int = 20,
-    short_abandon: int = 0,
-    short_talk: int = 10,
-    after_call: int = 0,
-    menu: bool = False,
-    voicemail: bool = False,
     period: Annotated[Period, Parameter(name="*", group=PERIOD)] = Period(),
     filters: Annotated[Filters, Parameter(name="*", group=FILTERS)] = Filters(),
+    counting: Annotated[CountingOptions, Parameter(name="*", group=COUNTING)] = CountingOptions(),
     connection: Annotated[ConnectionOptions, Parameter(name="*", group=CONNECTION)] = ConnectionOptions(),
     messages: Annotated[OutputOptions, Parameter(name="*", group=MESSAGES)] = OutputOptions(),
 ) -> None:
@@ -71,12 +68,6 @@ def report(
         max_abandonment: Target of all queues: percent of the queue entries that may be abandoned, such as 5.
         zone: Time zone of days and hours. Default: --tz, else Asia/Jerusalem. Dates are read in it, too, unless --tz
             says otherwise.
-        answer_within: Seconds within which an answer meets the service level. Default: 20.
-        short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
-        short_talk: Seconds of talk below which a talk counts as short. Default: 10.
-        after_call: Seconds of work after each talk, added to the handle time. Default: 0.
-        menu: Count callers who hung up in the voice menu as missed.
-        voicemail: Count callers who left a message as missed.
     """
     from voicenter_cdr.cli.commands.reporting import write_report  # --help needs no numbers, which take long to load
 
@@ -93,14 +84,9 @@ def report(
         service_level=service_level,
         max_abandonment=max_abandonment,
         zone=zone,
-        answer_within=answer_within,
-        short_abandon=short_abandon,
-        short_talk=short_talk,
-        after_call=after_call,
-        menu=menu,
-        voicemail=voicemail,
         period=period,
         filters=filters,
+        counting=counting,
         connection=connection,
         messages=messages,
     )

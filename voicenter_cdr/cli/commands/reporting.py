@@ -31,7 +31,14 @@ from voicenter_cdr.cli import periods
 from voicenter_cdr.cli.console import echo_err, log_to_stderr, pluralize
 from voicenter_cdr.cli.copies import Copy
 from voicenter_cdr.cli.names import check_names
-from voicenter_cdr.cli.options import ConnectionOptions, Filters, OutputOptions, build_query, parse_statuses
+from voicenter_cdr.cli.options import (
+    ConnectionOptions,
+    CountingOptions,
+    Filters,
+    OutputOptions,
+    build_query,
+    parse_statuses,
+)
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
 from voicenter_cdr.cli.sources import RecordSource, open_source
@@ -80,14 +87,9 @@ def write_report(
     service_level: float | None,
     max_abandonment: float | None,
     zone: str | None,
-    answer_within: int,
-    short_abandon: int,
-    short_talk: int,
-    after_call: int,
-    menu: bool,
-    voicemail: bool,
     period: Period,
     filters: Filters,
+    counting: CountingOptions,
     connection: ConnectionOptions,
     messages: OutputOptions,
 ) -> None:
@@ -96,16 +98,10 @@ def write_report(
     ``flags`` says which of the formats ``json``, ``csv`` and ``xlsx`` were asked for.
     """
     shape = _shape(output, flags)
-    options = KpiOptions(
-        answer_within=answer_within,
-        short_abandon=short_abandon,
-        short_talk=short_talk,
-        after_call=after_call,
-        menu=menu,
-        voicemail=voicemail,
+    options = counting.to_kpi_options(
         zone=_zone(zone, period.tz),
         interval=interval or (_PAGE_INTERVAL if shape == "html" else None),
-        targets=_targets(targets, service_level, max_abandonment, answer_within),
+        targets=_targets(targets, service_level, max_abandonment, counting.answer_within),
     )
     period = attrs.evolve(period, tz=period.tz or zone or LOCAL_ZONE)
     now = periods.now()

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 from cyclopts import Parameter
 
 from voicenter_cdr.cli import periods
+from voicenter_cdr.cli.options import COUNTING, CountingOptions
 from voicenter_cdr.cli.outputs import check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, parse_instant, parse_zone
 from voicenter_cdr.errors import ConfigurationError
@@ -22,13 +23,8 @@ def views(
     table: str = "cdr",
     zone: str = LOCAL_ZONE,
     to: str | None = None,
-    answer_within: int = 20,
-    short_abandon: int = 0,
-    short_talk: int = 10,
-    after_call: int = 0,
-    menu: bool = False,
-    voicemail: bool = False,
     interval: Literal[15, 30, 60] = 30,
+    counting: Annotated[CountingOptions, Parameter(name="*", group=COUNTING)] = CountingOptions(),
 ) -> None:
     """Print the numbers as SQL views over a copy.
 
@@ -43,32 +39,17 @@ def views(
         zone: Time zone of days and hours. Default: Asia/Jerusalem.
         to: End of the period, such as 2026-11-01: it says which callers had time to call again or to be called back,
             and selects no records. Default: the last record.
-        answer_within: Seconds within which an answer meets the service level. Default: 20.
-        short_abandon: Seconds of wait below which an abandoned entry is left out of the abandonment rate. Default: 0.
-        short_talk: Seconds of talk below which a talk counts as short. Default: 10.
-        after_call: Seconds of work after each talk, added to the handle time. Default: 0.
-        menu: Count callers who hung up in the voice menu as missed.
-        voicemail: Count callers who left a message as missed.
         interval: Minutes of the intervals of the view kpi_by_interval: 15, 30 or 60. Default: 30.
     """
     # --help needs no numbers, which take long to load.
-    from voicenter_cdr.analytics import Dialect, KpiOptions, create_views
+    from voicenter_cdr.analytics import Dialect, create_views
 
     known: dict[str, Dialect] = {name: name for name in get_args(Dialect)}
     chosen = known.get(dialect.lower().replace("postgresql", "postgres"))
     if chosen is None:
         raise ConfigurationError(f"--dialect takes {', '.join(known)}")
     check_output(output, is_binary=False)
-    options = KpiOptions(
-        answer_within=answer_within,
-        short_abandon=short_abandon,
-        short_talk=short_talk,
-        after_call=after_call,
-        menu=menu,
-        voicemail=voicemail,
-        interval=interval,
-        zone=parse_zone(zone, flag="--zone"),
-    )
+    options = counting.to_kpi_options(zone=parse_zone(zone, flag="--zone"), interval=interval)
     end = None if to is None else parse_instant("--to", to, options.zone, periods.now(), second=True)
     statements: list[str] = []
     create_views(statements.append, chosen, options=options, table=table, end=end)
