@@ -57,6 +57,15 @@ def test_missed_csv_for_spreadsheets_has_local_times(run: Run) -> None:
     assert "2026-07-15 11:00:00" in run(*words, "--excel", "--tz", "UTC").out
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("words", [("missed",), ("missed", "-o", "list.xlsx"), ("report",), ("report", "--json")])
+def test_excel_of_anything_but_csv_is_refused(run: Run, words: tuple[str, ...], tmp_path: Path) -> None:
+    """Lines of JSON or a page under a name like list.csv would open as nonsense: the command says what to add."""
+    done = run(*(word.replace("list", f"{tmp_path}/list") for word in words), "--last", "7d", "--excel")
+    assert (done.code, done.out) == (2, "")
+    assert "--excel is for CSV" in done.err
+
+
 def test_missed_asks_for_the_fields_it_needs_only(service: Service, run: Run) -> None:
     """Only the fields that decide it are requested."""
     text = run("missed", "--help").out

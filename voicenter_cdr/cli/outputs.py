@@ -11,7 +11,7 @@ from voicenter_cdr.cli.console import encode_utf8, write_stdout
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export.object_store import OBJECT_STORES, check_object, put_object, scheme_of
 
-__all__ = ["check_output", "write_output"]
+__all__ = ["check_excel", "check_output", "write_output"]
 
 
 def check_output(output: str, *, is_binary: bool) -> None:
@@ -24,6 +24,12 @@ def check_output(output: str, *, is_binary: bool) -> None:
         check_file(Path(output).absolute())
     elif is_binary and sys.stdout.isatty():
         raise ConfigurationError("A workbook can't be shown on a terminal", hint="Name a file: -o calls.xlsx.")
+
+
+def check_excel(shape: str, *, excel: bool, flag: str) -> None:
+    """Refuse ``--excel`` where it would change nothing; ``flag`` is the one that chooses CSV."""
+    if excel and shape != "csv":
+        raise ConfigurationError(f"--excel is for CSV: name a .csv file, or choose one with {flag}")
 
 
 def write_output(output: str, content: str | bytes) -> None:

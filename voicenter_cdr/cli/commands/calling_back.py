@@ -19,7 +19,7 @@ from voicenter_cdr.cli.console import echo_err, escape_controls, log_to_stderr, 
 from voicenter_cdr.cli.copies import Copy
 from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
-from voicenter_cdr.cli.outputs import check_output, write_output
+from voicenter_cdr.cli.outputs import check_excel, check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
 from voicenter_cdr.cli.sources import open_source
 from voicenter_cdr.cli.typed_values import refuse_empty
@@ -69,6 +69,7 @@ def write_missed(
     The format ``None`` is the one that the name of the file shows.
     """
     shape = shape or _usual_shape(output)
+    check_excel(shape, excel=excel, flag="--format csv")
     check_output(output, is_binary=shape == "xlsx")
     refuse_empty("--queue", queue)
     now = periods.now()

@@ -39,7 +39,7 @@ from voicenter_cdr.cli.options import (
     build_query,
     parse_statuses,
 )
-from voicenter_cdr.cli.outputs import check_output, write_output
+from voicenter_cdr.cli.outputs import check_excel, check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
 from voicenter_cdr.cli.sources import RecordSource, open_source
 from voicenter_cdr.errors import ConfigurationError
@@ -98,6 +98,7 @@ def write_report(
     ``flags`` says which of the formats ``json``, ``csv`` and ``xlsx`` were asked for.
     """
     shape = _shape(output, flags)
+    check_excel(shape, excel=excel, flag="--csv")
     options = counting.to_kpi_options(
         zone=_zone(zone, period.tz),
         interval=interval or (_PAGE_INTERVAL if shape == "html" else None),
