@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.examples import sample
 
 from voicenter_cdr import Cdr, CdrClient, CdrQuery
 from voicenter_cdr.sandbox import Behaviour, Bulk, Sandbox, serving
@@ -65,7 +66,7 @@ async def _begun(way: Callable[[CdrClient], Awaitable[object]], client: CdrClien
     return await way(client)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.4, 0.5, 0.9, 1.7, 14.0, 59.9, 61.0])
+@pytest.mark.parametrize("after", sample([0.0, 0.4, 0.5, 0.9, 1.7, 14.0, 59.9, 61.0], 3))
 async def test_iter_all_callers_timeout_stops_everything(after: float) -> None:
     """asyncio.timeout around an iteration, wherever it strikes: nothing continues, and the budget is kept."""
     app = service(latency=0.5)
@@ -116,9 +117,9 @@ async def test_fetch_after_many_cancellations_works() -> None:
     before = asyncio.all_tasks()
     async with serving(app) as url, CdrClient(code="sandbox-code", base_url=url, page_cap=20) as client:
         running = asyncio.all_tasks()
-        for number in range(200):
+        for number in range(75):
             task = asyncio.ensure_future(client.fetch(QUERY))
-            await asyncio.sleep(0.003 * (number % 150))
+            await asyncio.sleep(0.006 * number)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

@@ -36,6 +36,7 @@ def test_recordings_of_the_demo_are_stored_by_day(run: Run, tmp_path: Path) -> N
 
 
 @POSIX
+@pytest.mark.exhaustive
 def test_recordings_of_a_sandbox_need_no_hosts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service on this machine is asked for its recordings without --hosts."""
     with process("sandbox", "--port", "0", "--days", "4") as command:

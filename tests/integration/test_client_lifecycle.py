@@ -86,8 +86,9 @@ start = datetime(2026, 1, 1, tzinfo=UTC)
 days = timedelta(days=3)
 
 async def main():
-    async with serving(Sandbox(CallCentre(start, start + days), behaviour=Behaviour(cap=100, latency=0.05))) as url:
-        async with CdrClient(code="sandbox-code", base_url=url, page_cap=100) as client:
+    centre = CallCentre(start, start + days, calls_per_day=60)
+    async with serving(Sandbox(centre, behaviour=Behaviour(cap=10, latency=0.05))) as url:
+        async with CdrClient(code="sandbox-code", base_url=url, page_cap=10) as client:
             async for cdr in client.iter_all(CdrQuery(start, start + days)):
                 break
     print("ok")

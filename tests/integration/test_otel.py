@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from attrs import frozen
+from support.examples import sample
 
 from voicenter_cdr import CdrClient, CdrQuery, CountMismatchError, RateLimit, Rule
 from voicenter_cdr.core.http.transport import Connections
@@ -112,7 +113,7 @@ async def receiver(status: int) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("method", sample(["POST", "GET"], 2))
 @pytest.mark.usefixtures("instrumented")
 async def test_exported_spans_and_metrics_hold_no_secret_number_or_address(method: Any, telemetry: Telemetry) -> None:
     """Whatever the program around the client records of HTTP, nothing of a request of ours is exported."""

@@ -214,10 +214,10 @@ def test_record_with_pseudonyms_has_a_key_of_names() -> None:
 
 def test_analytics_with_pseudonyms_are_the_same() -> None:
     """Calls, who began them, how they ended and whom to call back come out as from the numbers."""
-    centre = CallCentre(BEGIN, BEGIN + timedelta(days=2), seed=5)
+    centre = CallCentre(BEGIN, BEGIN + timedelta(days=2), seed=5, calls_per_day=200)
     fields = [
         {name: value for name, value in centre.record(place).items() if not name.startswith("_")}
-        for place in range(600)
+        for place in range(300)
     ]
     records = [make_record(**one) for one in fields]
     made = NAMES.records(records)

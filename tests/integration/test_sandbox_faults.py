@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.examples import sample
 from support.sandbox_requests import ASCENDING, ROWS, post, request
 
 from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox, serving
@@ -14,39 +15,41 @@ from voicenter_cdr.sandbox import Behaviour, Fault, Records, Sandbox, serving
 PLAIN = Behaviour(gzip=False)
 
 
-@pytest.mark.parametrize("served", [False, True], ids=["in process", "over HTTP"])
+FAULTS: list[tuple[Fault, int, Any]] = [
+    (Fault.refuse(1), 403, {"ERROR_NUMBER": 1}),
+    (Fault.refuse(99), 403, {"ERROR_NUMBER": 99}),
+    (Fault.refuse(5), 404, {"ERROR_NUMBER": 5}),
+    (Fault.page(502), 502, "<html>"),
+    (Fault.page(200), 200, "<html>"),
+    (Fault.page(403), 403, "<html>"),
+    (Fault.empty(), 200, ""),
+    (Fault.empty(503), 503, ""),
+    (Fault.truncate(40), 200, 40),
+    (Fault.truncate(-1), 200, "{"),
+    (Fault.truncate(40, tell_length=True), 200, ConnectionError),
+    (Fault.truncate(40, hang_up=True), 200, ConnectionError),
+    (Fault.disconnect(), 200, ConnectionError),
+    (Fault.disconnect(after=3), 200, ConnectionError),
+    (Fault.no_list(), 200, {"CDR_LIST": ...}),
+    (Fault.no_list("null"), 200, {"CDR_LIST": None}),
+    (Fault.no_list("object"), 200, {"CDR_LIST": {}}),
+    (Fault.miscount(7), 200, {"RETURN_HITS": 7, "TOTAL_HITS": 3}),
+    (Fault.lose(2), 200, {"RETURN_HITS": 1, "TOTAL_HITS": 3}),
+    (Fault.lose(9), 200, {"RETURN_HITS": 0, "TOTAL_HITS": 3, "CDR_LIST": []}),
+    (Fault.late(2), 200, {"ERROR_NUMBER": 2, "RETURN_HITS": 3}),
+    (Fault.corrupt(), 200, httpx.DecodingError),
+    (Fault.silence(30), 200, {"RETURN_HITS": 3}),
+    (Fault.trickle(0.5, size=100), 200, {"RETURN_HITS": 3}),
+    (Fault(error=1, status=200), 200, {"ERROR_NUMBER": 1, "STATUS_CODE": 403}),
+]
+
+
 @pytest.mark.parametrize(
-    ("fault", "status", "expected"),
-    [
-        (Fault.refuse(1), 403, {"ERROR_NUMBER": 1}),
-        (Fault.refuse(99), 403, {"ERROR_NUMBER": 99}),
-        (Fault.refuse(5), 404, {"ERROR_NUMBER": 5}),
-        (Fault.page(502), 502, "<html>"),
-        (Fault.page(200), 200, "<html>"),
-        (Fault.page(403), 403, "<html>"),
-        (Fault.empty(), 200, ""),
-        (Fault.empty(503), 503, ""),
-        (Fault.truncate(40), 200, 40),
-        (Fault.truncate(-1), 200, "{"),
-        (Fault.truncate(40, tell_length=True), 200, ConnectionError),
-        (Fault.truncate(40, hang_up=True), 200, ConnectionError),
-        (Fault.disconnect(), 200, ConnectionError),
-        (Fault.disconnect(after=3), 200, ConnectionError),
-        (Fault.no_list(), 200, {"CDR_LIST": ...}),
-        (Fault.no_list("null"), 200, {"CDR_LIST": None}),
-        (Fault.no_list("object"), 200, {"CDR_LIST": {}}),
-        (Fault.miscount(7), 200, {"RETURN_HITS": 7, "TOTAL_HITS": 3}),
-        (Fault.lose(2), 200, {"RETURN_HITS": 1, "TOTAL_HITS": 3}),
-        (Fault.lose(9), 200, {"RETURN_HITS": 0, "TOTAL_HITS": 3, "CDR_LIST": []}),
-        (Fault.late(2), 200, {"ERROR_NUMBER": 2, "RETURN_HITS": 3}),
-        (Fault.corrupt(), 200, httpx.DecodingError),
-        (Fault.silence(30), 200, {"RETURN_HITS": 3}),
-        (Fault.trickle(0.5, size=100), 200, {"RETURN_HITS": 3}),
-        (Fault(error=1, status=200), 200, {"ERROR_NUMBER": 1, "STATUS_CODE": 403}),
-    ],
+    ("served", "fault", "status", "expected"),
+    sample([((place + turn) % 2 == 0, *case) for place, case in enumerate(FAULTS) for turn in (0, 1)], 2),
     ids=str,
 )
-async def test_fault_does_what_its_name_says(fault: Fault, status: int, expected: Any, *, served: bool) -> None:
+async def test_fault_does_what_its_name_says(served: bool, fault: Fault, status: int, expected: Any) -> None:
     """The same in process and over HTTP; the request after it is answered as if nothing had been."""
     app = Sandbox(ROWS, behaviour=PLAIN, faults={0: fault})
     async with serving(app) as url, httpx.AsyncClient(trust_env=False, timeout=None) as over_http:

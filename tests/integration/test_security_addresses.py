@@ -6,19 +6,21 @@ import inspect
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from support.examples import sample
 from support.leaks import QUERY, SECRET, answer, everything, leaks, talking, told
 
 from voicenter_cdr import ApiError, CdrClient, ConfigurationError, ServiceUnreachableError
 from voicenter_cdr.client import BASE_URL
 
 
-@pytest.mark.parametrize("way", ["code", "token"])
-@pytest.mark.parametrize("method", ["POST", "GET"])
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("status", "method", "way"), sample(product([301, 302, 303, 307, 308], ["POST", "GET"], ["code", "token"]), 3)
+)
 async def test_redirect_is_not_followed(status: int, method: Any, way: str, logged: Callable[[], str]) -> None:
     """Another host never hears of us; the address it would have been, credential and all, is in no log."""
 

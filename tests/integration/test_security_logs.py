@@ -53,7 +53,7 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize(
-    ("reply", "method", "way"), sample(itertools.product(ECHOES, ("POST", "GET"), ("code", "token")), 3)
+    ("reply", "method", "way"), sample(itertools.product(ECHOES, ("POST", "GET"), ("code", "token")), 5)
 )
 async def test_error_of_an_echoing_service_shows_no_secret(
     reply: str, method: Any, way: str, logged: Callable[[], str]

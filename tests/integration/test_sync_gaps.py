@@ -82,7 +82,7 @@ FAILURES = (Fault(status=500), Fault.disconnect(), Fault.truncate(40))
     ("kind", "fault", "second", "days"),
     sample(
         [(kind, fault, *at) for kind in KINDS[::2] for at in FAILING_SECONDS for fault in FAILURES],
-        4,
+        6,
     ),
 )
 async def test_sync_service_failing_for_one_second_leaves_gaps_there_only(

@@ -155,12 +155,12 @@ async def test_watch_invalid_rules_and_checkpoints_are_refused() -> None:
 
 async def test_watch_memory_is_bounded() -> None:
     """Records that can't come again are forgotten, also by the rules that saw to them."""
-    rows, hour = [row(number, 60 * number) for number in range(24 * 2)], timedelta(hours=1)
+    rows, often = [row(number, 120 * number) for number in range(12 * 2)], timedelta(hours=2)
     desk = Desk()
-    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 3_600 * number for number in range(len(rows))]))
+    desk.app.replace(Records(rows, appears=[NOW.timestamp() + 7_200 * number for number in range(len(rows))]))
     told = Told()
-    async with desk.watching(Rule(name="all", handler=told), poll=hour, sweep=hour) as stream:
+    async with desk.watching(Rule(name="all", handler=told), poll=often, sweep=often) as stream:
         await until(stream, 2 * 86_400)
         kept = json.loads(stream.checkpoint)["done"]
     assert len(told.done) == len(rows)
-    assert len(kept) <= 24 + 6 + 1
+    assert len(kept) <= 12 + 3 + 1

@@ -23,7 +23,7 @@ async def test_watch_record_changed_under_a_failing_handler_is_one_event(restart
         changed = later(120, lambda: desk.holds(row(1, RecordURL="https://x/1.mp3")))
         await asyncio.gather(until(stream, 400 if restart else 4_000), changed)
         saved = stream.checkpoint
-    async with desk.watching(rule, resume_from=saved) as stream:
+    async with desk.watching(rule, resume_from=saved, poll=timedelta(minutes=5)) as stream:
         await until(stream, 8_000)
         final = stream.checkpoint
     assert [event.record.record_url for event in told.done] == ["https://x/1.mp3" if restart else None]

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.examples import sample
 
 from voicenter_cdr import CdrClient, cli
 from voicenter_cdr.cli import periods, watch_run
@@ -127,12 +128,15 @@ def failing(error: BaseException, after: int = 0) -> type:
 
 @pytest.mark.parametrize(
     "error",
-    [
-        BrokenPipeError(),
-        OSError(errno.ENOSPC, "No space left on device"),
-        TimeoutError(),
-        OSError(errno.ETIMEDOUT, "x"),
-    ],
+    sample(
+        [
+            BrokenPipeError(),
+            OSError(errno.ENOSPC, "No space left on device"),
+            OSError(errno.ETIMEDOUT, "x"),
+            TimeoutError(),
+        ],
+        3,
+    ),
 )
 def test_watch_output_that_fails_ends_the_run_and_loses_nothing(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -280,21 +284,27 @@ def test_watch_command_webhook_down_for_days_fills_the_dead_letter_file(
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("--webhook", "http://crm.example.com/"),
-        ("--signing-key-file", "/dev/null"),
-        ("--state", "/nowhere/at/all"),
-        ("--state", "watch.state.gz"),
-        ("--dead-letter", "/nowhere/at/all"),
-        ("--dead-letter", "dead.jsonl.gz"),
-        ("--state", "x", "--dead-letter", "./x"),
-        ("--replay", "/nowhere/at/all"),
-        ("--demo", "--state", "x"),
-        ("--name", "05212"),
-        ("--poll", "soon"),
-        ("--sweep", "1s"),
-    ],
+    ("words",),
+    sample(
+        [
+            (words,)
+            for words in [
+                ("--webhook", "http://crm.example.com/"),
+                ("--signing-key-file", "/dev/null"),
+                ("--state", "/nowhere/at/all"),
+                ("--state", "watch.state.gz"),
+                ("--dead-letter", "/nowhere/at/all"),
+                ("--dead-letter", "dead.jsonl.gz"),
+                ("--state", "x", "--dead-letter", "./x"),
+                ("--replay", "/nowhere/at/all"),
+                ("--demo", "--state", "x"),
+                ("--name", "05212"),
+                ("--poll", "soon"),
+                ("--sweep", "1s"),
+            ]
+        ],
+        2,
+    ),
 )
 def test_watch_command_invalid_options_are_refused(say: Say, words: tuple[str, ...]) -> None:
     """Exit code 2, before anything is asked."""
