@@ -61,6 +61,10 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     # A disk lets each of thousands of commits and permits wait until it is written.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+# Every client reads the authorities it trusts; the usual hundred and forty take it 30 ms.
+AUTHORITY = Path(__file__).parent / "support" / "authority.pem"
+os.environ |= {"SSL_CERT_FILE": str(AUTHORITY), "SSL_CERT_DIR": str(AUTHORITY.with_name("no-authorities"))}
+
 gc.set_threshold(50_000, 20, 20)  # collecting tests makes millions of objects that live on
 
 

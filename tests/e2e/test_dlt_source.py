@@ -222,16 +222,15 @@ def test_dlt_changed_period_is_loaded(run: Any, mode: str) -> None:
 NAMES = Pseudonymiser(b"a key of thirty-two bytes, no le")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ({"filters": {"cdr_types": [8]}}, {}),
-        pytest.param({}, {"code": "another-code"}, marks=pytest.mark.exhaustive),
-        pytest.param({"account": "north"}, {"account": "south"}, marks=pytest.mark.exhaustive),
-        pytest.param({}, {"mode": "replace"}, marks=pytest.mark.exhaustive),
-        pytest.param(
-            {}, {"pseudonymiser": Pseudonymiser(b"a key of thirty-two bytes, no le")}, marks=pytest.mark.exhaustive
-        ),
+        ({}, {"code": "another-code"}),
+        ({"account": "north"}, {"account": "south"}),
+        ({}, {"mode": "replace"}),
+        ({}, {"pseudonymiser": Pseudonymiser(b"a key of thirty-two bytes, no le")}),
     ],
     ids=["filters", "credential", "account", "mode", "pseudonyms"],
 )

@@ -107,7 +107,7 @@ async def test_postgres_every_value_reaches_its_column(account: Account, target:
             ["ALTER TABLE cdr ALTER COLUMN started_at TYPE text"],
             ["ALTER TABLE cdr RENAME TO old"],
         ],
-        4,
+        8,
         first=2,
     ),
 )

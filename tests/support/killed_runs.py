@@ -183,13 +183,15 @@ def main(kind: str, folder: Path, kills: int, seed: int, disk: SmallDisk | None)
     lives = time.monotonic() - begun
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     clear(folder)
-    for turn in range(6 * kills):
+    for turn in range(30 + 6 * kills):
         if disk is not None and chance.random() < 0.5:
             with disk.nearly_full(left := int(chance.random() * 1.2 * size)):
                 limit = partial(disk.limit, left)
                 ended[live(work, folder, seed + turn, chance.random() * 2 * lives, limit)] += 1
         else:
-            ended[live(work, folder, seed + turn, chance.random() * lives)] += 1
+            ending = live(work, folder, seed + turn, chance.random() * lives)
+            lives *= 0.9 if ending == "whole" else 1.03  # so that most deaths come while a run is at work
+            ended[ending] += 1
         if look(folder) == whole:
             clear(folder)
         if ended["killed"] == kills:
