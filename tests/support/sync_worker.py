@@ -82,17 +82,21 @@ def truth(now: datetime, settle: timedelta = timedelta(0), **options: Any) -> li
     return sorted(row for row in rows if row[1] < now - settle)
 
 
+def _parquet_rows(source: str | io.BytesIO) -> list[Row]:
+    import polars  # a part of a second, which copies in databases need not take
+
+    return polars.read_parquet(source).select(NAMES).rows()
+
+
 def stored(target: str) -> list[Row]:
     """The rows a copy has."""
-    import polars
-
     if target.startswith("postgresql://"):
         with psycopg.connect(target) as base:
             found = base.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()
         return sorted((row[0], row[1].astimezone(UTC), *row[2:]) for row in found)
     if "://" in target:
         files = [data for key, data in stored_objects(target).items() if key.endswith(".parquet")]
-        return sorted(row for data in files for row in polars.read_parquet(io.BytesIO(data)).select(NAMES).rows())
+        return sorted(row for data in files for row in _parquet_rows(io.BytesIO(data)))
     if target.endswith("lines/"):
         whole = [gzip.decompress(file.read_bytes()) for file in Path(target).rglob("*.jsonl.gz")]
         lines = [line for data in whole for line in data.splitlines()]
@@ -100,7 +104,7 @@ def stored(target: str) -> list[Row]:
         return sorted((row[0], datetime.fromisoformat(row[1]), *row[2:]) for row in rows)
     if target.endswith("/"):
         files = list(Path(target).rglob("*.parquet"))
-        return sorted(polars.read_parquet(target).select(NAMES).rows()) if files else []
+        return sorted(_parquet_rows(target)) if files else []
     module: Any = sqlite3 if target.endswith(".sqlite") else duckdb
     connection = module.connect(target)
     found = connection.execute(f"SELECT {', '.join(NAMES)} FROM cdr").fetchall()

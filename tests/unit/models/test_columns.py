@@ -182,7 +182,7 @@ def test_table_leaves_nothing_to_the_collector() -> None:
     """At most one tracked object for a hundred records held: a collection untracks the tuples of one level."""
     records = [
         make_record(at=START + timedelta(seconds=n), number=n, CustomData={"var_a": str(n)}, DTMFData=[{"DTMF": "1"}])
-        for n in range(1_000)
+        for n in range(600)
     ]
     table = RecordTable.of(records)
     del records
@@ -191,7 +191,7 @@ def test_table_leaves_nothing_to_the_collector() -> None:
     with_table = len(gc.get_objects())
     del table
     gc.collect()
-    assert with_table - len(gc.get_objects()) <= 10
+    assert with_table - len(gc.get_objects()) <= 6
 
 
 def test_table_is_read_through_arrow() -> None:
