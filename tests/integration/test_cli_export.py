@@ -251,6 +251,7 @@ def test_export_demo_needs_no_account(run: Run, tmp_path: Path) -> None:
     assert abs(int(counted.out) - len(calls)) <= 5
 
 
+@pytest.mark.exhaustive
 def test_export_in_a_pipe_whose_reader_leaves_is_exit_code_0() -> None:
     """``… | head -1`` ends quietly, with exit code 0 and nothing on standard error."""
     with process("export", "--demo", "--last", "2d") as command:
@@ -300,7 +301,7 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("name", sample(TABLES, 2))
+@pytest.mark.parametrize("name", sample(TABLES, 2, first=1))
 def test_export_table_holds_the_lines_of_the_same_export(run: Run, tmp_path: Path, name: str) -> None:
     """The command's export knows the formats by their names, and brings what the lines of the same export hold."""
     assert run("export", "--last", "7d", "-o", f"{tmp_path}/{name}").code == 0

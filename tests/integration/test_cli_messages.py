@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Run, Service
+from support.examples import sample
 
 from voicenter_cdr.cli import main
 from voicenter_cdr.cli.errors import describe_error
@@ -14,26 +15,29 @@ from voicenter_cdr.errors import ConfigurationError, DecodeError, RateLimitError
 
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
-    [
-        ("exprot", 'Unknown command "exprot"', "Did you mean export? voicenter-cdr --help lists the commands."),
-        ("--demo export", "No command before --demo", "The command comes first"),
-        ("export --last", "--last needs a value", "voicenter-cdr export --help shows the options."),
-        ("export --lsat 7d", "Unknown option: --lsat. Did you mean --last?", "voicenter-cdr export --help"),
-        ("sync", "DESTINATION is missing", "voicenter-cdr sync --help"),
-        ("export --format foo", "--format takes jsonl, csv, parquet, sqlite, duckdb or xlsx", "export --help"),
-        ("count --concurrency x", "--concurrency takes a whole number", "count --help"),
-        ("count --last 1d --concurrency 0", "--concurrency must be a whole number, 1 or more", "Nothing was sent."),
-        ("count --last 1d --max-wait -1", "--max-wait must be a number, 0 or more", "Nothing was sent."),
-        ("count --last 1d --base-url ftp://x", "--base-url must be a complete address", "Nothing was sent."),
-        ("count --last 1d --code-file a --token-file b", "are two credentials", "Nothing was sent."),
-        ("count --demo --last 1d --share rate.db", "--demo has a rate limit of its own", "Nothing was sent."),
-        ("export --last 1d -o x.csv -o y.csv", "is given more than once", "export --help"),
-        ("watch --webhook ftp://x", "--webhook must be a complete address", "Nothing was sent."),
-        ("sync copy.sqlite", "no start to begin one from", "are wanted: --last 30d, or --from 2026-01-01."),
-        ("missed --last 1d -o callers.pdf", "The name of the file shows no format", ".csv, .xlsx"),
-        ("report --last 1d --answer-within -1", "--answer-within can't be negative", "Nothing was sent."),
-        ("recordings --last 1d -o r/ --downloads 0", "--downloads must be a whole number", "Nothing was sent."),
-    ],
+    sample(
+        [
+            ("exprot", 'Unknown command "exprot"', "Did you mean export? voicenter-cdr --help lists the commands."),
+            ("--demo export", "No command before --demo", "The command comes first"),
+            ("export --last", "--last needs a value", "voicenter-cdr export --help shows the options."),
+            ("export --lsat 7d", "Unknown option: --lsat. Did you mean --last?", "voicenter-cdr export --help"),
+            ("sync", "DESTINATION is missing", "voicenter-cdr sync --help"),
+            ("export --format foo", "--format takes jsonl, csv, parquet, sqlite, duckdb or xlsx", "export --help"),
+            ("count --concurrency x", "--concurrency takes a whole number", "count --help"),
+            ("count --last 1d --concurrency 0", "--concurrency must be a whole number, 1 or more", "Nothing was sent."),
+            ("count --last 1d --max-wait -1", "--max-wait must be a number, 0 or more", "Nothing was sent."),
+            ("count --last 1d --base-url ftp://x", "--base-url must be a complete address", "Nothing was sent."),
+            ("count --last 1d --code-file a --token-file b", "are two credentials", "Nothing was sent."),
+            ("count --demo --last 1d --share rate.db", "--demo has a rate limit of its own", "Nothing was sent."),
+            ("export --last 1d -o x.csv -o y.csv", "is given more than once", "export --help"),
+            ("watch --webhook ftp://x", "--webhook must be a complete address", "Nothing was sent."),
+            ("sync copy.sqlite", "no start to begin one from", "are wanted: --last 30d, or --from 2026-01-01."),
+            ("missed --last 1d -o callers.pdf", "The name of the file shows no format", ".csv, .xlsx"),
+            ("report --last 1d --answer-within -1", "--answer-within can't be negative", "Nothing was sent."),
+            ("recordings --last 1d -o r/ --downloads 0", "--downloads must be a whole number", "Nothing was sent."),
+        ],
+        2,
+    ),
 )
 def test_mistake_is_named_with_a_hint_before_any_request(
     service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str, hint: str

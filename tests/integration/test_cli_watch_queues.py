@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Run, Service, record
+from support.examples import sample
 
 from voicenter_cdr.cli import periods
 from voicenter_cdr.sandbox import Records
@@ -39,18 +40,22 @@ def _seen(run: Run, *words: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [
-        (["--queue", "Sales, North"], ["Sales, North"]),
-        (["--queue", " sALES ,north"], ["Sales, North"]),
-        (["--queue", "Sales"], ["Sales"]),
-        (["--queue", "Sales", "--queue", "support"], ["Sales", "Support"]),
-        (["--queue", "Support, Sales"], ["Sales", "Support"]),
-        (["--queue", "Support, Sales, North"], ["Sales, North", "Support"]),
-        (["--queue", "\u200fחב״ד  שירות\u200f"], ['חב"ד שירות']),
-        (["--queue", "Night"], []),
-        (["--queue", "Sales", "--type", "queue"], ["Sales"]),
-        (["--queue", "Sales", "--phone", "0529999999"], []),
-    ],
+    sample(
+        [
+            (["--queue", "Sales, North"], ["Sales, North"]),
+            (["--queue", " sALES ,north"], ["Sales, North"]),
+            (["--queue", "Sales"], ["Sales"]),
+            (["--queue", "Sales", "--queue", "support"], ["Sales", "Support"]),
+            (["--queue", "Support, Sales"], ["Sales", "Support"]),
+            (["--queue", "Support, Sales, North"], ["Sales, North", "Support"]),
+            (["--queue", "\u200fחב״ד  שירות\u200f"], ['חב"ד שירות']),
+            (["--queue", "Night"], []),
+            (["--queue", "Sales", "--type", "queue"], ["Sales"]),
+            (["--queue", "Sales", "--phone", "0529999999"], []),
+        ],
+        2,
+        first=1,
+    ),
 )
 def test_watch_queue_by_name_selects_its_calls(run: Run, words: list[str], found: list[str]) -> None:
     """Names are found in any case, with commas and spaces; a queue of this week may have no call yet."""

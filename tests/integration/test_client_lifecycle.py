@@ -67,6 +67,7 @@ async def test_aclose_ends_running_iterations() -> None:
         [record async for record in records]
 
 
+@pytest.mark.exhaustive
 def test_iter_all_left_at_the_programs_end_prints_nothing(tmp_path: Path) -> None:
     """Left by a plain break and by the program's end at once, over real sockets: not a word on standard error."""
     pytest.importorskip("uvicorn")

@@ -144,11 +144,17 @@ async def test_sync_column_of_another_type_is_created_again(account: Account, co
 
 @pytest.mark.parametrize(
     ("trigger", "words"),
-    [
-        ("BEFORE INSERT ON cdr WHEN NEW.call_id LIKE '%5' BEGIN SELECT RAISE(IGNORE); END", "of a day: trigger odd"),
-        ("AFTER INSERT ON cdr BEGIN DELETE FROM cdr WHERE call_id LIKE '%5'; END", "of a day: trigger odd"),
-        ("BEFORE INSERT ON cdr BEGIN SELECT RAISE(ABORT, 'no 0521234567'); END", "not meet: trigger odd"),
-    ],
+    sample(
+        [
+            (
+                "BEFORE INSERT ON cdr WHEN NEW.call_id LIKE '%5' BEGIN SELECT RAISE(IGNORE); END",
+                "of a day: trigger odd",
+            ),
+            ("AFTER INSERT ON cdr BEGIN DELETE FROM cdr WHERE call_id LIKE '%5'; END", "of a day: trigger odd"),
+            ("BEFORE INSERT ON cdr BEGIN SELECT RAISE(ABORT, 'no 0521234567'); END", "not meet: trigger odd"),
+        ],
+        2,
+    ),
 )
 async def test_sync_trigger_that_keeps_records_out_is_named(account: Account, trigger: str, words: str) -> None:
     """No day counts as stored of which a trigger has kept records out, whether it says so or not."""

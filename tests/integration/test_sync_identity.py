@@ -16,7 +16,7 @@ import duckdb
 import httpx
 import pytest
 from support.examples import sample
-from support.sync_account import CODE, KINDS, NOW, PHONE, Account, everywhere
+from support.sync_account import CODE, KINDS, NOW, PHONE, Account, everywhere, somewhere
 from support.sync_worker import BEGIN, stored, truth
 
 from voicenter_cdr import (
@@ -90,7 +90,7 @@ async def test_full_refresh_without_a_day_leaves_an_empty_copy(account: Account,
     assert (report.windows, account.app.hits, stored(account.target(kind))) == ((), [], [])
 
 
-@everywhere
+@somewhere
 async def test_sync_other_account_or_filters_are_refused(account: Account, kind: str) -> None:
     """A copy is of one account and one choice; another is refused before any request, and taken by a full refresh."""
     await account.begin(kind, NOW)
@@ -109,7 +109,7 @@ async def test_sync_other_account_or_filters_are_refused(account: Account, kind:
     assert stored(account.target(kind)) == [row for row in before if row[2] == 9]
 
 
-@everywhere
+@somewhere
 async def test_sync_account_by_name_takes_any_credential(account: Account, kind: str) -> None:
     """A copy that knows its account by a name takes any credential and no other name."""
     await account.sync(kind, NOW, account="main")
@@ -300,7 +300,7 @@ async def test_sync_second_writer_is_refused(account: Account, kind: str) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
-@everywhere
+@somewhere
 async def test_sync_second_writer_through_a_link_is_refused(account: Account, kind: str) -> None:
     """A copy is one however it is called: through a link a second run is refused, too."""
     link = f"other-{kind}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.examples import sample
 from support.sync_worker import BEGIN, world
 
 from voicenter_cdr import CdrClient
@@ -28,6 +29,10 @@ PHONE = "0521234567"
 
 
 everywhere = pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.exhaustive), KINDS[2]])
+
+
+somewhere = pytest.mark.parametrize("kind", sample(KINDS, 3))
+"""Where all kinds of copies are left the same work, and that is what is tried."""
 
 
 class Account:
