@@ -19,14 +19,28 @@ _LARGEST_FILL: Final = 0.94
 """Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_PATIENCE: Final = 1.9
-"""Times the rows that a segment should have; beyond that, it is cut before anything else is asked."""
-_FEWEST_PAGES: Final = 4
-"""Pages a segment must hold to be worth a cut."""
+_SPENT: Final = 0.085
+"""Requests beyond whole pages, for each page, from which on cuts are made sparingly."""
+_SPENT_AT_ONCE: Final = 3
+"""Requests that a plan of few pages may spend besides."""
 _ENOUGH_UNSEEN: Final = 3
 """Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
 _BURST: Final = 2
 """Times the average rate of a segment at which its rows are taken to come in a burst that began before it."""
+
+
+@frozen
+class _CutRule:
+    """Segments that are cut: a cut saves time and costs half a page on average."""
+
+    patience: float
+    """Times the rows that a segment should have; beyond that, it is cut before anything else is asked."""
+    fewest_pages: float
+    """Pages a segment must hold to be worth a cut."""
+
+
+_FREE_CUTS: Final = _CutRule(1.5, 3)
+_SPARING_CUTS: Final = _CutRule(2.0, 5)
 
 
 @frozen
@@ -120,6 +134,7 @@ class Schedule:
         self._buffer_pages = buffer_pages
         self._fill = 0.8
         self._least_span = 1
+        self._requests = 0
         self.largest_burst = 0.0  # rows
 
     # --- what is left
@@ -292,6 +307,7 @@ class Schedule:
             segment = self._cut(segment)
         self._shorten(segment)
         segment.in_flight = True
+        self._requests += 1
         return segment
 
     def _choose(self) -> Segment | None:
@@ -305,23 +321,30 @@ class Schedule:
         if self._buffer_pages - held - sum(segment.in_flight for segment in waiting[1:]) < 1:
             return None
         # What would keep the others waiting comes first; else the earliest, whose page can be handed out first.
-        late = self._find_late(waiting) if self._in_order else None
+        rule = self._choose_cut_rule(held)
+        late = self._find_late(waiting, rule) if self._in_order else None
         idle = next((segment for segment in waiting if not segment.in_flight), None)
         if late is not None or idle is not None:
             return late or idle
         largest = max(waiting, key=self._estimate_rows)
-        return largest if self._is_worth_cut(largest) else None
+        return largest if self._is_worth_cut(largest, rule) else None
 
-    def _is_worth_cut(self, segment: Segment) -> bool:
-        """Return ``True`` if a segment is known to hold enough pages; on average half a page is lost at a cut."""
+    def _choose_cut_rule(self, held: float) -> _CutRule:
+        """Cut freely until the responses so far were too many for their rows; ``held`` in pages."""
+        pages = self._rows_done / self.page_cap + held
+        answered = self._requests - sum(segment.in_flight for segment in self.segments)
+        return _FREE_CUTS if answered - pages < _SPENT * pages + _SPENT_AT_ONCE else _SPARING_CUTS
+
+    def _is_worth_cut(self, segment: Segment, rule: _CutRule) -> bool:
+        """Return ``True`` if a segment is known to hold enough pages."""
         if self._by_density or segment.rows_to_end is None or segment.span <= 8:
             return False
-        return self._estimate_rows(segment) > _FEWEST_PAGES * self.page_cap
+        return self._estimate_rows(segment) > rule.fewest_pages * self.page_cap
 
-    def _find_late(self, waiting: list[Segment]) -> Segment | None:
+    def _find_late(self, waiting: list[Segment], rule: _CutRule) -> Segment | None:
         """Find the first segment for which the buffer is far too small, save the last, which is never done anyway."""
-        long = filter(self._is_worth_cut, waiting[:-1])
-        return next((s for s in long if self._estimate_rows(s) > _PATIENCE * self._find_limit(s)), None)
+        long = (segment for segment in waiting[:-1] if self._is_worth_cut(segment, rule))
+        return next((s for s in long if self._estimate_rows(s) > rule.patience * self._find_limit(s)), None)
 
     def _find_limit(self, segment: Segment) -> float:
         """Find the rows that a segment should have, so that the buffer is not full before it is done.
