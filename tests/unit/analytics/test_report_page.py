@@ -155,7 +155,9 @@ def test_page_charts_have_the_same_scale_for_few_hours_as_for_many(count: int) -
     """Charts have a size in pixels: letters are as large in a chart of one hour as in one of all."""
     records = [at(60 * hour, cdr_type=8, dial_status="ANSWER") for hour in range(count)]
     html = render(kpis(records, start=START, end=START + timedelta(days=2)))
-    for tag in re.findall(r"<svg[^>]*>", html):
+    tags = re.findall(r"<svg[^>]*>", html)
+    assert tags
+    for tag in tags:
         width, height = (int(re.search(rf'\b{side}="(\d+)"', tag)[1]) for side in ("width", "height"))  # type: ignore[index]
         assert f'viewBox="0 0 {width} {height}"' in tag
         assert height < 250

@@ -118,7 +118,8 @@ class _Sections:
 
     # --- over time
 
-    def _make_hours(self) -> Section | None:
+    def _make_hours(self) -> Section:
+        """Return the heatmaps of the week; the first one also without a call, so that a week always looks the same."""
         groups = self._numbers.groups["weekday_hour"]
         means = {
             int(group.key or 0): (group["inbound_calls"].value or 0) / group.hours
@@ -130,8 +131,6 @@ class _Sections:
             for group in groups
             if group["abandonment_rate"].value is not None
         }
-        if not means and not lost:
-            return None
         words, weekdays = self._words, self._words.weekdays
         title = words["by_hour_of_week"]
         picture = heatmap(means, weekdays, title, _format_short, mirrored=self._mirrored)
