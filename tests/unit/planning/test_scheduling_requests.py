@@ -6,7 +6,7 @@ import pytest
 from support.schedules import bounds, make_schedule, prove, take_counted
 
 from voicenter_cdr.core.planning.pages import PageInfo
-from voicenter_cdr.core.planning.scheduling import Segment
+from voicenter_cdr.core.planning.scheduling import Schedule, Segment
 from voicenter_cdr.core.planning.windows import DAY, Window
 
 
