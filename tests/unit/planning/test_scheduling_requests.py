@@ -54,7 +54,7 @@ def test_take_segment_in_order_pages_held_behind_leave_less_room() -> None:
     assert schedule.segments[0].stop == pytest.approx(5_900, abs=20)
 
 
-@pytest.mark.parametrize(("rows", "is_cut"), [(164, False), (166, True)])
+@pytest.mark.parametrize(("rows", "is_cut"), [(165, False), (166, True)])
 def test_take_segment_in_order_what_keeps_others_waiting_is_cut_before_anything_else_is_asked(
     rows: int, is_cut: bool
 ) -> None:
@@ -74,6 +74,18 @@ def test_take_segment_in_order_the_last_is_never_late() -> None:
     first, last = take_counted(schedule, 10), schedule.segments[2]
     first.rows_to_end, last.rows_to_end, last.in_flight = 10, 10_000, True
     assert schedule.take_segment() is schedule.segments[1]
+
+
+def test_take_segment_in_order_a_late_segment_behind_others_is_cut_first() -> None:
+    """Short segments before it, in flight or not, do not hide it."""
+    schedule = make_schedule(*(Window(n, n + 1_000) for n in range(0, 5_000, 1_000)))
+    take_counted(schedule, 10)
+    for segment, rows in zip(schedule.segments, (10, 10, 10_000, 10, 10), strict=True):
+        segment.rows_to_end = rows
+    schedule.segments[2].in_flight = True
+    taken = schedule.take_segment()
+    assert taken is not None
+    assert 2_000 < taken.start < 3_000
 
 
 def test_take_segment_in_any_order_halves_the_largest() -> None:
@@ -116,7 +128,7 @@ def spend(requests: int, rows: int) -> Schedule:
     return schedule
 
 
-@pytest.mark.parametrize(("requests", "rows", "fewest"), [(2, 0, 3), (3, 0, 5), (113, 1_020, 3), (114, 1_000, 5)])
+@pytest.mark.parametrize(("requests", "rows", "fewest"), [(2, 0, 3), (3, 0, 5), (111, 1_000, 3), (112, 1_000, 5)])
 def test_take_segment_after_many_requests_for_few_rows_cuts_sparingly(requests: int, rows: int, fewest: int) -> None:
     """A cut costs a part of a request: three, and 0.085 for each page that came, may be spent without a care."""
     for counted, is_worth in ((10 * fewest, False), (10 * fewest + 1, True)):
@@ -125,7 +137,21 @@ def test_take_segment_after_many_requests_for_few_rows_cuts_sparingly(requests: 
         assert schedule.has_request is is_worth
 
 
-@pytest.mark.parametrize(("rows", "is_cut"), [(219, False), (221, True)])
+@pytest.mark.parametrize(("rows", "is_worth"), [(0, False), (10, True)])
+def test_take_segment_after_many_requests_pages_held_are_no_less_than_those_handed_out(
+    rows: int, is_worth: bool
+) -> None:
+    """Four requests that brought two pages spent two, whether these wait or not; four that brought none spent all."""
+    schedule = make_schedule(*(Window(n, n + 1) for n in range(4)), Window(1_000, 101_000), in_order=False)
+    for n in range(4):
+        segment = schedule.take_segment()
+        assert segment is not None
+        prove(segment, [n] * rows if n < 2 else [])
+    take_counted(schedule, 31)
+    assert schedule.has_request is is_worth
+
+
+@pytest.mark.parametrize(("rows", "is_cut"), [(220, False), (221, True)])
 def test_take_segment_after_many_requests_for_few_rows_has_more_patience(rows: int, is_cut: bool) -> None:
     """Twice the eleven pages that the other request may bring."""
     schedule = make_schedule(
