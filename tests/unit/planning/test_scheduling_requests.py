@@ -88,6 +88,15 @@ def test_take_segment_in_order_a_late_segment_behind_others_is_cut_first() -> No
     assert 2_000 < taken.start < 3_000
 
 
+def test_take_segment_with_nothing_in_flight_asks_a_long_segment_whole() -> None:
+    """A segment that is ready may not be handed out yet; there is nobody to cut anything off from."""
+    schedule = make_schedule(Window(0, 10), Window(10, 1_000), Window(1_000, 2_000))
+    prove(schedule.segments[0], [5])
+    schedule.segments[1].rows_to_end = 10_000
+    assert schedule.take_segment() is schedule.segments[1]
+    assert bounds(schedule) == [(0, 10, 10), (10, 1_000, 1_000), (1_000, 2_000, 2_000)]
+
+
 def test_take_segment_in_any_order_halves_the_largest() -> None:
     """The middle of the largest segment in flight, less half of the room in its last page."""
     schedule = make_schedule(Window(0, 100_000), in_order=False)
