@@ -195,9 +195,11 @@ def _told(error: VoicenterError) -> int:
 
 
 def _cases() -> Iterator[Any]:
-    """A sample by default; every case under the marker ``exhaustive``."""
+    """A sample by default; every case, a minute of work, under the marker ``long``."""
     for case in ALONE + TOGETHER:
-        yield pytest.param(case, marks=() if case in SAMPLED else pytest.mark.exhaustive, id=case.name)
+        yield pytest.param(
+            case, marks=() if case in SAMPLED else (pytest.mark.exhaustive, pytest.mark.long), id=case.name
+        )
 
 
 @pytest.mark.parametrize("case", list(_cases()))
