@@ -21,14 +21,14 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_recordings_of_the_demo_are_stored_by_day(run: Run, tmp_path: Path) -> None:
     """The demo's recordings are fetched by day and listed; a second run leaves them as they are, and says so."""
     folder = tmp_path / "recordings"
-    words = ("recordings", "-o", str(folder), "--demo", "--last", "7d", "--type", "10", "--downloads", "8")
+    words = ("recordings", "-o", str(folder), "--demo", "--last", "7d", "--type", "10,19", "--downloads", "8")
     first = run(*words)
     assert (first.code, first.out) == (0, ""), first.err
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
     stored = [line for line in lines if line["status"] == "stored"]
     assert stored
     assert all((folder / line["path"]).stat().st_size == line["size"] for line in stored)
-    assert {line["cdr_type"] for line in lines} == {10}
+    assert {line["cdr_type"] for line in lines} == {10, 19}
     assert first.err.startswith(f"{len(stored)} recordings stored (")
     again = run(*words)
     assert again.code == 0
