@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["DIMENSIONS", "TIMES", "WAIT_CLASSES"]
+__all__ = ["DIMENSIONS", "WAIT_CLASSES"]
 
 WAIT_CLASSES: Final = (10, 20, 30, 60, 120, 180, 360)
 """Upper ends of the classes of waits, in seconds, each included; a last class holds longer waits.
@@ -34,6 +34,3 @@ DIMENSIONS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Dimensions with the key of their groups. Every item is in one group of each, so the groups add up to the whole."""
-
-TIMES: Final = ("day", "week", "month", "weekday", "hour", "weekday_hour")
-"""Dimensions of time."""
