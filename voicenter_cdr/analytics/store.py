@@ -305,6 +305,7 @@ class RecordStore:
     numbers: dict[str, int] = field(factory=dict)
     """Customers' numbers with their place."""
     _texts: list[str] = field(factory=list)
+    """The numbers by their place, as far as an order asked for them."""
     _places: dict[_Key, int] = field(factory=dict)
     _spelled: dict[tuple[Any, ...], int] = field(factory=dict)
     _seen: dict[str | None, tuple[int, bool]] = field(factory=lambda: {None: (-1, False)})
@@ -455,8 +456,9 @@ class RecordStore:
         the one that takes the caller.
         """
         known = self.known[self.combinations[row]]
-        if len(self._texts) < len(self.numbers):
-            self._texts = list(self.numbers)
+        unlisted = len(self.numbers) - len(self._texts)
+        if unlisted:
+            self._texts += [*islice(reversed(self.numbers), unlisted)][::-1]
         caller, wait = self.callers[row], self.wait(row)
         return (
             self.starts[row],
