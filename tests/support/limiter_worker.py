@@ -11,7 +11,7 @@ from voicenter_cdr import CdrClient, CdrQuery, RateLimit
 from voicenter_cdr.core.ratelimit.policy import Limiter
 from voicenter_cdr.limiters import RedisLimiter, SqliteLimiter
 
-LIMIT = RateLimit(requests=10, period=2.0, grace=0.3)
+LIMIT = RateLimit(requests=10, period=4.0, grace=0.3)
 START = datetime(2026, 7, 1, tzinfo=UTC)
 
 
