@@ -22,6 +22,13 @@ def prove(segment: Segment, seconds: list[int]) -> None:
     segment.page, segment.is_proven, segment.in_flight = PageInfo(seconds), True, False
 
 
+def prove_next(schedule: Schedule, seconds: list[int]) -> None:
+    """Take a segment, and let its answer prove it."""
+    segment = schedule.take_segment()
+    assert segment is not None
+    prove(segment, seconds)
+
+
 def take_counted(schedule: Schedule, rows: int) -> Segment:
     """Take the first segment, and let one answer count its rows."""
     first = schedule.take_segment()

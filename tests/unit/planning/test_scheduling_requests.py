@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.schedules import bounds, make_schedule, prove, take_counted
+from support.schedules import bounds, make_schedule, prove, prove_next, take_counted
 
 from voicenter_cdr.core.planning.pages import PageInfo
 from voicenter_cdr.core.planning.scheduling import Schedule, Segment
@@ -54,18 +54,23 @@ def test_take_segment_in_order_pages_held_behind_leave_less_room() -> None:
     assert schedule.segments[0].stop == pytest.approx(5_900, abs=20)
 
 
+def take_beside_long(schedule: Schedule, rows: int) -> Segment:
+    """Take a segment while the first, of so many rows, is in flight; two others have ten each."""
+    first = take_counted(schedule, rows)
+    for segment in schedule.segments:
+        segment.rows_to_end = rows if segment is first else 10
+    taken = schedule.take_segment()
+    assert taken is not None
+    return taken
+
+
 @pytest.mark.parametrize(("rows", "is_cut"), [(165, False), (166, True)])
 def test_take_segment_in_order_what_keeps_others_waiting_is_cut_before_anything_else_is_asked(
     rows: int, is_cut: bool
 ) -> None:
     """More than one and a half times the eleven pages that the other request may bring."""
     schedule = make_schedule(Window(0, 1_000), Window(1_000, 2_000), Window(2_000, 3_000))
-    take_counted(schedule, rows)
-    schedule.segments[0].rows_to_end = rows
-    schedule.segments[1].rows_to_end = schedule.segments[2].rows_to_end = 10
-    taken = schedule.take_segment()
-    assert taken is not None
-    assert (taken.start < 1_000) is is_cut
+    assert (take_beside_long(schedule, rows).start < 1_000) is is_cut
 
 
 def test_take_segment_in_order_the_last_is_never_late() -> None:
@@ -130,9 +135,7 @@ def spend(requests: int, rows: int) -> Schedule:
     """Make a schedule whose first windows were proven by a request each, with rows in the first of them."""
     schedule = make_schedule(*(Window(n, n + 1) for n in range(requests)), Window(1_000, 101_000), in_order=False)
     for n in range(requests):
-        segment = schedule.take_segment()
-        assert segment is not None
-        prove(segment, [0] * rows if n == 0 else [])
+        prove_next(schedule, [0] * rows if n == 0 else [])
         assert len([*schedule.pop_complete()]) == 1
     return schedule
 
@@ -153,9 +156,7 @@ def test_take_segment_after_many_requests_pages_held_are_no_less_than_those_hand
     """Four requests that brought two pages spent two, whether these wait or not; four that brought none spent all."""
     schedule = make_schedule(*(Window(n, n + 1) for n in range(4)), Window(1_000, 101_000), in_order=False)
     for n in range(4):
-        segment = schedule.take_segment()
-        assert segment is not None
-        prove(segment, [n] * rows if n < 2 else [])
+        prove_next(schedule, [n] * rows if n < 2 else [])
     take_counted(schedule, 31)
     assert schedule.has_request is is_worth
 
@@ -167,16 +168,9 @@ def test_take_segment_after_many_requests_for_few_rows_has_more_patience(rows: i
         *(Window(n, n + 1) for n in range(3)), *(Window(n, n + 1_000) for n in (1_000, 2_000, 3_000))
     )
     for _ in range(3):
-        segment = schedule.take_segment()
-        assert segment is not None
-        prove(segment, [])
+        prove_next(schedule, [])
     assert len([*schedule.pop_complete()]) == 3
-    take_counted(schedule, rows)
-    schedule.segments[0].rows_to_end = rows
-    schedule.segments[1].rows_to_end = schedule.segments[2].rows_to_end = 10
-    taken = schedule.take_segment()
-    assert taken is not None
-    assert (taken.start < 2_000) is is_cut
+    assert (take_beside_long(schedule, rows).start < 2_000) is is_cut
 
 
 def test_take_segment_in_order_one_in_flight_keeps_a_whole_block() -> None:
