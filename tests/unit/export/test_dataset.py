@@ -117,7 +117,8 @@ def test_refuse_strays_links_in_circles_end(tmp_path: Path) -> None:
     """Links that lead back, or into each other, are walked once; so is what can't be read."""
     root = tmp_path / "lake"
     export(root)
-    for name, target in {"self": root, "up": tmp_path, "a": tmp_path / "x", "proc": Path("/proc/self")}.items():
+    unreadable = {"loop": root / "loop", "gone": tmp_path / "nowhere", "proc": Path("/proc/self/fdinfo")}
+    for name, target in {"self": root, "up": tmp_path, "a": tmp_path / "x", **unreadable}.items():
         (root / name).symlink_to(target)
     (tmp_path / "x").mkdir()
     (tmp_path / "x/b").symlink_to(root / "a")
