@@ -98,15 +98,7 @@ class World:
         how = self.how
         if how.longest is not None and request.last - request.first > how.longest:
             raise OutOfRangeError(5)
-        first, last = request.first * 1000, request.last * 1000
-        hits = [
-            stored
-            for stored in self.rows
-            if stored.since <= now < stored.until
-            and (stored.stored >= first if how.lower_inclusive else stored.stored > first)
-            and (stored.stored <= last if how.upper_inclusive else stored.stored < last)
-            and (not request.cdr_types or stored.row.cdr_type in request.cdr_types)
-        ]
+        hits = self.find(request, now)
         descending = request.descending and how.sort != "ascending"
         total: int | None = len(hits)
         if how.totals == "missing":
@@ -144,6 +136,18 @@ class World:
             payload=rows,
             rows_at=lambda second: Counter(row for row in rows if row.second == second),
         )
+
+    def find(self, request: WindowRequest, now: int) -> list[StoredRow]:
+        """Find all rows that a request sees."""
+        how, first, last = self.how, request.first * 1000, request.last * 1000
+        return [
+            stored
+            for stored in self.rows
+            if stored.since <= now < stored.until
+            and (stored.stored >= first if how.lower_inclusive else stored.stored > first)
+            and (stored.stored <= last if how.upper_inclusive else stored.stored < last)
+            and (not request.cdr_types or stored.row.cdr_type in request.cdr_types)
+        ]
 
     @property
     def changes(self) -> bool:
@@ -249,7 +253,8 @@ class Run:
     rows: list[Row]
     windows: list[Window]
     requests: int
-    largest_held: float = 0.0
+    is_judged: bool = True
+    """False: totals waver, and all of one crowded second were wrong by the same number (see the dense second)."""
 
 
 def drive(
@@ -268,6 +273,8 @@ def drive(
     out: list[Row] = []
     done: list[Window] = []
     requests = now = largest_total = 0
+    errors: dict[Window, list[int]] = {}  # of the totals of one second
+    wavers = world.how.totals in ("lagging", "jittering")
     stops = sorted(rng.randrange(1, 25) for _ in range(resumes))
     while windows:
         planner = make(
@@ -292,6 +299,9 @@ def drive(
                 answer: PageInfo | OutOfRangeError
                 try:
                     answer = world.answer(request, now, rng)
+                    if wavers and request.all_fields and answer.total is not None:
+                        wrong_by = answer.total - len(world.find(request, now))
+                        errors.setdefault(request.window, []).append(wrong_by)
                 except OutOfRangeError as error:
                     answer = error
                 now += 1
@@ -318,7 +328,9 @@ def drive(
         stops = stops[1:]
         windows = [window for window in planner.open_windows if window != current]
         largest_total = planner.largest_total  # as a checkpoint keeps it
-    return Run(out, done, requests)
+    # An enumeration takes three responses at least.
+    is_judged = all(len(wrong_by) < 3 or 0 in wrong_by or len({*wrong_by}) > 1 for wrong_by in errors.values())
+    return Run(out, done, requests, is_judged)
 
 
 def _keep(window: Window, page: PageInfo, out: list[Row], done: list[Window]) -> None:
