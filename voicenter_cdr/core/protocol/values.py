@@ -161,14 +161,14 @@ def decode_price(value: Any) -> int | Decimal | None:
     except (InvalidOperation, ValueError):
         amount = None
     # An exponent of a few characters can stand for gigabytes of digits, so it is judged before any arithmetic.
-    if amount is None or not amount.is_finite() or not _is_written_out(amount):
+    if amount is None or not _is_written_out(amount):
         raise UnreadableError("an amount of agorot")
     is_whole = amount == amount.to_integral_value() and abs(amount) < 10**15
     return int(amount) if is_whole else amount
 
 
 def _is_written_out(amount: Decimal) -> bool:
-    exponent = amount.as_tuple().exponent
+    exponent = amount.as_tuple().exponent  # a text if it is infinite or no number
     return isinstance(exponent, int) and exponent >= -_MAX_AMOUNT_DIGITS and amount.adjusted() <= _MAX_AMOUNT_DIGITS
 
 
