@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.examples import sample
 
@@ -157,7 +157,9 @@ def test_decoder_takes_a_thousand_non_objects(item: str, size: int) -> None:
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
 def test_decoder_deep_row_costs_itself_only(depth: int, opened: str, closed: str) -> None:
     """A row that is nested too deep is unreadable by its place; its neighbours are read, with any parser."""
-    deep = '{"CallID":"]}","Date":"2026-07-14T08:31:09Z","Other":' + opened * depth + "1" + closed * depth + "}"
+    deep = (
+        '{"CallID":"]}","DID":"","Date":"2026-07-14T08:31:09Z","Other":' + opened * depth + "1" + closed * depth + "}"
+    )
     if len(deep) > 900_000:
         pytest.skip("longer than a row may be")
     row = json.dumps(ROW)
@@ -199,15 +201,19 @@ def test_decoder_deep_value_of_no_requested_field_costs_nothing() -> None:
     assert decoder.finish().records[0].duration == 5
 
 
-@pytest.mark.parametrize("deep", ["[" * 5_000 + "}" * 5_000, "[" * 5_000 + '"' + "]" * 5_000, "[" * 5_000])
+@pytest.mark.parametrize(
+    "deep",
+    ["[" * 5_000 + "}" * 5_000, "[" * 5_000 + '"' + "]" * 5_000, "[" * 5_000, "[" * 200 + "x" + "]" * 200],
+)
 def test_decoder_deep_row_that_is_no_json_is_damage(deep: str) -> None:
-    """Brackets that do not match, or never close, are no row."""
+    """Brackets that do not match or never close are no row, nor is what is damaged where it is nested deep."""
     with pytest.raises(DecodeError) as caught:
         read(f'{{"ERROR_NUMBER":0,"CDR_LIST":[{json.dumps(ROW)},{deep}]}}'.encode())
     assert caught.value.truncated
 
 
 @given(st.integers(0, 5_000), st.integers(0, 3), st.sampled_from(["CallID", "CallerNumber", "Duration", "Other"]))
+@example(5_000, 2, "CallID")  # more digits than Python converts
 def test_decoder_number_of_any_size_is_exact_in_any_row(digits: int, place: int, field: str) -> None:
     """Text fields hold every digit, whatever the parser and the place; nothing is ever rounded."""
     number = "1" + "0123456789" * (digits // 10 + 1)

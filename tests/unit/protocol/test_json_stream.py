@@ -14,6 +14,7 @@ from voicenter_cdr import (
     ApiError,
     DecodeError,
 )
+from voicenter_cdr.core.protocol.json_stream import cut
 from voicenter_cdr.core.protocol.responses import ResponseDecoder
 
 TRICKY = [
@@ -108,6 +109,19 @@ def test_splitter_rows_that_never_begin_like_the_first_stream_too() -> None:
         most = max(most, decoder._splitter.unread)
     assert len(decoder.finish().rows) == 2_001
     assert most < 5 * 32_768
+
+
+@given(st.lists(st.booleans(), max_size=6), st.integers(1, 6))
+def test_cut_value_keeps_so_many_levels(kinds: list[bool], levels: int) -> None:
+    """Of objects and arrays alike: what stands at the last one is empty, and a value that is not as deep is kept."""
+    value: Any = 1
+    expected: Any = 1
+    for level, is_object in reversed([*enumerate(kinds, 1)]):
+        value = {"a": value, "b": 2} if is_object else [value, 2]
+        expected = {"a": expected, "b": 2} if is_object else [expected, 2]
+        if level >= levels:
+            expected = {} if is_object else []
+    assert cut(value, levels) == expected
 
 
 def test_splitter_list_whose_key_is_spelled_with_escapes() -> None:

@@ -27,7 +27,9 @@ def test_redact_descriptions_are_masked() -> None:
     assert "4567" not in text
 
 
-@pytest.mark.parametrize("text", ["052.123.4567", "052/123/4567", "(052)1234567", "+972 (52) 123-4567", "052-123-4567"])
+@pytest.mark.parametrize(
+    "text", ["052.123.4567", "052/123/4567", "(052)1234567", "+972 (52) 123-4567", "052-123-4567", "0521.23.45.67"]
+)
 def test_redact_numbers_in_a_description_in_any_spelling(text: str) -> None:
     """Neither a number nor the credential, however it is spelled, survives; an address does."""
     data = body(ERROR_NUMBER=17, ERROR_DESCRIPTION=f"No {text} from 192.168.100.200 by S3CRET-code")

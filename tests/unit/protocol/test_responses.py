@@ -204,6 +204,14 @@ def test_response_refusal_that_breaks_off_keeps_its_number(length: int) -> None:
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize("second", ["TOTAL_HITS", "Total Hits", "totalhits"])
+def test_response_first_of_two_totals_counts(second: str) -> None:
+    """On whichever side of the list they stand."""
+    row = json.dumps(RECORD)
+    for told in (f'"TOTAL_HITS":7,"{second}":1,"CDR_LIST":[{row}]', f'"TOTAL_HITS":7,"CDR_LIST":[{row}],"{second}":1'):
+        assert read(f'{{"ERROR_NUMBER":0,{told}}}'.encode()).total_hits == 7
+
+
 def test_response_mark_before_the_answer_is_no_part_of_it() -> None:
     """Some servers put a byte order mark in front of UTF-8."""
     assert len(read(b"\xef\xbb\xbf" + body(RECORD)).rows) == 1

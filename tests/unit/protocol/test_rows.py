@@ -167,6 +167,17 @@ def test_decoder_unknown_fields_are_kept() -> None:
     assert hash(cdr) == hash(one())
 
 
+def test_decoder_seen_keys_are_spelled_as_sent() -> None:
+    """Those of all rows so far, of every shape and of the fields that were not chosen, too; a bounded number."""
+    decoder = RecordDecoder(["duration"])
+    assert decoder.seen_keys == frozenset()
+    decode_rows(decoder, [RECORD, RECORD | {"other": 1}], [{"date": "x", "callid": "a"}, {}, None])
+    assert decoder.seen_keys == {*RECORD, "other", "date", "callid"}
+    decode_rows(decoder, [RECORD | {f"key{n}": n for n in range(number, 10_000, 10)} for number in range(10)])
+    assert decoder.seen_keys > {*RECORD, "other"}
+    assert len(decoder.seen_keys) < 1_000
+
+
 def test_decoder_two_spellings_of_one_field_at_once() -> None:
     """The document's spelling counts, the other one is kept."""
     cdr = read(body({"callid": "other"} | RECORD)).rows[0]

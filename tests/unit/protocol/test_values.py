@@ -37,6 +37,9 @@ from voicenter_cdr.errors import Problem
         ("CdrType", None, None),
         ("DialStatus", "NEWSTATUS", "NEWSTATUS"),
         ("DialStatus", "answer", DialStatus.ANSWER),
+        ("DialStatus", " busy", DialStatus.BUSY),
+        ("DialStatus", "New status ", "New status "),
+        ("DialStatus", "x" * 300, "x" * 300),
         ("DialStatus", "", None),
         ("RecordExpect", "true", True),
         ("RecordExpect", 1, True),
@@ -312,6 +315,22 @@ def test_value_plain_columns_are_read_at_once(name: CdrField, column: list[Any])
     """Without a step for each value, and as if there had been one."""
     decoder = values.field_decoders()[name]
     assert decoder.column(column) == [decoder.scalar(value) for value in column]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        (CdrField.QUEUE_NAME, ["Service", None, "", "Service"]),
+        (CdrField.DIAL_STATUS, ["answer", "New status", None]),
+        (CdrField.DTMF_DATA, [[{"LayerName": "A", "DTMF": 1}], None, []]),
+    ],
+)
+def test_value_columns_of_what_was_seen_before_are_read_at_once(name: CdrField, column: list[Any]) -> None:
+    """Names, statuses and menus repeat: they are looked up, and not read again."""
+    decoder = values.field_decoders()[name]
+    once = [decoder.scalar(value) for value in column]
+    assert decoder.column(column) is not None
+    assert list(decoder.column(column) or ()) == once
 
 
 @given(
