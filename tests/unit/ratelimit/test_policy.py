@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -60,6 +61,16 @@ def test_window_any_period_holds_at_most_the_limit(calls: list[tuple[float, floa
         else:  # at any time from its sending on, also while it is on its way
             pending.append((now + answer, permit, window.mark_abandoned))
     assert busiest(counted, limit.period) <= requests
+
+
+def test_window_keeps_no_permit_that_has_expired() -> None:
+    """However many requests a client sends, it remembers those of a period."""
+    window = SlidingWindow(RateLimit(2, 10.0))
+    permits = [weakref.ref(window.acquire(now)) for now in (0.0, 5.0)]
+    for now, permit in zip((1.0, 6.0), permits, strict=True):
+        window.mark_response_started(permit(), now)  # type: ignore[arg-type]  # both are still held
+    window.acquire(11.5)
+    assert [permit() is None for permit in permits] == [True, False]
 
 
 def test_window_burst_after_idle_goes_out_at_once() -> None:
