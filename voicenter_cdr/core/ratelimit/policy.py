@@ -68,8 +68,8 @@ class Permit:
     """Loop time at which the request was sent, or at which the permit was acquired."""
     expires: float = _NEVER
     """Loop time at which the permit is free again; infinite until the request is sent, answered or abandoned."""
-    is_settled: bool = False
-    """``True`` once ``expires`` is final: the response has started, or nobody waits for it."""
+    is_abandoned: bool = False
+    """``True`` once nobody waits for the response, so that none can make it expire earlier."""
     is_probe: bool = False
     """``True`` if all others wait for the outcome of this request."""
     token_at: float = 0.0
@@ -96,7 +96,7 @@ class SlidingWindow:
     def earliest_delay(self, now: float, ahead: int = 0) -> float:
         """Return the seconds until a permit is free if every response started now, behind ``ahead`` other callers."""
         soonest = now + self._limit.period + _TICK
-        expiries = [permit.expires if permit.is_settled else min(permit.expires, soonest) for permit in self._permits]
+        expiries = [permit.expires if permit.is_abandoned else min(permit.expires, soonest) for permit in self._permits]
         return self._delay(now, ahead, expiries)
 
     def _delay(self, now: float, ahead: int, expiries: list[float]) -> float:
@@ -131,15 +131,13 @@ class SlidingWindow:
     def mark_response_started(self, permit: Permit, now: float) -> None:
         """Record the first byte of the response. A slow response does not extend the permit."""
         permit.expires = min(permit.expires, now + self._limit.period + _TICK)
-        permit.is_settled = True
 
     def mark_abandoned(self, permit: Permit, now: float) -> None:
         """Record that nobody waits for the response; the request may still be on its way."""
         permit.expires = min(permit.expires, now + self._limit.grace + self._limit.period + _TICK)
-        permit.is_settled = True
+        permit.is_abandoned = True
 
     def abandon_all(self, now: float) -> None:
         """Settle every permit whose holder is gone, such as with its event loop; otherwise it would never expire."""
         for permit in self._permits:
-            if not permit.is_settled:
-                self.mark_abandoned(permit, now)
+            self.mark_abandoned(permit, now)
