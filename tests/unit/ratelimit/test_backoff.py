@@ -118,6 +118,7 @@ def test_estimate_duration_quick_responses_wait_no_longer_than_they_take() -> No
 def test_backoff_doubles() -> None:
     """1, 2, 4, 8, 16, 30, 30, however many attempts there were."""
     assert [exponential_backoff(n, 0.0) for n in (*range(1, 8), 10_000)] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert [exponential_backoff(n, 0.0, longest=300.0) for n in (9, 10, 10_000)] == [256, 300, 300]
 
 
 def test_breaker_thousands_of_refusals_pause_a_period_each() -> None:

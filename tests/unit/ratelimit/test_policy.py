@@ -40,6 +40,7 @@ def test_window_any_period_holds_at_most_the_limit(calls: list[tuple[float, floa
         now += idle
         while True:
             delay = window.delay(now)
+            assert (delay == 0) is (window.count_free(now) > 0)
             due = [event for event in pending if event[0] <= now + delay]
             if due:
                 event = min(due, key=lambda item: item[0])
