@@ -110,7 +110,7 @@ class SlidingWindow:
 
     def count_free(self, now: float) -> int:
         """Return how many permits are free."""
-        return max(0, self._limit.requests - sum(permit.expires > now for permit in self._permits))
+        return self._limit.requests - sum(permit.expires > now for permit in self._permits)
 
     def acquire(self, now: float) -> Permit:
         """Take a permit; ``delay(now)`` must be 0."""
