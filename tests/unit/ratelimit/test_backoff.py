@@ -121,12 +121,13 @@ def test_backoff_doubles() -> None:
     assert [exponential_backoff(n, 0.0, longest=300.0) for n in (9, 10, 10_000)] == [256, 300, 300]
 
 
-def test_breaker_thousands_of_refusals_pause_a_period_each() -> None:
-    """No exponent overflows."""
-    breaker = RateLimitBreaker(RateLimit())
+@pytest.mark.parametrize("period", [0.5, 60.0, 3_600.0, 86_400.0])
+def test_breaker_thousands_of_refusals_pause_a_period_each(period: float) -> None:
+    """However long it is; no exponent overflows."""
+    breaker = RateLimitBreaker(RateLimit(30, period))
     for now in range(3_000):
         breaker.record_refusal(now, now, jitter=0.0)
-    assert breaker.delay(2_999) == 60.0
+    assert breaker.delay(2_999) == period
 
 
 def test_breaker_refusal_after_a_success_opens_it_again() -> None:

@@ -36,8 +36,8 @@ class RateLimitBreaker:
         if not self.is_closed and sent < self._opened_at:
             return
         self._level += 1
-        # After seven doublings the period is the bound of any limit; a large exponent would overflow.
-        pause = min(self._limit.period, min(10.0, self._limit.period / 6) * 2 ** min(self._level - 1, 8))
+        # Sixty doublings reach any period; a larger exponent would overflow.
+        pause = min(self._limit.period, min(10.0, self._limit.period / 6) * 2 ** min(self._level - 1, 60))
         bound = 2 * self._limit.period
         pause = max(pause, min(retry_after, bound) if retry_after is not None else 0.0)
         self._open_until = now + pause * (1 + jitter)
