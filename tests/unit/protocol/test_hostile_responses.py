@@ -284,7 +284,7 @@ def test_decoder_half_a_character_reads_the_same_in_any_row(size: int) -> None:
     sent = [ROW | {"CallID": f"{n}\ud800"} for n in range(3)]
     told = set()
     for text in (json.dumps(sent), json.dumps(sent, ensure_ascii=False)):
-        data = b'{"ERROR_NUMBER":0,"CDR_LIST":' + text.encode("utf-8", "surrogatepass") + b',"TOTAL_HITS":3}'
+        data = f'{{"ERROR_NUMBER":0,"CDR_LIST":{text},"note":"\ud800","TOTAL_HITS":3}}'.encode("utf-8", "surrogatepass")
         for loads in parsers():
             response = read(data, size, loads)
             told.add((tuple(record.call_id for record in response.records), response.total_hits))

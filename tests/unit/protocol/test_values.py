@@ -60,6 +60,7 @@ from voicenter_cdr.errors import Problem
         ("CallerNumber", "0501234567", "0501234567"),
         ("CallerNumber", "+972501234567", "+972501234567"),
         ("CallerNumber", None, None),
+        ("UserId", 70, "70"),
         ("DTMFData", [], ()),
         ("DTMFData", "", None),
         ("DTMFData", None, None),
@@ -331,6 +332,27 @@ def test_value_columns_of_what_was_seen_before_are_read_at_once(name: CdrField, 
     once = [decoder.scalar(value) for value in column]
     assert decoder.column(column) is not None
     assert list(decoder.column(column) or ()) == once
+
+
+def is_kept(decoder: values.FieldDecoder, value: Any) -> bool:
+    decoder.scalar(value)
+    try:
+        return decoder.column([value]) is not None
+    except LookupError:
+        return False
+
+
+@pytest.mark.parametrize("name", [CdrField.QUEUE_NAME, CdrField.DIAL_STATUS, CdrField.DTMF_DATA])
+def test_value_pools_keep_few_short_values(name: CdrField, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither many values nor long ones stay in memory for as long as a client lives."""
+    monkeypatch.setattr(values, "_POOL_SIZE", 5)
+    decoder = values.field_decoders()[name]
+    texts = ["x" * 2_000, *[f"text {number}" for number in range(20)]]
+    column = [[{"LayerName": text}] for text in texts] if name is CdrField.DTMF_DATA else texts
+    kept = [is_kept(decoder, value) for value in column]
+    assert not kept[0]
+    assert kept[1]
+    assert 4 <= sum(kept) <= 5
 
 
 @given(
