@@ -172,7 +172,7 @@ class ResponseDecoder:
         # Refused before they are decoded, so that time has a bound as well.
         if len(self._rows) + len(rows) > self._max_rows:
             raise self._too_large(f"at most {self._max_rows:,} records")
-        self._non_objects += len(rows) - len([row for row in rows if row and isinstance(row, dict)])
+        self._non_objects += len([row for row in rows if not row or not isinstance(row, dict)])
         if self._non_objects > _MAX_NON_OBJECTS:
             text = f"The response's list holds more than {_MAX_NON_OBJECTS:,} rows that are no records"
             raise self._decode_error(text, Problem("$.CDR_LIST", "an array of objects"))

@@ -145,7 +145,9 @@ class RecordDecoder:
         if not rows:
             return
         first, fallback_rows = len(decoded), set[int]()
-        columns = self._decode_batch([row if isinstance(row, dict) else {} for row in rows], fallback_rows)
+        are_objects = set(map(type, rows)) == {dict}
+        objects = rows if are_objects else [row if isinstance(row, dict) else {} for row in rows]
+        columns = self._decode_batch(objects, fallback_rows)
         if fallback_rows:
             columns = [list(column) for column in columns]
         for place in sorted(fallback_rows):

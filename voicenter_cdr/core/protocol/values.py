@@ -83,14 +83,14 @@ def decode_each(scalar: Callable[[Any], Any], values: Iterable[Any], fallback_ro
     return atoms
 
 
-def _hold(column: Column, *types: type) -> bool:
-    """Return true if each value is ``None`` or of exactly one of these types (``True`` is no ``int``)."""
-    return {NoneType, *types}.issuperset(map(type, column))
+_are_texts: Final = frozenset({NoneType, str}).issuperset
+_are_objects: Final = frozenset({NoneType, dict}).issuperset
 
 
-def _as_sent(*types: type) -> Callable[[Column], Column | None]:
-    """Return the twin for values that are atoms already if they are of these types."""
-    return lambda column: column if _hold(column, *types) else None
+def _as_sent(kind: type) -> Callable[[Column], Column | None]:
+    """Return the twin for values that are atoms already if they are of exactly this type (``True`` is no ``int``)."""
+    are_sent = frozenset({NoneType, kind}).issuperset
+    return lambda column: column if are_sent(map(type, column)) else None
 
 
 # --- text
@@ -107,7 +107,7 @@ def decode_text(value: Any) -> str | None:
 
 
 def decode_texts(column: Column) -> Column | None:
-    if not _hold(column, str):
+    if not _are_texts(map(type, column)):
         return None
     return [value or None for value in column] if "" in column else column
 
@@ -333,11 +333,11 @@ def decode_object(value: Any) -> tuple[Any, ...] | None:
 
 
 def decode_objects(column: Column) -> Column | None:
-    if not _hold(column, dict):
+    if not _are_objects(map(type, column)):
         return None
-    values = chain.from_iterable(map(dict.values, filter(None, column)))
-    if {dict, list}.isdisjoint(map(type, values)):
-        return [(*value, *value.values()) if value else value if value is None else () for value in column]
+    atoms = [(*value, *value.values()) if value else value if value is None else () for value in column]
+    if {dict, list}.isdisjoint(map(type, chain.from_iterable(filter(None, atoms)))):
+        return atoms
     return [value if value is None else freeze_object(value) for value in column]
 
 
