@@ -51,8 +51,8 @@ def _outcome(kind: int | None, status: str | None, sign: int | None) -> str:
 @lru_cache(4_096)
 def _sides(
     kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool
-) -> tuple[str, str | None]:
-    """Return the direction, and what stands for the customer's number; ``None`` where neither side shows it."""
+) -> tuple[str, bool | None]:
+    """Return the direction, and ``True`` if the caller is the customer; ``None`` where neither side shows a number."""
     cdr = Cdr(
         started_at=EPOCH,
         cdr_type=_kind(kind),
@@ -62,10 +62,11 @@ def _sides(
         caller_extension="100" if has_extension else None,
     )
     with_numbers = evolve(cdr, caller_number=_CALLER, target_number=target or _TARGET)
-    return direction(cdr).value, customer_number(with_numbers)
+    customer = customer_number(with_numbers)
+    return direction(cdr).value, None if customer is None else customer == _CALLER
 
 
-def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, str | None]]:
+def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, bool | None]]:
     """Return :func:`_sides` of each row."""
     callers = _stand_ins(batch.column("caller_number"), _CALLER)
     targets = _stand_ins(batch.column("target_number"), _TARGET)
@@ -76,7 +77,7 @@ def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, str | None]]:
 def _stand_ins(numbers: Sequence[str | None], any_number: str) -> Sequence[str | None]:
     """Return what stands for each number: the rules separate numbers, codes of extensions and nothing."""
     if "".join(filter(None, numbers)).isdecimal():
-        return [number and any_number for number in numbers]
+        return [any_number] * len(numbers) if all(numbers) else [number and any_number for number in numbers]
     made = {
         number: any_number if number.isdecimal() or not is_extension_code(number) else _CODE
         for number in filter(None, set(numbers))
@@ -99,8 +100,8 @@ def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
     callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
     found = [
-        caller if customer == _CALLER else customer and target
-        for (_, customer), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
+        caller if is_caller else target if is_caller is False else None
+        for (_, is_caller), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
     ]
     if not _are_normal("\n".join([*filter(None, found), ""])):
         found = [
