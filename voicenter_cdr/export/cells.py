@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache, partial
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, Final
 
 from voicenter_cdr._times import EPOCH, to_iso_utc
@@ -71,6 +72,8 @@ _SAMPLE: Final = 64
 _CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range(3_600))
 """Minutes and seconds of an hour as text."""
 
+_FRACTION: Final = attrgetter("microsecond")
+
 
 def map_distinct(function: Callable[[Values], Values], values: Values) -> Values:
     """Apply a function of many scalars to each different one once, if they repeat."""
@@ -81,7 +84,7 @@ def map_distinct(function: Callable[[Values], Values], values: Values) -> Values
     if len(distinct) * 3 > len(values) or _is_ambiguous(distinct, values):
         return function(values)
     made = dict(zip(distinct, function(distinct), strict=True))
-    return list(map(made.__getitem__, values))
+    return [*made.values()] * len(values) if len(made) == 1 else list(map(made.__getitem__, values))
 
 
 def _is_ambiguous(distinct: Values, values: Values) -> bool:
@@ -107,10 +110,12 @@ def _hour(hour: int) -> str:
 
 def iso_times(values: Sequence[datetime]) -> list[str]:
     """Return each instant as text in UTC (:func:`~voicenter_cdr._times.to_iso_utc`)."""
-    if max([value.microsecond for value in values], default=0):
+    if any(map(_FRACTION, values)):
         return list(map(to_iso_utc, values))
-    gone = [value - EPOCH for value in values]
-    return [_hour(since.days * 24 + since.seconds // 3_600) + _CLOCK[since.seconds % 3_600] for since in gone]
+    return [
+        _hour((since := value - EPOCH).days * 24 + since.seconds // 3_600) + _CLOCK[since.seconds % 3_600]
+        for value in values
+    ]
 
 
 def plain_values(column: Column, batch: RecordBatch, *, raw_names: bool = False) -> tuple[Values, bool]:
@@ -234,9 +239,8 @@ def check_range(column: Column, values: Sequence[Any]) -> None:
     if column.kind not in _BITS:
         return
     end = 2 ** (_BITS[column.kind] - 1)
-    known = [value for value in values if value is not None]
-    are_whole = all(issubclass(kind, int) for kind in set(map(type, known)))
-    if known and not (are_whole and -end <= min(known) <= max(known) < end):
+    are_whole = all(issubclass(kind, int | None) for kind in set(map(type, values)))
+    if not (are_whole and -end <= min(known := [0, *filter(None, values)]) <= max(known) < end):
         raise misfit_error(column, f"a whole number of {_BITS[column.kind]} bits")
 
 

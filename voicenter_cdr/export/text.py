@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
@@ -169,7 +168,7 @@ class CsvSink(_TextSink):
         if len(self._columns) == 1:  # a line of one empty cell would be no line at all
             lines = [line or '""' for line in lines]
         end = "\r\n" if self._excel else "\n"
-        return (end.join(lines) + end).encode("utf-8", "backslashreplace")
+        return end.join([*lines, ""]).encode("utf-8", "backslashreplace")
 
     def _cells(self, column: Column, batch: RecordBatch) -> Sequence[str]:
         if column.kind is Kind.TIMESTAMP and self._excel:
@@ -178,7 +177,7 @@ class CsvSink(_TextSink):
         cell = _excel_cell if self._excel else _cell
         with contextlib.suppress(TypeError):  # of a column of one's own, whose values are not of its kind
             if column.kind in _NUMBERS:
-                return map_distinct(partial(_number_cells, cell), values)
+                return _number_cells(cell, values)
             texts = values
             if self._excel:
                 texts = map_distinct(_guard_json_texts if is_json else _guard_texts, texts)
@@ -187,7 +186,9 @@ class CsvSink(_TextSink):
 
 
 def _number_cells(cell: Callable[[Any], str], values: Sequence[Any]) -> Sequence[str]:
-    return list(map(repr, values)) if set(map(type, values)) == {int} else [cell(value) for value in values]
+    if set(map(type, values)) == {int}:
+        return list(map(repr, values))
+    return map_distinct(lambda repeated: list(map(cell, repeated)), values)
 
 
 def _json_cells(values: Sequence[str | None]) -> Sequence[str]:
@@ -199,8 +200,8 @@ def _json_cells(values: Sequence[str | None]) -> Sequence[str]:
 def _text_cells(values: Sequence[str | None]) -> Sequence[str]:
     """Return texts as cells; that any needs quotes is seen at once for all. Raises ``TypeError`` for other values."""
     texts: Sequence[Any] = values
-    if None in values or "" in values:
-        texts = ["" if value is None else '""' if value == "" else value for value in values]
+    if not all(values):
+        texts = [value or ("" if value is None else '""' if value == "" else value) for value in values]
     joined = "".join(texts)
     if '"' in joined or "," in joined or "\n" in joined or "\r" in joined:
         return map_distinct(lambda repeated: ["" if text is None else _quote(text) for text in repeated], values)

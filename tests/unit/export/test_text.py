@@ -96,7 +96,7 @@ def test_csv_of_nothing_has_its_header() -> None:
 @pytest.mark.parametrize("excel", [False, True])
 def test_csv_own_column_of_other_values_than_its_kind_has_them_as_json(excel: bool) -> None:
     """Numbers where texts are declared, or texts where numbers are, stand in the file as they are."""
-    values: dict[str, Any] = {"five": 5, "zero": 0, "half": [0.5], "no": False, "none": "", "yes": "a,b"}
+    values: dict[str, Any] = {"five": 5, "zero": 0, "half": [0.5], "list": [], "no": False, "none": "", "yes": "a,b"}
     columns = [
         Column(name, name, kind, "Own.", derive=lambda cdr, value=value: value if cdr.call_id else None)
         for kind in (Kind.TEXT, Kind.INT16)
@@ -104,7 +104,7 @@ def test_csv_own_column_of_other_values_than_its_kind_has_them_as_json(excel: bo
     ]
     records = [Cdr(started_at=MOMENT), *[Cdr(started_at=MOMENT, call_id="1")] * 2]
     lines = written(CsvSink, [records], columns=columns, excel=excel).decode().splitlines()
-    assert lines[1:] == ["," * 11, *[",".join(['5,0,[0.5],false,"","a,b"'] * 2)] * 2]
+    assert lines[1:] == ["," * 13, *[",".join(['5,0,[0.5],[],false,"","a,b"'] * 2)] * 2]
 
 
 def test_csv_of_one_empty_cell_keeps_its_line() -> None:
