@@ -136,10 +136,10 @@ async def ours(url: str, heart: Heart, *, gzip: bool, **options: Any) -> int:
         return count
 
 
-async def ours_by_page(url: str, heart: Heart) -> int:
+async def ours_by_page(url: str, heart: Heart, transport: httpx.AsyncBaseTransport | None = None) -> int:
     """Every page, its records not made."""
     query = CdrQuery(START, START + timedelta(days=DAYS))
-    async with CdrClient(code="sandbox-code", base_url=url, rate_limit=FAST) as client:
+    async with CdrClient(code="sandbox-code", base_url=url, rate_limit=FAST, transport=transport) as client:
         await client.count(CdrQuery(START, START + timedelta(seconds=1)))
         count = 0
         async with heart:
@@ -155,6 +155,17 @@ class Plain(httpx.AsyncHTTPTransport):
         """Without the header."""
         request.headers["accept-encoding"] = "identity"
         return await super().handle_async_request(request)
+
+
+class LatestFirst(httpx.AsyncHTTPTransport):
+    """Gets answers in descending order, as from a service that does not sort as it was asked to."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """With the opposite order."""
+        body = (await request.aread()).replace(b'"asc"', b'"desc"')
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+        asked = httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+        return await super().handle_async_request(asked)
 
 
 async def by_hand(url: str, heart: Heart, parse: Callable[[bytes], Awaitable[Any]]) -> int:
@@ -186,6 +197,7 @@ def run() -> dict[str, Any]:
             "iter_all, gzip": lambda heart: ours(url, heart, gzip=True),
             'iter_all, order="any", gzip': lambda heart: ours(url, heart, gzip=True, order="any"),
             "iter_pages, gzip": lambda heart: ours_by_page(url, heart),
+            "iter_pages, gzip, latest first": lambda heart: ours_by_page(url, heart, LatestFirst()),
             "httpx, json.loads inline": lambda heart: by_hand(url, heart, _inline),
             "httpx, json.loads in a thread": lambda heart: by_hand(url, heart, _thread),
         }
