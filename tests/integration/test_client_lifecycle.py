@@ -135,6 +135,25 @@ async def test_iter_pages_taken_pages_are_freed_without_the_collector(order: Any
     assert 0 < held <= 50
 
 
+async def test_iter_pages_workers_that_wait_hold_no_page_that_was_taken() -> None:
+    """With the last page nothing else is held; workers would free theirs all in one turn of the event loop."""
+    service = Service(minute_rows(200), latency=1.0)
+    gc.collect()
+    gc.disable()
+    try:
+        before, taken, held = _held_rows(), 0, 0
+        async with (
+            service.client(rate_limit=RateLimit(10_000, 1.0), concurrency=4) as client,
+            aclosing(client.iter_pages(query(10_000))) as pages,
+        ):
+            async for page in pages:
+                taken, held, last = taken + len(page), _held_rows() - before, len(page)
+    finally:
+        gc.enable()
+    assert taken == 200
+    assert held == last
+
+
 async def test_iter_pages_left_early_frees_its_pages_without_the_collector() -> None:
     """Cancelled workers hold no page that was not taken."""
     service = Service(minute_rows(200), latency=1.0)

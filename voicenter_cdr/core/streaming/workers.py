@@ -156,6 +156,7 @@ class WorkerPool:
                 self._sender.release_permit(permit)
                 continue
             await self._send(request, permit)
+            del request  # its segment's pages would be freed with those of all other workers, in one turn of the loop
             self._capacity_freed.set()
             self._progress.set()
 
