@@ -147,13 +147,19 @@ def test_planner_counts_below_an_earlier_page_raise() -> None:
         answer_next(planner, make_page([*range(110, 115)], 7))
 
 
-def test_planner_doubtful_pages_are_counted_from_the_last_plain_one() -> None:
-    """Four contradictions, then a plain page: four more are not yet too many."""
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_planner_doubtful_pages_are_counted_from_the_last_plain_one(is_plain: bool) -> None:
+    """Four contradictions, then a plain page: four more are not yet too many, a fifth is."""
     planner = WindowPlanner([Window(0, 1_000)], page_cap=4)
     doubtful = PageInfo([10, 20], 2, 9)
-    for page in (*[doubtful] * 4, make_page(BEFORE, 6), *[doubtful] * 4, make_page(BEFORE[:3], 3)):
+    for page in (*[doubtful] * 4, make_page(BEFORE, 6), *[doubtful] * 4):
         answer_next(planner, page)
-    assert [window for window, _ in planner.pop_complete()] == [Window(0, 39)]
+    if is_plain:
+        answer_next(planner, make_page(BEFORE[:3], 3))
+        assert [window for window, _ in planner.pop_complete()] == [Window(0, 39)]
+    else:
+        with pytest.raises(CountMismatchError):
+            answer_next(planner, doubtful)
 
 
 @pytest.mark.parametrize("seconds", [[10], [10, 20, 30, 40, 50, 60, 70]])
