@@ -19,9 +19,9 @@ _LARGEST_FILL: Final = 0.94
 """Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
-_SPENT: Final = 0.085
+_SPENT: Final = 0.065
 """Requests beyond whole pages, for each page, from which on cuts are made sparingly."""
-_SPENT_AT_ONCE: Final = 3
+_SPENT_AT_ONCE: Final = 4
 """Requests that a plan of few pages may spend besides."""
 _ENOUGH_UNSEEN: Final = 3
 """Rows at lower bounds, none of which was seen, that make bounds worth taking for exclusive."""
@@ -39,8 +39,8 @@ class _CutRule:
     """Pages a segment must hold to be worth a cut."""
 
 
-_FREE_CUTS: Final = _CutRule(1.5, 3)
-_SPARING_CUTS: Final = _CutRule(2.0, 5)
+_FREE_CUTS: Final = _CutRule(1.3, 3)
+_SPARING_CUTS: Final = _CutRule(1.9, 4)
 
 
 @frozen
@@ -366,7 +366,7 @@ class Schedule:
         # A cut somewhat below whole pages costs no further request, if density is right. Of a part whose end is fixed,
         # so does any cut that leaves the room of its last page to both parts: aim at the middle of it.
         margin = (1 - pages % 1) / 2 if pages / 2 <= limit else _CUT_MARGIN
-        rows = (max(1, round(min(pages / 2, limit) + margin)) - margin) * self.page_cap
+        rows = _fill_pages(min(pages / 2, limit) * self.page_cap, self.page_cap, margin)
         middle = min(max(self._reach(segment, rows), segment.start + 4), segment.stop - 4)
         behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
         behind.is_settled = False
@@ -392,7 +392,11 @@ class Schedule:
             return after
         # Beyond the burst, other unusual rows may lie anywhere.
         usual, counted = self._density.predict(start, stop), self._estimate_rows(segment)
-        return self._density.reach(after, stop, (rows - burst) * usual / (counted - burst))
+        expected = (rows - burst) * usual / (counted - burst)
+        # Most likely none lies in so short a part of the whole: then the usual ones fill its pages.
+        if self._in_order and segment is self._waiting[-1]:
+            expected = _fill_pages(expected, self.page_cap, _CUT_MARGIN)
+        return self._density.reach(after, stop, expected)
 
     def _shorten(self, segment: Segment) -> None:
         """Keep to periods that are not refused and, where totals prove nothing, to part of a page."""
@@ -406,6 +410,11 @@ class Schedule:
             if min(stops) < segment.stop:
                 self.insert_after(segment, Segment(min(stops), segment.stop, segment.end))
             segment.stop = segment.end = min(stops)
+
+
+def _fill_pages(rows: float, page_cap: int, margin: float) -> float:
+    """Round rows to whole pages, one at least, less a part of a page."""
+    return (max(1, round(rows / page_cap + margin)) - margin) * page_cap
 
 
 def find_border(seconds: Sequence[int], start: int) -> int:
