@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -129,13 +130,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return command
 
 
-def process(*words: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the command in a process of its own."""
+@contextmanager
+def process(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a process of its own, which is ended if the test fails meanwhile."""
     code = "import sys; from voicenter_cdr.cli import main; sys.exit(main())"
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
-    )
+    ) as command:
+        try:
+            yield command
+        except BaseException:
+            command.kill()
+            raise

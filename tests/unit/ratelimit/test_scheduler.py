@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -201,16 +202,19 @@ def test_scheduler_any_crowd_uses_the_budget(
     run_virtual(main())
 
 
+async def note_turn(scheduler: RequestScheduler, order: list[str], name: str, *, interactive: bool) -> None:
+    """Note the name of a caller as its turn comes, and send."""
+    permit = await scheduler.acquire(interactive=interactive, max_wait=None)
+    order.append(name)
+    await scheduler.mark_sent(permit)
+
+
 async def test_scheduler_interactive_callers_pass_a_bulk_one_four_times() -> None:
     """People at a screen go first, and a waiting bulk request still has its turn."""
     scheduler, order = RequestScheduler(RateLimit(1, 10.0, grace=0.0), CountingLimiter()), list[str]()
     await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
 
-    async def call(name: str, *, interactive: bool) -> None:
-        permit = await scheduler.acquire(interactive=interactive, max_wait=None)
-        order.append(name)
-        await scheduler.mark_sent(permit)
-
+    call = partial(note_turn, scheduler, order)
     tasks = [asyncio.create_task(call("head", interactive=True))]
     await asyncio.sleep(0)
     tasks += [asyncio.create_task(call(f"bulk{n}", interactive=False)) for n in range(2)]
@@ -225,11 +229,7 @@ async def test_scheduler_only_passing_a_waiting_bulk_caller_counts() -> None:
     scheduler, order = RequestScheduler(RateLimit(1, 10.0, grace=0.0), CountingLimiter()), list[str]()
     await scheduler.mark_sent(await scheduler.acquire(interactive=True, max_wait=None))
 
-    async def call(name: str, *, interactive: bool) -> None:
-        permit = await scheduler.acquire(interactive=interactive, max_wait=None)
-        order.append(name)
-        await scheduler.mark_sent(permit)
-
+    call = partial(note_turn, scheduler, order)
     early = [asyncio.create_task(call(f"early{n}", interactive=True)) for n in range(6)]
     await early[4]
     bulk = [asyncio.create_task(call(f"bulk{n}", interactive=False)) for n in range(2)]
