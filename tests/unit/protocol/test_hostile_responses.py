@@ -103,6 +103,31 @@ def test_decoder_endless_response_ends_in_an_error(kind: str) -> None:
     assert longest < 5
 
 
+@pytest.mark.parametrize("size", [100, CHUNK])
+def test_decoder_holds_at_most_so_many_records(size: int) -> None:
+    """However they arrive; one more is refused."""
+    for count in (3, 4):
+        decoder = ResponseDecoder(max_rows=3)
+        too_many = pytest.raises(DecodeError, match=r"does not end .*at most 3 records")
+        with too_many if count > 3 else contextlib.nullcontext():
+            for chunk in batched_bytes(body([ROW] * count), size):
+                decoder.feed(chunk)
+            assert decoder.finish().row_count == 3
+
+
+def test_decoder_record_without_end_is_reported_whole() -> None:
+    """With its place, the status and what to do."""
+    decoder = ResponseDecoder(content_type="application/json", status=203)
+    decoder.feed(b'{"ERROR_NUMBER":0,"CDR_LIST":[{"CallID":"1","Date":"2026-07-14T08:31:09Z"},{"CallID":"2","Date":"')
+    with pytest.raises(DecodeError) as raised:
+        decoder.feed(b"x" * 2**21)
+    assert str(raised.value) == (
+        "The response holds a record without end ($.CDR_LIST[1]: expected a record of at most 1,048,576 bytes)\n"
+        "The service answered in a form that is not known; report it."
+    )
+    assert (raised.value.status, raised.value.content_type) == (203, "application/json")
+
+
 @pytest.mark.parametrize("size", sample([7, 1, 300], 3))
 def test_decoder_small_chunks_take_linear_time(size: int) -> None:
     """A row of 200 KB that arrives in small pieces is not parsed again for each of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -71,16 +72,17 @@ def test_decoder_date_counts_before_the_epoch() -> None:
     assert answer.seconds == (1784017870, 1784017871, None)
 
 
-def test_decoder_rows_are_parsed_by_what_was_given() -> None:
-    """A faster parser is used for the rows of an answer."""
-    parsed: list[bytes] = []
+@pytest.mark.parametrize("size", [300, 100_000])
+def test_decoder_rows_are_parsed_by_what_was_given(size: int) -> None:
+    """A faster parser is used for all rows of an answer, the last ones too."""
 
     def loads(data: bytes) -> Any:
-        parsed.append(data)
-        return json.loads(data)
+        return json.loads(data, parse_float=lambda _: 2.5)
 
-    assert len(read(body(RECORD, RECORD), loads=loads).rows) == 2
-    assert parsed
+    decoder, data = ResponseDecoder(loads=loads), body(*[RECORD | {"Price": 1.25}] * 5)
+    for at in range(0, len(data), size):
+        decoder.feed(data[at : at + size])
+    assert [record.price_agorot for record in decoder.finish().records] == [Decimal("2.5")] * 5
 
 
 def test_decoder_epoch_begins_with_0() -> None:
