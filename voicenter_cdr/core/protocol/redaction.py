@@ -13,7 +13,9 @@ __all__ = ["find_address", "redact", "secret_pattern"]
 _LONG_DIGITS: Final = re.compile(r"(?<![+(])[+(]*+\d(?:[\s.\-/()]*+\d){6,}")
 """Seven digits or more, however they are grouped. Possessive, since the service may send megabytes of brackets."""
 
-_ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}\b")
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_ADDRESS: Final = re.compile(rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b|\b[0-9a-fA-F]{{0,4}}(?::[0-9a-fA-F]{{0,4}}){{2,7}}\b")
+"""A phone number may be grouped like one, but begins with 0 or is out of its range."""
 
 _MAX_LENGTH: Final = 200
 """Characters of the service's texts that are shown."""
