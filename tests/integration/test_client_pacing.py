@@ -7,6 +7,7 @@ import itertools
 import json
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from support.scripted_service import (
@@ -22,7 +23,7 @@ from support.scripted_service import (
     refusal,
 )
 
-from voicenter_cdr import CdrClient, RateLimit, RateLimitError
+from voicenter_cdr import CdrClient, ConfigurationError, RateLimit, RateLimitError
 from voicenter_cdr.core.planning.planner import WindowPlanner
 
 
@@ -183,6 +184,22 @@ class Permits:
             raise RateLimitError.unshared("gone")
 
 
+class BehindProxy(SlowToConnect):
+    """Asks a proxy for a tunnel before, as httpcore does."""
+
+    def __init__(self, delays: list[float], *, before: float = 0.0) -> None:
+        super().__init__(delays)
+        self.before = before
+        self.tunnels = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.before)
+        tunnel = httpcore.Request("CONNECT", "http://relay.test:8080")
+        await request.extensions["trace"]("http11.send_request_headers.started", {"request": tunnel})
+        self.tunnels += 1
+        return await super().handle_async_request(request)
+
+
 @pytest.mark.parametrize(("delay", "asked"), [(0.0, 1), (0.7, 1), (0.8, 2), (70.0, 2)])
 async def test_limiter_stale_permit_is_asked_for_again(delay: float, asked: int) -> None:
     """A limiter counts from its permit: where the request is written much later, the limiter is asked again before."""
@@ -195,16 +212,32 @@ async def test_limiter_stale_permit_is_asked_for_again(delay: float, asked: int)
 async def test_limiter_time_to_a_proxy_ages_the_permit() -> None:
     """The handshake with a proxy does not count as the request."""
 
-    class Proxied(SlowToConnect):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            await asyncio.sleep(0.7)
-            await request.extensions["trace"]("http11.send_request_headers.started", {})
-            return await super().handle_async_request(request)
-
     limiter = Permits()
-    async with CdrClient(code=CODE, transport=Proxied([0.7]), limiter=limiter) as client:
+    async with CdrClient(code=CODE, transport=BehindProxy([1.4]), limiter=limiter) as client:
         await client.fetch(query())
     assert limiter.asked == 2
+
+
+async def test_slow_tunnels_send_no_more_than_the_limit() -> None:
+    """A permit lives until its request is sent, however long the proxy takes to open the tunnel."""
+    transport = BehindProxy([70.0] * 3)
+    async with CdrClient(code=CODE, transport=transport, rate_limit=RateLimit(3, 60.0), concurrency=1) as client:
+        fetched = asyncio.gather(*[client.fetch(query()) for _ in range(9)])
+        await asyncio.sleep(69.0)
+        assert client.budget.free_permits == 0
+        await fetched
+    assert busiest(transport.starts) == 3
+
+
+async def test_tunnel_is_not_opened_once_the_client_is_closed() -> None:
+    """The proxy would open it for nobody."""
+    transport = BehindProxy([0.0], before=5.0)
+    async with CdrClient(code=CODE, transport=transport) as client:
+        call = asyncio.create_task(client.fetch(query()))
+        await asyncio.sleep(1.0)
+    with pytest.raises(ConfigurationError, match="closed"):
+        await call
+    assert (transport.tunnels, transport.starts) == (0, [])
 
 
 async def test_limiter_failing_when_asked_again_sends_nothing() -> None:

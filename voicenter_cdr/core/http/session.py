@@ -289,9 +289,14 @@ class ApiSession:
         if connections is None or not self.scheduler.is_open_for(permit):
             raise closed_error()
 
-        async def trace(event: str, _: Any) -> None:
-            if event.endswith("send_request_headers.started"):  # to a proxy, too
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if not event.endswith("send_request_headers.started"):
+                return
+            # A proxy may take longer to open a tunnel than a permit lives that is marked as sent.
+            if getattr(info.get("request"), "method", None) != b"CONNECT":
                 await self.scheduler.mark_sent(permit)
+            elif not self.scheduler.is_open_for(permit):
+                raise closed_error()
 
         message = httpx.Request(
             request.method,
