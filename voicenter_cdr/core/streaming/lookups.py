@@ -79,7 +79,8 @@ async def estimate_cost(sender: QuerySession, *, page_cap: int) -> Estimate:
     check_time_zone(page, request.first, request.last)
     records, is_exact = estimate_rows(window, page, page_cap=page_cap)
     pages = -(-records // page_cap)
-    requests = max(1, pages) if pages < 2 else pages + 1 + pages // 20
+    # The first one is truncated, and each of the first cuts loses a part of a page.
+    requests = max(1, pages) if pages < 2 else pages + 2 + pages // 20
     session = sender.session
     seconds = estimate_duration(requests, session.rate_limit, loop.time() - began, session.concurrency)
     return Estimate(
