@@ -30,8 +30,10 @@ THRESHOLDS = ("--menu", "--voicemail", "--answer-within", "45", "--short-talk", 
 @pytest.mark.parametrize(
     ("views", "report", "both"),
     [
-        (("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31"), ()),
-        ((), (), ()),
+        pytest.param(
+            ("--to", "2026-07-31"), ("--from", "2026-07-01", "--to", "2026-07-31"), (), marks=pytest.mark.long
+        ),
+        pytest.param((), (), (), marks=pytest.mark.long),
         ((), (), (*THRESHOLDS, "--after-call", "9")),
     ],
 )
