@@ -207,6 +207,15 @@ def test_take_segment_in_order_usual_rows_before_a_cut_of_the_last_fill_pages(co
     assert schedule.segments[0].stop == pytest.approx(stop, abs=2)
 
 
+@pytest.mark.parametrize(("counted", "stop"), [(1_000, 10_900), (1_052, 10_361), (1_053, 9_900)])
+def test_take_segment_in_order_count_that_is_nearly_usual_shows_how_wrong_density_is(counted: int, stop: int) -> None:
+    """Nearly usual rows fill no pages by themselves: the others are theirs, and would be one page more."""
+    schedule = make_schedule(Window(0, 100_000))
+    take_counted(schedule, 1_000).rows_to_end = counted
+    schedule.take_segment()
+    assert schedule.segments[0].stop == pytest.approx(stop, abs=2)
+
+
 def test_take_segment_short_is_cut_four_seconds_from_its_ends() -> None:
     """Both parts keep some seconds, whatever density says."""
     schedule = make_schedule(Window(0, 9))

@@ -19,6 +19,8 @@ _LARGEST_FILL: Final = 0.94
 """Part of a page that a window aims at where density has proved right."""
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
+_NEARLY_USUAL: Final = 0.95
+"""Part of a count from which on the rows to expect are nearly all of it."""
 _SPENT: Final = 0.065
 """Requests beyond whole pages, for each page, from which on cuts are made sparingly."""
 _SPENT_AT_ONCE: Final = 4
@@ -393,8 +395,9 @@ class Schedule:
         # Beyond the burst, other unusual rows may lie anywhere.
         usual, counted = self._density.predict(start, stop), self._estimate_rows(segment)
         expected = (rows - burst) * usual / (counted - burst)
-        # Most likely none lies in so short a part of the whole: then the usual ones fill its pages.
-        if self._in_order and segment is self._waiting[-1]:
+        # Most likely none lies in so short a part of the whole: then the usual ones fill its pages. A count that is
+        # nearly usual shows how wrong density is instead.
+        if usual < _NEARLY_USUAL * counted and self._in_order and segment is self._waiting[-1]:
             expected = _fill_pages(expected, self.page_cap, _CUT_MARGIN)
         return self._density.reach(after, stop, expected)
 
