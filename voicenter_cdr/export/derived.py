@@ -103,7 +103,7 @@ def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
         caller if is_caller else target if is_caller is False else None
         for (_, is_caller), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
     ]
-    if not _are_normal("\n".join([*filter(None, found), ""])):
+    if "" in found or not _are_normal("\n".join([*filter(None, found), ""])):
         found = [
             None if not number else number if _is_normal(number) else _identifying_number(number) for number in found
         ]

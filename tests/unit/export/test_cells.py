@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.full_records import FULL, MOMENT
 
@@ -39,6 +39,7 @@ legs = st.builds(
 
 
 @given(st.lists(legs, max_size=8))
+@example([Cdr(started_at=MOMENT, cdr_type=CdrType(8), caller_number="", did="0722776700")])
 def test_derived_columns_of_a_batch_equal_the_rules_of_calls(records: list[Cdr]) -> None:
     """A column that is made for a whole batch holds what the rule says of each record alone."""
     batch = RecordBatch.of(records)
