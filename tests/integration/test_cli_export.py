@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,16 @@ def test_export_to_a_full_disk_is_one_line(run: Run) -> None:
     assert done.err.startswith("Writing failed: No space left on device\n")
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C ends what runs, also where the tests are a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @POSIX
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")],
