@@ -9,14 +9,15 @@ import random
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from attrs import define, field, frozen
+from attrs import frozen
 
+from voicenter_cdr.sandbox.call_facts import CallFact, GeneratedCall, make_fact
 from voicenter_cdr.sandbox.population import EPOCH, call_id_time
 
-__all__ = ["CallCentre", "CallFact"]
+__all__ = ["CallCentre"]
 
 _ZONE: Final = ZoneInfo("Asia/Jerusalem")
 
@@ -110,40 +111,6 @@ _TEXTS: Final = {
 }
 
 
-@frozen(kw_only=True)
-class CallFact:
-    """Truth about one call, for tests of code that works on the records."""
-
-    direction: Literal["inbound", "outbound", "other"]
-    """Side that began."""
-    customer: str | None = field(repr=False)
-    """The customer's number in its one spelling; ``None`` if it was withheld."""
-    outcome: str
-    """The status that counts for the customer."""
-    call_ids: tuple[str, ...]
-    """The CallIDs of its records, the first call's first."""
-    cdr_types: tuple[int, ...]
-    """The types of its records, in order of time."""
-    agents: tuple[str, ...]
-    """Codes of the representatives who spoke, in order."""
-    started_at: datetime
-    """Start of its first record, UTC."""
-    legs: tuple[int, ...]
-    """The places of its records in the population, in order of time; those outside of its period have none."""
-    returns: str | None = None
-    """The first CallID of the missed call that this one returns."""
-    returned: bool = False
-    """``True`` if another call of the truth returns this one."""
-    missed_at: datetime | None = None
-    """Start of the leg on which a caller was lost after the last talk of the call; UTC, ``None`` if they were not."""
-    entries: tuple[tuple[str, str], ...] = ()
-    """Name and status of every queue that the caller entered, in order."""
-    waited: int = 0
-    """Seconds of waiting up to the first answer, on all legs of the customer."""
-    talked: int = 0
-    """Seconds of talk between the customer and people of the call centre."""
-
-
 @frozen
 class _Agent:
     name: str
@@ -152,28 +119,14 @@ class _Agent:
     department: str
 
 
-@define
-class _Call:
-    """A call while it is generated."""
-
-    at: datetime
-    customer: str | None
-    direction: Literal["inbound", "outbound", "other"]
-    outcome: str = ""
-    returns: str | None = None
-    rows: list[tuple[datetime, float, dict[str, Any]]] = field(factory=list)
-    agents: list[str] = field(factory=list)
-
-
 class CallCentre:
     """The records of a synthetic call centre between two instants, as a population for a sandbox.
 
     ``calls_per_day`` is the mean of a full working day; ``agents`` how many people answer, in ``queues`` (1 to 8).
     ``truth`` holds the facts of every call. Records appear two to seven minutes after their call ended. Waits and
     agents are drawn for each call by itself: there is no queue in which calls wait for each other. ``varied`` adds
-    rarer
-    calls: some that continue in a second queue, at an extension or at voicemail, a predictive dialer without an agent,
-    withheld and toll-free numbers, and agents who are not logged in.
+    rarer calls: some that continue in a second queue, at an extension or at voicemail, a predictive dialer without an
+    agent, withheld and toll-free numbers, and agents who are not logged in.
     """
 
     def __init__(
@@ -205,7 +158,7 @@ class CallCentre:
             legs[row[3]].append(place)
         returned = {call.returns for call in calls if call.returns}
         self.truth: tuple[CallFact, ...] = tuple(
-            _fact(call, at, returned) for call, at in zip(calls, legs, strict=True)
+            make_fact(call, at, returned) for call, at in zip(calls, legs, strict=True)
         )
         self.times: Sequence[int] = array("q", [(row[0] - EPOCH) // timedelta(milliseconds=1) for row in rows])
         self.appearances: Sequence[float] | None = array("d", [row[1] for row in rows])
@@ -230,7 +183,7 @@ class CallCentre:
 
     # -- a day
 
-    def _day(self, day: date) -> Iterator[_Call]:
+    def _day(self, day: date) -> Iterator[GeneratedCall]:
         rng = random.Random(f"{self._seed}:{day.isoformat()}")
         weight = _WEEK[day.weekday()]
         hours = _FRIDAY if day.weekday() == 4 else _HOURS
@@ -246,17 +199,17 @@ class CallCentre:
             if missed and call.customer is not None and rng.random() < 0.35:
                 yield self._return(rng, call, call.customer)
 
-    def _return(self, rng: random.Random, missed: _Call, customer: str) -> _Call:
+    def _return(self, rng: random.Random, missed: GeneratedCall, customer: str) -> GeneratedCall:
         at = missed.at + timedelta(seconds=rng.randrange(300, 7_200))
         make = self._outgoing if rng.random() < 0.6 else self._click2call
-        call: _Call = make(rng, at, customer)
+        call: GeneratedCall = make(rng, at, customer)
         call.returns = str(missed.rows[0][2]["CallID"])
         return call
 
     # -- kinds of calls
 
-    def _queue(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        call = _Call(at, customer, "inbound")
+    def _queue(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
+        call = GeneratedCall(at, customer, "inbound")
         name, ident, department, _ = rng.choices(self._queues, [queue[3] for queue in self._queues])[0]
         wait, patience = rng.expovariate(1 / 32), rng.expovariate(1 / 240)
         chance = rng.random()
@@ -290,7 +243,7 @@ class CallCentre:
             self._forward(rng, call, first)
         return call
 
-    def _hand_on(self, rng: random.Random, call: _Call, first: dict[str, Any], agent: _Agent) -> None:
+    def _hand_on(self, rng: random.Random, call: GeneratedCall, first: dict[str, Any], agent: _Agent) -> None:
         """Let some answered calls continue: transferred, transferred with consultation, or forwarded."""
         chance = rng.random()
         ended = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
@@ -309,7 +262,7 @@ class CallCentre:
         elif chance < 0.095:
             self._row(rng, call, 23, "ANSWER", rng.randrange(3, 20), at=ended, talk=True, CustomData=origin)
 
-    def _forward(self, rng: random.Random, call: _Call, first: dict[str, Any]) -> None:
+    def _forward(self, rng: random.Random, call: GeneratedCall, first: dict[str, Any]) -> None:
         """Let an outside number answer the call that left the queue. This leg does not show the caller."""
         at = call.at + timedelta(seconds=first["RingTime"])
         more: dict[str, Any] = {"DID": "", "CallerNumber": _MAIN, "CustomData": self._origin(rng, first)}
@@ -320,32 +273,32 @@ class CallCentre:
         """Return the id of the original call, in one of the spellings of the API document."""
         return {rng.choice(("OriginalIvrUniqueID", "OriginallvrUniqueID", "originalIvrUniqueID")): first["CallID"]}
 
-    def _menu(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        call = _Call(at, customer, "inbound", "VOEND" if rng.random() < 0.7 else "TE")
+    def _menu(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
+        call = GeneratedCall(at, customer, "inbound", "VOEND" if rng.random() < 0.7 else "TE")
         self._row(rng, call, 1, call.outcome, 0, menu=True)
         return call
 
-    def _direct(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _direct(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         outcome = rng.choices(["ANSWER", "NOANSWER", "CANCEL", "BUSY", "CHANUNAVAIL"], [60, 20, 10, 7, 3])[0]
-        call = _Call(at, customer, "inbound", outcome)
+        call = GeneratedCall(at, customer, "inbound", outcome)
         self._row(rng, call, 1, outcome, rng.randrange(2, 40), agent=rng.choice(self._agents), menu=True)
         return call
 
-    def _voicemail(self, rng: random.Random, at: datetime, customer: str) -> _Call:
-        call = _Call(at, customer, "inbound", "VOICEMAIL")
+    def _voicemail(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
+        call = GeneratedCall(at, customer, "inbound", "VOICEMAIL")
         self._row(rng, call, 11, "VOICEMAIL", rng.randrange(10, 30), menu=True, talk=True)
         return call
 
-    def _outgoing(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _outgoing(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         outcome = rng.choices(["ANSWER", "NOANSWER", "BUSY", "CANCEL", "CONGESTION"], [58, 25, 8, 7, 2])[0]
-        call = _Call(at, customer, "outbound", outcome)
+        call = GeneratedCall(at, customer, "outbound", outcome)
         self._row(rng, call, 4, outcome, rng.randrange(3, 45), agent=rng.choice(self._agents))
         return call
 
     def _two_legs(
         self, rng: random.Random, at: datetime, customer: str, types: tuple[int, int], custom: dict[str, str]
-    ) -> _Call:
-        call, agent, ident = _Call(at, customer, "outbound"), rng.choice(self._agents), self._call_id(rng, at)
+    ) -> GeneratedCall:
+        call, agent, ident = GeneratedCall(at, customer, "outbound"), rng.choice(self._agents), self._call_id(rng, at)
         picked_up = rng.random() < 0.93
         reached = picked_up and rng.random() < 0.62
         call.outcome = "ANSWER" if reached else rng.choice(["NOANSWER", "BUSY"]) if picked_up else "NOTCALLED"
@@ -356,15 +309,15 @@ class CallCentre:
         self._row(rng, call, types[1], call.outcome, rng.randrange(4, 30), agent=agent, at=later, **more)
         return call
 
-    def _click2call(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _click2call(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         return self._two_legs(rng, at, customer, (9, 10), {"var_leadID": f"L-{rng.randrange(10_000)}"})
 
-    def _productive(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _productive(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         return self._two_legs(rng, at, customer, (14, 15), {"var_campaign": "501"})
 
-    def _predictive(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _predictive(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         outcome = rng.choices(["ANSWER", "NOANSWER", "BUSY"], [45, 45, 10])[0]
-        call, ident = _Call(at, customer, "outbound", outcome), self._call_id(rng, at)
+        call, ident = GeneratedCall(at, customer, "outbound", outcome), self._call_id(rng, at)
         more: dict[str, Any] = {"CallID": ident, "_campaign_id": 502}
         self._row(rng, call, 17, outcome, rng.randrange(4, 30), talk=outcome == "ANSWER", **more)
         if outcome == "ANSWER":
@@ -374,84 +327,84 @@ class CallCentre:
             self._row(rng, call, kind, "ANSWER", rng.randrange(1, 15), agent=agent, at=later, to_agent=True, **more)
         return call
 
-    def _other(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _other(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         kind = rng.choice([2, 12, 16, 20])
-        call = _Call(at, customer, "other", "ANSWER")
+        call = GeneratedCall(at, customer, "other", "ANSWER")
         self._row(rng, call, kind, "ANSWER", rng.randrange(0, 12), talk=True)
         return call
 
     # -- kinds of calls that are rarer
 
-    def _overflow(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _overflow(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call that times out in one queue, and is answered or lost in another."""
-        call = _Call(at, customer, "inbound")
+        call = GeneratedCall(at, customer, "inbound")
         first = self._entry(rng, call, "TIMEOUT", rng.randrange(30, 120))
         self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
         return call
 
-    def _requeued(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _requeued(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call that an agent transfers to a second queue."""
-        call = _Call(at, customer, "inbound")
+        call = GeneratedCall(at, customer, "inbound")
         first = self._entry(rng, call, "ANSWER", rng.randrange(1, 60))
         self._second(rng, call, first, rng.choices(["ANSWER", "ABANDONE", "TIMEOUT"], [60, 30, 10])[0])
         call.outcome = "ANSWER"
         return call
 
-    def _message(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _message(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call that ends with a message after the queue."""
-        call = _Call(at, customer, "inbound", "VOICEMAIL")
+        call = GeneratedCall(at, customer, "inbound", "VOICEMAIL")
         first = self._entry(rng, call, rng.choice(["TIMEOUT", "EXIT"]), rng.randrange(20, 90))
         later = at + timedelta(seconds=first["RingTime"])
         self._row(rng, call, 11, "VOICEMAIL", 0, at=later, talk=True, CustomData=self._origin(rng, first))
         return call
 
-    def _exit(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _exit(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call that leaves the queue by a key, for an extension."""
-        call = _Call(at, customer, "inbound", rng.choices(["ANSWER", "NOANSWER"], [70, 30])[0])
+        call = GeneratedCall(at, customer, "inbound", rng.choices(["ANSWER", "NOANSWER"], [70, 30])[0])
         first = self._entry(rng, call, "EXIT", rng.randrange(20, 90))
         later = at + timedelta(seconds=first["RingTime"])
         origin, agent = self._origin(rng, first), rng.choice(self._agents)
         self._row(rng, call, 1, call.outcome, rng.randrange(2, 25), agent=agent, at=later, CustomData=origin)
         return call
 
-    def _silent(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _silent(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call of the predictive dialer that the customer picks up and no agent takes."""
-        call, ident = _Call(at, customer, "outbound", "ABANDONE"), self._call_id(rng, at)
+        call, ident = GeneratedCall(at, customer, "outbound", "ABANDONE"), self._call_id(rng, at)
         more: dict[str, Any] = {"CallID": ident, "_campaign_id": 502}
         self._row(rng, call, 17, "ANSWER", rng.randrange(4, 30), talk=True, **more)
         later = at + timedelta(seconds=rng.randrange(8, 40))
         self._row(rng, call, 19, "ABANDONE", rng.randrange(5, 40), at=later, to_agent=True, **more)
         return call
 
-    def _withheld(self, rng: random.Random, at: datetime, _: str) -> _Call:
+    def _withheld(self, rng: random.Random, at: datetime, _: str) -> GeneratedCall:
         """Make a call with a withheld number, in one of its spellings."""
-        call = _Call(at, None, "inbound", rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
+        call = GeneratedCall(at, None, "inbound", rng.choices(["ANSWER", "ABANDONE"], [70, 30])[0])
         self._entry(rng, call, call.outcome, rng.randrange(1, 90), CallerNumber=rng.choice(_WITHHELD))
         return call
 
-    def _toll_free(self, rng: random.Random, at: datetime, _: str) -> _Call:
+    def _toll_free(self, rng: random.Random, at: datetime, _: str) -> GeneratedCall:
         """Make a call to a toll-free number of another company, in one of its spellings."""
         short = f"1800{rng.randrange(10**6):06}"
-        call = _Call(at, f"972{short}", "outbound", rng.choices(["ANSWER", "BUSY"], [80, 20])[0])
+        call = GeneratedCall(at, f"972{short}", "outbound", rng.choices(["ANSWER", "BUSY"], [80, 20])[0])
         number = rng.choice([short, f"972{short}", f"+972-1-800-{short[4:]}"])
         self._row(rng, call, 4, call.outcome, rng.randrange(3, 20), agent=rng.choice(self._agents), TargetNumber=number)
         return call
 
-    def _unlogged(self, rng: random.Random, at: datetime, customer: str) -> _Call:
+    def _unlogged(self, rng: random.Random, at: datetime, customer: str) -> GeneratedCall:
         """Make a call that an agent answers without being logged in: UserName names the user of the extension."""
-        call = _Call(at, customer, "inbound", "ANSWER")
+        call = GeneratedCall(at, customer, "inbound", "ANSWER")
         self._entry(rng, call, "ANSWER", rng.randrange(1, 60), RepresentativeName="", RepresentativeCode="")
         call.agents.clear()
         return call
 
-    def _entry(self, rng: random.Random, call: _Call, status: str, ring: int, **more: Any) -> dict[str, Any]:
+    def _entry(self, rng: random.Random, call: GeneratedCall, status: str, ring: int, **more: Any) -> dict[str, Any]:
         name, ident, department, _ = rng.choices(self._queues, [queue[3] for queue in self._queues])[0]
         agent = rng.choice(self._agents) if status == "ANSWER" else None
         return self._row(
             rng, call, 8, status, ring, agent=agent, QueueName=name, DepartmentName=department, _queue_id=ident, **more
         )
 
-    def _second(self, rng: random.Random, call: _Call, first: dict[str, Any], status: str) -> None:
+    def _second(self, rng: random.Random, call: GeneratedCall, first: dict[str, Any], status: str) -> None:
         """Let the call enter another queue; some calls keep their CallID, others name it."""
         at = call.at + timedelta(seconds=first["RingTime"] + first["Duration"])
         shared = rng.random() < 0.3
@@ -468,7 +421,7 @@ class CallCentre:
     def _row(
         self,
         rng: random.Random,
-        call: _Call,
+        call: GeneratedCall,
         kind: int,
         status: str,
         ring: int,
@@ -541,49 +494,3 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
     while day <= end.astimezone(_ZONE).date():
         yield day
         day += timedelta(days=1)
-
-
-def _fact(call: _Call, legs: list[int], returned: set[str]) -> CallFact:
-    made = sorted(call.rows, key=lambda row: row[0])
-    rows = [row[2] for row in made]
-    ids = tuple(dict.fromkeys(row["CallID"] for row in rows))
-    line = [(at, row) for at, _, row in made if row["CdrType"] in _ON_THE_LINE]
-    answers = [place for place, (_, row) in enumerate(line) if _is_answered(row)]
-    if any(row["CdrType"] == 17 for row in rows) and not any(
-        row["CdrType"] in (18, 19) and row["DialStatus"] == "ANSWER" for row in rows
-    ):
-        answers = []
-    talks = [line[place][1]["Duration"] for place in answers if line[place][1]["CdrType"] != 17]
-    talks += [row["Duration"] for row in rows if row["CdrType"] in (18, 19) and row["DialStatus"] == "ANSWER"]
-    lost = line[answers[-1] + 1 :] if answers else line
-    missed = [at for at, row in lost if row["DialStatus"] in _MISSED] if call.direction == "inbound" else []
-    waits = [row["RingTime"] for _, row in line[: answers[0] + 1 if answers else None]]
-    return CallFact(
-        direction=call.direction,
-        customer=call.customer,
-        outcome=call.outcome,
-        call_ids=ids,
-        cdr_types=tuple(row["CdrType"] for row in rows),
-        agents=tuple(call.agents),
-        started_at=made[0][0],
-        legs=tuple(legs),
-        returns=call.returns,
-        returned=ids[0] in returned,
-        missed_at=missed[0] if missed else None,
-        entries=tuple((row["QueueName"], row["DialStatus"]) for row in rows if row["CdrType"] in (8, 19)),
-        waited=sum(waits),
-        talked=sum(talks),
-    )
-
-
-_ON_THE_LINE: Final = frozenset({1, 8, 11, 4, 10, 15, 17, 13, 22, 23})
-
-_MISSED: Final = frozenset(
-    {"ABANDONE", "TIMEOUT", "FULL", "JOINEMPTY", "EXIT", "NOANSWER", "BUSY", "CANCEL", "CHANUNAVAIL", "CONGESTION"}
-)
-
-
-def _is_answered(row: Mapping[str, Any]) -> bool:
-    """Return ``True`` if somebody talked with the customer on this leg of theirs."""
-    by_status = row["CdrType"] in (1, 8, 13, 22, 23)
-    return bool(row["DialStatus"] == "ANSWER" if by_status else row["CdrType"] != 11 and row["Duration"] > 0)
