@@ -213,7 +213,7 @@ async def test_limiter_time_to_a_proxy_ages_the_permit() -> None:
     """The handshake with a proxy does not count as the request."""
 
     limiter = Permits()
-    async with CdrClient(code=CODE, transport=BehindProxy([1.4]), limiter=limiter) as client:
+    async with CdrClient(code=CODE, transport=BehindProxy([0.7], before=0.7), limiter=limiter) as client:
         await client.fetch(query())
     assert limiter.asked == 2
 

@@ -20,7 +20,7 @@ _LARGEST_FILL: Final = 0.94
 _CUT_MARGIN: Final = 0.1
 """Part of a page by which a cut stays below whole pages, so that the chain before it ends with a page that is full."""
 _NEARLY_USUAL: Final = 0.95
-"""Part of a count from which on the rows to expect are nearly all of it."""
+"""Part of a count that density must expect for the count to show no burst."""
 _SPENT: Final = 0.065
 """Requests beyond whole pages, for each page, from which on cuts are made sparingly."""
 _SPENT_AT_ONCE: Final = 4
@@ -368,7 +368,7 @@ class Schedule:
         # A cut somewhat below whole pages costs no further request, if density is right. Of a part whose end is fixed,
         # so does any cut that leaves the room of its last page to both parts: aim at the middle of it.
         margin = (1 - pages % 1) / 2 if pages / 2 <= limit else _CUT_MARGIN
-        rows = _fill_pages(min(pages / 2, limit) * self.page_cap, self.page_cap, margin)
+        rows = _round_pages(min(pages / 2, limit), margin) * self.page_cap
         middle = min(max(self._reach(segment, rows), segment.start + 4), segment.stop - 4)
         behind = Segment(middle, segment.stop, segment.end, max(0.0, (segment.rows_to_end or 0.0) - rows))
         behind.is_settled = False
@@ -378,10 +378,13 @@ class Schedule:
         self.insert_after(segment, behind)
         return behind
 
+    def _is_open_ended(self, segment: Segment) -> bool:
+        """Return ``True`` for the last segment in order, too long for its count to say anything of its beginning."""
+        return self._in_order and segment is self._waiting[-1]
+
     def _expect_burst(self, segment: Segment) -> float:
         """Estimate the rows of a burst that goes on: up to the largest one seen, or as many again as came already."""
-        # In order, the last segment is too long for its count to say anything of its beginning.
-        if not segment.rate or not segment.burst or (self._in_order and segment is self._waiting[-1]):
+        if not segment.rate or not segment.burst or self._is_open_ended(segment):
             return 0.0
         unusual = self._estimate_rows(segment) - self._density.predict(segment.start, segment.stop)
         return max(0.0, min(unusual, max(self.largest_burst - segment.burst, segment.burst)))
@@ -395,10 +398,10 @@ class Schedule:
         # Beyond the burst, other unusual rows may lie anywhere.
         usual, counted = self._density.predict(start, stop), self._estimate_rows(segment)
         expected = (rows - burst) * usual / (counted - burst)
-        # Most likely none lies in so short a part of the whole: then the usual ones fill its pages. A count that is
-        # nearly usual shows how wrong density is instead.
-        if usual < _NEARLY_USUAL * counted and self._in_order and segment is self._waiting[-1]:
-            expected = _fill_pages(expected, self.page_cap, _CUT_MARGIN)
+        # Most likely none lies in so short a part of the whole: then the usual ones fill its pages. What a count has
+        # beyond nearly usual rows is an error of density, and is spread evenly.
+        if usual < _NEARLY_USUAL * counted and self._is_open_ended(segment):
+            expected = _round_pages(expected / self.page_cap, _CUT_MARGIN) * self.page_cap
         return self._density.reach(after, stop, expected)
 
     def _shorten(self, segment: Segment) -> None:
@@ -415,9 +418,9 @@ class Schedule:
             segment.stop = segment.end = min(stops)
 
 
-def _fill_pages(rows: float, page_cap: int, margin: float) -> float:
-    """Round rows to whole pages, one at least, less a part of a page."""
-    return (max(1, round(rows / page_cap + margin)) - margin) * page_cap
+def _round_pages(pages: float, margin: float) -> float:
+    """Round to whole pages, one at least, less a part of a page."""
+    return max(1, round(pages + margin)) - margin
 
 
 def find_border(seconds: Sequence[int], start: int) -> int:

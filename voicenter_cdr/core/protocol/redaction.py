@@ -15,7 +15,7 @@ _LONG_DIGITS: Final = re.compile(r"(?<![+(])[+(]*+\d(?:[\s.\-/()]*+\d){6,}")
 
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _ADDRESS: Final = re.compile(rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b|\b[0-9a-fA-F]{{0,4}}(?::[0-9a-fA-F]{{0,4}}){{2,7}}\b")
-"""A phone number may be grouped like one, but begins with 0 or is out of its range."""
+"""Its numbers are in range and without leading zeros, since a phone number may be grouped like an address."""
 
 _MAX_LENGTH: Final = 200
 """Characters of the service's texts that are shown."""

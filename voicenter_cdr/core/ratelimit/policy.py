@@ -138,6 +138,6 @@ class SlidingWindow:
         permit.is_abandoned = True
 
     def abandon_all(self, now: float) -> None:
-        """Settle every permit whose holder is gone, such as with its event loop; otherwise it would never expire."""
+        """Abandon all permits, since their holders are gone with their event loop; else some would never expire."""
         for permit in self._permits:
             self.mark_abandoned(permit, now)

@@ -79,7 +79,7 @@ async def estimate_cost(sender: QuerySession, *, page_cap: int) -> Estimate:
     check_time_zone(page, request.first, request.last)
     records, is_exact = estimate_rows(window, page, page_cap=page_cap)
     pages = -(-records // page_cap)
-    # The first one is truncated, and each of the first cuts loses a part of a page.
+    # Cuts for other workers lose a part of a page each: the first ones about two in all, later ones one in twenty.
     requests = max(1, pages) if pages < 2 else pages + 2 + pages // 20
     session = sender.session
     seconds = estimate_duration(requests, session.rate_limit, loop.time() - began, session.concurrency)
