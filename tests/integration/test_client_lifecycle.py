@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -112,64 +113,61 @@ async def test_iter_all_slow_consumer_stops_the_fetching() -> None:
             assert len(service.starts) <= most
 
 
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Let nothing be freed but by its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.parametrize("order", sample(["time", "any"], 2))
+@pytest.mark.usefixtures("without_collector")
 async def test_iter_pages_taken_pages_are_freed_without_the_collector(order: Any) -> None:
     """No cycle holds a page that was taken, also after a fault: columns are hardly ever collected, so it would stay."""
     service = Service(minute_rows(200))
     service.script[3] = httpx.Response(503)
     options: Any = {"rate_limit": RateLimit(10_000, 1.0), "concurrency": 1, "buffer_pages": 0}
-    gc.collect()
-    gc.disable()
-    try:
-        before, taken, held = _held_rows(), 0, 0
-        async with (
-            service.client(**options) as client,
-            aclosing(client.iter_pages(query(10_000), order=order)) as pages,
-        ):
-            async for page in pages:
-                taken += len(page)
-                held = held or (_held_rows() - before if taken > 150 else 0)
-    finally:
-        gc.enable()
+    before, taken, held = _held_rows(), 0, 0
+    async with (
+        service.client(**options) as client,
+        aclosing(client.iter_pages(query(10_000), order=order)) as pages,
+    ):
+        async for page in pages:
+            taken += len(page)
+            held = held or (_held_rows() - before if taken > 150 else 0)
     assert taken == 200
     assert 0 < held <= 50
 
 
+@pytest.mark.usefixtures("without_collector")
 async def test_iter_pages_workers_that_wait_hold_no_page_that_was_taken() -> None:
     """With the last page nothing else is held; workers would free theirs all in one turn of the event loop."""
     service = Service(minute_rows(200), latency=1.0)
-    gc.collect()
-    gc.disable()
-    try:
-        before, taken, held = _held_rows(), 0, 0
-        async with (
-            service.client(rate_limit=RateLimit(10_000, 1.0), concurrency=4) as client,
-            aclosing(client.iter_pages(query(10_000))) as pages,
-        ):
-            async for page in pages:
-                taken, held, last = taken + len(page), _held_rows() - before, len(page)
-    finally:
-        gc.enable()
+    before, taken, held = _held_rows(), 0, 0
+    async with (
+        service.client(rate_limit=RateLimit(10_000, 1.0), concurrency=4) as client,
+        aclosing(client.iter_pages(query(10_000))) as pages,
+    ):
+        async for page in pages:
+            taken, held, last = taken + len(page), _held_rows() - before, len(page)
     assert taken == 200
     assert held == last
 
 
+@pytest.mark.usefixtures("without_collector")
 async def test_iter_pages_left_early_frees_its_pages_without_the_collector() -> None:
     """Cancelled workers hold no page that was not taken."""
     service = Service(minute_rows(200), latency=1.0)
-    gc.collect()
-    gc.disable()
-    try:
-        before = _held_rows()
-        async with service.client(concurrency=2) as client:
-            async with aclosing(client.iter_pages(query(10_000))) as pages:
-                async for _ in pages:
-                    break
-            del _, pages
-            await asyncio.sleep(100)  # timers that were cancelled leave the event loop when their time comes
-            held = _held_rows() - before
-    finally:
-        gc.enable()
+    before = _held_rows()
+    async with service.client(concurrency=2) as client:
+        async with aclosing(client.iter_pages(query(10_000))) as pages:
+            async for _ in pages:
+                break
+        del _, pages
+        await asyncio.sleep(100)  # timers that were cancelled leave the event loop when their time comes
+        held = _held_rows() - before
     assert held == 0
 
 
