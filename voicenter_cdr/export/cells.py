@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
 from voicenter_cdr.export.schema import Column, Kind, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.columns import RecordBatch, object_columns
 from voicenter_cdr.models.serialization import escape_surrogates, json_number, to_jsonable
 
 __all__ = [
@@ -92,15 +92,15 @@ def _is_ambiguous(distinct: Values, values: Values) -> bool:
     return not _NUMBERS.isdisjoint(map(type, distinct)) and len(_NUMBERS.intersection(map(type, values))) > 1
 
 
-def encode_each(values: Values, prefix: str = "") -> Values:
-    """Return each scalar as JSON text, behind a prefix of one line."""
-    return map_distinct(partial(_encode_all, prefix=prefix), values)
+def encode_each(values: Values, prefix: str = "", suffix: str = "") -> Values:
+    """Return each scalar as JSON text, between a prefix and a suffix of one line."""
+    return map_distinct(partial(_encode_all, prefix=prefix, suffix=suffix), values)
 
 
-def _encode_all(values: Values, prefix: str = "") -> list[str]:
+def _encode_all(values: Values, *, prefix: str, suffix: str) -> list[str]:
     # Text in JSON never holds a raw end of line.
-    encode = json.JSONEncoder(ensure_ascii=False, separators=("\n" + prefix, ":")).encode
-    return (prefix + encode(values)[1:-1]).split("\n") if values else []
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(f"{suffix}\n{prefix}", ":")).encode
+    return (prefix + encode(values)[1:-1] + suffix).split("\n") if values else []
 
 
 @lru_cache(4_096)
@@ -173,25 +173,34 @@ def menu_json(menu: Any, names: Sequence[str]) -> str | None:
     return None if menu is None else to_json(step_dicts(menu, names))
 
 
-def _objects_json(values: Values) -> Values:
+def _objects_json(objects: Values) -> Values:
     """Return objects, given as ``(*names, *values)``, as JSON text."""
-    flat = list(chain.from_iterable(filter(None, values)))
-    if not _SCALARS.issuperset(map(type, flat)):
-        return [None if parts is None else to_json(to_jsonable(_pairs(parts))) for parts in values]
-    texts = iter(_encode_all(flat))
-    return [
-        (None if parts is None else "{}")
-        if not parts
-        else f"{{{next(texts)}:{next(texts)}}}"
-        if len(parts) == 2
-        else _object_json(list(islice(texts, len(parts))))
-        for parts in values
-    ]
+    texts = {size: _same_size_json(*columns) for size, columns in object_columns(objects).items()}
+    if len(texts) == 1 and all(objects):
+        return next(iter(texts.values()))
+    if not texts and () not in objects:
+        return objects
+    rest = {size: iter(made) for size, made in texts.items()}
+    return [next(rest[len(parts)]) if parts else None if parts is None else "{}" for parts in objects]
 
 
-def _object_json(texts: Sequence[str]) -> str:
-    half = len(texts) // 2
-    return "{" + ",".join(map("{}:{}".format, texts[:half], texts[half:])) + "}"
+def _same_size_json(names: Sequence[Values], values: Sequence[Values]) -> Values:
+    """Return objects with equally many names as JSON text, from a column for each name and each value."""
+    distinct = list(map(set, names))
+    are_plain = {str}.issuperset(map(type, chain.from_iterable(distinct))) and _SCALARS.issuperset(
+        map(type, chain.from_iterable(values))
+    )
+    if len(names[0]) < _SAMPLE or not are_plain:
+        rows = zip(zip(*names, strict=True), zip(*values, strict=True), strict=True)
+        return [to_json(to_jsonable(dict(zip(*row, strict=True)))) for row in rows]
+    texts: list[Values] = []
+    for place, different in enumerate(distinct):
+        start, end = "," if place else "{", "}" if place == len(names) - 1 else ""
+        if len(different) == 1:
+            texts.append(encode_each(values[place], f"{start}{to_json(names[place][0])}:", end))
+        else:
+            texts += encode_each(names[place], start), encode_each(values[place], ":", end)
+    return texts[0] if len(texts) == 1 else list(map("".join, zip(*texts, strict=True)))
 
 
 def _pairs(parts: tuple[Any, ...]) -> dict[Any, Any]:
@@ -211,7 +220,7 @@ def column_values(records: Sequence[Cdr], column: Column, *, raw_names: bool = F
     values = column.values(batch)
     if column.kind in _BITS:
         check_range(column, values)
-        return list(values)
+        return [value if value is None else int(value) for value in values]  # Arrow takes True for no number
     match column.kind:
         case Kind.TIMESTAMP:
             return [None if value is None else value.astimezone(UTC) for value in values]

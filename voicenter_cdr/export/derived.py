@@ -6,11 +6,12 @@ with a record that holds nothing else.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import compress
-from operator import eq
+from itertools import chain, repeat
+from operator import getitem, itemgetter
 from typing import Final
 
 from attrs import evolve
@@ -18,7 +19,7 @@ from attrs import evolve
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.calls import customer_number, direction, identifying_number, is_extension_code, outcome
 from voicenter_cdr.models import Cdr, CdrType, DialStatus
-from voicenter_cdr.models.columns import RecordBatch
+from voicenter_cdr.models.columns import RecordBatch, object_columns
 from voicenter_cdr.models.records import find_original_call_id, is_original_call_id
 
 __all__ = ["customer_numbers", "directions", "extras", "original_call_ids", "outcomes"]
@@ -48,11 +49,19 @@ def _outcome(kind: int | None, status: str | None, sign: int | None) -> str:
     return outcome(Cdr(started_at=EPOCH, cdr_type=_kind(kind), dial_status=known, duration=sign)).value
 
 
+class _Side(enum.IntEnum):
+    """Side of a leg that shows the customer's number: its index among nothing, the caller and the target."""
+
+    NONE = 0
+    CALLER = 1
+    TARGET = 2
+
+
 @lru_cache(4_096)
 def _sides(
     kind: int | None, caller: str | None, target: str | None, has_did: bool, has_extension: bool
-) -> tuple[str, bool | None]:
-    """Return the direction, and ``True`` if the caller is the customer; ``None`` where neither side shows a number."""
+) -> tuple[str, int]:
+    """Return the direction, and the customer's side (:class:`_Side`)."""
     cdr = Cdr(
         started_at=EPOCH,
         cdr_type=_kind(kind),
@@ -61,12 +70,12 @@ def _sides(
         did="972700000003" if has_did else None,
         caller_extension="100" if has_extension else None,
     )
-    with_numbers = evolve(cdr, caller_number=_CALLER, target_number=target or _TARGET)
-    customer = customer_number(with_numbers)
-    return direction(cdr).value, None if customer is None else customer == _CALLER
+    customer = customer_number(evolve(cdr, caller_number=_CALLER, target_number=target or _TARGET))
+    side, number = (_Side.CALLER, caller) if customer == _CALLER else (_Side.TARGET, customer and target)
+    return direction(cdr).value, int(side if number else _Side.NONE)
 
 
-def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, bool | None]]:
+def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, int]]:
     """Return :func:`_sides` of each row."""
     callers = _stand_ins(batch.column("caller_number"), _CALLER)
     targets = _stand_ins(batch.column("target_number"), _TARGET)
@@ -76,8 +85,10 @@ def _all_sides(batch: RecordBatch) -> Sequence[tuple[str, bool | None]]:
 
 def _stand_ins(numbers: Sequence[str | None], any_number: str) -> Sequence[str | None]:
     """Return what stands for each number: the rules separate numbers, codes of extensions and nothing."""
-    if "".join(filter(None, numbers)).isdecimal():
-        return [any_number] * len(numbers) if all(numbers) else [number and any_number for number in numbers]
+    present = list(filter(None, numbers))
+    if "".join(present).isdecimal():
+        are_all = len(present) == len(numbers)
+        return [any_number] * len(numbers) if are_all else [number and any_number for number in numbers]
     made = {
         number: any_number if number.isdecimal() or not is_extension_code(number) else _CODE
         for number in filter(None, set(numbers))
@@ -99,30 +110,31 @@ def outcomes(batch: RecordBatch) -> Sequence[str]:
 def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     """Return the customer's number of each row (:func:`~voicenter_cdr.calls.customer_number`)."""
     callers, targets, dids = map(batch.column, ("caller_number", "target_number", "did"))
-    found = [
-        caller if is_caller else target if is_caller is False else None
-        for (_, is_caller), caller, target in zip(batch.derive(_all_sides), callers, targets, strict=True)
-    ]
-    if "" in found or not _are_normal("\n".join([*filter(None, found), ""])):
-        found = [
-            None if not number else number if _is_normal(number) else _identifying_number(number) for number in found
-        ]
-    own = {did: identifying_number(did) or "" for did in set(dids)}
-    for place in compress(range(len(found)), map(eq, found, map(own.__getitem__, dids))):
-        found[place] = customer_number(batch[place])  # a caller with the very number that was dialled: the rule decides
+    sides = map(itemgetter(1), batch.derive(_all_sides))
+    choices = zip(repeat(None), callers, targets, strict=False)  # the first is endless
+    found: list[str | None] = list(map(getitem, choices, sides))
+    if not _are_normal("\n".join([*filter(None, found), ""])):
+        found = [number and (number if _is_normal(number) else _identifying_number(number)) for number in found]
+    own = {did: identifying_number(did) for did in filter(None, set(dids))}
+    if not {*own.values()}.isdisjoint(found):
+        for place, (number, did) in enumerate(zip(found, dids, strict=True)):
+            if number and did and number == own[did]:
+                found[place] = customer_number(batch[place])  # with the very number that was dialled the rule decides
     return found
 
 
 def original_call_ids(batch: RecordBatch) -> Sequence[str | None]:
     """Return the id of the call that each row's call came from (``Cdr.original_call_id``)."""
     objects = batch.column("custom_data")
-    names = [parts and parts[: len(parts) // 2] for parts in objects]
-    linked = {found for found in set(names) if found and any(map(is_original_call_id, found))}
+    names = chain.from_iterable(names for names, _ in object_columns(objects).values())
+    linked = set(filter(is_original_call_id, set().union(*names)))
     if not linked:
         return [None] * len(objects)
     return [
-        find_original_call_id(zip(found, parts[len(found) :], strict=True)) if found in linked else None
-        for found, parts in zip(names, objects, strict=True)
+        find_original_call_id(zip(parts, parts[len(parts) // 2 :], strict=False))
+        if parts and not linked.isdisjoint(parts[: len(parts) // 2])
+        else None
+        for parts in objects
     ]
 
 

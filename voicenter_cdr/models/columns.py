@@ -36,7 +36,7 @@ from voicenter_cdr.models.enums import CdrType, DialStatus
 from voicenter_cdr.models.frozen_map import FrozenMap
 from voicenter_cdr.models.records import REQUIRED_FIELDS, Cdr, IvrStep
 
-__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable", "iter_batches"]
+__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable", "iter_batches", "object_columns"]
 
 FIELD_NAMES: Final[tuple[str, ...]] = tuple(attribute.name for attribute in attrs.fields(Cdr))
 """Names of the columns, in the order of the fields of :class:`Cdr`."""
@@ -76,6 +76,18 @@ def _menus(column: Column) -> Iterable[tuple[IvrStep, ...] | None]:
 
 def _maps(column: Column) -> Iterable[FrozenMap | None]:
     return [_EMPTY if parts == () else parts if parts is None else FrozenMap.of(parts) for parts in column]
+
+
+def object_columns(column: Column) -> dict[int, tuple[Sequence[Column], Sequence[Column]]]:
+    """Return columns of names and of values by the number of an object's atoms, of those that are not empty."""
+    present = list(filter(None, column))
+    sizes = set(map(len, present))
+    found: dict[int, tuple[Sequence[Column], Sequence[Column]]] = {}
+    for size in sizes:
+        atoms = list(chain.from_iterable(present if len(sizes) == 1 else [p for p in present if len(p) == size]))
+        columns = [atoms[place::size] for place in range(size)]
+        found[size] = columns[: size // 2], columns[size // 2 :]
+    return found
 
 
 def _menu_atoms(steps: Iterable[IvrStep] | None) -> tuple[tuple[str | None, ...], ...] | None:
