@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from array import array
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from pathlib import Path
@@ -22,6 +23,8 @@ _GROUP: Final = 50_000
 """Records of one row group, which are held before they are written."""
 _HARDLY_REPEATED: Final = frozenset({"call_id", "started_at", "date_epoch", "record_url", "custom_data"})
 """Columns that a dictionary would make larger, and slower to write."""
+_CODES: Final = {16: "h", 32: "i", 64: "q"}
+"""Types of Python's arrays with this many bits, which takes a third of pyarrow's time for a list."""
 _LONG_DIGITS: Final = 23
 """Digits of any whole number of 64 bits as a price, four of them behind the point."""
 
@@ -85,7 +88,9 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
     values = column.values(batch)
     try:
         match column.kind:
-            case Kind.TEXT | Kind.CATEGORY | Kind.BOOL:
+            case Kind.TEXT | Kind.CATEGORY:
+                return _text_array(pa, values, kind)
+            case Kind.BOOL:
                 return pa.array(values, kind)
             case Kind.JSON:
                 return pa.array(plain_values(column, batch)[0], kind)
@@ -95,15 +100,39 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
             case Kind.STEPS:  # each different menu once
                 places: dict[Any, int] = {}
                 taken = [places.setdefault(menu, len(places)) for menu in values]
-                return _menu_array(pa, list(places), kind).take(pa.array(taken, pa.int32()))
-        # pyarrow silently truncates a fraction.
-        if WHOLE_NUMBERS.issuperset(map(type, values)):
-            if column.kind is not Kind.DECIMAL:
-                return pa.array(values, kind)
-            return pa.array(values, pa.int64()).cast(pa.decimal128(_LONG_DIGITS, kind.scale)).cast(kind)
+                return _menu_array(pa, list(places), kind).take(_whole_array(pa, taken, pa.int32()))
+        numbers = _whole_array(pa, values, pa.int64() if column.kind is Kind.DECIMAL else kind)
+        if column.kind is not Kind.DECIMAL:
+            return numbers
+        return numbers.cast(pa.decimal128(_LONG_DIGITS, kind.scale)).cast(kind)
     except (UnicodeEncodeError, TypeError, OverflowError, pa.ArrowException):
         pass
     return pa.array(column_values(batch, column, raw_names=raw_names), kind)
+
+
+def _text_array(pa: Any, values: Sequence[str | None], kind: Any) -> Any:
+    """Return texts; if they are all the same, without a look at each."""
+    first, size = values[0] if values else None, len(values)
+    if first is None or not first == values[-1] == values[size // 2] or values.count(first) < size:
+        return pa.array(values, kind)
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(
+            pa.repeat(pa.scalar(0, kind.index_type), size), pa.array([first], kind.value_type)
+        )
+    return pa.repeat(pa.scalar(first, kind), size)
+
+
+def _whole_array(pa: Any, values: Sequence[Any], kind: Any) -> Any:
+    """Return whole numbers as an array of integers.
+
+    Raises ``TypeError`` for other values, and ``OverflowError`` or pyarrow's error for a number with too many bits.
+    """
+    try:
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array(_CODES[kind.bit_width], values))])
+    except TypeError:  # absent ones, or no whole numbers: pyarrow silently truncates a fraction
+        if not WHOLE_NUMBERS.issuperset(map(type, values)):
+            raise
+        return pa.array(values, kind)
 
 
 def _menu_array(pa: Any, menus: Sequence[Any], kind: Any) -> Any:

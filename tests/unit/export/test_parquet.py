@@ -12,7 +12,7 @@ import pytest
 from support.full_records import FULL
 from support.table_files import truth, tuples
 
-from voicenter_cdr.export import arrow_batch, committing, open_sink
+from voicenter_cdr.export import Column, Kind, arrow_batch, committing, open_sink
 from voicenter_cdr.export import parquet as parquet_room
 
 
@@ -22,6 +22,24 @@ def test_parquet_to_a_stream_leaves_it_open() -> None:
     with committing(open_sink(out, "parquet")) as sink:
         sink.write([FULL])
     assert tuples(pq.read_table(io.BytesIO(out.getvalue())).to_pylist()) == truth([FULL])
+
+
+@pytest.mark.parametrize("odd", ["x", "", None, "\ud83d"])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_arrow_texts_that_are_nearly_all_the_same_are_kept_apart(odd: str | None, place: int) -> None:
+    """A column of one text is made at once; another text anywhere in it, or none, is still there."""
+    names = ["same"] * 4
+    for found in (names, [*names[:place], odd, *names[place:]], [odd] * 3):
+        batch = arrow_batch([attrs.evolve(FULL, queue_name=name, user_name=name) for name in found])
+        escaped = [name and name.replace("\ud83d", "\\ud83d") for name in found]
+        assert batch["queue_name"].to_pylist() == batch["user_name"].to_pylist() == escaped
+
+
+@pytest.mark.parametrize("other", [None, 0])
+def test_arrow_whole_numbers_hold_truth_values(other: int | None) -> None:
+    """True is a whole number to Python, and is kept as 1, beside absent values, too."""
+    late = Column("late", "late", Kind.INT16, "Late.", derive=lambda cdr: True if cdr.call_id else other)
+    assert arrow_batch([FULL, attrs.evolve(FULL, call_id=None)], [late])["late"].to_pylist() == [1, other]
 
 
 def test_parquet_memory_is_one_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
