@@ -99,8 +99,21 @@ def encode_each(values: Values, prefix: str = "", suffix: str = "") -> Values:
 
 def _encode_all(values: Values, *, prefix: str, suffix: str) -> list[str]:
     # Text in JSON never holds a raw end of line.
-    encode = json.JSONEncoder(ensure_ascii=False, separators=(f"{suffix}\n{prefix}", ":")).encode
-    return (prefix + encode(values)[1:-1] + suffix).split("\n") if values else []
+    between = f"{suffix}\n{prefix}"
+    if values and _need_no_escape(values):
+        quoted = f'"{between}"'.join(values)
+        return f'{prefix}"{quoted}"{suffix}'.split("\n")
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(between, ":")).encode
+    return f"{prefix}{encode(values)[1:-1]}{suffix}".split("\n") if values else []
+
+
+def _need_no_escape(values: Values) -> bool:
+    """Return true if all are texts that are in JSON as they are."""
+    try:
+        text = "".join(values)
+    except TypeError:
+        return False
+    return text.isprintable() and '"' not in text and "\\" not in text
 
 
 @lru_cache(4_096)
