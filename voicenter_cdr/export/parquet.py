@@ -21,7 +21,9 @@ __all__ = ["ParquetSink", "arrow_batch", "arrow_schema", "arrow_table"]
 
 _GROUP: Final = 50_000
 """Records of one row group, which are held before they are written."""
-_HARDLY_REPEATED: Final = frozenset({"call_id", "started_at", "date_epoch", "record_url", "custom_data"})
+_HARDLY_REPEATED: Final = frozenset(
+    {"call_id", "started_at", "date_epoch", "caller_number", "record_url", "custom_data", "customer_number"}
+)
 """Columns that a dictionary would make larger, and slower to write."""
 _CODES: Final = {16: "h", 32: "i", 64: "q"}
 """Types of Python's arrays with this many bits, which takes a third of pyarrow's time for a list."""
