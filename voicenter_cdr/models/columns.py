@@ -307,12 +307,27 @@ class RecordTable(_Rows):
         return RecordTable(self.iter_sorted())
 
     def iter_sorted(self) -> Iterator[RecordBatch]:
-        """Yield the rows in order of time, one batch at a time, for callers that share an event loop."""
-        instants = self.column("started_at")
-        order = sorted(range(len(instants)), key=instants.__getitem__)
-        if order == list(range(len(instants))):
-            return iter(self.batches)
-        return self._iter_taken(order)
+        """Yield the rows in order of time, one batch at a time, for callers that share an event loop.
+
+        Only batches whose times overlap are sorted together: of a page in descending order hardly any.
+        """
+        spans = [(min(instants), max(instants)) for instants in (batch.column("started_at") for batch in self.batches)]
+        together: list[int] = []
+        for place in sorted(range(len(spans)), key=lambda place: (spans[place][0], place)):
+            latest = max((spans[other][1], other) for other in together) if together else None
+            if latest is not None and latest < (spans[place][0], place):
+                yield from self._iter_sorted_together(together)
+                together = []
+            together.append(place)
+        if together:
+            yield from self._iter_sorted_together(together)
+
+    def _iter_sorted_together(self, places: Iterable[int]) -> Iterator[RecordBatch]:
+        rows = RecordTable(self.batches[place] for place in sorted(places))  # rows of one instant keep their order
+        instants = rows.column("started_at")
+        if instants == sorted(instants):
+            return iter(rows.batches)
+        return rows._iter_taken(sorted(range(len(instants)), key=instants.__getitem__))
 
     def to_arrow(self) -> Any:
         """Return a ``pyarrow.Table`` with the columns of an export. Needs pyarrow (extra ``parquet``).

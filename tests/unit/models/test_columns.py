@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.any_records import records as any_record
 from support.examples import examples
@@ -23,6 +23,7 @@ from voicenter_cdr.testing import make_record
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 some_records = st.lists(any_record, max_size=8)
+seconds = st.lists(st.integers(0, 9), max_size=30)
 
 
 def split(records: Sequence[Cdr], size: int) -> RecordTable:
@@ -81,11 +82,16 @@ def test_table_where_keeps_the_rows_of_the_mask(records: list[Cdr], size: int, m
     assert table.filter(lambda _: next(decisions)) == kept
 
 
-@examples(40)
-@given(some_records, st.integers(1, 5))
-def test_table_sort_by_time_is_stable(records: list[Cdr], size: int) -> None:
-    """In order of time, and records of one instant in the order they had."""
-    records = [attrs.evolve(r, started_at=START + timedelta(seconds=n % 3)) for n, r in enumerate(records)]
+@given(
+    seconds | seconds.map(sorted) | seconds.map(lambda found: sorted(found, reverse=True)),
+    st.sampled_from([1, 2, 3, 7]),
+)
+@example([2, 1, 1, 0], 2)
+@example([3, 2, 3, 1], 2)
+@example([1, 9, 2, 3, 4, 5], 2)
+def test_table_sort_by_time_is_stable(seconds: list[int], size: int) -> None:
+    """In order of time, and records of one instant in the order they had, whatever order batches come in."""
+    records = [make_record(at=START + timedelta(seconds=second), number=n) for n, second in enumerate(seconds)]
     expected = sorted(records, key=lambda record: record.started_at)
     assert split(records, size).sort_by_time() == expected
     assert [r for batch in split(records, size).iter_sorted() for r in batch] == expected
