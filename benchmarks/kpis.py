@@ -43,7 +43,7 @@ BOUND = 0.65
 
 def in_python(_: str, count: int) -> dict[str, Any]:
     """One pass of the accumulator."""
-    for some in pages(1):
+    for some in pages([body(0)]):
         warm = Accumulator()
         warm.add_batch(RecordTable.of(some))
         warm.result()
@@ -55,7 +55,7 @@ def in_python(_: str, count: int) -> dict[str, Any]:
         parsing = min(parsing, time.process_time() - began)
     del raw
     made, seconds, records, best, before = Accumulator(late_by=timedelta(0)), 0.0, 0, float("inf"), peak_mb()
-    for some in pages(count):
+    for some in pages(map(body, range(count))):
         table = RecordTable.of(some)
         began = time.process_time()
         made.add_batch(table)
@@ -135,7 +135,7 @@ def run(count: int = PAGES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.parquet"
         sink = open_sink(path)
-        for some in pages(count):
+        for some in pages(map(body, range(count))):
             sink.write(some)
         sink.commit()
         table = {}
