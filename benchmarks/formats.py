@@ -32,7 +32,7 @@ from voicenter_cdr.models.columns import RecordTable
 from voicenter_cdr.sandbox import Bulk
 
 PAGES = 5
-ROUNDS = 8
+ROUNDS = 5
 NAMES = [column.name for column in COLUMNS]
 Writer = Callable[[Any], None]
 Way = Callable[[Path], tuple[Callable[[Sequence[Cdr]], Any], Writer, Callable[[], None]]]

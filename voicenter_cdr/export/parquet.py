@@ -115,12 +115,11 @@ def _arrow_array(pa: Any, column: Column, kind: Any, batch: RecordBatch, *, raw_
 def _text_array(pa: Any, values: Sequence[str | None], kind: Any) -> Any:
     """Return texts; if they are all the same, without a look at each."""
     first, size = values[0] if values else None, len(values)
-    if first is None or not first == values[-1] == values[size // 2] or values.count(first) < size:
+    if first is None or first != values[-1] or values.count(first) < size:
         return pa.array(values, kind)
     if pa.types.is_dictionary(kind):
-        return pa.DictionaryArray.from_arrays(
-            pa.repeat(pa.scalar(0, kind.index_type), size), pa.array([first], kind.value_type)
-        )
+        indices = pa.repeat(pa.scalar(0, kind.index_type), size)
+        return pa.DictionaryArray.from_arrays(indices, pa.array([first], kind.value_type))
     return pa.repeat(pa.scalar(first, kind), size)
 
 

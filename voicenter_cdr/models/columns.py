@@ -311,16 +311,16 @@ class RecordTable(_Rows):
 
         Only batches whose times overlap are sorted together: of a page in descending order hardly any.
         """
-        spans = [(min(instants), max(instants)) for instants in (batch.column("started_at") for batch in self.batches)]
+        columns = [batch.column("started_at") for batch in self.batches]
         together: list[int] = []
-        for place in sorted(range(len(spans)), key=lambda place: (spans[place][0], place)):
-            latest = max((spans[other][1], other) for other in together) if together else None
-            if latest is not None and latest < (spans[place][0], place):
+        latest: tuple[Any, int] | None = None
+        for first, place, last in sorted((min(column), place, max(column)) for place, column in enumerate(columns)):
+            if latest is not None and latest < (first, place):
                 yield from self._iter_sorted_together(together)
-                together = []
+                together, latest = [], None
             together.append(place)
-        if together:
-            yield from self._iter_sorted_together(together)
+            latest = max(latest or (last, place), (last, place))
+        yield from self._iter_sorted_together(together)
 
     def _iter_sorted_together(self, places: Iterable[int]) -> Iterator[RecordBatch]:
         rows = RecordTable(self.batches[place] for place in sorted(places))  # rows of one instant keep their order
