@@ -36,7 +36,7 @@ from voicenter_cdr.models.enums import CdrType, DialStatus
 from voicenter_cdr.models.frozen_map import FrozenMap
 from voicenter_cdr.models.records import REQUIRED_FIELDS, Cdr, IvrStep
 
-__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable", "iter_batches", "object_columns"]
+__all__ = ["BATCH_ROWS", "FIELD_NAMES", "RecordBatch", "RecordTable", "iter_batches"]
 
 FIELD_NAMES: Final[tuple[str, ...]] = tuple(attribute.name for attribute in attrs.fields(Cdr))
 """Names of the columns, in the order of the fields of :class:`Cdr`."""
@@ -76,18 +76,6 @@ def _menus(column: Column) -> Iterable[tuple[IvrStep, ...] | None]:
 
 def _maps(column: Column) -> Iterable[FrozenMap | None]:
     return [_EMPTY if parts == () else parts if parts is None else FrozenMap.of(parts) for parts in column]
-
-
-def object_columns(column: Column) -> dict[int, tuple[Sequence[Column], Sequence[Column]]]:
-    """Return columns of names and of values by the number of an object's atoms, of those that are not empty."""
-    present = list(filter(None, column))
-    sizes = set(map(len, present))
-    found: dict[int, tuple[Sequence[Column], Sequence[Column]]] = {}
-    for size in sizes:
-        atoms = list(chain.from_iterable(present if len(sizes) == 1 else [p for p in present if len(p) == size]))
-        columns = [atoms[place::size] for place in range(size)]
-        found[size] = columns[: size // 2], columns[size // 2 :]
-    return found
 
 
 def _menu_atoms(steps: Iterable[IvrStep] | None) -> tuple[tuple[str | None, ...], ...] | None:
@@ -307,20 +295,25 @@ class RecordTable(_Rows):
         return RecordTable(self.iter_sorted())
 
     def iter_sorted(self) -> Iterator[RecordBatch]:
-        """Yield the rows in order of time, one batch at a time, for callers that share an event loop.
+        """Return the rows in order of time, one batch at a time, for callers that share an event loop.
 
         Only batches whose times overlap are sorted together: of a page in descending order hardly any.
         """
+        return chain.from_iterable(map(self._iter_sorted_together, self._overlapping()))
+
+    def _overlapping(self) -> list[list[int]]:
+        """Return the places of batches that have to be sorted together, and of small ones together with others."""
         columns = [batch.column("started_at") for batch in self.batches]
-        together: list[int] = []
+        groups: list[list[int]] = []
         latest: tuple[Any, int] | None = None
+        rows = 0
         for first, place, last in sorted((min(column), place, max(column)) for place, column in enumerate(columns)):
-            if latest is not None and latest < (first, place):
-                yield from self._iter_sorted_together(together)
-                together, latest = [], None
-            together.append(place)
-            latest = max(latest or (last, place), (last, place))
-        yield from self._iter_sorted_together(together)
+            if latest is None or (latest < (first, place) and rows >= BATCH_ROWS):
+                groups.append([])
+                latest, rows = (last, place), 0
+            groups[-1].append(place)
+            latest, rows = max(latest, (last, place)), rows + len(columns[place])
+        return groups
 
     def _iter_sorted_together(self, places: Iterable[int]) -> Iterator[RecordBatch]:
         rows = RecordTable(self.batches[place] for place in sorted(places))  # rows of one instant keep their order

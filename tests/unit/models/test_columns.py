@@ -85,16 +85,26 @@ def test_table_where_keeps_the_rows_of_the_mask(records: list[Cdr], size: int, m
 @given(
     seconds | seconds.map(sorted) | seconds.map(lambda found: sorted(found, reverse=True)),
     st.sampled_from([1, 2, 3, 7]),
+    st.sampled_from([1, 4, 1_000]),
 )
-@example([2, 1, 1, 0], 2)
-@example([3, 2, 3, 1], 2)
-@example([1, 9, 2, 3, 4, 5], 2)
-def test_table_sort_by_time_is_stable(seconds: list[int], size: int) -> None:
+@example([2, 1, 1, 0], 2, 1)
+@example([3, 2, 3, 1], 2, 1)
+@example([1, 9, 2, 3, 4, 5], 2, 1)
+def test_table_sort_by_time_is_stable(seconds: list[int], size: int, whole: int) -> None:
     """In order of time, and records of one instant in the order they had, whatever order batches come in."""
     records = [make_record(at=START + timedelta(seconds=second), number=n) for n, second in enumerate(seconds)]
     expected = sorted(records, key=lambda record: record.started_at)
-    assert split(records, size).sort_by_time() == expected
-    assert [r for batch in split(records, size).iter_sorted() for r in batch] == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voicenter_cdr.models.columns.BATCH_ROWS", whole)
+        assert split(records, size).sort_by_time() == expected
+        assert [r for batch in split(records, size).iter_sorted() for r in batch] == expected
+
+
+def test_table_sort_by_time_packs_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that came a few at a time, the latest first, are handed on in whole batches."""
+    monkeypatch.setattr("voicenter_cdr.models.columns.BATCH_ROWS", 10)
+    records = [make_record(at=START - timedelta(seconds=number), number=number) for number in range(40)]
+    assert list(map(len, split(records, 2).iter_sorted())) == [10, 10, 10, 10]
 
 
 def test_table_sort_by_time_of_sorted_rows_copies_nothing() -> None:

@@ -212,13 +212,15 @@ class WorkerPool:
             async with cooperative_lock:
                 records, invalid = page.payload.between(window.start, window.stop)
         batches: list[RecordBatch] = []
+        received = set(map(id, records.batches))
         async with cooperative_lock:
             in_order = records.iter_sorted()
         while True:
             # One batch for each hold of the lock: a response in descending order has to be reversed.
             async with cooperative_lock:
                 batch = next(in_order, None)
-                if gc.isenabled():  # it counts new objects, not their size: those of ten batches together take 4 ms
+                # The collector counts new objects, not their size: columns of ten batches together would take 4 ms.
+                if batch is not None and id(batch) not in received and gc.isenabled():
                     gc.collect(0)
             if batch is None:
                 return Batch(window, RecordTable(batches), invalid)
