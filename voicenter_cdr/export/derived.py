@@ -19,7 +19,7 @@ from attrs import evolve
 from voicenter_cdr._times import EPOCH
 from voicenter_cdr.calls import customer_number, direction, identifying_number, is_extension_code, outcome
 from voicenter_cdr.models import Cdr, CdrType, DialStatus
-from voicenter_cdr.models.columns import RecordBatch, object_columns
+from voicenter_cdr.models.columns import RecordBatch
 from voicenter_cdr.models.records import find_original_call_id, is_original_call_id
 
 __all__ = ["customer_numbers", "directions", "extras", "original_call_ids", "outcomes"]
@@ -113,7 +113,9 @@ def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
     sides = map(itemgetter(1), batch.derive(_all_sides))
     choices = zip(repeat(None), callers, targets, strict=False)  # the first is endless
     found: list[str | None] = list(map(getitem, choices, sides))
-    if not _are_normal("\n".join([*filter(None, found), ""])):
+    lines = [*filter(None, found), ""]
+    text = "\n".join(lines)
+    if text.count("\n") >= len(lines) or not _are_normal(text):  # a number may hold an end of line
         found = [number and (number if _is_normal(number) else _identifying_number(number)) for number in found]
     own = {did: identifying_number(did) for did in filter(None, set(dids))}
     if not {*own.values()}.isdisjoint(found):
@@ -126,8 +128,8 @@ def customer_numbers(batch: RecordBatch) -> Sequence[str | None]:
 def original_call_ids(batch: RecordBatch) -> Sequence[str | None]:
     """Return the id of the call that each row's call came from (``Cdr.original_call_id``)."""
     objects = batch.column("custom_data")
-    names = chain.from_iterable(names for names, _ in object_columns(objects).values())
-    linked = set(filter(is_original_call_id, set().union(*names)))
+    names = [parts[: len(parts) // 2] for parts in filter(None, objects)]
+    linked = set(filter(is_original_call_id, set(chain.from_iterable(names))))
     if not linked:
         return [None] * len(objects)
     return [

@@ -48,6 +48,13 @@ def test_derived_columns_of_a_batch_equal_the_rules_of_calls(records: list[Cdr])
     assert list(original.values(batch)) == [cdr.original_call_id for cdr in records]
 
 
+def test_customer_number_with_an_end_of_line_is_one_number() -> None:
+    """Two numbers in their usual spelling in one field are no two numbers."""
+    record = attrs.evolve(FULL, caller_number="972501234567\n972501234568")
+    (column,) = select(["customer_number"])
+    assert list(column.values(RecordBatch.of([record]))) == [customer_number(record)]
+
+
 @pytest.mark.parametrize("own", ["0722776700", "972722776700"])
 def test_customer_number_of_a_caller_from_the_number_dialled_is_absent(own: str) -> None:
     """One such caller among many in their usual spelling is found, and the others stay."""
