@@ -18,7 +18,7 @@ from voicenter_cdr._times import EPOCH, to_iso_utc
 from voicenter_cdr.errors import DecodeError, Problem
 from voicenter_cdr.export.schema import Column, Kind, step_names
 from voicenter_cdr.models import Cdr
-from voicenter_cdr.models.columns import RecordBatch, object_columns
+from voicenter_cdr.models.columns import RecordBatch
 from voicenter_cdr.models.serialization import escape_surrogates, json_number, to_jsonable
 
 __all__ = [
@@ -68,6 +68,9 @@ _NUMBERS: Final = frozenset({bool, int, float})
 
 _SAMPLE: Final = 64
 """Values at the beginning of a column that show whether it repeats."""
+
+_FEW: Final = 8
+"""Objects that are encoded one by one sooner than by column."""
 
 _CLOCK: Final = tuple(f"{second // 60:02}:{second % 60:02}Z" for second in range(3_600))
 """Minutes and seconds of an hour as text."""
@@ -188,24 +191,27 @@ def menu_json(menu: Any, names: Sequence[str]) -> str | None:
 
 def _objects_json(objects: Values) -> Values:
     """Return objects, given as ``(*names, *values)``, as JSON text."""
-    texts = {size: _same_size_json(*columns) for size, columns in object_columns(objects).items()}
-    if len(texts) == 1 and all(objects):
-        return next(iter(texts.values()))
-    if not texts and () not in objects:
+    present = list(filter(None, objects))
+    if not present and () not in objects:
         return objects
-    rest = {size: iter(made) for size, made in texts.items()}
-    return [next(rest[len(parts)]) if parts else None if parts is None else "{}" for parts in objects]
+    sizes = set(map(len, present))
+    if len(sizes) == 1 and len(present) == len(objects):
+        return _same_size_json(objects)
+    texts = {size: iter(_same_size_json([parts for parts in present if len(parts) == size])) for size in sizes}
+    return [next(texts[len(parts)]) if parts else None if parts is None else "{}" for parts in objects]
 
 
-def _same_size_json(names: Sequence[Values], values: Sequence[Values]) -> Values:
-    """Return objects with equally many names as JSON text, from a column for each name and each value."""
+def _same_size_json(objects: Values) -> Values:
+    """Return objects with equally many names as JSON text, made of a column for each name and each value."""
+    if len(objects) < _FEW:
+        return [to_json(to_jsonable(_pairs(parts))) for parts in objects]
+    atoms, size = list(chain.from_iterable(objects)), len(objects[0])
+    columns = [atoms[place::size] for place in range(size)]
+    names, values = columns[: size // 2], columns[size // 2 :]
     distinct = list(map(set, names))
-    are_plain = {str}.issuperset(map(type, chain.from_iterable(distinct))) and _SCALARS.issuperset(
-        map(type, chain.from_iterable(values))
-    )
-    if len(names[0]) < _SAMPLE or not are_plain:
-        rows = zip(zip(*names, strict=True), zip(*values, strict=True), strict=True)
-        return [to_json(to_jsonable(dict(zip(*row, strict=True)))) for row in rows]
+    are_texts = {str}.issuperset(map(type, chain.from_iterable(distinct)))
+    if not (are_texts and _SCALARS.issuperset(map(type, chain.from_iterable(values)))):
+        return [to_json(to_jsonable(_pairs(parts))) for parts in objects]
     texts: list[Values] = []
     for place, different in enumerate(distinct):
         start, end = "," if place else "{", "}" if place == len(names) - 1 else ""

@@ -86,7 +86,8 @@ class Column:
     def values(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the values of a batch, as atoms (see :mod:`voicenter_cdr.models.columns`)."""
         if self.derive_batch is not None:
-            return batch.derive(self.derive_batch)
+            made = batch.derive(self.derive_batch)
+            return made if isinstance(made, list | tuple) else list(made)  # of one's own, which may be of any library
         if self.derive is not None:
             return [_to_atoms(self.kind, self.derive(cdr)) for cdr in batch]
         return batch.column(self.name)

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from support.full_records import FULL, MOMENT
 
 from voicenter_cdr import Cdr
 from voicenter_cdr.calls import direction
-from voicenter_cdr.export import COLUMNS, Column, Kind, rows, select
+from voicenter_cdr.export import COLUMNS, Column, Kind, arrow_batch, rows, select
 from voicenter_cdr.export.cells import encode_each, iso_times, map_distinct, plain_values, to_json
 from voicenter_cdr.models.columns import RecordBatch
 
@@ -113,6 +114,21 @@ def test_iso_times_equal_the_text_of_each(times: list[datetime]) -> None:
     whole = [time.replace(microsecond=0) for time in times]
     for values in (times, whole):
         assert iso_times(values) == [row["started_at"] for row in rows([Cdr(started_at=time) for time in values])]
+
+
+def test_own_column_of_a_batch_may_be_of_any_library() -> None:
+    """Values that come as an array, or as bytes, are those values."""
+    columns = (
+        Column(
+            "name",
+            "name",
+            Kind.TEXT,
+            "Name.",
+            derive_batch=lambda batch: pa.array(["same"] * len(batch)).to_numpy(False),
+        ),
+        Column("code", "code", Kind.INT32, "Code.", derive_batch=lambda batch: bytes(7 for _ in batch)),
+    )
+    assert arrow_batch([FULL] * 3, columns).to_pylist() == [{"name": "same", "code": 7}] * 3
 
 
 def test_columns_know_their_values_by_name() -> None:
