@@ -277,7 +277,7 @@ def _rebuild(tree: Any, values: Iterator[Any]) -> Any:
             made[key] = _rebuild(item, values)
         return FrozenMap(made)
     if isinstance(tree, list | tuple):
-        return [_rebuild(item, values) for item in tree]
+        return tuple([_rebuild(item, values) for item in tree])
     return next(values)
 
 

@@ -175,7 +175,7 @@ def test_record_with_pseudonyms_holds_no_number() -> None:
     assert made.record_url == f"https://h/PlayRecord/{own}_in.mp3?to=%2B{own}"
     assert (made.dtmf_data or ())[0].dtmf == own
     assert (data[own], data[f"{own}_"]) == ("lead", "lead too")
-    assert data["list"] == [f"{own}/{own}", {"deep": f"tel:{own};ext=2"}]
+    assert data["list"] == (f"{own}/{own}", {"deep": f"tel:{own};ext=2"})
     assert data["json"] == f'{{"phone":"{own}"}}'
     assert data["float"] == data["exact"] == own
     assert NAME.fullmatch(data["beside"])
