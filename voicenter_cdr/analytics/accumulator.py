@@ -5,7 +5,7 @@ Pure: records in, frozen values out. The tables of :mod:`voicenter_cdr.analytics
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import compress
 from typing import Final
@@ -18,7 +18,7 @@ from voicenter_cdr.analytics.results import Kpis
 from voicenter_cdr.analytics.statistics import PeakSweep, to_datetime
 from voicenter_cdr.analytics.store import RecordStore, to_microseconds
 from voicenter_cdr.errors import ConfigurationError
-from voicenter_cdr.models import Cdr
+from voicenter_cdr.models import Cdr, Page, RecordBatch, RecordTable
 from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["Accumulator", "akpis", "kpis"]
@@ -58,10 +58,14 @@ class Accumulator:
         if len(self._batch) >= _BATCH:
             self._flush()
 
-    def add_batch(self, records: Iterable[Cdr]) -> None:
-        """Take many records; batches and tables of records (``page.records``) column by column."""
+    def add_batch(self, records: Iterable[Cdr | Page]) -> None:
+        """Take many records, or pages of them; pages, and batches and tables of records, column by column."""
         self._flush()
-        self._take(records)
+        if isinstance(records, RecordTable | RecordBatch):
+            self._take(records)
+            return
+        for some in _iter_parts(records):
+            self._take(some)
 
     def merge(self, other: Accumulator) -> None:
         """Take what another accumulator has seen.
@@ -170,30 +174,55 @@ class _Settled:
         return self._grouping.result(store, start, end, self._callers, self._peak)
 
 
+def _iter_parts(records: Iterable[Cdr | Page]) -> Iterator[Sequence[Cdr]]:
+    """Yield the records of each page, and a thousand at a time of those that come without."""
+    some: list[Cdr] = []
+    for item in records:
+        if isinstance(item, Page):
+            yield some
+            yield item.records
+            some = []
+        else:
+            some.append(item)
+            if len(some) >= _BATCH:
+                yield some
+                some = []
+    yield some
+
+
 def kpis(
-    records: Iterable[Cdr],
+    records: Iterable[Cdr | Page],
     *,
     options: KpiOptions | None = None,
     late_by: timedelta | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> Kpis:
-    """Return all numbers of these records, in any order unless ``late_by`` is given. See :class:`Accumulator`."""
+    """Return all numbers of these records, in any order unless ``late_by`` is given. See :class:`Accumulator`.
+
+    Pages are taken, too: ``kpis(export.read("calls.duckdb"))``.
+    """
     made = Accumulator(options, late_by=late_by)
     made.add_batch(records)
     return made.result(start=start, end=end)
 
 
 async def akpis(
-    records: AsyncIterable[Cdr],
+    records: AsyncIterable[Cdr | Page],
     *,
     options: KpiOptions | None = None,
     late_by: timedelta | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> Kpis:
-    """Return all numbers of an asynchronous iteration, such as ``client.iter_all(query)``; see :class:`Accumulator`."""
+    """Return all numbers of an asynchronous iteration; see :class:`Accumulator`.
+
+    ``client.iter_all(query)`` gives records, ``client.iter_pages(query)`` pages, which are taken column by column.
+    """
     made = Accumulator(options, late_by=late_by)
-    async for cdr in records:
-        made.add(cdr)
+    async for item in records:
+        if isinstance(item, Page):
+            made.add_batch(item.records)
+        else:
+            made.add(item)
     return made.result(start=start, end=end)

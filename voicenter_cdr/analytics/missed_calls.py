@@ -18,7 +18,7 @@ from voicenter_cdr.analytics.levels import MISS, find_calls, is_missed_outcome
 from voicenter_cdr.analytics.options import KpiOptions
 from voicenter_cdr.analytics.store import RecordStore
 from voicenter_cdr.calls import MISSED, Direction, Outcome, Role, direction, ended_at, outcome, rule
-from voicenter_cdr.models import Cdr, CdrType
+from voicenter_cdr.models import Cdr, CdrType, Page
 from voicenter_cdr.models.instants import to_utc
 
 __all__ = ["COLUMNS", "MISSED", "MissedCallTracker", "Unreturned", "is_missed", "is_reached", "unreturned"]
@@ -103,17 +103,19 @@ class Unreturned:
 
 
 def unreturned(
-    records: Iterable[Cdr], *, now: datetime | None = None, menu: bool = False, voicemail: bool = False
+    records: Iterable[Cdr | Page], *, now: datetime | None = None, menu: bool = False, voicemail: bool = False
 ) -> list[Unreturned]:
     """Return the callers who were missed after somebody last talked with them, the longest waiting first.
 
-    The records may come in any order. All legs of a call and all spellings of a number are one; withheld numbers are
-    left out, since nobody can call them. ``now`` is aware; by default it is when the last of the records was over.
-    Give it the records of some days more than you look at: who was called back before them can't be known.
+    The records, or pages of them, may come in any order. All legs of a call and all spellings of a number are one;
+    withheld numbers are left out, since nobody can call them. ``now`` is aware; by default it is when the last of the
+    records was over. Give it the records of some days more than you look at: who was called back before them can't be
+    known.
     """
     tracker = MissedCallTracker(menu=menu, voicemail=voicemail)
-    for cdr in records:
-        tracker.add(cdr)
+    for item in records:
+        for cdr in item.records if isinstance(item, Page) else (item,):
+            tracker.add(cdr)
     return tracker.waiting(now=now)
 
 

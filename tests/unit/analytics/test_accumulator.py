@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +19,8 @@ from support.examples import examples
 from support.real_month import TEN, bank, month, queue, with_data
 from support.records import at, cdrs
 
-from voicenter_cdr import Cdr, ConfigurationError, IvrStep
-from voicenter_cdr.analytics import DIMENSIONS, Accumulator, KpiOptions, Kpis, WaitSource, akpis, kpis
+from voicenter_cdr import Cdr, ConfigurationError, IvrStep, Page
+from voicenter_cdr.analytics import DIMENSIONS, Accumulator, KpiOptions, Kpis, WaitSource, akpis, kpis, unreturned
 from voicenter_cdr.analytics.definitions import definitions_by
 from voicenter_cdr.calls import Outcome, stitch
 
@@ -342,6 +343,21 @@ async def test_stream_gives_the_same_numbers() -> None:
             yield cdr
 
     assert (await akpis(stream())).to_dict() == kpis(TEN).to_dict()
+
+
+async def test_kpis_pages_are_taken_as_their_records() -> None:
+    """Pages of an export, or of an iteration, give the numbers of their records, also between single records."""
+    records = [attrs.evolve(cdr, caller_number=f"05212345{place:02}") for place, cdr in enumerate(TEN)]
+    period = {"start": TEN[0].started_at, "end": TEN[0].started_at + timedelta(hours=1), "is_complete": True}
+    pages = [Page(records=records[:4], **period), *records[4:6], Page(records=records[6:], **period)]
+
+    async def stream() -> AsyncIterator[Cdr | Page]:
+        for item in pages:
+            yield item
+
+    found = [kpis(pages), kpis(iter(pages)), await akpis(stream())]
+    assert all(numbers.to_dict() == kpis(records).to_dict() for numbers in found)
+    assert unreturned(pages) == unreturned(records) != []
 
 
 def test_accumulator_pickles() -> None:
