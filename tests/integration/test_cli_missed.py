@@ -128,6 +128,17 @@ def test_missed_and_report_mean_the_same_day(run: Run, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("command", ["missed", "report"])
+def test_copy_without_the_fields_that_decide_is_refused(run: Run, tmp_path: Path, command: str) -> None:
+    """A file of few columns knows no missed call: that is an error, and not a day on which nobody was missed."""
+    few = str(tmp_path / "few.csv")
+    assert run("export", "--last", "7d", "--fields", "started_at,call_id,duration", "-o", few).code == 0
+    done = run(command, "--from-copy", few)
+    assert (done.code, done.out) == (2, "")
+    assert "few.csv lacks fields that are needed here: cdr_type, dial_status, " in done.err
+
+
+@pytest.mark.usefixtures("service")
 def test_missed_of_a_file_says_that_no_ledger_proves_it(run: Run, tmp_path: Path) -> None:
     """A copy of sync is proven up to an instant; of a plain export nothing is, and that is said."""
     run("export", "--last", "7d", "-o", str(tmp_path / "calls.csv"))

@@ -255,6 +255,20 @@ def test_report_from_a_filtered_copy_says_that_records_are_missing(run: Run, tmp
 
 
 @pytest.mark.usefixtures("service")
+def test_report_of_some_types_counts_the_same_records_from_a_copy(run: Run, tmp_path: Path) -> None:
+    """The service and the copy count the records of the types that were asked for."""
+    path = str(tmp_path / "calls.jsonl")
+    assert run("export", "--last", "7d", "-o", path).code == 0
+    counted = [
+        run("report", "--type", "queue", *words, "--json").err.partition(",")[0]
+        for words in (("--last", "7d"), ("--from-copy", path), ("--last", "7d", "--from-copy", path))
+    ]
+    everything = run("report", "--last", "7d", "--json").err.partition(",")[0]
+    assert len(set(counted)) == 1
+    assert counted[0] != everything
+
+
+@pytest.mark.usefixtures("service")
 def test_report_from_a_copy_that_names_no_filters_says_so(run: Run, tmp_path: Path) -> None:
     """A ledger of an earlier version holds a fingerprint alone: filters are unknown until the next sync names them."""
     path, plain = str(tmp_path / "calls.sqlite"), str(tmp_path / "calls.jsonl")
@@ -284,6 +298,7 @@ def test_report_from_a_synced_copy_ends_where_it_is_proven(service: Service, run
     result = json.loads(done.out)
     assert result["proven_until"] == result["end"].replace("+00:00", "Z") == "2026-07-15T11:55:00Z"
     assert "The copy is complete up to 2026-07-15T11:55:00Z" in done.err
+    assert "Read from calls.sqlite, complete up to 2026-07-15T11:55:00Z" in run("report", "--from-copy", path).err
     callers = run("missed", "--from-copy", path)
     assert [caller["customer_number"] for caller in callers.records] == ["972541111111"]
     assert "complete up to 2026-07-15T11:55:00Z" in callers.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,15 +69,16 @@ class Copy:
         is_ordered = scheme in POSTGRES or (scheme is None and format_of(self.path, None) in ("sqlite", "duckdb"))
         return timedelta(seconds=1) if is_ordered else None  # SQLite sorts times as text, fractions first
 
-    def read(self, take: Callable[[Cdr], None], *, start: datetime | None = None, end: datetime | None = None) -> int:
-        """Pass every record to ``take``; return their number. ``start`` and ``end`` select another part."""
-        count = 0
+    def read(
+        self, *, required: Sequence[str], start: datetime | None = None, end: datetime | None = None
+    ) -> Iterator[Cdr]:
+        """Yield every record. ``start`` and ``end`` select another part.
+
+        Raises :class:`ConfigurationError` if the copy can't be read, or lacks a required field.
+        """
         with _reading(self.name):
-            for page in read(self.path, start or self.start, end or self.end):
-                for cdr in page.records:
-                    take(cdr)
-                count += len(page.records)
-        return count
+            for page in read(self.path, start or self.start, end or self.end, required=required):
+                yield from page.records
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import math
 import operator
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -65,7 +65,13 @@ _Columns = Mapping[str, Sequence[Any]]
 """Values as a format gives them, by the name of the field."""
 
 
-def read(path: str | os.PathLike[str], start: datetime | None = None, end: datetime | None = None) -> Iterator[Page]:
+def read(
+    path: str | os.PathLike[str],
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    required: Collection[str] = (),
+) -> Iterator[Page]:
     """Yield the records of a file, database or dataset, as pages of at most 10,000.
 
     Args:
@@ -75,13 +81,16 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
             are fetched, one at a time.
         start: First instant to read; aware.
         end: First instant after the period to read; aware.
+        required: Fields of a record that the file has to have, by our names; any other field that it lacks is absent in
+            all records.
 
     Yields:
         Pages in the order of the file, each in order of time. ``is_complete`` is ``False``: a file can't show what is
         missing from it. For a copy that a sync keeps see :func:`proven_until`.
 
     Raises:
-        ConfigurationError: There is no such file, it holds no records of this package, or a library is not installed.
+        ConfigurationError: There is no such file, it holds no records of this package or lacks a required field, or a
+            library is not installed.
         OSError: The database or the object store of an address can't be reached, or refuses.
     """
     start = None if start is None else to_utc("start", start)
@@ -100,7 +109,7 @@ def read(path: str | os.PathLike[str], start: datetime | None = None, end: datet
         raise ConfigurationError(f"{place} does not exist")
     else:
         tables = _read_place(Path(place), start, end)
-    return _to_pages(_to_batches(tables, display_name(place), start, end))
+    return _to_pages(_to_batches(_check_fields(tables, required, display_name(place)), display_name(place), start, end))
 
 
 def proven_until(path: str | os.PathLike[str]) -> datetime | None:
@@ -167,6 +176,18 @@ def _to_pages(batches: Iterator[RecordBatch]) -> Iterator[Page]:
             records: Any = table  # a sequence of records, as pages hold
             end = min(times[-1], _LAST_SECOND).replace(microsecond=0) + timedelta(seconds=1)
             yield Page(records=records, start=times[0], end=end, is_complete=False, rows=len(table))
+
+
+def _check_fields(tables: Iterator[_Columns], required: Collection[str], place: str) -> Iterator[_Columns]:
+    """Yield the tables as they are. Raises :class:`ConfigurationError` for one that lacks a required field."""
+    for columns in tables:
+        known = {_BY_NAME[name.lower()].name for name in columns if name.lower() in _BY_NAME}
+        if missing := [name for name in required if name not in known]:
+            raise ConfigurationError(
+                f"{place} lacks fields that are needed here: {', '.join(missing)}",
+                hint="Without them results would be wrong. Write the file with these fields, or leave out --fields.",
+            )
+        yield columns
 
 
 def _to_batches(

@@ -121,6 +121,16 @@ def test_read_a_choice_of_columns_leaves_the_others_absent(tmp_path: Path) -> No
             records_of(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_read_a_file_that_lacks_a_required_field_is_refused(tmp_path: Path, name: str) -> None:
+    """A file that was written without a required field is an error, and no file of records that all lack it."""
+    target = f"{tmp_path}/{name}"
+    export(target, RECORDS, columns=select(["started_at", "call_id"]))
+    with pytest.raises(ConfigurationError, match=r"lacks fields that are needed here: cdr_type, did\s"):
+        next(read(target, required=["call_id", "cdr_type", "did"]))
+    assert len(next(read(target, required=["call_id", "started_at"]))) == len(RECORDS)
+
+
 def test_read_what_holds_no_records_is_refused(tmp_path: Path) -> None:
     """A missing file, a folder without a dataset, a workbook and foreign lines are said to be so."""
     (tmp_path / "empty").mkdir()

@@ -21,7 +21,7 @@ from voicenter_cdr.cli.names import resolve_names
 from voicenter_cdr.cli.options import ConnectionOptions, OutputOptions
 from voicenter_cdr.cli.outputs import check_excel, check_output, write_output
 from voicenter_cdr.cli.periods import LOCAL_ZONE, Period, parse_zone
-from voicenter_cdr.cli.sources import open_source
+from voicenter_cdr.cli.sources import DECIDING_FIELDS, open_source
 from voicenter_cdr.cli.typed_values import refuse_empty
 from voicenter_cdr.errors import ConfigurationError
 from voicenter_cdr.export import select
@@ -31,21 +31,8 @@ from voicenter_cdr.models import Cdr
 
 __all__ = ["write_missed"]
 
-_FIELDS: Final = (
-    "call_id",
-    "cdr_type",
-    "dial_status",
-    "started_at",
-    "duration",
-    "ring_time",
-    "caller_number",
-    "target_number",
-    "did",
-    "queue_name",
-    "custom_data",
-    "department_name",
-)
-"""Fields that decide who is to be called back."""
+_FIELDS: Final = (*DECIDING_FIELDS, "department_name")
+"""Fields that are requested."""
 
 Shape = Literal["jsonl", "csv", "xlsx", "table"]
 

@@ -121,6 +121,8 @@ def write_report(
     write_output(output, _render(made, shape))
     if not messages.quiet:
         _print_summary(made, records, output)
+        if source.copy is not None:
+            echo_err(source.copy.describe())
     if records:
         # A report is worth having although one target is not: it is written before the error ends the command.
         named = [target.queue for target in options.targets if target.queue is not None]
