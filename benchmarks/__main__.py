@@ -1,6 +1,6 @@
 """Runs the benchmarks, prints their tables and what they are held to, and writes what they measured as JSON.
 
-``python -m benchmarks`` runs all in some four minutes; ``python -m benchmarks decode growth results.json`` runs two and
+``python -m benchmarks`` runs all in some ten minutes; ``python -m benchmarks decode growth results.json`` runs two and
 keeps the figures. What takes longer is run by name only. Ends with 1 if a goal is missed.
 """
 
