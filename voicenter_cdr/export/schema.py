@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -64,6 +65,10 @@ class Kind(enum.StrEnum):
     """A JSON object with keys that are not known beforehand."""
 
 
+_NUMBERS: Final = frozenset({Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL})
+"""Kinds of numbers."""
+
+
 @frozen
 class Column:
     """One column: its name here, the API's name for it, the kind of value and what it means."""
@@ -87,6 +92,8 @@ class Column:
         """Return the values of a batch, as atoms (see :mod:`voicenter_cdr.models.columns`)."""
         if self.derive_batch is not None:
             made = batch.derive(self.derive_batch)
+            if self.kind in _NUMBERS:
+                return [_to_atoms(self.kind, value) for value in made]
             return made if isinstance(made, list | tuple) else list(made)  # of one's own, which may be of any library
         if self.derive is not None:
             return [_to_atoms(self.kind, self.derive(cdr)) for cdr in batch]
@@ -102,6 +109,8 @@ def _to_atoms(kind: Kind, value: Any) -> Any:
     """Return the value of a user's function of a record, in the form of batches."""
     if isinstance(value, enum.Enum):
         return value.value
+    if kind in _NUMBERS and hasattr(value, "__index__"):  # a whole number, which may be of any library
+        return value if isinstance(value, bool) else operator.index(value)
     if kind is Kind.CATEGORY and value is not None:
         return str(value)
     if kind is Kind.JSON and isinstance(value, Mapping):

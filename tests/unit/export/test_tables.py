@@ -25,7 +25,7 @@ from support.table_files import OTHER, TABLES, from_database, from_parquet, from
 
 from voicenter_cdr import Cdr, CdrType, DecodeError, DialStatus, FrozenMap
 from voicenter_cdr._times import to_iso_utc
-from voicenter_cdr.export import Column, Kind, committing, open_sink, select
+from voicenter_cdr.export import Column, Kind, arrow_batch, committing, open_sink, select
 from voicenter_cdr.export import duckdb as duckdb_room
 
 FILES = (*TABLES, "calls.jsonl", "calls.csv")
@@ -156,6 +156,31 @@ def test_own_column_of_whole_numbers_refuses_any_other_value(tmp_path: Path, nam
     with pytest.raises(DecodeError, match="32 bits") as caught:
         save(f"{tmp_path}/{name}", [OTHER, FULL], columns=(*select(["started_at"]), own))
     assert caught.value.problems[0].path == "weight"
+
+
+class Seven:
+    """A whole number as other libraries have them."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("kind", [Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL])
+def test_own_column_takes_whole_numbers_of_any_library(tmp_path: Path, kind: Kind) -> None:
+    """Numbers of numpy, say, are numbers in every format, whether they are made by record or by batch."""
+    columns = (
+        *select(["started_at"]),
+        Column("one", "one", kind, "One.", derive=lambda cdr: Seven() if cdr.call_id else None),
+        Column("all", "all", kind, "All.", derive_batch=lambda batch: [Seven()] * len(batch)),
+    )
+    meant = attrs.evolve(columns[1], derive=lambda cdr: 7 if cdr.call_id else None)
+    plain = attrs.evolve(columns[2], derive_batch=lambda batch: [7] * len(batch))
+    for name in ("a.jsonl", "a.csv", "a.sqlite"):
+        save(f"{tmp_path}/{name}", [OTHER, FULL], columns=columns)
+        save(f"{tmp_path}/meant-{name}", [OTHER, FULL], columns=(columns[0], meant, plain))
+        assert Path(tmp_path, name).read_bytes() == Path(tmp_path, f"meant-{name}").read_bytes()
+    found, expected = arrow_batch([OTHER, FULL], columns), arrow_batch([OTHER, FULL], (columns[0], meant, plain))
+    assert found.equals(expected)
 
 
 @pytest.mark.parametrize("name", TABLES)
