@@ -28,6 +28,7 @@ from voicenter_cdr.export.schema import COLUMNS, Column
 from voicenter_cdr.export.sinks import FileSink
 from voicenter_cdr.export.text import JsonlSink
 from voicenter_cdr.models import Cdr
+from voicenter_cdr.models.columns import RecordTable
 
 __all__ = [
     "DATA_SUFFIXES",
@@ -94,10 +95,13 @@ def open_file(file_format: FileFormat, path: Path, columns: Sequence[Column]) ->
     return ParquetSink(path, columns=columns) if file_format == "parquet" else JsonlSink(path, columns=columns)
 
 
-def group_by_day(records: Sequence[Cdr]) -> Iterator[tuple[date, list[Cdr]]]:
+def group_by_day(records: Sequence[Cdr]) -> Iterator[tuple[date, RecordTable]]:
     """Yield neighbouring records of one UTC day together."""
-    for day, found in itertools.groupby(records, lambda cdr: cdr.started_at.astimezone(UTC).date()):
-        yield day, list(found)
+    table, start = RecordTable.of(records), 0
+    for day, found in itertools.groupby(at.astimezone(UTC).date() for at in table.column("started_at")):
+        stop = start + sum(1 for _ in found)
+        yield day, table[start:stop]
+        start = stop
 
 
 def day_folder(root: Path, day: date) -> Path:
