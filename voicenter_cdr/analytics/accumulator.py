@@ -5,7 +5,7 @@ Pure: records in, frozen values out. The tables of :mod:`voicenter_cdr.analytics
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
 from itertools import compress
 from typing import Final
@@ -64,8 +64,13 @@ class Accumulator:
         if isinstance(records, RecordTable | RecordBatch):
             self._take(records)
             return
-        for some in _iter_parts(records):
-            self._take(some)
+        for item in records:
+            if isinstance(item, Page):
+                self._flush()
+                self._take(item.records)
+            else:
+                self.add(item)
+        self._flush()
 
     def merge(self, other: Accumulator) -> None:
         """Take what another accumulator has seen.
@@ -172,22 +177,6 @@ class _Settled:
         self._callers.finish(events, store, until, own)
         self._grouping.take(store, calls, self._callers)
         return self._grouping.result(store, start, end, self._callers, self._peak)
-
-
-def _iter_parts(records: Iterable[Cdr | Page]) -> Iterator[Sequence[Cdr]]:
-    """Yield the records of each page, and a thousand at a time of those that come without."""
-    some: list[Cdr] = []
-    for item in records:
-        if isinstance(item, Page):
-            yield some
-            yield item.records
-            some = []
-        else:
-            some.append(item)
-            if len(some) >= _BATCH:
-                yield some
-                some = []
-    yield some
 
 
 def kpis(

@@ -204,14 +204,14 @@ def _objects_json(objects: Values) -> Values:
 def _same_size_json(objects: Values) -> Values:
     """Return objects with equally many names as JSON text, made of a column for each name and each value."""
     if len(objects) < _FEW:
-        return [to_json(to_jsonable(_pairs(parts))) for parts in objects]
+        return _encode_one_by_one(objects)
     atoms, size = list(chain.from_iterable(objects)), len(objects[0])
     columns = [atoms[place::size] for place in range(size)]
     names, values = columns[: size // 2], columns[size // 2 :]
     distinct = list(map(set, names))
     are_texts = {str}.issuperset(map(type, chain.from_iterable(distinct)))
     if not (are_texts and _SCALARS.issuperset(map(type, chain.from_iterable(values)))):
-        return [to_json(to_jsonable(_pairs(parts))) for parts in objects]
+        return _encode_one_by_one(objects)
     texts: list[Values] = []
     for place, different in enumerate(distinct):
         start, end = "," if place else "{", "}" if place == len(names) - 1 else ""
@@ -220,6 +220,10 @@ def _same_size_json(objects: Values) -> Values:
         else:
             texts += encode_each(names[place], start), encode_each(values[place], ":", end)
     return texts[0] if len(texts) == 1 else list(map("".join, zip(*texts, strict=True)))
+
+
+def _encode_one_by_one(objects: Values) -> list[str]:
+    return [to_json(to_jsonable(_pairs(parts))) for parts in objects]
 
 
 def _pairs(parts: tuple[Any, ...]) -> dict[Any, Any]:
